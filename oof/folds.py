@@ -1,0 +1,156 @@
+"""Folds: which training row is predicted by which fold model; stratified, grouped, deterministic."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sklearn
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from oof.errors import FoldError, examples
+from oof.ids import Ids, as_ids, text_fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """The training rows with target and fold; the row order here is the order of every OOF array.
+
+    ids: (n_rows,) text. target: (n_rows,) 0 or 1. fold: (n_rows,) 0..k-1.
+    groups: (n_rows,) text or None; rows of one group share a fold.
+    how: how the folds were made (method, k, seed, group, library version).
+    """
+
+    ids: Ids
+    target: NDArray[np.int8]
+    fold: NDArray[np.int16]
+    groups: Ids | None = None
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def k(self) -> int:
+        """Number of folds."""
+        return int(self.fold.max()) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells one assignment from another, whatever the row order: ids, targets and folds."""
+        rows = zip(self.ids, self.target, self.fold, strict=True)
+        return text_fingerprint(sorted(f"{id_}\t{target}\t{fold}" for id_, target, fold in rows))
+
+    def rows(self, fold: int) -> NDArray[np.intp]:
+        """Positions of the rows of one fold."""
+        if not 0 <= fold < self.k:
+            raise FoldError(f"Fold {fold} does not exist: these folds are 0 to {self.k - 1}.")
+        return np.flatnonzero(self.fold == fold)
+
+
+def make_folds(
+    ids: Ids, target: NDArray[Any], *, k: int, seed: int, groups: Ids | None = None, group: str = "none"
+) -> Folds:
+    """Assign each row to one of k folds with the same class balance, whole groups together.
+
+    The result depends on the set of rows and the seed, not on the order in which they come.
+    Rows are sorted by id, then split by scikit-learn's StratifiedKFold, or
+    StratifiedGroupKFold where groups are given, both shuffled with the seed.
+
+    Args:
+        ids: (n_rows,) unique text.
+        target: (n_rows,) 0 or 1.
+        k: number of folds, at least 2.
+        seed: of the shuffle.
+        groups: (n_rows,) text; rows of one group share a fold.
+        group: how the groups were found, for the record.
+
+    Raises:
+        FoldError: one class only, fewer rows of a class (or fewer groups) than folds, or a
+            fold left without one of the classes.
+    """
+    ids = as_ids(ids, "training ids")
+    target = np.asarray(target)
+    wrong = sorted({str(value) for value in target if value not in (0, 1)})
+    if wrong:
+        raise FoldError(f"Targets must be 0 (real) or 1 (fake); found {examples(wrong)}.")
+    if k < 2:
+        raise FoldError(f"k = {k}: at least 2 folds are needed. Set [folds] k in dfens.toml.")
+    counts = np.bincount(target.astype(int), minlength=2)
+    if counts.min() == 0:
+        raise FoldError(
+            f"All {len(target)} targets are {int(counts.argmax())}: AUC needs both classes. Check the label file."
+        )
+    if counts.min() < k:
+        rarer = int(counts.argmin())
+        raise FoldError(
+            f"{k} folds need at least {k} rows of each class; class {rarer} has {counts[rarer]} of {len(target)} "
+            f"rows. Lower [folds] k to {max(2, counts.min())} or add rows."
+        )
+    order = np.argsort(ids.astype(str), kind="stable")
+    fold = np.full(len(ids), -1, np.int16)
+    y = target[order].astype(np.int8)
+    if groups is None:
+        splits = StratifiedKFold(k, shuffle=True, random_state=seed).split(order, y)
+    else:
+        groups = np.asarray(groups, dtype=object)
+        found = len(set(groups))
+        if found < k:
+            raise FoldError(
+                f"{k} folds need at least {k} groups, and '{group}' has {found}. Lower [folds] k, or choose "
+                f"other groups with [folds] group in dfens.toml."
+            )
+        splits = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(order, y, groups[order])
+    for index, (_, held_out) in enumerate(splits):
+        fold[order[held_out]] = index
+    folds = Folds(
+        ids,
+        target.astype(np.int8),
+        fold,
+        groups,
+        {
+            "method": "StratifiedKFold" if groups is None else "StratifiedGroupKFold",
+            "k": k,
+            "seed": seed,
+            "group": group,
+            "scikit_learn": sklearn.__version__,
+        },
+    )
+    check_folds(folds)
+    return folds
+
+
+def check_folds(folds: Folds) -> None:
+    """Assert what every user of folds relies on: each row in one fold, groups whole, both classes everywhere.
+
+    Raises:
+        FoldError: saying which fold or group breaks the rule.
+    """
+    if (folds.fold < 0).any():
+        row = int(np.flatnonzero(folds.fold < 0)[0])
+        raise FoldError(f"Row '{folds.ids[row]}' was given no fold. Run dfens folds --force.")
+    for index in range(folds.k):
+        classes = set(folds.target[folds.fold == index].tolist())
+        if classes != {0, 1}:
+            raise FoldError(
+                f"Fold {index} holds the classes {sorted(classes)} and AUC needs both. The groups are too few or "
+                f"too uneven for {folds.k} folds: lower [folds] k, try another [folds] seed, or other groups."
+            )
+    if folds.groups is not None:
+        spread = pd.Series(folds.fold).groupby(folds.groups).nunique()
+        split = [str(name) for name in spread.index[spread > 1]]
+        if split:
+            raise FoldError(
+                f"{len(split)} groups stand in more than one fold, so validation rows leak into training: "
+                f"{examples(split)}. Run dfens folds --force."
+            )
+
+
+def fold_table(folds: Folds) -> pd.DataFrame:
+    """Rows, positives and share of positives of each fold, for people."""
+    frame = pd.DataFrame({"fold": folds.fold, "target": folds.target})
+    table = frame.groupby("fold")["target"].agg(rows="size", positive="sum").reset_index()
+    table["positive_share"] = table["positive"] / table["rows"]
+    if folds.groups is not None:
+        table["groups"] = pd.Series(folds.groups).groupby(folds.fold).nunique().to_numpy()
+    return table

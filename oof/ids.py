@@ -1,0 +1,105 @@
+"""Row ids: text from end to end, unique, joined by value and never by position."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oof.errors import ConfigError, PredictionError, examples
+
+Ids = NDArray[np.object_]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def as_ids(values: Sequence[str] | NDArray[np.object_] | pd.Series, what: str) -> Ids:
+    """Check that values are unique, non-empty text and return them as an object array, shape (n_rows,).
+
+    A number is refused rather than turned into text: by then `00012` has already become 12.
+
+    Raises:
+        PredictionError: naming `what` and the first ids that are empty, no text, or doubled.
+    """
+    ids = np.asarray(values, dtype=object)
+    wrong = [i for i, value in enumerate(ids) if not isinstance(value, str) or not value]
+    if wrong:
+        raise PredictionError(
+            f"{what}: id number {wrong[0]} is {ids[wrong[0]]!r}, and {len(wrong)} of {len(ids)} are not "
+            f"non-empty text. Read the id column as text (dtype=str) so that '00012' stays '00012'."
+        )
+    doubled = pd.Index(ids).duplicated()
+    if doubled.any():
+        raise PredictionError(
+            f"{what}: {int(doubled.sum())} of {len(ids)} ids stand more than once: "
+            f"{examples(sorted(set(ids[doubled])))}. Each row needs an id of its own; remove the copies."
+        )
+    return ids
+
+
+def ids_fingerprint(ids: Ids) -> str:
+    """Fingerprint of a set of ids, independent of their order: 32 hexadecimal digits of SHA-256.
+
+    >>> ids_fingerprint(np.array(["a", "b"], object)) == ids_fingerprint(np.array(["b", "a"], object))
+    True
+    """
+    return text_fingerprint(sorted(ids))
+
+
+def text_fingerprint(texts: Sequence[str]) -> str:
+    """Fingerprint of a sequence of texts, each told from its neighbour: 32 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode()
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()[:32]
+
+
+def join_positions(wanted: Ids, found: Ids, what: str, *, extra: str = "error") -> NDArray[np.intp]:
+    """For each wanted id, its position in `found`; shape (len(wanted),).
+
+    Args:
+        wanted: ids in the order that the result shall have, unique.
+        found: ids as they came, unique.
+        what: name of what was found, for the message.
+        extra: "error" if `found` may hold no other ids, "ignore" if it may.
+
+    Raises:
+        PredictionError: naming ids that are missing or (unless ignored) not wanted.
+    """
+    if len(wanted) == len(found) and (wanted == found).all():
+        return np.arange(len(wanted))
+    positions = pd.Index(found).get_indexer(pd.Index(wanted))
+    missing = wanted[positions < 0]
+    if len(missing):
+        raise PredictionError(
+            f"{what} covers {len(wanted) - len(missing)} of {len(wanted)} ids; missing "
+            f"{examples(list(missing))}. Predict these rows, or remove them from the folds or test ids."
+        )
+    if extra == "error" and len(found) != len(wanted):
+        unknown = (
+            [value for value in found if value not in set(wanted)]
+            if len(found) < 10_000
+            else list(pd.Index(found).difference(pd.Index(wanted)))
+        )
+        raise PredictionError(
+            f"{what} holds {len(unknown)} ids that are not expected: {examples(unknown)}. "
+            f"Expected the {len(wanted)} ids of this competition; check that the file belongs to it."
+        )
+    return positions
+
+
+def check_name(name: str, what: str) -> str:
+    """Return a name that is safe as a folder name.
+
+    Raises:
+        ConfigError: if it is empty, too long, or holds anything but letters, digits and . _ -
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{what} {name!r} cannot be a folder name. Use letters, digits, '.', '_' and '-', "
+            f"beginning with a letter or digit, 100 characters at most."
+        )
+    return name
