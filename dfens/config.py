@@ -1,0 +1,179 @@
+"""dfens.toml, read once and checked wholly: each section becomes its room's own frozen dataclass."""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ensemble.settings import BlendSettings
+from oof.errors import ConfigError
+from oof.ids import check_name
+from submissions.settings import SubmissionSettings
+from trainers.layouts import DataSettings
+from trainers.settings import LinearSettings, ModelSettings, TimmSettings
+
+T = TypeVar("T")
+_KINDS: dict[str, type[TimmSettings] | type[LinearSettings]] = {"timm": TimmSettings, "linear": LinearSettings}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompetitionSettings:
+    """Section [competition].
+
+    slug: the name in the competition's address on Kaggle; empty for a folder of one's own.
+    metric: what blends optimise and tables sort by.
+    submissions_per_day: how many uploads a day the rules allow (UTC days); Kaggle is asked too.
+    max_parameters: rule on the size of a solution, for each model and for a blend's members together.
+    """
+
+    slug: str = ""
+    metric: str = "auc"
+    submissions_per_day: int = 5
+    max_parameters: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoldSettings:
+    """Section [folds].
+
+    k: number of folds. seed: of the shuffle.
+    group: rows that must share a fold: none, duplicates, clusters, or column:NAME.
+    """
+
+    k: int = 5
+    seed: int = 0
+    group: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.k < 2:
+            raise ConfigError(f"[folds] k = {self.k}: at least 2 folds are needed.")
+        if self.group not in ("none", "duplicates", "clusters") and not self.group.startswith("column:"):
+            raise ConfigError(
+                f"[folds] group = {self.group!r} is unknown. Use none, duplicates, clusters, or column:NAME."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SubmitSettings:
+    """Section [submit].
+
+    message: what Kaggle shows beside a submission; {blend}, {score}, {nested_score} and more are filled in.
+    """
+
+    message: str = "{blend} oof={score:.5f} nested={nested_score:.5f}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """All of dfens.toml."""
+
+    competition: CompetitionSettings
+    data: DataSettings
+    folds: FoldSettings
+    models: Mapping[str, ModelSettings]
+    blend: BlendSettings
+    submit: SubmitSettings
+    submissions: SubmissionSettings
+
+
+def read_config(path: Path) -> Config:
+    """Read dfens.toml.
+
+    Paths in it are relative to its own folder.
+
+    Raises:
+        ConfigError: if the file is absent, is no TOML, has an unknown key (the nearest known one
+            is named), or a value of the wrong kind or out of range.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as err:
+        raise ConfigError(
+            f"There is no {path.name} in {path.parent}. Run dfens init to write one, or name its folder with -C DIR."
+        ) from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path} is not valid TOML: {err}. Correct that line; strings need quotes.") from err
+    return parse_config(raw, path.parent)
+
+
+def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
+    """Turn the tables of a dfens.toml into checked settings; `root` is what its paths are relative to."""
+    sections = {"competition", "data", "folds", "train", "models", "blend", "submit", "submissions"}
+    _known(raw, sections, "dfens.toml", "section")
+    for name in sections:
+        if not isinstance(raw.get(name, {}), Mapping):
+            raise ConfigError(f"dfens.toml: {name} must be a section, written [{name}].")
+    competition = _section(CompetitionSettings, raw, "competition")
+    blend = dict(raw.get("blend", {}))
+    blend.setdefault("optimize", competition.metric)
+    data = _section(DataSettings, raw, "data")
+    return Config(
+        competition=competition,
+        data=dataclasses.replace(data, root=root / data.root),
+        folds=_section(FoldSettings, raw, "folds"),
+        models=_models(raw.get("train", {}), raw.get("models", {}), root),
+        blend=build(BlendSettings, blend, "[blend]"),
+        submit=_section(SubmitSettings, raw, "submit"),
+        submissions=_section(SubmissionSettings, raw, "submissions"),
+    )
+
+
+def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) -> dict[str, ModelSettings]:
+    """Each [models.NAME] over the defaults of [train]; a default that a kind does not know is passed over."""
+    fields_by_kind = {kind: _field_names(cls) for kind, cls in _KINDS.items()}
+    _known(defaults, set().union(*fields_by_kind.values()), "[train]", "key")
+    found: dict[str, ModelSettings] = {}
+    for name, own in models.items():
+        where = f"[models.{check_name(name, 'model name')}]"
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"dfens.toml: models.{name} must be a section, written {where}.")
+        kind = own.get("kind", defaults.get("kind", "timm"))
+        if kind not in _KINDS:
+            raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), _KINDS)}.")
+        inherited = {key: value for key, value in defaults.items() if key in fields_by_kind[kind]}
+        found[name] = build(_KINDS[kind], inherited | dict(own) | {"kind": kind}, where)
+    return found
+
+
+def _section(cls: type[T], raw: Mapping[str, Any], name: str) -> T:
+    return build(cls, raw.get(name, {}), f"[{name}]")
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Make a settings dataclass from a TOML table; `where` names the table in messages.
+
+    Kinds are strict: "10" is no number, 1.5 no whole number, 1 no truth value.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    _known(values, _field_names(cls), where, "key")
+    try:
+        # read as JSON, since there a list may become a tuple and text a path, and nothing else changes its kind
+        return TypeAdapter(cls).validate_json(json.dumps(dict(values), default=str), strict=True)
+    except ValidationError as err:
+        lines = []
+        for problem in err.errors():
+            key = ".".join(str(part) for part in problem["loc"]) or "value"
+            expected = problem["msg"].removeprefix("Input should be ")
+            lines.append(f"{where} {key} = {problem['input']!r}: expected {expected}.")
+        raise ConfigError("\n".join(dict.fromkeys(lines)) + "\nCorrect dfens.toml.") from err
+
+
+def _field_names(cls: type) -> set[str]:
+    return {item.name for item in dataclasses.fields(cls)}
+
+
+def _known(values: Mapping[str, Any], known: set[str], where: str, what: str) -> None:
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown {what} {key!r}{_nearest(key, known)}.")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """What to offer for a misspelt word: the nearest known one, or all."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}? Known: {', '.join(names)}" if close else f". Known: {', '.join(names)}"
