@@ -1,0 +1,93 @@
+"""Files are whole or absent."""
+
+import errno
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from oof import files
+from oof.errors import DfensError, StoreError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    files.write_json(path, {"old": 1})
+    with pytest.raises(RuntimeError), files.atomic_path(path) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert files.read_json(path) == {"old": 1}
+    assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_full_disk_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with pytest.raises(DfensError, match="The disk is full.*run the same command again"), files.atomic_path(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_keeps_text_and_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    files.write_parquet(path, pd.DataFrame({"id": ["00012", "1e5"]}), {"version": 1})
+    table, header = files.read_parquet(path)
+    assert list(table["id"]) == ["00012", "1e5"]
+    assert header == {"version": 1}
+    assert list(pd.read_parquet(path)["id"]) == ["00012", "1e5"]
+
+
+def test_a_cut_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    files.write_parquet(path, pd.DataFrame({"id": ["a"] * 100}), {"version": 1})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(StoreError, match="cannot be read as Parquet"):
+        files.read_parquet(path)
+
+
+def test_a_foreign_parquet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"id": ["a"]}).to_parquet(path)
+    with pytest.raises(StoreError, match="was not written by dfens"):
+        files.read_parquet(path)
+
+
+def test_broken_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": ')
+    with pytest.raises(StoreError, match="not readable JSON"):
+        files.read_json(path)
+
+
+def _write_for_ever(path: Path) -> None:
+    while True:
+        for letter in "ab":
+            files.write_text(path, letter * 2_000_000)
+
+
+def test_a_killed_writer_never_leaves_half_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    files.write_text(path, "a" * 2_000_000)
+    for delay_s in (0.01, 0.02, 0.05, 0.08):
+        writer = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(path,))
+        writer.start()
+        time.sleep(delay_s)
+        assert writer.pid is not None
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        text = path.read_text()
+        assert len(text) == 2_000_000
+        assert len(set(text)) == 1
+
+
+def test_archive_moves_and_never_overwrites(tmp_path: Path) -> None:
+    kept = []
+    for text in "ab":
+        path = tmp_path / "model"
+        path.write_text(text)
+        kept.append(files.archive(path, tmp_path / "archive"))
+    assert [path.read_text() for path in kept] == ["a", "b"]
+    assert not (tmp_path / "model").exists()

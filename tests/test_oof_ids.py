@@ -1,0 +1,52 @@
+"""Ids stay text, unique, and are joined by value."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from oof.errors import ConfigError, PredictionError
+from oof.ids import as_ids, check_name, ids_fingerprint, join_positions
+
+
+def ids(*values: str) -> np.ndarray:
+    return np.array(values, dtype=object)
+
+
+@pytest.mark.parametrize("text", ["00012", "1e5", "0385e4011520523", "1.2.826.0", "ä", " spaced "])
+def test_ids_stay_to_the_letter(text: str) -> None:
+    assert as_ids(pd.Series([text, "other"]), "rows")[0] == text
+
+
+@pytest.mark.parametrize("value", [12, None, float("nan"), ""])
+def test_what_is_no_text_is_refused_with_its_position(value: object) -> None:
+    with pytest.raises(PredictionError, match="rows: id number 1 is"):
+        as_ids(np.array(["a", value], dtype=object), "rows")
+
+
+def test_doubled_ids_are_named() -> None:
+    with pytest.raises(PredictionError, match="1 of 3 ids stand more than once: a"):
+        as_ids(["a", "b", "a"], "rows")
+
+
+def test_fingerprint_depends_on_the_set_alone() -> None:
+    assert ids_fingerprint(ids("a", "b")) == ids_fingerprint(ids("b", "a"))
+    assert ids_fingerprint(ids("ab", "c")) != ids_fingerprint(ids("a", "bc"))
+
+
+def test_join_finds_each_id_in_any_order() -> None:
+    found = ids("c", "a", "b")
+    assert list(found[join_positions(ids("a", "b", "c"), found, "file")]) == ["a", "b", "c"]
+
+
+def test_join_names_missing_and_extra_ids() -> None:
+    with pytest.raises(PredictionError, match=r"OOF 'x' covers 1 of 3 ids; missing b, c\."):
+        join_positions(ids("a", "b", "c"), ids("a"), "OOF 'x'")
+    with pytest.raises(PredictionError, match="holds 1 ids that are not expected: z"):
+        join_positions(ids("a"), ids("z", "a"), "file")
+    assert list(join_positions(ids("a"), ids("z", "a"), "file", extra="ignore")) == [1]
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a" * 101, "ä", "a b"])
+def test_names_that_could_leave_the_folder_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be a folder name"):
+        check_name(name, "model name")
