@@ -1,7 +1,9 @@
 """`dfens demo`: the whole main job on a small generated competition."""
 
 import shlex
+import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import click
@@ -37,7 +39,8 @@ def command(app: App, folder: Path, images: int) -> None:
     shown = shlex.quote(str(folder))
     for step in _STEPS:
         app.say(f"\n$ dfens -C {shown} {step}")
-        code = cli.main(["-C", str(folder), *step.split()], prog_name="dfens", standalone_mode=False)
+        with redirect_stdout(sys.stderr) if app.as_json else nullcontext():
+            code = cli.main(["-C", str(folder), *step.split()], prog_name="dfens", standalone_mode=False)
         if isinstance(code, int) and code:
             raise click.exceptions.Exit(code)
     table = result_table(folder)
@@ -46,7 +49,8 @@ def command(app: App, folder: Path, images: int) -> None:
         {"scores": table.to_dict("records"), "submission": submission, "seconds": time.monotonic() - begun},
         "",
         make_table(table, title="Scores, and the truth that only the demo knows", decimals=4, bold=len(table) - 1),
-        f"OOF AUC of the blend: on the rows that its weights were fitted on; nested AUC: on rows that they have not seen.\n"
+        "OOF AUC of the blend: on the rows that its weights were fitted on; "
+        "nested AUC: on rows that they have not seen.\n"
         f"Submission file: {submission}\n"
         f"Done in {time.monotonic() - begun:.0f} s. Next: dfens -C {shown} status",
     )

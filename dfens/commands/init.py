@@ -24,7 +24,13 @@ def recipe_text(name: str, slug: str | None = None) -> str:
 
 @click.command("init", short_help="Write a commented dfens.toml.")
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--recipe", type=click.Choice(recipe_names()), default="ffdi", show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Choice(recipe_names()),
+    default="ffdi",
+    show_default=True,
+    help="Which settings to begin with.",
+)
 @click.option("--competition", metavar="SLUG", help="The name in the competition's address on Kaggle.")
 @click.option("--force", is_flag=True, help="Replace a dfens.toml that is there; it is kept as dfens.toml.old.")
 @pass_app

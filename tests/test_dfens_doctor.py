@@ -1,0 +1,34 @@
+"""`dfens doctor` tells what is there and never shows a secret."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dfens.cli import cli
+from dfens.commands.doctor import credentials_found
+
+
+def test_doctor_tells_versions_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_very_secret")
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "doctor", "--offline", "--json"])
+    assert result.exit_code == 0
+    facts = json.loads(result.stdout)
+    assert facts["torch"].startswith("2.")
+    assert facts["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
+    assert facts["Kaggle credentials"].startswith("KAGGLE_API_TOKEN (environment)")
+    assert facts["dfens.toml"].startswith("none here")
+    assert "unknown" not in facts["devices"]
+    assert "very_secret" not in result.output
+
+
+def test_credentials_are_named_in_the_clients_order(tmp_path: Path) -> None:
+    assert credentials_found({}, tmp_path).startswith("none")
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle" / "kaggle.json").write_text("{}")
+    assert credentials_found({}, tmp_path) == str(tmp_path / ".kaggle" / "kaggle.json")
+    found = credentials_found({"KAGGLE_USERNAME": "me", "KAGGLE_KEY": "secret"}, tmp_path)
+    assert found.startswith("KAGGLE_USERNAME and KAGGLE_KEY (environment); also")
+    assert "secret" not in found
