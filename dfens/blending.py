@@ -1,0 +1,223 @@
+"""What `dfens blend` does between the store and the screen: gathers members, fits, prints one table."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dfens.app import App
+from dfens.tables import make_table
+from ensemble.blends import BlendStore
+from ensemble.fit import fit_blend
+from ensemble.result import BlendResult
+from ensemble.settings import BlendSettings
+from oof.errors import BlendError, examples
+from oof.ids import ids_fingerprint, join_positions
+from oof.progress import Progress
+from oof.store import ModelSummary, PredictionStore
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """What goes into a blend, in the row order of the store.
+
+    oof: (n_rows, n_models). test: (n_parts, n_test, n_models), one part for each fold model, or None.
+    fingerprints: of each member's predictions. notes: what was left out, and why.
+    """
+
+    names: tuple[str, ...]
+    oof: NDArray[np.float32]
+    test: NDArray[np.float32] | None
+    fingerprints: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def details(self, store: PredictionStore, settings: BlendSettings) -> dict[str, Any]:
+        """Provenance for blend.json."""
+        return {
+            "folds": store.folds.fingerprint,
+            "fingerprints": dict(zip(self.names, self.fingerprints, strict=True)),
+            "settings": dataclasses.asdict(settings),
+            "left_out": list(self.notes),
+        }
+
+
+def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[str], own_name: str) -> Members:
+    """Read the members asked for, or all complete models.
+
+    A model that lacks training rows is left out with a note, and an error where it was asked for by name.
+    An earlier blend serves as a member with its nested predictions, since the others were fitted on the labels.
+    """
+    summaries = {summary.name: summary for summary in store.list()}
+    notes: list[str] = []
+    if wanted:
+        names = list(dict.fromkeys(wanted))
+        for name in names:
+            _must_serve(name, summaries, blends)
+    else:
+        names = []
+        for summary in summaries.values():
+            lack = _lack(summary)
+            if lack:
+                notes.append(f"Left out: {summary.name} ({lack}).")
+            else:
+                names.append(summary.name)
+        if not names:
+            raise BlendError(
+                "No model is complete yet"
+                + (f": {'; '.join(notes)}" if notes else "")
+                + " Run dfens train --fold all, or dfens oof import NAME --oof FILE, then dfens status."
+            )
+    found = [_read(name, store, blends, summaries) for name in names]
+    with_test = [name for name, (_, test, _) in zip(names, found, strict=True) if test is not None]
+    if with_test and len(with_test) < len(names):
+        without = [name for name in names if name not in with_test]
+        if wanted:
+            raise BlendError(
+                f"These members have no test predictions, and the others have: {examples(without)}. "
+                f"Run dfens train for them, or leave them out of --members."
+            )
+        notes += [f"Left out: {name} (no test predictions, and other models have them)." for name in without]
+        found = [item for name, item in zip(names, found, strict=True) if name in with_test]
+        names = with_test
+    tests = [test for _, test, _ in found if test is not None]
+    parts = max((len(test) for test in tests), default=0)
+    return Members(
+        tuple(names),
+        np.stack([oof for oof, _, _ in found], axis=1),
+        np.stack([_spread(test, parts) for test in tests], axis=2) if tests else None,
+        tuple(fingerprint for _, _, fingerprint in found),
+        tuple(notes),
+    )
+
+
+def _spread(test: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
+    """Test predictions of as many fold models as the others have; where the number differs, their mean for each."""
+    if len(test) == parts:
+        return test
+    return np.broadcast_to(test.mean(axis=0, keepdims=True), (parts, test.shape[1]))
+
+
+def _lack(summary: ModelSummary) -> str:
+    """What a model lacks to be blended by default, or nothing."""
+    if summary.oof_rows < summary.rows:
+        missing = [fold for fold in range(summary.k) if fold not in summary.oof_folds]
+        rows = f"{summary.oof_rows} of {summary.rows} training rows predicted"
+        return rows if summary.imported else f"{rows}; dfens train --model {summary.name} --fold {_join(missing)}"
+    if summary.has_test and not summary.complete:
+        missing = [fold for fold in range(summary.k) if fold not in summary.test_folds]
+        return f"no test predictions of fold {_join(missing)}; dfens train --model {summary.name}"
+    return ""
+
+
+def _join(folds: Sequence[int]) -> str:
+    return ",".join(str(fold) for fold in folds)
+
+
+def _must_serve(name: str, summaries: dict[str, ModelSummary], blends: BlendStore) -> None:
+    if name in summaries:
+        lack = _lack(summaries[name])
+        if lack:
+            raise BlendError(f"Member '{name}' is not complete: {lack}. Finish it, or leave it out of --members.")
+    elif name not in blends:
+        known = [*summaries, *blends.list()]
+        raise BlendError(
+            f"There is no model or blend '{name}'; there are {examples(known, 10) or 'none'}. "
+            f"Correct --members, or run dfens oof list."
+        )
+
+
+def _read(
+    name: str, store: PredictionStore, blends: BlendStore, summaries: dict[str, ModelSummary]
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, str]:
+    if name in summaries:
+        model = store.load(name)
+        return model.oof, model.test_by_fold, store.fingerprint(name)
+    stored = blends.load(name)
+    if stored.facts.get("folds") != store.folds.fingerprint:
+        raise BlendError(f"The blend '{name}' belongs to other folds. Run dfens blend --name {name} again.")
+    rows = join_positions(store.folds.ids, stored.ids, f"blend '{name}'")
+    test = None
+    if stored.test is not None and stored.test_ids is not None:
+        order = join_positions(store.test_ids, stored.test_ids, f"test predictions of blend '{name}'")
+        test = stored.test[order][None].astype(np.float32)
+    return stored.nested_oof[rows].astype(np.float32), test, ids_fingerprint(stored.ids)
+
+
+def blend_members(
+    store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress
+) -> tuple[BlendResult, NDArray[np.float64] | None]:
+    """Fit the blend, and blend the test predictions where there are any."""
+    folds = store.folds
+    result = fit_blend(
+        members.oof,
+        folds.target,
+        folds=folds.fold,
+        groups=folds.groups,
+        optimize=settings.optimize,
+        transform=settings.transform,
+        seed=settings.seed,
+        names=members.names,
+        progress=progress,
+    )
+    return result, None if members.test is None else result.predict(members.test)
+
+
+def show_blend(
+    app: App, name: str, path: Path, result: BlendResult, members: Members, *, has_test: bool, verbose: bool
+) -> None:
+    """Print the members, the scores side by side, what can be told from luck, and the next command."""
+    metric = result.metric
+    order = np.argsort(-result.weights, kind="stable")
+    table = pd.DataFrame(
+        {
+            "member": [result.names[i] for i in order],
+            f"OOF_{metric}": result.single_scores[order],
+            "weight": result.weights[order],
+        }
+    )
+    fitted = {attempt.name: attempt.score for attempt in result.attempts}
+    rows = [(other, fitted[other], nested) for other, nested in result.references.items()]
+    rows.append((f"blend '{name}'", result.score, result.nested_score))
+    scores = pd.DataFrame(rows, columns=["", f"{metric} on the rows fitted", f"nested {metric}"])
+    low, high = result.nested_interval
+    lines = [
+        f"Blend '{name}': {result.method}. Nested {metric} {result.nested_score:.5f}, "
+        f"95 % interval {low:.5f} to {high:.5f}.",
+        *(
+            f"Against {item.other}: {item.difference:+.5f} nested, 95 % interval {item.interval[0]:+.5f} to "
+            f"{item.interval[1]:+.5f}, p = {item.p_value:.2g}."
+            for item in result.comparisons
+        ),
+        result.verdict,
+        *(f"Warning: {text}" for text in result.warnings),
+    ]
+    if has_test:
+        lines.append(f"Stored in {path}\nNext: dfens submit {name} --dry-run")
+    else:
+        lines.append(
+            f"Stored in {path}, without test predictions, since the members have none.\n"
+            f"Next: dfens train, or dfens oof import NAME --oof FILE --test FILE, then dfens blend again"
+        )
+    shown: list[RenderableType] = [
+        make_table(table, title=f"Members of '{name}'"),
+        make_table(scores, title="Scores", bold=len(scores) - 1),
+    ]
+    if verbose:
+        tried = pd.DataFrame(
+            [(a.name, a.transform, a.score, a.nested_score, "yes" if a.kept else "") for a in result.attempts],
+            columns=["tried", "transform", f"{metric} on the rows fitted", f"nested {metric}", "kept"],
+        )
+        shown.append(make_table(tried, title="Ways of blending that were tried"))
+    app.emit(
+        {"name": name, "path": path, "has_test": has_test, "left_out": list(members.notes)} | result.facts(),
+        *shown,
+        *lines,
+    )

@@ -1,0 +1,35 @@
+"""What a blend may be told: the section [blend] of dfens.toml."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from oof.errors import ConfigError
+
+Transform = Literal["auto", "prob", "logit", "rank", "rank-logit", "geometric", "power"]
+TRANSFORMS: tuple[str, ...] = get_args(Transform)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendSettings:
+    """Section [blend].
+
+    optimize: metric to optimise: auc, average_precision, tpr@fpr=0.001, log_loss, …
+    transform: what is done to predictions before they are weighed; auto chooses by nested scores.
+    members: names of the models (or earlier blends) to use; empty for all complete models.
+    max_members: most members with a weight; None for no limit.
+    seed: of folds that are made and of everything drawn at random.
+    test_like_weights: weigh OOF rows toward the test rows where that pays out of fold.
+    """
+
+    optimize: str = "auc"
+    transform: Transform = "auto"
+    members: tuple[str, ...] = ()
+    max_members: int | None = None
+    seed: int = 0
+    test_like_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.transform not in TRANSFORMS:
+            raise ConfigError(f"[blend] transform = {self.transform!r} is unknown. Use {', '.join(TRANSFORMS)}.")
+        if self.max_members is not None and self.max_members < 1:
+            raise ConfigError(f"[blend] max_members = {self.max_members}: at least 1 is needed.")

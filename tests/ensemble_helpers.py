@@ -1,0 +1,43 @@
+"""Generated OOF predictions for the tests of blends."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.folds import Folds, make_folds
+from oof.store import PredictionStore
+
+
+def make_world(
+    rows: int, models: int, *, seed: int = 0, positive_share: float = 0.5, noise: float = 1.5
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Models that see one truth through their own noise, as probabilities: (rows, models) and (rows,)."""
+    rng = np.random.default_rng(seed)
+    y = (rng.random(rows) < positive_share).astype(np.int8)
+    y[:2] = [0, 1]
+    strength = rng.uniform(0.5, 1.5, models)
+    logits = (2 * y[:, None] - 1) * strength + noise * rng.normal(size=(rows, models)) + rng.normal(size=(rows, 1))
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), y
+
+
+def make_workspace(root: Path, rows: int = 200, models: int = 3, *, with_test: bool = True) -> Any:
+    """A folder with a dfens.toml and a store of complete models m0, m1, …; returns (store, folds, oof)."""
+    (root / "dfens.toml").write_text('[competition]\nslug = "tiny"\n[data]\nlayout = "table"\nroot = "data"\n')
+    oof, y = make_world(rows, models)
+    ids = np.array([f"{row:05d}" for row in range(rows)], object)
+    folds: Folds = make_folds(ids, y, k=4, seed=0)
+    store = PredictionStore(root / "work" / "oof")
+    store.save_folds(folds)
+    test, _ = make_world(50, models, seed=1)
+    store.save_test_ids(np.array([f"t{row}" for row in range(50)], object))
+    for model in range(models):
+        name = f"m{model}"
+        store.save_model(name, "linear", {})
+        for fold in range(4):
+            inside = folds.rows(fold)
+            store.save_oof(name, ids[inside], oof[inside, model], fold=fold)
+            if with_test:
+                store.save_test(name, store.test_ids, test[:, model], fold=fold)
+    return store, folds, oof
