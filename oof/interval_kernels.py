@@ -1,0 +1,61 @@
+"""Compiled loops over rows in the order of their scores: placements for DeLong, and the AUC of counted rows."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.compiled import compiled
+
+
+@compiled
+def placements(
+    labels: NDArray[np.uint8], scores: NDArray[np.floating], order: NDArray[np.intp], out: NDArray[np.float64]
+) -> None:
+    """For each row the share of the other class on its right side, ties half: below a positive, above a negative."""
+    rows = len(order)
+    positives = 0
+    for i in range(rows):
+        positives += labels[i]
+    negatives = rows - positives
+    positives_below = negatives_below = 0
+    first = 0
+    while first < rows:
+        end = first
+        tied_positives = 0
+        while end < rows and scores[order[end]] == scores[order[first]]:
+            tied_positives += labels[order[end]]
+            end += 1
+        tied_negatives = end - first - tied_positives
+        beaten = (negatives_below + 0.5 * tied_negatives) / negatives
+        beating = (positives - positives_below - 0.5 * tied_positives) / positives
+        for i in order[first:end]:
+            out[i] = beaten if labels[i] else beating
+        positives_below += tied_positives
+        negatives_below += tied_negatives
+        first = end
+
+
+@compiled
+def counted_auc(
+    order: NDArray[np.intp],
+    begins: NDArray[np.bool_],
+    labels: NDArray[np.uint8],
+    counts: NDArray[np.int64],
+) -> float:
+    """AUC of rows that each count `counts` times.
+
+    order, begins, labels stand in the order of the scores: row, whether a new score begins,
+    label of that row. counts (n_rows,) stands in row order.
+    """
+    won = 0
+    negatives = positives = 0
+    negatives_below = 0
+    for i in range(len(order)):
+        if begins[i]:
+            negatives_below = negatives
+        count = counts[order[i]]
+        label = np.int64(labels[i])
+        # of a run of ties, negatives come first: each positive beats those below whole, those tied half
+        won += label * count * (negatives_below + negatives)
+        negatives += (1 - label) * count
+        positives += label * count
+    return won / (2.0 * negatives * positives)
