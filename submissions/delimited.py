@@ -1,0 +1,126 @@
+"""CSV read to the letter: the raw text of every field beside its value, and the file's own habits."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from oof.errors import SubmissionError, examples
+from oof.ids import Ids
+
+_BOM = "\ufeff"
+_SEPARATORS = (",", "\t", ";")
+
+
+@dataclass(frozen=True, eq=False)
+class Delimited:
+    """A table of text with what else the file's bytes say.
+
+    header: raw fields of the first line, as (n_columns,). columns: raw fields of each column, quotes
+    and all, in the order of the header. separator, newline: as used by the first line.
+    bom: begins with a byte order mark. final_newline: the last line ends with a newline.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    columns: Sequence[Sequence[str]]
+    separator: str
+    newline: str
+    bom: bool
+    final_newline: bool
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Column names without quotes and surrounding blanks."""
+        return tuple(unquoted(field).strip() for field in self.header)
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns[0])
+
+    def column(self, name: str) -> Sequence[str]:
+        """The raw fields of one column."""
+        return self.columns[self.names.index(name)]
+
+    def values(self, name: str) -> Ids:
+        """The fields of one column as text without quotes, shape (n_rows,)."""
+        return np.array([unquoted(field) for field in self.column(name)], dtype=object)
+
+
+def unquoted(field: str) -> str:
+    """The value of a raw field: outer quotes taken off, doubled ones made single."""
+    return field[1:-1].replace('""', '"') if field[:1] == '"' else field
+
+
+def read_delimited(path: Path, what: str) -> Delimited:
+    """Read a CSV with every field as text, keeping its quotes, separator, line ends and byte order mark.
+
+    Args:
+        path: of the file; UTF-8.
+        what: name of the file in messages, e.g. "sample submission".
+
+    Raises:
+        SubmissionError: no such file, not UTF-8, empty, or a line with more or fewer fields than the header.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as err:
+        raise SubmissionError(
+            f"There is no {what} at {path}. Name it in dfens.toml ([data] sample_submission), or run dfens download."
+        ) from err
+    except IsADirectoryError as err:
+        raise SubmissionError(f"The {what} {path} is a folder; expected a CSV file.") from err
+    except UnicodeDecodeError as err:
+        raise SubmissionError(
+            f"The {what} {path} is not UTF-8 text (byte {err.start}). If it is a zip, unpack it; "
+            f"if a spreadsheet program wrote it, save it again as 'CSV UTF-8'."
+        ) from err
+    bom = text.startswith(_BOM)
+    text = text.removeprefix(_BOM)
+    if not text.strip():
+        raise SubmissionError(f"The {what} {path} is empty; expected a header and one line for each id.")
+    first = re.split(r"\r\n|\r|\n", text, maxsplit=1)[0]
+    separator = next((mark for mark in _SEPARATORS if mark in first), ",")
+    ends = re.search(r"\r\n|\r|\n", text)
+    header, columns = (_quoted_columns if '"' in text else _plain_columns)(text, separator, f"The {what} {path}")
+    found = Delimited(
+        path, tuple(header), columns, separator, ends.group() if ends else "\n", bom, text.endswith(("\n", "\r"))
+    )
+    if len(set(found.names)) < len(header):
+        raise SubmissionError(f"The {what} {path} has two columns of one name: {examples(list(found.names), 12)}.")
+    return found
+
+
+def _plain_columns(text: str, separator: str, what: str) -> tuple[list[str], list[list[str]]]:
+    """Header and columns of a text without quotes; a list for each line would cost more than all the rest."""
+    lines = list(filter(None, re.sub(r"\r\n?", "\n", text).split("\n")))
+    header = lines[0].split(separator)
+    wrong = [line.split(separator) for line in lines if line.count(separator) != len(header) - 1]
+    _check_widths(header, wrong, len(lines) - 1, separator, what)
+    flat = separator.join(lines[1:]).split(separator) if len(lines) > 1 else []
+    return header, [flat[column :: len(header)] for column in range(len(header))]
+
+
+def _quoted_columns(text: str, separator: str, what: str) -> tuple[list[str], list[list[str]]]:
+    """Header and columns where a quoted field may hold separators, newlines and doubled quotes."""
+    mark = re.escape(separator)
+    pattern = re.compile(rf'("[^"]*(?:""[^"]*)*"|[^{mark}\r\n]*)({mark}|\r\n|\r|\n|\Z)')
+    lines: list[list[str]] = [[]]
+    for field, end in pattern.findall(text):
+        lines[-1].append(field)
+        if end != separator:
+            lines.append([])
+    header, *body = [line for line in lines if line not in ([], [""])]
+    _check_widths(header, [line for line in body if len(line) != len(header)], len(body), separator, what)
+    return header, [[line[column] for line in body] for column in range(len(header))]
+
+
+def _check_widths(header: list[str], wrong: list[list[str]], rows: int, separator: str, what: str) -> None:
+    if wrong:
+        raise SubmissionError(
+            f"{what} has {len(header)} columns, but {len(wrong)} of its {rows} rows have more or fewer; the first is "
+            f"{separator.join(wrong[0])[:80]!r} with {len(wrong[0])}. It may be cut: get it again."
+        )

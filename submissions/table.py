@@ -1,0 +1,306 @@
+"""The table that goes out: predictions joined by id to the sample submission, checked, and written to the letter."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import SubmissionError, examples
+from oof.files import atomic_path
+from oof.ids import Ids
+from submissions.delimited import Delimited, read_delimited
+
+_ROUNDING = 1e-9  # a weighted mean of probabilities may pass 1 by a few units of the last place
+
+
+@dataclass(frozen=True, eq=False)
+class SubmissionTable:
+    """A checked submission.
+
+    data: the bytes of the file. ids: (n_rows,) in the order of the file. predictions: (n_rows,) float64.
+    column: name of the prediction column. notes: what is unusual but does no harm.
+    """
+
+    data: bytes
+    ids: Ids
+    predictions: NDArray[np.float64]
+    column: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Number of predictions."""
+        return len(self.ids)
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes; what tells whether the same file was sent before."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        with atomic_path(path) as part:
+            part.write_bytes(self.data)
+
+
+def build_table(
+    sample: Path,
+    ids: Sequence[str] | Ids,
+    predictions: NDArray[Any],
+    *,
+    id_column: str = "",
+    prediction_column: str = "",
+    lowest: float = 0.0,
+    highest: float = 1.0,
+) -> SubmissionTable:
+    """The sample submission with predictions in place of its own.
+
+    Header, order, id text, quotes, separator, line ends and byte order mark stay as they are in
+    the sample; a reader that is strict about any of them finds what it expects. Predictions are
+    written with the fewest digits that give the same float32 or float64 again, without exponent.
+
+    Args:
+        sample: the sample submission, CSV.
+        ids: (n_rows,) text, in any order.
+        predictions: (n_rows,) float32 or float64 for these ids.
+        id_column: of the sample; by default its first.
+        prediction_column: of the sample; by default the only one besides the id. Further columns keep the
+            sample's values.
+        lowest, highest: the values allowed; predictions beyond by less than 1e-9 are moved to the limit.
+
+    Raises:
+        SubmissionError: ids missing, extra or doubled, NaN, infinite, out of range or constant
+            predictions, with examples; a sample with several targets and none named.
+    """
+    table = read_delimited(sample, "sample submission")
+    id_name, column = _columns(table, id_column, prediction_column)
+    wanted = table.values(id_name)
+    _check_unique(wanted, f"The sample submission {sample}", "Get the file again.")
+    found = _texts(ids)
+    values = np.asarray(predictions)
+    if values.shape != found.shape or values.dtype.kind not in "fiub":
+        raise SubmissionError(
+            f"Expected one number for each of {len(found)} ids; found predictions of shape {values.shape}, "
+            f"type {values.dtype}."
+        )
+    values = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+    positions = _join(wanted, found, "The predictions", "Predict these rows, or correct [data] sample_submission.")
+    values = _moved_inside(values[positions], lowest, highest)
+    check_values(wanted, values, lowest=lowest, highest=highest)
+    quoted = table.rows > 0 and all(field[:1] == '"' for field in table.column(column))
+    texts = number_texts(values)
+    columns = list(table.columns)
+    columns[table.names.index(column)] = [f'"{text}"' for text in texts] if quoted else texts
+    return SubmissionTable(_bytes(table, columns), wanted, values.astype(np.float64), column)
+
+
+def validate_file(
+    path: Path,
+    sample: Path,
+    *,
+    id_column: str = "",
+    prediction_column: str = "",
+    lowest: float = 0.0,
+    highest: float = 1.0,
+) -> SubmissionTable:
+    """A submission file made elsewhere, checked against the sample; its bytes are kept as they are.
+
+    Another order of rows or columns does no harm, since Kaggle joins by id and by name: it is told
+    in `notes`. Arguments and errors as in `build_table`; also a header that differs from the sample's,
+    and values that are no numbers.
+    """
+    expected = read_delimited(sample, "sample submission")
+    id_name, column = _columns(expected, id_column, prediction_column)
+    table = read_delimited(path, "submission file")
+    if set(table.names) != set(expected.names):
+        raise SubmissionError(
+            f"{path} has the columns {', '.join(table.names)}; the sample submission has {', '.join(expected.names)}. "
+            f"Kaggle takes these names only: correct the header."
+        )
+    ids, wanted = table.values(id_name), expected.values(id_name)
+    positions = _join(wanted, ids, str(path), "Make the file from the sample submission, ids read as text.")
+    values = _moved_inside(_numbers(table, id_name, column), lowest, highest)
+    check_values(ids, values, lowest=lowest, highest=highest)
+    notes = []
+    if table.names != expected.names:
+        notes.append(f"The columns stand in another order than in the sample ({', '.join(table.names)}).")
+    if (positions != np.arange(len(positions))).any():
+        notes.append("The rows stand in another order than in the sample; Kaggle joins them by id.")
+    for habit, name in (("separator", "separator"), ("newline", "line end"), ("bom", "byte order mark")):
+        if getattr(table, habit) != getattr(expected, habit):
+            notes.append(f"The {name} differs from the sample's.")
+    return SubmissionTable(path.read_bytes(), ids, values, column, tuple(notes))
+
+
+def values_fingerprint(ids: Sequence[str] | Ids, predictions: NDArray[Any]) -> str:
+    """SHA-256 over predictions and their ids, in the order of the ids' text: equal predictions, equal fingerprint.
+
+    This is what the ledger keeps of a blend's test predictions (`blend_fingerprint`). float32 and
+    float64 differ, since they are written differently.
+    """
+    texts, values = _texts(ids), np.asarray(predictions)
+    order = np.argsort(texts.astype(str), kind="stable")
+    digest = hashlib.sha256(values.dtype.newbyteorder("<").str.encode())
+    digest.update("\0".join(texts[order]).encode())
+    digest.update(np.ascontiguousarray(values[order]).astype(values.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def check_values(ids: Ids, values: NDArray[Any], *, lowest: float, highest: float) -> None:
+    """Refuse NaN, infinite, out of range and constant predictions, naming the first few ids.
+
+    Raises:
+        SubmissionError: all faults in one message.
+    """
+    finite = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        outside = finite & ((values < lowest) | (values > highest))
+    faults = []
+    for name, rows in (("NaN", np.isnan(values)), ("infinite", np.isinf(values))):
+        if rows.any():
+            faults.append(f"{int(rows.sum())} of {len(values)} predictions are {name}: {_shown(ids, values, rows)}.")
+    if outside.any():
+        faults.append(
+            f"{int(outside.sum())} of {len(values)} predictions lie outside {lowest:g} to {highest:g}: "
+            f"{_shown(ids, values, outside)}; all lie between {values[finite].min():g} and {values[finite].max():g}. "
+            f"Submit probabilities or ranks, or set [submissions] lowest and highest."
+        )
+    if not faults and len(values) > 1 and (values == values[0]).all():
+        faults.append(
+            f"All {len(values)} predictions are {values[0]:g}, so they rank nothing. "
+            f"Look for a model that has not learnt, or for a sample submission sent as it came."
+        )
+    if not len(values):
+        faults.append("There are no rows to predict.")
+    if faults:
+        raise SubmissionError(" ".join(faults))
+
+
+def number_texts(values: NDArray[Any]) -> list[str]:
+    """Each float as the shortest decimal that reads back as the same value, never with an exponent.
+
+    >>> number_texts(np.array([1e-05, 0.1, 1.0, -0.0]))
+    ['0.00001', '0.1', '1.0', '0.0']
+    >>> number_texts(np.array([0.1], dtype=np.float32))
+    ['0.1']
+    """
+    values = values + values.dtype.type(0)  # no minus before a zero
+    if values.dtype == np.float32:
+        return [np.format_float_positional(value, unique=True, trim="0") for value in values]
+    texts = [repr(value) for value in values.tolist()]
+    return [
+        np.format_float_positional(np.float64(text), unique=True, trim="0") if "e" in text else text for text in texts
+    ]
+
+
+def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[str, str]:
+    """Names of the id column and of the prediction column."""
+    for wanted in filter(None, (id_column, prediction_column)):
+        if wanted not in table.names:
+            raise SubmissionError(
+                f"The sample submission {table.path} has no column '{wanted}'; it has {', '.join(table.names)}. "
+                f"Correct the column name in dfens.toml."
+            )
+    id_name = id_column or table.names[0]
+    others = [name for name in table.names if name != id_name]
+    if prediction_column in others:
+        return id_name, prediction_column
+    if len(others) != 1:
+        raise SubmissionError(
+            f"The sample submission {table.path} has {len(others)} columns besides the id '{id_name}': "
+            f"{examples(others, 12) or 'none'}. dfens fills one: name it with [submissions] prediction_column."
+        )
+    return id_name, others[0]
+
+
+def _texts(ids: Sequence[str] | Ids) -> Ids:
+    found = np.empty(len(ids), dtype=object)
+    found[:] = ids
+    wrong = [value for value in found if not isinstance(value, str)]
+    if wrong:
+        raise SubmissionError(
+            f"{len(wrong)} of {len(found)} ids are no text, the first is {wrong[0]!r}. "
+            f"Read the id column as text (dtype=str), so that '00012' stays '00012'."
+        )
+    return found
+
+
+def _check_unique(ids: Ids, what: str, remedy: str) -> None:
+    count = len(ids) - len(set(ids))
+    if count:
+        doubled = [value for value, times in Counter(ids).items() if times > 1]
+        raise SubmissionError(f"{what} has {count} ids more than once: {examples(sorted(doubled))}. {remedy}")
+
+
+def _join(wanted: Ids, found: Ids, what: str, remedy: str) -> NDArray[np.intp]:
+    """For each wanted id its position in `found`; all that does not match in one message."""
+    _check_unique(found, what, "Each id needs one prediction: remove the copies.")
+    places = {value: position for position, value in enumerate(found)}
+    positions = np.array([places.pop(value, -1) for value in wanted], dtype=np.intp)
+    missing, extra = list(wanted[positions < 0]), list(places)
+    if not missing and not extra:
+        return positions
+    faults = []
+    if missing:
+        faults.append(f"{len(missing)} of {len(wanted)} ids are missing: {examples(missing)}.")
+    if extra:
+        faults.append(f"{len(extra)} ids are not in the sample submission: {examples(extra)}.")
+    raise SubmissionError(f"{what}: {' '.join(faults)} {_cause(missing, extra)}{remedy}")
+
+
+def _cause(missing: list[str], extra: list[str]) -> str:
+    """Why ids differ, where it can be seen: zeros, blanks, an ending, or a number made of them."""
+    left = set(extra)
+    for cause, changed in (
+        ("lost their leading zeros", lambda text: text.lstrip("0") or "0"),
+        ("lost the blanks around them", str.strip),
+        ("lack their ending", lambda text: text.rpartition(".")[0]),
+    ):
+        if any(changed(text) != text and changed(text) in left for text in missing[:1000]):
+            return f"It seems that the ids {cause}. "
+        bare = {changed(text) for text in extra[:1000] if changed(text) != text}
+        if cause != "lost their leading zeros" and bare.intersection(missing):
+            return f"It seems that the ids of the sample {cause}. "
+    return ""
+
+
+def _numbers(table: Delimited, id_name: str, column: str) -> NDArray[np.float64]:
+    texts = table.values(column)
+    try:
+        return texts.astype(np.float64)
+    except ValueError:
+        wrong = [row for row, text in enumerate(texts) if not _is_number(text)]
+    names = table.values(id_name)
+    raise SubmissionError(
+        f"{table.path}: {len(wrong)} of {table.rows} values of '{column}' are no numbers: "
+        f"{examples([f'{names[row]}: {texts[row]!r}' for row in wrong])}. Write numbers with a point, one for each id."
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _moved_inside(values: NDArray[Any], lowest: float, highest: float) -> NDArray[Any]:
+    """Values beyond a limit by rounding alone, set to the limit."""
+    near = (values >= lowest - _ROUNDING) & (values <= highest + _ROUNDING)
+    return np.where(near, np.clip(values, lowest, highest), values).astype(values.dtype)
+
+
+def _shown(ids: Ids, values: NDArray[Any], rows: NDArray[np.bool_]) -> str:
+    return examples([f"{ids[row]} ({values[row]:g})" for row in np.flatnonzero(rows)])
+
+
+def _bytes(table: Delimited, columns: list[Sequence[str]]) -> bytes:
+    lines = [table.separator.join(table.header), *map(table.separator.join, zip(*columns, strict=True))]
+    text = table.newline.join(lines) + (table.newline if table.final_newline else "")
+    return (("\ufeff" if table.bom else "") + text).encode("utf-8")
