@@ -1,0 +1,65 @@
+"""The text that Kaggle shows beside a submission, filled in from a template."""
+
+import math
+from collections.abc import Mapping
+from difflib import get_close_matches
+from string import Formatter
+
+from oof.errors import ConfigError
+
+# Kaggle documents no limit; this stays below what its web form takes
+LONGEST = 500
+_UNKNOWN = "n/a"
+
+
+def make_message(template: str, fields: Mapping[str, object]) -> str:
+    """Fill a template such as `{blend} oof={score:.5f} nested={nested_score:.5f}`.
+
+    A field that is known to have no value here (None or NaN: a file from elsewhere has no CV)
+    becomes `n/a`. Only plain names are fields: `{blend.name}` or `{blend[0]}` are refused, so a
+    template can't reach into objects.
+
+    Args:
+        template: the text of [submit] message or --message; `{{` stands for a brace.
+        fields: name -> value.
+
+    Raises:
+        ConfigError: an unknown field (the nearest is named), a wrong format, an empty or too long message.
+
+    >>> make_message("{blend} oof={score:.3f}", {"blend": "b7", "score": 0.98765})
+    'b7 oof=0.988'
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as err:
+        raise ConfigError(
+            f"The message {template!r} is no valid template: {err}. Write a literal brace as {{{{ or }}}}."
+        ) from err
+    text = "".join(literal + _filled(name, spec, conversion, fields) for literal, name, spec, conversion in parts)
+    text = " ".join(text.split())
+    if not text:
+        raise ConfigError(f"The message {template!r} comes out empty. Kaggle wants a description: write a few words.")
+    if len(text) > LONGEST:
+        raise ConfigError(
+            f"The message has {len(text)} characters; at most {LONGEST} are sent. Shorten [submit] message or --message."
+        )
+    return text
+
+
+def _filled(name: str | None, spec: str | None, conversion: str | None, fields: Mapping[str, object]) -> str:
+    if name is None:
+        return ""
+    if name not in fields:
+        close = get_close_matches(name, fields, n=2, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "."
+        raise ConfigError(f"The message has an unknown field {{{name}}}{hint} Known: {', '.join(sorted(fields))}.")
+    if conversion or "{" in (spec or ""):
+        raise ConfigError(f"The message's field {{{name}}} may have a format such as {{{name}:.5f}}, nothing else.")
+    value = fields[name]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return _UNKNOWN
+    try:
+        text = format(value, spec or "")
+    except ValueError as err:
+        raise ConfigError(f"The message's field {{{name}:{spec}}} does not fit its value {value!r}: {err}.") from err
+    return text[: LONGEST + 1]

@@ -1,0 +1,43 @@
+"""Messages filled in from a template."""
+
+import pytest
+
+from oof.errors import ConfigError
+from submissions.message import LONGEST, make_message
+
+FIELDS = {"blend": "b7", "score": 0.98765432, "nested_score": 0.98, "members": 3, "public": None}
+
+
+def test_the_default_template_is_filled() -> None:
+    text = make_message("{blend} oof={score:.5f} nested={nested_score:.5f}", FIELDS)
+    assert text == "b7 oof=0.98765 nested=0.98000"
+
+
+def test_braces_and_plain_text_stay_and_lines_become_one() -> None:
+    assert make_message("{{a}}\n{members}  x", FIELDS) == "{a} 3 x"
+
+
+def test_a_field_without_a_value_is_said_to_be_absent() -> None:
+    assert make_message("lb={public:.5f} cv={score:.2f}", FIELDS | {"score": float("nan")}) == "lb=n/a cv=n/a"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{nested}", r"unknown field \{nested\}; did you mean nested_score\? Known: blend, members"),
+        ("{xyz}", r"unknown field \{xyz\}. Known"),
+        ("{blend.__class__}", "unknown field"),
+        ("{blend[0]}", "unknown field"),
+        ("{}", "unknown field"),
+        ("{blend!r}", "may have a format such as"),
+        ("{score:{members}}", "may have a format such as"),
+        ("{blend:.5f}", "does not fit its value 'b7'"),
+        ("{blend", "no valid template"),
+        (" \n", "comes out empty"),
+        ("{score:700.5f}", f"at most {LONGEST} are sent"),
+        ("x" * 501, "has 501 characters; at most 500"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_refused(template: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_message(template, FIELDS)
