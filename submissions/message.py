@@ -1,6 +1,7 @@
 """The text that Kaggle shows beside a submission, filled in from a template."""
 
 import math
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from string import Formatter
@@ -10,6 +11,7 @@ from oof.errors import ConfigError
 # Kaggle documents no limit; this stays below what its web form takes
 LONGEST = 500
 _UNKNOWN = "n/a"
+_FORMAT = re.compile(r"[<>^+ ]?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")  # of a width that no message can burst
 
 
 def make_message(template: str, fields: Mapping[str, object]) -> str:
@@ -40,9 +42,7 @@ def make_message(template: str, fields: Mapping[str, object]) -> str:
     if not text:
         raise ConfigError(f"The message {template!r} comes out empty. Kaggle wants a description: write a few words.")
     if len(text) > LONGEST:
-        raise ConfigError(
-            f"The message has {len(text)} characters; at most {LONGEST} are sent. Shorten [submit] message or --message."
-        )
+        raise ConfigError(f"The message has {len(text)} characters; {LONGEST} at most are sent. Shorten it.")
     return text
 
 
@@ -53,13 +53,12 @@ def _filled(name: str | None, spec: str | None, conversion: str | None, fields: 
         close = get_close_matches(name, fields, n=2, cutoff=0.5)
         hint = f"; did you mean {' or '.join(close)}?" if close else "."
         raise ConfigError(f"The message has an unknown field {{{name}}}{hint} Known: {', '.join(sorted(fields))}.")
-    if conversion or "{" in (spec or ""):
+    if conversion or not _FORMAT.fullmatch(spec or ""):
         raise ConfigError(f"The message's field {{{name}}} may have a format such as {{{name}:.5f}}, nothing else.")
     value = fields[name]
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return _UNKNOWN
     try:
-        text = format(value, spec or "")
+        return format(value, spec or "")
     except ValueError as err:
         raise ConfigError(f"The message's field {{{name}:{spec}}} does not fit its value {value!r}: {err}.") from err
-    return text[: LONGEST + 1]

@@ -34,8 +34,8 @@ def test_a_field_without_a_value_is_said_to_be_absent() -> None:
         ("{blend:.5f}", "does not fit its value 'b7'"),
         ("{blend", "no valid template"),
         (" \n", "comes out empty"),
-        ("{score:700.5f}", f"at most {LONGEST} are sent"),
-        ("x" * 501, "has 501 characters; at most 500"),
+        ("{score:9999999.5f}", "may have a format such as"),
+        ("x" * (LONGEST + 1), "has 501 characters; 500 at most"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(template: str, message: str) -> None:
