@@ -1,0 +1,158 @@
+"""CV against the leaderboard: how well they agree, and which submissions lie off the line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+_ENOUGH_FOR_OUTLIERS = 6
+# robust z; Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993. The fit to few points hugs
+# them, so the limit is wider there: of clean normal scatter, 3 (from 12 on) to 11 (6) of 100 tracks name one
+_FAR, _FEW = 3.5, 5
+_SMALLEST_SPREAD = 2e-4  # deviations below this matter to nobody, however well the others lie on the line
+
+
+@dataclass(frozen=True)
+class OffLine:
+    """A submission far from the line of the others.
+
+    position: in the input. residual: public score less what the line expects of its CV.
+    meaning: what may have happened.
+    """
+
+    position: int
+    residual: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Track:
+    """CV against public score over the scored submissions.
+
+    count: submissions with both. rank_correlation: Spearman's; correlation: Pearson's; NaN below 3.
+    slope, intercept: of public = intercept + slope x CV, Theil-Sen (medians, so that a few odd
+    submissions don't turn the line); NaN below 3. spread: robust standard deviation around it.
+    gap: median of public less CV. off: the submissions far from the line. verdict: in a sentence.
+    """
+
+    count: int
+    rank_correlation: float
+    correlation: float
+    slope: float
+    intercept: float
+    spread: float
+    gap: float
+    off: tuple[OffLine, ...]
+    verdict: str
+
+    def expected_public(self, cv: float) -> float:
+        """The public score that the line gives to a CV."""
+        return self.intercept + self.slope * cv
+
+
+def track(
+    cv: Sequence[float | None], public: Sequence[float | None], *, higher_is_better: bool = True, chance: float = 0.5
+) -> Track:
+    """Fit public scores to CV.
+
+    Theil-Sen: Theil 1950, Sen 1968 (median of the slopes of all pairs). A submission is off the
+    line when its residual exceeds 3.5 robust standard deviations (1.4826 x median absolute
+    residual; more where there are few submissions), from 6 scored submissions on.
+
+    Args:
+        cv, public: one number for each submission, None or NaN where there is none.
+        higher_is_better: of the metric.
+        chance: the score of predictions that know nothing; NaN where the metric has none.
+    """
+    x_all = np.array([np.nan if value is None else value for value in cv], dtype=np.float64)
+    y_all = np.array([np.nan if value is None else value for value in public], dtype=np.float64)
+    positions = np.flatnonzero(np.isfinite(x_all) & np.isfinite(y_all))
+    x, y = x_all[positions], y_all[positions]
+    nan = float("nan")
+    gap = float(np.median(y - x)) if len(x) else nan
+    if len(x) < 3 or np.ptp(x) == 0:
+        few = f"{len(x)} scored submissions with a CV; from 3 with different CVs on, CV and public score are compared."
+        return Track(len(x), nan, nan, nan, nan, nan, gap, (), few)
+    slope, intercept = _line(x, y)
+    residuals = y - intercept - slope * x
+    freedom = len(x) / (len(x) - 2)
+    spread = max(1.4826 * float(np.median(np.abs(residuals))) * freedom**0.5, _SMALLEST_SPREAD)
+    off = []
+    if len(x) >= _ENOUGH_FOR_OUTLIERS:
+        for place in np.flatnonzero(np.abs(residuals) > _FAR * (1 + _FEW / len(x)) * spread):
+            worse = (residuals[place] < 0) == higher_is_better
+            meaning = _meaning(float(x[place]), float(y[place]), worse, chance)
+            off.append(OffLine(int(positions[place]), float(residuals[place]), meaning))
+    ranked = _correlation(_ranks(x), _ranks(y))
+    return Track(
+        len(x),
+        ranked,
+        _correlation(x, y),
+        slope,
+        intercept,
+        spread,
+        gap,
+        tuple(off),
+        _verdict(len(x), ranked, slope, spread, float(np.ptp(x))),
+    )
+
+
+def _meaning(cv: float, public: float, worse: bool, chance: float) -> str:
+    edge = abs(cv - chance)
+    if worse and edge > 0.1 and abs(public - chance) < 0.25 * edge:
+        return "a bug: the public score is near chance. Predictions on the wrong rows, or from an untrained fold model?"
+    if worse and edge > 0.1 and abs((2 * chance - public) - cv) < 0.25 * edge:
+        return "a bug: the order is reversed. Is the positive class the one that the competition asks for?"
+    if worse:
+        return (
+            "CV too high: a leak (rows of one group in several folds), weights or epochs chosen on the rows scored, "
+            "a shift that this one suffers from, or test predictions that differ from those of CV"
+        )
+    return (
+        "public score too high: luck on a small public part, tuning on the leaderboard, knowledge of the test rows, "
+        "or a CV that is too low (few rows, or single fold models against their mean)"
+    )
+
+
+def _verdict(count: int, ranked: float, slope: float, spread: float, span: float) -> str:
+    if span * abs(slope) < spread:
+        return (
+            f"The CVs span {span:.5f}, less than the scatter around the line ({spread:.5f}): "
+            f"public scores can't tell these submissions apart."
+        )
+    if ranked >= 0.7:
+        return "CV and public score agree on the order: trust CV for small steps."
+    if ranked >= 0.3:
+        return (
+            "CV and public score agree in the large only: look at the submissions off the line before trusting either."
+        )
+    return (
+        f"CV does not foretell the public order (rank correlation {ranked:.2f} over {count}): a shift between training "
+        f"and test rows, a leak in the folds, or luck. Check the groups of [folds], then compare train and test."
+    )
+
+
+def _line(x: Vector, y: Vector) -> tuple[float, float]:
+    first, second = np.triu_indices(len(x), 1)
+    run = x[second] - x[first]
+    sloped = run != 0
+    slope = float(np.median((y[second] - y[first])[sloped] / run[sloped]))
+    return slope, float(np.median(y - slope * x))
+
+
+def _ranks(values: Vector) -> Vector:
+    order = np.argsort(values, kind="stable")
+    ranks = np.empty(len(values))
+    ranks[order] = np.arange(len(values), dtype=np.float64)
+    _, group = np.unique(values, return_inverse=True)
+    means: Vector = np.bincount(group, ranks) / np.bincount(group)
+    return means[group]
+
+
+def _correlation(x: Vector, y: Vector) -> float:
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1])
