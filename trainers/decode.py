@@ -1,0 +1,216 @@
+"""Image files to RGB arrays: any common kind of file, one meaning, and an error that names the file.
+
+What every way of decoding does alike:
+
+- the result is uint8 RGB; grey is repeated, palettes are looked up, CMYK is converted, 16 bits keep their upper 8;
+- transparency is dropped, not painted over a background: the colours stored under it remain;
+- the EXIF orientation is applied, so that a photo stands as people see it (timm and torchvision do not);
+- of an animation the first frame is taken;
+- a file that ends early is an error, not a picture with a grey rest.
+"""
+
+import io
+import re
+import struct
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from oof.errors import DataError
+
+Image = NDArray[np.uint8]
+Decode = Literal["area", "scaled", "pil"]
+
+DECODES: dict[Decode, str] = {
+    "area": "whole image by OpenCV, reduced by pixel areas",
+    "scaled": "JPEG decoded at 1/2, 1/4 or 1/8 in its DCT, then reduced by pixel areas; fastest, loses fine traces",
+    "pil": "whole image by Pillow, bicubic with antialiasing: what most loaders do",
+}
+_CLIPS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+_REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
+
+
+def load_image(path: str | Path, size: int | tuple[int, int], decode: Decode = "area") -> Image:
+    """Read an image at the size that a model takes, in the way that is named.
+
+    Detectors live on traces that decoding and resizing change, so the way is a setting
+    that is recorded with the model, the same for training and prediction.
+
+    Args:
+        path: of the file.
+        size: edge in pixels, or (height, width); another aspect ratio is squeezed, not cropped.
+        decode: one of DECODES.
+
+    Returns:
+        RGB, shape (height, width, 3).
+
+    Raises:
+        DataError: as in `decode_image`.
+    """
+    shape = (size, size) if isinstance(size, int) else size
+    data = read_bytes(path)
+    if decode == "pil":
+        return _with_pillow(data, path, shape)
+    reduce = _dct_scale(data, shape) if decode == "scaled" else 1
+    return resize_image(decode_bytes(data, path, reduce=reduce), shape)
+
+
+def decode_image(path: str | Path, *, reduce: Literal[1, 2, 4, 8] = 1) -> Image:
+    """Read an image file at its own size.
+
+    Args:
+        path: of the file.
+        reduce: 2, 4 or 8 to let a JPEG be decoded at that fraction of its size.
+
+    Returns:
+        RGB, shape (height, width, 3).
+
+    Raises:
+        DataError: if the file is missing, empty, cut, or no image, naming it and what was found.
+    """
+    return decode_bytes(read_bytes(path), path, reduce=reduce)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        DataError: if it is missing, empty, or a clip.
+    """
+    path = Path(path)
+    if path.suffix.lower() in _CLIPS:
+        raise DataError(
+            f"{path} is a clip, and models read images only: frames and sound of clips cannot be trained on yet. "
+            f'Extract frames, and describe them with [data] layout = "table".'
+        )
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as err:
+        raise DataError(f"{path} is missing. Run dfens check for the list of all missing files.") from err
+    except OSError as err:
+        raise DataError(
+            f"{path} cannot be read: {err.strerror}. Run dfens check --decode to find all such files."
+        ) from err
+    if not data:
+        raise _broken(path, "is empty (0 bytes)")
+    return data
+
+
+def decode_bytes(data: bytes, path: str | Path, *, reduce: int = 1) -> Image:
+    """Decode the bytes of an image; `path` names them in messages. Arguments and errors as in `decode_image`."""
+    if _is_whole(data):
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduce])
+        if decoded is not None:
+            return np.ascontiguousarray(decoded[..., ::-1])
+    return _with_pillow(data, path)
+
+
+def resize_image(image: Image, size: int | tuple[int, int]) -> Image:
+    """Resize to (height, width): pixel areas where the image shrinks, bicubic where it grows."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.asarray(resized, np.uint8)
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width as the header of a JPEG or PNG tells them, or None."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
+    frame = _jpeg_frame(data)
+    return None if frame is None else frame[:2]
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
+    """Height, width and number of components from a JPEG's frame header, or None."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width, components = struct.unpack(">HHB", data[at + 5 : at + 10])
+            return height, width, components
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether this is a JPEG of 1 or 3 components, or a PNG, with its end in place: what OpenCV decodes alone.
+
+    OpenCV before 5 gave a cut JPEG back with a grey rest, so the end is looked for here.
+    """
+    frame = _jpeg_frame(data)
+    if frame is not None:
+        return frame[2] in (1, 3) and data.rstrip(b"\0")[-2:] == b"\xff\xd9"
+    return data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" in data[-64:]
+
+
+def _dct_scale(data: bytes, size: tuple[int, int]) -> int:
+    """The largest reduction that leaves at least `size`."""
+    frame = _jpeg_frame(data)
+    if frame is None:
+        return 1
+    return max(
+        scale for scale in _REDUCED if scale == 1 or min(frame[0] // scale - size[0], frame[1] // scale - size[1]) >= 0
+    )
+
+
+def _with_pillow(data: bytes, path: str | Path, size: tuple[int, int] | None = None) -> Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata; what matters raises
+            with Pillow.open(io.BytesIO(data)) as picture:
+                picture.load()
+                turned = ImageOps.exif_transpose(picture)
+                rgb = _to_rgb(turned)
+                if size is not None:
+                    rgb = rgb.resize((size[1], size[0]), Pillow.Resampling.BICUBIC)
+                return np.asarray(rgb, np.uint8).copy()
+    except UnidentifiedImageError as err:
+        decoded = _by_opencv_alone(data)  # kinds that Pillow does not know
+        if decoded is not None:
+            return decoded if size is None else resize_image(decoded, size)
+        start = re.sub(r"[^ -~]", ".", data[:16].decode("latin-1"))
+        raise _broken(path, f"is no image that can be read ({len(data)} bytes, beginning with {start!r})") from err
+    except Exception as err:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        raise _broken(path, f"is cut or damaged ({len(data)} bytes: {err})") from err
+
+
+def _to_rgb(picture: Pillow.Image) -> Pillow.Image:
+    if picture.mode.startswith(("I", "F")):  # 16 or 32 bits of grey; Pillow's own conversion cuts off at 255
+        values = np.asarray(picture, np.float64)
+        values = values / 256 if picture.mode.startswith("I") else values
+        return Pillow.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("P", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")  # else Pillow warns; the colours under transparency remain
+    return picture.convert("RGB")
+
+
+def _by_opencv_alone(data: bytes) -> Image | None:
+    """Kinds of files that Pillow does not know, or None."""
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if decoded is None else np.ascontiguousarray(decoded[..., ::-1])
+
+
+def _broken(path: str | Path, what: str) -> DataError:
+    return DataError(
+        f"{path} {what}. Get the file again, or run dfens check --decode to find all such files; with [data] "
+        f"skip_broken = true it also leaves broken training images out."
+    )
