@@ -1,0 +1,149 @@
+"""Calibration of `dfens submissions select` on generated candidates whose private scores are known.
+
+Each world has some candidates of their own skill, one common noise (hard rows), training rows with OOF
+predictions, and a test set with a public and a private part. In a shifted world each candidate loses skill
+of its own on the test rows, which CV can't see and the public score can. Told for each way to choose two: how
+often the candidate with the best private score of all was among them (the pair was then the best pair), and the
+mean regret (best private score of all candidates less best of the two chosen), in AUC x 10,000.
+
+    OMP_NUM_THREADS=1 python benchmarks/select_calibration.py --worlds 200
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.metrics import roc_auc
+from submissions.select import Candidate, select_pair
+
+WAYS = ("select", "best public + best CV", "best public twice", "best CV twice")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """name: of the row. shift: standard deviation of the skill lost on test rows. Sizes in rows."""
+
+    name: str
+    shift: float
+    train_rows: int = 4000
+    test_rows: int = 4000
+    public_share: float = 0.3
+    candidates: int = 12
+    positive_share: float = 0.3
+    group_size: int = 1
+
+
+SETTINGS = (
+    Setting("no shift", 0.0),
+    Setting("no shift, small public part", 0.0, public_share=0.1),
+    Setting("some shift", 0.05),
+    Setting("strong shift", 0.2),
+    Setting("strong shift, small public part", 0.2, public_share=0.1),
+    Setting("few training rows", 0.0, train_rows=800),
+    Setting("groups of 8 rows, some shift", 0.05, group_size=8),
+)
+
+
+def make_rows(
+    rows: int, skill: NDArray[np.float64], mixing: NDArray[np.float64], setting: Setting, rng: np.random.Generator
+) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int64]]:
+    """Labels, scores (rows, candidates) and groups: skill x label + noise common to all, to the group, to kin, own."""
+    groups = np.arange(rows) // setting.group_size
+    y = (rng.random(groups[-1] + 1) < setting.positive_share).astype(np.int8)[groups]
+    hard = rng.normal(size=(rows, 1)) + (
+        0.7 * rng.normal(size=(groups[-1] + 1, 1))[groups] if groups[-1] + 1 < rows else 0
+    )
+    kin = rng.normal(size=(rows, mixing.shape[0])) @ mixing
+    own = rng.normal(size=(rows, len(skill)))
+    scores = (y[:, None] - 0.5) * skill + 0.8 * hard + 0.5 * kin + 0.5 * own
+    return y, scores.astype(np.float32), groups
+
+
+def one_world(setting: Setting, draws: int, seed: int) -> dict[str, tuple[float, bool, bool]]:
+    """Regret, whether the best candidate was in, and for `select` its claimed and seen win over the baseline."""
+    rng = np.random.default_rng(seed)
+    skill = 3.0 + 0.06 * rng.normal(size=setting.candidates)
+    mixing = rng.dirichlet(np.ones(3), setting.candidates).T
+    lost = setting.shift * np.abs(rng.normal(size=setting.candidates))
+    y, oof, groups = make_rows(setting.train_rows, skill, mixing, setting, rng)
+    test_y, test, test_groups = make_rows(setting.test_rows, skill - lost, mixing, setting, rng)
+    public_groups = rng.random(test_groups[-1] + 1) < setting.public_share
+    public_part = public_groups[test_groups]
+    columns = range(setting.candidates)
+    cv = np.array([roc_auc(y, oof[:, column]) for column in columns])
+    public = np.array([round(roc_auc(test_y[public_part], test[public_part, column]), 5) for column in columns])
+    private = np.array([roc_auc(test_y[~public_part], test[~public_part, column]) for column in columns])
+    found = select_pair(
+        [Candidate(str(column), oof[:, column], float(public[column])) for column in columns],
+        y,
+        test_rows=setting.test_rows,
+        public_share=setting.public_share,
+        groups=groups if setting.group_size > 1 else None,
+        draws=draws,
+        rng=rng,
+    )
+    by_cv, by_public = np.argsort(-cv, kind="stable"), np.argsort(-public, kind="stable")
+    pairs = {
+        "select": (int(found.best.first), int(found.best.second)),
+        "best public + best CV": (int(found.baseline[0]), int(found.baseline[1])),
+        "best public twice": (int(by_public[0]), int(by_public[1])),
+        "best CV twice": (int(by_cv[0]), int(by_cv[1])),
+    }
+    best = {way: float(private[list(pair)].max()) for way, pair in pairs.items()}
+    result: dict[str, tuple[float, bool, bool]] = {}
+    for way in WAYS:
+        result[way] = (float(private.max()) - best[way], best[way] == private.max(), False)
+    base = best["best public + best CV"]
+    claimed = found.best.beats / max(1 - found.best.even, 1e-12) if found.best.even < 1 else float("nan")
+    result["claim"] = (claimed, best["select"] > base, best["select"] != base)
+    expected = {pair_key(pair.first, pair.second): pair.expected for pair in found.pairs}
+    chosen = expected[pair_key(*map(str, pairs["select"]))]
+    result["bias"] = (best["select"] - chosen, False, False)
+    return result
+
+
+def pair_key(first: str, second: str) -> frozenset[str]:
+    return frozenset((first, second))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=int, default=200, help="for each setting")
+    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    claims: list[tuple[float, bool, bool]] = []
+    print(f"{options.worlds} worlds each, {options.draws} draws\n")
+    print("| setting | way to choose | best was in | mean regret, AUC x 1e4 | better / worse than public + CV |")
+    print("|---|---|---|---|---|")
+    begun = time.perf_counter()
+    for number, setting in enumerate(SETTINGS):
+        seeds = np.random.SeedSequence([options.seed, number]).generate_state(options.worlds)
+        worlds = [one_world(setting, options.draws, int(seed)) for seed in seeds]
+        claims += [world["claim"] for world in worlds]
+        base = np.array([world["best public + best CV"][0] for world in worlds])
+        for way in WAYS:
+            regret = np.array([world[way][0] for world in worlds])
+            hit = np.mean([world[way][1] for world in worlds])
+            error = regret.std(ddof=1) / np.sqrt(len(regret))
+            better, worse = int((regret < base).sum()), int((regret > base).sum())
+            print(
+                f"| {setting.name if way == WAYS[0] else ''} | {way} | {hit:.0%} | {1e4 * regret.mean():.2f} "
+                f"+- {1e4 * error:.2f} | {better} / {worse} |"
+            )
+    print("\nClaimed probability of beating 'best public + best CV' (where the two differ), and how often it did:\n")
+    print("| claimed | worlds | mean claim | beat it |\n|---|---|---|---|")
+    told = np.array([(claim, won) for claim, won, differs in claims if differs and np.isfinite(claim)])
+    for low, high in ((0, 0.5), (0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.001)):
+        inside = told[(told[:, 0] >= low) & (told[:, 0] < high)] if len(told) else told
+        if len(inside):
+            claim, won = inside.mean(axis=0)
+            print(f"| {low:.1f} to {min(high, 1):.1f} | {len(inside)} | {claim:.2f} | {won:.2f} |")
+    print(f"\n{time.perf_counter() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
