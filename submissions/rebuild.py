@@ -1,0 +1,119 @@
+"""Making a submitted file again from what is stored, byte for byte, or telling what has changed since."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from oof.files import file_sha256
+from oof.ids import Ids
+from submissions.table import SubmissionTable, build_table, values_fingerprint
+
+_SHOWN = 12  # digits of a hash in a message
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Test predictions that the file may have been made of.
+
+    where: to tell, e.g. "blend 'b7'". ids (n_rows,), predictions (n_rows,) float32 or float64.
+    """
+
+    where: str
+    ids: Ids
+    predictions: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """What came of it.
+
+    table: the file, equal to the one submitted to the last byte; None where that failed.
+    source: what it was made of. changes: what differs now from what the ledger has, one sentence each;
+    empty where the file was made.
+    """
+
+    table: SubmissionTable | None
+    source: str = ""
+    changes: tuple[str, ...] = ()
+
+
+def rebuild(
+    provenance: Mapping[str, Any],
+    sha256: str,
+    sample: Path,
+    sources: Iterable[Source],
+    members_now: Mapping[str, str | None],
+    **columns: Any,
+) -> Rebuilt:
+    """Try the sources in turn until the file has the hash that the ledger has.
+
+    Args:
+        provenance: as kept by the ledger (docs/formats.md): `blend_fingerprint` of the predictions,
+            `members` with `fingerprint`, `sample_sha256`.
+        sha256: of the file submitted.
+        sample: the sample submission now.
+        sources: predictions to try, cheapest first; read one by one, so the last may be a fit.
+        members_now: fingerprint of each member as it is in the store now, None where it is gone.
+        columns: settings of `build_table`.
+
+    Raises:
+        SubmissionError: a sample submission that is gone or can't be read.
+    """
+    wanted = str(provenance.get("blend_fingerprint", ""))
+    tried: list[str] = []
+    same_predictions = False
+    for source in sources:
+        found = values_fingerprint(source.ids, source.predictions)
+        tried.append(f"{source.where} has {found[:_SHOWN]}")
+        if wanted and found != wanted:
+            continue
+        same_predictions = True
+        if not _same_ids(sample, source, columns):
+            continue
+        table = build_table(sample, source.ids, source.predictions, **columns)
+        if table.sha256 == sha256:
+            return Rebuilt(table, source.where)
+    changes = [*_sample_changes(provenance, sample), *_member_changes(provenance, members_now)]
+    if not same_predictions:
+        changes.insert(
+            0,
+            f"No stored test predictions have the fingerprint {wanted[:_SHOWN] or 'unknown'} that was submitted"
+            f"{': ' + '; '.join(tried) if tried else ', and none of this name are stored'}.",
+        )
+    elif not changes:
+        changes.append(
+            "Predictions, members and sample submission are those that were submitted, yet the bytes differ: "
+            f"the columns or limits of [submissions], or the way numbers are written, have changed since dfens "
+            f"{provenance.get('dfens_version', 'then')}."
+        )
+    return Rebuilt(None, "", tuple(changes))
+
+
+def _same_ids(sample: Path, source: Source, columns: Mapping[str, Any]) -> bool:
+    """Whether the sample still asks for these ids; a changed sample is told as a change, not as an error."""
+    from submissions.delimited import read_delimited
+
+    table = read_delimited(sample, "sample submission")
+    name = columns.get("id_column") or table.names[0]
+    return name in table.names and set(table.values(name)) == set(source.ids)
+
+
+def _sample_changes(provenance: Mapping[str, Any], sample: Path) -> list[str]:
+    recorded, now = provenance.get("sample_sha256"), file_sha256(sample)
+    if recorded and recorded != now:
+        return [f"The sample submission {sample} has changed: {recorded[:_SHOWN]} then, {now[:_SHOWN]} now."]
+    return []
+
+
+def _member_changes(provenance: Mapping[str, Any], members_now: Mapping[str, str | None]) -> list[str]:
+    changes = []
+    for name, facts in dict(provenance.get("members") or {}).items():
+        recorded, now = str(facts.get("fingerprint") or ""), members_now.get(name)
+        if now is None:
+            changes.append(f"Member '{name}' ({recorded[:_SHOWN]}) is no longer in the store.")
+        elif now != recorded:
+            changes.append(f"Member '{name}' has other predictions: {recorded[:_SHOWN]} then, {now[:_SHOWN]} now.")
+    return changes
