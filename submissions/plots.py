@@ -1,0 +1,108 @@
+"""Pictures of the ledger as PNG: CV against public score, scores by submission, pairs for the finals."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oof.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from submissions.select import Selection
+    from submissions.track import Track
+
+
+def plot_track(
+    path: Path, names: Sequence[str], cv: Sequence[float | None], public: Sequence[float | None], track: "Track"
+) -> Path:
+    """CV against public score with the fitted line; submissions off the line are named.
+
+    Args:
+        path: of the PNG.
+        names, cv, public: one of each for every submission, None where there is no score.
+        track: of the same submissions.
+    """
+    figure = _figure()
+    axes = figure.add_subplot()
+    both = [
+        (position, x, y)
+        for position, (x, y) in enumerate(zip(cv, public, strict=True))
+        if x is not None and y is not None and x == x and y == y
+    ]
+    off = {item.position for item in track.off}
+    for far, colour, label in ((False, "tab:blue", "submissions"), (True, "tab:red", "off the line")):
+        points = [(x, y) for position, x, y in both if (position in off) == far]
+        if points:
+            axes.scatter(*zip(*points, strict=True), color=colour, label=label, zorder=3)
+    for position, x, y in both:
+        if position in off:
+            axes.annotate(_safe(names[position]), (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8)
+    if both and track.slope == track.slope:
+        ends = [min(x for _, x, _ in both), max(x for _, x, _ in both)]
+        line = [track.expected_public(x) for x in ends]
+        label = f"public = {track.intercept:.4f} + {track.slope:.3f} CV"
+        axes.plot(ends, line, color="grey", label=label)
+        axes.fill_between(
+            ends,
+            [y - 2 * track.spread for y in line],
+            [y + 2 * track.spread for y in line],
+            color="grey",
+            alpha=0.15,
+            linewidth=0,
+        )
+        axes.set_title(f"rank correlation {track.rank_correlation:.2f} over {track.count} submissions", fontsize=10)
+    axes.set_xlabel("CV")
+    axes.set_ylabel("public score")
+    if both:
+        axes.legend(fontsize=8)
+    return _saved(figure, path)
+
+
+def plot_history(path: Path, cv: Sequence[float | None], public: Sequence[float | None]) -> Path:
+    """CV and public score of each submission, oldest first."""
+    figure = _figure()
+    axes = figure.add_subplot()
+    nan = float("nan")
+    count = range(1, len(cv) + 1)
+    axes.plot(count, [nan if x is None else x for x in cv], "o", label="CV", color="tab:orange")
+    axes.plot(count, [nan if y is None else y for y in public], "o", label="public", color="tab:blue")
+    axes.set_xlabel("submission")
+    axes.set_ylabel("score")
+    axes.set_xticks(list(count)[:: max(1, len(cv) // 10)])
+    axes.legend(fontsize=8)
+    return _saved(figure, path)
+
+
+def plot_selection(path: Path, selection: "Selection", most: int = 15) -> Path:
+    """Expected best-of-two private score of the best pairs, with the error of the simulation."""
+    figure = _figure()
+    axes = figure.add_subplot()
+    pairs = list(selection.pairs[:most])[::-1]
+    labels = [_safe(f"{pair.first} + {pair.second}") for pair in pairs]
+    colours = ["tab:red" if {pair.first, pair.second} == set(selection.baseline) else "tab:blue" for pair in pairs]
+    rows = list(range(len(pairs)))
+    expected = [pair.expected for pair in pairs]
+    axes.errorbar(expected, rows, xerr=[2 * pair.error for pair in pairs], fmt="none", ecolor="grey", zorder=2)
+    axes.scatter(expected, rows, color=colours, zorder=3)
+    axes.set_yticks(rows, labels, fontsize=8)
+    axes.set_xlabel("expected best-of-two private score (red: best public + best CV)")
+    return _saved(figure, path)
+
+
+def _figure() -> "Figure":
+    # Figure and not pyplot: no display, no global state, nothing to close
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(7, 4.5), layout="constrained")
+
+
+def _safe(text: str) -> str:
+    """A name without the sign that would begin a formula."""
+    return text.replace("$", r"\$")
+
+
+def _saved(figure: "Figure", path: Path) -> Path:
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=120)
+    return path
