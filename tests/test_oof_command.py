@@ -1,0 +1,132 @@
+"""`dfens oof`: from files to the store and back, on the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from dfens.cli import cli
+from oof.metrics import roc_auc
+from oof.store import PredictionStore
+
+
+def run(folder: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(folder), "oof", *map(str, arguments)])
+
+
+def write_models(folder: Path, count: int = 3, n: int = 90) -> list[Path]:
+    """Files of some models, the last of them of half of the rows."""
+    paths = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        target = np.arange(n) % 3 == 0
+        table = pd.DataFrame(
+            {
+                "id": [f"{i}_{i % 7}" for i in range(n)],
+                "sentiment": target.astype(int),
+                "kfold": np.arange(n) // 3 % 5,
+                "lr_pred": rng.random(n) + 0.5 * target,
+            }
+        ).sample(frac=1, random_state=seed)
+        paths.append(folder / f"m{seed}.csv")
+        (table if seed < count - 1 else table.iloc[: n // 2]).to_csv(paths[-1], index=False)
+    return paths
+
+
+def test_one_command_brings_in_all_files_where_there_was_nothing(tmp_path: Path) -> None:
+    found = run(tmp_path, "import", *write_models(tmp_path))
+    assert found.exit_code == 0, found.output
+    assert "Imported 3 models, 2 of them whole" in found.stdout
+    assert "'sentiment' taken as target" in found.stderr
+    assert "There were no folds: 5 folds of 90 rows read from m0.csv." in found.stderr
+    store = PredictionStore(tmp_path / "work" / "oof")
+    assert [(model.name, model.oof_rows) for model in store.list()] == [("m0", 90), ("m1", 90), ("m2", 45)]
+
+
+def test_list_scores_by_fold_and_over_all_rows(tmp_path: Path) -> None:
+    run(tmp_path, "import", *write_models(tmp_path))
+    found = run(tmp_path, "list")
+    assert found.exit_code == 0, found.output
+    for text in ("auc by fold", "auc over all", "±", "OOF only", "partial", "90/90", "45/90"):
+        assert text in found.stdout
+    value = json.loads(run(tmp_path, "list", "--json").stdout)
+    store = PredictionStore(tmp_path / "work" / "oof")
+    for row in value["models"]:
+        oof, y, fold = store.load(row["model"]).oof, store.folds.target, store.folds.fold
+        present = ~np.isnan(oof)
+        assert row["score"] == pytest.approx(roc_auc(y[present], oof[present]))
+        by_fold = [roc_auc(y[present & (fold == k)], oof[present & (fold == k)]) for k in range(5)]
+        assert row["fold_mean"] == pytest.approx(np.mean(by_fold))
+        assert row["fold_sd"] == pytest.approx(np.std(by_fold, ddof=1))
+    assert [row["state"] for row in value["models"]] == ["OOF only", "OOF only", "partial"]
+
+
+def test_list_of_nothing_says_what_to_do(tmp_path: Path) -> None:
+    found = run(tmp_path, "list")
+    assert found.exit_code == 1
+    assert "dfens oof import FILES" in found.stderr
+
+
+def test_a_model_by_name_with_its_test_file(tmp_path: Path) -> None:
+    path = write_models(tmp_path)[0]
+    test = tmp_path / "sub.csv"
+    test.write_text('"image","score","rank"\n"007",0.25,2\n"1e5",0.5,1\n')
+    found = run(tmp_path, "import", "convnext", "--oof", path, "--test", test, "--test-column", "score", "--json")
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["models"] == [{"model": "convnext", "rows": 90, "of": 90, "test": True}]
+    store = PredictionStore(tmp_path / "work" / "oof")
+    assert store.test_ids.tolist() == ["007", "1e5"]
+    assert store.load("convnext").details["source"] == "m0.csv"
+    assert json.loads(run(tmp_path, "list", "--json").stdout)["models"][0]["state"] == "complete"
+
+
+def test_columns_and_folds_may_be_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("u,v,w,x\n" + "".join(f"{i},{i % 2},{i // 2 % 2},{i / 8}\n" for i in range(8)))
+    found = run(tmp_path, "import", tmp_path / "a.csv")
+    assert found.exit_code == 1
+    assert "Its columns are u, v, w, x. Name it with --id-column." in found.stderr
+    named = ["--id-column", "u", "--target-column", "v", "--prediction-column", "x"]
+    assert run(tmp_path, "import", tmp_path / "a.csv", *named, "--fold-column", "w").exit_code == 0
+    assert PredictionStore(tmp_path / "work" / "oof").folds.fold.tolist() == [0, 0, 1, 1] * 2
+
+
+def test_folds_come_from_a_file_of_their_own(tmp_path: Path) -> None:
+    path = write_models(tmp_path)[0]
+    table = pd.read_csv(path)
+    table[["id", "sentiment", "kfold"]].assign(kfold=lambda t: t["kfold"] % 2).to_csv(tmp_path / "f.csv", index=False)
+    table[["id", "lr_pred"]].to_csv(tmp_path / "p.csv", index=False)
+    found = run(tmp_path, "import", tmp_path / "p.csv", "--folds-from", tmp_path / "f.csv")
+    assert found.exit_code == 0, found.output
+    assert PredictionStore(tmp_path / "work" / "oof").folds.k == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b", "--oof", "x.csv"], ["--oof", "x.csv"]])
+def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
+    found = run(tmp_path, "import", *arguments)
+    assert found.exit_code == 2
+    assert "one NAME with --oof FILE" in found.stderr
+
+
+def test_warnings_are_shown(tmp_path: Path) -> None:
+    path = write_models(tmp_path)[0]
+    pd.read_csv(path).assign(lr_pred=0.5).to_csv(path, index=False)
+    found = run(tmp_path, "import", path)
+    assert "Warning: m0: all predictions are 0.5, which tells nothing." in found.stderr
+
+
+def test_export_and_archive(tmp_path: Path) -> None:
+    run(tmp_path, "import", *write_models(tmp_path))
+    out = tmp_path / "wide.csv"
+    found = run(tmp_path, "export", "--out", out, "--models", "m0,m2")
+    assert found.exit_code == 0, found.output
+    assert list(pd.read_csv(out)) == ["id", "target", "fold", "m0", "m2"]
+    found = run(tmp_path, "archive", "m0", "m1")
+    assert found.exit_code == 0, found.output
+    assert "m0 lies in" in found.stdout
+    assert [model.name for model in PredictionStore(tmp_path / "work" / "oof").list()] == ["m2"]
+    found = run(tmp_path, "archive", "m2", "m7")
+    assert found.exit_code == 1
+    assert "holds no model m7; it holds m2" in found.stderr
