@@ -19,8 +19,7 @@ from oof.errors import PredictionError, examples
 
 _DELIMITERS = ",\t;| "  # where a header holds equally many, the earlier counts
 _NO_VALUE = pa.array(["", "nan", "na", "n/a", "null", "none", "<na>", "#n/a"])
-_CSV__NAMES_OF_COLUMNS = ("models", "model", "model_names", "names", "columns")
-ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+_CSV_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 _NAMES_OF_COLUMNS = ("models", "model", "model_names", "names", "columns")
 ENDINGS = (*_CSV_ENDINGS, ".parquet", ".feather", ".arrow", ".npz")
 
