@@ -1,0 +1,101 @@
+"""The ledger's tables, version by version; each step changes the tables of the one before and is never edited.
+
+A new step is a new function at the end of `STEPS`, with a ledger written by the old version kept in tests/data.
+"""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine import Dialect
+
+from oof.errors import StoreError
+
+_ONE_AT_A_TIME = 0x64666E73  # PostgreSQL advisory lock, "dfns"
+
+
+def _types(dialect: Dialect) -> dict[str, str]:
+    if dialect.name == "postgresql":
+        return {"time": "TIMESTAMP", "json": "JSON", "real": "DOUBLE PRECISION", "bool": "BOOLEAN"}
+    return {"time": "DATETIME", "json": "JSON", "real": "REAL", "bool": "BOOLEAN"}
+
+
+def _step_1(connection: Connection) -> None:
+    """The first ledger: files submitted by dfens."""
+    connection.execute(
+        text(
+            """
+            CREATE TABLE submissions (
+                key VARCHAR(32) PRIMARY KEY,
+                created {time} NOT NULL,
+                updated {time} NOT NULL,
+                competition TEXT NOT NULL,
+                status VARCHAR(16) NOT NULL,
+                who TEXT NOT NULL,
+                file_name TEXT NOT NULL,
+                path TEXT NOT NULL,
+                sha256 VARCHAR(64) NOT NULL,
+                bytes BIGINT,
+                rows BIGINT,
+                message TEXT NOT NULL,
+                blend TEXT NOT NULL,
+                score {real},
+                nested_score {real},
+                provenance {json} NOT NULL,
+                git_commit VARCHAR(64) NOT NULL,
+                git_dirty {bool},
+                dfens_version TEXT NOT NULL,
+                config_sha256 VARCHAR(64) NOT NULL,
+                ref BIGINT,
+                submitted {time},
+                public_score {real},
+                private_score {real},
+                error TEXT NOT NULL
+            )
+            """.format(**_types(connection.dialect))
+        )
+    )
+    connection.execute(text("CREATE INDEX submissions_by_sha256 ON submissions (competition, sha256)"))
+    connection.execute(text("CREATE UNIQUE INDEX submissions_by_ref ON submissions (competition, ref)"))
+
+
+def _step_2(connection: Connection) -> None:
+    """Notebook submissions, and those that were made elsewhere."""
+    for column in (
+        "kind VARCHAR(16) NOT NULL DEFAULT 'file'",
+        "origin VARCHAR(16) NOT NULL DEFAULT 'dfens'",
+        "kernel TEXT NOT NULL DEFAULT ''",
+        "kernel_version BIGINT",
+    ):
+        connection.execute(text(f"ALTER TABLE submissions ADD COLUMN {column}"))
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (_step_1, _step_2)
+
+
+def migrate(connection: Connection, where: str, upto: int = len(STEPS)) -> None:
+    """Bring the tables to version `upto`, in the caller's write transaction.
+
+    Raises:
+        StoreError: a newer dfens wrote the ledger, or the database holds other tables.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ONE_AT_A_TIME})
+    tables = inspect(connection).get_table_names()
+    if "dfens_ledger" not in tables:
+        if "submissions" in tables:
+            raise StoreError(
+                f"{where} has a table 'submissions' that is not dfens'. Give the ledger a database of its own "
+                f"([submissions] ledger)."
+            )
+        connection.execute(text("CREATE TABLE dfens_ledger (version BIGINT NOT NULL)"))
+        connection.execute(text("INSERT INTO dfens_ledger (version) VALUES (0)"))
+    version = int(connection.execute(text("SELECT version FROM dfens_ledger")).scalar_one())
+    if version > len(STEPS):
+        raise StoreError(
+            f"The ledger {where} has version {version}; this dfens knows up to {len(STEPS)}. "
+            f"Upgrade dfens to the version that your team uses."
+        )
+    for step in STEPS[version:upto]:
+        step(connection)
+        version += 1
+        connection.execute(text("UPDATE dfens_ledger SET version = :version"), {"version": version})

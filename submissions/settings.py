@@ -1,0 +1,52 @@
+"""Settings of the room `submissions`: section [submissions] of dfens.toml."""
+
+from dataclasses import dataclass, fields
+
+from oof.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionSettings:
+    """Section [submissions]; times in seconds.
+
+    ledger: address of a team's ledger, such as postgresql+psycopg://user@host/database (the password is
+        better kept in ~/.pgpass); empty for work/submissions/ledger.sqlite.
+    id_column, prediction_column: of the sample submission; empty for its first, and the only other one.
+    lowest, highest: the values that predictions may have.
+    call_limit_s: for one call to Kaggle; past it the client is killed.
+    upload_limit_s: for sending the file.
+    settle_s: how long after a lost answer Kaggle's list of submissions is asked before the submission is
+        taken for not made.
+    lock_limit_s: how long to wait for another dfens submit of the same ledger.
+    retries: how often a call that Kaggle was too busy for is made again, where that is safe.
+    retry_first_s: pause before the first of them; each further pause is twice as long.
+    wait_limit_s: for the score (--wait).
+    poll_first_s, poll_longest_s: pause between two looks at the score; it grows from the first to the longest.
+    stall_limit_s: a download that brings nothing for so long is begun again where it stood.
+    """
+
+    ledger: str = ""
+    id_column: str = ""
+    prediction_column: str = ""
+    lowest: float = 0.0
+    highest: float = 1.0
+    call_limit_s: float = 60.0
+    upload_limit_s: float = 900.0
+    settle_s: float = 30.0
+    lock_limit_s: float = 1800.0
+    retries: int = 4
+    retry_first_s: float = 2.0
+    wait_limit_s: float = 3600.0
+    poll_first_s: float = 3.0
+    poll_longest_s: float = 60.0
+    stall_limit_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_s") and not value > 0:
+                raise ConfigError(f"[submissions] {field.name} = {value}: expected a number of seconds above 0.")
+        if self.retries < 0:
+            raise ConfigError(f"[submissions] retries = {self.retries}: expected 0 or more.")
+        if not self.lowest < self.highest:
+            raise ConfigError(f"[submissions] lowest = {self.lowest} must be below highest = {self.highest}.")
