@@ -1,0 +1,267 @@
+"""How test predictions differ from out-of-fold ones: broken inference found, and OOF rows weighted toward the test set.
+
+OOF predictions are each of one fold model, test predictions often a mean over fold models,
+which is narrower by itself. Where predictions of each fold model are kept, pass them as
+(k, n_test, n_models): they are compared as they are, without averaging.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from ensemble.diversity import rank_correlations
+from ensemble.views import fit_distribution
+from oof.errors import BlendError
+from oof.intervals import Interval, score_interval
+from oof.metrics import roc_auc
+
+Vector = NDArray[np.float64]
+_MOST_ROWS = 20_000  # of each side, to learn the shift from
+_FOLDS = 4
+# a shift of the data moves all models; one model that moves alone, or by so much, is broken
+_FAR = 0.5
+_FAR_ALONE = 0.1
+_FAR_ALONE_RATIO = 3.0
+_LOST_AGREEMENT = 0.2  # more than the other models lost
+_LOST_AGREEMENT_OF_TWO = 0.4  # where one model cannot be told from the other
+_BEYOND = 0.01
+
+
+@dataclass(frozen=True)
+class ModelShift:
+    """How one model's test predictions differ from its OOF predictions.
+
+    auc: probability that a test prediction is higher than an OOF one; 0.5 where they are alike.
+    distance: Kolmogorov-Smirnov distance of the two distributions, 0 to 1.
+    beyond: share of test predictions outside the range of OOF.
+    oof_agreement, test_agreement: median rank correlation with the other models, NaN for one model.
+    reasons: sentences on what looks broken; empty where nothing does.
+    """
+
+    auc: float
+    distance: float
+    beyond: float
+    oof_agreement: float
+    test_agreement: float
+    reasons: tuple[str, ...]
+
+
+def model_shifts(oof: NDArray[Any], test: NDArray[Any]) -> list[ModelShift]:
+    """Compare each model's test predictions with its OOF predictions, in the order of the columns.
+
+    Catches what a wrong inference leaves behind: another preprocessing (distribution moved), rows
+    joined in the wrong order (distribution the same, agreement with the other models gone), a
+    forgotten sigmoid (values out of range), one constant.
+
+    Args:
+        oof: (n_rows, n_models), NaN where a model has no prediction.
+        test: (n_test, n_models), or (k, n_test, n_models) by fold model.
+    """
+    oof, test = _checked(oof, test)
+    stacked = test.reshape(-1, test.shape[-1])
+    distances = [_distance(_present(a), _present(b)) for a, b in zip(oof.T, stacked.T, strict=True)]
+    there, here = _agreement(oof), _agreement(stacked)
+    lost = there - here
+    found = []
+    for model, distance in enumerate(distances):
+        known, new = _present(oof[:, model]), _present(stacked[:, model])
+        labels = np.repeat(np.array([0, 1], np.uint8), [len(known), len(new)])
+        auc = roc_auc(labels, np.concatenate([known, new]))
+        beyond = float(((new < known.min()) | (new > known.max())).mean())
+        others = [value for other, value in enumerate(distances) if other != model]
+        reasons = _reasons(new, distance, others, beyond, len(known))
+        reasons += _disagreements(float(lost[model]), np.delete(lost, model))
+        found.append(ModelShift(auc, distance, beyond, float(there[model]), float(here[model]), reasons))
+    return found
+
+
+def _reasons(new: NDArray[Any], distance: float, others: list[float], beyond: float, n_known: int) -> tuple[str, ...]:
+    reasons = []
+    if new.min() == new.max():
+        reasons.append(f"all test predictions are {new[0]:g}")
+    if beyond > max(_BEYOND, 10 / n_known):
+        reasons.append(f"{100 * beyond:.1f} % of the test predictions lie outside the range of OOF")
+    typical = float(np.median(others)) if others else 0.0
+    if distance > _FAR:
+        reasons.append(f"test predictions are far from OOF (distance {distance:.2f})")
+    elif len(others) >= 2 and distance > max(_FAR_ALONE, _FAR_ALONE_RATIO * typical):
+        reasons.append(
+            f"test predictions moved (distance {distance:.2f}), those of the other models less ({typical:.2f})"
+        )
+    return tuple(reasons)
+
+
+def _disagreements(lost: float, others: Vector) -> tuple[str, ...]:
+    """Rows in the wrong order leave the distribution as it was, and the agreement with the other models gone.
+
+    Harder rows in the test set lower the agreement of all models, so a model is held against the others.
+    """
+    others = others[~np.isnan(others)]
+    if len(others) >= 2 and lost - np.median(others) > _LOST_AGREEMENT:
+        return (f"agrees with the other models on OOF, less on test (rank correlation lower by {lost:.2f})",)
+    if len(others) == 1 and lost > _LOST_AGREEMENT_OF_TWO:
+        return (f"the two models agree on OOF, less on test (rank correlation lower by {lost:.2f})",)
+    return ()
+
+
+def fold_agreement(test_by_fold: NDArray[Any]) -> Vector:
+    """Rank correlation of each fold model's test predictions with the mean of the others, shape (k,).
+
+    Fold models of one recipe agree; one that was loaded wrongly or not trained stands out.
+
+    Args:
+        test_by_fold: (k, n_test) of one model.
+    """
+    parts = np.asarray(test_by_fold, np.float64)
+    total = parts.sum(axis=0)
+    found = [
+        rank_correlations(np.column_stack([part, (total - part) / max(1, len(parts) - 1)]))[0, 1] for part in parts
+    ]
+    return np.array(found, np.float64)
+
+
+def adversarial_auc(oof: NDArray[Any], test: NDArray[Any], *, rng: np.random.Generator | None = None) -> Interval:
+    """How well OOF and test rows can be told apart by the predictions of all models together.
+
+    0.5 means not at all. A logistic regression on normal scores, their squares and how far each
+    model is from the others is fitted and scored on other rows than it has seen (4 folds, at most
+    20,000 rows of each side).
+    """
+    generator = _rng(rng)
+    values, labels, _ = _sample(*_checked(oof, test), generator)
+    return score_interval("auc", labels, _cross_fitted(_Features(values)(values), labels, generator))
+
+
+def shift_weights(
+    oof: NDArray[Any], test: NDArray[Any], *, clip: float = 10.0, rng: np.random.Generator | None = None
+) -> Vector:
+    """How much each OOF row should count to stand for the test rows, shape (n_rows,), mean 1.
+
+    The density ratio test / OOF at the row, from a classifier that has not seen the row; 1
+    everywhere where OOF and test cannot be told apart. Weights make a score noisier: use them
+    only where that pays out of fold. Effective rows are `w.sum() ** 2 / (w ** 2).sum()`.
+
+    Shimodaira, Improving predictive inference under covariate shift by weighting the
+    log-likelihood function, Journal of Statistical Planning and Inference 2000; Bickel et al.,
+    Discriminative learning under covariate shift, JMLR 2009 (ratio from a classifier).
+
+    Args:
+        oof: (n_rows, n_models), NaN where a model has no prediction.
+        test: (n_test, n_models), or (k, n_test, n_models) by fold model.
+        clip: no row counts more than so many times the least that is given, 1 / clip to clip.
+        rng: of the folds and of the sample; None for one of seed 0.
+    """
+    oof, test = _checked(oof, test)
+    generator = _rng(rng)
+    values, labels, rows = _sample(oof, test, generator)
+    featured = _Features(values)
+    features = featured(values)
+    share = _cross_fitted(features, labels, generator)
+    interval = score_interval("auc", labels, share)
+    if interval.low <= 0.5:
+        return np.ones(len(oof))
+    probability = np.empty(len(oof))
+    seen = labels == 0
+    probability[rows] = share[seen]
+    rest = np.ones(len(oof), bool)
+    rest[rows] = False
+    if rest.any():
+        probability[rest] = _fitted(features, labels).predict_proba(featured(oof[rest]))[:, 1]
+    weights = np.clip(probability / (1 - probability), 1 / clip, clip)
+    normed: Vector = weights / weights.mean()
+    return normed
+
+
+def _checked(oof: NDArray[Any], test: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    oof, test = np.asarray(oof), np.asarray(test)
+    if oof.ndim != 2 or test.ndim not in (2, 3) or oof.shape[1] != test.shape[-1] or not oof.size or not test.size:
+        raise BlendError(
+            f"Expected OOF predictions (n_rows, n_models) and test predictions of the same models, (n_test, n_models) "
+            f"or (k, n_test, n_models); got {oof.shape} and {test.shape}."
+        )
+    for name, part in (("OOF", oof), ("test", test.reshape(-1, test.shape[-1]))):
+        empty = np.flatnonzero(np.isnan(part).all(axis=0))
+        if len(empty):
+            raise BlendError(f"Model {empty[0]} has no {name} predictions. Leave it out.")
+    return oof, test
+
+
+def _present(values: NDArray[Any]) -> NDArray[Any]:
+    found: NDArray[Any] = values[~np.isnan(values)]
+    return found
+
+
+def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Kolmogorov-Smirnov distance: the largest gap between the two distribution functions."""
+    a, b = np.sort(a), np.sort(b)
+    both = np.concatenate([a, b])
+    gap = np.searchsorted(a, both, side="right") / len(a) - np.searchsorted(b, both, side="right") / len(b)
+    return float(np.abs(gap).max())
+
+
+def _agreement(values: NDArray[Any]) -> Vector:
+    correlations = rank_correlations(values)
+    np.fill_diagonal(correlations, np.nan)
+    known = ~np.isnan(correlations).all(axis=1)
+    found = np.full(len(correlations), np.nan)
+    found[known] = np.nanmedian(correlations[known], axis=1)
+    return found
+
+
+def _sample(
+    oof: NDArray[Any], test: NDArray[Any], rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.intp]]:
+    """Rows of both sides, whether each is of the test set, and which OOF rows were taken."""
+    stacked = test.reshape(-1, test.shape[-1])
+    rows = np.sort(rng.permutation(len(oof))[:_MOST_ROWS])
+    taken = np.sort(rng.permutation(len(stacked))[:_MOST_ROWS])
+    labels = np.repeat(np.array([0, 1], np.uint8), [len(rows), len(taken)])
+    return np.concatenate([oof[rows], stacked[taken]]), labels, rows
+
+
+class _Features:
+    """What a classifier sees of a row: each model's normal score, its square, and its squared distance to the mean.
+
+    Squares tell a narrower or wider distribution, distances a model that no longer agrees with the others.
+    """
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._distributions = [fit_distribution(_present(column).astype(np.float32)) for column in values.T]
+
+    def __call__(self, values: NDArray[Any]) -> Vector:
+        scores = np.zeros(values.shape)
+        for column, distribution in enumerate(self._distributions):
+            known = ~np.isnan(values[:, column])  # where there is no prediction, the middle
+            scores[known, column] = ndtri(distribution.ranks(values[known, column]).astype(np.float64))
+        np.clip(scores, -4, 4, out=scores)
+        apart = scores - scores.mean(axis=1, keepdims=True)
+        parts = [scores, scores**2] if values.shape[1] == 1 else [scores, scores**2, apart**2]
+        return np.concatenate(parts, axis=1)
+
+
+def _fitted(features: Vector, labels: NDArray[np.uint8]) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(solver="newton-cholesky", class_weight="balanced").fit(features, labels)
+
+
+def _cross_fitted(features: Vector, labels: NDArray[np.uint8], rng: np.random.Generator) -> Vector:
+    """Probability of being a test row, of each row by a classifier that has not seen it."""
+    if min(np.bincount(labels, minlength=2)) < _FOLDS:
+        raise BlendError(f"Telling OOF and test apart needs at least {_FOLDS} rows of each.")
+    fold = np.empty(len(labels), np.intp)
+    for side in (0, 1):
+        inside = np.flatnonzero(labels == side)
+        fold[rng.permutation(inside)] = np.arange(len(inside)) % _FOLDS
+    found = np.empty(len(labels))
+    for held_out in range(_FOLDS):
+        known = fold != held_out
+        found[~known] = _fitted(features[known], labels[known]).predict_proba(features[~known])[:, 1]
+    return found
+
+
+def _rng(rng: np.random.Generator | None) -> np.random.Generator:
+    return np.random.default_rng(0) if rng is None else rng
