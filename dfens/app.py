@@ -59,7 +59,12 @@ class App:
         """The rows and files of the competition, read anew."""
         from trainers.layouts import read_competition
 
-        return read_competition(self.config.data)
+        return read_competition(self.config.data, self.quarantine_path)
+
+    @property
+    def quarantine_path(self) -> Path:
+        """Where `dfens check` lists the files that [data] skip_broken leaves out."""
+        return self.work / "trainers" / "quarantine.json"
 
     # ---- printing -----------------------------------------------------------
 

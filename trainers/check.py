@@ -1,0 +1,345 @@
+"""Check a competition's labels and media before days of training: what is wrong, by name, and the way out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from oof.errors import examples
+from oof.files import write_json, write_text
+from oof.progress import SILENT, Progress
+from trainers.check_media import Look, file_sizes, identical_files, in_threads, look_at
+from trainers.layouts import Problem
+from trainers.quarantine import read_quarantine, write_quarantine
+
+if TYPE_CHECKING:
+    from trainers.layouts import Competition
+
+_SAMPLE = 1000  # images of a part that are decoded where not all are asked for
+_MOST_SIZES = 5
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """How many rows a part has, of which class, and what its images look like.
+
+    decoded: images decoded, of which `unreadable` failed. sizes: the commonest "width x height" and their counts.
+    """
+
+    part: str
+    rows: int
+    real: int | None
+    fake: int | None
+    files_mb: float
+    decoded: int
+    unreadable: int
+    distinct_sizes: int
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    parts: counts. problems: errors first. left_out: training rows that skip_broken leaves out, with reasons.
+    lists: full list of names of each problem, by "part-kind". notes: what a reader should know.
+    """
+
+    parts: tuple[PartCounts, ...]
+    problems: tuple[Problem, ...]
+    left_out: tuple[tuple[str, str], ...]
+    lists: dict[str, Path]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether training and prediction can go ahead."""
+        return not any(problem.is_error for problem in self.problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        problems = [
+            {**asdict(problem), "items": list(problem.items[:20]), "count": len(problem.items)}
+            for problem in self.problems
+        ]
+        return {
+            "ok": self.ok,
+            "parts": [asdict(part) for part in self.parts],
+            "problems": problems,
+            "left_out": [{"id": id_, "reason": reason} for id_, reason in self.left_out],
+            "lists": {name: str(path) for name, path in self.lists.items()},
+            "notes": list(self.notes),
+        }
+
+
+@dataclass
+class _Rows:
+    """All rows of all parts side by side: part, id, target (-1 in the test set), path."""
+
+    part: list[str] = field(default_factory=list)
+    id: list[str] = field(default_factory=list)
+    target: list[int] = field(default_factory=list)
+    path: list[str] = field(default_factory=list)
+
+    def add(self, part: str, rows: pd.DataFrame) -> None:
+        self.part += [part] * len(rows)
+        self.id += rows["id"].tolist()
+        self.target += rows["target"].tolist() if "target" in rows else [-1] * len(rows)
+        self.path += rows["path"].tolist()
+
+
+def check_data(
+    competition: "Competition",
+    *,
+    decode: bool,
+    workers: int,
+    report_dir: Path,
+    quarantine: Path | None = None,
+    progress: Progress = SILENT,
+) -> CheckReport:
+    """Look at every row and file of a competition.
+
+        report_dir/
+        ├── report.json          counts, problems, notes
+        └── PART-KIND.txt        all names of one kind of problem, one a line
+
+    Args:
+        competition: as `trainers.layouts.scan_competition` gave it.
+        decode: decode every image; else all of a small set, and 1,000 of each part of a large one.
+        workers: threads.
+        report_dir: where the lists go; those of an earlier check are replaced.
+        quarantine: where unreadable and contradictory training files are listed for skip_broken.
+        progress: told of each step.
+    """
+    rows = _Rows()
+    rows.add("train", competition.train)
+    if competition.validation is not None:
+        rows.add("validation", competition.validation)
+    rows.add("test", competition.test)
+    sizes = file_sizes(rows.path, workers, progress)
+    same = identical_files(rows.path, sizes, workers, progress)
+    chosen = _to_decode(rows, sizes, decode) if competition.media == "images" else []
+    looks = dict(
+        zip(chosen, in_threads(look_at, [rows.path[row] for row in chosen], workers, progress, "decode"), strict=True)
+    )
+    looks |= {row: Look(error="is empty (0 bytes)") for row, size in enumerate(sizes) if size == 0}
+    problems = [*competition.problems, *_unlabelled(competition)]
+    bad = {row: str(look.error) for row, look in looks.items() if look.error is not None}
+    contradictory = _contradictory(rows, same)
+    problems += _unreadable_problems(rows, bad, competition.skip_broken)
+    problems += _identical_problems(rows, same, contradictory, competition.skip_broken)
+    problems += _size_shortcut(rows, looks)
+    if quarantine is not None:
+        _update_quarantine(quarantine, competition.root, rows, looks, bad, contradictory)
+    left_out = [(row.id, row.reason) for row in competition.broken]
+    if competition.skip_broken:
+        broken = {**{row: _CONTRADICTED for row in contradictory}, **bad}
+        left_out += [(rows.id[row], reason) for row, reason in sorted(broken.items()) if rows.part[row] == "train"]
+    report = CheckReport(
+        tuple(_count(rows, part, sizes, looks) for part in dict.fromkeys(rows.part)),
+        tuple(sorted(problems, key=lambda problem: not problem.is_error)),
+        tuple(left_out),
+        _write_lists(report_dir, problems, left_out),
+        (*competition.notes, *_decode_notes(competition, rows, chosen)),
+    )
+    write_json(report_dir / "report.json", report.as_json())
+    return report
+
+
+_CONTRADICTED = "same bytes as a file with the other label"
+
+
+def _to_decode(rows: _Rows, sizes: Sequence[int], decode: bool) -> list[int]:
+    """Which files to decode: all, or an even sample of each large part."""
+    chosen: list[int] = []
+    for part in dict.fromkeys(rows.part):
+        there = [row for row, (of, size) in enumerate(zip(rows.part, sizes, strict=True)) if of == part and size > 0]
+        if not decode and len(there) > 2 * _SAMPLE:
+            there = [there[at] for at in np.linspace(0, len(there) - 1, _SAMPLE).astype(int)]
+        chosen += there
+    return chosen
+
+
+def _unlabelled(competition: "Competition") -> list[Problem]:
+    return [
+        Problem(
+            "unlabelled",
+            part,
+            f"{len(files)} files in the {part} folder are named by no row: {examples([Path(p).name for p in files])}.",
+            "They are not used.",
+            tuple(files),
+            is_error=False,
+        )
+        for part, files in competition.unlabelled.items()
+    ]
+
+
+def _unreadable_problems(rows: _Rows, bad: dict[int, str], skip_broken: bool) -> list[Problem]:
+    problems = []
+    for part in dict.fromkeys(rows.part):
+        names = [f"{rows.id[row]} ({reason})" for row, reason in sorted(bad.items()) if rows.part[row] == part]
+        if not names:
+            continue
+        if part == "test":
+            remedy = (
+                "Prediction stops at the first of them, and a test row cannot be left out, since a submission needs "
+                "all: get these files again (dfens download)."
+            )
+        elif skip_broken:
+            remedy = "They are left out ([data] skip_broken = true)."
+        else:
+            remedy = "Get these files again (dfens download), or leave them out with [data] skip_broken = true."
+        found = f"{len(names)} {part} images cannot be read: {examples(names)}."
+        problems.append(Problem("unreadable", part, found, remedy, tuple(names), part == "test" or not skip_broken))
+    return problems
+
+
+def _contradictory(rows: _Rows, same: list[list[int]]) -> set[int]:
+    """Training rows whose bytes also stand under the other label."""
+    found: set[int] = set()
+    for copies in same:
+        train = [row for row in copies if rows.part[row] == "train"]
+        if len({rows.target[row] for row in train}) > 1:
+            found.update(train)
+    return found
+
+
+def _identical_problems(
+    rows: _Rows, same: list[list[int]], contradictory: set[int], skip_broken: bool
+) -> list[Problem]:
+    def names(copies: list[int]) -> str:
+        return " = ".join(
+            f"{rows.id[row]}" + (f" ({rows.target[row]})" if row in contradictory else "") for row in copies
+        )
+
+    problems = []
+    wrong = [copies for copies in same if any(row in contradictory for row in copies)]
+    if wrong:
+        remedy = (
+            "They are left out ([data] skip_broken = true)."
+            if skip_broken
+            else "Correct the labels, or leave these rows out with [data] skip_broken = true."
+        )
+        lines = tuple(names([row for row in copies if row in contradictory]) for copies in wrong)
+        found = f"{len(lines)} training images stand under both labels, byte for byte: {examples(list(lines), 3)}."
+        problems.append(Problem("contradictory-images", "train", found, remedy, lines, not skip_broken))
+    copies_in_train = tuple(
+        names(train)
+        for copies in same
+        if len(train := [row for row in copies if rows.part[row] == "train" and row not in contradictory]) > 1
+    )
+    if copies_in_train:
+        problems.append(
+            Problem(
+                "identical",
+                "train",
+                f"{len(copies_in_train)} training images are there more than once, byte for byte: "
+                f"{examples(list(copies_in_train), 3)}.",
+                'Copies in different folds make scores too good: set [folds] group = "duplicates".',
+                copies_in_train,
+                is_error=False,
+            )
+        )
+    for part in ("test", "validation"):
+        across = tuple(names(copies) for copies in same if {"train", part} <= {rows.part[row] for row in copies})
+        if across:
+            problems.append(
+                Problem(
+                    "identical",
+                    part,
+                    f"{len(across)} {part} images stand in the training set too, byte for byte: "
+                    f"{examples(list(across), 3)}.",
+                    f"The score on the {part} set will be too good by them.",
+                    across,
+                    is_error=False,
+                )
+            )
+    return problems
+
+
+def _size_shortcut(rows: _Rows, looks: dict[int, Look]) -> list[Problem]:
+    """Warn where the size of an image alone tells its class: a model may learn that and nothing else."""
+    from oof.metrics import roc_auc
+
+    pixels = [
+        (rows.target[row], look.height * look.width)
+        for row, look in looks.items()
+        if rows.part[row] == "train" and not look.error
+    ]
+    y = np.array([target for target, _ in pixels])
+    if len(set(y.tolist())) < 2 or len(y) < 20:
+        return []
+    auc = roc_auc(y, np.array([area for _, area in pixels], np.float64))
+    if max(auc, 1 - auc) < 0.8:
+        return []
+    return [
+        Problem(
+            "size-shortcut",
+            "train",
+            f"The size of an image alone tells real from fake with AUC {max(auc, 1 - auc):.3f}.",
+            "A model may learn the traces of resizing and no forgery; see whether the test set has the same sizes.",
+            is_error=False,
+        )
+    ]
+
+
+def _update_quarantine(
+    path: Path,
+    root: Path,
+    rows: _Rows,
+    looks: dict[int, Look],
+    bad: dict[int, str],
+    contradictory: set[int],
+) -> None:
+    """Replace the list, keeping what an earlier, fuller check found about files that were not decoded now."""
+    examined = {rows.path[row] for row in looks}
+    kept = {
+        file: reason
+        for file, reason in read_quarantine(path, root).items()
+        if file not in examined and reason != _CONTRADICTED
+    }
+    found = {rows.path[row]: reason for row, reason in bad.items() if rows.part[row] != "test"}
+    write_quarantine(path, root, {**kept, **{rows.path[row]: _CONTRADICTED for row in contradictory}, **found})
+
+
+def _count(rows: _Rows, part: str, sizes: Sequence[int], looks: dict[int, Look]) -> PartCounts:
+    of = [row for row, name in enumerate(rows.part) if name == part]
+    shapes = Counter(f"{look.width} x {look.height}" for row in of if (look := looks.get(row)) and not look.error)
+    targets = Counter(rows.target[row] for row in of)
+    return PartCounts(
+        part,
+        len(of),
+        None if part == "test" else targets[0],
+        None if part == "test" else targets[1],
+        round(sum(max(0, sizes[row]) for row in of) / 1e6, 3),
+        sum(row in looks for row in of),
+        sum(row in looks and looks[row].error is not None for row in of),
+        len(shapes),
+        dict(shapes.most_common(_MOST_SIZES)),
+    )
+
+
+def _decode_notes(competition: "Competition", rows: _Rows, chosen: list[int]) -> list[str]:
+    if competition.media == "clips":
+        return ["Clips are looked for and compared, not decoded: their frames and sound cannot be read yet."]
+    if len(chosen) < len(rows.path):
+        return [f"{len(chosen)} of {len(rows.path)} images were decoded; dfens check --decode decodes all."]
+    return []
+
+
+def _write_lists(report_dir: Path, problems: Sequence[Problem], left_out: Sequence[tuple[str, str]]) -> dict[str, Path]:
+    """Write all names of each problem; return the files."""
+    for old in report_dir.glob("*.txt"):
+        old.unlink()
+    lists = {f"{problem.part}-{problem.kind}": list(problem.items) for problem in problems if problem.items}
+    if left_out:
+        lists["left-out"] = [f"{id_}\t{reason}" for id_, reason in left_out]
+    paths = {}
+    for name, lines in lists.items():
+        paths[name] = report_dir / f"{name}.txt"
+        write_text(paths[name], "\n".join(lines) + "\n")
+    return paths
