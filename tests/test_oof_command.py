@@ -130,3 +130,44 @@ def test_export_and_archive(tmp_path: Path) -> None:
     found = run(tmp_path, "archive", "m2", "m7")
     assert found.exit_code == 1
     assert "holds no model m7; it holds m2" in found.stderr
+
+
+def test_diversity_shows_correlations_duplicates_and_gains(tmp_path: Path) -> None:
+    paths = write_models(tmp_path, count=3, n=300)
+    pd.read_csv(paths[0]).assign(lr_pred=lambda t: t["lr_pred"] * 2).to_csv(tmp_path / "twin.csv", index=False)
+    run(tmp_path, "import", *paths, tmp_path / "twin.csv")
+    found = run(tmp_path, "diversity", "--leave-one-out")
+    assert found.exit_code == 0, found.output
+    assert "repeats" in found.stdout
+    value = json.loads(run(tmp_path, "diversity", "--leave-one-out", "--json").stdout)
+    assert [{item["model"], item["of"]} for item in value["duplicates"]] == [{"m0", "twin"}]
+    assert {item["model"] for item in value["leave_one_out"]} == {"m0", "m1", "twin"}  # m2 covers half of the rows
+    assert np.shape(value["rank_correlations"]) == (4, 4)
+
+
+def test_shift_names_the_model_with_broken_test_predictions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(400) < 0.5
+    seen = truth + 0.4 * rng.normal(size=400)
+    tests = []
+    for name in ("a", "b", "c"):
+        values = np.round(seen + 0.2 * rng.normal(size=400), 4)
+        ids = np.array([f"r{row}" for row in range(400)])
+        oof = pd.DataFrame({"id": ids[:250], "target": truth[:250].astype(int), "fold": np.arange(250) % 5})
+        oof.assign(pred=values[:250]).to_csv(tmp_path / f"{name}.csv", index=False)
+        broken = rng.permutation(values[250:]) if name == "b" else values[250:]
+        pd.DataFrame({"id": ids[250:], "pred": broken}).to_csv(tmp_path / f"{name}_test.csv", index=False)
+        tests += ["--test", tmp_path / f"{name}_test.csv"]
+    assert run(tmp_path, "import", *[tmp_path / f"{name}.csv" for name in "abc"], *tests).exit_code == 0
+    found = run(tmp_path, "shift")
+    assert found.exit_code == 0, found.output
+    assert "All models together tell test rows from OOF rows" in found.stdout
+    rows = json.loads(run(tmp_path, "shift", "--json").stdout)["models"]
+    assert [bool(row["looks_broken"]) for row in rows] == [False, True, False]
+
+
+def test_shift_without_test_predictions_says_what_to_do(tmp_path: Path) -> None:
+    run(tmp_path, "import", *write_models(tmp_path))
+    found = run(tmp_path, "shift")
+    assert found.exit_code == 1
+    assert "No model has test predictions yet" in found.stderr

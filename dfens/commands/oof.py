@@ -10,7 +10,6 @@ from dfens.app import App, pass_app
 
 if TYPE_CHECKING:
     from oof.exchange import ColumnChoice, ImportReport, PredictionFile
-    from oof.store import ModelSummary
 
 FILE = click.Path(path_type=Path)
 
@@ -33,6 +32,7 @@ def list_models(app: App) -> None:
     """
     import pandas as pd
 
+    from dfens.oof_views import model_row, or_worst, spread
     from dfens.tables import make_table
     from oof.errors import StoreError
     from oof.metrics import metric_by_name
@@ -44,8 +44,8 @@ def list_models(app: App) -> None:
             f"dfens oof import FILES."
         )
     metric = metric_by_name(app.config.competition.metric if app.config_path.exists() else "auc")
-    rows = [_row(app, summary, metric) for summary in store.list()]
-    best = max(rows, key=lambda row: (row["rows"], metric.gain(_or_worst(row["score"], metric.worst))), default=None)
+    rows = [model_row(app, summary, metric) for summary in store.list()]
+    best = max(rows, key=lambda row: (row["rows"], metric.gain(or_worst(row["score"], metric.worst))), default=None)
     frame = pd.DataFrame(
         [
             {
@@ -54,7 +54,7 @@ def list_models(app: App) -> None:
                 "rows": f"{row['rows']}/{len(store.folds.ids)}",
                 "folds": row["folds"],
                 "test": row["test"],
-                f"{metric.name} by fold": _spread(row),
+                f"{metric.name} by fold": spread(row),
                 f"{metric.name} over all": row["score"],
                 "state": row["state"],
             }
@@ -71,66 +71,6 @@ def list_models(app: App) -> None:
         if rows
         else "No predictions yet. Next: dfens train, or dfens oof import FILES",
     )
-
-
-def _or_worst(score: float | None, worst: float) -> float:
-    return worst if score is None else score
-
-
-def _spread(row: dict[str, Any]) -> str:
-    if row["fold_mean"] is None:
-        return "–"
-    spread = "" if row["fold_sd"] is None else f" ± {row['fold_sd']:.5f}"
-    return f"{row['fold_mean']:.5f}{spread}"
-
-
-def _row(app: App, summary: "ModelSummary", metric: Any) -> dict[str, Any]:
-    import numpy as np
-
-    from oof.errors import PredictionError
-
-    folds = app.predictions.folds
-    model = app.predictions.load(summary.name)
-    present = ~np.isnan(model.oof)
-
-    def score(rows: Any) -> float | None:
-        if not rows.any():
-            return None
-        try:
-            return float(metric(folds.target[rows], model.oof[rows]))
-        except PredictionError:  # one class, or no probabilities where the metric needs them
-            return None
-
-    by_fold = [
-        value for value in (score(present & (folds.fold == fold)) for fold in range(folds.k)) if value is not None
-    ]
-    if summary.imported:
-        covered = [fold for fold in range(folds.k) if present[folds.fold == fold].all()]
-    else:
-        covered = list(summary.oof_folds)
-    whole = summary.oof_rows == summary.rows
-    if summary.complete:
-        state = "complete"
-    elif whole and not summary.has_test:
-        state = "OOF only"
-    else:
-        state = "partial"
-    return {
-        "model": summary.name,
-        "kind": summary.kind,
-        "rows": summary.oof_rows,
-        "folds": "all" if len(covered) == folds.k else ",".join(map(str, covered)) or "–",
-        "test": "–"
-        if not summary.has_test
-        else "yes"
-        if summary.imported
-        else f"{len(summary.test_folds)}/{summary.k}",
-        "fold_scores": by_fold,
-        "fold_mean": float(np.mean(by_fold)) if by_fold else None,
-        "fold_sd": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
-        "score": score(present),
-        "state": state,
-    }
 
 
 # ---- import ------------------------------------------------------------------
@@ -304,3 +244,91 @@ def archive_models(app: App, names: tuple[str, ...]) -> None:
         raise StoreError(f"The store holds no model {examples(unknown)}; it holds {examples(known, 10) or 'none'}.")
     moved = {name: store.archive(name) for name in dict.fromkeys(names)}
     app.emit(moved, "\n".join(f"{name} lies in {path}" for name, path in moved.items()))
+
+
+# ---- diversity and shift -----------------------------------------------------
+
+
+@command.command("diversity", short_help="How the models differ, and which could go.")
+@click.option("--models", metavar="A,B,…", help="Models to compare; default all.")
+@click.option("--leave-one-out", is_flag=True, help="Blend without each model in turn and show what it adds.")
+@pass_app
+def show_diversity(app: App, models: str | None, leave_one_out: bool) -> None:
+    """Show the rank correlation of each two models, and models that only repeat a better one.
+
+    With --leave-one-out the blend is fitted anew without each model that covers all rows; the change of
+    the nested score tells what the model adds, with its 95 % interval.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from dfens.oof_views import member_gains
+    from dfens.tables import make_table
+    from ensemble.diversity import duplicate_members, rank_correlations
+
+    store = app.predictions
+    names = _chosen(app, models)
+    oof = np.stack([store.load(name).oof for name in names], axis=1)
+    correlations = rank_correlations(oof)
+    duplicates = [
+        {"model": names[item.member], "of": names[item.of], "correlation": item.correlation}
+        for item in duplicate_members(store.folds.target, oof)
+    ]
+    frame = pd.DataFrame(correlations, columns=[str(number + 1) for number in range(len(names))])
+    frame.insert(0, "model", [f"{number + 1} {name}" for number, name in enumerate(names)])
+    shown: list[Any] = [make_table(frame, title="Rank correlation of each two models", decimals=3)]
+    shown += [
+        f"{item['model']} repeats {item['of']} (rank correlation {item['correlation']:.5f})" for item in duplicates
+    ]
+    gains: list[dict[str, Any]] = []
+    if leave_one_out:
+        gains = member_gains(app, names, oof)
+        shown.append(make_table(pd.DataFrame(gains), title="What each model adds to the nested score of the blend"))
+    value = {"models": names, "rank_correlations": correlations, "duplicates": duplicates, "leave_one_out": gains}
+    app.emit(value, *shown)
+
+
+def _chosen(app: App, models: str | None) -> list[str]:
+    from oof.errors import StoreError
+
+    known = [summary.name for summary in app.predictions.list()] if app.predictions.has_folds() else []
+    names = [name.strip() for name in models.split(",") if name.strip()] if models else known
+    if not names:
+        raise StoreError("The store holds no models yet. Run dfens train, or dfens oof import FILES.")
+    return names
+
+
+@command.command("shift", short_help="Whether test predictions look like OOF ones.")
+@click.option("--models", metavar="A,B,…", help="Models to look at; default all that have test predictions.")
+@pass_app
+def show_shift(app: App, models: str | None) -> None:
+    """Compare test predictions with out-of-fold ones, for each model and for all together.
+
+    Finds what a broken inference leaves behind: a moved distribution, values out of range, rows in
+    another order, one fold model that disagrees with the rest.
+    """
+    import pandas as pd
+
+    from dfens.oof_views import shift_rows
+    from dfens.tables import make_table
+    from oof.errors import PredictionError
+
+    loaded = [app.predictions.load(name) for name in _chosen(app, models)]
+    lacking = [model.name for model in loaded if model.test_by_fold is None]
+    if models and lacking:
+        raise PredictionError(f"Model {lacking[0]} has no test predictions. Leave it out, or run dfens train.")
+    loaded = [model for model in loaded if model.test_by_fold is not None]
+    if not loaded:
+        raise PredictionError("No model has test predictions yet. Run dfens train, or dfens oof import --test FILE.")
+    rows, together = shift_rows(loaded)
+    told = (
+        f"All models together tell test rows from OOF rows with AUC {together['auc']:.4f} "
+        f"({together['low']:.4f} to {together['high']:.4f}; 0.5 is not at all)."
+        if together
+        else "Too few rows to tell OOF and test apart by all models together."
+    )
+    app.emit(
+        {"models": rows, "together": together},
+        make_table(pd.DataFrame(rows), title="Test predictions against OOF", decimals=3, percent=["out_of_range"]),
+        told,
+    )
