@@ -164,6 +164,7 @@ def blend_members(
         optimize=settings.optimize,
         transform=settings.transform,
         seed=settings.seed,
+        max_members=settings.max_members,
         names=members.names,
         progress=progress,
     )
@@ -183,8 +184,7 @@ def show_blend(
             "weight": result.weights[order],
         }
     )
-    fitted = {attempt.name: attempt.score for attempt in result.attempts}
-    rows = [(other, fitted[other], nested) for other, nested in result.references.items()]
+    rows = [(other, fitted, nested) for other, (fitted, nested) in result.references.items()]
     rows.append((f"blend '{name}'", result.score, result.nested_score))
     scores = pd.DataFrame(rows, columns=["", f"{metric} on the rows fitted", f"nested {metric}"])
     low, high = result.nested_interval
@@ -192,7 +192,7 @@ def show_blend(
         f"Blend '{name}': {result.method}. Nested {metric} {result.nested_score:.5f}, "
         f"95 % interval {low:.5f} to {high:.5f}.",
         *(
-            f"Against {item.other}: {item.difference:+.5f} nested, 95 % interval {item.interval[0]:+.5f} to "
+            f"Against {item.other}: {item.gain:+.5f} nested, 95 % interval {item.interval[0]:+.5f} to "
             f"{item.interval[1]:+.5f}, p = {item.p_value:.2g}."
             for item in result.comparisons
         ),
@@ -212,10 +212,12 @@ def show_blend(
     ]
     if verbose:
         tried = pd.DataFrame(
-            [(a.name, a.transform, a.score, a.nested_score, "yes" if a.kept else "") for a in result.attempts],
-            columns=["tried", "transform", f"{metric} on the rows fitted", f"nested {metric}", "kept"],
+            [(a.name, a.score, a.nested_score, a.share, f"{a.seconds:.2f}") for a in result.attempts],
+            columns=["tried", f"{metric} on the rows fitted", f"nested {metric}", "share", "seconds"],
         )
-        shown.append(make_table(tried, title="Ways of blending that were tried"))
+        shown.append(
+            make_table(tried, title="Ways of blending that were tried, and their share in the blend", percent=["share"])
+        )
     app.emit(
         {"name": name, "path": path, "has_test": has_test, "left_out": list(members.notes)} | result.facts(),
         *shown,

@@ -1,4 +1,4 @@
-"""The function that a blend is: a weighted sum of views of its members, then a link."""
+"""The function that a blend is: the mean of the log-odds of one or several weighted sums of views of its members."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,79 +7,116 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.link import Link
 from ensemble.views import POWER, Columns, Views
 
-Link = Literal["identity", "sigmoid", "exp", "root"]
-_BLOCK = 1 << 16
+Output = Literal["identity", "sigmoid", "exp", "root"]
+Vector = NDArray[np.float64]
+_BLOCK = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
 class Formula:
-    """blend(row) = link(intercept + sum over views and models of coefficient x view(prediction)).
+    """A weighted sum: intercept + sum over views and models of coefficient x view(prediction), then its log-odds.
 
-    terms: view name -> (n_models,) coefficients. link: what makes the sum a prediction; it
-    never changes the order of rows.
+    terms: view name -> (n_models,) coefficients. link: log-odds of the sum; None leaves the sum as it is.
     """
 
     intercept: float
-    terms: Mapping[str, NDArray[np.float64]]
-    link: Link = "identity"
+    terms: Mapping[str, Vector]
+    link: Link | None = None
 
-    def scores(self, views: Views, columns: Columns) -> NDArray[np.float64]:
-        """The weighted sum before the link, shape (n_rows,), from (n_models, n_rows) without NaN."""
-        total = np.full(columns.shape[1], self.intercept)
-        for begin in range(0, columns.shape[1], _BLOCK):
-            rows = slice(begin, begin + _BLOCK)
-            for kind, coefficients in self.terms.items():
-                used = np.flatnonzero(coefficients)
-                if len(used):
-                    total[rows] += coefficients[used] @ views.only(used).apply(kind, columns[used, rows])
-        return total
+    def sums(self, by_view: Mapping[str, NDArray[np.float64]]) -> Vector:
+        """The sum before the link, (n_rows,), from each view of all models, (n_models, n_rows)."""
+        found = np.asarray(sum(coefficients @ by_view[kind] for kind, coefficients in self.terms.items()))
+        return found + self.intercept
 
-    def linked(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores as predictions."""
-        if self.link == "sigmoid":
-            return 1.0 / (1.0 + np.exp(-np.clip(scores, -700, 700)))
-        if self.link == "exp":
-            return np.exp(scores)
-        if self.link == "root":
-            root: NDArray[np.float64] = np.maximum(scores, 0.0) ** (1.0 / POWER)
-            return root
-        return scores
-
-    @property
-    def used(self) -> NDArray[np.intp]:
-        """Positions of the models that have a coefficient."""
-        return np.flatnonzero(np.any([c != 0 for c in self.terms.values()], axis=0))
+    def scores(self, by_view: Mapping[str, NDArray[np.float64]]) -> Vector:
+        """The log-odds, (n_rows,)."""
+        sums = self.sums(by_view)
+        return sums if self.link is None else self.link.odds(sums)
 
     def to_json(self) -> dict[str, Any]:
+        link = None
+        if self.link is not None:
+            link = {"low": self.link.low, "per_unit": self.link.per_unit, "values": self.link.values.tolist()}
         return {
             "intercept": self.intercept,
-            "link": self.link,
             "terms": {kind: coefficients.tolist() for kind, coefficients in self.terms.items()},
+            "link": link,
         }
 
 
-def shares(formula: Formula, views: Views, columns: Columns) -> NDArray[np.float64]:
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The blend: output(sum of weight x formula).
+
+    parts: formulas with their weights, which sum to 1. output: what makes the mean a prediction;
+    it never changes the order of rows.
+    """
+
+    parts: tuple[tuple[float, Formula], ...]
+    output: Output = "sigmoid"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The views that are needed."""
+        return tuple(dict.fromkeys(kind for _, formula in self.parts for kind in formula.terms))
+
+    def scores(self, views: Views, columns: Columns) -> Vector:
+        """The mean before the output, shape (n_rows,), from (n_models, n_rows) without NaN."""
+        found = np.empty(columns.shape[1])
+        for begin in range(0, columns.shape[1], _BLOCK):
+            rows = slice(begin, begin + _BLOCK)
+            by_view = {kind: views.apply(kind, columns[:, rows]).astype(np.float64) for kind in self.kinds}
+            found[rows] = np.sum([weight * formula.scores(by_view) for weight, formula in self.parts], axis=0)
+        return found
+
+    def predictions(self, scores: Vector) -> Vector:
+        """Scores as predictions."""
+        if self.output == "sigmoid":
+            return np.asarray(1.0 / (1.0 + np.exp(-np.clip(scores, -700, 700))))
+        if self.output == "exp":
+            return np.exp(scores)
+        if self.output == "root":
+            return np.asarray(np.maximum(scores, 0.0) ** (1.0 / POWER))
+        return scores
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "output": self.output,
+            "parts": [{"weight": weight} | formula.to_json() for weight, formula in self.parts],
+        }
+
+
+def shares(mixture: Mixture, views: Views, columns: Columns) -> Vector:
     """How much each model carries, shape (n_models,), sum 1.
 
-    A blend of one view with weights that add up has its weights as shares. Otherwise a
+    A blend of one view with weights that are not negative has its weights as shares. Otherwise a
     model's share is the covariance of its part of the sum with the whole, over the variance
-    of the whole; negative where a model is used against what it says.
+    of the whole: negative where a model is used against what it says. Taken over at most
+    20,000 rows.
     """
     count = len(columns)
-    if len(formula.terms) == 1:
-        (weights,) = formula.terms.values()
-        total = weights.sum()
-        if total > 0 and (weights >= 0).all():
-            return np.asarray(weights / total)
-    parts = np.zeros((count, columns.shape[1]), np.float32)
-    for kind, coefficients in formula.terms.items():
-        parts += coefficients[:, None].astype(np.float32) * views.apply(kind, columns)
+    if len(mixture.parts) == 1 and len(mixture.kinds) == 1:
+        (weights,) = mixture.parts[0][1].terms.values()
+        if (weights >= 0).all() and weights.sum() > 0:
+            return np.asarray(weights / weights.sum())
+    stride = max(1, columns.shape[1] // 20_000)
+    sample = np.ascontiguousarray(columns[:, ::stride])
+    parts = np.zeros(sample.shape)
+    by_view = {kind: views.apply(kind, sample).astype(np.float64) for kind in mixture.kinds}
+    for weight, formula in mixture.parts:
+        sums = formula.sums(by_view)
+        slope = 1.0
+        if formula.link is not None and sums.std() > 0:
+            slope = float(np.cov(sums, formula.link.odds(sums))[0, 1] / sums.var(ddof=1))
+        for kind, coefficients in formula.terms.items():
+            parts += (weight * slope) * coefficients[:, None] * by_view[kind]
     parts -= parts.mean(axis=1, keepdims=True)
-    whole = parts.sum(axis=0, dtype=np.float64)
+    whole = parts.sum(axis=0)
     variance = float(whole @ whole)
-    if variance <= 0:
+    if variance <= 1e-18:
         return np.full(count, 1.0 / count)
     found = parts @ whole / variance
-    return np.asarray(found / found.sum(), dtype=np.float64)
+    return np.asarray(found / found.sum())

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.formula import Formula
+from ensemble.formula import Mixture
 from ensemble.views import Columns, Views, fill_missing
 from oof.errors import BlendError
 
@@ -18,27 +18,71 @@ class Attempt:
     """One way to blend that was tried.
 
     score: on the rows that its weights were fitted on. nested_score: with the weights fitted without the
-    fold that is scored. kept: whether it is in the blend.
+    fold that is scored. share: of this way in the blend. seconds: it took.
     """
 
     name: str
     transform: str
     score: float
     nested_score: float
-    kept: bool
+    share: float
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The blend's nested score less another's, on the same rows.
+    """The blend against another, by nested scores on the same rows.
 
-    other: what it is compared with. interval: 95 %. p_value: of no difference, two-sided.
+    other: what it is compared with. gain: positive where the blend is better, also for losses.
+    interval: 95 %. p_value: of no difference, two-sided.
     """
 
     other: str
-    difference: float
+    gain: float
     interval: tuple[float, float]
     p_value: float
+
+
+class Predictor(Protocol):
+    """The function of a blend on new rows."""
+
+    def predict(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """(n_rows,) or (n_rows, n_classes) from (n_rows, n_models[, n_classes])."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The function as JSON values."""
+
+    def tables(self) -> pd.DataFrame:
+        """Distribution functions of the members: model (position), knot, cdf."""
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryPredictor:
+    """A mixture with the views it is made of."""
+
+    mixture: Mixture
+    views: Views
+
+    def predict(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        with np.errstate(over="ignore"):
+            columns: Columns = np.ascontiguousarray(rows.T, dtype=np.float32)
+        columns = fill_missing(self.views, columns)
+        return self.mixture.predictions(self.mixture.scores(self.views, columns))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": "binary",
+            "missing": self.views.missing,
+            "margins": self.views.margins.tolist(),
+            **self.mixture.to_json(),
+        }
+
+    def tables(self) -> pd.DataFrame:
+        parts = [
+            pd.DataFrame({"model": index, "knot": found.knots, "cdf": found.cdf})
+            for index, found in enumerate(self.views.distributions)
+        ]
+        return pd.concat(parts, ignore_index=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +90,18 @@ class BlendResult:
     """A fitted blend.
 
     weights: (n_models,) float, sum to 1: the share that each model carries.
-    score: metric on the rows that the weights were fitted on; too high by construction.
+    score: metric on the rows that the weights were fitted on; flattered by construction.
     nested_score: metric with the weights fitted without the fold that is scored; what to expect of new rows.
     nested_interval: (low, high), 95 %.
     names: of the models. metric: what was optimised. transform: view or views of the predictions.
-    method: the way of blending that was chosen. attempts: all that were tried, best nested score first.
+    method: in words, the ways of blending that went in. attempts: all that were tried, best nested score first.
     oof: (n_rows,) the blend on the rows fitted. nested_oof: (n_rows,) with the weights of the other folds.
     single_scores: (n_models,) each model's own score, on the rows it covers.
     comparisons: against the best single model and the plain mean.
-    references: nested score of the simple blends, by name.
+    references: name -> (score, nested score) of the best single model and the plain averages.
     verdict: in a plain sentence, whether the gain can be told from luck.
     warnings: sentences on members that look wrong.
+    predictor: the blend as a function.
     """
 
     weights: NDArray[np.float64]
@@ -72,36 +117,36 @@ class BlendResult:
     nested_oof: NDArray[np.float64]
     single_scores: NDArray[np.float64]
     comparisons: tuple[Comparison, ...]
-    references: Mapping[str, float]
+    references: Mapping[str, tuple[float, float]]
     verdict: str
     warnings: tuple[str, ...]
-    formula: Formula
-    views: Views
+    predictor: Predictor
 
     def predict(self, test: NDArray[Any]) -> NDArray[np.float64]:
-        """Blend new rows, shape (n_test,).
+        """Blend new rows, shape (n_test,), or (n_test, n_classes).
 
         Args:
-            test: (n_test, n_models) float, or (k, n_test, n_models) with the predictions of each
-                fold model apart: then each is blended and the blends are averaged. NaN where a
-                model has no prediction.
+            test: (n_test, n_models[, n_classes]) float, or with the fold models apart
+                (k, n_test, n_models[, n_classes]): then each part is blended and the blends are
+                averaged, since the weights were fitted to predictions of single fold models. NaN
+                where a model has no prediction.
 
         Raises:
-            BlendError: if the number of models differs from the one fitted.
+            BlendError: if the shape is another, naming both.
         """
         test = np.asarray(test)
-        if test.ndim == 3:
-            found: NDArray[np.float64] = np.mean([self.predict(part) for part in test], axis=0)
-            return found
-        if test.ndim != 2 or test.shape[1] != len(self.weights):
+        axes = self.oof.ndim + 1
+        if test.ndim == axes + 1:
+            found = sum(self.predict(part) for part in test)
+            return np.asarray(found / len(test))
+        shape = (len(self.weights), *self.oof.shape[1:])
+        if test.ndim != axes or test.shape[1:] != shape:
+            text = ", ".join(map(str, shape))
             raise BlendError(
-                f"Expected test predictions of shape (n_test, {len(self.weights)}) or (k, n_test, "
-                f"{len(self.weights)}), one column for each model of the blend; got {test.shape}."
+                f"Expected test predictions of shape (n_test, {text}), or (k, n_test, {text}) by fold model, one "
+                f"column for each model of the blend; got {test.shape}."
             )
-        with np.errstate(over="ignore"):
-            columns: Columns = np.ascontiguousarray(test.T, dtype=np.float32)
-        columns = fill_missing(self.views, columns)
-        return self.formula.linked(self.formula.scores(self.views, columns))
+        return self.predictor.predict(test)
 
     def facts(self) -> dict[str, Any]:
         """The blend as JSON values, without predictions and distribution functions."""
@@ -120,17 +165,16 @@ class BlendResult:
             ],
             "comparisons": [asdict(item) for item in self.comparisons],
             "attempts": [asdict(item) for item in self.attempts],
-            "references": dict(self.references),
+            "references": {
+                name: {"score": score, "nested_score": nested} for name, (score, nested) in self.references.items()
+            },
             "verdict": self.verdict,
             "warnings": list(self.warnings),
-            "formula": self.formula.to_json(),
-            "margins": self.views.margins.tolist(),
+            "formula": self.predictor.to_json(),
         }
 
     def distributions(self) -> pd.DataFrame:
         """The stored distribution functions of the members: model, knot, cdf."""
-        parts = [
-            pd.DataFrame({"model": name, "knot": found.knots, "cdf": found.cdf})
-            for name, found in zip(self.names, self.views.distributions, strict=True)
-        ]
-        return pd.concat(parts, ignore_index=True)
+        table = self.predictor.tables()
+        table["model"] = [self.names[index] for index in table["model"]]
+        return table

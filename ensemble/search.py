@@ -6,7 +6,7 @@ Caruana et al., Ensemble Selection from Libraries of Models, ICML 2004.
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.kernels import auc_of_classes
+from ensemble.auc import auc_of_classes
 from ensemble.views import Columns
 
 

@@ -1,18 +1,30 @@
 """OOF predictions as columns, rows sorted by class and fold, so that every part needed is a slice."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.views import Columns, Views
 
+BLOCK = 1 << 13
+
+
+class Segment(NamedTuple):
+    """Rows begin to end, all of one fold and class."""
+
+    begin: int
+    end: int
+    fold: int
+    label: int
+
 
 @dataclass(frozen=True, eq=False)
 class BinaryTable:
-    """The rows of a binary blend.
+    """The rows of a binary blend, in a view of all models.
 
     columns: (n_models, n_rows) float32 without NaN. y: (n_rows,) 0s, then 1s.
     fold: (n_rows,) 0..k-1, increasing within a class. order: (n_rows,) position of each row in the input.
@@ -36,9 +48,55 @@ class BinaryTable:
         """Where the positives begin."""
         return len(self.y) - self.positives
 
-    def inside(self, fold: int) -> NDArray[np.bool_]:
-        """Mask of the rows that fits without this fold use; fold -1 stands for all rows."""
-        return np.asarray(self.fold != fold)
+    @cached_property
+    def ranks(self) -> Columns:
+        """Every model's ranks over all rows, (n_models, n_rows)."""
+        return self.views.apply("rank", self.columns)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The rows by class and fold."""
+        key = self.y.astype(np.int64) * self.k + self.fold
+        begins = np.flatnonzero(np.r_[True, np.diff(key) != 0])
+        ends = np.r_[begins[1:], len(key)]
+        return tuple(
+            Segment(int(b), int(e), int(self.fold[b]), int(self.y[b])) for b, e in zip(begins, ends, strict=True)
+        )
+
+    def blocks(self) -> Iterator[Segment]:
+        """The segments, cut into pieces that stay in the cache."""
+        for begin, end, fold, label in self.segments:
+            for at in range(begin, end, BLOCK):
+                yield Segment(at, min(at + BLOCK, end), fold, label)
+
+    def trainable(self, fold: int) -> bool:
+        """Whether the rows outside a fold hold both classes."""
+        outside = self.y[self.fold != fold]
+        return bool(0 < outside.sum() < len(outside))
+
+    def rows(self, chosen: NDArray[np.intp]) -> "BinaryTable":
+        """Some of the rows, given in rising order; views stay as fitted on all."""
+        return BinaryTable(
+            np.ascontiguousarray(self.columns[:, chosen]),
+            self.y[chosen],
+            self.fold[chosen],
+            self.k,
+            np.arange(len(chosen)),
+            self.views,
+            self.names,
+            self.seed,
+        )
+
+    def thin(self, rows: int) -> "BinaryTable":
+        """About so many rows, evenly out of each class and fold, but all of a class of few."""
+        kept = []
+        rarer = min(self.positives, self.split)
+        for segment in self.segments:
+            size = self.split if segment.label == 0 else self.positives
+            share = min(1.0, max(rows - rarer, rows / 2) / size if size > rarer else (rows / 2) / size)
+            count = max(1, round(share * (segment.end - segment.begin)))
+            kept.append(segment.begin + (np.arange(count) * (segment.end - segment.begin)) // count)
+        return self.rows(np.concatenate(kept))
 
     def in_input_order(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values by row of the table, put back in the order of the input."""

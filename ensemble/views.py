@@ -5,18 +5,22 @@ rows go through the same function one at a time. Ranks come from a stored distri
 function over all OOF rows, in which equal predictions share the middle of their ranks.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.kernels import ranks_of
 from oof.errors import BlendError
 
 Columns = NDArray[np.float32]  # (n_models, n_rows)
-_KNOTS = 1024
+Missing = Literal["rank", "mean"]
 POWER = 3.0
+PROBABILITY_KINDS = ("logit", "log", "power")
+_KNOTS = 1024
+_GUIDES = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,20 +34,18 @@ class Distribution:
     knots: NDArray[np.float64]
     cdf: NDArray[np.float64]
 
+    @cached_property
+    def _guide(self) -> NDArray[np.int64]:
+        """For each even part of the range, the knot to begin looking at."""
+        edges = np.linspace(self.knots[0], self.knots[-1], _GUIDES + 1)
+        return np.maximum(np.searchsorted(self.knots, edges, "right") - 1, 0).astype(np.int64)
+
     def ranks(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Share of OOF predictions below each value, in (0, 1); order is kept beyond the ends too."""
-        found = np.interp(values, self.knots, self.cdf)
-        low, high = self.knots[0], self.knots[-1]
-        scale = max(high - low, 1e-12)
-        under, over = values < low, values > high
-        if under.any():
-            reach = (low - values[under]) / scale
-            found[under] = self.cdf[0] / (1.0 + reach)
-        if over.any():
-            reach = (values[over] - high) / scale
-            found[over] = 1.0 - (1.0 - self.cdf[-1]) / (1.0 + reach)
-        ranks: NDArray[np.float32] = found.astype(np.float32)
-        return ranks
+        """Share of OOF predictions below each value, in (0, 1); order is kept beyond the ends too; NaN stays."""
+        values = np.ascontiguousarray(values, np.float32)
+        found = np.empty(len(values), np.float32)
+        ranks_of(values, self.knots, self.cdf, self._guide, found)
+        return found
 
     def values(self, ranks: NDArray[Any]) -> NDArray[np.float32]:
         """The predictions that stand at these ranks."""
@@ -70,37 +72,45 @@ class Views:
     """The fitted views of all models of a blend.
 
     distributions: one for each model. margins: (n_models,) the nearest that a probability may
-    come to 0 or 1 before its logarithm is taken.
+    come to 0 or 1 before its logarithm is taken. missing: what stands in for a missing
+    prediction: "rank", what the model says at the mean rank that the others give the row, or
+    "mean", the mean of the others' predictions, which renormalises the weights of those present.
     """
 
     distributions: tuple[Distribution, ...]
     margins: NDArray[np.float64]
     in_unit_range: bool
+    missing: Missing = "rank"
 
     def only(self, models: NDArray[np.intp]) -> "Views":
         """The views of some of the models."""
         chosen = tuple(self.distributions[model] for model in models)
-        return Views(chosen, self.margins[models], self.in_unit_range)
+        return Views(chosen, self.margins[models], self.in_unit_range, self.missing)
 
     def apply(self, kind: str, columns: Columns) -> Columns:
-        """One view of every model, shape (n_models, n_rows); NaN stays NaN."""
+        """One view of every model, shape (n_models, n_rows); NaN stays NaN.
+
+        Raises:
+            BlendError: if the view needs probabilities and some predictions lie outside [0, 1].
+        """
         if kind == "prob":
             return columns
         out = np.empty_like(columns)
-        for model, values in enumerate(columns):
-            out[model] = self._one(kind, model, values)
-        return out
-
-    def _one(self, kind: str, model: int, values: NDArray[np.float32]) -> NDArray[Any]:
-        if kind in ("logit", "log", "power"):
+        if kind in PROBABILITY_KINDS:
             self.require_probabilities(kind)
-            margin = self.margins[model]
-            inside: NDArray[np.float64] = np.clip(values, margin, 1.0 - margin, dtype=np.float64)
+            margins = self.margins.astype(np.float32)[:, None]
+            np.clip(columns, margins, np.float32(1) - margins, out=out)
+            if kind == "power":
+                return np.power(out, np.float32(POWER), out=out)
             if kind == "logit":
-                inside /= 1.0 - inside
-            return np.asarray(inside**POWER if kind == "power" else np.log(inside))
-        ranks = self.distributions[model].ranks(values)
-        return ranks if kind == "rank" else np.asarray(np.log(ranks / (1.0 - ranks)))
+                out /= np.float32(1) - out
+            return np.log(out, out=out)
+        for model, values in enumerate(columns):
+            out[model] = self.distributions[model].ranks(values)
+        if kind == "rank-logit":
+            out /= np.float32(1) - out
+            np.log(out, out=out)
+        return out
 
     def require_probabilities(self, kind: str) -> None:
         """Refuse a view that needs probabilities where predictions leave [0, 1]."""
@@ -111,16 +121,17 @@ class Views:
             )
 
 
-def fit_views(columns: Columns) -> Views:
+def fit_views(columns: Columns, missing: Missing = "rank") -> Views:
     """Fit the views of every model; NaN is passed over."""
     distributions, margins, inside = [], [], True
     for values in columns:
-        present = values[~np.isnan(values)]
+        gaps = np.isnan(values)
+        present = values[~gaps] if gaps.any() else values
         distributions.append(fit_distribution(present))
         low, high = float(present.min()), float(present.max())
         inside &= low >= 0.0 and high <= 1.0
         margins.append(_margin(present))
-    return Views(tuple(distributions), np.array(margins), inside)
+    return Views(tuple(distributions), np.array(margins), inside, missing)
 
 
 def _margin(values: NDArray[np.float32]) -> float:
@@ -131,29 +142,24 @@ def _margin(values: NDArray[np.float32]) -> float:
 
 
 def fill_missing(views: Views, columns: Columns) -> Columns:
-    """Put at each NaN what the model would say at the mean rank that the other models give the row.
-
-    A row that no model predicts gets the median of each.
-    """
-    missing = np.isnan(columns)
-    if not missing.any():
+    """Put a prediction at each NaN, as `views.missing` says; a row that no model predicts gets each one's median."""
+    gaps = np.isnan(columns)
+    if not gaps.any():
         return columns
-    rows = np.flatnonzero(missing.any(axis=0))
-    ranks = np.stack([d.ranks(c) for d, c in zip(views.distributions, columns[:, rows], strict=True)])
-    absent = missing[:, rows]
-    ranks[absent] = 0.0
+    rows = np.flatnonzero(gaps.any(axis=0))
+    absent = gaps[:, rows]
     counts = (~absent).sum(axis=0)
-    mean = np.where(counts > 0, ranks.sum(axis=0) / np.maximum(counts, 1), 0.5)
     filled = columns.copy()
+    if views.missing == "mean":
+        values = np.where(absent, 0.0, columns[:, rows])
+        medians = np.mean([float(d.values(np.array([0.5]))[0]) for d in views.distributions])
+        mean = np.where(counts > 0, values.sum(axis=0) / np.maximum(counts, 1), medians)
+        for model in range(len(columns)):
+            filled[model, rows[absent[model]]] = mean[absent[model]]
+        return filled
+    ranks = np.stack([d.ranks(c) for d, c in zip(views.distributions, columns[:, rows], strict=True)])
+    ranks[absent] = 0.0
+    mean = np.where(counts > 0, ranks.sum(axis=0) / np.maximum(counts, 1), 0.5)
     for model, distribution in enumerate(views.distributions):
-        here = rows[absent[model]]
-        filled[model, here] = distribution.values(mean[absent[model]])
+        filled[model, rows[absent[model]]] = distribution.values(mean[absent[model]])
     return filled
-
-
-def names_of(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """Given names, or model0, model1, …"""
-    found = tuple(names) if names is not None else tuple(f"model{index}" for index in range(count))
-    if len(found) != count or len(set(found)) != count:
-        raise BlendError(f"{count} models need {count} different names; got {len(found)}: {', '.join(found[:5])}.")
-    return found

@@ -1,0 +1,155 @@
+"""Generated worlds: OOF predictions of many models on rows whose truth is known, and test rows of the same kind.
+
+Each world stresses one thing that real sets of models show. A row has a hidden
+difficulty; a family of models shares an error; each model adds its own error, each fold
+model a smaller one; then the model's scale is distorted as uncalibrated networks do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """OOF and test predictions of one world: oof (n_rows, n_models), y, folds; test (n_test, n_models), test_y."""
+
+    name: str
+    oof: Matrix
+    y: NDArray[np.int8]
+    folds: NDArray[np.int8]
+    test: Matrix
+    test_y: NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class World:
+    """What the models of a world are like.
+
+    rows, models: of the OOF matrix. positive_share: of the rows. signal: distance of the classes.
+    strength: (low, high) how much of the signal a model sees. own, family, fold: size of the errors.
+    families: how many. amplified: share of models that carry twice their family's error and little signal.
+    noise_models: share without any signal. distortion: how far scales differ. outliers: share of rows on
+    which a model is wrong with confidence. experts: whether each model is good on a part of the rows only.
+    levels: number of distinct values, 0 for no rounding. fold_mean: test rows are predicted by the mean of
+    five fold models, as on Kaggle, instead of one.
+    """
+
+    rows: int = 20_000
+    models: int = 20
+    positive_share: float = 0.5
+    signal: float = 2.0
+    strength: tuple[float, float] = (0.5, 1.0)
+    own: float = 1.0
+    family: float = 0.5
+    fold: float = 0.0
+    families: int = 4
+    amplified: float = 0.0
+    noise_models: float = 0.0
+    distortion: float = 0.3
+    outliers: float = 0.0
+    experts: bool = False
+    levels: int = 0
+    fold_mean: bool = False
+
+
+WORLDS: dict[str, World] = {
+    "plain": World(),
+    "few good, many weak": World(models=40, strength=(0.05, 0.25), noise_models=0.3),
+    "distorted scales": World(distortion=1.5),
+    "correlated families": World(family=1.5, own=0.4, families=3),
+    "noise members": World(noise_models=0.5),
+    "few rows": World(rows=600, models=15),
+    "few rows, many models": World(rows=1_000, models=60),
+    "1 % positive": World(positive_share=0.01),
+    "99 % positive": World(positive_share=0.99),
+    "80 % positive, distorted, noise": World(rows=50_000, positive_share=0.8, distortion=1.0, noise_models=0.2),
+    "amplified family errors": World(family=1.2, amplified=0.4, own=0.4),
+    "confident mistakes": World(models=11, outliers=0.03, distortion=1.0, signal=3.5, own=1.0),
+    "experts": World(models=10, experts=True),
+    "coarse levels": World(levels=50, distortion=0.8),
+    "test by the mean of five": World(models=11, fold=0.7, distortion=0.8, signal=3.0, fold_mean=True),
+    "test by the mean of five, confident mistakes": World(
+        models=11, rows=50_000, fold=0.7, distortion=1.0, outliers=0.03, signal=3.5, fold_mean=True
+    ),
+}
+
+
+def draw(name: str, seed: int, *, test_rows: int = 50_000, rows: int | None = None) -> Sample:
+    """One sample of a world; the same seed gives the same numbers."""
+    world = WORLDS[name] if rows is None else replace(WORLDS[name], rows=rows)
+    rng = np.random.default_rng([seed, sum(map(ord, name))])
+    make = _models(world, rng)
+    y = _labels(world.rows, world.positive_share, rng)
+    folds = (rng.permutation(world.rows) % 5).astype(np.int8)
+    test_y = _labels(test_rows, world.positive_share, rng)
+    oof = make(y, folds, rng)
+    test = make(test_y, None, rng)
+    return Sample(name, oof, y, folds, test, test_y)
+
+
+def _labels(rows: int, share: float, rng: np.random.Generator) -> NDArray[np.int8]:
+    y: NDArray[np.int8] = (np.arange(rows) < max(2, round(rows * share))).astype(np.int8)
+    rng.shuffle(y)
+    return y
+
+
+Make = Callable[[NDArray[np.int8], NDArray[np.int8] | None, np.random.Generator], Matrix]
+
+
+def _models(world: World, rng: np.random.Generator) -> Make:
+    """Draw the models once; the result predicts any rows, by the model of each row's fold, or by all five."""
+    m = world.models
+    low, high = world.strength
+    strength = rng.uniform(low, high, m)
+    if high < 0.5:
+        strength[:3] = rng.uniform(0.8, 1.0, 3)
+    strength[rng.permutation(m)[: int(world.noise_models * m)]] = 0.0
+    family = rng.integers(0, world.families, m)
+    family_error = np.full(m, world.family)
+    amplified = rng.permutation(m)[: int(world.amplified * m)]
+    family_error[amplified] *= 2.0
+    strength[amplified] *= 0.4
+    slope = np.exp(rng.normal(0, world.distortion, m)) * 1.5
+    shift = rng.normal(0, world.distortion, m)
+    bend = rng.uniform(1.0, 1.0 + world.distortion, m)
+    field = rng.integers(0, 3, m)
+    fold_direction = rng.normal(size=(5, m, 8))
+
+    def make(y: NDArray[np.int8], folds: NDArray[np.int8] | None, rng: np.random.Generator) -> Matrix:
+        n = len(y)
+        sign = (2.0 * y - 1.0) * world.signal / 2
+        difficulty = rng.gamma(2.0, 0.5, n)
+        truth = sign * difficulty + rng.normal(0, 0.5, n)
+        shared = rng.normal(size=(n, world.families))
+        region = rng.integers(0, 3, n)
+        texture = rng.normal(size=(n, 8)) / np.sqrt(8)
+        out = np.empty((n, m), np.float32)
+        for j in range(m):
+            sees = strength[j] * (np.where(region == field[j], 1.0, 0.15) if world.experts else 1.0)
+            latent = sees * truth + family_error[j] * shared[:, family[j]] + world.own * rng.normal(size=n)
+            wrong = rng.random(n) < world.outliers
+            latent[wrong] = rng.normal(0, 4.0, int(wrong.sum()))
+            if not world.fold:
+                out[:, j] = _scale(latent, slope[j], shift[j], bend[j])
+                continue
+            errors = world.fold * (texture @ fold_direction[:, j].T + 0.7 * rng.normal(size=(n, 5)))
+            by_fold = _scale(latent[:, None] + errors, slope[j], shift[j], bend[j])
+            if folds is None:
+                out[:, j] = by_fold.mean(axis=1) if world.fold_mean else by_fold[:, 0]
+            else:
+                out[:, j] = by_fold[np.arange(n), folds]
+        if world.levels:
+            out = np.round(out * world.levels) / np.float32(world.levels)
+        return out
+
+    return make
+
+
+def _scale(latent: NDArray[np.float64], slope: float, shift: float, bend: float) -> NDArray[np.float64]:
+    bent = np.sign(latent) * np.abs(latent) ** bend
+    return 1.0 / (1.0 + np.exp(-np.clip(slope * bent + shift, -30, 30)))

@@ -1,0 +1,19 @@
+"""The exact AUC of rows sorted by class, the form in which the ensembler has them."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.kernels import wins_twice
+
+
+def auc_of_classes(negatives: NDArray[Any], positives: NDArray[Any]) -> float:
+    """Exact AUC of the scores of two classes, ties counted half; 0.5 where a class is empty.
+
+    numpy sorts float32 with vector instructions, so two sorts and one merge are as fast
+    as any sort that carries the labels along.
+    """
+    if not len(negatives) or not len(positives):
+        return 0.5
+    return float(wins_twice(np.sort(negatives), np.sort(positives))) / (2.0 * len(negatives) * len(positives))

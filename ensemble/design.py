@@ -1,0 +1,119 @@
+"""The columns that weights are fitted to: one or several views of each model, and the mean of each view."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.formula import Formula
+from ensemble.link import Link
+from ensemble.table import BinaryTable, Segment
+
+Vector = NDArray[np.float64]
+FLAT = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Standardised columns, made block by block so that no view is ever held as a whole.
+
+    The columns are view by view and model by model; then, for more than one model, the mean
+    over the models of each view. Shrinking the models' columns while the means stay
+    free draws a blend of few rows toward the uniform one.
+    """
+
+    table: BinaryTable
+    kinds: tuple[str, ...]
+
+    @property
+    def models(self) -> int:
+        return len(self.table.columns)
+
+    @property
+    def with_means(self) -> bool:
+        return self.models > 1
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return len(self.kinds) * (self.models + self.with_means)
+
+    @cached_property
+    def groups(self) -> NDArray[np.intp]:
+        """(width,) which columns are shrunk alike: those of one view; the means."""
+        found = np.repeat(np.arange(len(self.kinds)), self.models)
+        return np.asarray(np.r_[found, np.full(len(self.kinds) * self.with_means, len(self.kinds))], np.intp)
+
+    @cached_property
+    def _margins(self) -> NDArray[np.float32]:
+        return self.table.views.margins.astype(np.float32)[:, None]
+
+    def _raw_block(self, rows: Segment) -> NDArray[np.float32]:
+        m = self.models
+        inside = slice(rows.begin, rows.end)
+        out = np.empty((self.width, rows.end - rows.begin), np.float32)
+        for index, kind in enumerate(self.kinds):
+            part = out[index * m : (index + 1) * m]
+            if kind == "prob":
+                part[:] = self.table.columns[:, inside]
+            elif kind == "logit":
+                np.clip(self.table.columns[:, inside], self._margins, np.float32(1) - self._margins, out=part)
+                np.log(part / (np.float32(1) - part), out=part)
+            elif kind == "rank":
+                part[:] = self.table.ranks[:, inside]
+            elif kind == "rank-logit":
+                ranks = self.table.ranks[:, inside]
+                np.log(ranks / (np.float32(1) - ranks), out=part)
+            else:
+                part[:] = self.table.views.apply(kind, self.table.columns[:, inside])
+            if self.with_means:
+                part.mean(axis=0, out=out[len(self.kinds) * m + index])
+        return out
+
+    @cached_property
+    def moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and 1 / standard deviation of each column, (width, 1); 0 for a column that does not vary."""
+        total, square = np.zeros(self.width), np.zeros(self.width)
+        shift: NDArray[np.float64] | None = None
+        for rows in self.table.blocks():
+            block = self._raw_block(rows)
+            if shift is None:
+                shift = block.mean(axis=1, dtype=np.float64)
+            block -= shift.astype(np.float32)[:, None]
+            total += block.sum(axis=1, dtype=np.float64)
+            square += np.einsum("ij,ij->i", block, block)
+        n = len(self.table.y)
+        assert shift is not None
+        mean = total / n
+        deviation = np.sqrt(np.maximum(square / n - mean**2, 0.0))
+        flat = deviation < FLAT
+        scale = np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, deviation))
+        return (shift + mean).astype(np.float32)[:, None], scale.astype(np.float32)[:, None]
+
+    def block(self, rows: Segment) -> NDArray[np.float32]:
+        """Standardised columns of some rows, (width, rows)."""
+        mean, scale = self.moments
+        out = self._raw_block(rows)
+        out -= mean
+        out *= scale
+        return out
+
+    def like(self, table: BinaryTable) -> "Design":
+        """The same columns of other rows, standardised as here."""
+        other = Design(table, self.kinds)
+        other.__dict__["moments"] = self.moments
+        return other
+
+    def formula(self, weights: Vector, link: Link) -> Formula:
+        """Weights of standardised columns as coefficients of the views."""
+        mean, scale = (moment[:, 0].astype(np.float64) for moment in self.moments)
+        raw = weights * scale
+        m = self.models
+        terms = {}
+        for index, kind in enumerate(self.kinds):
+            own = raw[index * m : (index + 1) * m].copy()
+            if self.with_means:
+                own += raw[len(self.kinds) * m + index] / m
+            terms[kind] = own
+        return Formula(-float(raw @ mean), terms, link)

@@ -1,0 +1,136 @@
+"""The link: the log-odds of a row as a smooth function of its score, learnt from the rows themselves.
+
+A weighted sum of predictions orders rows well long before its sigmoid is the right
+probability: where models err with confidence, the log-odds flatten out at both ends.
+Fitting the weights with the plain sigmoid then bends them; with a learnt link they follow
+the order alone, as AUC does (a single-index model; Ichimura 1993), and stay a likelihood,
+so that shrinkage can be estimated.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+BINS = 2048
+_NODES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """Log-odds over an even grid of scores: values[i] at low + i / per_unit; slopes are its derivative."""
+
+    low: float
+    per_unit: float
+    values: Vector
+    slopes: Vector
+
+    def odds(self, scores: NDArray[Any]) -> Vector:
+        """Log-odds of scores; straight on beyond the ends of the grid, so that the order stays."""
+        at = (np.asarray(scores, np.float64) - self.low) * self.per_unit
+        place = np.clip(at.astype(np.int64), 0, len(self.values) - 2)
+        found: Vector = self.values[place] + (at - place) * (self.values[place + 1] - self.values[place])
+        return found
+
+    def rescaled(self, factor: float) -> "Link":
+        """The same log-odds for scores multiplied by a factor."""
+        return Link(self.low * factor, self.per_unit / factor, self.values, self.slopes / factor)
+
+
+def sigmoid_link(low: float, high: float, positives: Vector, negatives: Vector) -> Link:
+    """Score plus the intercept that makes the expected number of positives right."""
+    per_unit = BINS / max(high - low, 1e-9)
+    at = low + (np.arange(BINS) + 0.5) / per_unit
+    rows = positives + negatives
+    wanted = positives.sum()
+    share = wanted / rows.sum()
+    intercept = float(np.log(share / (1 - share)) - (rows @ at) / rows.sum())
+    for _ in range(50):
+        chance = 1.0 / (1.0 + np.exp(-np.clip(at + intercept, -500, 500)))
+        curvature = rows @ (chance * (1 - chance))
+        step = np.clip((wanted - rows @ chance) / max(curvature, 1e-9), -2.0, 2.0)
+        intercept += float(step)
+        if abs(step) < 1e-9:
+            break
+    grid = low + np.arange(BINS + 1) / per_unit
+    return Link(low, per_unit, grid + intercept, np.ones(BINS + 1))
+
+
+def learnt_link(low: float, high: float, positives: Vector, negatives: Vector) -> Link:
+    """A penalised spline through the counts of both classes; smoothness by maximal marginal likelihood.
+
+    Args:
+        low, high: range of the scores. positives, negatives: (BINS,) rows in each of BINS even bins.
+    """
+    per_unit = BINS / max(high - low, 1e-9)
+    at = low + (np.arange(BINS) + 0.5) / per_unit
+    cell = _cells(positives + negatives, _NODES)
+    rows = np.bincount(cell, positives + negatives)
+    wins = np.bincount(cell, positives)
+    centres = np.bincount(cell, (positives + negatives) * at) / rows
+    if len(rows) < 4:
+        return sigmoid_link(low, high, positives, negatives)
+    place = (np.cumsum(rows) - rows / 2) / rows.sum()
+    along = np.log(place / (1 - place))
+    second = _second_differences(along)
+    penalty = second.T @ second
+    share = wins.sum() / rows.sum()
+    odds = np.log(share / (1 - share)) + along - (rows @ along) / rows.sum()
+    smoothness = 1.0
+    for _ in range(25):
+        chance = 1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))
+        weight = rows * chance * (1 - chance) + 1e-9
+        curvature = np.diag(weight) + smoothness * penalty
+        inverse = np.linalg.inv(curvature)
+        step = np.clip(inverse @ (wins - rows * chance - smoothness * (penalty @ odds)), -2.0, 2.0)
+        odds = odds + step
+        free = float(np.diag(inverse) @ weight) - 2.0
+        before = smoothness
+        smoothness = float(np.clip(free / max(odds @ penalty @ odds, 1e-9), 1e-3, 1e6))
+        if np.abs(step).max() < 1e-3 and abs(np.log(smoothness / before)) < 0.1:
+            break
+    grid = low + np.arange(BINS + 1) / per_unit
+    slope = np.gradient(odds, centres)
+    least = 0.01 * np.abs(slope).mean() + 1e-9
+    slope = np.maximum(slope, least)
+    rise = least * centres
+    odds = np.maximum.accumulate(odds - rise) + rise  # a higher score never means a lower chance
+    values = np.interp(grid, centres, odds)
+    under, over = grid < centres[0], grid > centres[-1]
+    values[under] += slope[0] * (grid[under] - centres[0])
+    values[over] += slope[-1] * (grid[over] - centres[-1])
+    return Link(low, per_unit, values, np.interp(grid, centres, slope))
+
+
+def _cells(rows: Vector, wanted: int) -> NDArray[np.intp]:
+    """Group bins into cells that are even in the log-odds of rank, none without rows."""
+    total = rows.sum()
+    reach = np.log(max(total / 4.0, 2.0))
+    edges = 1.0 / (1.0 + np.exp(-np.linspace(-reach, reach, wanted + 1)[1:-1]))
+    place = (np.cumsum(rows) - rows / 2) / total
+    cell = np.searchsorted(edges, place)
+    held = np.bincount(cell, rows, minlength=wanted) > 0
+    compact = np.maximum(np.cumsum(held) - 1, 0)
+    return np.asarray(compact[cell])
+
+
+def even_cells(rows: Vector, wanted: int) -> NDArray[np.int64]:
+    """Group bins into cells of about equally many rows."""
+    place = (np.cumsum(rows) - rows / 2) / rows.sum()
+    cells: NDArray[np.int64] = np.clip(place * wanted, 0, wanted - 1).astype(np.int64)
+    return cells
+
+
+def _second_differences(along: Vector) -> NDArray[np.float64]:
+    """Matrix of second divided differences over uneven places."""
+    gaps = np.diff(along)
+    count = len(along)
+    matrix = np.zeros((count - 2, count))
+    inner = np.arange(count - 2)
+    weight = 1.0 / np.sqrt((gaps[:-1] + gaps[1:]) / 2)
+    matrix[inner, inner] = weight / gaps[:-1]
+    matrix[inner, inner + 1] = -weight * (1 / gaps[:-1] + 1 / gaps[1:])
+    matrix[inner, inner + 2] = weight / gaps[1:]
+    return matrix

@@ -1,0 +1,275 @@
+"""Weights by second-order steps on a likelihood of the order, for all rows and without each fold at once.
+
+Every task (all rows, or all but one fold) has its own weights, link and shrinkage; they share
+the passes over the columns. Of few rows each task has a curvature of its own; of many, the
+curvature of a fold at the weights of all rows is taken off the whole, since it hardly
+differs, while gradients stay exact, so that the tasks reach the same optimum.
+
+Shrinkage: a normal prior for each group of columns, its width by maximal marginal
+likelihood (MacKay, Bayesian interpolation, 1992), so that nothing needs to be tuned.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+from ensemble.design import Design
+from ensemble.kernels import cells_of, count_by_bin, loss_of, non_negative_minimum, residuals, slope_moments
+from ensemble.link import BINS, Link, even_cells, learnt_link, sigmoid_link
+
+Vector = NDArray[np.float64]
+_EXACT_FLOPS = 6e9  # below this many operations a pass, each task has its own curvature
+_CELLS = 60
+_SMALL = 1e-6
+_LARGE = 1e7
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Weights of standardised columns for each task; task 0 is all rows, task t all but fold t - 1.
+
+    weights: (tasks, width). shrinkage: (tasks, groups). scores: (tasks, n_rows) float32.
+    links: log-odds of the scores, one for each task.
+    """
+
+    weights: NDArray[np.float64]
+    shrinkage: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    links: tuple[Link, ...]
+
+
+class _Task:
+    """One set of rows: its weights, scores, link and penalised loss."""
+
+    def __init__(self, solver: "_Solver", left_out: int, weights: Vector, shrinkage: Vector) -> None:
+        self.solver, self.left_out = solver, left_out
+        self.weights, self.shrinkage = weights, shrinkage
+        self.done = False
+
+    def counts(self, scores: NDArray[np.float32], low: float, per_unit: float) -> tuple[Vector, Vector]:
+        found = np.zeros((2, BINS))
+        for begin, end, fold, label in self.solver.segments:
+            if fold != self.left_out:
+                count_by_bin(scores[begin:end], low, per_unit, found[label])
+        return found[0], found[1]
+
+    def settle(self, scores: NDArray[np.float32], weights: Vector) -> float:
+        """Take these weights: fit the link to their scores, bring both to unit slope; the penalised loss."""
+        low, high = self.solver.range_of(scores)
+        negatives, positives = self.counts(scores, low, BINS / max(high - low, 1e-9))
+        make = learnt_link if self.solver.learnt else sigmoid_link
+        link = make(low, high, positives, negatives)
+        factor = 1.0
+        if self.solver.learnt:
+            above, below = 0.0, 0.0
+            for begin, end, fold, _ in self.solver.segments:
+                if fold != self.left_out:
+                    a, b = slope_moments(scores[begin:end], link.low, link.per_unit, link.values, link.slopes)
+                    above, below = above + a, below + b
+            factor = float(np.sqrt(above / below)) if above > 0 else 1.0
+            link = link.rescaled(factor)
+            scores = scores * np.float32(factor)
+        self.trial = (scores, weights * factor, link)
+        loss = 0.0
+        for begin, end, fold, label in self.solver.segments:
+            if fold != self.left_out:
+                loss += loss_of(scores[begin:end], float(label), link.low, link.per_unit, link.values)
+        return loss + self.penalty(weights * factor)
+
+    def penalty(self, weights: Vector) -> float:
+        return 0.5 * float(self.shrinkage[self.solver.design.groups] @ weights**2)
+
+    def accept(self, loss: float) -> None:
+        self.scores, self.weights, self.link = self.trial
+        self.loss = loss
+
+
+class _Solver:
+    def __init__(self, design: Design, learnt: bool, non_negative: bool) -> None:
+        self.design, self.learnt, self.non_negative = design, learnt, non_negative
+        self.segments = design.table.segments
+        self.n = len(design.table.y)
+
+    def range_of(self, scores: NDArray[np.float32]) -> tuple[float, float]:
+        """Range of the scores, without the outermost of many."""
+        sample = scores if self.n <= 20_000 else scores[:: self.n // 10_000]
+        low, high = (float(end) for end in np.quantile(sample, (0.0005, 0.9995)))
+        margin = 0.05 * (high - low) + 1e-9
+        return low - margin, high + margin
+
+    def scores(self, weights: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(tasks, n_rows) from (tasks, width)."""
+        out = np.empty((len(weights), self.n), np.float32)
+        single = weights.astype(np.float32)
+        for rows in self.design.table.blocks():
+            out[:, rows.begin : rows.end] = single @ self.design.block(rows)
+        return out
+
+    def derivatives(self, tasks: list[_Task]) -> list[tuple[Vector, NDArray[np.float64]]]:
+        """Gradient and curvature of each task, with the link's freedom taken out."""
+        width, count = self.design.width, len(tasks)
+        k = self.design.table.k
+        own = 2.0 * self.n * width * width * count < _EXACT_FLOPS
+        parts = count if own else k
+        curvature = np.zeros((parts, width, width))
+        cells = _CELLS if self.learnt else 1
+        mean = np.zeros((parts, cells, width))
+        mass = np.zeros((parts, cells))
+        pull = np.zeros((count, cells))
+        gradient = np.zeros((count, width))
+        tables = [self._cell_table(task, cells) for task in tasks]
+        for rows in self.design.table.blocks():
+            block = self.design.block(rows)
+            size = block.shape[1]
+            residual = np.zeros((count, size), np.float32)
+            weight = np.zeros((count, size), np.float32)
+            cell = np.zeros(size, np.int64)
+            for t, task in enumerate(tasks):
+                inside = task.left_out != rows.fold
+                shared_base = t == 0 and not own
+                if not inside and not shared_base:
+                    continue
+                link = task.link
+                scores = task.scores[rows.begin : rows.end]
+                residuals(
+                    scores, float(rows.label), link.low, link.per_unit, link.values, link.slopes, residual[t], weight[t]
+                )
+                if own or t == 0:
+                    cells_of(scores, link.low, link.per_unit, tables[t], cell)
+                    part = t if own else rows.fold
+                    weighted = block * weight[t]
+                    curvature[part] += weighted @ block.T
+                    chosen = np.zeros((cells, size), np.float32)
+                    chosen[cell, np.arange(size)] = weight[t]
+                    mean[part] += chosen @ block.T
+                    mass[part] += chosen.sum(axis=1)
+                if inside:
+                    pull[t] += np.bincount(cell, residual[t], minlength=cells)
+                else:
+                    residual[t] = 0.0
+            gradient += residual @ block.T
+        found = []
+        for t, task in enumerate(tasks):
+            if own:
+                h, m, s = curvature[t], mean[t], mass[t]
+            else:
+                kept = [fold for fold in range(k) if fold != task.left_out]
+                h, m, s = curvature[kept].sum(axis=0), mean[kept].sum(axis=0), mass[kept].sum(axis=0)
+            per = m / np.maximum(s, 1e-12)[:, None]
+            found.append((gradient[t] - m.T @ (pull[t] / np.maximum(s, 1e-12)), h - m.T @ per, h))
+        return [(g, self._with_scale(t, g, h, raw)) for t, (g, h, raw) in zip(tasks, found, strict=True)]
+
+    def _with_scale(
+        self, task: _Task, gradient: Vector, curvature: NDArray[np.float64], raw: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Hold the length of the weights, which a learnt link leaves open: a step may turn them, not stretch them."""
+        gradient -= self._shrinkage(task) * task.weights
+        if self.learnt:
+            along = raw @ task.weights
+            length = float(task.weights @ along)
+            if length > 0:
+                gradient -= along * (float(task.weights @ gradient) / length)
+                curvature = curvature + np.outer(along, along) / length
+        return curvature
+
+    def _shrinkage(self, task: _Task) -> Vector:
+        return task.shrinkage[self.design.groups]
+
+    def _cell_table(self, task: _Task, cells: int) -> NDArray[np.int64]:
+        if cells == 1:
+            return np.zeros(BINS, np.int64)
+        negatives, positives = task.counts(task.scores, task.link.low, task.link.per_unit)
+        return even_cells(negatives + positives, cells)
+
+    def step(self, task: _Task, gradient: Vector, curvature: NDArray[np.float64]) -> tuple[Vector, Vector]:
+        """The Newton step, and how far each group's shrinkage is from its marginal optimum (its free columns)."""
+        groups = self.design.groups
+        shrinkage = self._shrinkage(task)
+        ridge = 1e-8 * float(np.trace(curvature)) / len(gradient) + 1e-10
+        whole = curvature + np.diag(shrinkage + ridge)
+        factor = cho_factor(whole, lower=True)
+        if self.non_negative:
+            target = gradient + whole @ task.weights
+            step = non_negative_minimum(whole, target, np.maximum(task.weights, 0.0), 500) - task.weights
+        else:
+            step = cho_solve(factor, gradient)
+        variance = np.diag(cho_solve(factor, np.eye(len(gradient))))
+        sizes = np.bincount(groups)
+        free = sizes - task.shrinkage * np.bincount(groups, variance)
+        return step, free
+
+
+def fit_weights(
+    design: Design,
+    *,
+    learnt: bool = True,
+    non_negative: bool = False,
+    left_out: tuple[int, ...] = (-1,),
+    start: Fit | None = None,
+    iterations: int = 12,
+) -> Fit:
+    """Fit the weights of all tasks.
+
+    Args:
+        design: the columns.
+        learnt: whether the link is learnt (True) or the sigmoid.
+        non_negative: whether weights below 0 are barred.
+        left_out: the fold that each task leaves out, -1 for none; the first must be -1.
+        start: a fit of the same columns to begin from (its task 0 for tasks it has not).
+        iterations: at most.
+    """
+    solver = _Solver(design, learnt, non_negative)
+    groups = int(design.groups.max()) + 1
+    tasks = []
+    for t, fold in enumerate(left_out):
+        if start is None:
+            weights = np.zeros(design.width)
+            weights[-len(design.kinds) if design.with_means else 0 :] = 1.0 / len(design.kinds)
+            shrinkage = np.ones(groups)
+        else:
+            source = t if t < len(start.weights) else 0
+            weights, shrinkage = start.weights[source].copy(), start.shrinkage[source].copy()
+        tasks.append(_Task(solver, fold, weights, shrinkage))
+    for task, scores in zip(tasks, solver.scores(np.stack([task.weights for task in tasks])), strict=True):
+        task.accept(task.settle(scores, task.weights))
+    for iteration in range(iterations):
+        found = solver.derivatives(tasks)
+        steps, free = zip(*(solver.step(task, g, h) for task, (g, h) in zip(tasks, found, strict=True)), strict=True)
+        changes = solver.scores(np.stack(steps))
+        for task, step, change, freedom in zip(tasks, steps, changes, free, strict=True):
+            if not task.done:
+                task.done = not _advance(task, step, change) and iteration > 0
+                _update_shrinkage(task, freedom, design.groups)
+        if all(task.done for task in tasks):
+            break
+    return Fit(
+        np.stack([task.weights for task in tasks]),
+        np.stack([task.shrinkage for task in tasks]),
+        np.stack([task.scores for task in tasks]),
+        tuple(task.link for task in tasks),
+    )
+
+
+def _advance(task: _Task, step: Vector, change: NDArray[np.float32]) -> bool:
+    """Go along the step as far as the penalised loss falls; whether it still fell by something."""
+    length = 1.0
+    reach = float(np.abs(step).max())
+    if reach > 5.0:
+        length = 5.0 / reach
+    for _ in range(6):
+        loss = task.settle(task.scores + np.float32(length) * change, task.weights + length * step)
+        if loss < task.loss:
+            fell = task.loss - loss
+            task.accept(loss)
+            return fell > 0.05
+        length /= 3.0
+    return False
+
+
+def _update_shrinkage(task: _Task, free: Vector, groups: NDArray[np.intp]) -> None:
+    before = task.penalty(task.weights)
+    square = np.bincount(groups, task.weights**2)
+    task.shrinkage = np.clip(np.maximum(free, 1e-3) / np.maximum(square, 1e-12), _SMALL, _LARGE)
+    task.loss += task.penalty(task.weights) - before

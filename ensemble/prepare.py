@@ -1,0 +1,168 @@
+"""From what a caller gives to a checked table: labels, folds, members without gaps, and warnings on odd members."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.auc import auc_of_classes
+from ensemble.table import BinaryTable, sort_rows
+from ensemble.views import Columns, Missing, fill_missing, fit_views
+from oof.errors import BlendError, examples
+
+FOLDS = 5
+
+
+def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the models, once oof and y fit together.
+
+    Raises:
+        BlendError: saying which shapes came, or which model is empty or infinite.
+    """
+    if oof.ndim not in (2, 3) or y.shape != (len(oof),) or not oof.size:
+        raise BlendError(
+            f"Expected oof of shape (n_rows, n_models), or (n_rows, n_models, n_classes), and y of shape (n_rows,); "
+            f"got {oof.shape} and {y.shape}."
+        )
+    if not np.issubdtype(oof.dtype, np.number) and oof.dtype != bool:
+        raise BlendError(f"oof must hold numbers; its dtype is {oof.dtype}. Read the predictions as floats.")
+    count = oof.shape[1]
+    found = tuple(names) if names is not None else tuple(f"model{index}" for index in range(count))
+    if len(found) != count or len(set(found)) != count:
+        raise BlendError(f"{count} models need {count} different names; got {len(found)}: {examples(list(found))}.")
+    per_model = oof.reshape(len(oof), count, -1)
+    empty = [name for index, name in enumerate(found) if np.isnan(per_model[:, index]).all()]
+    if empty:
+        raise BlendError(f"These models have no prediction at all: {examples(empty)}. Leave them out.")
+    infinite = [name for index, name in enumerate(found) if np.isinf(per_model[:, index]).any()]
+    if infinite:
+        raise BlendError(
+            f"These models hold infinite predictions: {examples(infinite)}. Look for a division by zero, "
+            f"or a float16 that overflowed, and predict again."
+        )
+    return found
+
+
+def make_folds_of(
+    y: NDArray[Any], folds: NDArray[Any] | None, groups: NDArray[Any] | None, seed: int, *, stratify: bool = True
+) -> NDArray[np.int32]:
+    """The fold of each row as 0..k-1: those given, or at most five made here; groups are never split.
+
+    Raises:
+        BlendError: a length that does not fit, or given folds that split a group.
+    """
+    for what, values in (("folds", folds), ("groups", groups)):
+        if values is not None and np.shape(values) != (len(y),):
+            raise BlendError(f"Expected {what} of shape ({len(y)},), one for each row; got {np.shape(values)}.")
+    members = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if folds is not None:
+        fold = np.unique(np.asarray(folds), return_inverse=True)[1].astype(np.int32)
+        if members is not None:
+            _refuse_split_groups(fold, members, np.asarray(groups))
+        return fold
+    rng = np.random.default_rng(seed)
+    fold = np.empty(len(y), np.int32)
+    if members is not None:
+        count = int(members.max()) + 1
+        # largest groups first, each to the fold that holds fewest rows
+        order = rng.permutation(count)
+        sizes = np.bincount(members)
+        held = np.zeros(min(FOLDS, count))
+        of_group = np.empty(count, np.int32)
+        for group in order[np.argsort(-sizes[order], kind="stable")]:
+            of_group[group] = int(np.argmin(held))
+            held[of_group[group]] += sizes[group]
+        return np.asarray(of_group[members])
+    strata = np.unique(y, return_inverse=True)[1] if stratify else np.zeros(len(y), np.intp)
+    dealt = 0
+    for stratum in range(int(strata.max()) + 1):
+        rows = rng.permutation(np.flatnonzero(strata == stratum))
+        fold[rows] = (dealt + np.arange(len(rows))) % min(FOLDS, len(y))
+        dealt += len(rows)
+    return fold
+
+
+def _refuse_split_groups(fold: NDArray[np.int32], members: NDArray[np.intp], groups: NDArray[Any]) -> None:
+    count = int(members.max()) + 1
+    low, high = np.full(count, np.iinfo(np.int32).max, np.int32), np.full(count, -1, np.int32)
+    np.minimum.at(low, members, fold)
+    np.maximum.at(high, members, fold)
+    split = np.flatnonzero(low != high)
+    if len(split):
+        named = [str(groups[np.flatnonzero(members == group)[0]]) for group in split]
+        raise BlendError(
+            f"{len(split)} groups stand in more than one fold: {examples(named)}. Their rows would be on both sides "
+            f"of a nested score. Make the folds by group (dfens folds), or leave folds out."
+        )
+
+
+def binary_table(
+    oof: NDArray[Any],
+    y: NDArray[Any],
+    fold: NDArray[np.int32],
+    names: tuple[str, ...],
+    seed: int,
+    missing: Missing = "rank",
+) -> BinaryTable:
+    """The rows sorted by class and fold, gaps filled.
+
+    Raises:
+        BlendError: labels other than 0 and 1, or one class only.
+    """
+    labels = np.unique(y)
+    if len(labels) != 2 or labels[0] != 0 or labels[1] != 1:
+        raise BlendError(
+            f"y must hold 0 and 1, and both; it holds {examples([str(value) for value in labels.tolist()])}. "
+            f"For more classes or a real target, name a metric such as log_loss or rmse."
+        )
+    order = sort_rows(y, fold)
+    columns: Columns = np.empty((oof.shape[1], len(oof)), np.float32)
+    for model in range(oof.shape[1]):
+        columns[model] = oof[order, model]
+    views = fit_views(columns, missing)
+    return BinaryTable(
+        fill_missing(views, columns),
+        y[order].astype(np.int8),
+        fold[order],
+        int(fold.max()) + 1,
+        order,
+        views,
+        names,
+        seed,
+    )
+
+
+def single_aucs(oof: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
+    """Each model's own AUC on the rows it covers, 0.5 where those hold one class."""
+    positive = y == 1
+    found = []
+    for column in oof.T:
+        present = ~np.isnan(column)
+        found.append(auc_of_classes(column[present & ~positive], column[present & positive]))
+    return np.array(found)
+
+
+def odd_members(table: BinaryTable, aucs: NDArray[np.float64]) -> list[str]:
+    """Sentences on members that are constant, equal, inverted or too good to be true."""
+    found = []
+    rarer = min(table.positives, table.split)
+    error = 0.5 / np.sqrt(max(rarer, 1))
+    seen: dict[bytes, str] = {}
+    for index, (name, column, auc) in enumerate(zip(table.names, table.columns, aucs, strict=True)):
+        if column.min() == column.max():
+            found.append(f"'{name}' predicts {column[0]:g} for every row; it adds nothing.")
+            continue
+        key = column.tobytes()
+        if key in seen:
+            found.append(f"'{name}' equals '{seen[key]}' row by row; leave one out.")
+        seen.setdefault(key, name)
+        if auc < 0.5 - 4 * error:
+            found.append(f"'{name}' has an AUC of {auc:.4f}, below chance: its predictions may be inverted.")
+        others = np.delete(aucs, index)
+        if len(others) and auc > 0.5 and 1 - auc < 0.1 * (1 - others.max()) and auc - others.max() > 4 * error / 3:
+            found.append(
+                f"'{name}' has an AUC of {auc:.5f}, far above the next ({others.max():.5f}): it may have seen the rows "
+                f"that it predicts. Check its folds before you trust the blend."
+            )
+    return found
