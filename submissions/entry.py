@@ -31,7 +31,7 @@ class Entry:
     ref: Kaggle's number, None where it has none. submitted: Kaggle's time, UTC.
     status: prepared, uploading: nothing has been submitted yet; creating: Kaggle was asked, the answer is not known
         (the next dfens submit or sync settles it); failed: not on Kaggle; pending, complete, error: on Kaggle.
-    public_score, private_score: None until Kaggle shows them. error: why it failed, Kaggle's words where there are some.
+    public_score, private_score: None until Kaggle shows them. error: why it failed, in Kaggle's words.
     """
 
     key: str

@@ -1,0 +1,330 @@
+"""The process that holds the official Kaggle client: it takes calls as JSON lines on stdin, answers on stdout.
+
+The client has no time limits, prints where it likes and may end the process; here it can be
+killed without harm. Started as a file (`python -P client_child.py`), it imports nothing of
+dfens. A closed stdin means that the parent is gone: the process then ends at once, so that an
+upload never outlives the one who keeps the ledger.
+
+    -> {"call": "limits", "args": {"competition": "…"}}
+    <- {"event": "…", …}            any number
+    <- {"answer": {…}}  or  {"failure": {"kind": "http", "status": 400, "body": "…", …}}
+
+A submission has two halves: the file goes up, `{"event": "uploaded"}` is sent, and the
+submission itself is made only after the parent has answered `{"go": true}`.
+"""
+
+import contextlib
+import io
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+_BODY = 20_000
+_CHUNK = 1 << 20
+_TELL_EVERY_S = 0.2
+_UPLOAD_TRIES = 4
+_PAGE = 100
+_MOST_PAGES = 1000
+
+Json = dict[str, Any]
+
+
+class _Line:
+    """The two pipes to the parent."""
+
+    def __init__(self) -> None:
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)  # what the client prints goes to stderr
+        self._in: queue.Queue[Json] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in sys.stdin.buffer:
+            self._in.put(json.loads(line))
+        os._exit(0)
+
+    def next(self) -> Json:
+        return self._in.get()
+
+    def send(self, message: Json) -> None:
+        try:
+            self._out.write(json.dumps(message) + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            os._exit(0)
+
+
+class _Failed(Exception):
+    """A failure that is already in the form that the parent reads."""
+
+    def __init__(self, failure: Json) -> None:
+        self.failure = failure
+
+
+def main() -> None:
+    line = _Line()
+    calls: _Calls | None = None
+    while True:
+        message = line.next()
+        try:
+            if calls is None:
+                calls = _Calls(line)
+            answer = getattr(calls, message["call"])(**message["args"])
+        except BaseException as err:  # SystemExit too: the client ends the process where it finds no credentials
+            line.send({"failure": _failure(err)})
+        else:
+            line.send({"answer": answer})
+
+
+def _failure(err: BaseException) -> Json:
+    """What went wrong, as plain values."""
+    if isinstance(err, _Failed):
+        return err.failure
+    if isinstance(err, SystemExit):
+        return {"kind": "credentials", "text": "the client found no credentials that it can use"}
+    try:
+        from requests import exceptions
+    except ImportError as missing:
+        return {"kind": "missing", "text": str(missing)}
+    text = f"{type(err).__name__}: {err}"
+    response = getattr(err, "response", None)
+    if response is not None:  # a response of 4xx is falsy
+        return _http_failure(response)
+    if isinstance(err, ImportError):
+        return {"kind": "missing", "text": text}
+    if isinstance(err, exceptions.ProxyError):
+        return {"kind": "proxy", "text": text}
+    if isinstance(err, exceptions.SSLError):
+        return {"kind": "tls", "text": text}
+    if isinstance(err, exceptions.Timeout):
+        return {"kind": "timeout", "text": text}
+    if isinstance(err, exceptions.JSONDecodeError | json.JSONDecodeError | KeyError | TypeError | ValueError):
+        return {"kind": "malformed", "text": text}
+    if isinstance(err, exceptions.RequestException):
+        return {"kind": "connection", "text": text}
+    return {"kind": "other", "text": text}
+
+
+def _http_failure(response: Any) -> Json:
+    try:
+        body = response.text[:_BODY]
+    except Exception as err:  # a body that breaks off tells less, but the status stands
+        body = f"({type(err).__name__})"
+    return {
+        "kind": "http",
+        "status": response.status_code,
+        "body": body,
+        "retry_after": response.headers.get("Retry-After"),
+    }
+
+
+class _Calls:
+    """What the parent may ask for; each method is a call."""
+
+    def __init__(self, line: _Line) -> None:
+        self._line = line
+        import kaggle  # logs in; without credentials it prints and goes on
+        import requests
+        from kaggle.api.kaggle_api_extended import KaggleApi, ResumableUploadResult
+
+        calls = self
+        self._last_put: Any = None
+        plain_send = requests.Session.send
+
+        def send(session: Any, request: Any, **kwargs: Any) -> Any:
+            response = plain_send(session, request, **kwargs)
+            if request.method == "PUT":
+                calls._last_put = response  # the client drops it, and the reason of a refusal with it
+            return response
+
+        requests.Session.send = send  # type: ignore[method-assign,assignment]
+
+        class Api(KaggleApi):  # type: ignore[misc]  # it ships no types
+            def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:
+                calls._last_put = None
+                printed = io.StringIO()
+                for attempt in range(_UPLOAD_TRIES):
+                    with contextlib.redirect_stdout(printed):
+                        result = super().upload_complete(path, url, quiet, resume=attempt > 0)
+                    if result != ResumableUploadResult.INCOMPLETE:
+                        break
+                    time.sleep(0.2 * 3**attempt)
+                if result != ResumableUploadResult.COMPLETE:
+                    refused = calls._last_put
+                    raise _Failed(
+                        _http_failure(refused)
+                        if refused is not None and refused.status_code >= 400
+                        else {"kind": "connection", "text": f"the upload broke off: {printed.getvalue().strip()}"}
+                    )
+                calls._confirm()
+                return result
+
+        self._requests = requests
+        self._version = str(kaggle.__version__)
+        self._api = Api()
+        if kaggle.api._authenticated:
+            self._api.config_values = kaggle.api.config_values
+        else:
+            self._api.authenticate()  # again, for its error
+
+    def _confirm(self) -> None:
+        self._line.send({"event": "uploaded"})
+        if not self._line.next().get("go"):
+            raise _Failed({"kind": "other", "text": "called off before the submission was made"})
+
+    @contextlib.contextmanager
+    def _competitions(self) -> Iterator[Any]:
+        with self._api.build_kaggle_client() as client:
+            yield client.competitions.competition_api_client
+
+    # ---- calls --------------------------------------------------------------
+
+    def hello(self) -> Json:
+        values = self._api.config_values
+        return {"user": values.get("username") or "", "method": values.get("auth_method"), "version": self._version}
+
+    def limits(self, competition: str) -> Json:
+        found = self._api.competition_get_submission_limits(competition)
+        return {
+            "today": found.num_today,
+            "total": found.num_total,
+            "allowed_now": found.num_allowed_now,
+            "limited_by_total": found.limited_by_total,
+        }
+
+    def submit(self, competition: str, path: str, message: str) -> Json:
+        answer = self._api.competition_submit(path, message, competition, quiet=True)
+        return {"ref": answer.ref, "message": answer.message}
+
+    def submit_kernel(self, competition: str, kernel: str, version: int, file_name: str, message: str) -> Json:
+        self._confirm()
+        answer = self._api.competition_submit_code(file_name, message, competition, kernel, version, quiet=True)
+        return {"ref": answer.ref, "message": answer.message}
+
+    def submissions(self, competition: str, page: int) -> Json:
+        found = self._api.competition_submissions(competition, page_number=page, page_size=_PAGE)
+        return {"submissions": [_submission(item) for item in found or []]}
+
+    def submission(self, ref: int) -> Json:
+        from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionRequest
+
+        with self._competitions() as client:
+            request = ApiGetSubmissionRequest()
+            request.ref = ref
+            return _submission(client.get_submission(request))
+
+    def entered(self) -> Json:
+        found = self._api.competitions_list(group="entered", page_size=_PAGE)
+        return {"slugs": [str(item.ref).rstrip("/").rpartition("/")[2] for item in found.competitions]}
+
+    def files(self, competition: str) -> Json:
+        found: list[Json] = []
+        token = None
+        for _ in range(_MOST_PAGES):
+            page = self._api.competition_list_files(competition, page_token=token, page_size=1000)
+            found += [{"name": item.name, "bytes": item.total_bytes} for item in page.files or []]
+            token = page.next_page_token
+            if not token:
+                return {"files": found}
+        raise ValueError(f"the list of files does not end after {_MOST_PAGES} pages")
+
+    def leaderboard(self, competition: str, path: str) -> Json:
+        from kagglesdk.competitions.types.competition_api_service import ApiDownloadLeaderboardRequest
+
+        with self._competitions() as client:
+            request = ApiDownloadLeaderboardRequest()
+            request.competition_name = competition
+            Path(path).write_bytes(client.download_leaderboard(request).content)
+        return {}
+
+    def download(self, competition: str, file_name: str, path: str, timeout_s: float) -> Json:
+        """Fetch the archive of all files (or one file) into `path`, going on where an earlier part ends.
+
+        `path`.json keeps what the part belongs to; a part of another version is begun anew.
+        """
+        from kagglesdk.competitions.types.competition_api_service import (
+            ApiDownloadDataFileRequest,
+            ApiDownloadDataFilesRequest,
+        )
+
+        with self._competitions() as client:
+            if file_name:
+                one = ApiDownloadDataFileRequest()
+                one.competition_name, one.file_name = competition, file_name
+                first = client.download_data_file(one)
+            else:
+                every = ApiDownloadDataFilesRequest()
+                every.competition_name = competition
+                first = client.download_data_files(every)
+            with contextlib.closing(first):
+                return self._stream(first, Path(path), timeout_s)
+
+    def _stream(self, first: Any, part: Path, timeout_s: float) -> Json:
+        facts_path = part.with_name(part.name + ".json")
+        validator = first.headers.get("ETag") or first.headers.get("Last-Modified") or ""
+        total = int(first.headers["Content-Length"]) if "Content-Length" in first.headers else None
+        name = first.url.split("?")[0].rpartition("/")[2]
+        facts = {"validator": validator, "total": total, "name": name}
+        have = part.stat().st_size if part.exists() else 0
+        known = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.exists() else None
+        if known != facts or not validator or (total is not None and have > total):
+            have = 0
+        self._line.send({"event": "begin", "total": total, "have": have})
+        response = first
+        if have and have != total:
+            first.close()
+            headers = {**first.request.headers, "Range": f"bytes={have}-", "If-Range": validator}
+            response = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
+            if response.status_code == 200:
+                have = 0
+                self._line.send({"event": "begin", "total": total, "have": 0})
+            elif response.status_code != 206:
+                raise _Failed(_http_failure(response))
+        if have == 0:
+            part.write_bytes(b"")
+            facts_path.write_text(json.dumps(facts), encoding="utf-8")
+        if have != total or total == 0:
+            with contextlib.closing(response), part.open("ab") as file:
+                self._copy(response, file.write)
+        size = part.stat().st_size
+        if total is not None and size != total:
+            raise _Failed({"kind": "connection", "text": f"the download broke off after {size} of {total} bytes"})
+        return {"bytes": size, **facts}
+
+    def _copy(self, response: Any, write: Callable[[bytes], object]) -> None:
+        told, since = time.monotonic(), 0
+        for chunk in response.iter_content(_CHUNK):
+            write(chunk)
+            since += len(chunk)
+            if time.monotonic() - told > _TELL_EVERY_S:
+                self._line.send({"event": "progress", "bytes": since})
+                told, since = time.monotonic(), 0
+        self._line.send({"event": "progress", "bytes": since})
+
+
+def _submission(item: Any) -> Json:
+    date: datetime | None = item.date
+    return {
+        "ref": item.ref,
+        "date": date.isoformat() if date else None,
+        "description": item.description or "",
+        "error": item.error_description or "",
+        "file_name": item.file_name or "",
+        "status": item.status.name.lower(),
+        "public_score": item.public_score or "",
+        "private_score": item.private_score or "",
+        "bytes": item.total_bytes,
+        "who": item.submitted_by or item.submitted_by_ref or "",
+        "team": item.team_name or "",
+    }
+
+
+if __name__ == "__main__":
+    main()

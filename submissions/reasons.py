@@ -1,0 +1,268 @@
+"""What Kaggle or the way to it said when a call failed, and what to do about each case."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from difflib import get_close_matches
+from html import unescape
+from typing import Any, Literal
+
+Kind = Literal[
+    "rules",
+    "slug",
+    "daily_limit",
+    "total_limit",
+    "credentials",
+    "closed",
+    "code_only",
+    "refused",
+    "busy",
+    "server",
+    "proxy",
+    "tls",
+    "network",
+    "timeout",
+    "malformed",
+    "client",
+]
+_SITE = "https://www.kaggle.com/competitions"
+_LONGEST = 400
+
+# in Kaggle's own words as its users report them (github.com/Kaggle/kaggle-cli issues 21, 177, 488, 530, 555);
+# the order counts: the allowance's message names neither rules nor a deadline
+_WORDS: tuple[tuple[Kind, str], ...] = (
+    ("total_limit", r"total submission (allowance|limit)|maximum number of submissions for this competition"),
+    ("daily_limit", r"daily submission|submissions? (allowance|limit)|per day|too many submissions today"),
+    (
+        "code_only",
+        r"code competition|kernels? only|notebooks? only|only accepts? .*(kernel|notebook)|from (kernels|notebooks)",
+    ),
+    ("rules", r"accept.* rules|rules.* accept"),
+    (
+        "closed",
+        r"deadline|no longer accepting|has (ended|closed|finished)|is (over|closed|finished)|not accepting|disabled",
+    ),
+    ("credentials", r"unauthenticated|unauthori[sz]ed|invalid (token|credential|api key)|must be (logged|signed) in"),
+    ("slug", r"(competition|resource|page).* not found|not ?found|permission '?competitions\.\w+'? was denied"),
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call that failed, as the client's process tells it.
+
+    kind: http (Kaggle answered), connection, proxy, tls, timeout, malformed (an answer that is none),
+        credentials (none found), missing (a package), died (the process), other.
+    status, body, retry_after: of an http answer. text: what the client said.
+    """
+
+    kind: str
+    status: int = 0
+    body: str = ""
+    text: str = ""
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a call failed.
+
+    kind: what to do depends on it. said: Kaggle's own words, may be empty. status: of HTTP, 0 without an answer.
+    certain: the work was not done; otherwise it may have been. retry: asking again may help.
+    retry_after_s: how long Kaggle asks to wait, None where it does not.
+    """
+
+    kind: Kind
+    said: str = ""
+    status: int = 0
+    certain: bool = False
+    retry: bool = False
+    retry_after_s: float | None = None
+
+
+def read_reason(failure: Failure) -> Reason:
+    """Find out why a call failed, from all the shapes that Kaggle's answers have."""
+    if failure.kind == "http":
+        return _of_answer(failure)
+    kinds: Mapping[str, Kind] = {
+        "proxy": "proxy",
+        "tls": "tls",
+        "timeout": "timeout",
+        "connection": "network",
+        "malformed": "malformed",
+        "credentials": "credentials",
+    }
+    kind = kinds.get(failure.kind, "client")
+    return Reason(
+        kind,
+        _short(failure.text),
+        certain=kind == "credentials" or failure.kind == "missing",
+        retry=kind in ("network", "timeout", "malformed"),
+    )
+
+
+def said_in(body: str) -> str:
+    """Kaggle's words out of a body: nested or flat JSON, HTML, text; empty where there are none.
+
+    >>> said_in('{"error":{"code":400,"message":"No more today","status":"FAILED_PRECONDITION"}}')
+    'No more today'
+    >>> said_in('{"code":403,"message":"Accept the rules"}')
+    'Accept the rules'
+    """
+    try:
+        value: Any = json.loads(body)
+    except ValueError:
+        title = re.search(r"(?is)<title[^>]*>(.*?)</title>", body)
+        text = title.group(1) if title else re.sub(r"(?s)<[^>]+>", " ", body)
+        return _short(unescape(text))
+    for _ in range(3):
+        if isinstance(value, dict):
+            value = next((value[key] for key in ("error", "message", "errorMessage", "detail") if value.get(key)), "")
+    return _short(value if isinstance(value, str) else "")
+
+
+def _of_answer(failure: Failure) -> Reason:
+    said = said_in(failure.body)
+    status = failure.status
+    after = _seconds(failure.retry_after)
+    if status == 429:
+        return Reason("busy", said, status, certain=True, retry=True, retry_after_s=after)
+    if status >= 500 or status == 408:
+        return Reason("server", said, status, retry=True, retry_after_s=after)
+    if status == 407:
+        return Reason("proxy", said, status, certain=True)
+    kind: Kind = next((kind for kind, words in _WORDS if re.search(words, said, re.IGNORECASE)), "refused")
+    if status == 401:
+        kind = "credentials"
+    elif status == 404 and kind not in ("closed", "code_only"):
+        kind = "slug"
+    elif status == 403 and kind == "refused":
+        kind = "slug" if not said or said.lower() == "forbidden" else "refused"
+    return Reason(kind, said, status, certain=400 <= status < 500)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return max(0.0, float(retry_after or ""))
+    except ValueError:
+        return None
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a message needs besides the reason.
+
+    doing: what was tried, e.g. "submitting to multi-ffdi". sources: of credentials, in the client's order.
+    entered: slugs of the competitions entered, None where they could not be asked.
+    proxies: names of the variables that set one. now: with the local time zone.
+    """
+
+    doing: str
+    competition: str
+    sources: Sequence[str]
+    entered: Sequence[str] | None
+    proxies: Sequence[str]
+    now: datetime
+
+
+def explain(reason: Reason, at: Circumstances) -> str:
+    """The message: what was tried, what Kaggle said, what to do next."""
+    head = f"{at.doing[:1].upper()}{at.doing[1:]} failed"
+    head += f" ({reason.status})" if reason.status else ""
+    quoted = f"{head}: Kaggle says “{reason.said}”." if reason.status and reason.said else f"{head}."
+    return f"{quoted} {_advice(reason, at)}"
+
+
+def _advice(reason: Reason, at: Circumstances) -> str:
+    link = f"{_SITE}/{at.competition}"
+    plain = f" ({reason.said})" if reason.said and not reason.status else ""
+    match reason.kind:
+        case "rules":
+            return f"Accept the rules in a browser at {link}/rules, then run the same command again."
+        case "slug":
+            return _slug_advice(at, link)
+        case "daily_limit":
+            return f"Today's submissions are used up; the count starts again {reset_time(at.now)}."
+        case "total_limit":
+            return f"All submissions that this competition allows are used up; see {link}/submissions."
+        case "credentials":
+            return _credentials_advice(at, plain)
+        case "closed":
+            return f"The competition takes no submissions now. See {link}, whether it allows late ones."
+        case "code_only":
+            return (
+                "This competition takes notebooks only. Push one whose output is the submission file, then run "
+                "dfens submit --kernel OWNER/SLUG --kernel-version N --file NAME."
+            )
+        case "busy":
+            pause = f"at least {reason.retry_after_s:.0f} s" if reason.retry_after_s else "a few minutes"
+            return f"Kaggle has had too many requests from this account or network. Wait {pause}, then run it again."
+        case "server":
+            return "Kaggle has trouble of its own. Wait a few minutes, then run the same command again."
+        case "proxy":
+            set_by = ", ".join(at.proxies) or "the system"
+            return f"The proxy set by {set_by} does not let it through{plain}. Correct the proxy, or unset it."
+        case "tls":
+            return (
+                f"The certificate is not trusted{plain}. A proxy that reads along needs its certificate in "
+                f"REQUESTS_CA_BUNDLE; a wrong clock does this too."
+            )
+        case "network":
+            by = f" through the proxy set by {', '.join(at.proxies)}" if at.proxies else ""
+            return f"Kaggle could not be reached{by}{plain}. Check the network, then run the same command again."
+        case "timeout":
+            return f"Kaggle did not answer in time{plain}. Run it again, or raise [submissions] call_limit_s."
+        case "malformed":
+            return (
+                f"The answer was none that Kaggle gives{plain}; a login page of the network, or a proxy, may stand "
+                f"between. Open {link} in a browser, then run the same command again."
+            )
+        case "client":
+            return f"The Kaggle client failed{plain}. Run dfens doctor, and pip install --upgrade kaggle six."
+        case _:
+            return f"See {link} for what this competition asks."
+
+
+def _slug_advice(at: Circumstances, link: str) -> str:
+    slug = at.competition
+    if at.entered is not None and slug in at.entered:
+        return f"You have entered '{slug}', so this may be a limit of your account; see {link}."
+    nearest = get_close_matches(slug, at.entered or (), n=1, cutoff=0.6)
+    if nearest:
+        return (
+            f"There is no competition '{slug}' that you have entered; did you mean '{nearest[0]}'? "
+            f"Correct [competition] slug in dfens.toml."
+        )
+    listed = f" You have entered: {', '.join(sorted(at.entered)[:8])}." if at.entered else ""
+    return (
+        f"The competition '{slug}' does not exist or you have not entered it.{listed} Correct [competition] slug in "
+        f"dfens.toml, or enter it and accept its rules at {link}/rules."
+    )
+
+
+def _credentials_advice(at: Circumstances, plain: str) -> str:
+    make = "Make a new token on kaggle.com under Settings, API, and save it as ~/.kaggle/access_token"
+    if not at.sources:
+        return f"No Kaggle credentials were found. {make} (chmod 600)."
+    others = f" It comes before {', '.join(at.sources[1:])}, so remove it to use these." if len(at.sources) > 1 else ""
+    return f"The credentials from {at.sources[0]} were used and not taken{plain}.{others} {make}."
+
+
+def reset_time(now: datetime) -> str:
+    """When Kaggle's day ends, in UTC and in local time.
+
+    >>> reset_time(datetime(2026, 5, 1, 21, 48, tzinfo=UTC))
+    'in 2 h 12 min (00:00 UTC)'
+    """
+    tomorrow = datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time(), UTC)
+    minutes = -int(-(tomorrow - now).total_seconds() // 60)
+    local = tomorrow.astimezone(now.tzinfo)
+    at = f"00:00 UTC, {local:%H:%M} local time" if local.utcoffset() else "00:00 UTC"
+    return f"in {minutes // 60} h {minutes % 60} min ({at})"

@@ -1,0 +1,42 @@
+"""Waiting for the score of a submission."""
+
+import time
+
+from oof.progress import SILENT, Progress
+from submissions.client import KaggleClient, KaggleError
+from submissions.entry import Entry
+from submissions.ledger import Ledger
+from submissions.settle import record
+
+_GROWTH = 1.5
+
+
+def wait_for_score(ledger: Ledger, client: KaggleClient, entry: Entry, progress: Progress = SILENT) -> Entry:
+    """Ask for a submission until it is scored or refused, or `wait_limit_s` is over; its entry then.
+
+    Pauses grow from `poll_first_s` to `poll_longest_s`. A network that fails for a while is waited out.
+
+    Raises:
+        KaggleError: Kaggle refuses to tell; the submission itself stands.
+    """
+    settings = client.settings
+    begun, pause = time.monotonic(), settings.poll_first_s
+    with progress.task(f"waiting for the score of {entry.name}", unit="s") as task:
+        while entry.status == "pending":
+            waited = time.monotonic() - begun
+            if waited >= settings.wait_limit_s:
+                break
+            state = "pending"
+            try:
+                entry = record(ledger, entry, client.submission(entry.ref or 0))
+            except KaggleError as err:
+                if not err.reason.retry:
+                    raise
+                state = err.reason.kind
+            if entry.status != "pending":
+                break
+            rest = min(pause, max(0.0, settings.wait_limit_s - (time.monotonic() - begun)))
+            task.advance(rest, status=state)
+            time.sleep(rest)
+            pause = min(_GROWTH * pause, settings.poll_longest_s)
+    return entry
