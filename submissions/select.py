@@ -7,7 +7,8 @@ OOF predictions are the truth of what each candidate does on new rows. With mu t
     public score  = mu + offset + sqrt(1 + kappa) x population + public part
     private score = mu + offset + sqrt(1 + kappa) x population + private part
 
-The three last terms are drawn by `submissions.simulate`: what the scores would be on other training
+All of it on the logit scale for AUC and its like (`submissions.simulate.Scale`). The three last terms
+are drawn by `submissions.simulate`: what the scores would be on other training
 rows, and on parts of the test set's size. Their covariances tell which candidates are alike. The
 offset is common to all candidates (a test set that is harder) and wide, so it decides nothing.
 kappa is how much further the test rows are from the training rows than another draw of these would
@@ -37,7 +38,7 @@ from numpy.typing import NDArray
 from oof.errors import SubmissionError, examples
 from oof.metrics import METRICS, Metric
 from oof.progress import SILENT, Progress
-from submissions.simulate import Matrix, World, follows_share, simulate
+from submissions.simulate import Matrix, Scale, World, follows_share, scale_of, simulate
 
 Vector = NDArray[np.float64]
 
@@ -205,17 +206,22 @@ def select_pair(
         )
         for share in shares
     ]
-    sign = metric.gain(1.0)
-    seen = sign * np.array([np.nan if c.public is None else c.public for c in candidates], dtype=np.float64)
-    cv = sign * np.array([metric(y, column) for column in columns])
-    return _judge(worlds, names, cv, seen, draw_luck(draws, len(names), digits, rng), sign)
+    scale = scale_of(metric)
+    public = np.array([np.nan if c.public is None else c.public for c in candidates], dtype=np.float64)
+    cv = np.array([metric(y, column) for column in columns])
+    step = np.where(np.isfinite(public), scale.slope(public), 0.0)
+    luck = draw_luck(draws, len(names), digits, rng)
+    luck = Luck(luck.rounding * step, luck.offset, luck.place)
+    return _judge(worlds, names, cv, public, luck, scale)
 
 
-def _judge(worlds: list[World], names: list[str], cv: Vector, seen: Vector, luck: Luck, sign: float) -> Selection:
-    private, weights = posterior_private(worlds, seen, luck)
+def _judge(worlds: list[World], names: list[str], cv: Vector, public: Vector, luck: Luck, scale: Scale) -> Selection:
+    seen, sign = scale.forward(public), scale.sign
+    drawn, weights = posterior_private(worlds, seen, luck)
+    private = sign * scale.back(drawn)  # in the metric's unit, higher is better
     draws = len(private)
     pairs = list(combinations(range(len(names)), 2))
-    baseline = baseline_pair(cv, seen)
+    baseline = baseline_pair(sign * cv, sign * public)
     expected, gains = _pair_means(private, pairs, baseline)
     # delete one block of the draws at a time: covers the draws, the covariances and the weights made of them
     blocks = np.arange(draws) % _BLOCKS
@@ -223,7 +229,7 @@ def _judge(worlds: list[World], names: list[str], cv: Vector, seen: Vector, luck
     for block in range(_BLOCKS):
         kept = blocks != block
         part, _ = posterior_private([world.only(kept) for world in worlds], seen, luck.only(kept))
-        left_out.append(_pair_means(part, pairs, baseline))
+        left_out.append(_pair_means(sign * scale.back(part), pairs, baseline))
     errors = np.sqrt((_BLOCKS - 1) * np.var(np.array(left_out), axis=0))
     base = private[:, list(baseline)].max(axis=1)
     outlooks = []
@@ -246,8 +252,8 @@ def _judge(worlds: list[World], names: list[str], cv: Vector, seen: Vector, luck
     candidates = tuple(
         CandidateOutlook(
             name,
-            sign * float(cv[place]),
-            None if np.isnan(seen[place]) else sign * float(seen[place]),
+            float(cv[place]),
+            None if np.isnan(public[place]) else float(public[place]),
             sign * float(private[:, place].mean()),
             float(private[:, place].std()),
             float(winners[place]),
@@ -279,14 +285,14 @@ def posterior_private(worlds: list[World], seen: Vector, luck: Luck) -> tuple[Ma
 
     Args:
         worlds: of the same candidates and number of draws.
-        seen: (n_candidates,) public scores, NaN where there is none; higher is better.
+        seen: (n_candidates,) public scores on their scale, NaN where there is none.
         luck: of the same draws.
 
     Returns:
         (draws, n_candidates) and (n_worlds, n_kappas); the weights sum to 1.
     """
     known = np.flatnonzero(np.isfinite(seen))
-    rounding = float(luck.rounding.var())
+    rounding = luck.rounding.var(axis=0)
     evidence = np.zeros((len(worlds), len(KAPPAS)))
     moved = np.empty((*evidence.shape, *luck.rounding.shape))
     for place, world in enumerate(worlds):
@@ -302,7 +308,7 @@ def posterior_private(worlds: list[World], seen: Vector, luck: Luck) -> tuple[Ma
             moved[place, step] = base + world.private
             if not len(known):
                 continue
-            covariance = (shared + public)[np.ix_(known, known)] + rounding * np.eye(len(known))
+            covariance = (shared + public)[np.ix_(known, known)] + np.diag(rounding[known])
             surprise = seen[known] - (base + world.public + luck.rounding)[:, known]
             moved[place, step] += surprise @ np.linalg.solve(covariance, shared[known])
             evidence[place, step] = _log_normal(seen[known] - world.scores[known], covariance)

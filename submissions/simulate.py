@@ -13,11 +13,47 @@ from oof.progress import SILENT, Progress
 
 Matrix = NDArray[np.float64]
 Counts = NDArray[np.int64]
+_EDGE = 1e-6  # an AUC of exactly 1, of few rows, has no logit
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where scores are added up: higher is better, and no score leaves its range.
+
+    A harder test set takes more from an AUC of 0.7 than from one of 0.99, and none passes 1; on the
+    logit scale a common step does just that. Losses, which have no upper end, keep their own scale.
+    """
+
+    sign: float
+    bounded: bool
+
+    def forward(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """From the metric's own unit; NaN stays."""
+        scores = np.asarray(scores, dtype=np.float64)
+        if self.bounded:
+            inside = np.clip(scores, _EDGE, 1 - _EDGE)
+            scores = np.log(inside / (1 - inside))
+        return self.sign * scores
+
+    def back(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """To the metric's own unit."""
+        values = self.sign * values
+        return 1 / (1 + np.exp(-values)) if self.bounded else values
+
+    def slope(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """Size of a small step of the score, on this scale."""
+        scores = np.clip(np.asarray(scores, dtype=np.float64), _EDGE, 1 - _EDGE)
+        return 1 / (scores * (1 - scores)) if self.bounded else np.ones_like(scores)
+
+
+def scale_of(metric: Metric) -> Scale:
+    """The scale of a metric: logit for those read off the ROC curve, which lie in [0, 1]."""
+    return Scale(metric.gain(1.0), metric.needs == "order")
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Draws under one share of positives; all scores turned so that higher is better.
+    """Draws under one share of positives, on the metric's `Scale`.
 
     positive_share: among the new rows. scores: (n_candidates,) to expect there, by the OOF rows.
     population, public, private: (draws, n_candidates) deviations of mean 0: of the scores when the
@@ -79,10 +115,11 @@ def simulate(
                 counts = drawer()
                 found[part, draw] = [function(counts) for function in score]
             task.advance()
-    found *= metric.gain(1.0)
+    scale = scale_of(metric)
+    found = scale.forward(found)
     means = found.mean(axis=1, keepdims=True)
     if positive_share == own_share or not follows_share(metric):
-        expected = np.array([metric.gain(metric(y, np.asarray(column))) for column in columns])
+        expected = scale.forward(np.array([metric(y, np.asarray(column)) for column in columns]))
     else:
         expected = means[1:, 0].mean(axis=0)
     found -= means

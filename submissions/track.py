@@ -120,8 +120,8 @@ def _meaning(cv: float, public: float, worse: bool, chance: float) -> str:
 def _verdict(count: int, ranked: float, slope: float, spread: float, span: float) -> str:
     if span * abs(slope) < spread:
         return (
-            f"The CVs span {span:.5f}, less than the scatter around the line ({spread:.5f}): "
-            f"public scores can't tell these submissions apart."
+            f"From the lowest to the highest CV ({span:.5f} apart) the line moves by {span * slope:+.5f}, less than "
+            f"the scatter around it ({spread:.5f}): public scores can't tell these submissions apart."
         )
     if ranked >= 0.7:
         return "CV and public score agree on the order: trust CV for small steps."
