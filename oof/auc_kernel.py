@@ -110,14 +110,18 @@ def radix_sort(
 def insertion_sort(words: NDArray[np.unsignedinteger], most_moves: int) -> bool:
     """Sort words that are nearly in order; False if that would take more than so many moves."""
     moves = 0
+    last = words[0]
     for i in range(1, len(words)):
         word = words[i]
+        if word >= last:
+            last = word
+            continue
         j = i
         while j > 0 and words[j - 1] > word:
             words[j] = words[j - 1]
             j -= 1
-            moves += 1
         words[j] = word
+        moves += i - j
         if moves > most_moves:
             return False
     return True
