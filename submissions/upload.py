@@ -101,7 +101,7 @@ def submit_table(
         limits = _allowance(ledger, client)
         with atomic_path(path) as part:
             part.write_bytes(table.data)
-        return Submitted(_send(ledger, client, ledger.add(entry), send, progress), limits)
+        return Submitted(_send(ledger, client, entry, send, progress), limits)
 
 
 def submit_kernel(
@@ -138,7 +138,7 @@ def submit_kernel(
         if earlier is not None:
             return earlier
         limits = _allowance(ledger, client)
-        return Submitted(_send(ledger, client, ledger.add(entry), send, progress), limits)
+        return Submitted(_send(ledger, client, entry, send, progress), limits)
 
 
 @contextlib.contextmanager
@@ -205,11 +205,12 @@ def _allowance(ledger: Ledger, client: KaggleClient) -> Limits:
 
 
 def _send(ledger: Ledger, client: KaggleClient, entry: Entry, send: Send, progress: Progress) -> Entry:
-    """Send an entry that the ledger has; the entry as it is on Kaggle.
+    """Write an entry into the ledger and send it; the entry as it is on Kaggle.
 
     Raises:
         KaggleError: it is not on Kaggle (the ledger has it as failed), or that could not be found out.
     """
+    entry = ledger.add(replace(entry, who=client.hello().get("user") or entry.who))
     key, pause = entry.key, client.settings.retry_first_s
 
     def on_uploaded() -> None:
@@ -233,7 +234,8 @@ def _send(ledger: Ledger, client: KaggleClient, entry: Entry, send: Send, progre
             ledger.update(key, status="failed", error=str(err))
             raise
         if ref > 0:
-            return ledger.update(key, status="pending", ref=ref, submitted=datetime.now(UTC))
+            entry = ledger.update(key, status="pending", ref=ref, submitted=datetime.now(UTC))
+            return _received(ledger, client, entry)
         return _found_out(ledger, client, ledger.get(key), _no_number(client, said), progress)
     raise AssertionError("the last attempt returns or raises")
 
@@ -257,10 +259,9 @@ def _no_number(client: KaggleClient, said: str) -> KaggleError:
     )
 
 
-def check_received(ledger: Ledger, client: KaggleClient, entry: Entry) -> Entry:
-    """The entry with what Kaggle says of it now; its `error` tells where fewer bytes arrived than were sent.
-
-    Raises:
-        KaggleError: Kaggle can't be asked; the submission itself stands.
-    """
-    return record(ledger, entry, client.submission(entry.ref or 0))
+def _received(ledger: Ledger, client: KaggleClient, entry: Entry) -> Entry:
+    """The entry with what Kaggle says of it now; its `error` tells where fewer bytes arrived than were sent."""
+    try:
+        return record(ledger, entry, client.submission(entry.ref or 0))
+    except KaggleError:
+        return entry  # it is submitted; the next sync or wait asks again

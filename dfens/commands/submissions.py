@@ -56,6 +56,17 @@ def list_(app: App, plot: bool) -> None:
     )
 
 
+@command.command("sync", short_help="Bring in what was submitted elsewhere, and scores.")
+@pass_app
+def sync(app: App) -> None:
+    """Read Kaggle's list of the team's submissions into the ledger: those made on the web page or by team mates, new
+    scores, and what became of a submission that was interrupted.
+    """
+    from dfens.submitting import sync_ledger
+
+    sync_ledger(app)
+
+
 @command.command("show", short_help="Everything the ledger has of one submission.")
 @click.argument("ref")
 @pass_app
@@ -155,6 +166,22 @@ def select(app: App, public_share: float, positive_share: float | None, draws: i
     from dfens.finals import run_select
 
     run_select(app, public_share=public_share, positive_share=positive_share, draws=draws, seed=seed, plot=plot)
+
+
+@command.command("leaderboard", short_help="Where a score would stand.")
+@click.argument("scores", metavar="[SCORE|REF]…", nargs=-1)
+@click.option("--refresh", is_flag=True, help="Fetch the leaderboard anew; by default once.")
+@click.option("--team", default="", help="Your team's name, which is then no rival of itself.")
+@pass_app
+def leaderboard(app: App, scores: tuple[str, ...], refresh: bool, team: str) -> None:
+    """Tell where scores would stand on the public leaderboard: rank, share of teams beaten, medal, neighbours.
+
+    Give public scores, refs or names of submissions; by default your best public score. What a CV would score is
+    told by the line of dfens submissions list.
+    """
+    from dfens.standings import run_leaderboard
+
+    run_leaderboard(app, scores, refresh=refresh, team=team)
 
 
 @command.command("rebuild", short_help="Make a submitted file again, byte for byte.")

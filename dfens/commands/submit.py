@@ -1,0 +1,61 @@
+"""`dfens submit`: a checked table, sent once, recorded, and its score waited for."""
+
+from pathlib import Path
+
+import click
+
+from dfens.app import App, pass_app
+
+
+@click.command("submit", short_help="Check, upload once, record, wait for the score.")
+@click.argument("blend", required=False)
+@click.option("--file", metavar="CSV", help="Submit this CSV instead of a blend; with --kernel, its output's name.")
+@click.option("--message", metavar="TEXT", help="Shown on Kaggle; {blend}, {score:.5f} and more are filled in.")
+@click.option("--dry-run", is_flag=True, help="Build and check the table, send nothing; needs no credentials.")
+@click.option("--again", is_flag=True, help="Send it although the same bytes were submitted before.")
+@click.option("--wait", is_flag=True, help="Wait for the score.")
+@click.option("--kernel", metavar="OWNER/SLUG", help="Code competition: submit the output of this notebook.")
+@click.option("--kernel-version", metavar="N", type=click.IntRange(min=1), help="Version of the notebook.")
+@pass_app
+def command(
+    app: App,
+    blend: str | None,
+    file: str | None,
+    message: str | None,
+    dry_run: bool,
+    again: bool,
+    wait: bool,
+    kernel: str | None,
+    kernel_version: int | None,
+) -> None:
+    """Submit BLEND, a blend or a single model; by default the newest blend.
+
+    The table is checked against the sample submission, Kaggle is asked for the allowance, and the
+    file is sent at most once: a submission that was interrupted is looked for on Kaggle before
+    anything is sent again.
+
+    \b
+    Exit codes: 0  submitted (with --wait: scored); with --dry-run: fit to be
+                1  not submitted, and why
+                3  on Kaggle, but Kaggle can't score it
+                4  submitted, no score yet when the wait was over
+    """
+    if blend is not None and (file is not None or kernel is not None):
+        raise click.UsageError("Name a BLEND, or --file, or --kernel, not two of them.")
+    if kernel is not None or kernel_version is not None:
+        if kernel is None or kernel_version is None or file is None:
+            raise click.UsageError("A notebook is submitted with --kernel, --kernel-version and --file together.")
+        if dry_run:
+            raise click.UsageError("--dry-run checks a table; a notebook's output lies on Kaggle.")
+    from dfens import submitting
+
+    if kernel is not None and kernel_version is not None and file is not None:
+        code = submitting.send_kernel(app, kernel, kernel_version, file, message, again=again, wait=wait)
+    else:
+        draft = submitting.make_draft(app, blend, None if file is None else Path(file), message)
+        if dry_run:
+            submitting.dry_run(app, draft)
+            return
+        code = submitting.send_table(app, draft, again=again, wait=wait)
+    if code:
+        raise click.exceptions.Exit(code)
