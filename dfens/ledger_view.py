@@ -165,13 +165,19 @@ def sample_submission(app: App) -> Path:
 
 
 def rebuild_entry(app: App, entry: Entry, sample: Path) -> Rebuilt:
-    """Make the file of an entry again from the store, or tell what has changed."""
+    """Make the file of an entry again from the store, or tell what has changed.
+
+    A table that was made elsewhere has nothing to be made of; it is read from the copy that was sent.
+    """
     source = entry.provenance.get("source")
-    if source not in ("blend", "model") or not entry.sha256:
-        raise SubmissionError(
-            f"Submission {label_of(entry)} was not made of a stored blend or model (source: "
-            f"{source or entry.origin}), so there is nothing to make it of."
-        )
+    if source not in ("blend", "model"):
+        kept = _kept_table(app, entry, sample)
+        if kept is None:
+            raise SubmissionError(
+                f"Submission {label_of(entry)} was not made of a stored blend or model (source: "
+                f"{source or entry.origin}), and no copy of its file is kept, so there is nothing to make it of."
+            )
+        return Rebuilt(kept, f"the copy of what was sent ({entry.path})")
     facts = {"dfens_version": entry.dfens_version, **entry.provenance}
     return rebuild(
         facts, entry.sha256, sample, stored_sources(app, facts), members_now(app, facts), **column_settings(app)
@@ -192,15 +198,23 @@ def table_of(
         known = next((entry for entry in reversed(entries) if entry.sha256 == digest), None)
         return wanted, validate_file(path, sample, **column_settings(app)), known
     entry = find_entry(entries, wanted)
-    kept = app.root / entry.path
-    if entry.path and kept.is_file() and file_sha256(kept) == entry.sha256:
-        return label_of(entry), validate_file(kept, sample, **column_settings(app)), entry
+    kept = _kept_table(app, entry, sample)
+    if kept is not None:
+        return label_of(entry), kept, entry
     rebuilt = rebuild_entry(app, entry, sample)
     if rebuilt.table is None:
         raise SubmissionError(
             f"The file of {label_of(entry)} is not kept and can't be made again: {' '.join(rebuilt.changes)}"
         )
     return label_of(entry), rebuilt.table, entry
+
+
+def _kept_table(app: App, entry: Entry, sample: Path) -> SubmissionTable | None:
+    """The copy of the file that was sent, where it still has its bytes."""
+    path = app.root / entry.path
+    if not entry.path or not path.is_file() or file_sha256(path) != entry.sha256:
+        return None
+    return validate_file(path, sample, **column_settings(app))
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

@@ -1,6 +1,8 @@
 """`dfens submissions`: list, show, diff, select, rebuild on a workspace with blends and a filled ledger."""
 
+import dataclasses
 import json
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -143,7 +145,7 @@ def test_diff_compares_refs_names_and_files(workspace: Path) -> None:
     other = json.loads(submissions(workspace, "diff", "other", "pair", "--json").stdout)
     assert other["if_first_is_true"][0] > other["if_first_is_true"][1]
     lost = submissions(workspace, "diff", "1000", "2000", code=1)
-    assert "was not made of a stored blend or model (source: elsewhere)" in lost.stderr
+    assert "was not made of a stored blend or model (source: elsewhere), and no copy" in lost.stderr
 
 
 def test_select_recommends_a_pair_and_prints_the_link(workspace: Path) -> None:
@@ -177,6 +179,13 @@ def test_rebuild_gives_the_same_bytes(workspace: Path) -> None:
         kept = workspace / "work" / "submissions" / f"{name}.csv"
         assert Path(value["path"]).read_bytes() == kept.read_bytes()
         assert value["source"] == (f"blend '{name}'" if name == "all" else f"model '{name}'")
+    ledger = open_ledger(App(workspace))
+    copied = ledger.get(1001)
+    now = datetime.now(UTC)
+    ledger.add(dataclasses.replace(copied, key=new_key(), created=now, ref=3000, provenance={"source": "file"}))
+    from_file = submissions(workspace, "rebuild", "3000")
+    assert "Made of the copy of what was sent" in from_file.stdout
+    ledger.update(ledger.get(3000).key, competition="another")
     web = submissions(workspace, "rebuild", "2000", code=1)
     assert "there is nothing to make it of" in web.stderr
 
@@ -212,6 +221,22 @@ def test_rebuild_finds_replaced_blends_and_names_changed_members(tmp_path: Path)
 
 def test_every_subcommand_has_help() -> None:
     text = CliRunner().invoke(cli, ["submissions", "--help"]).stdout
-    for name in ("list", "show", "diff", "select", "rebuild"):
+    for name in ("list", "show", "sync", "diff", "select", "leaderboard", "rebuild"):
         assert name in text
         assert CliRunner().invoke(cli, ["submissions", name, "--help"]).exit_code == 0
+
+
+def test_leaderboard_tells_where_scores_would_stand(workspace: Path) -> None:
+    path = workspace / "work" / "submissions" / "leaderboard.zip"
+    lines = "".join(f"{place},{place},team {place},2026-11-22,{1 - place / 1000:.5f}\n" for place in range(1, 101))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny-publicleaderboard.csv", f"Rank,TeamId,TeamName,LastSubmissionDate,Score\n{lines}")
+    value = json.loads(submissions(workspace, "leaderboard", "1001", "0.9955", "--json").stdout)
+    assert value["standings"]["0.9955"]["rank"] == 5
+    assert value["standings"]["0.9955"]["ahead"] == {"name": "team 4", "score": 0.996}
+    assert value["standings"]["1001 pair"]["rank"] == 71
+    found = submissions(workspace, "leaderboard")
+    assert "1000 all" in found.stdout
+    assert "50 of 101" in found.stdout
+    wrong = submissions(workspace, "leaderboard", "x.csv", code=1)
+    assert "has no public score yet (failed)" in wrong.stderr
