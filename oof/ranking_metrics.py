@@ -70,8 +70,9 @@ def roc_auc_columns(y: NDArray[Any], matrix: NDArray[Any], *, threads: int | Non
                 raise PredictionError(f"Column {first + offset}: {err}") from err
         return found
 
-    most = len(os.sched_getaffinity(0)) if threads is None else threads
-    threads = min(most, len(columns), 1 + matrix.size // _ROWS_WORTH_A_THREAD)
+    if threads is None:  # macOS tells only how many processors there are
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = min(threads, len(columns), 1 + matrix.size // _ROWS_WORTH_A_THREAD)
     if threads <= 1:
         blocks = [block(first) for first in columns]
     else:
