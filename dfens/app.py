@@ -43,9 +43,11 @@ class App:
 
     @cached_property
     def config(self) -> "Config":
-        """The settings of dfens.toml."""
-        from dfens.config import read_config
+        """The settings of dfens.toml; defaults in a folder that has none but holds imported predictions."""
+        from dfens.config import parse_config, read_config
 
+        if not self.config_path.exists() and self.predictions.has_folds():
+            return parse_config({}, self.root)
         return read_config(self.config_path)
 
     @cached_property

@@ -61,11 +61,11 @@ class Status:
 
 def read_status(app: App) -> Status:
     """Look at the configuration and the workspace; nothing is changed."""
-    if not app.config_path.exists():
+    if not app.config_path.exists() and not app.predictions.has_folds():
         return Status("auc", str(app.root), facts=[f"No dfens.toml in {app.root}."])
     config = app.config
     status = Status(config.competition.metric, str(app.root))
-    if not config.data.root.exists():
+    if not config.data.root.exists() and not app.predictions.has_folds():
         status.facts.append(f"No data yet at {config.data.root}.")
         status.next = "dfens download"
         return status

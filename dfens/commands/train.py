@@ -1,0 +1,75 @@
+"""`dfens train`: OOF and test predictions of every model."""
+
+import os
+
+import click
+
+from dfens.app import App, pass_app
+
+
+@click.command("train", short_help="Train models over folds; predict held-out and test rows.")
+@click.option("--model", "names", multiple=True, metavar="NAME", help="Only this model; may be given more than once.")
+@click.option("--fold", "fold_text", default="all", show_default=True, help="Folds to train: 0-4, 0,2 or all.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images; default one per core.")
+@click.option(
+    "--force", is_flag=True, help="Retrain models whose settings changed; the old ones move to work/*/archive."
+)
+@pass_app
+def command(app: App, names: tuple[str, ...], fold_text: str, workers: int | None, force: bool) -> None:
+    """Train the models of dfens.toml over folds, and predict the held-out rows and the test rows of each fold.
+
+    A fold that is done is skipped; one that was begun goes on where it stopped, also after kill -9.
+    Exit code 143: stopped by SIGTERM, with everything saved.
+    """
+    import pandas as pd
+
+    from dfens.options import fold_indices
+    from dfens.tables import make_table
+    from oof.errors import ConfigError
+    from trainers.stop import Stopped
+    from trainers.train import train_models
+
+    models = dict(app.config.models)
+    if not models:
+        raise ConfigError("dfens.toml names no model. Add a section [models.NAME] with a backbone.")
+    unknown = [name for name in names if name not in models]
+    if unknown:
+        raise ConfigError(f"dfens.toml has no [models.{unknown[0]}]; it has {', '.join(models)}.")
+    if names:
+        models = {name: models[name] for name in names}
+    folds = fold_indices(fold_text, app.predictions.folds.k)
+    try:
+        results = train_models(
+            app.competition(),
+            app.predictions,
+            models,
+            folds,
+            app.work / "trainers",
+            progress=app.progress,
+            force=force,
+            workers=workers or os.cpu_count() or 1,
+            max_parameters=app.config.competition.max_parameters,
+            root=app.root,
+        )
+    except Stopped:
+        app.say("Stopped by SIGTERM; everything is saved. The same command goes on from there.")
+        click.get_current_context().exit(143)
+    frame = pd.DataFrame(results)
+    table = frame.assign(fold=frame["fold"].astype(str)).pivot_table(
+        index="model", columns="fold", values="auc", sort=False
+    )
+    table.columns = [f"fold {fold}" for fold in table.columns]
+    shown = table.reset_index()
+    shown["mean"] = table.mean(axis=1).to_numpy()
+    skipped = int(frame["skipped"].sum())
+    app.emit(
+        {"folds": frame.to_dict("records")},
+        make_table(shown, title="AUC on the held-out rows", decimals=4),
+        f"{len(frame) - skipped} folds trained, {skipped} had been done before.\nNext: {_next(app)}",
+    )
+
+
+def _next(app: App) -> str:
+    from dfens.status import read_status
+
+    return read_status(app).next

@@ -1,0 +1,28 @@
+"""Options that more than one command reads."""
+
+import re
+
+from oof.errors import ConfigError
+
+
+def fold_indices(text: str, k: int) -> tuple[int, ...]:
+    """Which folds `--fold` means: `0-4`, `0,2`, `1-2,4` or `all`.
+
+    Raises:
+        ConfigError: what is no such list, or a fold that does not exist.
+
+    >>> fold_indices("0,2-3", 5)
+    (0, 2, 3)
+    """
+    if text.strip() == "all":
+        return tuple(range(k))
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if not match or (match[2] is not None and int(match[2]) < int(match[1])):
+            raise ConfigError(f"--fold {text!r} is no list of folds. Write 0-{k - 1}, 0,2 or all.")
+        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    beyond = sorted(fold for fold in found if fold >= k)
+    if beyond:
+        raise ConfigError(f"--fold {text!r}: there is no fold {beyond[0]}; these folds are 0 to {k - 1}.")
+    return tuple(sorted(found))

@@ -1,0 +1,37 @@
+"""The state of a running fold on disk: everything that the rest of the training depends on."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oof.errors import StoreError
+from oof.files import atomic_path
+
+FORMAT_VERSION = 1
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors, numbers, texts, lists and mappings atomically."""
+    with atomic_path(path) as part:
+        torch.save({"version": FORMAT_VERSION, **state}, part)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a state; no code in the file can run.
+
+    Raises:
+        StoreError: if the file is broken or of another version.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as err:  # torch, zipfile and pickle raise different errors for a broken file
+        raise StoreError(
+            f"The checkpoint {path} cannot be read ({type(err).__name__}). Move it away; the fold then begins anew."
+        ) from err
+    if state.get("version") != FORMAT_VERSION:
+        raise StoreError(
+            f"The checkpoint {path} has format version {state.get('version')}; this dfens reads {FORMAT_VERSION}. "
+            f"Move it away; the fold then begins anew."
+        )
+    return state

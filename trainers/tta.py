@@ -1,0 +1,71 @@
+"""Test-time augmentation: ttach's views and their merging, its numerical traps mended.
+
+ttach merges logits with `gmean` into NaN and repeats views (HFlip x VFlip x Rotate90 holds each of
+the 8 twice); here each distinct view is seen once and merging is done on probabilities.
+"""
+
+from collections.abc import Callable
+
+import torch
+import ttach
+from torch import Tensor, nn
+
+from oof.errors import TrainingError
+from trainers.settings import Merge, Tta
+
+View = Callable[[Tensor], Tensor]
+_VIEWS: dict[Tta, list[ttach.base.BaseTransform]] = {
+    "none": [],
+    "hflip": [ttach.HorizontalFlip()],
+    "flips": [ttach.HorizontalFlip(), ttach.VerticalFlip()],
+    "d4": [ttach.HorizontalFlip(), ttach.Rotate90(angles=[0, 90, 180, 270])],
+}
+
+
+def views(tta: Tta, size: int) -> list[View]:
+    """The functions that turn a batch (batch, 3, edge, edge) into each of its views (batch, 3, size, size).
+
+    Args:
+        tta: none, hflip (2 views), flips (4), d4 (8: flips and quarter turns), ten_crop (the four corners and
+            the middle, each also mirrored; needs an edge larger than size).
+        size: edge of the view in pixels; from a larger image the middle is taken.
+    """
+    if tta == "ten_crop":
+        crops = ttach.Compose([ttach.HorizontalFlip(), ttach.FiveCrops(size, size)])
+        return [transformer.augment_image for transformer in crops]
+
+    def of_centre(change: View) -> View:
+        return lambda batch: change(centre(batch, size))
+
+    return [of_centre(transformer.augment_image) for transformer in ttach.Compose(_VIEWS[tta])]
+
+
+def centre(batch: Tensor, size: int) -> Tensor:
+    """The middle window of a batch of images."""
+    down, right = (batch.shape[2] - size) // 2, (batch.shape[3] - size) // 2
+    return batch[:, :, down : down + size, right : right + size]
+
+
+def predict(model: nn.Module, batch: Tensor, tta: Tta, merge: Merge, size: int) -> Tensor:
+    """Probability of each image over all its views, shape (batch,), float64 on the CPU.
+
+    Raises:
+        TrainingError: ten_crop with images no larger than the views.
+    """
+    if tta == "ten_crop" and batch.shape[2] <= size:
+        raise TrainingError(
+            f"tta = 'ten_crop' takes windows of image_size = {size} from larger images, and these have "
+            f"{batch.shape[2]} pixels. Set crop above image_size, or another tta."
+        )
+    return merge_views(torch.stack([model(view(batch)).float().flatten() for view in views(tta, size)]), merge)
+
+
+def merge_views(logits: Tensor, merge: Merge) -> Tensor:
+    """One probability from the logits of the views, (views, batch) -> (batch,), float64 on the CPU.
+
+    gmean is the sigmoid of the mean logit: the geometric mean of the odds, taken where nothing can underflow.
+    """
+    found = logits.detach().double().cpu()
+    if merge == "gmean":
+        return found.mean(0).sigmoid()
+    return found.sigmoid().amax(0) if merge == "max" else found.sigmoid().mean(0)
