@@ -4,7 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -15,8 +15,9 @@ from oof.errors import DataError, TrainingError
 from oof.metrics import roc_auc
 from trainers import linear
 from trainers.decode import Decode
-from trainers.features import file_features, pixel_features, trace_features
-from trainers.linear import fit_linear_fold, linear_features
+from trainers.features import Matrix, file_features, pixel_features, trace_features
+from trainers.images import ImageBank, Rows
+from trainers.linear import fit_linear, fit_linear_fold, linear_features
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ def test_a_fold_is_learnt_and_the_same_each_time(classifier: Literal["logistic",
     x = rng.normal(size=(300, 12)).astype(np.float32)
     x[:, 3] += 2 * y
     settings = Settings(classifier=classifier)
-    results = [fit_linear_fold(settings, x[:200], y[:200], x[200:], x[:7], fold=1) for _ in range(2)]
+    results = [fit_linear_fold(settings, x[:200], y[:200], x[200:], x[:7]) for _ in range(2)]
     np.testing.assert_array_equal(results[0].oof, results[1].oof)
     assert roc_auc(y[200:], results[0].oof) > 0.85
     assert results[0].oof.dtype == np.float32
     assert results[0].test.shape == (7,)
     assert results[0].details == {"classifier": classifier, "features": 12, "rows_fitted": 200}
-    assert fit_linear_fold(settings, x, y, x[:0], x[:0], fold=0).oof.shape == (0,)
+    assert fit_linear_fold(settings, x, y, x[:0], x[:0]).oof.shape == (0,)
 
 
 def test_of_very_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,18 +92,18 @@ def test_of_very_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> No
     rng = np.random.default_rng(0)
     y = np.arange(200).astype(np.int8) % 2
     x = rng.normal(size=(200, 3)).astype(np.float32) + y[:, None] * 3
-    found = fit_linear_fold(Settings(), x, y, x, x[:0], fold=0)
+    found = fit_linear_fold(Settings(), x, y, x, x[:0])
     assert found.details["rows_fitted"] == 50
     assert roc_auc(y, found.oof) > 0.95
 
 
 def test_what_cannot_be_fitted_is_named() -> None:
     x = np.zeros((4, 2), np.float32)
-    with pytest.raises(TrainingError, match="All 4 training labels of fold 2 are"):
-        fit_linear_fold(Settings(), x, np.ones(4, np.int8), x, x, fold=2)
+    with pytest.raises(TrainingError, match="All 4 training labels are"):
+        fit_linear_fold(Settings(), x, np.ones(4, np.int8), x, x)
     x[1, 1] = np.nan
     with pytest.raises(TrainingError, match="not finite"):
-        fit_linear_fold(Settings(), x, np.array([0, 1, 0, 1], np.int8), x, x, fold=0)
+        fit_linear_fold(Settings(), x, np.array([0, 1, 0, 1], np.int8), x, x)
 
 
 def test_files_to_predictions_without_torch(tmp_path: Path) -> None:
@@ -113,10 +114,38 @@ def test_files_to_predictions_without_torch(tmp_path: Path) -> None:
         "from trainers.linear import fit_linear_fold, linear_features\n"
         f"x = linear_features(S(), sorted(glob.glob({str(tmp_path)!r} + '/*.jpg')))\n"
         "y = np.arange(12).astype(np.int8) % 2\n"
-        "print(fit_linear_fold(S(), x[:8], y[:8], x[8:], x[8:], fold=0).oof.shape)\n"
+        "print(fit_linear_fold(S(), x[:8], y[:8], x[8:], x[8:]).oof.shape)\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(4,)\n"
     assert linear_features(Settings(), []).shape[0] == 0
+
+
+def test_folds_of_one_competition_share_their_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = make_set(tmp_path, "a", 30)
+    paths = [str(tmp_path / name) for name in labels]
+    target = np.array(list(labels.values()), np.int8)
+    bank = ImageBank(paths, 16, "area", 1)
+    ids = np.array(list(labels), object)
+    chosen = np.split(np.arange(30), [20, 25])
+    parts = [Rows(bank, rows, ids[rows], target[rows]) for rows in chosen]
+    calls = []
+    real = file_features
+
+    def counted(paths: list[str], **more: Any) -> Matrix:
+        calls.append(len(paths))
+        return real(paths, **more)
+
+    monkeypatch.setattr(linear, "file_features", counted)
+    oof, test = fit_linear(Settings(), *parts)
+    again, _ = fit_linear(Settings(), *parts)
+    np.testing.assert_array_equal(oof, again)
+    assert calls == [30]
+    fit_linear(Settings(image_size=6), *parts)
+    assert calls == [30, 30]
+    x = linear_features(Settings(), paths)
+    expected = fit_linear_fold(Settings(), x[:20], target[:20], x[20:25], x[25:])
+    np.testing.assert_array_equal(oof, expected.oof)
+    np.testing.assert_array_equal(test, expected.test)

@@ -70,11 +70,12 @@ def _spectrum(grey: Matrix) -> Matrix:
 
 def _residual_statistics(grey: Matrix, kernel: Matrix) -> Matrix:
     residual = cv2.filter2D(grey, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101)
-    rounded = np.clip(np.rint(residual), -3, 3).astype(np.intp) + 3
+    rounded = np.clip(residual + 3.5, 0, 6.9).astype(np.uint8)  # whole numbers from -3 to 3, as 0 to 6
     histogram = np.bincount(rounded.ravel(), minlength=7) / rounded.size
     spread = float(residual.std()) + 1e-6
     magnitude = np.abs(residual)
-    tails = float(np.mean((residual / spread) ** 4))
+    squared = np.square(residual / spread)
+    tails = float(np.mean(squared * squared))
     return np.array([*histogram, np.log1p(magnitude.mean()), np.log(spread + 1), np.log1p(tails)], np.float32)
 
 
