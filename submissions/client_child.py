@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 _BODY = 20_000
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # small, so that a slow line is not taken for a dead one
 _TELL_EVERY_S = 0.2
 _UPLOAD_TRIES = 4
 _PAGE = 100
@@ -267,6 +267,11 @@ class _Calls:
                 return self._stream(first, Path(path), timeout_s)
 
     def _stream(self, first: Any, part: Path, timeout_s: float) -> Json:
+        if first.headers.get("Content-Encoding", "identity") != "identity":
+            first.close()  # its bytes would not be those of the file
+            headers = {**first.request.headers, "Accept-Encoding": "identity"}
+            first = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
+            first.raise_for_status()
         facts_path = part.with_name(part.name + ".json")
         validator = first.headers.get("ETag") or first.headers.get("Last-Modified") or ""
         total = int(first.headers["Content-Length"]) if "Content-Length" in first.headers else None
