@@ -97,6 +97,16 @@ def test_identical_images_within_and_across_sets(tmp_path: Path) -> None:
     assert set(read_competition(skipping, tmp_path / "q.json").train["id"]).isdisjoint({"a000.jpg", "a001.jpg"})
 
 
+def test_near_copies_across_train_and_test_are_listed(tmp_path: Path) -> None:
+    settings = table(make_table(tmp_path / "data", rows=10, size=96))
+    write_image(tmp_path / "data" / "test" / "t002.jpg", face(3, fake=True, size=96), quality=55)
+    shutil.copy(tmp_path / "data" / "train" / "a004.jpg", tmp_path / "data" / "test" / "t000.jpg")
+    report = run(settings, tmp_path)
+    assert report.ok
+    assert find(report, "near", "test").items == ("t002.jpg ~ a003.jpg (1)",)
+    assert find(report, "identical", "test").items == ("a004.jpg = t000.jpg",)
+
+
 def test_a_corrected_label_frees_a_contradictory_image_again(tmp_path: Path) -> None:
     settings = replace(table(make_table(tmp_path / "data")), skip_broken=True)
     shutil.copy(tmp_path / "data" / "train" / "a000.jpg", tmp_path / "data" / "train" / "a001.jpg")

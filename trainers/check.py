@@ -2,18 +2,27 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from oof.errors import examples
 from oof.files import write_json, write_text
 from oof.progress import SILENT, Progress
+from trainers.check_finds import (
+    CONTRADICTED,
+    Rows,
+    contradictory,
+    identical_problems,
+    near_copies,
+    size_shortcut,
+    unlabelled,
+    unreadable_problems,
+)
 from trainers.check_media import Look, file_sizes, identical_files, in_threads, look_at
 from trainers.layouts import Problem
+from trainers.phash import hash_files
 from trainers.quarantine import read_quarantine, write_quarantine
 
 if TYPE_CHECKING:
@@ -76,22 +85,6 @@ class CheckReport:
         }
 
 
-@dataclass
-class _Rows:
-    """All rows of all parts side by side: part, id, target (-1 in the test set), path."""
-
-    part: list[str] = field(default_factory=list)
-    id: list[str] = field(default_factory=list)
-    target: list[int] = field(default_factory=list)
-    path: list[str] = field(default_factory=list)
-
-    def add(self, part: str, rows: pd.DataFrame) -> None:
-        self.part += [part] * len(rows)
-        self.id += rows["id"].tolist()
-        self.target += rows["target"].tolist() if "target" in rows else [-1] * len(rows)
-        self.path += rows["path"].tolist()
-
-
 def check_data(
     competition: "Competition",
     *,
@@ -99,6 +92,7 @@ def check_data(
     workers: int,
     report_dir: Path,
     quarantine: Path | None = None,
+    hash_cache: Path | None = None,
     progress: Progress = SILENT,
 ) -> CheckReport:
     """Look at every row and file of a competition.
@@ -113,9 +107,10 @@ def check_data(
         workers: threads.
         report_dir: where the lists go; those of an earlier check are replaced.
         quarantine: where unreadable and contradictory training files are listed for skip_broken.
+        hash_cache: of `trainers.phash`; near-copies across train and test are looked for where all is decoded.
         progress: told of each step.
     """
-    rows = _Rows()
+    rows = Rows()
     rows.add("train", competition.train)
     if competition.validation is not None:
         rows.add("validation", competition.validation)
@@ -127,17 +122,22 @@ def check_data(
         zip(chosen, in_threads(look_at, [rows.path[row] for row in chosen], workers, progress, "decode"), strict=True)
     )
     looks |= {row: Look(error="is empty (0 bytes)") for row, size in enumerate(sizes) if size == 0}
-    problems = [*competition.problems, *_unlabelled(competition)]
+    problems = [*competition.problems, *unlabelled(competition)]
     bad = {row: str(look.error) for row, look in looks.items() if look.error is not None}
-    contradictory = _contradictory(rows, same)
-    problems += _unreadable_problems(rows, bad, competition.skip_broken)
-    problems += _identical_problems(rows, same, contradictory, competition.skip_broken)
-    problems += _size_shortcut(rows, looks)
+    contradicted = contradictory(rows, same)
+    problems += unreadable_problems(rows, bad, competition.skip_broken)
+    problems += identical_problems(rows, same, contradicted, competition.skip_broken)
+    problems += size_shortcut(rows, looks)
+    if competition.media == "images" and (decode or len(chosen) == len(rows.path)):
+        hashes, known = hash_files(
+            rows.path, root=competition.root, cache=hash_cache, workers=workers, progress=progress
+        )
+        problems += near_copies(rows, same, hashes, known)
     if quarantine is not None:
-        _update_quarantine(quarantine, competition.root, rows, looks, bad, contradictory)
+        _update_quarantine(quarantine, competition.root, rows, looks, bad, contradicted)
     left_out = [(row.id, row.reason) for row in competition.broken]
     if competition.skip_broken:
-        broken = {**{row: _CONTRADICTED for row in contradictory}, **bad}
+        broken = {**{row: CONTRADICTED for row in contradicted}, **bad}
         left_out += [(rows.id[row], reason) for row, reason in sorted(broken.items()) if rows.part[row] == "train"]
     report = CheckReport(
         tuple(_count(rows, part, sizes, looks) for part in dict.fromkeys(rows.part)),
@@ -150,10 +150,7 @@ def check_data(
     return report
 
 
-_CONTRADICTED = "same bytes as a file with the other label"
-
-
-def _to_decode(rows: _Rows, sizes: Sequence[int], decode: bool) -> list[int]:
+def _to_decode(rows: Rows, sizes: Sequence[int], decode: bool) -> list[int]:
     """Which files to decode: all, or an even sample of each large part."""
     chosen: list[int] = []
     for part in dict.fromkeys(rows.part):
@@ -164,133 +161,10 @@ def _to_decode(rows: _Rows, sizes: Sequence[int], decode: bool) -> list[int]:
     return chosen
 
 
-def _unlabelled(competition: "Competition") -> list[Problem]:
-    return [
-        Problem(
-            "unlabelled",
-            part,
-            f"{len(files)} files in the {part} folder are named by no row: {examples([Path(p).name for p in files])}.",
-            "They are not used.",
-            tuple(files),
-            is_error=False,
-        )
-        for part, files in competition.unlabelled.items()
-    ]
-
-
-def _unreadable_problems(rows: _Rows, bad: dict[int, str], skip_broken: bool) -> list[Problem]:
-    problems = []
-    for part in dict.fromkeys(rows.part):
-        names = [f"{rows.id[row]} ({reason})" for row, reason in sorted(bad.items()) if rows.part[row] == part]
-        if not names:
-            continue
-        if part == "test":
-            remedy = (
-                "Prediction stops at the first of them, and a test row cannot be left out, since a submission needs "
-                "all: get these files again (dfens download)."
-            )
-        elif skip_broken:
-            remedy = "They are left out ([data] skip_broken = true)."
-        else:
-            remedy = "Get these files again (dfens download), or leave them out with [data] skip_broken = true."
-        found = f"{len(names)} {part} images cannot be read: {examples(names)}."
-        problems.append(Problem("unreadable", part, found, remedy, tuple(names), part == "test" or not skip_broken))
-    return problems
-
-
-def _contradictory(rows: _Rows, same: list[list[int]]) -> set[int]:
-    """Training rows whose bytes also stand under the other label."""
-    found: set[int] = set()
-    for copies in same:
-        train = [row for row in copies if rows.part[row] == "train"]
-        if len({rows.target[row] for row in train}) > 1:
-            found.update(train)
-    return found
-
-
-def _identical_problems(
-    rows: _Rows, same: list[list[int]], contradictory: set[int], skip_broken: bool
-) -> list[Problem]:
-    def names(copies: list[int]) -> str:
-        return " = ".join(
-            f"{rows.id[row]}" + (f" ({rows.target[row]})" if row in contradictory else "") for row in copies
-        )
-
-    problems = []
-    wrong = [copies for copies in same if any(row in contradictory for row in copies)]
-    if wrong:
-        remedy = (
-            "They are left out ([data] skip_broken = true)."
-            if skip_broken
-            else "Correct the labels, or leave these rows out with [data] skip_broken = true."
-        )
-        lines = tuple(names([row for row in copies if row in contradictory]) for copies in wrong)
-        found = f"{len(lines)} training images stand under both labels, byte for byte: {examples(list(lines), 3)}."
-        problems.append(Problem("contradictory-images", "train", found, remedy, lines, not skip_broken))
-    copies_in_train = tuple(
-        names(train)
-        for copies in same
-        if len(train := [row for row in copies if rows.part[row] == "train" and row not in contradictory]) > 1
-    )
-    if copies_in_train:
-        problems.append(
-            Problem(
-                "identical",
-                "train",
-                f"{len(copies_in_train)} training images are there more than once, byte for byte: "
-                f"{examples(list(copies_in_train), 3)}.",
-                'Copies in different folds make scores too good: set [folds] group = "duplicates".',
-                copies_in_train,
-                is_error=False,
-            )
-        )
-    for part in ("test", "validation"):
-        across = tuple(names(copies) for copies in same if {"train", part} <= {rows.part[row] for row in copies})
-        if across:
-            problems.append(
-                Problem(
-                    "identical",
-                    part,
-                    f"{len(across)} {part} images stand in the training set too, byte for byte: "
-                    f"{examples(list(across), 3)}.",
-                    f"The score on the {part} set will be too good by them.",
-                    across,
-                    is_error=False,
-                )
-            )
-    return problems
-
-
-def _size_shortcut(rows: _Rows, looks: dict[int, Look]) -> list[Problem]:
-    """Warn where the size of an image alone tells its class: a model may learn that and nothing else."""
-    from oof.metrics import roc_auc
-
-    pixels = [
-        (rows.target[row], look.height * look.width)
-        for row, look in looks.items()
-        if rows.part[row] == "train" and not look.error
-    ]
-    y = np.array([target for target, _ in pixels])
-    if len(set(y.tolist())) < 2 or len(y) < 20:
-        return []
-    auc = roc_auc(y, np.array([area for _, area in pixels], np.float64))
-    if max(auc, 1 - auc) < 0.8:
-        return []
-    return [
-        Problem(
-            "size-shortcut",
-            "train",
-            f"The size of an image alone tells real from fake with AUC {max(auc, 1 - auc):.3f}.",
-            "A model may learn the traces of resizing and no forgery; see whether the test set has the same sizes.",
-            is_error=False,
-        )
-    ]
-
-
 def _update_quarantine(
     path: Path,
     root: Path,
-    rows: _Rows,
+    rows: Rows,
     looks: dict[int, Look],
     bad: dict[int, str],
     contradictory: set[int],
@@ -300,13 +174,13 @@ def _update_quarantine(
     kept = {
         file: reason
         for file, reason in read_quarantine(path, root).items()
-        if file not in examined and reason != _CONTRADICTED
+        if file not in examined and reason != CONTRADICTED
     }
     found = {rows.path[row]: reason for row, reason in bad.items() if rows.part[row] != "test"}
-    write_quarantine(path, root, {**kept, **{rows.path[row]: _CONTRADICTED for row in contradictory}, **found})
+    write_quarantine(path, root, {**kept, **{rows.path[row]: CONTRADICTED for row in contradictory}, **found})
 
 
-def _count(rows: _Rows, part: str, sizes: Sequence[int], looks: dict[int, Look]) -> PartCounts:
+def _count(rows: Rows, part: str, sizes: Sequence[int], looks: dict[int, Look]) -> PartCounts:
     of = [row for row, name in enumerate(rows.part) if name == part]
     shapes = Counter(f"{look.width} x {look.height}" for row in of if (look := looks.get(row)) and not look.error)
     targets = Counter(rows.target[row] for row in of)
@@ -323,7 +197,7 @@ def _count(rows: _Rows, part: str, sizes: Sequence[int], looks: dict[int, Look])
     )
 
 
-def _decode_notes(competition: "Competition", rows: _Rows, chosen: list[int]) -> list[str]:
+def _decode_notes(competition: "Competition", rows: Rows, chosen: list[int]) -> list[str]:
     if competition.media == "clips":
         return ["Clips are looked for and compared, not decoded: their frames and sound cannot be read yet."]
     if len(chosen) < len(rows.path):

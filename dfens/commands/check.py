@@ -21,6 +21,7 @@ def command(app: App, decode: bool, workers: int | None) -> None:
 
     from dfens.tables import make_table
     from trainers.check import check_data
+    from trainers.groups import hash_cache
     from trainers.layouts import scan_competition
 
     report = check_data(
@@ -29,6 +30,7 @@ def command(app: App, decode: bool, workers: int | None) -> None:
         workers=workers or len(os.sched_getaffinity(0)),
         report_dir=app.work / "reports" / "check",
         quarantine=app.quarantine_path,
+        hash_cache=hash_cache(app.work / "trainers"),
         progress=app.progress,
     )
     table = pd.DataFrame(
@@ -36,8 +38,8 @@ def command(app: App, decode: bool, workers: int | None) -> None:
             {
                 "part": part.part,
                 "rows": part.rows,
-                "real": part.real,
-                "fake": part.fake,
+                "real": _count(part.real),
+                "fake": _count(part.fake),
                 "fake_share": None if part.fake is None else part.fake / max(1, part.rows),
                 "MB": part.files_mb,
                 "decoded": part.decoded,
@@ -51,7 +53,7 @@ def command(app: App, decode: bool, workers: int | None) -> None:
             }
             for part in report.parts
         ]
-    ).astype({"real": object, "fake": object})
+    )
     lines = []
     for problem in report.problems:
         where = report.lists.get(f"{problem.part}-{problem.kind}")
@@ -66,3 +68,8 @@ def command(app: App, decode: bool, workers: int | None) -> None:
     app.emit(report.as_json(), make_table(table, percent=["fake_share"], decimals=1), "\n".join(lines))
     if not report.ok:
         click.get_current_context().exit(1)
+
+
+def _count(value: int | None) -> str | None:
+    """A whole number as text, since a column with gaps would turn it into a float."""
+    return None if value is None else str(value)
