@@ -76,7 +76,7 @@ class Design:
         """Mean and 1 / standard deviation of each column, (width, 1); 0 for a column that does not vary."""
         total, square = np.zeros(self.width), np.zeros(self.width)
         shift: NDArray[np.float64] | None = None
-        for rows in self.table.blocks():
+        for rows in self.table.blocks(self.width):
             block = self._raw_block(rows)
             if shift is None:
                 shift = block.mean(axis=1, dtype=np.float64)

@@ -17,6 +17,7 @@ from oof.delong import auc_covariance
 from oof.metrics import METRICS, Metric
 
 Vector = NDArray[np.float64]
+Scores = NDArray[np.float32] | Vector
 _REACH = 1.5
 _LEAST = 0.05
 
@@ -44,7 +45,7 @@ def is_auc(metric: Metric) -> bool:
 
 
 def weights_of_ways(
-    table: BinaryTable, nested: Sequence[Vector], metric: Metric, groups: NDArray[np.intp] | None, left_out: int = -1
+    table: BinaryTable, nested: Sequence[Scores], metric: Metric, groups: NDArray[np.intp] | None, left_out: int = -1
 ) -> Vector:
     """Mixing weights from the nested scores on the rows outside a fold (-1: on all rows).
 
@@ -69,7 +70,7 @@ def weights_of_ways(
 
 
 def _fold_covariance(
-    table: BinaryTable, nested: Sequence[Vector], metric: Metric, left_out: int
+    table: BinaryTable, nested: Sequence[Scores], metric: Metric, left_out: int
 ) -> NDArray[np.float64]:
     """Covariance of the ways' scores by how they scatter over the folds; NaN where fewer than two can be scored."""
     by_fold = []
@@ -96,10 +97,14 @@ def mix(
     for fold in range(table.k):
         chosen = weights_of_ways(table, read, metric, groups, fold) if table.k > 1 else weights
         rows = table.fold == fold
-        nested[rows] = sum(w * one.nested[rows] for w, one in zip(chosen, tried, strict=True) if w)
+        nested[rows] = sum(w * one.nested[rows].astype(np.float64) for w, one in zip(chosen, tried, strict=True) if w)
     return weights, nested
 
 
-def as_read(scores: Vector, metric: Metric) -> Vector:
+def as_read(scores: Scores, metric: Metric) -> Scores:
     """Log-odds as the metric reads them: as they are where order alone counts, else as probabilities."""
-    return scores if metric.needs == "order" else 1.0 / (1.0 + np.exp(-np.clip(scores, -700, 700)))
+    return (
+        scores
+        if metric.needs == "order"
+        else np.asarray(1.0 / (1.0 + np.exp(-np.clip(scores.astype(np.float64), -700, 700))))
+    )

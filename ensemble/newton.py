@@ -20,8 +20,8 @@ from ensemble.kernels import cells_of, count_by_bin, loss_of, non_negative_minim
 from ensemble.link import BINS, Link, even_cells, learnt_link, sigmoid_link
 
 Vector = NDArray[np.float64]
-_EXACT_FLOPS = 6e9  # below this many operations a pass, each task has its own curvature
-_CELLS = 60
+_EXACT_ROWS, _EXACT_FLOPS = 30_000, 6e9  # up to so many, each task has a curvature of its own
+_CELLS = 40
 _SMALL = 1e-6
 _LARGE = 1e7
 
@@ -30,13 +30,13 @@ _LARGE = 1e7
 class Fit:
     """Weights of standardised columns for each task; task 0 is all rows, task t all but fold t - 1.
 
-    weights: (tasks, width). shrinkage: (tasks, groups). scores: (tasks, n_rows) float32.
+    weights: (tasks, width). shrinkage: (tasks, groups). scores: of each task, (n_rows,).
     links: log-odds of the scores, one for each task.
     """
 
     weights: NDArray[np.float64]
     shrinkage: NDArray[np.float64]
-    scores: NDArray[np.float32]
+    scores: tuple[NDArray[np.float32], ...]
     links: tuple[Link, ...]
 
 
@@ -86,8 +86,35 @@ class _Task:
         self.loss = loss
 
 
+@dataclass(frozen=True, eq=False)
+class _Curvature:
+    """Sums over the rows of each part (a task, or a fold): weighted squares of the columns, and by cell of the score.
+
+    squares: (parts, width, width). means: (parts, cells, width). mass: (parts, cells).
+    """
+
+    squares: NDArray[np.float64]
+    means: NDArray[np.float64]
+    mass: NDArray[np.float64]
+
+    @staticmethod
+    def zeros(parts: int, width: int, cells: int) -> "_Curvature":
+        return _Curvature(np.zeros((parts, width, width)), np.zeros((parts, cells, width)), np.zeros((parts, cells)))
+
+    def add(self, part: int, block: NDArray[np.float32], weight: NDArray[np.float32], cell: NDArray[np.int64]) -> None:
+        self.squares[part] += (block * weight) @ block.T
+        spread = np.zeros((self.mass.shape[1], len(weight)), np.float32)
+        spread[cell, np.arange(len(weight))] = weight
+        self.means[part] += spread @ block.T
+        self.mass[part] += spread.sum(axis=1)
+
+    def of(self, parts: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64], Vector]:
+        return self.squares[parts].sum(axis=0), self.means[parts].sum(axis=0), self.mass[parts].sum(axis=0)
+
+
 class _Solver:
     def __init__(self, design: Design, learnt: bool, non_negative: bool) -> None:
+        self.kept: _Curvature | None = None
         self.design, self.learnt, self.non_negative = design, learnt, non_negative
         self.segments = design.table.segments
         self.n = len(design.table.y)
@@ -103,63 +130,51 @@ class _Solver:
         """(tasks, n_rows) from (tasks, width)."""
         out = np.empty((len(weights), self.n), np.float32)
         single = weights.astype(np.float32)
-        for rows in self.design.table.blocks():
+        for rows in self.design.table.blocks(self.design.width):
             out[:, rows.begin : rows.end] = single @ self.design.block(rows)
         return out
 
     def derivatives(self, tasks: list[_Task]) -> list[tuple[Vector, NDArray[np.float64]]]:
         """Gradient and curvature of each task, with the link's freedom taken out."""
-        width, count = self.design.width, len(tasks)
-        k = self.design.table.k
-        own = 2.0 * self.n * width * width * count < _EXACT_FLOPS
-        parts = count if own else k
-        curvature = np.zeros((parts, width, width))
+        width, count, k = self.design.width, len(tasks), self.design.table.k
+        own = self.n <= _EXACT_ROWS and 2.0 * self.n * width * width * count < _EXACT_FLOPS
         cells = _CELLS if self.learnt else 1
-        mean = np.zeros((parts, cells, width))
-        mass = np.zeros((parts, cells))
+        sums = self.kept or _Curvature.zeros(count if own else k, width, cells)
         pull = np.zeros((count, cells))
         gradient = np.zeros((count, width))
-        tables = [self._cell_table(task, cells) for task in tasks]
-        for rows in self.design.table.blocks():
+        tables = [self._cell_table(task, cells) for task in (tasks if own else tasks[:1])]
+        for rows in self.design.table.blocks(width):
             block = self.design.block(rows)
-            size = block.shape[1]
-            residual = np.zeros((count, size), np.float32)
-            weight = np.zeros((count, size), np.float32)
-            cell = np.zeros(size, np.int64)
+            residual = np.zeros((count, block.shape[1]), np.float32)
+            weight = np.zeros(block.shape[1], np.float32)
+            cell = np.zeros(block.shape[1], np.int64)
             for t, task in enumerate(tasks):
                 inside = task.left_out != rows.fold
-                shared_base = t == 0 and not own
-                if not inside and not shared_base:
+                if not inside and own:
                     continue
-                link = task.link
-                scores = task.scores[rows.begin : rows.end]
+                link, scores = task.link, task.scores[rows.begin : rows.end]
                 residuals(
-                    scores, float(rows.label), link.low, link.per_unit, link.values, link.slopes, residual[t], weight[t]
+                    scores, float(rows.label), link.low, link.per_unit, link.values, link.slopes, residual[t], weight
                 )
                 if own or t == 0:
                     cells_of(scores, link.low, link.per_unit, tables[t], cell)
-                    part = t if own else rows.fold
-                    weighted = block * weight[t]
-                    curvature[part] += weighted @ block.T
-                    chosen = np.zeros((cells, size), np.float32)
-                    chosen[cell, np.arange(size)] = weight[t]
-                    mean[part] += chosen @ block.T
-                    mass[part] += chosen.sum(axis=1)
+                    if self.kept is None:
+                        sums.add(t if own else rows.fold, block, weight, cell)
                 if inside:
                     pull[t] += np.bincount(cell, residual[t], minlength=cells)
                 else:
                     residual[t] = 0.0
             gradient += residual @ block.T
+        if not own:
+            self.kept = sums  # the weights hardly move any more, and the gradients stay exact
         found = []
         for t, task in enumerate(tasks):
-            if own:
-                h, m, s = curvature[t], mean[t], mass[t]
-            else:
-                kept = [fold for fold in range(k) if fold != task.left_out]
-                h, m, s = curvature[kept].sum(axis=0), mean[kept].sum(axis=0), mass[kept].sum(axis=0)
-            per = m / np.maximum(s, 1e-12)[:, None]
-            found.append((gradient[t] - m.T @ (pull[t] / np.maximum(s, 1e-12)), h - m.T @ per, h))
-        return [(g, self._with_scale(t, g, h, raw)) for t, (g, h, raw) in zip(tasks, found, strict=True)]
+            curvature, mean, mass = sums.of([t] if own else [fold for fold in range(k) if fold != task.left_out])
+            mass = np.maximum(mass, 1e-12)
+            slope = gradient[t] - mean.T @ (pull[t] / mass)
+            profiled = curvature - mean.T @ (mean / mass[:, None])
+            found.append((slope, self._with_scale(task, slope, profiled, curvature)))
+        return found
 
     def _with_scale(
         self, task: _Task, gradient: Vector, curvature: NDArray[np.float64], raw: NDArray[np.float64]
@@ -247,7 +262,7 @@ def fit_weights(
     return Fit(
         np.stack([task.weights for task in tasks]),
         np.stack([task.shrinkage for task in tasks]),
-        np.stack([task.scores for task in tasks]),
+        tuple(task.scores for task in tasks),
         tuple(task.link for task in tasks),
     )
 

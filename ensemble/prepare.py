@@ -148,15 +148,14 @@ def odd_members(table: BinaryTable, aucs: NDArray[np.float64]) -> list[str]:
     found = []
     rarer = min(table.positives, table.split)
     error = 0.5 / np.sqrt(max(rarer, 1))
-    seen: dict[bytes, str] = {}
+    by_auc: dict[float, int] = {}
     for index, (name, column, auc) in enumerate(zip(table.names, table.columns, aucs, strict=True)):
         if column.min() == column.max():
             found.append(f"'{name}' predicts {column[0]:g} for every row; it adds nothing.")
             continue
-        key = column.tobytes()
-        if key in seen:
-            found.append(f"'{name}' equals '{seen[key]}' row by row; leave one out.")
-        seen.setdefault(key, name)
+        twin = by_auc.setdefault(float(auc), index)
+        if twin != index and np.array_equal(column, table.columns[twin]):
+            found.append(f"'{name}' equals '{table.names[twin]}' row by row; leave one out.")
         if auc < 0.5 - 4 * error:
             found.append(f"'{name}' has an AUC of {auc:.4f}, below chance: its predictions may be inverted.")
         others = np.delete(aucs, index)

@@ -58,21 +58,23 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BinaryPredictor:
-    """A mixture with the views it is made of."""
+    """A mixture of the chosen models, by position, with the views of all."""
 
     mixture: Mixture
     views: Views
+    chosen: NDArray[np.intp]
 
     def predict(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         with np.errstate(over="ignore"):
             columns: Columns = np.ascontiguousarray(rows.T, dtype=np.float32)
-        columns = fill_missing(self.views, columns)
-        return self.mixture.predictions(self.mixture.scores(self.views, columns))
+        columns = fill_missing(self.views, columns)[self.chosen]
+        return self.mixture.predictions(self.mixture.scores(self.views.only(self.chosen), columns))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": "binary",
             "missing": self.views.missing,
+            "chosen": self.chosen.tolist(),
             "margins": self.views.margins.tolist(),
             **self.mixture.to_json(),
         }

@@ -1,7 +1,7 @@
 """OOF predictions as columns, rows sorted by class and fold, so that every part needed is a slice."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ensemble.views import Columns, Views
 
-BLOCK = 1 << 13
+_CACHED = 1 << 19  # numbers
 
 
 class Segment(NamedTuple):
@@ -63,11 +63,12 @@ class BinaryTable:
             Segment(int(b), int(e), int(self.fold[b]), int(self.y[b])) for b, e in zip(begins, ends, strict=True)
         )
 
-    def blocks(self) -> Iterator[Segment]:
-        """The segments, cut into pieces that stay in the cache."""
+    def blocks(self, width: int = 64) -> Iterator[Segment]:
+        """The segments, cut into pieces of which `width` columns stay in the cache."""
+        size = max(4096, _CACHED // width)
         for begin, end, fold, label in self.segments:
-            for at in range(begin, end, BLOCK):
-                yield Segment(at, min(at + BLOCK, end), fold, label)
+            for at in range(begin, end, size):
+                yield Segment(at, min(at + size, end), fold, label)
 
     def trainable(self, fold: int) -> bool:
         """Whether the rows outside a fold hold both classes."""
@@ -85,6 +86,17 @@ class BinaryTable:
             self.views,
             self.names,
             self.seed,
+        )
+
+    def only(self, models: NDArray[np.intp]) -> "BinaryTable":
+        """Some of the models."""
+        if len(models) == len(self.columns):
+            return self
+        return replace(
+            self,
+            columns=np.ascontiguousarray(self.columns[models]),
+            views=self.views.only(models),
+            names=tuple(self.names[model] for model in models),
         )
 
     def thin(self, rows: int) -> "BinaryTable":

@@ -12,7 +12,7 @@ from ensemble.newton import Fit, fit_weights
 from ensemble.table import BinaryTable
 from ensemble.views import PROBABILITY_KINDS
 
-Scores = NDArray[np.float64]
+Scores = NDArray[np.float32]
 FOUR_VIEWS = ("prob", "logit", "rank-logit", "rank")
 _START_ROWS = 40_000  # a fit to more rows begins from a fit to about so many
 _MOST_COLUMNS = 1_200
@@ -97,7 +97,7 @@ def try_average(way: Way, table: BinaryTable) -> Tried:
         table.views.require_probabilities(kind)
     count = len(table.columns)
     formula = Formula(0.0, {kind: np.full(count, 1.0 / count)})
-    scores = np.empty(len(table.y))
+    scores = np.empty(len(table.y), np.float32)
     for rows in table.blocks():
         inside = slice(rows.begin, rows.end)
         view = table.ranks[:, inside] if kind == "rank" else table.views.apply(kind, table.columns[:, inside])
@@ -110,11 +110,11 @@ def try_best_single(table: BinaryTable) -> Tried:
     chosen = [best_model(table, fold) for fold in range(-1, table.k)]
     weights = np.zeros(len(table.columns))
     weights[chosen[0]] = 1.0
-    nested = np.empty(len(table.y))
+    nested = np.empty(len(table.y), np.float32)
     for segment in table.segments:
         inside = slice(segment.begin, segment.end)
         nested[inside] = table.columns[chosen[segment.fold + 1], inside]
-    return Tried(BEST_SINGLE, Formula(0.0, {"prob": weights}), table.columns[chosen[0]].astype(np.float64), nested)
+    return Tried(BEST_SINGLE, Formula(0.0, {"prob": weights}), table.columns[chosen[0]], nested)
 
 
 def best_model(table: BinaryTable, left_out: int) -> int:
@@ -138,7 +138,7 @@ def try_weights(way: Way, table: BinaryTable) -> Tried:
     if len(table.y) > 2 * _START_ROWS:
         thin = design.like(table.thin(_START_ROWS))
         start = fit_weights(thin, learnt=way.learnt, non_negative=way.non_negative)
-        iterations = 3
+        iterations = 4
     fit = fit_weights(
         design,
         learnt=way.learnt,
@@ -147,14 +147,14 @@ def try_weights(way: Way, table: BinaryTable) -> Tried:
         start=start,
         iterations=iterations,
     )
-    scores = fit.links[0].odds(fit.scores[0])
-    nested = np.full(len(table.y), np.nan)
+    scores = fit.links[0].odds(fit.scores[0]).astype(np.float32)
+    nested = np.full(len(table.y), np.nan, np.float32)
     tasks = {fold: task for task, fold in enumerate(left_out, start=1)}
     for segment in table.segments:
         inside = slice(segment.begin, segment.end)
         if segment.fold in tasks:
             task = tasks[segment.fold]
-            nested[inside] = fit.links[task].odds(fit.scores[task, inside])
+            nested[inside] = fit.links[task].odds(fit.scores[task][inside])
     untrained = np.isnan(nested)
     if untrained.any():  # no fit without this fold: what fits nothing stands in
         rows = np.flatnonzero(untrained)

@@ -1,0 +1,55 @@
+"""Does a blend tell the truth about itself: nested score and its interval against fresh rows, over many generated sets.
+
+python benchmarks/calibration.py [--sets 200] [--workers 1]
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+from worlds import WORLDS, draw
+
+from ensemble.fit import fit_blend
+from oof.metrics import roc_auc
+
+NAMES = [name for name in WORLDS if "mean of five" not in name]  # there the test rows are easier than OOF rows
+
+
+def one_set(seed: int) -> tuple[float, float, float, float, float]:
+    """True AUC, nested score, its interval, and the score on the rows fitted, of one generated set."""
+    rng = np.random.default_rng(seed)
+    name = NAMES[seed % len(NAMES)]
+    rows = int(np.exp(rng.uniform(np.log(400), np.log(4000))))
+    rows = max(rows, 3000) if "1 %" in name or "99 %" in name else rows
+    sample = draw(name, 1000 + seed, test_rows=60_000, rows=rows)
+    result = fit_blend(sample.oof, sample.y, folds=sample.folds)
+    truth = roc_auc(sample.test_y, result.predict(sample.test))
+    return truth, result.nested_score, *result.nested_interval, result.score
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    with ProcessPoolExecutor(options.workers) as pool:
+        found = np.array(list(pool.map(one_set, range(options.sets))))
+    truth, nested, low, high, fitted = found.T
+    width = high - low
+    covered = (low <= truth) & (truth <= high)
+    error = (nested - truth) / width
+    print(f"{options.sets} generated sets of 400 to 4,000 rows, truth on 60,000 fresh rows each")
+    gap = nested - truth
+    print(f"nested score less truth: mean {gap.mean():+.5f}, as a share of the interval {error.mean():+.3f}")
+    print(f"  (standard error of that share {error.std(ddof=1) / np.sqrt(len(error)):.3f})")
+    print(f"score on the rows fitted less truth: mean {np.mean(fitted - truth):+.5f}")
+    print(f"95 % interval covers the truth: {covered.mean():.1%}")
+    print(f"  truth below it {np.mean(truth < low):.1%}, above {np.mean(truth > high):.1%}")
+
+
+if __name__ == "__main__":
+    main()
