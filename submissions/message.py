@@ -8,7 +8,7 @@ from string import Formatter
 
 from oof.errors import ConfigError
 
-# Kaggle documents no limit; this stays below what its web form takes
+# Kaggle documents no limit; a line of this length is readable nowhere on its pages
 LONGEST = 500
 _UNKNOWN = "n/a"
 _FORMAT = re.compile(r"[<>^+ ]?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")  # of a width that no message can burst
