@@ -118,7 +118,7 @@ class Ledger:
     def _make_engine(self) -> Engine:
         if not self._sqlite:
             try:
-                return create_engine(self._url, pool_pre_ping=True, pool_size=2)
+                return create_engine(self._url, poolclass=NullPool)
             except (ImportError, NoSuchModuleError) as err:
                 raise ConfigError(
                     f"[submissions] ledger = {self.where!r} needs a driver that is not installed ({err}). "

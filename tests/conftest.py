@@ -1,0 +1,48 @@
+"""What all tests share: none can reach Kaggle; a stand-in server and a real PostgreSQL for those that ask."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kaggle_server import KaggleServer
+from postgres_server import PostgresMissing, PostgresServer
+
+
+@pytest.fixture(autouse=True)
+def no_kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The official client meets this machine alone, and no credentials of the one who runs the tests."""
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_KERNEL_RUN_TYPE", "VERBOSE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+
+
+@pytest.fixture
+def kaggle() -> Iterator[KaggleServer]:
+    """A stand-in for Kaggle."""
+    server = KaggleServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def online(kaggle: KaggleServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KaggleServer:
+    """The same, with this process's environment pointing to it, a home of its own, and credentials."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name, value in kaggle.environment(home).items():
+        if name != "PATH":
+            monkeypatch.setenv(name, value)
+    return kaggle
+
+
+@pytest.fixture(scope="session")
+def new_postgres_url() -> Iterator[Callable[[], str]]:
+    """Makes the URL of an empty PostgreSQL database; skips where there is no PostgreSQL."""
+    try:
+        server = PostgresServer()
+    except PostgresMissing as err:
+        pytest.skip(str(err))
+    numbers = itertools.count()
+    yield lambda: server.new_database(f"ledger{next(numbers)}")
+    server.close()
