@@ -181,9 +181,10 @@ class FoldTrainer:
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
             logits = self.model(self._normalise(images)).float().flatten()
             loss = nn.functional.binary_cross_entropy_with_logits(logits, soft, weight=weight)
-        if not torch.isfinite(loss):
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise TrainingError(
-                f"The loss is {float(loss)} in epoch {self.epoch + 1}, step {self.step + 1}. Lower lr "
+                f"The loss is {value} in epoch {self.epoch + 1}, step {self.step + 1}. Lower lr "
                 f"(now {self.settings.lr:g}), or move {self.state_path} away and run the same command again."
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -191,7 +192,6 @@ class FoldTrainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._average()
-        value = float(loss.detach())
         self.loss_sum += value
         return value
 

@@ -1,0 +1,210 @@
+"""Training: to the last bit the same, also when interrupted; done folds skipped; no name for two settings."""
+
+import dataclasses
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trainers_train_helpers import TINY, stored_bytes, tiny_competition
+
+from oof.errors import DfensError, StoreError, TrainingError
+from oof.progress import SILENT
+from trainers.fold import FoldTrainer
+from trainers.settings import TimmSettings
+from trainers.train import train_models
+
+
+def train(folder: Path, settings: TimmSettings = TINY, folds: tuple[int, ...] = (0, 1), **options: object) -> bytes:
+    """Train `tiny` in a folder and return its predictions."""
+    competition, store = tiny_competition(folder)
+    train_models(
+        competition,
+        store,
+        {"tiny": settings},
+        folds,
+        folder / "work" / "trainers",
+        **options,  # type: ignore[arg-type]
+    )
+    return stored_bytes(store, "tiny")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The predictions of a run that nothing disturbed."""
+    return train(tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_the_same_seed_gives_the_same_bits(undisturbed: bytes, tmp_path: Path) -> None:
+    assert train(tmp_path / "again") == undisturbed
+    assert train(tmp_path / "other", dataclasses.replace(TINY, seed=1)) != undisturbed
+
+
+def test_what_is_stored(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    results = train_models(competition, store, {"tiny": TINY}, (0, 1), tmp_path / "work" / "trainers")
+    summary = store.summary("tiny")
+    assert summary.complete
+    assert summary.kind == "timm"
+    model = store.load("tiny")
+    assert model.details["settings"]["backbone"] == "test_resnet"
+    assert ((model.oof > 0) & (model.oof < 1)).all()
+    assert [result.skipped for result in results] == [False, False]
+    folder = tmp_path / "work" / "trainers" / "tiny" / "fold0"
+    assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == [
+        "history.json",
+        "weights.safetensors",
+    ]
+
+
+def test_done_folds_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = train(tmp_path)
+    monkeypatch.setattr(FoldTrainer, "run", None)  # would fail if it were called
+    competition, store = tiny_competition(tmp_path)
+    results = train_models(competition, store, {"tiny": TINY}, (0, 1), tmp_path / "work" / "trainers")
+    assert [result.skipped for result in results] == [True, True]
+    assert stored_bytes(store, "tiny") == before
+
+
+def test_an_interrupted_epoch_goes_on_where_it_stopped(
+    undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = FoldTrainer._train_step
+    calls = 0
+
+    def interrupt(self: FoldTrainer, *batch: object) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FoldTrainer, "_train_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    assert calls == 4
+    assert (tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt").exists()
+    assert train(tmp_path) == undisturbed
+    assert calls == 2 * 2 * 2  # folds x epochs x steps, none of them twice
+
+
+def test_changed_settings_under_an_old_name_are_refused(tmp_path: Path) -> None:
+    before = train(tmp_path)
+    other = dataclasses.replace(TINY, epochs=1)
+    with pytest.raises(TrainingError, match="'tiny' was trained with other settings; changed: epochs 2 to 1"):
+        train(tmp_path, other)
+    assert train(tmp_path, other, force=True) != before
+    archives = [tmp_path / "work" / room / "archive" for room in ("trainers", "oof")]
+    assert all(any(path.name.endswith("-tiny") for path in archive.iterdir()) for archive in archives)
+
+
+def test_the_best_epoch_is_told_as_optimistic(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    notes: list[str] = []
+
+    class Notes(type(SILENT)):  # type: ignore[misc]
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    settings = dataclasses.replace(TINY, keep="best", epochs=3)
+    (result,) = train_models(
+        competition, store, {"tiny": settings}, (0,), tmp_path / "work" / "trainers", progress=Notes()
+    )
+    assert result.optimistic
+    assert 1 <= result.epoch <= 3
+    assert "a little optimistic" in notes[0]
+
+
+def test_a_model_above_the_rule_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"parameters; the competition allows 1,000"):
+        train(tmp_path, max_parameters=1000)
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_later(
+    undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.save", full)
+        with pytest.raises(DfensError, match="The disk is full"):
+            train(tmp_path)
+    assert train(tmp_path) == undisturbed
+
+
+def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    with pytest.raises(StoreError, match=r"state\.pt cannot be read .* Move it away"):
+        train(tmp_path)
+
+
+def test_a_loss_that_is_nan_stops_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    normalise = FoldTrainer._normalise
+    monkeypatch.setattr(FoldTrainer, "_normalise", lambda self, images: normalise(self, images) * np.nan)
+    with pytest.raises(TrainingError, match=r"The loss is nan in epoch 1, step 1\. Lower lr"):
+        train(tmp_path)
+
+
+RUN = "import sys; from trainers import fold; from dfens.cli import cli; print('ready', flush=True); cli()"
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    """`dfens train` in a process of its own, about to begin its work."""
+    arguments = [sys.executable, "-c", RUN, "-C", str(folder), "train", "--fold", "0-1"]
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_moments_gives_the_numbers_of_an_undisturbed_one(tmp_path: Path) -> None:
+    _, quiet = tiny_competition(tmp_path / "quiet")
+    begun = time.monotonic()
+    process = start(tmp_path / "quiet")
+    output, _ = process.communicate(timeout=120)
+    seconds = time.monotonic() - begun
+    assert process.returncode == 0, output
+
+    _, store = tiny_competition(tmp_path / "killed")
+    moments = random.Random(0)
+    for _ in range(10):
+        process = start(tmp_path / "killed")
+        time.sleep(moments.uniform(0, seconds / 3))
+        process.kill()
+        process.communicate()
+    process = start(tmp_path / "killed")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert stored_bytes(store, "tiny") == stored_bytes(quiet, "tiny")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_saves_and_tells(tmp_path: Path, number: int, code: int) -> None:
+    tiny_competition(tmp_path)
+    toml = tmp_path / "dfens.toml"
+    toml.write_text(toml.read_text().replace("epochs = 3", "epochs = 3000"))
+    process = start(tmp_path)
+    state = tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt"
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert "The same command goes on from there" in output or "the same command goes on from there" in output
