@@ -104,7 +104,10 @@ class App:
             click.echo(json.dumps(_plain(value), ensure_ascii=False, indent=2))
             return
         for renderable in renderables:
-            self.stdout.print(renderable, soft_wrap=isinstance(renderable, str))
+            if isinstance(renderable, str):  # plain text: a [section] in it is no markup
+                self.stdout.print(renderable, markup=False, highlight=False, soft_wrap=True)
+            else:
+                self.stdout.print(renderable)
 
 
 def _plain(value: Any) -> Any:
