@@ -1,7 +1,7 @@
 """The model kind `linear`: scikit-learn on small features, a floor that every network should beat, in seconds."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from weakref import WeakKeyDictionary
@@ -87,13 +87,28 @@ def fit_linear_fold(
 ) -> LinearFold:
     """Fit on the rows of the other folds; predict those of this fold and the test rows.
 
-    The same input gives the same numbers. Of more than 50,000 training rows an even draw of that
-    many is fitted, since a floor need not take an hour.
-
     Args:
         settings: classifier and seed.
         train, valid, test: features, shape (n_rows, n_features) each; test may have no rows.
         y: (n_train,) 0 or 1.
+
+    Raises:
+        TrainingError: as in `fit_classifier`.
+    """
+    predict = fit_classifier(settings, train, y)
+    details = {
+        "classifier": settings.classifier,
+        "features": int(train.shape[1]),
+        "rows_fitted": min(len(y), _MOST_ROWS),
+    }
+    return LinearFold(predict(valid), predict(test), details)
+
+
+def fit_classifier(settings: LinearLike, train: Matrix, y: NDArray[np.int8]) -> Callable[[Matrix], NDArray[np.float32]]:
+    """A function from features (n_rows, n_features) to probabilities of fake (n_rows,).
+
+    The same input gives the same numbers. Of more than 50,000 training rows an even draw of that
+    many is fitted, since a floor need not take an hour.
 
     Raises:
         TrainingError: one class only, or features that are not finite.
@@ -104,7 +119,7 @@ def fit_linear_fold(
     from sklearn.preprocessing import StandardScaler
 
     if len(np.unique(y)) < 2:
-        raise TrainingError(f"All {len(y)} training labels are {y[:1]}: both classes are needed.")
+        raise TrainingError(f"All {len(y)} training labels are {y[:1]}: both classes are needed. Run dfens check.")
     if not np.isfinite(train).all():
         raise TrainingError("Features are not finite; an image with no content? Run dfens check --decode.")
     fitted = np.arange(len(y))
@@ -122,5 +137,4 @@ def fit_linear_fold(
             return np.zeros(0, np.float32)
         return np.asarray(model.predict_proba(rows)[:, 1], np.float32)
 
-    details = {"classifier": settings.classifier, "features": int(train.shape[1]), "rows_fitted": len(fitted)}
-    return LinearFold(predict(valid), predict(test), details)
+    return predict
