@@ -14,6 +14,8 @@ def auc_of_classes(negatives: NDArray[Any], positives: NDArray[Any]) -> float:
     numpy sorts float32 with vector instructions, so two sorts and one merge are as fast
     as any sort that carries the labels along.
     """
+    if negatives.dtype != positives.dtype or negatives.dtype not in (np.float32, np.float64):
+        negatives, positives = negatives.astype(np.float64), positives.astype(np.float64)
     if not len(negatives) or not len(positives):
         return 0.5
     return float(wins_twice(np.sort(negatives), np.sort(positives))) / (2.0 * len(negatives) * len(positives))

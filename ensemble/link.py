@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 BINS = 2048
-_NODES = 64
+_NODES = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,7 @@ class Link:
     per_unit: float
     values: Vector
     slopes: Vector
+    smoothness: float = 1.0
 
     def odds(self, scores: NDArray[Any]) -> Vector:
         """Log-odds of scores; straight on beyond the ends of the grid, so that the order stays."""
@@ -36,7 +37,7 @@ class Link:
 
     def rescaled(self, factor: float) -> "Link":
         """The same log-odds for scores multiplied by a factor."""
-        return Link(self.low * factor, self.per_unit / factor, self.values, self.slopes / factor)
+        return Link(self.low * factor, self.per_unit / factor, self.values, self.slopes / factor, self.smoothness)
 
 
 def sigmoid_link(low: float, high: float, positives: Vector, negatives: Vector) -> Link:
@@ -58,11 +59,12 @@ def sigmoid_link(low: float, high: float, positives: Vector, negatives: Vector) 
     return Link(low, per_unit, grid + intercept, np.ones(BINS + 1))
 
 
-def learnt_link(low: float, high: float, positives: Vector, negatives: Vector) -> Link:
+def learnt_link(low: float, high: float, positives: Vector, negatives: Vector, start: Link | None = None) -> Link:
     """A penalised spline through the counts of both classes; smoothness by maximal marginal likelihood.
 
     Args:
         low, high: range of the scores. positives, negatives: (BINS,) rows in each of BINS even bins.
+        start: link of scores nearly the same, to begin from.
     """
     per_unit = BINS / max(high - low, 1e-9)
     at = low + (np.arange(BINS) + 0.5) / per_unit
@@ -77,8 +79,8 @@ def learnt_link(low: float, high: float, positives: Vector, negatives: Vector) -
     second = _second_differences(along)
     penalty = second.T @ second
     share = wins.sum() / rows.sum()
-    odds = np.log(share / (1 - share)) + along - (rows @ along) / rows.sum()
-    smoothness = 1.0
+    odds = np.log(share / (1 - share)) + along - (rows @ along) / rows.sum() if start is None else start.odds(centres)
+    smoothness = 1.0 if start is None else start.smoothness
     for _ in range(25):
         chance = 1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))
         weight = rows * chance * (1 - chance) + 1e-9
@@ -101,7 +103,7 @@ def learnt_link(low: float, high: float, positives: Vector, negatives: Vector) -
     under, over = grid < centres[0], grid > centres[-1]
     values[under] += slope[0] * (grid[under] - centres[0])
     values[over] += slope[-1] * (grid[over] - centres[-1])
-    return Link(low, per_unit, values, np.interp(grid, centres, slope))
+    return Link(low, per_unit, values, np.interp(grid, centres, slope), smoothness)
 
 
 def _cells(rows: Vector, wanted: int) -> NDArray[np.intp]:

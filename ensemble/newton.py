@@ -23,6 +23,7 @@ Vector = NDArray[np.float64]
 _EXACT_ROWS, _EXACT_FLOPS = 30_000, 6e9  # up to so many, each task has a curvature of its own
 _CELLS = 40
 _SMALL = 1e-6
+_LONGEST = 5.0  # step of the scores, root mean square
 _LARGE = 1e7
 
 
@@ -46,6 +47,7 @@ class _Task:
     def __init__(self, solver: "_Solver", left_out: int, weights: Vector, shrinkage: Vector) -> None:
         self.solver, self.left_out = solver, left_out
         self.weights, self.shrinkage = weights, shrinkage
+        self.previous: Link | None = None
         self.done = False
 
     def counts(self, scores: NDArray[np.float32], low: float, per_unit: float) -> tuple[Vector, Vector]:
@@ -59,8 +61,10 @@ class _Task:
         """Take these weights: fit the link to their scores, bring both to unit slope; the penalised loss."""
         low, high = self.solver.range_of(scores)
         negatives, positives = self.counts(scores, low, BINS / max(high - low, 1e-9))
-        make = learnt_link if self.solver.learnt else sigmoid_link
-        link = make(low, high, positives, negatives)
+        if self.solver.learnt:
+            link = learnt_link(low, high, positives, negatives, self.previous)
+        else:
+            link = sigmoid_link(low, high, positives, negatives)
         factor = 1.0
         if self.solver.learnt:
             above, below = 0.0, 0.0
@@ -83,6 +87,7 @@ class _Task:
 
     def accept(self, loss: float) -> None:
         self.scores, self.weights, self.link = self.trial
+        self.previous = self.link
         self.loss = loss
 
 
@@ -113,7 +118,8 @@ class _Curvature:
 
 
 class _Solver:
-    def __init__(self, design: Design, learnt: bool, non_negative: bool) -> None:
+    def __init__(self, design: Design, learnt: bool, non_negative: bool, near: bool) -> None:
+        self.near = near  # to the optimum, by the start
         self.kept: _Curvature | None = None
         self.design, self.learnt, self.non_negative = design, learnt, non_negative
         self.segments = design.table.segments
@@ -165,7 +171,7 @@ class _Solver:
                 else:
                     residual[t] = 0.0
             gradient += residual @ block.T
-        if not own:
+        if not own and self.near:
             self.kept = sums  # the weights hardly move any more, and the gradients stay exact
         found = []
         for t, task in enumerate(tasks):
@@ -235,7 +241,7 @@ def fit_weights(
         start: a fit of the same columns to begin from (its task 0 for tasks it has not).
         iterations: at most.
     """
-    solver = _Solver(design, learnt, non_negative)
+    solver = _Solver(design, learnt, non_negative, start is not None)
     groups = int(design.groups.max()) + 1
     tasks = []
     for t, fold in enumerate(left_out):
@@ -269,10 +275,9 @@ def fit_weights(
 
 def _advance(task: _Task, step: Vector, change: NDArray[np.float32]) -> bool:
     """Go along the step as far as the penalised loss falls; whether it still fell by something."""
-    length = 1.0
-    reach = float(np.abs(step).max())
-    if reach > 5.0:
-        length = 5.0 / reach
+    # columns that nearly depend on each other take large weights, so it is the scores that may not jump
+    reach = float(np.sqrt(np.mean(change[:: max(1, len(change) // 10_000)] ** 2)))
+    length = min(1.0, _LONGEST / max(reach, 1e-12))
     for _ in range(6):
         loss = task.settle(task.scores + np.float32(length) * change, task.weights + length * step)
         if loss < task.loss:
