@@ -47,9 +47,8 @@ def comparison_tables(comparison: "Comparison") -> "list[Table]":
 
 def curve_table(points: "Sequence[CurvePoint]") -> "Table":
     """AUC of each model (columns) under each level of harm (rows)."""
-    table = pd.DataFrame(
-        [{"harm": point.harm, "level": f"{point.level:g}", "model": point.model, "auc": point.auc} for point in points]
-    )
-    wide = table.pivot_table(index=["harm", "level"], columns="model", values="auc", sort=False).reset_index()
-    wide.columns.name = None
-    return make_table(wide, title="AUC of harmed held-out images, plain view", decimals=4)
+    rows: dict[tuple[str, float], dict[str, object]] = {}
+    for point in points:
+        row = rows.setdefault((point.harm, point.level), {"harm": point.harm, "level": f"{point.level:g}"})
+        row[point.model] = point.auc
+    return make_table(pd.DataFrame(list(rows.values())), title="AUC of harmed held-out images, plain view", decimals=4)

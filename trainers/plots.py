@@ -58,7 +58,6 @@ def plot_curves(path: Path, points: Sequence["CurvePoint"]) -> Path:
             )
         axes.set_xticks(range(len(levels)), levels)
         axes.set_title(f"{harm} ({PERTURBATIONS[harm].unit})", fontsize=10)
-        axes.axhline(0.5, color="grey", linewidth=0.6, linestyle=":")
         axes.grid(alpha=0.25)
     grid[0].set_ylabel("AUC on held-out rows")
     grid[0].legend(fontsize=8)
