@@ -15,7 +15,7 @@ from submissions.credentials import child_environment, credential_sources, find_
 from submissions.reasons import Circumstances, Failure, Reason, explain, read_reason
 from submissions.settings import SubmissionSettings
 
-_LONGEST_PAUSE_S = 120.0
+LONGEST_PAUSE_S = 120.0
 _MOST_PAGES = 500
 
 
@@ -225,11 +225,11 @@ class KaggleClient:
                 reason = err.reason
                 wait = reason.retry_after_s if reason.retry_after_s is not None else pause
                 late = reason.kind == "timeout" and attempt >= 1
-                if not reason.retry or attempt == tries or wait > _LONGEST_PAUSE_S or late:
+                if not reason.retry or attempt == tries or wait > LONGEST_PAUSE_S or late:
                     raise
                 self._progress.note(f"{doing[:1].upper()}{doing[1:]} failed ({_brief(reason)}); again in {wait:.0f} s.")
                 time.sleep(wait)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
         raise AssertionError("the last attempt returns or raises")
 
     def _call(

@@ -6,7 +6,7 @@ dfens. A closed stdin means that the parent is gone: the process then ends at on
 upload never outlives the one who keeps the ledger.
 
     -> {"call": "limits", "args": {"competition": "…"}}
-    <- {"event": "…", …}            any number
+    <- {"event": "…", …}            any number; "ready" once, when the client is loaded and logged in
     <- {"answer": {…}}  or  {"failure": {"kind": "http", "status": 400, "body": "…", …}}
 
 A submission has two halves: the file goes up, `{"event": "uploaded"}` is sent, and the
@@ -76,6 +76,7 @@ def main() -> None:
         try:
             if calls is None:
                 calls = _Calls(line)
+                line.send({"event": "ready"})
             answer = getattr(calls, message["call"])(**message["args"])
         except BaseException as err:  # SystemExit too: the client ends the process where it finds no credentials
             line.send({"failure": _failure(err)})
@@ -93,14 +94,16 @@ def _failure(err: BaseException) -> Json:
         from requests import exceptions
     except ImportError as missing:
         return {"kind": "missing", "text": str(missing)}
-    text = f"{type(err).__name__}: {err}"
+    text = _words(err)
     response = getattr(err, "response", None)
     if response is not None:  # a response of 4xx is falsy
         return _http_failure(response)
     if isinstance(err, ImportError):
         return {"kind": "missing", "text": text}
     if isinstance(err, exceptions.ProxyError):
-        return {"kind": "proxy", "text": text}
+        # a proxy that takes the call and then loses it is no proxy set wrongly
+        lost = "RemoteDisconnected" in str(err) or "ConnectionReset" in str(err)
+        return {"kind": "connection" if lost else "proxy", "text": text}
     if isinstance(err, exceptions.SSLError):
         return {"kind": "tls", "text": text}
     if isinstance(err, exceptions.Timeout):
@@ -110,6 +113,19 @@ def _failure(err: BaseException) -> Json:
     if isinstance(err, exceptions.RequestException):
         return {"kind": "connection", "text": text}
     return {"kind": "other", "text": text}
+
+
+def _words(err: BaseException) -> str:
+    """The innermost error: the outer ones of a connection repeat the address."""
+    inner: Any = err
+    for _ in range(6):
+        deeper = [getattr(inner, "reason", None), getattr(inner, "original_error", None), *inner.args]
+        found = next((item for item in deeper if isinstance(item, BaseException)), None)
+        if found is None:
+            break
+        inner = found
+    text = str(inner).rpartition(">: ")[2].rpartition("): ")[2]  # after "<…object at 0x…>: " or "HTTPConnection(…): "
+    return f"{type(inner).__name__}: {text}"
 
 
 def _http_failure(response: Any) -> Json:

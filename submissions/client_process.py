@@ -16,6 +16,7 @@ from submissions.reasons import Failure
 
 Json = dict[str, Any]
 
+_START_S = 60.0  # to load the client and log in, on a busy machine
 _CHILD = Path(__file__).with_name("client_child.py")
 
 
@@ -57,21 +58,25 @@ class ClientProcess:
         Raises:
             CallFailed: with what the client said.
         """
+        wait_s = limit_s
         try:
-            self._start()
+            if self._start():
+                wait_s = max(limit_s, _START_S)
             self.write({"call": name, "args": dict(args)})
             while True:
-                message = self._read(limit_s)
+                message = self._read(wait_s)
                 if "answer" in message:
                     answer: Json = message["answer"]
                     return answer
                 if "failure" in message:
                     raise CallFailed(Failure(**message["failure"]))
-                if on_event is not None:
-                    limit_s = on_event(message)
+                if message.get("event") == "ready":
+                    wait_s = limit_s
+                elif on_event is not None:
+                    wait_s = on_event(message)
         except TimeoutError:
             self.kill()
-            raise CallFailed(Failure("timeout", text=f"nothing for {limit_s:g} s")) from None
+            raise CallFailed(Failure("timeout", text=f"nothing for {wait_s:g} s")) from None
         except (BrokenPipeError, EOFError):
             told = self._last_words()
             self.kill()
@@ -101,9 +106,10 @@ class ClientProcess:
                     pipe.close()
         self._process, self._stderr, self._unread = None, None, b""
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Start the process where there is none; whether it had to be."""
         if self._process is not None:
-            return
+            return False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by kill
         # -P: the current folder may hold folders named like packages
         self._process = subprocess.Popen(
@@ -114,6 +120,7 @@ class ClientProcess:
             env=self._environment,
             pass_fds=self.held,
         )
+        return True
 
     def _running(self) -> "subprocess.Popen[bytes]":
         assert self._process is not None

@@ -32,7 +32,7 @@ class SubmissionSettings:
     highest: float = 1.0
     call_limit_s: float = 60.0
     upload_limit_s: float = 900.0
-    settle_s: float = 30.0
+    settle_s: float = 60.0
     lock_limit_s: float = 1800.0
     retries: int = 4
     retry_first_s: float = 2.0

@@ -20,7 +20,7 @@ from typing import Any
 from oof.errors import ConfigError, SubmissionError
 from oof.files import atomic_path
 from oof.progress import SILENT, Progress
-from submissions.client import KaggleClient, KaggleError, Limits
+from submissions.client import LONGEST_PAUSE_S, KaggleClient, KaggleError, Limits
 from submissions.entry import Entry
 from submissions.ledger import Ledger, new_key
 from submissions.reasons import Reason, reset_time
@@ -226,7 +226,8 @@ def _send(ledger: Ledger, client: KaggleClient, entry: Entry, send: Send, progre
             if entry.status == "creating" and not reason.certain:
                 return _found_out(ledger, client, entry, err, progress)
             wait = reason.retry_after_s if reason.retry_after_s is not None else pause
-            if reason.retry and attempt < client.settings.retries and wait <= 120:
+            late = reason.kind == "timeout" and attempt >= 1
+            if reason.retry and attempt < client.settings.retries and wait <= LONGEST_PAUSE_S and not late:
                 progress.note(f"Nothing is submitted yet ({reason.said or reason.kind}); trying again in {wait:.0f} s.")
                 time.sleep(wait)
                 pause *= 2

@@ -365,6 +365,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.kaggle.calls.append(("PUT", {"token": token, "range": self.headers.get("Content-Range")}))
         with self._careful():
             file_name, size, have = self.kaggle.blobs[token]
+            if "Content-Range" not in self.headers:
+                have = b""  # from the beginning
             fault = self._take("PUT")
             if self.headers.get("Content-Range", "").startswith("bytes */"):
                 if len(have) == size:
@@ -378,6 +380,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if fault.drop:
                     raise _Dropped
                 self.rfile.read(length - len(data))
+                self.kaggle.blobs[token] = (file_name, len(have + data), have + data)
                 self._give(200, b"{}")
                 return
             data = self.rfile.read(length)
