@@ -165,6 +165,7 @@ def blend_members(
         transform=settings.transform,
         seed=settings.seed,
         max_members=settings.max_members,
+        test=members.test,
         names=members.names,
         progress=progress,
     )

@@ -1,6 +1,7 @@
 """From OOF predictions to a blend with an honest score: the one function that most callers need."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ def fit_blend(
     seed: int = 0,
     names: Sequence[str] | None = None,
     max_members: int | None = None,
+    test: NDArray[Any] | None = None,
     progress: Progress = SILENT,
 ) -> BlendResult:
     """Fit a blend of out-of-fold predictions and score it honestly.
@@ -45,6 +47,8 @@ def fit_blend(
         seed: of folds that are made.
         names: of the models, for messages.
         max_members: most models with a weight.
+        test: predictions of the same models for the rows to predict, as for `predict`; where given, members
+            whose test predictions look broken are warned of.
         progress: where to tell how far the work is.
 
     Returns:
@@ -73,6 +77,18 @@ def fit_blend(
     # BLAS threads wait for each other in busy loops, which on a shared machine costs more than they save
     with threadpool_limits(1, user_api="blas"):
         if not binary and (oof.ndim == 3 or metric.needs == "values"):
-            return fit_general(oof, y, fold, groups, metric, found_names, progress)
-        table = fit_table(oof, y, fold, found_names, seed)
-        return fit_binary(table, oof, y, groups, metric, transform, max_members, progress)
+            result = fit_general(oof, y, fold, groups, metric, found_names, progress)
+        else:
+            table = fit_table(oof, y, fold, found_names, seed)
+            result = fit_binary(table, oof, y, groups, metric, transform, max_members, progress)
+    if test is None or oof.ndim == 3:
+        return result
+    return replace(result, warnings=(*result.warnings, *_shift_warnings(oof, test, found_names)))
+
+
+def _shift_warnings(oof: NDArray[Any], test: NDArray[Any], names: tuple[str, ...]) -> list[str]:
+    """Sentences on models whose test predictions are far from their OOF predictions."""
+    from ensemble.shift import model_shifts
+
+    shifts = model_shifts(oof, test)
+    return [f"'{name}': {reason}" for name, found in zip(names, shifts, strict=True) for reason in found.reasons]

@@ -169,3 +169,34 @@ def ranks_of(
                     end = middle
             share = (value - knots[begin]) / (knots[end] - knots[begin])
             out[i] = min(cdf[begin] + share * (cdf[end] - cdf[begin]), 0.9999998)
+
+
+@compiled
+def auc_by_bins(
+    total: NDArray[np.float32],
+    column: NDArray[np.float32],
+    split: int,
+    low: np.float32,
+    per_unit: np.float32,
+    bins: int,
+) -> tuple[float, float]:
+    """AUC of total + column by a histogram, and the standard deviation of what the bins hide.
+
+    All sums must lie within the bins. Rows of one bin count as ties; the order within a bin
+    of p positives and q negatives is as good as random, so that its wins vary by
+    p q (p + q + 1) / 12 (Mann and Whitney 1947).
+    """
+    negatives = np.zeros(bins, np.int32)
+    positives = np.zeros(bins, np.int32)
+    for i in range(split):
+        negatives[np.int32((total[i] + column[i] - low) * per_unit)] += 1
+    for i in range(split, len(total)):
+        positives[np.int32((total[i] + column[i] - low) * per_unit)] += 1
+    below, wins, hidden = 0.0, 0.0, 0.0
+    for b in range(bins):
+        q, p = float(negatives[b]), float(positives[b])
+        wins += p * (below + 0.5 * q)
+        below += q
+        hidden += p * q * (p + q + 1.0) / 12.0
+    pairs = float(split) * float(len(total) - split)
+    return wins / pairs, np.sqrt(hidden) / pairs

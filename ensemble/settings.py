@@ -18,7 +18,6 @@ class BlendSettings:
     members: names of the models (or earlier blends) to use; empty for all complete models.
     max_members: most members with a weight; None for no limit.
     seed: of folds that are made and of everything drawn at random.
-    test_like_weights: weigh OOF rows toward the test rows where that pays out of fold.
     """
 
     optimize: str = "auc"
@@ -26,7 +25,6 @@ class BlendSettings:
     members: tuple[str, ...] = ()
     max_members: int | None = None
     seed: int = 0
-    test_like_weights: bool = False
 
     def __post_init__(self) -> None:
         if self.transform not in TRANSFORMS:
