@@ -321,13 +321,15 @@ class _Calls:
 
     def _copy(self, response: Any, write: Callable[[bytes], object]) -> None:
         told, since = time.monotonic(), 0
-        for chunk in response.iter_content(_CHUNK):
-            write(chunk)
-            since += len(chunk)
-            if time.monotonic() - told > _TELL_EVERY_S:
-                self._line.send({"event": "progress", "bytes": since})
-                told, since = time.monotonic(), 0
-        self._line.send({"event": "progress", "bytes": since})
+        try:
+            for chunk in response.iter_content(_CHUNK):
+                write(chunk)
+                since += len(chunk)
+                if time.monotonic() - told > _TELL_EVERY_S:
+                    self._line.send({"event": "progress", "bytes": since})
+                    told, since = time.monotonic(), 0
+        finally:
+            self._line.send({"event": "progress", "bytes": since})
 
 
 def _submission(item: Any) -> Json:
