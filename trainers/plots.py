@@ -73,3 +73,23 @@ def _saved(figure: "Figure", path: Path) -> Path:
     with atomic_path(path) as part:
         figure.savefig(part, format="png", dpi=120)
     return path
+
+
+def contact_sheet(path: Path, pictures: Sequence[str], captions: Sequence[str], *, edge: int = 128) -> Path:
+    """Images side by side, ten in a row, each with a caption below."""
+    import cv2
+    import numpy as np
+
+    from trainers.decode import load_image
+
+    across = min(10, max(1, len(pictures)))
+    down = -(-len(pictures) // across)
+    sheet = np.full((max(1, down) * (edge + 18), across * edge, 3), 255, np.uint8)
+    for at, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        top, left = (at // across) * (edge + 18), (at % across) * edge
+        sheet[top : top + edge, left : left + edge] = load_image(picture, edge)
+        place = (left + 3, top + edge + 13)
+        cv2.putText(sheet, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    with atomic_path(path) as part:
+        part.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+    return path
