@@ -100,12 +100,13 @@ def result_table(folder: Path) -> pd.DataFrame:
     store = app.predictions
     truth = pd.read_csv(folder / "truth.csv", dtype={"img_name": str}).set_index("img_name")["target"]
     y_test = truth.loc[list(store.test_ids)].to_numpy()
-    rows = []
+    rows: list[tuple[str, float, float | None, float]] = []
     for name in app.config.models:
         model = store.load(name)
         assert model.test is not None
         rows.append((name, roc_auc(store.folds.target, model.oof), None, roc_auc(y_test, model.test)))
     blends = BlendStore(app.work / "ensemble")
     blend = blends.load(blends.newest())
+    assert blend.test is not None
     rows.append((f"blend '{blend.name}'", blend.score, blend.nested_score, roc_auc(y_test, blend.test)))
     return pd.DataFrame(rows, columns=["model", "OOF_AUC", "nested_AUC", "true_test_AUC"])

@@ -24,7 +24,7 @@ def test_a_flip_is_a_flip() -> None:
 @pytest.mark.parametrize("change", ["shift", "colour", "jpeg", "blur"])
 def test_each_change_changes_and_keeps_the_shape(change: str) -> None:
     before = IMAGE.copy()
-    changed = augment(IMAGE, dataclasses.replace(OFF, **{change: 1}), sample_rng(0, 0, "a"))
+    changed = augment(IMAGE, dataclasses.replace(OFF, **{change: 1}), sample_rng(0, 0, "a"))  # type: ignore[arg-type]
     assert changed.shape == IMAGE.shape
     assert changed.dtype == np.uint8
     assert (changed != IMAGE).any()

@@ -45,7 +45,7 @@ def test_merging_follows_its_definition() -> None:
 def test_extreme_logits_give_no_nan() -> None:
     logits = torch.tensor([[-800.0, 800.0], [-900.0, 700.0]])
     for merge in ("mean", "gmean", "max"):
-        assert torch.isfinite(merge_views(logits, merge)).all()  # type: ignore[arg-type]
+        assert torch.isfinite(merge_views(logits, merge)).all()
 
 
 def test_ten_crop_needs_larger_images() -> None:
