@@ -44,6 +44,7 @@ def make_draft(app: App, name: str | None, file: Path | None, message: str | Non
     """Build the table of a blend or model (None: the newest blend), or check a file made elsewhere."""
     sample = sample_submission(app)
     if file is not None:
+        file = file if file.is_file() else app.root / file  # what dfens prints is relative to the folder of dfens.toml
         table = validate_file(file, sample, **column_settings(app))
         facts: dict[str, Any] = {
             "version": VERSION,
@@ -86,7 +87,8 @@ def _fields(
 def dry_run(app: App, draft: Draft) -> None:
     """Write the table to work/submissions and tell what was checked; no credentials, no network."""
     table = draft.table
-    path = app.work / "submissions" / f"{draft.name}-{table.sha256[:8]}.csv"
+    mark = f"-{table.sha256[:8]}"
+    path = app.work / "submissions" / f"{draft.name.removesuffix(mark)}{mark}.csv"
     table.write(path)
     header = table.data.split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r")
     low, high = float(table.predictions.min()), float(table.predictions.max())
@@ -274,7 +276,12 @@ def _rank(app: App, client: KaggleClient, entry: Entry) -> dict[str, Any] | None
     metric = metric_by_name(app.config.competition.metric)
     try:
         client.leaderboard(path)
-        found = standing(read_leaderboard(path), entry.public_score, higher_is_better=metric.higher_is_better)
+        found = standing(
+            read_leaderboard(path),
+            entry.public_score,
+            own_team=client.submission(entry.ref or 0).team,
+            higher_is_better=metric.higher_is_better,
+        )
     except SubmissionError:
         return None
     return {"rank": found.rank, "teams": found.teams}

@@ -18,6 +18,7 @@ import io
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -69,6 +70,7 @@ class _Failed(Exception):
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
     line = _Line()
     calls: _Calls | None = None
     while True:

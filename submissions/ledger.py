@@ -45,6 +45,7 @@ from submissions.entry import UNSETTLED, Entry, Status
 from submissions.migrations import STEPS, migrate
 
 _BUSY_S = 60
+_CONNECT_S = 15
 _LOOK_S = 0.1
 
 
@@ -118,7 +119,7 @@ class Ledger:
     def _make_engine(self) -> Engine:
         if not self._sqlite:
             try:
-                return create_engine(self._url, poolclass=NullPool)
+                return create_engine(self._url, poolclass=NullPool, connect_args={"connect_timeout": _CONNECT_S})
             except (ImportError, NoSuchModuleError) as err:
                 raise ConfigError(
                     f"[submissions] ledger = {self.where!r} needs a driver that is not installed ({err}). "

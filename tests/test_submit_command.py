@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +15,8 @@ from dfens.app import App
 from dfens.cli import cli
 from dfens.ledger_view import open_ledger
 from dfens.submitting import git_state
+from oof.errors import StoreError
+from submissions.ledger import Ledger
 
 MORE = """
 [submissions]
@@ -93,6 +96,9 @@ def test_blends_models_and_files_can_be_named(folder: Path) -> None:
     assert by_file["sha256"] == model["sha256"]
     assert by_file["message"] == f"{Path(model['path']).stem} oof=n/a nested=n/a"
     assert by_file["next"].startswith("dfens submit --file work/submissions/m1-")
+    assert (
+        run(folder, *by_file["next"].split()[1:], "--dry-run", "--json").stdout == json.dumps(by_file, indent=2) + "\n"
+    )
     lost = run(folder, "submit", "nothing", "--dry-run", code=1)
     assert "There is no blend or model 'nothing'; there are" in lost.stderr
 
@@ -157,7 +163,7 @@ def test_wait_tells_score_change_cv_and_rank(folder: Path, server: KaggleServer)
     first = run(folder, "submit", "early", "--wait")
     assert "Submitted early-" in first.stderr
     assert "Public score 0.91234; CV 0." in first.stdout
-    assert "would stand at rank 2 of" in first.stdout
+    assert "would stand at rank 2 of 3 on" in first.stdout
     server.public_score = "0.92"
     second = run(folder, "submit", "late", "--wait").stdout
     assert "Public score 0.92; +0.00766 against the best so far (0.91234)" in second
@@ -213,6 +219,24 @@ def test_without_a_slug_it_says_where_to_write_it(folder: Path, server: KaggleSe
     config = folder / "dfens.toml"
     config.write_text(config.read_text().replace('slug = "tiny"', ""))
     assert "[competition] slug in dfens.toml" in run(folder, "submit", code=1).stderr
+
+
+def test_a_ledger_that_fails_after_kaggle_took_it_is_mended_by_the_next_run(
+    folder: Path, server: KaggleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Ledger.update
+
+    def full(self: Ledger, key: str, **changes: Any) -> Any:
+        if changes.get("status") == "pending":
+            raise StoreError("The ledger cannot be used: database or disk is full.")
+        return update(self, key, **changes)
+
+    monkeypatch.setattr(Ledger, "update", full)
+    assert "disk is full" in run(folder, "submit", code=1).stderr
+    assert len(server.submissions) == 1
+    monkeypatch.setattr(Ledger, "update", update)
+    assert "An interrupted run had sent it, and Kaggle has it. It is 1000" in run(folder, "submit").stdout
+    assert len(server.submissions) == 1
 
 
 def test_a_notebook_is_submitted(folder: Path, server: KaggleServer) -> None:
