@@ -1,0 +1,146 @@
+"""Side channels: what a network sees beside RGB, and the small stem that brings it into any backbone.
+
+Noise residuals, frequencies and colour differences show traces that RGB hides: SRM residuals
+(Fridrich and Kodovsky, TIFS 2012; with RGB in the third place of the image track), bands of the
+DCT (F3Net, ECCV 2020), the image of phases alone (SPSL, CVPR 2021), YCbCr.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from oof.errors import ConfigError
+
+Inputs = Literal["rgb", "ycbcr", "srm", "dct", "phase"]
+
+CHANNELS: dict[Inputs, int] = {"rgb": 3, "ycbcr": 3, "srm": 3, "dct": 3, "phase": 1}
+_BLOCK = 8
+_BAND_SPREADS = (50.0, 6.0, 1.5)  # of the low, middle and high band of photos, grey levels
+
+
+class SideInputs(nn.Module):
+    """A backbone behind a stem that turns RGB and its side channels into the three planes it expects.
+
+    The stem is a 1 x 1 convolution that begins as "RGB passes, all else is nothing" where RGB is
+    among the inputs, so that pretrained weights lose nothing at the start; gradients then open the rest.
+    """
+
+    def __init__(self, backbone: nn.Module, inputs: tuple[Inputs, ...], mean: Tensor, std: Tensor) -> None:
+        """Wrap a backbone.
+
+        Args:
+            backbone: takes (batch, 3, height, width), normalised.
+            inputs: of CHANNELS, each once.
+            mean, std: with which RGB of 0 to 255 was normalised, shape (1, 3, 1, 1).
+
+        Raises:
+            ConfigError: no inputs, an unknown one, or one twice.
+        """
+        super().__init__()
+        unknown = [name for name in inputs if name not in CHANNELS]
+        if not inputs or unknown or len(set(inputs)) < len(inputs):
+            raise ConfigError(f"inputs = {list(inputs)}: give one or more of {', '.join(CHANNELS)}, each once.")
+        self.backbone = backbone
+        self.inputs = inputs
+        for name, value in (
+            ("mean", mean.clone()),
+            ("std", std.clone()),
+            ("kernels", _srm_kernels()),
+            ("cosines", _dct_kernels()),
+        ):
+            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("bands", _dct_bands(), persistent=False)
+        self.stem = nn.Conv2d(sum(CHANNELS[name] for name in inputs), 3, 1)
+        if "rgb" in inputs:
+            first = sum(CHANNELS[name] for name in inputs[: inputs.index("rgb")])
+            with torch.no_grad():
+                self.stem.weight.zero_()
+                assert self.stem.bias is not None
+                self.stem.bias.zero_()
+                self.stem.weight[:, first : first + 3, 0, 0] = torch.eye(3)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Normalised RGB (batch, 3, height, width) to what the backbone gives."""
+        found: Tensor = self.backbone(self.stem(self.planes(batch)))
+        return found
+
+    def planes(self, batch: Tensor) -> Tensor:
+        """All channels side by side, each of about unit spread, (batch, channels, height, width)."""
+        makers: dict[str, Callable[[Tensor], Tensor]] = {
+            "ycbcr": self._ycbcr,
+            "srm": self._srm,
+            "dct": self._dct,
+            "phase": self._phase,
+        }
+        with torch.autocast(batch.device.type, enabled=False):  # half precision would drown the residuals
+            plain = batch.float()
+            rgb = plain * self.get_buffer("std") + self.get_buffer("mean")  # 0 to 255
+            parts: list[Tensor] = [plain if name == "rgb" else makers[name](rgb) for name in self.inputs]
+            joined: Tensor = torch.cat(parts, dim=1)
+        return joined
+
+    def _srm(self, rgb: Tensor) -> Tensor:
+        """Three high-pass residuals of the grey image, cut off at 3 grey levels."""
+        grey = nn.functional.pad(_grey(rgb), (2, 2, 2, 2), mode="reflect")
+        return nn.functional.conv2d(grey, self.get_buffer("kernels")).clamp(-3, 3)
+
+    def _dct(self, rgb: Tensor) -> Tensor:
+        """The grey image in three bands of the DCT of its blocks of 8 x 8: low, middle and high frequencies."""
+        grey = _grey(rgb) - 128
+        height, width = grey.shape[-2:]
+        grey = nn.functional.pad(grey, (0, -width % _BLOCK, 0, -height % _BLOCK), mode="replicate")
+        cosines = self.get_buffer("cosines")
+        strengths = nn.functional.conv2d(grey, cosines, stride=_BLOCK)
+        bands = [
+            nn.functional.conv_transpose2d(strengths * band, cosines, stride=_BLOCK)[..., :height, :width] / spread
+            for band, spread in zip(self.get_buffer("bands"), _BAND_SPREADS, strict=True)
+        ]
+        return torch.cat(bands, dim=1)
+
+    def _phase(self, rgb: Tensor) -> Tensor:
+        """The image of the phases alone: every frequency equally strong."""
+        spectrum = torch.fft.rfft2(_grey(rgb))
+        image: Tensor = torch.fft.irfft2(spectrum / spectrum.abs().clamp_min(1e-6), s=rgb.shape[-2:])
+        spread = image.flatten(1).std(dim=1).clamp_min(1e-12)
+        return image / spread[:, None, None, None]
+
+    def _ycbcr(self, rgb: Tensor) -> Tensor:
+        """Luminance and the two colour differences of JPEG."""
+        red, _, blue = rgb.unbind(1)
+        light = _grey(rgb)[:, 0]
+        return torch.stack([(light - 128) / 64, (blue - light) * 0.564 / 20, (red - light) * 0.713 / 20], dim=1)
+
+
+def _grey(rgb: Tensor) -> Tensor:
+    red, green, blue = rgb.unbind(1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+
+
+def _srm_kernels() -> Tensor:
+    """The three kernels that image forensics uses most, (3, 1, 5, 5)."""
+    second = torch.zeros(5, 5)
+    second[2, 1:4] = torch.tensor([1.0, -2.0, 1.0])
+    square = torch.zeros(5, 5)
+    square[1:4, 1:4] = torch.tensor([[-1.0, 2, -1], [2, -4, 2], [-1, 2, -1]])
+    edge = torch.tensor(
+        [[-1.0, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2], [-1, 2, -2, 2, -1]]
+    )
+    return torch.stack([second / 2, square / 4, edge / 12])[:, None]
+
+
+def _dct_kernels() -> Tensor:
+    """The 64 orthonormal cosines of a block of 8 x 8, (64, 1, 8, 8)."""
+    at = torch.arange(_BLOCK)
+    waves = torch.cos((2 * at[None] + 1) * at[:, None] * math.pi / (2 * _BLOCK)) * math.sqrt(2 / _BLOCK)
+    waves[0] /= math.sqrt(2)
+    return torch.einsum("ux,vy->uvxy", waves, waves).reshape(64, 1, _BLOCK, _BLOCK)
+
+
+def _dct_bands() -> Tensor:
+    """Which of the 64 cosines are low, middle and high, (3, 64, 1, 1)."""
+    at = torch.arange(_BLOCK)
+    order = (at[:, None] + at[None]).reshape(64, 1, 1)
+    return torch.stack([order <= 2, (order > 2) & (order <= 6), order > 6]).float()
