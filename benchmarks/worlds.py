@@ -35,8 +35,11 @@ class World:
     families: how many. amplified: share of models that carry twice their family's error and little signal.
     noise_models: share without any signal. distortion: how far scales differ. outliers: share of rows on
     which a model is wrong with confidence. experts: whether each model is good on a part of the rows only.
+    hard, confidence: where hard > 0, that share of the rows is hard and the rest is easy, and each prediction's
+    distance from one half is multiplied at random by exp(confidence x normal), so that order among
+    the confident is noise: ranks and logits carry less than probabilities.
     levels: number of distinct values, 0 for no rounding. fold_mean: test rows are predicted by the mean of
-    five fold models, as on Kaggle, instead of one.
+    five fold models, as on Kaggle, instead of one. drift: how far the scales of fold models differ.
     """
 
     rows: int = 20_000
@@ -53,8 +56,11 @@ class World:
     distortion: float = 0.3
     outliers: float = 0.0
     experts: bool = False
+    hard: float = 0.0
+    confidence: float = 0.0
     levels: int = 0
     fold_mean: bool = False
+    drift: float = 0.0
 
 
 WORLDS: dict[str, World] = {
@@ -72,6 +78,13 @@ WORLDS: dict[str, World] = {
     "confident mistakes": World(models=11, outliers=0.03, distortion=1.0, signal=3.5, own=1.0),
     "experts": World(models=10, experts=True),
     "coarse levels": World(levels=50, distortion=0.8),
+    "easy rows, noisy confidence": World(
+        models=11, hard=0.3, confidence=0.6, own=1.0, signal=5.4, family=0.8, fold=1.0
+    ),
+    "easy rows, 5 % positive": World(
+        models=11, hard=0.3, confidence=1.0, own=1.0, signal=5.4, family=0.8, fold=1.5, positive_share=0.05
+    ),
+    "fold models on unlike scales": World(models=11, fold=0.7, drift=0.5, signal=3.0, fold_mean=True),
     "test by the mean of five": World(models=11, fold=0.7, distortion=0.8, signal=3.0, fold_mean=True),
     "test by the mean of five, confident mistakes": World(
         models=11, rows=50_000, fold=0.7, distortion=1.0, outliers=0.03, signal=3.5, fold_mean=True
@@ -81,7 +94,13 @@ WORLDS: dict[str, World] = {
 
 def draw(name: str, seed: int, *, test_rows: int = 50_000, rows: int | None = None) -> Sample:
     """One sample of a world; the same seed gives the same numbers."""
-    world = WORLDS[name] if rows is None else replace(WORLDS[name], rows=rows)
+    return draw_from(
+        WORLDS[name] if rows is None else replace(WORLDS[name], rows=rows), name, seed, test_rows=test_rows
+    )
+
+
+def draw_from(world: World, name: str, seed: int, *, test_rows: int) -> Sample:
+    """One sample of a world that need not be in the list."""
     rng = np.random.default_rng([seed, sum(map(ord, name))])
     make = _models(world, rng)
     y = _labels(world.rows, world.positive_share, rng)
@@ -119,11 +138,17 @@ def _models(world: World, rng: np.random.Generator) -> Make:
     bend = rng.uniform(1.0, 1.0 + world.distortion, m)
     field = rng.integers(0, 3, m)
     fold_direction = rng.normal(size=(5, m, 8))
+    fold_slope, fold_shift = np.exp(world.drift * 0.4 * rng.normal(size=(m, 5))), world.drift * rng.normal(size=(m, 5))
 
     def make(y: NDArray[np.int8], folds: NDArray[np.int8] | None, rng: np.random.Generator) -> Matrix:
         n = len(y)
         sign = (2.0 * y - 1.0) * world.signal / 2
         difficulty = rng.gamma(2.0, 0.5, n)
+        spread = np.ones(n)
+        if world.hard:
+            hard = rng.random(n) < world.hard
+            difficulty = np.where(hard, rng.gamma(2.0, 0.22, n), rng.gamma(6.0, 0.33, n))
+            spread = np.where(hard, 1.5, 0.6)
         truth = sign * difficulty + rng.normal(0, 0.5, n)
         shared = rng.normal(size=(n, world.families))
         region = rng.integers(0, 3, n)
@@ -131,14 +156,17 @@ def _models(world: World, rng: np.random.Generator) -> Make:
         out = np.empty((n, m), np.float32)
         for j in range(m):
             sees = strength[j] * (np.where(region == field[j], 1.0, 0.15) if world.experts else 1.0)
-            latent = sees * truth + family_error[j] * shared[:, family[j]] + world.own * rng.normal(size=n)
+            own = family_error[j] * shared[:, family[j]] + world.own * rng.normal(size=n)
+            latent = sees * truth + spread * own
             wrong = rng.random(n) < world.outliers
             latent[wrong] = rng.normal(0, 4.0, int(wrong.sum()))
             if not world.fold:
                 out[:, j] = _scale(latent, slope[j], shift[j], bend[j])
                 continue
             errors = world.fold * (texture @ fold_direction[:, j].T + 0.7 * rng.normal(size=(n, 5)))
-            by_fold = _scale(latent[:, None] + errors, slope[j], shift[j], bend[j])
+            by_fold = (latent[:, None] + errors * spread[:, None]) * np.exp(world.confidence * rng.normal(size=(n, 5)))
+            by_fold = by_fold * fold_slope[j] + fold_shift[j]
+            by_fold = _scale(by_fold, slope[j], shift[j], bend[j])
             if folds is None:
                 out[:, j] = by_fold.mean(axis=1) if world.fold_mean else by_fold[:, 0]
             else:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.align import align_folds
 from ensemble.auc import auc_of_classes
 from ensemble.formula import Mixture, shares
 from ensemble.judge import REPLICATES, compare, verdict
@@ -129,11 +130,17 @@ def fit_binary(
     transform: str,
     max_members: int | None,
     progress: Progress,
+    *,
+    by_fold_model: bool,
 ) -> BlendResult:
+    """Blend a table; `by_fold_model` tells that its folds are those of the models that predicted the rows."""
     sorted_groups = None
     if groups is not None:
         sorted_groups = np.unique(np.asarray(groups), return_inverse=True)[1][table.order]
     references = _references(table, transform)
+    alignment = None
+    if by_fold_model and _enough(table):
+        table, alignment = align_folds(table)
     count = len(table.columns)
     chosen = np.arange(count) if max_members is None else choose_members(table, max_members)
     part = table.only(chosen)
@@ -168,7 +175,7 @@ def fit_binary(
         names=table.names,
         metric=metric.name,
         transform="+".join(dict.fromkeys(kind for _, one in fitted.kept for kind in one.way.transform.split("+"))),
-        method=_method(fitted.kept),
+        method=_method(fitted.kept) + ("" if alignment is None else "; fold models brought to one scale"),
         attempts=tuple(sorted(attempts, key=lambda item: -metric.gain(item.nested_score))),
         oof=table.in_input_order(predictions),
         nested_oof=table.in_input_order(nested_predictions),
@@ -177,7 +184,7 @@ def fit_binary(
         references={one.way.name: _both_scores(one, metric, table.y) for one in references},
         verdict=verdict(comparisons),
         warnings=tuple(odd_members(table, aucs)),
-        predictor=BinaryPredictor(fitted.mixture, table.views, chosen),
+        predictor=BinaryPredictor(fitted.mixture, table.views, chosen, alignment),
     )
 
 

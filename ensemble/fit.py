@@ -80,7 +80,9 @@ def fit_blend(
             result = fit_general(oof, y, fold, groups, metric, found_names, progress)
         else:
             table = fit_table(oof, y, fold, found_names, seed)
-            result = fit_binary(table, oof, y, groups, metric, transform, max_members, progress)
+            result = fit_binary(
+                table, oof, y, groups, metric, transform, max_members, progress, by_fold_model=folds is not None
+            )
     if test is None or oof.ndim == 3:
         return result
     return replace(result, warnings=(*result.warnings, *_shift_warnings(oof, test, found_names)))

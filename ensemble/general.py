@@ -43,7 +43,7 @@ class GeneralPredictor:
 
     parts: tuple[tuple[float, _Way, Array], ...]
 
-    def predict(self, rows: NDArray[Any]) -> Array:
+    def predict(self, rows: NDArray[Any], fold: int | None = None) -> Array:
         filled = fill_by_mean(np.asarray(rows, np.float64))
         return np.asarray(sum(weight * way.apply(parameters, filled) for weight, way, parameters in self.parts))
 
@@ -57,7 +57,9 @@ class GeneralPredictor:
         }
 
     def tables(self) -> pd.DataFrame:
-        return pd.DataFrame({"model": np.empty(0, int), "knot": np.empty(0), "cdf": np.empty(0)})
+        return pd.DataFrame(
+            {"fold": np.empty(0, int), "model": np.empty(0, int), "knot": np.empty(0), "cdf": np.empty(0)}
+        )
 
 
 def fill_by_mean(oof: Array) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ensemble.align import Alignment
 from ensemble.formula import Mixture
 from ensemble.views import Columns, Views, fill_missing
 from oof.errors import BlendError
@@ -46,29 +47,33 @@ class Comparison:
 class Predictor(Protocol):
     """The function of a blend on new rows."""
 
-    def predict(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        """(n_rows,) or (n_rows, n_classes) from (n_rows, n_models[, n_classes])."""
+    def predict(self, rows: NDArray[Any], fold: int | None = None) -> NDArray[np.float64]:
+        """(n_rows,) or (n_rows, n_classes) from (n_rows, n_models[, n_classes]); `fold` if of one fold model."""
 
     def to_json(self) -> dict[str, Any]:
         """The function as JSON values."""
 
     def tables(self) -> pd.DataFrame:
-        """Distribution functions of the members: model (position), knot, cdf."""
+        """Distribution functions of the members: fold (-1 for all), model (position), knot, cdf."""
 
 
 @dataclass(frozen=True, eq=False)
 class BinaryPredictor:
-    """A mixture of the chosen models, by position, with the views of all."""
+    """A mixture of the chosen models, by position, with the views of all, and what brings fold models to one scale."""
 
     mixture: Mixture
     views: Views
     chosen: NDArray[np.intp]
+    alignment: Alignment | None
 
-    def predict(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+    def predict(self, rows: NDArray[Any], fold: int | None = None) -> NDArray[np.float64]:
         with np.errstate(over="ignore"):
             columns: Columns = np.ascontiguousarray(rows.T, dtype=np.float32)
-        columns = fill_missing(self.views, columns)[self.chosen]
-        return self.mixture.predictions(self.mixture.scores(self.views.only(self.chosen), columns))
+        columns = fill_missing(self.views, columns)
+        if self.alignment is not None and fold is not None and fold < len(self.alignment.by_fold):
+            columns = self.alignment.apply(columns, fold, self.views)
+        scores = self.mixture.scores(self.views.only(self.chosen), columns[self.chosen])
+        return self.mixture.predictions(scores)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -80,9 +85,13 @@ class BinaryPredictor:
         }
 
     def tables(self) -> pd.DataFrame:
+        kept = {-1: self.views.distributions}
+        if self.alignment is not None:
+            kept |= dict(enumerate(self.alignment.by_fold))
         parts = [
-            pd.DataFrame({"model": index, "knot": found.knots, "cdf": found.cdf})
-            for index, found in enumerate(self.views.distributions)
+            pd.DataFrame({"fold": fold, "model": index, "knot": found.knots, "cdf": found.cdf})
+            for fold, distributions in kept.items()
+            for index, found in enumerate(distributions)
         ]
         return pd.concat(parts, ignore_index=True)
 
@@ -129,9 +138,9 @@ class BlendResult:
 
         Args:
             test: (n_test, n_models[, n_classes]) float, or with the fold models apart
-                (k, n_test, n_models[, n_classes]): then each part is blended and the blends are
-                averaged, since the weights were fitted to predictions of single fold models. NaN
-                where a model has no prediction.
+                (k, n_test, n_models[, n_classes]), in the order of the folds: then each part is
+                blended and the blends are averaged, since the weights were fitted to predictions
+                of single fold models. NaN where a model has no prediction.
 
         Raises:
             BlendError: if the shape is another, naming both.
@@ -139,16 +148,22 @@ class BlendResult:
         test = np.asarray(test)
         axes = self.oof.ndim + 1
         if test.ndim == axes + 1:
-            found = sum(self.predict(part) for part in test)
+            for part in test:
+                self._check(part)
+            found = sum(self.predictor.predict(part, fold) for fold, part in enumerate(test))
             return np.asarray(found / len(test))
+        self._check(test)
+        return self.predictor.predict(test)
+
+    def _check(self, test: NDArray[Any]) -> None:
+        """Raise unless test is (n_test, n_models[, n_classes])."""
         shape = (len(self.weights), *self.oof.shape[1:])
-        if test.ndim != axes or test.shape[1:] != shape:
+        if test.ndim != len(shape) + 1 or test.shape[1:] != shape:
             text = ", ".join(map(str, shape))
             raise BlendError(
                 f"Expected test predictions of shape (n_test, {text}), or (k, n_test, {text}) by fold model, one "
                 f"column for each model of the blend; got {test.shape}."
             )
-        return self.predictor.predict(test)
 
     def facts(self) -> dict[str, Any]:
         """The blend as JSON values, without predictions and distribution functions."""

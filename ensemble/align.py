@@ -1,0 +1,79 @@
+"""Fold models on unlike scales: found by their ranks, and brought to one scale where that pays out of fold.
+
+Each row's OOF prediction comes from the model of its own fold. Where the fold models of one
+member are calibrated differently, pooled predictions mix scales, and weights fitted to them
+learn noise. Measured in docs/blending.md: without such drift, ranks over all rows score as
+well as ranks for each fold model or better; with it, far worse. So the choice is left to
+nested scores.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.auc import auc_of_classes
+from ensemble.table import BinaryTable
+from ensemble.views import Columns, Distribution, Views, fit_distribution
+from ensemble.ways import Way, try_weights
+from oof.intervals import difference
+
+_SUSPECT = 2.0  # root mean square of the standardised differences of fold means; 1 where nothing drifts
+_LEAST_ROWS = 100  # of a fold, to know its distribution by
+_TRIAL = Way("trial", ("rank-logit",))
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """The distribution function of each fold model, by fold and model, to take it to the scale over all rows."""
+
+    by_fold: tuple[tuple[Distribution, ...], ...]
+
+    def apply(self, columns: Columns, fold: int, views: Views) -> Columns:
+        """Predictions of the models of one fold on the common scale, (n_models, n_rows)."""
+        out = np.empty_like(columns)
+        for model, distribution in enumerate(self.by_fold[fold]):
+            out[model] = views.distributions[model].values(distribution.ranks(columns[model]))
+        return out
+
+
+def drift(table: BinaryTable) -> float:
+    """How unlike the fold models are: about 1 where the ranks of each class scatter over the folds as chance has it."""
+    begins = [segment.begin for segment in table.segments]
+    sizes = np.array([segment.end - segment.begin for segment in table.segments])
+    labels = np.array([segment.label for segment in table.segments])
+    means = np.add.reduceat(table.ranks, begins, axis=1, dtype=np.float64) / sizes
+    found = []
+    for label, rows in ((0, slice(0, table.split)), (1, slice(table.split, None))):
+        inside = labels == label
+        ranks = table.ranks[:, rows]
+        spread = ranks.std(axis=1, dtype=np.float64) + 1e-9
+        centre = ranks.mean(axis=1, dtype=np.float64)
+        found.append((means[:, inside] - centre[:, None]) / spread[:, None] * np.sqrt(sizes[inside]))
+    return float(np.sqrt(np.mean(np.concatenate(found, axis=1) ** 2)))
+
+
+def align_folds(table: BinaryTable) -> tuple[BinaryTable, Alignment | None]:
+    """The table with fold models on one scale, where they drift and the nested score rises by a standard error."""
+    rows_by_fold = np.bincount(table.fold, minlength=table.k)
+    if table.k < 2 or rows_by_fold.min() < _LEAST_ROWS or drift(table) < _SUSPECT:
+        return table, None
+    aligned = np.empty_like(table.columns)
+    by_fold = []
+    for fold in range(table.k):
+        rows = np.flatnonzero(table.fold == fold)
+        inside = np.ascontiguousarray(table.columns[:, rows])
+        by_fold.append(tuple(fit_distribution(column) for column in inside))
+        aligned[:, rows] = Alignment((by_fold[-1],)).apply(inside, 0, table.views)
+    other = replace(table, columns=aligned)
+    before, after = try_weights(_TRIAL, table).nested, try_weights(_TRIAL, other).nested
+    if _auc(table, after) <= _auc(table, before):
+        return table, None
+    gap = difference("auc", table.y, after, before)
+    if not gap.gain > gap.standard_error:
+        return table, None
+    return other, Alignment(tuple(by_fold))
+
+
+def _auc(table: BinaryTable, scores: NDArray[np.float32]) -> float:
+    return auc_of_classes(scores[: table.split], scores[table.split :])
