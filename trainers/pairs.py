@@ -31,9 +31,14 @@ def mix_pair(real: Image, fake: Image, rng: np.random.Generator, *, alpha: float
         raise DataError(
             f"Aligned mixing needs a pair of one size; found {real.shape} and {fake.shape}. Resize both alike first."
         )
-    share = float(rng.beta(alpha, alpha))
+    share = mix_share(rng, alpha=alpha)
     mixed = real.astype(np.float32) * (1 - share) + fake.astype(np.float32) * share
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8), share
+
+
+def mix_share(rng: np.random.Generator, *, alpha: float = 0.5) -> float:
+    """The label that `mix_pair` gives with a generator in this state."""
+    return float(rng.beta(alpha, alpha))
 
 
 def shortcut_warnings(real: Mapping[str, float], fake: Mapping[str, float], *, most: float = 0.1) -> list[str]:
