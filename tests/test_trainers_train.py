@@ -8,15 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 from trainers_train_helpers import TINY, stored_bytes, tiny_competition
 
 from oof.errors import DfensError, StoreError, TrainingError
+from oof.files import read_json
 from oof.progress import SILENT
 from trainers.fold import FoldTrainer
+from trainers.learner import Learner
 from trainers.settings import TimmSettings
 from trainers.train import train_models
 
@@ -75,17 +81,17 @@ def test_done_folds_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_an_interrupted_epoch_goes_on_where_it_stopped(
     undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = FoldTrainer._train_step
+    step = FoldTrainer._step
     calls = 0
 
-    def interrupt(self: FoldTrainer, *batch: object) -> float:
+    def interrupt(self: FoldTrainer, *batch: object) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(self, *batch)  # type: ignore[arg-type]
+        step(self, *batch)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(FoldTrainer, "_train_step", interrupt)
+    monkeypatch.setattr(FoldTrainer, "_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path)
     assert calls == 4
@@ -106,19 +112,14 @@ def test_changed_settings_under_an_old_name_are_refused(tmp_path: Path) -> None:
 
 def test_the_best_epoch_is_told_as_optimistic(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
-    notes: list[str] = []
-
-    class Notes(type(SILENT)):  # type: ignore[misc]
-        def note(self, text: str) -> None:
-            notes.append(text)
-
+    notes = Notes()
     settings = dataclasses.replace(TINY, keep="best", epochs=3)
     (result,) = train_models(
-        competition, store, {"tiny": settings}, (0,), tmp_path / "work" / "trainers", progress=Notes()
+        competition, store, {"tiny": settings}, (0,), tmp_path / "work" / "trainers", progress=notes
     )
     assert result.optimistic
     assert 1 <= result.epoch <= 3
-    assert "a little optimistic" in notes[0]
+    assert "a little optimistic" in notes.lines[0]
 
 
 def test_a_model_above_the_rule_is_refused(tmp_path: Path) -> None:
@@ -147,11 +148,86 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
         train(tmp_path)
 
 
-def test_a_loss_that_is_nan_stops_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    normalise = FoldTrainer._normalise
-    monkeypatch.setattr(FoldTrainer, "_normalise", lambda self, images: normalise(self, images) * np.nan)
-    with pytest.raises(TrainingError, match=r"The loss is nan in epoch 1, step 1\. Lower lr"):
+@pytest.fixture
+def spoilt(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps (counted over the run, from 0) whose images shall be NaN; filled in by the test."""
+    steps: list[int] = []
+    step = FoldTrainer._step
+    calls = 0
+
+    def spoil(self: FoldTrainer, images: Tensor, rows: object) -> None:
+        nonlocal calls
+        if calls in steps:
+            images = images.permute(0, 3, 1, 2).float() * np.nan
+        calls += 1
+        step(self, images, rows)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FoldTrainer, "_step", spoil)
+    return steps
+
+
+class Notes(type(SILENT)):  # type: ignore[misc]
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+LONG = dataclasses.replace(TINY, epochs=8)  # 2 steps each
+
+
+def test_a_step_without_a_finite_loss_is_skipped_and_told(tmp_path: Path, spoilt: list[int]) -> None:
+    spoilt += [3]
+    notes = Notes()
+    train(tmp_path, LONG, (0,), progress=notes)
+    assert "1 steps up to step 2 of epoch 2 had no finite loss and were skipped" in notes.lines[0]
+    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    assert (history["steps_skipped"], history["returns_to_good_state"]) == (1, 0)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_many_bad_steps_in_a_row_lead_back_to_a_good_state(tmp_path: Path, spoilt: list[int]) -> None:
+    spoilt += range(4, 9)
+    notes = Notes()
+    train(tmp_path, LONG, (0,), progress=notes)
+    assert any("back to epoch 3, step 0, with 0.5 of the rate" in line for line in notes.lines)
+    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    assert (history["steps_skipped"], history["returns_to_good_state"]) == (5, 1)
+    assert len(history["loss"]) == 8
+
+
+def test_a_loss_that_stays_nan_stops_with_advice(tmp_path: Path, spoilt: list[int]) -> None:
+    spoilt += range(1000)
+    with pytest.raises(TrainingError, match=r"also after 3 returns to a good state at smaller rates. Lower lr"):
+        train(tmp_path, LONG)
+
+
+def out_of_memory(most: int) -> Callable[..., None]:
+    """A Learner.step for which more than so many images in one part do not fit."""
+    step = Learner.step
+
+    def fitting(self: Learner, images: Tensor, *values: Any, **options: Any) -> None:
+        if len(images) / self.parts > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        step(self, images, *values, **options)
+
+    return fitting
+
+
+def test_too_little_memory_is_told_with_the_settings_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Learner, "step", out_of_memory(4))
+    with pytest.raises(TrainingError, match=r'8 images of 32 px in 1 parts do not fit .* Set batch_size = "auto"'):
         train(tmp_path)
+
+
+def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Learner, "step", out_of_memory(6))
+    train(tmp_path, dataclasses.replace(TINY, batch_size="auto"), (0,))
+    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    assert history["parts_of_a_step"] == 4  # 20 images in parts of 5
 
 
 RUN = "import sys; from trainers import fold; from dfens.cli import cli; print('ready', flush=True); cli()"

@@ -1,6 +1,5 @@
-"""One fold of a timm model: train on the other folds, resume from any moment, predict with test-time augmentation."""
+"""One fold of a timm model: train on the other folds, resume from any moment, predict what was held out."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,41 +8,49 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from oof.errors import TrainingError
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress, Task
 from trainers import checkpoint
-from trainers.augment import augment, sample_rng
+from trainers.augment import Draw, apply, draw, sample_rng
+from trainers.device import is_out_of_memory
 from trainers.images import Images, Rows
+from trainers.learner import Learner
+from trainers.loader import Loader, plain_row
 from trainers.model import create_model
+from trainers.optim import rate_at
+from trainers.predict import Predictor
 from trainers.settings import TimmSettings
 from trainers.stop import StopRequest
-from trainers.tta import predict
 
 _SAVE_EVERY_S = 60.0
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, as most backbones were trained
+_KEEP_EVERY = 1000  # steps between two states that a diverged training may go back to, beside the ends of epochs
+_LOOK_EVERY = 50  # steps between two looks at the losses on a device that works on its own
+_MOST_BAD = 5  # steps in a row without a finite loss
+_MOST_RETURNS = 3
 
 
 @dataclass
 class FoldHistory:
-    """What happened epoch by epoch: mean training loss and validation AUC."""
+    """What happened: mean training loss and validation AUC of each epoch, steps skipped, returns to a good state."""
 
     loss: list[float] = field(default_factory=list)
     auc: list[float] = field(default_factory=list)
+    skipped: int = 0
+    returns: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class FoldOutcome:
     """A trained fold.
 
-    oof: (n_valid,) probability of the rows that were held out. test: (n_test,). epoch: which one's weights
-    predicted (from 1). steps_run: steps done in this run, 0 where all had been done before.
+    oof: (n_valid,) probability of the rows that were held out. weights: what predicted them.
+    epoch: which one's weights these are (from 1). seconds, images_per_s: of training in this run.
     """
 
     oof: NDArray[np.float64]
-    test: NDArray[np.float64]
     weights: dict[str, Tensor]
     history: FoldHistory
     epoch: int
@@ -57,6 +64,10 @@ class FoldTrainer:
     On a CPU the numbers are the same to the last bit for the same seed, thread count and
     machine, also when the process was killed in between: the order of the rows and every
     augmentation are drawn from (seed, epoch, id), not from what was drawn before.
+
+        folder of state_path/
+        ├── state.pt    where it is; gone when the fold is done
+        └── good.pt     end of the last epoch, or each 1,000 steps: where a diverged training goes back to
     """
 
     def __init__(
@@ -67,223 +78,244 @@ class FoldTrainer:
         state_path: Path,
         device: torch.device,
         root: Path = Path(),
+        *,
+        workers: int = 2,
+        progress: Progress = SILENT,
+        title: str = "",
     ) -> None:
         self.settings = settings
         self.train = train
         self.state_path = state_path
         self.device = device
+        self.root = root
+        self.workers = workers
+        self.progress = progress
+        self.title = title
         self.seed = settings.seed * 1000 + fold
+        self.batch_size = min(settings.step_images, len(train.ids))
+        self._target = torch.from_numpy(train.target.astype(np.float32))
+        self._weight = None if train.weight is None else torch.from_numpy(train.weight)
+        self._begin()
+
+    def _begin(self) -> None:
+        """The state before the first step."""
         torch.manual_seed(self.seed)
-        self.model = create_model(settings, root).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1) * 255
-        self.std = torch.tensor(_STD, device=device).view(1, 3, 1, 1) * 255
-        decayed = [value for value in self.model.parameters() if value.ndim > 1]
-        others = [value for value in self.model.parameters() if value.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=settings.lr,
-            fused=True if device.type == "cuda" else None,
-            foreach=None if device.type == "cuda" else True,
-        )
-        self.amp = _amp_type(device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
-        self.averaged = [value.detach().clone() for value in self._values()]
+        model = create_model(self.settings, self.root)
+        model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        positives = float(self.train.target.mean()) if len(self.train.target) else 0.5
+        balanced = self.settings.class_weight == "balanced"
+        self.learner = Learner(self.settings, model, self.device, (1 - positives) / positives if balanced else 1.0)
         self.history = FoldHistory()
         self.best: tuple[int, list[Tensor]] | None = None
         self.epoch = self.step = 0
-        self.loss_sum = 0.0
-        positives = float(train.target.mean())
-        self.positive_weight = (1 - positives) / positives if settings.class_weight == "balanced" else 1.0
+        self.rate_factor = 1.0
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The network."""
+        return self.learner.model
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches of an epoch; a last smaller one is left out, one batch is always there."""
-        return max(1, len(self.train.ids) // self.settings.batch_size)
+        return max(1, len(self.train.ids) // self.batch_size)
 
-    def _values(self) -> list[Tensor]:
-        """Weights and statistics that are averaged and predicted with."""
-        return [value for value in self.model.state_dict().values() if value.is_floating_point()]
+    @property
+    def steps_done(self) -> int:
+        """Steps since the beginning."""
+        return self.epoch * self.steps_per_epoch + self.step
 
     # ---- training -----------------------------------------------------------
 
-    def run(self, valid: Rows, test: Rows, title: str, progress: Progress = SILENT) -> FoldOutcome:
-        """Train to the end, then predict the held-out rows and the test rows."""
+    def run(self, valid: Rows) -> FoldOutcome:
+        """Train to the end, then predict the held-out rows."""
         if self.state_path.exists():
-            self._restore()
-        begun, steps_before = time.monotonic(), self._steps_done()
+            self._restore(checkpoint.load(self.state_path))
+        begun, steps_before = time.monotonic(), self.steps_done
         total = self.settings.epochs * self.steps_per_epoch
-        with progress.task(title, total=total, unit="step") as task, StopRequest() as request:
-            task.advance(steps_before)
-            while self.epoch < self.settings.epochs:
-                self._train_epoch(task, request)
-                self._end_epoch(valid)
-                if request.heard:
-                    request.stop()
+        loader = Loader(self.workers, pin=self.device.type == "cuda")
+        try:
+            with self.progress.task(self.title, total=total, unit="step") as task, StopRequest() as request:
+                task.advance(steps_before)
+                while self.epoch < self.settings.epochs:
+                    self._train_epoch(loader, task, request)
+                    if self.step == self.steps_per_epoch:
+                        self._end_epoch(valid)
+                    if request.heard:
+                        request.stop()
+        finally:
+            loader.close()
         seconds = time.monotonic() - begun
-        images = (self._steps_done() - steps_before) * self.settings.batch_size
-        epoch = self.settings.epochs
-        if self.best is not None:
-            epoch, values = self.best
-            self._put(values)
-        else:
-            self._put(self.averaged)
+        epoch, values = self.best if self.best is not None else (self.settings.epochs, self.learner.averaged)
+        self.learner.put(values)
         return FoldOutcome(
             self.predict(valid),
-            self.predict(test, f"{title}: predict test", progress),
             {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()},
             self.history,
             epoch,
             seconds,
-            images / max(seconds, 1e-9),
+            (self.steps_done - steps_before) * self.batch_size / max(seconds, 1e-9),
         )
 
-    def _steps_done(self) -> int:
-        return self.epoch * self.steps_per_epoch + self.step
-
-    def _train_epoch(self, task: Task, request: StopRequest) -> None:
+    def _train_epoch(self, loader: Loader, task: Task, request: StopRequest) -> None:
+        """Go on with this epoch to its end, or until the training went back to an earlier state."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.train.ids))
-        size = self.settings.batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)][: self.steps_per_epoch]
+        size = self.batch_size
+        plan = [order[step * size : (step + 1) * size] for step in range(self.step, self.steps_per_epoch)]
+        edge = self.train.bank.edge
+        on_device = self.device.type == "cuda"
+        shape = (edge, edge, 3) if on_device else (self.settings.image_size,) * 2 + (3,)
+        make_row = plain_row(self.train) if on_device else self._augmented
         self.model.train()
         saved = time.monotonic()
-        ahead = self.train.bank.pool.submit(self._batch, batches[self.step]) if self.step < len(batches) else None
-        while self.step < len(batches):
-            assert ahead is not None
-            images, target = ahead.result()
-            if self.step + 1 < len(batches):
-                ahead = self.train.bank.pool.submit(self._batch, batches[self.step + 1])
-            loss = self._train_step(images, target)
+        for rows, images in zip(plan, loader.batches(plan, shape, make_row), strict=True):
+            self._step(images, rows)
             self.step += 1
-            task.advance(1, loss=f"{loss:.3f}", epoch=f"{self.epoch + 1}/{self.settings.epochs}")
-            if request.heard or time.monotonic() - saved > _SAVE_EVERY_S:
-                self._save()
+            facts = {"epoch": f"{self.epoch + 1}/{self.settings.epochs}"}
+            if self.device.type == "cpu" or self.step % _LOOK_EVERY == 0:
+                skipped, _, most_in_a_row = self.learner.bad.tolist()
+                facts["loss"] = f"{float(self.learner.loss_sum) / max(1, self.step):.3f}"
+                if not self._judge(int(skipped), int(most_in_a_row)):
+                    return
+            task.advance(1, **facts)
+            keep = self.steps_done % _KEEP_EVERY == 0
+            if keep or request.heard or time.monotonic() - saved > _SAVE_EVERY_S:
+                if not self._save(keep=keep):
+                    return
                 saved = time.monotonic()
             if request.heard:
                 request.stop()
 
-    def _batch(self, chosen: NDArray[np.intp]) -> tuple[Images, NDArray[np.float32]]:
-        ids = self.train.ids[chosen]
-        images = self.train.bank.take(self.train.positions[chosen])
-        changed = [
-            augment(image, self.settings, sample_rng(self.seed, self.epoch, id_))
-            for image, id_ in zip(images, ids, strict=True)
-        ]
-        return np.stack(changed), self.train.target[chosen].astype(np.float32)
+    def _augmented(self, row: int) -> Images:
+        image = self.train.bank.one(int(self.train.positions[row]))
+        return apply(image, self._draw(row), self.settings)
 
-    def _train_step(self, images: Images, target: NDArray[np.float32]) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
-        labels = torch.from_numpy(target).to(self.device)
-        soft = labels * (1 - self.settings.label_smoothing) + self.settings.label_smoothing / 2
-        weight = torch.where(labels > 0, self.positive_weight, 1.0)
-        # dropout and the like draw anew from the step, so that resuming needs no stored random state
-        torch.manual_seed(self.seed * 1_000_003 + self._steps_done())
-        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
-            logits = self.model(self._normalise(images)).float().flatten()
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, soft, weight=weight)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"The loss is {value} in epoch {self.epoch + 1}, step {self.step + 1}. Lower lr "
-                f"(now {self.settings.lr:g}), or move {self.state_path} away and run the same command again."
+    def _draw(self, row: int) -> Draw:
+        return draw(self.settings, self.train.bank.edge, sample_rng(self.seed, self.epoch, self.train.ids[row]))
+
+    def _step(self, images: Tensor, rows: NDArray[np.intp]) -> None:
+        """One step; where memory is too small and the batch size is "auto", again in more parts."""
+        if self.device.type == "cuda":
+            from trainers.augment_device import apply_on_device
+
+            images = apply_on_device(images.to(self.device, non_blocking=True), [*map(self._draw, rows)], self.settings)
+        chosen = torch.from_numpy(rows)
+        weight = None if self._weight is None else self._weight[chosen]
+        total = self.settings.epochs * self.steps_per_epoch
+        rate = rate_at(self.steps_done, total, self.settings) * self.rate_factor
+        seed = (self.seed, self.epoch, self.step)
+        while True:
+            try:
+                self.learner.step(images, self._target[chosen], weight, rate=rate, step=self.steps_done, seed=seed)
+                return
+            except Exception as err:
+                if not is_out_of_memory(err):
+                    raise
+                self.learner.optimizer.zero_grad(set_to_none=True)
+                if self.settings.batch_size != "auto" or self.learner.parts >= self.batch_size:
+                    raise TrainingError(
+                        f"{self.title}: {len(rows)} images of {self.settings.image_size} px in {self.learner.parts} "
+                        f"parts do not fit into the memory of {self.device} with {self.settings.backbone!r}. Set "
+                        f'batch_size = "auto", or a larger accumulate (parts of a step), checkpointing = true, or a '
+                        f"smaller image_size. What was trained is kept up to the last save."
+                    ) from err
+            self.learner.parts = min(2 * self.learner.parts, self.batch_size)
+            self.progress.note(
+                f"{self.title}: memory was too small; steps are now worked in {self.learner.parts} parts"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self._average()
-        self.loss_sum += value
-        return value
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
-    def _rate(self) -> float:
-        """Linear warm-up, then half a cosine down to zero."""
-        done, total = self._steps_done(), self.settings.epochs * self.steps_per_epoch
-        warm = round(self.settings.warmup * total)
-        if done < warm:
-            return self.settings.lr * (done + 1) / (warm + 1)
-        return self.settings.lr * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm)))
+    def _judge(self, skipped: int, most_in_a_row: int) -> bool:
+        """Tell of steps that were skipped; go back where there were too many in a row (then false)."""
+        if skipped > self.history.skipped:
+            self.progress.note(
+                f"{self.title}: {skipped - self.history.skipped} steps up to step {self.step} of epoch "
+                f"{self.epoch + 1} had no finite loss and were skipped"
+            )
+            self.history.skipped = skipped
+        if most_in_a_row < _MOST_BAD:
+            return True
+        self._go_back(f"{most_in_a_row} steps in a row had no finite loss")
+        return False
 
-    def _average(self) -> None:
-        """Exponential moving average of the weights; its memory grows with the steps done, up to `ema`."""
-        done = self._steps_done()
-        decay = min(self.settings.ema, (1 + done) / (10 + done))
-        with torch.no_grad():
-            torch._foreach_lerp_(self.averaged, [value.detach() for value in self._values()], 1 - decay)
+    def _go_back(self, reason: str) -> None:
+        """To the last good state, with half the rate."""
+        returns, factor, skipped = self.history.returns + 1, self.rate_factor / 2, self.history.skipped
+        if returns > _MOST_RETURNS:
+            raise TrainingError(
+                f"{self.title}: {reason} in epoch {self.epoch + 1}, also after {_MOST_RETURNS} returns to a good state "
+                f"at smaller rates. Lower lr (now {self.settings.lr:g}), or set clip = 1.0; dfens check --decode tells "
+                f"whether images are broken."
+            )
+        good = self.state_path.with_name("good.pt")
+        if good.exists():
+            self._restore(checkpoint.load(good))
+        else:
+            self._begin()
+        self.learner.bad.zero_()
+        self.learner.bad[0] = skipped
+        self.history.skipped, self.history.returns, self.rate_factor = skipped, returns, factor
+        self.progress.note(
+            f"{self.title}: {reason}; back to epoch {self.epoch + 1}, step {self.step}, with {factor:g} of the rate"
+        )
+        self._write(self.state_path)
 
     def _end_epoch(self, valid: Rows) -> None:
-        current = [value.detach().clone() for value in self._values()]
-        self._put(self.averaged)
+        skipped, _, most_in_a_row = self.learner.bad.tolist()
+        if not self._judge(int(skipped), int(most_in_a_row)):
+            return
+        current = [value.detach().clone() for value in self.learner.values]
+        self.learner.put(self.learner.averaged)
         self.history.auc.append(roc_auc(valid.target, self.predict(valid, tta=False)))
-        self.history.loss.append(self.loss_sum / self.steps_per_epoch)
+        self.history.loss.append(float(self.learner.loss_sum) / self.steps_per_epoch)
         if self.settings.keep == "best" and self.history.auc[-1] >= max(self.history.auc):
-            self.best = (self.epoch + 1, [value.clone() for value in self.averaged])
-        self._put(current)
-        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
-        self._save()
-
-    def _put(self, values: Sequence[Tensor]) -> None:
-        with torch.no_grad():
-            torch._foreach_copy_(self._values(), list(values))
-
-    # ---- state --------------------------------------------------------------
-
-    def _save(self) -> None:
-        checkpoint.save(
-            self.state_path,
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "averaged": self.averaged,
-                "best": None if self.best is None else list(self.best),
-                "epoch": self.epoch,
-                "step": self.step,
-                "loss_sum": self.loss_sum,
-                "loss": self.history.loss,
-                "auc": self.history.auc,
-            },
-        )
-
-    def _restore(self) -> None:
-        state = checkpoint.load(self.state_path)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.averaged = [value.to(self.device) for value in state["averaged"]]
-        if state["best"] is not None:
-            self.best = (state["best"][0], [value.to(self.device) for value in state["best"][1]])
-        self.epoch, self.step, self.loss_sum = state["epoch"], state["step"], state["loss_sum"]
-        self.history = FoldHistory(list(state["loss"]), list(state["auc"]))
-
-    # ---- prediction ---------------------------------------------------------
+            self.best = (self.epoch + 1, [value.clone() for value in self.learner.averaged])
+        self.learner.put(current)
+        self.learner.loss_sum.zero_()
+        self.epoch, self.step = self.epoch + 1, 0
+        self._save(keep=True)
 
     def predict(
         self, rows: Rows, title: str = "", progress: Progress = SILENT, *, tta: bool = True
     ) -> NDArray[np.float64]:
-        """Probabilities of rows, shape (n_rows,); without `tta` of the plain view alone."""
-        self.model.eval()
-        settings = self.settings
-        found = []
-        with progress.task(title, total=len(rows.ids), unit="image") as task, torch.inference_mode():
-            for start in range(0, len(rows.ids), settings.batch_size):
-                images = rows.bank.take(rows.positions[start : start + settings.batch_size])
-                with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
-                    batch = self._normalise(images)
-                    probability = predict(
-                        self.model, batch, settings.tta if tta else "none", settings.tta_merge, settings.image_size
-                    )
-                found.append(probability.numpy())
-                task.advance(len(images))
-        return np.concatenate(found)
+        """Probabilities of rows with the weights as they are, shape (n_rows,)."""
+        predictor = Predictor(self.settings, [self.model], self.device)
+        probabilities: NDArray[np.float64] = predictor.rows(rows, self.workers, title, progress, tta=tta)[0]
+        return probabilities
 
-    def _normalise(self, images: Images) -> Tensor:
-        """uint8 (batch, height, width, 3) to the device, then to normalised floats (batch, 3, height, width)."""
-        batch = torch.from_numpy(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return ((batch.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+    # ---- state --------------------------------------------------------------
 
+    def _save(self, *, keep: bool) -> bool:
+        """Write the state if it is a good one; else go back to the last that was (then false)."""
+        if not self.learner.is_finite():
+            self._go_back("weights are no longer finite")
+            return False
+        self._write(self.state_path)
+        if keep and not int(self.learner.bad[1]):
+            self._write(self.state_path.with_name("good.pt"))
+        return True
 
-def _amp_type(device: torch.device) -> torch.dtype | None:
-    """bf16 on a CUDA device that has it, else fp16 with a scaled loss; float32 on the CPU."""
-    if device.type != "cuda":
-        return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    def _write(self, path: Path) -> None:
+        checkpoint.save(
+            path,
+            {
+                **self.learner.state(),
+                "best": None if self.best is None else list(self.best),
+                "epoch": self.epoch,
+                "step": self.step,
+                "rate_factor": self.rate_factor,
+                "history": vars(self.history),
+            },
+        )
+
+    def _restore(self, state: dict[str, object]) -> None:
+        self.learner.restore(state)
+        best, history = state["best"], state["history"]
+        self.best = None
+        if isinstance(best, Sequence):
+            self.best = (best[0], [value.to(self.device) for value in best[1]])
+        assert isinstance(history, dict)
+        self.history = FoldHistory(**{**history, "loss": list(history["loss"]), "auc": list(history["auc"])})
+        self.epoch, self.step = int(str(state["epoch"])), int(str(state["step"]))
+        self.rate_factor = float(str(state["rate_factor"]))

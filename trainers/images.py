@@ -1,9 +1,10 @@
-"""Decoded images for training and prediction: kept in memory where they fit, read in threads where not."""
+"""Decoded images for training and prediction: kept in memory where they fit, read from their files where not."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import psutil
@@ -17,49 +18,95 @@ Images = NDArray[np.uint8]
 _SHARE_OF_MEMORY = 0.3  # of what is free, for all images of one competition at one size
 
 
+class Cache(Protocol):
+    """Resized images on disk, made before (trainers/cache.py)."""
+
+    def one(self, position: int) -> Images:
+        """The image at a position of the bank."""
+
+
 class ImageBank:
     """Rows of images at one edge, decoded once and kept as uint8 where they fit into memory.
 
-    Threads decode, since OpenCV leaves the interpreter free; nothing is copied between processes.
+    Any number of threads may ask for images at once.
+
+    Args:
+        paths: of the files.
+        edge: pixels.
+        decode: how they are read.
+        workers: threads that `fill` and `take` decode with.
+        keep: whether to keep decoded images; None: where they take less than a third of the free memory.
+        cache: where resized images come from instead of the files.
     """
 
-    def __init__(self, paths: Sequence[str], edge: int, decode: Decode, workers: int) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        edge: int,
+        decode: Decode,
+        workers: int,
+        *,
+        keep: bool | None = None,
+        cache: Cache | None = None,
+    ) -> None:
         self.paths = list(paths)
         self.edge = edge
-        self.decode = decode
-        self.pool = ThreadPoolExecutor(max_workers=max(1, workers))
-        fits = len(self.paths) * edge * edge * 3 < _SHARE_OF_MEMORY * psutil.virtual_memory().available
-        self._kept: Images | None = np.empty((len(self.paths), edge, edge, 3), np.uint8) if fits else None
+        self.decode: Decode = decode
+        self.workers = max(1, workers)
+        self._cache = cache
+        if keep is None:
+            keep = len(self.paths) * edge * edge * 3 < _SHARE_OF_MEMORY * psutil.virtual_memory().available
+        self._kept: Images | None = np.empty((len(self.paths), edge, edge, 3), np.uint8) if keep else None
         self._known = np.zeros(len(self.paths), bool)
+
+    @property
+    def source(self) -> str:
+        """Where images come from, for the record."""
+        return f"{'cache' if self._cache is not None else 'files'}, {self.decode} at {self.edge} px"
 
     def fill(self, title: str, progress: Progress = SILENT) -> None:
         """Decode everything now, where it is kept at all."""
-        if self._kept is None or self._known.all():
+        missing = np.flatnonzero(~self._known)
+        if self._kept is None or not len(missing):
             return
-        with progress.task(title, total=len(self.paths), unit="image") as task:
-            for rows in np.array_split(np.arange(len(self.paths)), max(1, len(self.paths) // 256)):
+        with progress.task(title, total=len(missing), unit="image") as task:
+            for rows in np.array_split(missing, max(1, len(missing) // 256)):
                 self.take(rows)
                 task.advance(len(rows))
 
     def take(self, rows: NDArray[np.intp]) -> Images:
         """Images of some rows, shape (len(rows), edge, edge, 3), RGB."""
-        if self._kept is None:
-            return np.stack(list(self.pool.map(self._read, rows.tolist())))
-        wanted = rows[~self._known[rows]]
-        for row, image in zip(wanted, self.pool.map(self._read, wanted.tolist()), strict=True):
-            self._kept[row] = image
-        self._known[wanted] = True
-        return self._kept[rows]
+        found = np.empty((len(rows), self.edge, self.edge, 3), np.uint8)
+        if len(rows):
+            with ThreadPoolExecutor(self.workers) as pool:
+                for place, image in enumerate(pool.map(self.one, rows.tolist())):
+                    found[place] = image
+        return found
 
-    def _read(self, row: int) -> Images:
-        return load_image(Path(self.paths[row]), self.edge, self.decode)
+    def one(self, row: int) -> Images:
+        """One image, shape (edge, edge, 3), RGB; not to be written to."""
+        if self._kept is not None and self._known[row]:
+            kept: Images = self._kept[row]
+            return kept
+        if self._cache is not None:
+            image = self._cache.one(row)
+        else:
+            image = load_image(Path(self.paths[row]), self.edge, self.decode)
+        if self._kept is not None:
+            self._kept[row] = image
+            self._known[row] = True
+        return image
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows that a fold uses: ids and targets of the bank's images at `positions`."""
+    """Rows that a fold uses: ids and targets of the bank's images at `positions`.
+
+    weight: (n_rows,) float32, what each row counts for in the loss; None: all alike.
+    """
 
     bank: ImageBank
     positions: NDArray[np.intp]
     ids: NDArray[np.object_]
     target: NDArray[np.int8]
+    weight: NDArray[np.float32] | None = None

@@ -1,6 +1,5 @@
 """How a model's AUC falls under recompression, blur, noise and a smaller size."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from trainers.settings import LinearSettings, ModelSettings, TimmSettings
 if TYPE_CHECKING:
     from trainers.layouts import Competition
 
-Predictor = Callable[[list[Image]], NDArray[np.float64]]
+Predict = Callable[[list[Image]], NDArray[np.float64]]
 _BATCH = 32
 
 
@@ -140,7 +139,7 @@ def _weights(work_dir: Path, name: str, fold: int) -> Path:
     return work_dir / name / f"fold{fold}" / "weights.safetensors"
 
 
-def _linear_predictor(settings: LinearSettings, features: Matrix, y: NDArray[np.int8]) -> Predictor:
+def _linear_predictor(settings: LinearSettings, features: Matrix, y: NDArray[np.int8]) -> Predict:
     from trainers.linear import fit_classifier
 
     classify = fit_classifier(settings, features, y)
@@ -152,34 +151,14 @@ def _linear_predictor(settings: LinearSettings, features: Matrix, y: NDArray[np.
     return predict
 
 
-def _timm_predictor(settings: TimmSettings, weights: Path) -> Predictor:
-    import torch
+def _timm_predictor(settings: TimmSettings, weights: Path) -> Predict:
+    from trainers.predict import Predictor
 
-    from trainers.fold import FoldTrainer  # its normalisation and precision are those of training
-    from trainers.images import ImageBank, Rows
-    from trainers.model import load_weights
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    none = Rows(ImageBank([], 1, settings.decode, 1), np.zeros(0, np.intp), np.zeros(0, object), np.zeros(1, np.int8))
-    scratch = dataclasses.replace(settings, pretrained=False)
-    trainer = FoldTrainer(scratch, 0, none, Path("unused"), device)
-    load_weights(trainer.model, weights)
+    predictor = Predictor.load(settings, [weights])
     edge = settings.crop or settings.image_size
 
     def predict(images: list[Image]) -> NDArray[np.float64]:
-        bank = _Fixed(np.stack([resize_image(image, edge) for image in images]))
-        ids = np.array([str(row) for row in range(len(images))], object)
-        rows = Rows(bank, np.arange(len(images)), ids, np.zeros(len(images), np.int8))  # type: ignore[arg-type]
-        return trainer.predict(rows, tta=False)
+        reduced = np.stack([resize_image(image, edge) for image in images])
+        return np.asarray(predictor.images(reduced, tta=False)[0], np.float64)
 
     return predict
-
-
-@dataclass(frozen=True)
-class _Fixed:
-    """Images in memory, in the place of an ImageBank."""
-
-    images: NDArray[np.uint8]
-
-    def take(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        return self.images[rows]

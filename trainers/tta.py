@@ -47,7 +47,7 @@ def centre(batch: Tensor, size: int) -> Tensor:
 
 
 def predict(model: nn.Module, batch: Tensor, tta: Tta, merge: Merge, size: int) -> Tensor:
-    """Probability of each image over all its views, shape (batch,), float64 on the CPU.
+    """Probability of each image over all its views, shape (batch,), float64, on the batch's device.
 
     Raises:
         TrainingError: ten_crop with images no larger than the views.
@@ -57,15 +57,18 @@ def predict(model: nn.Module, batch: Tensor, tta: Tta, merge: Merge, size: int) 
             f"tta = 'ten_crop' takes windows of image_size = {size} from larger images, and these have "
             f"{batch.shape[2]} pixels. Set crop above image_size, or another tta."
         )
-    return merge_views(torch.stack([model(view(batch)).float().flatten() for view in views(tta, size)]), merge)
+    logits = [
+        model(view(batch).contiguous(memory_format=torch.channels_last)).float().flatten() for view in views(tta, size)
+    ]
+    return merge_views(torch.stack(logits), merge)
 
 
 def merge_views(logits: Tensor, merge: Merge) -> Tensor:
-    """One probability from the logits of the views, (views, batch) -> (batch,), float64 on the CPU.
+    """One probability from the logits of the views, (views, batch) -> (batch,), float64.
 
     gmean is the sigmoid of the mean logit: the geometric mean of the odds, taken where nothing can underflow.
     """
-    found = logits.detach().double().cpu()
+    found = logits.detach().double()
     if merge == "gmean":
         return found.mean(0).sigmoid()
     return found.sigmoid().amax(0) if merge == "max" else found.sigmoid().mean(0)

@@ -1,0 +1,77 @@
+"""The device of a process, its precision, and what can be read of it."""
+
+import platform
+import resource
+import sys
+from typing import Any
+
+import torch
+
+
+def default_device() -> torch.device:
+    """The first CUDA device, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def amp_type(device: torch.device) -> torch.dtype | None:
+    """bf16 on a CUDA device that has it, else fp16 with a scaled loss; float32 on the CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def device_name(device: torch.device) -> str:
+    """The chip's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Most memory held so far, in bytes: of the process, and of the device."""
+    unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux
+    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        found["device"] = torch.cuda.max_memory_allocated(device)
+    return found
+
+
+class EnergyMeter:
+    """Energy of an NVIDIA device from its making on; None where the driver's library does not tell."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._read: Any = None
+        if device.type == "cuda":
+            self._read = _nvml_reader(device)
+        self._begun = self._read() if self._read else 0
+
+    @property
+    def joules(self) -> float | None:
+        return None if self._read is None else (self._read() - self._begun) / 1000
+
+
+def _nvml_reader(device: torch.device) -> Any:
+    """A function that tells the device's total energy in millijoules since the driver was loaded."""
+    import ctypes
+
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    handle = ctypes.c_void_p()
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode()
+    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(handle)):
+        return None
+    value = ctypes.c_ulonglong()
+
+    def read() -> int:
+        return 0 if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(value)) else value.value
+
+    return read if read() else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was too small, on CUDA or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

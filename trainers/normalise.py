@@ -1,0 +1,35 @@
+"""From grey values to what a backbone was made for, on the device."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def grey_mean_and_std(backbone: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the images that a backbone was made for, in grey values 0 to 255, (1, 3, 1, 1) each."""
+    config: Mapping[str, Any] = getattr(backbone, "pretrained_cfg", None) or _IMAGENET
+    mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) * 255 for name in ("mean", "std"))
+    return mean, std
+
+
+class Normalise:
+    """uint8 images to the device, and there to normalised floats, channels last."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        backbone = getattr(model, "backbone", model)
+        assert isinstance(backbone, nn.Module)
+        mean, std = grey_mean_and_std(backbone)
+        self._device = device
+        self._scale = (1 / std).to(device)
+        self._shift = (-mean / std).to(device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(batch, edge, edge, 3) uint8, or (batch, 3, edge, edge) grey values -> (batch, 3, edge, edge) float32."""
+        batch = images.to(self._device, non_blocking=True)
+        if batch.dtype == torch.uint8:
+            batch = batch.permute(0, 3, 1, 2)  # the memory is channels-last already
+        return torch.addcmul(self._shift, batch.float(), self._scale).contiguous(memory_format=torch.channels_last)
