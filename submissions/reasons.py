@@ -218,7 +218,10 @@ def _advice(reason: Reason, at: Circumstances) -> str:
             by = f" through the proxy set by {', '.join(at.proxies)}" if at.proxies else ""
             return f"Kaggle could not be reached{by}{plain}. Check the network, then run the same command again."
         case "timeout":
-            return f"Kaggle did not answer in time{plain}. Run it again, or raise [submissions] call_limit_s."
+            return (
+                f"Kaggle did not answer in time{plain}. Run the same command again; [submissions] call_limit_s and "
+                f"upload_limit_s set how long to wait."
+            )
         case "malformed":
             return (
                 f"The answer was none that Kaggle gives{plain}; a login page of the network, or a proxy, may stand "

@@ -13,6 +13,7 @@ from kaggle_server import LIMIT_TEXT, KaggleServer
 from submissions_helpers import Desk, make_table
 
 from oof.errors import SubmissionError
+from submissions.client import KaggleError
 from submissions.entry import Entry
 
 FOREVER = 99
@@ -110,6 +111,7 @@ CASES = (
         "takes no submissions now",
         **_FAILED,
     ),
+    Case("create: 401", _once("CreateSubmission", status=401, message="Unauthenticated"), "not taken", **_FAILED),
     Case("create: 400 empty", _once("CreateSubmission", status=400, shape="empty"), r"failed \(400\)", **_FAILED),
     Case("create: 429 once", _once("CreateSubmission", status=429)),
     Case("create: 500, not done", _once("CreateSubmission", status=500), "shows that nothing was submitted", **_FAILED),
@@ -152,12 +154,13 @@ CASES = (
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run came to: its message (empty: submitted), the entry, and what server and ledger say."""
+    """What a run came to: its message (empty: submitted), the entry, what ledger and server say, Kaggle's reason."""
 
     message: str
     entry: Entry | None
     ledger: tuple[str, ...]
     made: int
+    reason: str = ""
 
 
 def run_case(case: Case, server: KaggleServer, folder: Path) -> tuple[Ran, Ran]:
@@ -175,11 +178,14 @@ def run_case(case: Case, server: KaggleServer, folder: Path) -> tuple[Ran, Ran]:
 
 
 def _run(desk: Desk, server: KaggleServer) -> Ran:
+    entry, message, reason = None, "", ""
     try:
-        entry, message = desk.submit(make_table(200)).entry, ""
+        entry = desk.submit(make_table(200)).entry
+    except KaggleError as err:
+        message, reason = str(err), err.reason.kind
     except SubmissionError as err:
-        entry, message = None, str(err)
-    return Ran(message, entry, tuple(desk.states()), len(server.submissions))
+        message = str(err)
+    return Ran(message, entry, tuple(desk.states()), len(server.submissions), reason)
 
 
 def print_table() -> None:
@@ -201,7 +207,10 @@ def print_table() -> None:
 def _outcome(ran: Ran) -> str:
     if ran.entry is not None:
         return f"submitted as {ran.entry.ref}" + (", with a warning" if ran.entry.error else "")
-    return ran.message if len(ran.message) < 160 else ran.message[:157] + "…"
+    if "not known" in ran.message:
+        return "told as open"
+    kind = f" ({ran.reason})" if ran.reason else ""
+    return f"not submitted{kind}: {ran.message.partition('. ')[0][:110]}"
 
 
 if __name__ == "__main__":
