@@ -200,3 +200,90 @@ def auc_by_bins(
         hidden += p * q * (p + q + 1.0) / 12.0
     pairs = float(split) * float(len(total) - split)
     return wins / pairs, np.sqrt(hidden) / pairs
+
+
+@compiled
+def smooth_log_odds(
+    rows: NDArray[np.float64],
+    wins: NDArray[np.float64],
+    penalty: NDArray[np.float64],
+    odds: NDArray[np.float64],
+    smoothness: float,
+    iterations: int,
+) -> tuple[NDArray[np.float64], float]:
+    """Log-odds of counts under a penalty of five diagonals, whose strength is the marginal likelihood's own.
+
+    Newton steps by a banded LDL' factor; the diagonal of the inverse, which the strength needs,
+    from the factor alone (Hutchinson and de Hoog 1985). Takes time in proportion to the nodes.
+
+    Args:
+        rows, wins: (nodes,). penalty: (3, nodes) diagonal, first and second side diagonal.
+        odds: (nodes,) to begin from. smoothness: strength to begin from.
+    """
+    n = len(rows)
+    odds = odds.copy()
+    weight = np.empty(n)
+    pull = np.empty(n)
+    d, one, two = np.empty(n), np.zeros(n), np.zeros(n)
+    for _ in range(iterations):
+        bent = 0.0
+        for i in range(n):
+            chance = 1.0 / (1.0 + np.exp(-min(max(odds[i], -30.0), 30.0)))
+            weight[i] = rows[i] * chance * (1.0 - chance) + 1e-9
+            along = penalty[0, i] * odds[i]
+            if i + 1 < n:
+                along += penalty[1, i] * odds[i + 1]
+            if i + 2 < n:
+                along += penalty[2, i] * odds[i + 2]
+            if i >= 1:
+                along += penalty[1, i - 1] * odds[i - 1]
+            if i >= 2:
+                along += penalty[2, i - 2] * odds[i - 2]
+            pull[i] = wins[i] - rows[i] * chance - smoothness * along
+        for i in range(n):
+            d[i] = weight[i] + smoothness * penalty[0, i]
+            if i >= 1:
+                d[i] -= one[i - 1] * one[i - 1] * d[i - 1]
+            if i >= 2:
+                d[i] -= two[i - 2] * two[i - 2] * d[i - 2]
+            if i + 1 < n:
+                side = smoothness * penalty[1, i]
+                if i >= 1:
+                    side -= one[i - 1] * two[i - 1] * d[i - 1]
+                one[i] = side / d[i]
+            if i + 2 < n:
+                two[i] = smoothness * penalty[2, i] / d[i]
+        for i in range(n):
+            if i >= 1:
+                pull[i] -= one[i - 1] * pull[i - 1]
+            if i >= 2:
+                pull[i] -= two[i - 2] * pull[i - 2]
+        furthest, free = 0.0, -2.0
+        here, next_one, next_side = 0.0, 0.0, 0.0  # of the inverse: (i+1,i+1), (i+2,i+2), (i+1,i+2)
+        for i in range(n - 1, -1, -1):
+            step = pull[i] / d[i]
+            if i + 1 < n:
+                step -= one[i] * pull[i + 1]
+            if i + 2 < n:
+                step -= two[i] * pull[i + 2]
+            pull[i] = step
+            second = -one[i] * next_side - two[i] * next_one
+            first = -one[i] * here - two[i] * next_side
+            own = 1.0 / d[i] - one[i] * first - two[i] * second
+            next_one, next_side, here = here, first, own
+            free += own * weight[i]
+        for i in range(n):
+            step = min(max(pull[i], -2.0), 2.0)
+            furthest = max(furthest, abs(step))
+            odds[i] += step
+        for i in range(n):
+            bent += penalty[0, i] * odds[i] * odds[i]
+            if i + 1 < n:
+                bent += 2.0 * penalty[1, i] * odds[i] * odds[i + 1]
+            if i + 2 < n:
+                bent += 2.0 * penalty[2, i] * odds[i] * odds[i + 2]
+        before = smoothness
+        smoothness = min(max(free / max(bent, 1e-9), 1e-3), 1e6)
+        if furthest < 1e-3 and abs(np.log(smoothness / before)) < 0.1:
+            break
+    return odds, smoothness

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.kernels import smooth_log_odds
+
 Vector = NDArray[np.float64]
 BINS = 2048
 _NODES = 48
@@ -69,30 +71,17 @@ def learnt_link(low: float, high: float, positives: Vector, negatives: Vector, s
     per_unit = BINS / max(high - low, 1e-9)
     at = low + (np.arange(BINS) + 0.5) / per_unit
     cell = _cells(positives + negatives, _NODES)
-    rows = np.bincount(cell, positives + negatives)
-    wins = np.bincount(cell, positives)
+    rows = np.bincount(cell, positives + negatives).astype(np.float64)
+    wins = np.bincount(cell, positives).astype(np.float64)
     centres = np.bincount(cell, (positives + negatives) * at) / rows
     if len(rows) < 4:
         return sigmoid_link(low, high, positives, negatives)
     place = (np.cumsum(rows) - rows / 2) / rows.sum()
     along = np.log(place / (1 - place))
-    second = _second_differences(along)
-    penalty = second.T @ second
     share = wins.sum() / rows.sum()
     odds = np.log(share / (1 - share)) + along - (rows @ along) / rows.sum() if start is None else start.odds(centres)
     smoothness = 1.0 if start is None else start.smoothness
-    for _ in range(25):
-        chance = 1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))
-        weight = rows * chance * (1 - chance) + 1e-9
-        curvature = np.diag(weight) + smoothness * penalty
-        inverse = np.linalg.inv(curvature)
-        step = np.clip(inverse @ (wins - rows * chance - smoothness * (penalty @ odds)), -2.0, 2.0)
-        odds = odds + step
-        free = float(np.diag(inverse) @ weight) - 2.0
-        before = smoothness
-        smoothness = float(np.clip(free / max(odds @ penalty @ odds, 1e-9), 1e-3, 1e6))
-        if np.abs(step).max() < 1e-3 and abs(np.log(smoothness / before)) < 0.1:
-            break
+    odds, smoothness = smooth_log_odds(rows, wins, _bending(along), odds, smoothness, 25)
     grid = low + np.arange(BINS + 1) / per_unit
     slope = np.gradient(odds, centres)
     least = 0.01 * np.abs(slope).mean() + 1e-9
@@ -125,14 +114,16 @@ def even_cells(rows: Vector, wanted: int) -> NDArray[np.int64]:
     return cells
 
 
-def _second_differences(along: Vector) -> NDArray[np.float64]:
-    """Matrix of second divided differences over uneven places."""
+def _bending(along: Vector) -> NDArray[np.float64]:
+    """The diagonal and two side diagonals, (3, nodes), of the sum of squared second differences over uneven places."""
     gaps = np.diff(along)
-    count = len(along)
-    matrix = np.zeros((count - 2, count))
-    inner = np.arange(count - 2)
     weight = 1.0 / np.sqrt((gaps[:-1] + gaps[1:]) / 2)
-    matrix[inner, inner] = weight / gaps[:-1]
-    matrix[inner, inner + 1] = -weight * (1 / gaps[:-1] + 1 / gaps[1:])
-    matrix[inner, inner + 2] = weight / gaps[1:]
-    return matrix
+    first, middle, last = weight / gaps[:-1], -weight * (1 / gaps[:-1] + 1 / gaps[1:]), weight / gaps[1:]
+    bands = np.zeros((3, len(along)))
+    bands[0, :-2] += first**2
+    bands[0, 1:-1] += middle**2
+    bands[0, 2:] += last**2
+    bands[1, :-2] += first * middle
+    bands[1, 1:-1] += middle * last
+    bands[2, :-2] += first * last
+    return bands
