@@ -29,7 +29,8 @@ Peer = Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], Scores]
 
 
 def dfens(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
-    return fit_blend(oof, y).predict(test)
+    scores: Scores = fit_blend(oof, y).predict(test)
+    return scores
 
 
 def best_single(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
@@ -39,7 +40,7 @@ def best_single(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Score
 
 
 def mean(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
-    return test.mean(axis=1)
+    return np.asarray(test.mean(axis=1))
 
 
 def mean_of_logits(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:

@@ -177,21 +177,20 @@ def show_blend(
 ) -> None:
     """Print the members, the scores side by side, what can be told from luck, and the next command."""
     metric = result.metric
+    fitted_name, nested_name = f"{metric} on the rows fitted", f"nested {metric}"
     order = np.argsort(-result.weights, kind="stable")
-    table = pd.DataFrame(
-        {
-            "member": [result.names[i] for i in order],
-            f"OOF_{metric}": result.single_scores[order],
-            "weight": result.weights[order],
-        }
-    )
-    rows = [(other, fitted, nested) for other, (fitted, nested) in result.references.items()]
-    rows.append((f"blend '{name}'", result.score, result.nested_score))
-    scores = pd.DataFrame(rows, columns=["", f"{metric} on the rows fitted", f"nested {metric}"])
+    rows: list[dict[str, Any]] = [
+        {"": result.names[i], "weight": result.weights[i], f"OOF {metric}": result.single_scores[i]} for i in order
+    ]
+    rows += [
+        {"": other, fitted_name: fitted, nested_name: nested} for other, (fitted, nested) in result.references.items()
+    ]
+    rows.append({"": f"blend '{name}'", fitted_name: result.score, nested_name: result.nested_score})
+    table = pd.DataFrame(rows, columns=["", "weight", f"OOF {metric}", fitted_name, nested_name])
     low, high = result.nested_interval
+    how = result.method if verbose else result.method.split(":")[0]
     lines = [
-        f"Blend '{name}': {result.method}. Nested {metric} {result.nested_score:.5f}, "
-        f"95 % interval {low:.5f} to {high:.5f}.",
+        f"Blend '{name}': {how}. Nested {metric} {result.nested_score:.5f}, 95 % interval {low:.5f} to {high:.5f}.",
         *(
             f"Against {item.other}: {item.gain:+.5f} nested, 95 % interval {item.interval[0]:+.5f} to "
             f"{item.interval[1]:+.5f}, p = {item.p_value:.2g}."
@@ -208,8 +207,7 @@ def show_blend(
             f"Next: dfens train, or dfens oof import NAME --oof FILE --test FILE, then dfens blend again"
         )
     shown: list[RenderableType] = [
-        make_table(table, title=f"Members of '{name}'"),
-        make_table(scores, title="Scores", bold=len(scores) - 1),
+        make_table(table, title=f"Members of '{name}', and scores of simpler blends", bold=len(table) - 1),
     ]
     if verbose:
         tried = pd.DataFrame(
