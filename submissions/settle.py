@@ -8,7 +8,7 @@ from submissions.client import KaggleClient, KaggleError, Remote
 from submissions.entry import Entry
 from submissions.ledger import Ledger
 
-_MARGIN = timedelta(days=1)  # between this machine's clock and Kaggle's
+MARGIN = timedelta(days=1)  # between this machine's clock and Kaggle's
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 1.0, 8.0
 _TOKEN = 12
 
@@ -84,7 +84,7 @@ def settle_entry(
     with progress.task("looking for it in Kaggle's list", unit="look") as task:
         while True:
             last = datetime.now(UTC) >= deadline
-            for remote in client.submissions(since=entry.created - _MARGIN):
+            for remote in client.submissions(since=entry.created - MARGIN):
                 if matches(entry, remote):
                     return record(ledger, entry, remote)
             if last:

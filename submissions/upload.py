@@ -24,10 +24,11 @@ from submissions.client import LONGEST_PAUSE_S, KaggleClient, KaggleError, Limit
 from submissions.entry import Entry
 from submissions.ledger import Ledger, new_key
 from submissions.reasons import Reason, reset_time
-from submissions.settle import record, settle, settle_entry, token_of, unsettled_note
+from submissions.settle import MARGIN, matches, record, settle, settle_entry, token_of, unsettled_note
 from submissions.table import SubmissionTable
 
 _SITE = "https://www.kaggle.com/competitions"
+_LATE = timedelta(days=1)  # how long Kaggle is asked about a failed attempt before the same bytes go out again
 _LAG = timedelta(minutes=10)  # for Kaggle's count to show what was just submitted
 
 Send = Callable[[Entry, Callable[[], None]], tuple[int, str]]
@@ -164,6 +165,9 @@ def _settled(ledger: Ledger, client: KaggleClient, sha256: str, again: bool, pro
     for entry in settled:
         if entry.on_server and entry.sha256 == sha256:
             return Submitted(entry, None, "An interrupted run had sent it, and Kaggle has it.")
+    late = _came_late(ledger, client, sha256)
+    if late is not None:
+        return Submitted(late, None, "A run that was taken for failed had sent it, and Kaggle has it.")
     copies = ledger.find_sha(client.competition, sha256)
     if copies and not again:
         last = copies[-1]
@@ -173,6 +177,21 @@ def _settled(ledger: Ledger, client: KaggleClient, sha256: str, again: bool, pro
             f"{last.created:%Y-%m-%d %H:%M} UTC as {last.name} ({last.status}{score}), so this would use up one "
             f"for nothing new. See dfens submissions show {last.name}, or send it with --again."
         )
+    return None
+
+
+def _came_late(ledger: Ledger, client: KaggleClient, sha256: str) -> Entry | None:
+    """An entry of these bytes that failed of late, if Kaggle has carried it out since."""
+    now = datetime.now(UTC)
+    failed = [
+        entry
+        for entry in ledger.list(client.competition, ("failed",))
+        if entry.sha256 == sha256 and now - entry.created < _LATE
+    ]
+    for remote in client.submissions(since=failed[0].created - MARGIN) if failed else ():
+        for entry in failed:
+            if matches(entry, remote):
+                return record(ledger, entry, remote)
     return None
 
 

@@ -125,6 +125,22 @@ def test_a_submission_that_shows_up_late_is_waited_for(kaggle: KaggleServer, tmp
     assert kaggle.count("ListSubmissions") >= 3
 
 
+def test_one_carried_out_after_it_was_given_up_is_found_before_the_next_is_sent(
+    kaggle: KaggleServer, tmp_path: Path
+) -> None:
+    desk = Desk(kaggle, tmp_path)
+    kaggle.fail("CreateSubmission", drop=True)
+    with pytest.raises(KaggleError, match="nothing was submitted"):
+        desk.submit()
+    (entry,) = desk.ledger.list()
+    kaggle.add(entry.file_name, entry.message)
+    found = desk.submit()
+    assert found.found == "A run that was taken for failed had sent it, and Kaggle has it."
+    assert (found.entry.key, found.entry.ref) == (entry.key, 1000)
+    assert len(kaggle.submissions) == 1
+    assert desk.states() == ["pending"]
+
+
 def test_another_submission_is_not_taken_for_it(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.add("b7.csv", "b7 oof=0.98765", "0.9")
