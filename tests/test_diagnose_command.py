@@ -3,11 +3,18 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import timm
+import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import save_file
 from trainers_data_helpers import face, make_table, write_image
 
 from dfens.cli import cli
+from oof.errors import StoreError
+from trainers.groups import derive_groups
+from trainers.layouts import DataSettings, read_competition
 
 CONFIG = """
 [data]
@@ -68,3 +75,36 @@ def test_groups_tell_each_way_to_fold(folder: Path) -> None:
     assert clusters["groups"] <= 20
     assert 0 <= none["floor_auc"] <= 1
     assert "A linear floor's out-of-fold AUC" in run(folder, "groups").stdout
+
+
+def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:
+    torch.manual_seed(0)
+    save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), folder / "weights.safetensors")
+    network = '\n[models.net]\nbackbone = "resnet10t"\npretrained = "weights.safetensors"\nimage_size = 32\n'
+    (folder / "dfens.toml").write_text(
+        CONFIG + network + network.replace("net]", "raw]").replace('"weights.safetensors"', "false")
+    )
+    before = derive_clusters(folder)
+    result = run(folder, "groups", "--model", "net")
+    assert result.exit_code == 0, result.output
+    assert "clusters of features of the frozen backbone resnet10t" in result.stderr
+    table = pd.read_parquet(folder / "work" / "trainers" / "embeddings.parquet")
+    assert table.shape == (48, 1 + 512)
+    after = derive_clusters(folder)
+    assert after != before
+    assert after == derive_clusters(folder)
+    (folder / "data" / "train.csv").write_text((folder / "data" / "train.csv").read_text() + "new.jpg,1\n")
+    write_image(folder / "data" / "train" / "new.jpg", face(9))
+    with pytest.raises(StoreError, match=r"lacks 1 of 49 rows\. Run dfens groups --model net again"):
+        derive_clusters(folder)
+    refused = run(folder, "groups", "--model", "raw")
+    assert refused.exit_code == 1
+    assert "begins from random weights" in refused.stderr
+    assert "'pixels' is none" in run(folder, "groups", "--model", "pixels").stderr
+
+
+def derive_clusters(folder: Path) -> list[str]:
+    competition = read_competition(DataSettings(root=folder / "data", id="img_name"))
+    groups = derive_groups(competition, "clusters", work_dir=folder / "work" / "trainers")
+    assert groups is not None
+    return [str(name) for name in groups]

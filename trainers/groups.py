@@ -25,7 +25,6 @@ def derive_groups(
     work_dir: Path,
     progress: Progress = SILENT,
     seed: int = 0,
-    features: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.object_] | None:
     """The group of each training row, as text.
 
@@ -36,13 +35,12 @@ def derive_groups(
         competition: the rows.
         how: "none" (the data's own groups where [data] group names them, else no groups),
             "column:NAME" (a column of the training table), "duplicates" (pictures that are the same
-            but for encoding, size, light or a small crop) or "clusters" (20 kinds of pictures by
-            their features, so that a fold holds kinds that its training has not).
-        work_dir: folder of this room in the workspace (work/trainers); keeps hashes of images.
+            but for encoding, size, light or a small crop) or "clusters" (20 kinds of pictures, so
+            that a fold holds kinds that its training has not: by features of a frozen backbone where
+            `trainers.embed` has made them, else by traces of generation and editing).
+        work_dir: folder of this room in the workspace (work/trainers); keeps hashes and features of images.
         progress: told while images are read.
         seed: of the clusters.
-        features: for "clusters", shape (n_rows, n_features), such as those of a frozen backbone; by default the
-            traces of generation and editing of `trainers.features`.
 
     Returns:
         Shape (n_rows,), aligned with `competition.train`; None where rows stand alone.
@@ -69,9 +67,14 @@ def derive_groups(
         raise DataError(f"[folds] group = '{how}' looks at images, and these are clips. Use none or column:NAME.")
     if how == "duplicates":
         return _duplicates(competition, work_dir, progress)
-    if features is None:
-        from trainers.features import file_features
+    from trainers.embed import embeddings_path, read_embeddings
+    from trainers.features import file_features
 
+    kept = read_embeddings(embeddings_path(work_dir), ids)
+    if kept is not None:
+        features, backbone = kept
+        progress.note(f"clusters of features of the frozen backbone {backbone}")
+    else:
         features = file_features(train["path"].tolist(), edge=0, workers=_workers(), progress=progress)
     return cluster_groups(features, clusters=CLUSTERS, seed=seed)
 

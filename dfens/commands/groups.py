@@ -1,20 +1,28 @@
 """`dfens groups`: which rows belong together, and what random folds flatter."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from dfens.app import App, pass_app
 
+if TYPE_CHECKING:
+    from oof.ids import Ids
+
 
 @click.command("groups", short_help="Find near-copies and kinds of images; a floor's AUC under each way to fold.")
+@click.option("--model", "name", metavar="NAME", help="Cluster by features of this model's pretrained backbone.")
 @pass_app
-def command(app: App) -> None:
+def command(app: App, name: str | None) -> None:
     """Find near-duplicates and clusters among the training images, and tell what each way to fold would say.
 
     A linear model on small features is scored out of fold with random folds, with near-copies kept
     together, and with whole clusters held out. The fall from the first to the last foretells how far
-    a score of random folds falls on a test set with unseen kinds. Nothing is changed: choose with
-    [folds] group, then run dfens folds.
+    a score of random folds falls on a test set with unseen kinds. Choose with [folds] group, then run
+    dfens folds. With --model the features are kept, and [folds] group = "clusters" uses them from then on.
     """
+    import os
+
     import numpy as np
     import pandas as pd
 
@@ -31,6 +39,8 @@ def command(app: App) -> None:
     floor = LinearSettings()
     ids = competition.train["id"].to_numpy(object)
     y = competition.train["target"].to_numpy()
+    if name is not None:
+        _embed(app, name, ids, competition.train["path"].tolist(), len(os.sched_getaffinity(0)))
     x = linear_features(floor, competition.train["path"].tolist(), progress=app.progress)
     rows = []
     ways = ["none", "duplicates", "clusters"]
@@ -64,4 +74,25 @@ def command(app: App) -> None:
         "Near-copies in different folds, or kinds that both sides share, make scores too good: choose with "
         "[folds] group."
         "\nNext: dfens folds",
+    )
+
+
+def _embed(app: App, name: str, ids: "Ids", paths: list[str], workers: int) -> None:
+    """Make and keep features of the pretrained backbone of a model of dfens.toml."""
+    from oof.errors import ConfigError
+    from trainers.embed import embed_images, embeddings_path
+    from trainers.settings import TimmSettings
+
+    settings = app.config.models.get(name)
+    if not isinstance(settings, TimmSettings):
+        raise ConfigError(f"--model takes a model of dfens.toml with a backbone; {name!r} is none.")
+    embed_images(
+        settings,
+        ids,
+        paths,
+        name=name,
+        save_to=embeddings_path(app.work / "trainers"),
+        root=app.root,
+        workers=workers,
+        progress=app.progress,
     )
