@@ -3,11 +3,7 @@
 import dataclasses
 import errno
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,59 +224,3 @@ def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(tmp_path: Path, mo
     train(tmp_path, dataclasses.replace(TINY, batch_size="auto"), (0,))
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert history["parts_of_a_step"] == 4  # 20 images in parts of 5
-
-
-RUN = "import sys; from trainers import fold; from dfens.cli import cli; print('ready', flush=True); cli()"
-
-
-def start(folder: Path) -> subprocess.Popen[str]:
-    """`dfens train` in a process of its own, about to begin its work."""
-    arguments = [sys.executable, "-c", RUN, "-C", str(folder), "train", "--fold", "0-1"]
-    process = subprocess.Popen(
-        arguments,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_ten_moments_gives_the_numbers_of_an_undisturbed_one(tmp_path: Path) -> None:
-    _, quiet = tiny_competition(tmp_path / "quiet")
-    begun = time.monotonic()
-    process = start(tmp_path / "quiet")
-    output, _ = process.communicate(timeout=120)
-    seconds = time.monotonic() - begun
-    assert process.returncode == 0, output
-
-    _, store = tiny_competition(tmp_path / "killed")
-    moments = random.Random(0)
-    for _ in range(10):
-        process = start(tmp_path / "killed")
-        time.sleep(moments.uniform(0, seconds / 3))
-        process.kill()
-        process.communicate()
-    process = start(tmp_path / "killed")
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert stored_bytes(store, "tiny") == stored_bytes(quiet, "tiny")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_saves_and_tells(tmp_path: Path, number: int, code: int) -> None:
-    tiny_competition(tmp_path)
-    toml = tmp_path / "dfens.toml"
-    toml.write_text(toml.read_text().replace("epochs = 3", "epochs = 3000"))
-    process = start(tmp_path)
-    state = tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt"
-    while not state.exists() and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == code, output
-    assert "The same command goes on from there" in output or "the same command goes on from there" in output

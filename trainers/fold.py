@@ -16,9 +16,10 @@ from oof.progress import SILENT, Progress, Task
 from trainers import checkpoint
 from trainers.augment import Draw, apply, draw, sample_rng
 from trainers.device import is_out_of_memory
+from trainers.forge import Forge, pair_partners
 from trainers.images import Images, Rows
 from trainers.learner import Learner
-from trainers.loader import Loader, plain_row
+from trainers.loader import Loader
 from trainers.model import create_model
 from trainers.optim import rate_at
 from trainers.predict import Predictor
@@ -93,9 +94,17 @@ class FoldTrainer:
         self.title = title
         self.seed = settings.seed * 1000 + fold
         self.batch_size = min(settings.step_images, len(train.ids))
-        self._target = torch.from_numpy(train.target.astype(np.float32))
+        self._forge = self._make_forge()
         self._weight = None if train.weight is None else torch.from_numpy(train.weight)
         self._begin()
+
+    def _make_forge(self) -> Forge:
+        """What is done to images before they are augmented, and to their labels."""
+        settings, train = self.settings, self.train
+        partner = None if train.originals is None else pair_partners(train.ids, train.target, train.originals)
+        return Forge(
+            train.ids, train.target, self.seed, settings.self_blend, settings.pair_mix, settings.face_cutout, partner
+        )
 
     def _begin(self) -> None:
         """The state before the first step."""
@@ -165,7 +174,7 @@ class FoldTrainer:
         edge = self.train.bank.edge
         on_device = self.device.type == "cuda"
         shape = (edge, edge, 3) if on_device else (self.settings.image_size,) * 2 + (3,)
-        make_row = plain_row(self.train) if on_device else self._augmented
+        make_row = self._forged if on_device else self._augmented
         self.model.train()
         saved = time.monotonic()
         for rows, images in zip(plan, loader.batches(plan, shape, make_row), strict=True):
@@ -186,9 +195,14 @@ class FoldTrainer:
             if request.heard:
                 request.stop()
 
+    def _forged(self, row: int) -> Images:
+        def take(row: int) -> Images:
+            return self.train.bank.one(int(self.train.positions[row]))
+
+        return take(row) if self._forge.is_idle else self._forge.image(self.epoch, row, take)
+
     def _augmented(self, row: int) -> Images:
-        image = self.train.bank.one(int(self.train.positions[row]))
-        return apply(image, self._draw(row), self.settings)
+        return apply(self._forged(row), self._draw(row), self.settings)
 
     def _draw(self, row: int) -> Draw:
         return draw(self.settings, self.train.bank.edge, sample_rng(self.seed, self.epoch, self.train.ids[row]))
@@ -199,14 +213,14 @@ class FoldTrainer:
             from trainers.augment_device import apply_on_device
 
             images = apply_on_device(images.to(self.device, non_blocking=True), [*map(self._draw, rows)], self.settings)
-        chosen = torch.from_numpy(rows)
-        weight = None if self._weight is None else self._weight[chosen]
+        target = torch.from_numpy(self._forge.labels(self.epoch, rows))
+        weight = None if self._weight is None else self._weight[torch.from_numpy(rows)]
         total = self.settings.epochs * self.steps_per_epoch
         rate = rate_at(self.steps_done, total, self.settings) * self.rate_factor
         seed = (self.seed, self.epoch, self.step)
         while True:
             try:
-                self.learner.step(images, self._target[chosen], weight, rate=rate, step=self.steps_done, seed=seed)
+                self.learner.step(images, target, weight, rate=rate, step=self.steps_done, seed=seed)
                 return
             except Exception as err:
                 if not is_out_of_memory(err):

@@ -103,6 +103,7 @@ class Rows:
     """Rows that a fold uses: ids and targets of the bank's images at `positions`.
 
     weight: (n_rows,) float32, what each row counts for in the loss; None: all alike.
+    originals: (n_rows,) id of the real that a fake was made of, "" where unknown; None: unknown for all.
     """
 
     bank: ImageBank
@@ -110,3 +111,4 @@ class Rows:
     ids: NDArray[np.object_]
     target: NDArray[np.int8]
     weight: NDArray[np.float32] | None = None
+    originals: NDArray[np.object_] | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oof.errors import TrainingError, examples
 from oof.files import atomic_path, file_lock, read_json, write_json
@@ -18,6 +19,7 @@ from trainers.provenance import files_fingerprint, git_state, package_versions
 from trainers.settings import LinearSettings, ModelSettings, TimmSettings
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from trainers.fold import FoldOutcome, FoldTrainer
@@ -120,7 +122,7 @@ class Bench:
         from trainers.model import parameter_count
 
         title, folder = f"{name} fold {fold}", self.folder(name, fold)
-        train, valid, _ = self._rows(fold, settings)
+        train, valid = self._rows(fold, settings)
         device = self.device or default_device()
         trainer = FoldTrainer(
             settings, fold, train, folder / "state.pt", device, self.job.root,
@@ -188,7 +190,7 @@ class Bench:
         from trainers.linear import fit_linear
 
         begun = time.monotonic()
-        train, valid, test = self._rows(fold, settings)
+        (train, valid), test = self._rows(fold, settings), self._test_rows(settings)
         oof, test_predictions = fit_linear(settings, train, valid, test)
         self.store.save_test(name, test.ids, test_predictions, fold=fold)
         self.store.save_oof(name, valid.ids, oof, fold=fold)
@@ -218,21 +220,25 @@ class Bench:
 
     # ---- rows ---------------------------------------------------------------
 
-    def _rows(self, fold: int, settings: ModelSettings) -> "tuple[Rows, Rows, Rows]":
-        """Rows to train on, held out, and to predict."""
+    def _rows(self, fold: int, settings: ModelSettings) -> "tuple[Rows, Rows]":
+        """Rows to train on and held out."""
         from trainers.images import Rows
 
         bank, folds = self._bank(settings), self.store.folds
-        weight = self._weight(settings)
+        weight, originals = self._weight(settings), self._originals(settings)
         held_out = folds.fold == fold
-        parts = [
-            Rows(
-                bank, np.flatnonzero(chosen), folds.ids[chosen], folds.target[chosen],
+
+        def part(chosen: NDArray[np.bool_]) -> Rows:
+            return Rows(
+                bank,
+                np.flatnonzero(chosen),
+                folds.ids[chosen],
+                folds.target[chosen],
                 None if weight is None else weight[chosen],
+                None if originals is None else originals[chosen],
             )
-            for chosen in (~held_out, held_out)
-        ]  # fmt: skip
-        return parts[0], parts[1], self._test_rows(settings)
+
+        return part(~held_out), part(held_out)
 
     def _test_rows(self, settings: ModelSettings) -> "Rows":
         from trainers.images import Rows
@@ -256,23 +262,34 @@ class Bench:
                 bank.fill(f"decode at {edge} px", self.progress)
         return bank
 
-    def _weight(self, settings: ModelSettings) -> Any:
-        """What each training row counts for, (n_rows,) of mean 1, from a column of the training table."""
-        if isinstance(settings, LinearSettings) or not settings.weight_column:
-            return None
-        frame, name = self.job.competition.train, settings.weight_column
+    def _column(self, name: str, setting: str) -> "pd.Series":
+        """A column of the training table, in the order of the folds."""
+        frame = self.job.competition.train
         key = next((key for key in (name, f"column:{name}") if key in frame), None)
         if key is None:
             known = [str(column).removeprefix("column:") for column in frame.columns]
-            raise TrainingError(f"weight_column = {name!r} is no column of the training table: {examples(known)}.")
-        positions = join_positions(self.store.folds.ids, frame["id"].to_numpy(object), "the training table")
+            raise TrainingError(f"{setting} = {name!r} is no column of the training table; it has {examples(known)}.")
+        return frame[key].iloc[join_positions(self.store.folds.ids, frame["id"].to_numpy(object), "the training table")]
+
+    def _weight(self, settings: ModelSettings) -> NDArray[np.float32] | None:
+        """What each training row counts for, (n_rows,) of mean 1, from a column of the training table."""
+        if isinstance(settings, LinearSettings) or not settings.weight_column:
+            return None
+        name = settings.weight_column
         try:
-            weight = frame[key].iloc[positions].to_numpy(dtype=np.float32)
+            weight = self._column(name, "weight_column").to_numpy(dtype=np.float32)
         except ValueError as err:
             raise TrainingError(f"weight_column = {name!r} holds what is no number: {err}.") from err
         if not (np.isfinite(weight).all() and weight.min() >= 0 and weight.sum() > 0):
             raise TrainingError(f"weight_column = {name!r} must hold numbers from 0 up, not all 0, and no gaps.")
-        return weight / weight.mean()
+        scaled: NDArray[np.float32] = weight / weight.mean()
+        return scaled
+
+    def _originals(self, settings: ModelSettings) -> NDArray[np.object_] | None:
+        """The id of the real that each fake was made of, (n_rows,), from a column of the training table."""
+        if isinstance(settings, LinearSettings) or not settings.pair_column:
+            return None
+        return self._column(settings.pair_column, "pair_column").fillna("").astype(str).to_numpy(object)
 
 
 def settings_record(settings: ModelSettings) -> dict[str, Any]:

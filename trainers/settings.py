@@ -11,7 +11,10 @@ Decode = Literal["area", "scaled", "pil"]
 Loss = Literal["bce", "focal", "auc", "classes"]
 Inputs = Literal["rgb", "ycbcr", "srm", "dct", "phase"]
 
-_SHARES = "hflip shift colour jpeg webp blur noise resize grid_cutout label_smoothing warmup mix_share".split()
+_SHARES = (
+    "hflip shift colour jpeg webp blur noise resize grid_cutout self_blend face_cutout pair_mix mix_share "
+    "label_smoothing warmup"
+).split()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,9 @@ class TimmSettings:
     Augmentation
         hflip, shift, colour, jpeg, webp, blur, noise, resize (down and back), grid_cutout: probabilities, 0 to 1.
         randaugment: how many random operations of RandAugment each image gets.
+        self_blend: probability that a real becomes a fake, blended with a changed copy of itself. face_cutout:
+            that a part of a face is blackened. pair_mix: that a fake is mixed with the real it was made of, which
+            pair_column, a column of the training table, names by id.
         mixup, cutmix: parameter alpha of the Beta distribution of the share, 0 for none; mix_share: how many of
             the steps are mixed.
 
@@ -96,6 +102,10 @@ class TimmSettings:
     resize: float = 0.0
     grid_cutout: float = 0.0
     randaugment: int = 0
+    self_blend: float = 0.0
+    face_cutout: float = 0.0
+    pair_mix: float = 0.0
+    pair_column: str = ""
     mixup: float = 0.0
     cutmix: float = 0.0
     mix_share: float = 0.5
@@ -122,6 +132,8 @@ class TimmSettings:
             raise ConfigError(f"accumulate = {self.accumulate} is more than the batch_size = {self.batch_size} images.")
         if not self.inputs or len(set(self.inputs)) < len(self.inputs):
             raise ConfigError(f"inputs = {list(self.inputs)} must name one input or more, each once.")
+        if bool(self.pair_mix) != bool(self.pair_column):
+            raise ConfigError("pair_mix and pair_column belong together: how often, and the column of the originals.")
         if self.loss == "auc" and (self.mixup or self.cutmix):
             raise ConfigError(
                 'loss = "auc" compares reals with fakes, and mixup and cutmix leave neither. Set one of them to 0.'
