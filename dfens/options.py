@@ -1,8 +1,26 @@
 """Options that more than one command reads."""
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from oof.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def chosen_models(models: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
+    """The models that `--model` names, or all.
+
+    Raises:
+        ConfigError: if there are none, or none of such a name.
+    """
+    if not models:
+        raise ConfigError("dfens.toml names no model. Add a section [models.NAME] with a backbone.")
+    unknown = [name for name in names if name not in models]
+    if unknown:
+        raise ConfigError(f"dfens.toml has no [models.{unknown[0]}]; it has {', '.join(models)}.")
+    return {name: models[name] for name in names or models}
 
 
 def fold_indices(text: str, k: int) -> tuple[int, ...]:

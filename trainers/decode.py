@@ -54,8 +54,12 @@ def load_image(path: str | Path, size: int | tuple[int, int], decode: Decode = "
     Raises:
         DataError: as in `decode_image`.
     """
+    return decode_at(read_bytes(path), path, size, decode)
+
+
+def decode_at(data: bytes, path: str | Path, size: int | tuple[int, int], decode: Decode = "area") -> Image:
+    """The same from the bytes of a file; `path` names them in messages."""
     shape = (size, size) if isinstance(size, int) else size
-    data = read_bytes(path)
     if decode == "pil":
         return _with_pillow(data, path, shape)
     reduce = _dct_scale(data, shape) if decode == "scaled" else 1

@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from oof.progress import SILENT, Progress
 from trainers.decode import load_image
+from trainers.memory import free_memory
 from trainers.settings import Decode
 
 Images = NDArray[np.uint8]
-_SHARE_OF_MEMORY = 0.3  # of what is free, for all images of one competition at one size
+SHARE_OF_MEMORY = 0.3  # of what is free, for all images of one competition at one size
 
 
 class Cache(Protocol):
-    """Resized images on disk, made before (trainers/cache.py)."""
+    """Resized images on disk, made before (trainers/cache.py). found: how many of the bank's."""
 
-    def one(self, position: int) -> Images:
-        """The image at a position of the bank."""
+    found: int
+
+    def one(self, row: int) -> Images | None:
+        """The image at a position of the bank, or None where it is not there."""
 
 
 class ImageBank:
@@ -35,8 +37,10 @@ class ImageBank:
         edge: pixels.
         decode: how they are read.
         workers: threads that `fill` and `take` decode with.
-        keep: whether to keep decoded images; None: where they take less than a third of the free memory.
-        cache: where resized images come from instead of the files.
+        keep: whether to keep decoded images; None: where they take less than a share of the free memory, and the
+            cache does not hold them all. What is not kept is decoded each time, ahead of its use (trainers/loader.py).
+        cache: where resized images come from instead of the files, as far as it has them.
+        share: of the free memory that the images may take.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class ImageBank:
         *,
         keep: bool | None = None,
         cache: Cache | None = None,
+        share: float = SHARE_OF_MEMORY,
     ) -> None:
         self.paths = list(paths)
         self.edge = edge
@@ -55,14 +60,23 @@ class ImageBank:
         self.workers = max(1, workers)
         self._cache = cache
         if keep is None:
-            keep = len(self.paths) * edge * edge * 3 < _SHARE_OF_MEMORY * psutil.virtual_memory().available
+            cached = cache is not None and cache.found == len(self.paths)
+            keep = not cached and len(self.paths) * edge * edge * 3 < share * free_memory()
         self._kept: Images | None = np.empty((len(self.paths), edge, edge, 3), np.uint8) if keep else None
         self._known = np.zeros(len(self.paths), bool)
 
     @property
+    def keeps(self) -> bool:
+        """Whether decoded images stay in memory."""
+        return self._kept is not None
+
+    @property
     def source(self) -> str:
         """Where images come from, for the record."""
-        return f"{'cache' if self._cache is not None else 'files'}, {self.decode} at {self.edge} px"
+        way = f"{self.decode} at {self.edge} px"
+        if self._cache is None:
+            return f"files, {way}"
+        return f"cache ({self._cache.found} of {len(self.paths)} images), {way}"
 
     def fill(self, title: str, progress: Progress = SILENT) -> None:
         """Decode everything now, where it is kept at all."""
@@ -88,9 +102,8 @@ class ImageBank:
         if self._kept is not None and self._known[row]:
             kept: Images = self._kept[row]
             return kept
-        if self._cache is not None:
-            image = self._cache.one(row)
-        else:
+        image = None if self._cache is None else self._cache.one(row)
+        if image is None:
             image = load_image(Path(self.paths[row]), self.edge, self.decode)
         if self._kept is not None:
             self._kept[row] = image

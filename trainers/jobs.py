@@ -16,12 +16,13 @@ from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from trainers.provenance import files_fingerprint, git_state, package_versions
-from trainers.settings import LinearSettings, ModelSettings, TimmSettings
+from trainers.settings import Decode, LinearSettings, ModelSettings, TimmSettings
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from trainers.cache import CacheView
     from trainers.fold import FoldOutcome, FoldTrainer
     from trainers.images import ImageBank, Rows
     from trainers.layouts import Competition
@@ -257,10 +258,27 @@ class Bench:
             positions = join_positions(self.store.folds.ids, frame["id"].to_numpy(object), "the training table")
             test_positions = join_positions(self.store.test_ids, test["id"].to_numpy(object), "the test table")
             paths = [*frame["path"].iloc[positions], *test["path"].iloc[test_positions]]
-            bank = self._banks[(edge, settings.decode)] = ImageBank(paths, edge, settings.decode, self.job.threads)
-            if not isinstance(settings, LinearSettings):
+            linear = isinstance(settings, LinearSettings)
+            cache = None if linear else self._cache(paths, edge, settings.decode)
+            bank = ImageBank(paths, edge, settings.decode, self.job.threads, cache=cache)
+            self._banks[(edge, settings.decode)] = bank
+            if not linear:
                 bank.fill(f"decode at {edge} px", self.progress)
         return bank
+
+    def _cache(self, paths: list[str], edge: int, decode: Decode) -> "CacheView | None":
+        """Resized images on disk, where `dfens cache` made them; told where some are lacking."""
+        from trainers.cache import ImageCache
+
+        if self.job.cache_dir is None:
+            return None
+        view = ImageCache(self.job.cache_dir, edge, decode, self.job.root).view(paths, self.job.threads)
+        if view is not None and view.found < len(paths):
+            self.progress.note(
+                f"The cache holds {view.found:,} of {len(paths):,} images of {edge} px, the others are decoded from "
+                f"their files; dfens cache adds them."
+            )
+        return view
 
     def _column(self, name: str, setting: str) -> "pd.Series":
         """A column of the training table, in the order of the folds."""

@@ -50,6 +50,7 @@ def command(app: App, names: tuple[str, ...], fold_text: str, workers: int | Non
             workers=workers or os.cpu_count() or 1,
             max_parameters=app.config.competition.max_parameters,
             root=app.root,
+            cache_dir=app.work / "trainers" / "cache",
         )
     except Stopped:
         app.say("Stopped by SIGTERM; everything is saved. The same command goes on from there.")
