@@ -34,7 +34,7 @@ def ablate(
     work_dir: Path,
     *,
     metric: str = "auc",
-    workers: int = 2,
+    threads: int = 2,
     root: Path = Path(),
     progress: Progress = SILENT,
 ) -> Comparison:
@@ -54,7 +54,7 @@ def ablate(
         folds: which folds to train; few are enough for a first look.
         work_dir: of this room.
         metric: to compare by.
-        workers, root, progress: as for `train_models`.
+        threads, root, progress: as for `train_models`.
 
     Raises:
         ConfigError: no variants, or one that changes nothing.
@@ -77,7 +77,7 @@ def ablate(
         own.root.parent,
         progress=progress,
         force=True,
-        workers=workers,
+        threads=threads,
         root=root,
     )
     return compare_models(own, [name, *variants], metric=metric)

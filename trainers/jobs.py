@@ -53,8 +53,9 @@ class FoldResult:
 class Job:
     """All that is to be done, as plain values that can be sent to another process.
 
-    store_root: of the store of predictions. work_dir: of this room. threads: that decode images, in each process.
+    store_root: of the store of predictions. work_dir: of this room. threads: that decode images.
     root: what paths of weights are relative to. cache_dir: of resized images, where there is one.
+    processes: that share the memory of this machine.
     """
 
     competition: "Competition"
@@ -65,6 +66,7 @@ class Job:
     max_parameters: int | None = None
     root: Path = Path()
     cache_dir: Path | None = None
+    processes: int = 1
 
 
 @dataclass
@@ -249,7 +251,7 @@ class Bench:
 
     def _bank(self, settings: ModelSettings) -> "ImageBank":
         """The images of all rows, training rows first; those of one size are shared."""
-        from trainers.images import ImageBank
+        from trainers.images import SHARE_OF_MEMORY, ImageBank
 
         edge = 64 if isinstance(settings, LinearSettings) else settings.crop or settings.image_size
         bank = self._banks.get((edge, settings.decode))
@@ -259,8 +261,9 @@ class Bench:
             test_positions = join_positions(self.store.test_ids, test["id"].to_numpy(object), "the test table")
             paths = [*frame["path"].iloc[positions], *test["path"].iloc[test_positions]]
             linear = isinstance(settings, LinearSettings)
-            cache = None if linear else self._cache(paths, edge, settings.decode)
-            bank = ImageBank(paths, edge, settings.decode, self.job.threads, cache=cache)
+            cache = None if linear or settings.decode == "gpu" else self._cache(paths, edge, settings.decode)
+            share = SHARE_OF_MEMORY / self.job.processes
+            bank = ImageBank(paths, edge, settings.decode, self.job.threads, cache=cache, share=share)
             self._banks[(edge, settings.decode)] = bank
             if not linear:
                 bank.fill(f"decode at {edge} px", self.progress)

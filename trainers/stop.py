@@ -13,7 +13,8 @@ class Stopped(BaseException):
 class StopRequest:
     """Hears Ctrl-C and SIGTERM within its block and keeps them until the running step is whole.
 
-    A second Ctrl-C stops at once. Outside the main thread, where Python hears no signals, it does nothing.
+    A second Ctrl-C stops at once; a second SIGTERM changes nothing, since some schedulers send it to each
+    process of a group. Outside the main thread, where Python hears no signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -26,9 +27,9 @@ class StopRequest:
         return self
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._heard is not None:
+        if self._heard is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._heard = number
+        self._heard = self._heard or number
 
     @property
     def heard(self) -> bool:

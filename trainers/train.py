@@ -1,7 +1,7 @@
 """Train models over folds: what is done is skipped, what was begun goes on, no name stands for two settings."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,19 @@ from trainers.settings import ModelSettings
 if TYPE_CHECKING:
     from trainers.layouts import Competition
 
-__all__ = ["FoldResult", "train_models"]
+__all__ = ["FoldResult", "train_here", "train_models"]
+
+Engine = Callable[[Job, Sequence[int], Progress], list[FoldResult]]
+
+
+def train_here(job: Job, folds: Sequence[int], progress: Progress) -> list[FoldResult]:
+    """Train one fold after the other in this process; the first error ends it."""
+    bench = Bench(job, progress)
+    results = []
+    for name in job.models:
+        results += [bench.train(name, fold) for fold in folds]
+        bench.predict_test(name, folds)
+    return results
 
 
 def train_models(
@@ -27,10 +39,11 @@ def train_models(
     *,
     progress: Progress = SILENT,
     force: bool = False,
-    workers: int = 2,
+    threads: int = 2,
     max_parameters: int | None = None,
     root: Path = Path(),
     cache_dir: Path | None = None,
+    engine: Engine = train_here,
 ) -> list[FoldResult]:
     """Train each model on each fold and store its OOF and test predictions.
 
@@ -53,23 +66,23 @@ def train_models(
         folds: which folds to train.
         work_dir: of this room.
         force: retrain models whose settings changed; the old ones move to the archives.
-        workers: threads that decode images.
+        threads: that decode images.
         max_parameters: rule of the competition, for each model.
         root: what paths of weights are relative to.
         cache_dir: of resized images (trainers/cache.py), used where it holds them.
+        engine: what trains the folds: `train_here`, or one that uses many processes or machines.
+
+    Returns:
+        One for each fold, by model and fold.
 
     Raises:
         TrainingError: settings that differ from those a model was trained with (unless `force`), and what
             `create_model` and the training raise.
     """
-    job = Job(competition, store.root, dict(models), work_dir, workers, max_parameters, root, cache_dir)
-    bench = Bench(job, progress)
-    results = []
     for name, settings in models.items():
         claim(store, name, settings, work_dir, force=force, progress=progress)
-        results += [bench.train(name, fold) for fold in folds]
-        bench.predict_test(name, folds)
-    return results
+    job = Job(competition, store.root, dict(models), work_dir, threads, max_parameters, root, cache_dir)
+    return engine(job, folds, progress)
 
 
 def claim(

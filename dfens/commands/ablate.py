@@ -22,9 +22,9 @@ from dfens.app import App, pass_app
     help="One variant; give it again for more.",
 )
 @click.option("--fold", "fold_text", default="all", show_default=True, help="Folds to train: 0-4, 0,2 or all.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images; default one per core.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that decode images; default one per core.")
 @pass_app
-def command(app: App, name: str, changes: tuple[str, ...], fold_text: str, workers: int | None) -> None:
+def command(app: App, name: str, changes: tuple[str, ...], fold_text: str, threads: int | None) -> None:
     """Train a model of dfens.toml with changed settings and compare each variant with it, fold by fold.
 
     Variants lie in work/trainers/ablations, not among the models that are blended.
@@ -56,7 +56,7 @@ def command(app: App, name: str, changes: tuple[str, ...], fold_text: str, worke
         fold_indices(fold_text, app.predictions.folds.k),
         app.work / "trainers",
         metric=app.config.competition.metric,
-        workers=workers or os.cpu_count() or 1,
+        threads=threads or os.cpu_count() or 1,
         root=app.root,
         progress=app.progress,
     )

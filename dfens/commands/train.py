@@ -1,5 +1,6 @@
 """`dfens train`: OOF and test predictions of every model."""
 
+import functools
 import os
 
 import click
@@ -10,12 +11,21 @@ from dfens.app import App, pass_app
 @click.command("train", short_help="Train models over folds; predict held-out and test rows.")
 @click.option("--model", "names", multiple=True, metavar="NAME", help="Only this model; may be given more than once.")
 @click.option("--fold", "fold_text", default="all", show_default=True, help="Folds to train: 0-4, 0,2 or all.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images; default one per core.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes, each with the next fold that waits and a device of its own.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads that decode images, of all processes; default one per core."
+)
 @click.option(
     "--force", is_flag=True, help="Retrain models whose settings changed; the old ones move to work/*/archive."
 )
 @pass_app
-def command(app: App, names: tuple[str, ...], fold_text: str, workers: int | None, force: bool) -> None:
+def command(app: App, names: tuple[str, ...], fold_text: str, workers: int, threads: int | None, force: bool) -> None:
     """Train the models of dfens.toml over folds, and predict the held-out rows and the test rows of each fold.
 
     A fold that is done is skipped; one that was begun goes on where it stopped, also after kill -9.
@@ -27,7 +37,8 @@ def command(app: App, names: tuple[str, ...], fold_text: str, workers: int | Non
     from dfens.tables import make_table
     from oof.errors import ConfigError
     from trainers.stop import Stopped
-    from trainers.train import train_models
+    from trainers.train import train_here, train_models
+    from trainers.workers import train_in_workers
 
     models = dict(app.config.models)
     if not models:
@@ -47,10 +58,11 @@ def command(app: App, names: tuple[str, ...], fold_text: str, workers: int | Non
             app.work / "trainers",
             progress=app.progress,
             force=force,
-            workers=workers or os.cpu_count() or 1,
+            threads=threads or os.cpu_count() or 1,
             max_parameters=app.config.competition.max_parameters,
             root=app.root,
             cache_dir=app.work / "trainers" / "cache",
+            engine=functools.partial(train_in_workers, workers=workers) if workers > 1 else train_here,
         )
     except Stopped:
         app.say("Stopped by SIGTERM; everything is saved. The same command goes on from there.")
