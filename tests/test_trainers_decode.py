@@ -8,11 +8,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from oof.errors import DataError
+from oof.errors import ConfigError, DataError, TrainingError
 from trainers.decode import DECODES, Image, decode_bytes, decode_image, image_size, load_image, resize_image
+from trainers.decode_device import decode_on_device
+from trainers.images import ImageBank, Rows
+from trainers.loader import Loader
+from trainers.settings import TimmSettings
 
 
 def photo(height: int = 48, width: int = 64) -> Image:
@@ -171,3 +176,48 @@ def test_sizes_are_read_from_the_header() -> None:
         assert image_size(saved(Pillow.fromarray(photo()), kind)[:600]) == (48, 64)
     assert image_size(b"hello") is None
     assert image_size(b"\xff\xd8\xff\xe0") is None
+
+
+def mixed_files(folder: Path) -> tuple[list[bytes], list[str]]:
+    """A plain JPEG, a grey one, a PNG, a CMYK JPEG and one that EXIF turns."""
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    large = Pillow.fromarray(cv2.resize(photo(), (160, 120)))
+    files = [
+        saved(large, "JPEG", quality=95),
+        saved(large.convert("L"), "JPEG", quality=95),
+        saved(large, "PNG"),
+        saved(large.convert("CMYK"), "JPEG", quality=95),
+        saved(large, "JPEG", quality=95, exif=exif),
+    ]
+    paths = [str(folder / f"{row}.jpg") for row in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        Path(path).write_bytes(data)
+    return files, paths
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_batch_decoded_on_a_device_is_near_the_same_images(device: str, tmp_path: Path) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    files, paths = mixed_files(tmp_path)
+    batch = decode_on_device(files, paths, 64, torch.device(device))
+    assert batch.device.type == device
+    assert tuple(batch.shape) == (5, 64, 64, 3)
+    for row, path in enumerate(paths):
+        assert far(batch[row].cpu().numpy(), load_image(path, 64)) < (2 if row < 2 else 0.01)
+
+
+def test_files_cut_or_foreign_are_errors_on_a_device_too(tmp_path: Path) -> None:
+    files, paths = mixed_files(tmp_path)
+    for broken in (files[0][:500], b"hello"):
+        with pytest.raises(DataError, match=r"0\.jpg is "):
+            decode_on_device([broken, *files[1:]], paths, 64, torch.device("cpu"))
+
+
+def test_decoding_on_a_gpu_is_refused_without_one() -> None:
+    rows = Rows(ImageBank(["a.jpg"], 8, "gpu", 1), np.arange(1), np.array(["a"], object), np.zeros(1, np.int8))
+    with pytest.raises(TrainingError, match='decode = "gpu" needs a CUDA device'):
+        Loader(1).rows([np.arange(1)], rows, torch.device("cpu"))
+    with pytest.raises(ConfigError, match='Set decode = "area"'):
+        TimmSettings(backbone="resnet18", decode="gpu", self_blend=0.5)

@@ -152,6 +152,22 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
     return None
 
 
+def is_plain_jpeg(data: bytes) -> bool:
+    """Whether this is a whole JPEG of 1 or 3 components that no EXIF orientation turns."""
+    frame = _jpeg_frame(data)
+    if frame is None or not _is_whole(data):
+        return False
+    if b"Exif" not in data[:65536]:
+        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Pillow.open(io.BytesIO(data)) as picture:
+                return bool(picture.getexif().get(0x0112, 1) == 1)
+        except Exception:  # as in _with_pillow
+            return False
+
+
 def _is_whole(data: bytes) -> bool:
     """Whether this is a JPEG of 1 or 3 components, or a PNG, with its end in place: what OpenCV decodes alone.
 

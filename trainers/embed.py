@@ -74,7 +74,7 @@ def embed_images(
     with progress.task(f"features of {settings.backbone}", total=len(paths), unit="image") as task:
         for start in range(0, len(paths), _BATCH):
             images = in_threads(
-                lambda path: load_image(path, settings.image_size, settings.decode),
+                lambda path: load_image(path, settings.image_size, settings.host_decode),
                 paths[start : start + _BATCH],
                 workers,
                 SILENT,

@@ -1,7 +1,7 @@
 """One fold of a timm model: train on the other folds, resume from any moment, predict what was held out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,13 +171,9 @@ class FoldTrainer:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.train.ids))
         size = self.batch_size
         plan = [order[step * size : (step + 1) * size] for step in range(self.step, self.steps_per_epoch)]
-        edge = self.train.bank.edge
-        on_device = self.device.type == "cuda"
-        shape = (edge, edge, 3) if on_device else (self.settings.image_size,) * 2 + (3,)
-        make_row = self._forged if on_device else self._augmented
         self.model.train()
         saved = time.monotonic()
-        for rows, images in zip(plan, loader.batches(plan, shape, make_row), strict=True):
+        for rows, images in zip(plan, self._batches(loader, plan), strict=True):
             self._step(images, rows)
             self.step += 1
             facts = {"epoch": f"{self.epoch + 1}/{self.settings.epochs}"}
@@ -194,6 +190,15 @@ class FoldTrainer:
                 saved = time.monotonic()
             if request.heard:
                 request.stop()
+
+    def _batches(self, loader: Loader, plan: list[NDArray[np.intp]]) -> Iterator[Tensor]:
+        """Images of each step, augmented on a CPU; on another device that comes in the step."""
+        edge, size = self.train.bank.edge, self.settings.image_size
+        if self.settings.decode == "gpu":
+            return loader.rows(plan, self.train, self.device)
+        if self.device.type == "cuda":
+            return loader.batches(plan, (edge, edge, 3), self._forged)
+        return loader.batches(plan, (size, size, 3), self._augmented)
 
     def _forged(self, row: int) -> Images:
         def take(row: int) -> Images:

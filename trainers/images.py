@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from oof.progress import SILENT, Progress
 from trainers.decode import load_image
 from trainers.memory import free_memory
-from trainers.settings import Decode
+from trainers.settings import DeviceDecode
 
 Images = NDArray[np.uint8]
 SHARE_OF_MEMORY = 0.3  # of what is free, for all images of one competition at one size
@@ -35,7 +35,7 @@ class ImageBank:
     Args:
         paths: of the files.
         edge: pixels.
-        decode: how they are read.
+        decode: how they are read; by "gpu" not here but as whole batches (trainers/loader.py).
         workers: threads that `fill` and `take` decode with.
         keep: whether to keep decoded images; None: where they take less than a share of the free memory, and the
             cache does not hold them all. What is not kept is decoded each time, ahead of its use (trainers/loader.py).
@@ -47,7 +47,7 @@ class ImageBank:
         self,
         paths: Sequence[str],
         edge: int,
-        decode: Decode,
+        decode: DeviceDecode,
         workers: int,
         *,
         keep: bool | None = None,
@@ -56,9 +56,11 @@ class ImageBank:
     ) -> None:
         self.paths = list(paths)
         self.edge = edge
-        self.decode: Decode = decode
+        self.decode: DeviceDecode = decode
         self.workers = max(1, workers)
         self._cache = cache
+        if decode == "gpu":
+            keep = False
         if keep is None:
             cached = cache is not None and cache.found == len(self.paths)
             keep = not cached and len(self.paths) * edge * edge * 3 < share * free_memory()
@@ -104,6 +106,7 @@ class ImageBank:
             return kept
         image = None if self._cache is None else self._cache.one(row)
         if image is None:
+            assert self.decode != "gpu", "whole batches are decoded on the device"
             image = load_image(Path(self.paths[row]), self.edge, self.decode)
         if self._kept is not None:
             self._kept[row] = image

@@ -10,6 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oof.errors import TrainingError
+from trainers.decode import read_bytes
+from trainers.decode_device import decode_on_device
 from trainers.images import Images, Rows
 
 T = TypeVar("T")
@@ -53,6 +56,31 @@ class Loader:
             return batch
 
         return wait
+
+    def rows(self, plan: Iterable[Rowset], rows: Rows, device: torch.device) -> Iterator[Tensor]:
+        """For each set of rows their images unchanged, (len(rows), edge, edge, 3), uint8, decoded as their bank says.
+
+        Raises:
+            TrainingError: `decode = "gpu"` on another device than CUDA.
+        """
+        bank = rows.bank
+        if bank.decode != "gpu":
+            return self.batches(plan, (bank.edge, bank.edge, 3), plain_row(rows))
+        if device.type != "cuda":
+            raise TrainingError(
+                'decode = "gpu" needs a CUDA device, and this machine offers none (dfens doctor). Set decode = "area"; '
+                "a model that was trained with the one should not predict with the other."
+            )
+        return ahead(plan, lambda part: self._begin_on_device(part, rows, device), 2)
+
+    def _begin_on_device(self, rowset: Rowset, rows: Rows, device: torch.device) -> Callable[[], Tensor]:
+        def decode(part: NDArray[np.intp]) -> Tensor:
+            paths = [rows.bank.paths[row] for row in rows.positions[part]]
+            return decode_on_device([read_bytes(path) for path in paths], paths, rows.bank.edge, device)
+
+        parts = np.array_split(rowset, min(len(rowset), self._workers))  # nvJPEG likes many at once
+        futures = [self._pool.submit(decode, part) for part in parts]
+        return lambda: torch.cat([future.result() for future in futures])
 
     def close(self) -> None:
         """End the threads; what is being made is thrown away."""

@@ -13,7 +13,7 @@ from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
 from trainers.device import amp_type, default_device, is_out_of_memory
 from trainers.images import Images, Rows
-from trainers.loader import Loader, batch_plan, plain_row
+from trainers.loader import Loader, batch_plan
 from trainers.model import create_model, load_weights
 from trainers.normalise import Normalise
 from trainers.settings import TimmSettings
@@ -57,13 +57,12 @@ class Predictor:
         self, rows: Rows, workers: int, title: str = "", progress: Progress = SILENT, *, tta: bool = True
     ) -> Probabilities:
         """Probabilities of rows by each model, shape (n_models, n_rows); without `tta` of the plain view alone."""
-        bank = rows.bank
         plan = batch_plan(len(rows.positions), self.settings.step_images)
         loader = Loader(workers, pin=self._device.type == "cuda")
         found = []
         try:
             with progress.task(title, total=len(rows.positions), unit="image") as task, self._evaluating():
-                for batch in loader.batches(plan, (bank.edge, bank.edge, 3), plain_row(rows)):
+                for batch in loader.rows(plan, rows, self._device):
                     found.append(self._batch(batch, tta))
                     task.advance(len(batch))
         finally:

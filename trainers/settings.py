@@ -8,6 +8,7 @@ from oof.errors import ConfigError
 Tta = Literal["none", "hflip", "flips", "d4", "ten_crop"]
 Merge = Literal["mean", "gmean", "max"]
 Decode = Literal["area", "scaled", "pil"]
+DeviceDecode = Literal["area", "scaled", "pil", "gpu"]
 Loss = Literal["bce", "focal", "auc", "classes"]
 Inputs = Literal["rgb", "ycbcr", "srm", "dct", "phase"]
 
@@ -34,7 +35,8 @@ class TimmSettings:
     Images
         image_size: edge in pixels that the network sees; crop: edge in pixels to which images are reduced first,
             of which training takes random windows of image_size and prediction the middle one (0: image_size).
-        decode: how images are read: area, scaled or pil (trainers/decode.py tells what each does).
+        decode: how images are read: area, scaled or pil (trainers/decode.py tells what each does), or gpu (by
+            nvJPEG on a CUDA device; not with self_blend, face_cutout or pair_mix, which work on the CPU).
 
     Training
         epochs; batch_size: images in one step, or "auto": 64, in as many parts as the memory asks for.
@@ -74,7 +76,7 @@ class TimmSettings:
     inputs: tuple[Inputs, ...] = ("rgb",)
     image_size: int = 224
     crop: int = 0
-    decode: Decode = "area"
+    decode: DeviceDecode = "area"
     epochs: int = 10
     batch_size: int | Literal["auto"] = 32
     accumulate: int = 1
@@ -134,10 +136,20 @@ class TimmSettings:
             raise ConfigError(f"inputs = {list(self.inputs)} must name one input or more, each once.")
         if bool(self.pair_mix) != bool(self.pair_column):
             raise ConfigError("pair_mix and pair_column belong together: how often, and the column of the originals.")
+        if self.decode == "gpu" and (self.self_blend or self.face_cutout or self.pair_mix):
+            raise ConfigError(
+                'decode = "gpu" leaves no image on the CPU, where self_blend, face_cutout and pair_mix work. '
+                'Set decode = "area".'
+            )
         if self.loss == "auc" and (self.mixup or self.cutmix):
             raise ConfigError(
                 'loss = "auc" compares reals with fakes, and mixup and cutmix leave neither. Set one of them to 0.'
             )
+
+    @property
+    def host_decode(self) -> Decode:
+        """How single images are read on the CPU."""
+        return "area" if self.decode == "gpu" else self.decode
 
     @property
     def step_images(self) -> int:

@@ -20,9 +20,9 @@ def command(app: App, names: tuple[str, ...], dry_run: bool, remove: bool, threa
 
     Pixels are stored as decoded (98 GB for 500,000 images of 256 px), so results stay the same to the last bit.
     It pays where the images do not fit into memory and decoding, not the network, is what training waits for;
-    images that fit are decoded once and kept anyway. dfens train uses a cache where it holds a file as it is
-    now. A run that was killed goes on where it was. The caches lie in work/trainers/cache, which may be a link
-    to another disk.
+    images that fit are decoded once and kept anyway, and decode = "gpu" takes none. dfens train uses a cache
+    where it holds a file as it is now. A run that was killed goes on where it was. The caches lie in
+    work/trainers/cache, which may be a link to another disk.
     """
     import shutil
 
@@ -38,9 +38,9 @@ def command(app: App, names: tuple[str, ...], dry_run: bool, remove: bool, threa
     competition = app.competition()
     paths = [*competition.train["path"], *competition.test["path"]]
     wanted = {
-        (settings.crop or settings.image_size, settings.decode)
+        (settings.crop or settings.image_size, settings.host_decode)
         for settings in chosen_models(app.config.models, names).values()
-        if isinstance(settings, TimmSettings)
+        if isinstance(settings, TimmSettings) and settings.decode != "gpu"
     }
     if remove:
         patterns = [f"{edge}px-{decode}-*" for edge, decode in wanted] if names else ["*px-*"]
