@@ -13,6 +13,7 @@ from oof.errors import ConfigError
 from oof.ids import check_name
 from submissions.settings import SubmissionSettings
 from trainers.layouts import DataSettings
+from trainers.presets import with_preset
 from trainers.settings import LinearSettings, ModelSettings, TimmSettings
 
 T = TypeVar("T")
@@ -122,7 +123,7 @@ def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
 
 
 def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) -> dict[str, ModelSettings]:
-    """Each [models.NAME] over the defaults of [train]; a default that a kind does not know is passed over."""
+    """Each [models.NAME] over its preset over the defaults of [train]; a default unknown to a kind is passed over."""
     fields_by_kind = {kind: _field_names(cls) for kind, cls in _KINDS.items()}
     _known(defaults, set().union(*fields_by_kind.values()), "[train]", "key")
     found: dict[str, ModelSettings] = {}
@@ -134,7 +135,8 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
         if kind not in _KINDS:
             raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), _KINDS)}.")
         inherited = {key: value for key, value in defaults.items() if key in fields_by_kind[kind]}
-        found[name] = build(_KINDS[kind], inherited | dict(own) | {"kind": kind}, where)
+        values = with_preset(own, inherited) if kind == "timm" else inherited | dict(own)
+        found[name] = build(_KINDS[kind], values | {"kind": kind}, where)
     return found
 
 

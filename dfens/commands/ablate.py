@@ -37,13 +37,14 @@ def command(app: App, name: str, changes: tuple[str, ...], fold_text: str, threa
     from oof.errors import ConfigError
     from trainers.ablation import ablate
     from trainers.plots import plot_gains
+    from trainers.presets import with_preset
 
     if name not in app.config.models:
         raise ConfigError(f"dfens.toml has no [models.{name}]; it has {', '.join(app.config.models) or 'no models'}.")
     settings = app.config.models[name]
     variants = {}
     for change in changes:
-        values = dataclasses.asdict(settings) | _parse(change)
+        values = dataclasses.asdict(settings) | with_preset(_parse(change))
         variants[re.sub(r"[^A-Za-z0-9._-]+", "-", change).strip("-")] = build(
             type(settings), values, f"--set {change}:"
         )
