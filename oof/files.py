@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -30,29 +31,67 @@ def atomic_path(path: Path) -> Iterator[Path]:
     removed when the block fails.
 
     Raises:
-        DfensError: when the disk is full, naming the folder.
+        DfensError: when the disk is full or the folder may not be written to, naming it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    part.chmod(0o666 & ~_umask())
+    with _telling_why(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            part.chmod(0o666 & ~_umask())
+            yield part
+            _flush(part)
+            part.replace(path)
+            _flush(path.parent)
+        except Exception as err:
+            is_full = not isinstance(err, OSError) and _tells_full_disk(err, part)
+            part.unlink(missing_ok=True)
+            if is_full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from err
+            raise
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, ulimit -f
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+@contextlib.contextmanager
+def _telling_why(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be written into a named error."""
     try:
-        yield part
-        _flush(part)
-        part.replace(path)
-        _flush(path.parent)
+        yield
     except OSError as err:
-        part.unlink(missing_ok=True)
-        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+        if err.errno in _DISK_FULL:
             raise DfensError(
                 f"The disk is full: {path} could not be written, and nothing of it was kept. "
                 f"Free space in {path.parent}, then run the same command again."
             ) from err
+        told = Path(os.fsdecode(err.filename or path))  # not of another file that the block opened
+        if err.errno in _NOT_ALLOWED and (told in path.parents or told.parent == path.parent):
+            raise DfensError(
+                f"{path} cannot be written ({err.strerror}). Expected a folder that this user may write to: correct "
+                f"the owner or the rights of {path.parent}, or work in another folder (dfens -C DIR)."
+            ) from err
         raise
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+
+
+def _tells_full_disk(err: Exception, part: Path) -> bool:
+    """Whether a library's own error stands for a full disk: Rust's name the number, after C++'s a page is tried."""
+    number = re.search(r"\(os error (\d+)\)", str(err))
+    if number:
+        return int(number[1]) in _DISK_FULL
+    try:
+        with part.open("ab") as file:
+            file.write(bytes(1 << 16))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as full:
+        return full.errno in _DISK_FULL
+    return False
 
 
 def _umask() -> int:
@@ -113,19 +152,38 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     Raises:
         StoreError: if the file is cut, no Parquet, or has no dfens header.
     """
-    try:
+    with _telling_parquet(path):
         arrow = pq.read_table(path)
+    return arrow.to_pandas(), _header_of(path, arrow.schema)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read the header of a table alone; raises as `read_parquet` does."""
+    with _telling_parquet(path):
+        schema = pq.read_schema(path)
+    return _header_of(path, schema)
+
+
+@contextlib.contextmanager
+def _telling_parquet(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as err:
+        reason = str(err).splitlines()[0].rpartition(f"'{path}': ")[2].rstrip(".")
         raise StoreError(
-            f"{path} cannot be read as Parquet ({err}). It was cut or overwritten: move it away "
-            f"and run the command that makes it again (dfens status names it)."
+            f"{path} cannot be read as Parquet ({reason}). It was cut or overwritten: move it away, then dfens status "
+            f"names the command that makes it again."
         ) from err
-    raw = (arrow.schema.metadata or {}).get(_HEADER)
+
+
+def _header_of(path: Path, schema: pa.Schema) -> dict[str, Any]:
+    raw = (schema.metadata or {}).get(_HEADER)
     if raw is None:
         raise StoreError(f"{path} was not written by dfens (its metadata holds no 'dfens' header).")
-    return arrow.to_pandas(), json.loads(raw)
+    header: dict[str, Any] = json.loads(raw)
+    return header
 
 
 def file_sha256(path: Path) -> str:
@@ -137,8 +195,10 @@ def file_sha256(path: Path) -> str:
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock among processes of this machine; freed by the kernel when a process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with _telling_why(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

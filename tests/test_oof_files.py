@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +29,25 @@ def test_a_full_disk_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with pytest.raises(DfensError, match="The disk is full.*run the same command again"), files.atomic_path(path):
         raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: files.write_json(path, {}), lambda path: files.file_lock(path).__enter__()]
+)
+def test_a_folder_that_cannot_be_written_is_named(write: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("a file stands where the workspace should be")
+    with pytest.raises(DfensError, match=r"work/oof/a cannot be written \(Not a directory\).*correct the owner"):
+        write(tmp_path / "work" / "oof" / "a")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_missing_rights_are_told_of_the_own_file_alone(number: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(DfensError, match="a.json cannot be written"), files.atomic_path(path) as part:
+        raise OSError(number, os.strerror(number), str(part))
+    with pytest.raises(OSError, match="elsewhere"), files.atomic_path(path):
+        raise OSError(number, os.strerror(number), "/data/elsewhere")
     assert list(tmp_path.iterdir()) == []
 
 
