@@ -175,38 +175,53 @@ class PredictionStore:
         return archived
 
     def _make_room_for(self, folds: Folds, force: bool) -> Path | None:
-        if not self.has_folds():
-            return None
         try:
-            old_fingerprint, old_ids = self.folds.fingerprint, ids_fingerprint(self.folds.ids)
-        except StoreError:
-            old_fingerprint = old_ids = "unreadable"
-        if old_fingerprint == folds.fingerprint:
+            old = self.folds.fingerprint
+        except StoreError:  # missing or broken: what the models were made with stands in their own files
+            old = None
+        if old == folds.fingerprint:
             return None
-        same_rows = old_ids == ids_fingerprint(folds.ids)
-        dependent = [name for name in self._names() if not (self._is_import(name) and same_rows)]
+        dependent = [name for name in self._names() if self._is_of_other_folds(name, folds, begun=old is not None)]
         if dependent and not force:
             raise FoldError(
                 f"{len(dependent)} models were made with other folds: {examples(dependent)}. New folds would mix "
                 f"rows that they have seen into their validation. Keep the folds, or run dfens folds --force, "
                 f"which moves these models and the old folds to {self.archive_dir}."
             )
-        target = self.archive_dir / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ-folds")
+        target = self._new_archive("folds")
         for name in dependent:
-            (target / "models").mkdir(parents=True, exist_ok=True)
-            self.model_dir(name).rename(target / "models" / name)
-        target.mkdir(parents=True, exist_ok=True)
-        self.folds_path.rename(target / self.folds_path.name)
-        return target
+            _move(self.model_dir(name), target / "models" / name)
+        if self.has_folds():
+            _move(self.folds_path, target / self.folds_path.name)
+        return target if dependent or old is not None else None
 
-    def save_test_ids(self, ids: Ids) -> None:
-        """Write the ids to predict; test predictions made for other ids are refused when read."""
-        ids = as_ids(ids, "test ids")
-        files.write_parquet(
-            self.test_ids_path, pd.DataFrame({"id": ids}), _header("test_ids") | {"ids": ids_fingerprint(ids)}
+    def _is_of_other_folds(self, name: str, folds: Folds, *, begun: bool) -> bool:
+        """Whether a model belongs to other folds (imports: to other rows); `begun` where it holds nothing yet."""
+        headers = [files.read_header(path) for part in self._parts(name).values() for path in part.values()]
+        own = {"folds": folds.fingerprint, "ids": ids_fingerprint(folds.ids)}
+        return any(header.get(key, own[key]) != own[key] for header in headers for key in own) or (
+            begun and not headers
         )
+
+    def save_test_ids(self, ids: Ids) -> Path | None:
+        """Write the ids to predict; test predictions made for other ids move to the archive, whose folder is returned.
+
+        The fold models are as good as before: what trained them predicts the new ids with their weights.
+        """
+        ids = as_ids(ids, "test ids")
+        fingerprint = ids_fingerprint(ids)
+        with files.file_lock(self.root / ".lock"):
+            paths = [path for name in self._names() for path in self._parts(name)["test"].values()]
+            stale = [path for path in paths if files.read_header(path).get("test_ids") != fingerprint]
+            target = self._new_archive("test")
+            for path in stale:
+                _move(path, target / "models" / path.parent.name / path.name)
+            files.write_parquet(
+                self.test_ids_path, pd.DataFrame({"id": ids}), _header("test_ids") | {"ids": fingerprint}
+            )
         self.__dict__.pop("test_ids", None)
         self.__dict__.pop("_test_ids_fingerprint", None)
+        return target if stale else None
 
     @cached_property
     def _ids_fingerprint(self) -> str:
@@ -345,8 +360,7 @@ class PredictionStore:
         return found
 
     def _is_import(self, name: str) -> bool:
-        parts = self._parts(name)
-        return not any(fold is not None for found in parts.values() for fold in found)
+        return any(None in found for found in self._parts(name).values())
 
     def __contains__(self, name: str) -> bool:
         return name in self._names()
@@ -456,11 +470,19 @@ class PredictionStore:
 
     # ---- moving aside -------------------------------------------------------
 
+    def _new_archive(self, kind: str) -> Path:
+        return self.archive_dir / datetime.now(UTC).strftime(f"%Y%m%dT%H%M%S.%fZ-{kind}")
+
     def archive(self, name: str) -> Path:
         """Move a model to `archive/` and return where it lies now; nothing is deleted."""
         if name not in self:
             raise StoreError(f"The store holds no model '{name}'; dfens oof list shows what it holds.")
         return files.archive(self.model_dir(name), self.archive_dir)
+
+
+def _move(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
 
 
 def _header(kind: str) -> dict[str, Any]:

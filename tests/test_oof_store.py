@@ -51,6 +51,12 @@ def test_complete_and_partial_models_are_told_apart(store: PredictionStore) -> N
     assert np.isnan(store.load("part").oof).sum() == N // K
 
 
+def test_a_model_that_was_begun_is_no_import(store: PredictionStore) -> None:
+    store.save_model("begun", "timm", {})
+    summary = store.summary("begun")
+    assert (summary.oof_rows, summary.imported, summary.complete) == (0, False, False)
+
+
 def test_an_import_may_cover_some_rows(store: PredictionStore) -> None:
     oof = np.linspace(0, 1, N)
     oof[5:] = np.nan
@@ -116,9 +122,40 @@ def test_predictions_of_other_folds_are_never_read(store: PredictionStore) -> No
         PredictionStore(store.root).load("m")
 
 
+def test_broken_folds_are_made_again_and_keep_their_models(store: PredictionStore) -> None:
+    fill(store, "m")
+    ids, target = store.folds.ids, store.folds.target
+    store.folds_path.write_bytes(store.folds_path.read_bytes()[:300])
+    store = PredictionStore(store.root)
+    with pytest.raises(StoreError, match=r"folds.parquet cannot be read as Parquet \(.*move it away"):
+        _ = store.folds
+    with pytest.raises(FoldError, match="1 models were made with other folds: m"):
+        store.save_folds(make_folds(ids, target, k=K, seed=1))
+    assert store.save_folds(make_folds(ids, target, k=K, seed=0)) is None
+    assert store.summary("m").complete
+    assert len(list(store.root.glob("archive/*-folds/folds.parquet"))) == 1
+    store.folds_path.unlink()
+    with pytest.raises(FoldError, match="1 models were made with other folds: m"):
+        store.save_folds(make_folds(ids, target, k=K, seed=1))
+
+
+def test_predictions_of_an_earlier_test_set_move_to_the_archive(store: PredictionStore) -> None:
+    fill(store, "m")
+    assert store.save_test_ids(store.test_ids[::-1]) is None  # the same ids in another order
+    assert store.summary("m").complete
+    archived = store.save_test_ids(np.array([f"2e{i}" for i in range(N_TEST)], dtype=object))
+    assert archived is not None
+    assert len(list(archived.glob("models/m/test.fold*.parquet"))) == K
+    summary = store.summary("m")
+    assert (summary.oof_folds, summary.test_folds, summary.complete) == ((0, 1, 2, 3), (), False)
+
+
 def test_stale_test_predictions_are_never_read(store: PredictionStore) -> None:
     fill(store, "m")
-    store.save_test_ids(np.array([f"1e{i + 1}" for i in range(N_TEST)], dtype=object))
+    archived = store.save_test_ids(np.array([f"1e{i + 1}" for i in range(N_TEST)], dtype=object))
+    assert archived is not None
+    for path in archived.glob("models/m/*.parquet"):
+        path.rename(store.model_dir("m") / path.name)
     with pytest.raises(StoreError, match="belongs to other test ids"):
         store.load("m")
 

@@ -16,6 +16,7 @@ def command(app: App, k: int | None, seed: int | None, force: bool) -> None:
     The same rows and seed give the same folds. Folds that models were trained with are kept
     unless --force is given.
     """
+    from dfens.status import read_status
     from dfens.tables import make_table
     from dfens.workspace import archive_dependents
     from oof.folds import fold_table, make_folds
@@ -36,10 +37,15 @@ def command(app: App, k: int | None, seed: int | None, force: bool) -> None:
         group=used,
     )
     archived = app.predictions.save_folds(folds, force=force)
-    app.predictions.save_test_ids(competition.test["id"].to_numpy(object))
     if archived is not None:
         for path in [archived, *archive_dependents(app.work)]:
             app.say(f"moved to {path}")
+    other_test = app.predictions.save_test_ids(competition.test["id"].to_numpy(object))
+    if other_test is not None:
+        app.say(
+            f"The rows to predict are others than before: the earlier test predictions lie in {other_test}. "
+            f"dfens train predicts the new rows with the weights that are there."
+        )
     table = fold_table(folds)
     how = ", ".join(f"{key} {value}" for key, value in folds.how.items())
     app.emit(
@@ -50,6 +56,6 @@ def command(app: App, k: int | None, seed: int | None, force: bool) -> None:
             "test_rows": len(competition.test),
             "fingerprint": folds.fingerprint,
         },
-        make_table(table, title=f"Folds of {len(folds.ids)} rows ({how})", percent=["positive_share"]),
-        f"{app.predictions.folds_path}\nNext: dfens train --fold 0-{folds.k - 1}",
+        make_table(table, title=f"Folds of {len(folds.ids)} rows", percent=["positive_share"]),
+        f"{how}\nWritten to {app.predictions.folds_path}\nNext: {read_status(app).next}",
     )
