@@ -17,6 +17,8 @@ from trainers.presets import with_preset
 from trainers.settings import LinearSettings, ModelSettings, TimmSettings
 
 T = TypeVar("T")
+_FOLDERS = ("ablations", "archive", "cache")  # of work/trainers, where each model has the folder of its name
+_TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a table such as { key = 1 }"}
 _KINDS: dict[str, type[TimmSettings] | type[LinearSettings]] = {"timm": TimmSettings, "linear": LinearSettings}
 
 
@@ -35,6 +37,12 @@ class CompetitionSettings:
     submissions_per_day: int = 5
     max_parameters: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("submissions_per_day", "max_parameters"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"[competition] {name} = {value}: expected 1 or more.")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FoldSettings:
@@ -51,6 +59,8 @@ class FoldSettings:
     def __post_init__(self) -> None:
         if self.k < 2:
             raise ConfigError(f"[folds] k = {self.k}: at least 2 folds are needed.")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"[folds] seed = {self.seed} is out of range; it must be from 0 to 4294967295.")
         if self.group not in ("none", "duplicates", "clusters") and not self.group.startswith("column:"):
             raise ConfigError(
                 f"[folds] group = {self.group!r} is unknown. Use none, duplicates, clusters, or column:NAME."
@@ -110,6 +120,8 @@ def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
     competition = _section(CompetitionSettings, raw, "competition")
     blend = dict(raw.get("blend", {}))
     blend.setdefault("optimize", competition.metric)
+    _known_metric(competition.metric, "[competition] metric")
+    _known_metric(blend["optimize"], "[blend] optimize")
     data = _section(DataSettings, raw, "data")
     return Config(
         competition=competition,
@@ -129,6 +141,8 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
     found: dict[str, ModelSettings] = {}
     for name, own in models.items():
         where = f"[models.{check_name(name, 'model name')}]"
+        if name in _FOLDERS:
+            raise ConfigError(f"{where}: work/trainers/{name} has another use. Choose another name for the model.")
         if not isinstance(own, Mapping):
             raise ConfigError(f"dfens.toml: models.{name} must be a section, written {where}.")
         kind = own.get("kind", defaults.get("kind", "timm"))
@@ -155,13 +169,31 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     try:
         # read as JSON, since there a list may become a tuple and text a path, and nothing else changes its kind
         return TypeAdapter(cls).validate_json(json.dumps(dict(values), default=str), strict=True)
+    except ConfigError as err:  # of the settings' own checks, which do not know whose settings they are
+        raise err if str(err).startswith("[") else ConfigError(f"{where} {err}") from err
     except ValidationError as err:
         lines = []
+        expected_by_key: dict[str, list[str]] = {}  # a key that may be of several kinds has a problem for each
         for problem in err.errors():
-            key = ".".join(str(part) for part in problem["loc"]) or "value"
-            expected = problem["msg"].removeprefix("Input should be ")
-            lines.append(f"{where} {key} = {problem['input']!r}: expected {expected}.")
-        raise ConfigError("\n".join(dict.fromkeys(lines)) + "\nCorrect dfens.toml.") from err
+            key = str(problem["loc"][0]) if problem["loc"] else "value"
+            if problem["type"] == "missing":
+                lines.append(f"{where} has no {key}, which must be given.")
+            else:
+                words = problem["msg"].removeprefix("Input should be ")
+                expected_by_key.setdefault(key, []).append(_TOML_WORDS.get(words, words))
+        for key, expected in expected_by_key.items():
+            lines.append(f"{where} {key} = {values.get(key)!r}: expected {' or '.join(expected)}.")
+        raise ConfigError("\n".join(lines) + "\nCorrect dfens.toml.") from err
+
+
+def _known_metric(name: object, where: str) -> None:
+    """Refuse a misspelt metric now, and not after the training that it should judge."""
+    from oof.metrics import metric_by_name
+
+    try:
+        metric_by_name(str(name))
+    except ConfigError as err:
+        raise ConfigError(f"{where}: {err}") from err
 
 
 def _field_names(cls: type) -> set[str]:

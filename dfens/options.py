@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+import click
+
 from oof.errors import ConfigError
 
 T = TypeVar("T")
@@ -27,7 +29,7 @@ def fold_indices(text: str, k: int) -> tuple[int, ...]:
     """Which folds `--fold` means: `0-4`, `0,2`, `1-2,4` or `all`.
 
     Raises:
-        ConfigError: what is no such list, or a fold that does not exist.
+        UsageError: what is no such list. ConfigError: a fold that does not exist.
 
     >>> fold_indices("0,2-3", 5)
     (0, 2, 3)
@@ -38,7 +40,7 @@ def fold_indices(text: str, k: int) -> tuple[int, ...]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if not match or (match[2] is not None and int(match[2]) < int(match[1])):
-            raise ConfigError(f"--fold {text!r} is no list of folds. Write 0-{k - 1}, 0,2 or all.")
+            raise click.UsageError(f"--fold {text!r} is no list of folds. Write 0-{k - 1}, 0,2 or all.")
         found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     beyond = sorted(fold for fold in found if fold >= k)
     if beyond:

@@ -60,10 +60,40 @@ def test_an_unknown_default_of_training_is_refused(tmp_path: Path) -> None:
     ("k = 2.5", "k = 2.5: expected a valid integer"),
     ("k = 1", "at least 2 folds"),
     ('group = "persons"', "group = 'persons' is unknown"),
+    ("seed = -1", "seed = -1 is out of range"),
+    ("seed = [1]", "expected a valid integer"),
 ])  # fmt: skip
 def test_a_value_of_the_wrong_kind_is_named(line: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(write(tmp_path, f"{TABLE}[folds]\n{line}\n"))
+
+
+def test_a_value_out_of_range_names_its_section(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^\[models.a\] epochs = -1 is out of range"):
+        read_config(write(tmp_path, TABLE + '[models.a]\nbackbone = "resnet18"\nepochs = -1\n'))
+    with pytest.raises(ConfigError, match=r"^\[competition\] submissions_per_day = 0: expected 1 or more"):
+        read_config(write(tmp_path, TABLE + "[competition]\nsubmissions_per_day = 0\n"))
+
+
+def test_a_model_without_a_backbone_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[models.a\] has no backbone, which must be given"):
+        read_config(write(tmp_path, TABLE + "[models.a]\nepochs = 3\n"))
+
+
+def test_all_kinds_that_a_value_may_be_are_told_together(tmp_path: Path) -> None:
+    text = TABLE + '[models.a]\nbackbone = "resnet18"\nbatch_size = "large"\ntta = "flip"\n'
+    with pytest.raises(ConfigError) as caught:
+        read_config(write(tmp_path, text))
+    size, tta, remedy = str(caught.value).splitlines()
+    assert size == "[models.a] batch_size = 'large': expected a valid integer or 'auto'."
+    assert tta == "[models.a] tta = 'flip': expected 'none', 'hflip', 'flips', 'd4' or 'ten_crop'."
+    assert remedy == "Correct dfens.toml."
+
+
+@pytest.mark.parametrize(("section", "key"), [("competition", "metric"), ("blend", "optimize")])
+def test_a_misspelt_metric_is_refused_before_anything_is_trained(section: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"\[{section}\] {key}: Unknown metric 'aucc'; did you mean 'auc'"):
+        read_config(write(tmp_path, TABLE + f'[{section}]\n{key} = "aucc"\n'))
 
 
 def test_models_inherit_and_override_the_defaults(tmp_path: Path) -> None:
@@ -90,6 +120,11 @@ def test_an_unknown_kind_of_model_is_refused(tmp_path: Path) -> None:
 def test_a_model_name_may_not_leave_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be a folder name"):
         read_config(write(tmp_path, TABLE + '[models."../a"]\nbackbone = "resnet18"\n'))
+
+
+def test_a_model_may_not_take_the_folder_of_the_cache(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[models.cache\]: work/trainers/cache has another use"):
+        read_config(write(tmp_path, TABLE + '[models.cache]\nkind = "linear"\n'))
 
 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
