@@ -8,6 +8,7 @@ import pandas as pd
 
 from dfens.app import App
 from dfens.tables import make_table
+from oof.errors import StoreError
 from oof.metrics import metric_by_name
 from oof.store import ModelSummary
 
@@ -78,13 +79,25 @@ def read_status(app: App) -> Status:
         f"{len(folds.ids)} training rows in {folds.k} folds "
         f"({', '.join(f'{key} {value}' for key, value in folds.how.items())})."
     )
-    stored = {summary.name: summary for summary in app.predictions.list()}
-    status.models = [
-        _model_row(app, name, stored.get(name)) for name in [*config.models, *(stored.keys() - config.models.keys())]
-    ]
-    _add_blends(app, status)
+    stored: dict[str, ModelSummary | None] = {}  # None: begun, but a file of it cannot be read
+    for name in app.predictions.names():
+        try:
+            app.predictions.load(name)
+            stored[name] = app.predictions.summary(name)
+        except StoreError as err:
+            stored[name] = None
+            status.facts.append(str(err))
+    for name in [*config.models, *(stored.keys() - config.models.keys())]:
+        broken = name in stored and stored[name] is None
+        status.models.append(_broken_row(app, name) if broken else _model_row(app, name, stored.get(name)))
+    _add_blends(app, status, stored)
     status.next = _next(app, status, stored)
     return status
+
+
+def _broken_row(app: App, name: str) -> ModelRow:
+    kind = app.config.models[name].kind if name in app.config.models else "unknown"
+    return ModelRow(name, kind, "?", float("nan"), "?", "broken, see below")
 
 
 def _model_row(app: App, name: str, summary: ModelSummary | None) -> ModelRow:
@@ -125,14 +138,24 @@ def _model_row(app: App, name: str, summary: ModelSummary | None) -> ModelRow:
     )
 
 
-def _add_blends(app: App, status: Status) -> None:
+def _add_blends(app: App, status: Status, stored: dict[str, ModelSummary | None]) -> None:
     from ensemble.blends import BlendStore
 
-    status.blends = [dict(item) for item in BlendStore(app.work / "ensemble").overview()]
+    blends = BlendStore(app.work / "ensemble")
+    for item in blends.overview():
+        then = blends.facts(item["blend"]).get("fingerprints", {})
+        changed = [
+            name
+            for name, fingerprint in then.items()
+            if name not in blends and (not stored.get(name) or app.predictions.fingerprint(name) != fingerprint)
+        ]
+        status.blends.append({**item, "state": f"stale: {', '.join(changed)} changed" if changed else "current"})
 
 
-def _next(app: App, status: Status, stored: dict[str, ModelSummary]) -> str:
+def _next(app: App, status: Status, stored: dict[str, ModelSummary | None]) -> str:
     k = app.predictions.folds.k
+    if None in stored.values():
+        return "move the broken file away, then dfens status"
     for name in app.config.models:
         summary = stored.get(name)
         if summary is None:
@@ -144,4 +167,7 @@ def _next(app: App, status: Status, stored: dict[str, ModelSummary]) -> str:
         return "add a [models.NAME] section to dfens.toml, or dfens oof import"
     if not status.blends:
         return f"dfens blend --optimize {app.config.competition.metric}"
-    return f"dfens submit {status.blends[-1]['blend']} --dry-run"
+    newest = status.blends[-1]
+    if newest["state"] != "current":
+        return f"dfens blend --name {newest['blend']}"
+    return f"dfens submit {newest['blend']} --dry-run"

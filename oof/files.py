@@ -171,7 +171,7 @@ def _telling_parquet(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as err:
-        reason = str(err).splitlines()[0].rpartition(f"'{path}': ")[2].rstrip(".")
+        reason = str(err).splitlines()[0].rpartition(f"'{path}': ")[2].split(". ")[0].rstrip(".")
         raise StoreError(
             f"{path} cannot be read as Parquet ({reason}). It was cut or overwritten: move it away, then dfens status "
             f"names the command that makes it again."

@@ -181,7 +181,7 @@ class PredictionStore:
             old = None
         if old == folds.fingerprint:
             return None
-        dependent = [name for name in self._names() if self._is_of_other_folds(name, folds, begun=old is not None)]
+        dependent = [name for name in self.names() if self._is_of_other_folds(name, folds, begun=old is not None)]
         if dependent and not force:
             raise FoldError(
                 f"{len(dependent)} models were made with other folds: {examples(dependent)}. New folds would mix "
@@ -211,7 +211,7 @@ class PredictionStore:
         ids = as_ids(ids, "test ids")
         fingerprint = ids_fingerprint(ids)
         with files.file_lock(self.root / ".lock"):
-            paths = [path for name in self._names() for path in self._parts(name)["test"].values()]
+            paths = [path for name in self.names() for path in self._parts(name)["test"].values()]
             stale = [path for path in paths if files.read_header(path).get("test_ids") != fingerprint]
             target = self._new_archive("test")
             for path in stale:
@@ -344,7 +344,8 @@ class PredictionStore:
 
     # ---- reading predictions ------------------------------------------------
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """Names of the models, sorted."""
         folder = self.root / "models"
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
@@ -363,7 +364,7 @@ class PredictionStore:
         return any(None in found for found in self._parts(name).values())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names()
+        return name in self.names()
 
     def has(self, name: str, part: Part, fold: int) -> bool:
         """Whether the predictions of one fold model are stored and belong to the current folds and ids."""
@@ -375,7 +376,7 @@ class PredictionStore:
 
     def list(self) -> list[ModelSummary]:
         """What the store holds, by name."""
-        return [self.summary(name) for name in self._names()]
+        return [self.summary(name) for name in self.names()]
 
     def summary(self, name: str) -> ModelSummary:
         """What the store holds of one model."""
@@ -414,7 +415,7 @@ class PredictionStore:
         """
         if name not in self:
             raise StoreError(
-                f"The store holds no model '{name}'; it holds {examples(self._names(), 10) or 'none'}. "
+                f"The store holds no model '{name}'; it holds {examples(self.names(), 10) or 'none'}. "
                 f"Run dfens train --model {name}, or dfens oof import {name}."
             )
         parts = self._parts(name)

@@ -17,6 +17,7 @@ from trainers.check_finds import (
     identical_problems,
     near_copies,
     size_shortcut,
+    too_few,
     unlabelled,
     unreadable_problems,
 )
@@ -91,6 +92,7 @@ def check_data(
     decode: bool,
     workers: int,
     report_dir: Path,
+    k: int = 2,
     quarantine: Path | None = None,
     hash_cache: Path | None = None,
     progress: Progress = SILENT,
@@ -106,6 +108,7 @@ def check_data(
         decode: decode every image; else all of a small set, and 1,000 of each part of a large one.
         workers: threads.
         report_dir: where the lists go; those of an earlier check are replaced.
+        k: folds that the rows must suffice for.
         quarantine: where unreadable and contradictory training files are listed for skip_broken.
         hash_cache: of `trainers.phash`; near-copies across train and test are looked for where all is decoded.
         progress: told of each step.
@@ -125,10 +128,11 @@ def check_data(
     problems = [*competition.problems, *unlabelled(competition)]
     bad = {row: str(look.error) for row, look in looks.items() if look.error is not None}
     contradicted = contradictory(rows, same)
+    problems += too_few(rows, k)
     problems += unreadable_problems(rows, bad, competition.skip_broken)
     problems += identical_problems(rows, same, contradicted, competition.skip_broken)
     problems += size_shortcut(rows, looks)
-    if competition.media == "images" and (decode or len(chosen) == len(rows.path)):
+    if competition.media == "images" and len(chosen) == sum(size > 0 for size in sizes):
         hashes, known = hash_files(
             rows.path, root=competition.root, cache=hash_cache, workers=workers, progress=progress
         )
@@ -144,7 +148,7 @@ def check_data(
         tuple(sorted(problems, key=lambda problem: not problem.is_error)),
         tuple(left_out),
         _write_lists(report_dir, problems, left_out),
-        (*competition.notes, *_decode_notes(competition, rows, chosen)),
+        (*competition.notes, *_decode_notes(competition, sizes, chosen)),
     )
     write_json(report_dir / "report.json", report.as_json())
     return report
@@ -197,11 +201,12 @@ def _count(rows: Rows, part: str, sizes: Sequence[int], looks: dict[int, Look]) 
     )
 
 
-def _decode_notes(competition: "Competition", rows: Rows, chosen: list[int]) -> list[str]:
+def _decode_notes(competition: "Competition", sizes: Sequence[int], chosen: list[int]) -> list[str]:
     if competition.media == "clips":
         return ["Clips are looked for and compared, not decoded: their frames and sound cannot be read yet."]
-    if len(chosen) < len(rows.path):
-        return [f"{len(chosen)} of {len(rows.path)} images were decoded; dfens check --decode decodes all."]
+    with_bytes = sum(size > 0 for size in sizes)
+    if len(chosen) < with_bytes:
+        return [f"{len(chosen)} of {with_bytes} images were decoded; dfens check --decode decodes all."]
     return []
 
 

@@ -48,6 +48,16 @@ def unlabelled(competition: "Competition") -> list[Problem]:
     ]
 
 
+def too_few(rows: Rows, k: int) -> list[Problem]:
+    """Fewer rows of a class than folds; no row of a class at all is told where labels are read."""
+    targets = [target for target, part in zip(rows.target, rows.part, strict=True) if part == "train"]
+    least, label = min((targets.count(label), label) for label in (0, 1))
+    if not 0 < least < k:
+        return []
+    found = f"The training set has {least} rows of class {label}, and {k} folds need {k} of each class at least."
+    return [Problem("too-few", "train", found, f"Lower [folds] k to {max(2, least)}, or add rows.")]
+
+
 def unreadable_problems(rows: Rows, bad: dict[int, str], skip_broken: bool) -> list[Problem]:
     problems = []
     for part in dict.fromkeys(rows.part):

@@ -39,7 +39,7 @@ def read_text_table(path: Path, what: str) -> "pd.DataFrame":
     except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
         raise DataError(
             f"The {what} {path} cannot be read as {'Parquet' if path.suffix == '.parquet' else 'CSV in UTF-8'}: "
-            f"{str(err).splitlines()[0]} Get it again, or save it anew."
+            f"{str(err).splitlines()[0].rstrip('.')}. Get it again, or save it anew."
         ) from err
     names = [name.strip() for name in table.column_names]
     doubled = sorted({name for name in names if names.count(name) > 1})

@@ -19,14 +19,18 @@ def command(app: App, decode: bool, workers: int | None) -> None:
     """
     import pandas as pd
 
+    from dfens.status import read_status
     from dfens.tables import make_table
+    from dfens.workspace import changes_since_folds
     from trainers.check import check_data
     from trainers.groups import hash_cache
     from trainers.layouts import scan_competition
 
+    competition = scan_competition(app.config.data)
     report = check_data(
-        scan_competition(app.config.data),
+        competition,
         decode=decode,
+        k=app.config.folds.k,
         workers=workers or len(os.sched_getaffinity(0)),
         report_dir=app.work / "reports" / "check",
         quarantine=app.quarantine_path,
@@ -59,13 +63,18 @@ def command(app: App, decode: bool, workers: int | None) -> None:
         where = report.lists.get(f"{problem.part}-{problem.kind}")
         more = f" All: {where}" if where is not None and len(problem.items) > 5 else ""
         lines.append(f"{'Error' if problem.is_error else 'Warning'}: {problem.found} {problem.remedy}{more}")
+    changes = changes_since_folds(app.predictions, competition)
+    lines += [f"Warning: {change}" for change in changes]
     lines += [f"Note: {note}" for note in report.notes]
     if report.left_out:
         lines.append(f"Left out of training: {len(report.left_out)} rows, listed in {report.lists['left-out']}")
-    lines.append(
-        "Next: dfens folds" if report.ok else "Training would go wrong: correct the errors, then run dfens check again."
+    if report.ok:
+        lines.append(f"Next: {read_status(app).next if app.predictions.has_folds() else 'dfens folds'}")
+    else:
+        lines.append("Training would go wrong: correct the errors, then run dfens check again.")
+    app.emit(
+        report.as_json() | {"changes": changes}, make_table(table, percent=["fake_share"], decimals=1), "\n".join(lines)
     )
-    app.emit(report.as_json(), make_table(table, percent=["fake_share"], decimals=1), "\n".join(lines))
     if not report.ok:
         click.get_current_context().exit(1)
 

@@ -7,7 +7,7 @@ from dfens.app import App, pass_app
 
 @click.command("folds", short_help="Assign the training rows to folds.")
 @click.option("--k", type=click.IntRange(min=2), help="Number of folds; default [folds] k.")
-@click.option("--seed", type=int, help="Seed of the shuffle; default [folds] seed.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the shuffle; default [folds] seed.")
 @click.option("--force", is_flag=True, help="Replace other folds; what depended on them moves to work/*/archive.")
 @pass_app
 def command(app: App, k: int | None, seed: int | None, force: bool) -> None:
