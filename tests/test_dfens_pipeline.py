@@ -69,7 +69,7 @@ def test_status_tells_scores_and_the_next_command(done: Path) -> None:
 
 def test_folds_that_cannot_be_meant_are_refused(done: Path) -> None:
     assert "is no list of folds. Write 0-4, 0,2 or all." in run(done, "train", "--fold", "first", code=2).stderr
-    assert "there is no fold 7; these folds are 0 to 4" in run(done, "train", "--fold", "3-7", code=1).stderr
+    assert "there is no fold 5; these folds are 0 to 4" in run(done, "train", "--fold", "3-7", code=1).stderr
 
 
 def test_what_is_done_is_not_done_again(done: Path) -> None:
