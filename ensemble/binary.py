@@ -87,7 +87,7 @@ def _fit_mixture(
     with progress.task("blend", total=len(ways) + 1, unit="way") as task:
         with ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0)))) as pool:
             _ = table.ranks  # made once, before the ways share it
-            for found, elapsed_s in pool.map(partial(_timed, table), ways):
+            for found, elapsed_s in pool.map(partial(_timed, table, metric), ways):
                 tried.append(found)
                 seconds[found.way.name] = elapsed_s
                 task.advance(1)
@@ -188,9 +188,9 @@ def fit_binary(
     )
 
 
-def _timed(table: BinaryTable, way: Way) -> tuple[Tried, float]:
+def _timed(table: BinaryTable, metric: Metric, way: Way) -> tuple[Tried, float]:
     begun = time.perf_counter()
-    return try_weights(way, table), time.perf_counter() - begun
+    return try_weights(way, table, level=metric.needs == "order"), time.perf_counter() - begun
 
 
 def _references(table: BinaryTable, transform: str) -> list[Tried]:

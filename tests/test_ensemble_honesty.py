@@ -23,6 +23,17 @@ def test_labels_of_a_fold_do_not_reach_its_nested_predictions() -> None:
     assert np.abs(straight.nested_oof[~inside] - other.nested_oof[~inside]).max() > 1e-3
 
 
+def test_folds_with_unlike_shares_of_positives_do_not_lower_the_nested_score() -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(1000) < 0.5).astype(int)
+    folds = ((rng.random(1000) + 0.5 * y) / 1.5 * 5).astype(int)  # from no positive at all to nothing else
+    truth = rng.normal(size=1000) + 1.5 * y
+    oof = 1 / (1 + np.exp(-(truth[:, None] + rng.normal(size=(1000, 3)))))
+    result = fit_blend(oof, y, folds=folds)
+    fixed = result.references["mean of probabilities"][1]  # 0.825; unlevelled fits fell to 0.777
+    assert result.nested_score == pytest.approx(fixed, abs=0.005)
+
+
 def test_nested_scores_are_not_flattered_by_choosing() -> None:
     """On noise every fitted score lies above one half, the nested ones around it."""
     rng = np.random.default_rng(1)
