@@ -25,7 +25,8 @@ def make_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    heading = Text(title, no_wrap=True, overflow="ignore") if title else None  # may be wider than the table
+    table = Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for name in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(str(name).replace("_", " "), justify="right" if right else "left", overflow="fold")

@@ -45,9 +45,7 @@ def command(app: App, name: str, changes: tuple[str, ...], fold_text: str, threa
     variants = {}
     for change in changes:
         values = dataclasses.asdict(settings) | with_preset(_parse(change))
-        variants[re.sub(r"[^A-Za-z0-9._-]+", "-", change).strip("-")] = build(
-            type(settings), values, f"--set {change}:"
-        )
+        variants[re.sub(r"[^A-Za-z0-9._-]+", "-", change).strip("-")] = build(type(settings), values, f"--set {change}")
     comparison = ablate(
         app.competition(),
         app.predictions,
