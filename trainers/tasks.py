@@ -83,12 +83,18 @@ class Plan:
         if not self._failures:
             return [self._results[task] for task in self._order]
         failed = sum(map(len, self._failures.values()))
-        lines = [f"{', '.join(task.title for task in tasks)}: {reason}" for reason, tasks in self._failures.items()]
+        lines = [
+            f"{', '.join(task.title for task in sorted(tasks, key=self._place))}: {reason}"
+            for reason, tasks in self._failures.items()
+        ]
         raise TrainingError(
             f"{failed} of the tasks failed; {len(self._results)} of {len(self._order)} folds are done and kept.\n"
             + "\n".join(lines)
             + "\nThe same command goes on with what is missing."
         )
+
+    def _place(self, task: Task) -> int:
+        return len(self._order) if task.fold is None else self._order.index(task)
 
 
 def reason_of(error: Exception) -> str:

@@ -2,10 +2,14 @@
 
 import functools
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from dfens.app import App, pass_app
+
+if TYPE_CHECKING:
+    from trainers.train import Engine
 
 
 @click.command("train", short_help="Train models over folds; predict held-out and test rows.")
@@ -18,6 +22,8 @@ from dfens.app import App, pass_app
     show_default=True,
     help="Processes, each with the next fold that waits and a device of its own.",
 )
+@click.option("--on", "cluster", type=click.Choice(["ray"]), help="Train on the machines of a Ray cluster.")
+@click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster; default the one of this machine.")
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Threads that decode images, of all processes; default one per core."
 )
@@ -25,7 +31,16 @@ from dfens.app import App, pass_app
     "--force", is_flag=True, help="Retrain models whose settings changed; the old ones move to work/*/archive."
 )
 @pass_app
-def command(app: App, names: tuple[str, ...], fold_text: str, workers: int, threads: int | None, force: bool) -> None:
+def command(
+    app: App,
+    names: tuple[str, ...],
+    fold_text: str,
+    workers: int,
+    cluster: str | None,
+    address: str | None,
+    threads: int | None,
+    force: bool,
+) -> None:
     """Train the models of dfens.toml over folds, and predict the held-out rows and the test rows of each fold.
 
     A fold that is done is skipped; one that was begun goes on where it stopped, also after kill -9.
@@ -37,8 +52,7 @@ def command(app: App, names: tuple[str, ...], fold_text: str, workers: int, thre
     from dfens.tables import make_table
     from oof.errors import ConfigError
     from trainers.stop import Stopped
-    from trainers.train import train_here, train_models
-    from trainers.workers import train_in_workers
+    from trainers.train import train_models
 
     models = dict(app.config.models)
     if not models:
@@ -62,7 +76,7 @@ def command(app: App, names: tuple[str, ...], fold_text: str, workers: int, thre
             max_parameters=app.config.competition.max_parameters,
             root=app.root,
             cache_dir=app.work / "trainers" / "cache",
-            engine=functools.partial(train_in_workers, workers=workers) if workers > 1 else train_here,
+            engine=_engine(workers, cluster, address),
         )
     except Stopped:
         app.say("Stopped by SIGTERM; everything is saved. The same command goes on from there.")
@@ -80,6 +94,25 @@ def command(app: App, names: tuple[str, ...], fold_text: str, workers: int, thre
         make_table(shown, title="AUC on the held-out rows", decimals=4),
         f"{len(frame) - skipped} folds trained, {skipped} had been done before.\nNext: {_next(app)}",
     )
+
+
+def _engine(workers: int, cluster: str | None, address: str | None) -> "Engine":
+    if cluster == "ray":
+        if workers > 1:
+            raise click.UsageError("--workers is for one machine; on Ray each GPU, or each machine, takes one fold.")
+        from trainers.on_ray import train_on_ray
+
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers of each cluster it begins
+        return functools.partial(train_on_ray, address=address)
+    if address is not None:
+        raise click.UsageError("--address goes with --on ray.")
+    if workers > 1:
+        from trainers.workers import train_in_workers
+
+        return functools.partial(train_in_workers, workers=workers)
+    from trainers.train import train_here
+
+    return train_here
 
 
 def _next(app: App) -> str:
