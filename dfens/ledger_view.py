@@ -150,12 +150,19 @@ def sample_submission(app: App) -> Path:
     """The sample submission of the competition.
 
     Raises:
-        SubmissionError: if the data has none.
+        SubmissionError: if the data has none, or it is not where dfens.toml says.
     """
     settings = app.config.data
     named = settings.sample_submission or (settings.test if settings.layout == "table" else None)
     if named is not None:
-        return settings.root / named  # no need to look for every image
+        path = settings.root / named  # no need to look for every image
+        if not path.is_file():
+            how = "" if app.config_path.exists() else "Run dfens init --recipe table, then name it there. "
+            raise SubmissionError(
+                f"The sample submission {path} is missing: header, order and ids of a submission are taken from it. "
+                f"{how}Correct [data] sample_submission in dfens.toml (relative to root), or run dfens download."
+            )
+        return path
     sample = app.competition().sample_submission
     if sample is None:
         raise SubmissionError(

@@ -87,7 +87,7 @@ def read_status(app: App) -> Status:
         except StoreError as err:
             stored[name] = None
             status.facts.append(str(err))
-    for name in [*config.models, *(stored.keys() - config.models.keys())]:
+    for name in [*config.models, *sorted(stored.keys() - config.models.keys())]:
         broken = name in stored and stored[name] is None
         status.models.append(_broken_row(app, name) if broken else _model_row(app, name, stored.get(name)))
     _add_blends(app, status, stored)
@@ -134,7 +134,7 @@ def _model_row(app: App, name: str, summary: ModelSummary | None) -> ModelRow:
         signs,
         score,
         f"{summary.oof_rows}/{summary.rows}",
-        "complete" if summary.complete else "partial",
+        "complete" if summary.complete else "OOF only" if summary.oof_rows == summary.rows else "partial",
     )
 
 

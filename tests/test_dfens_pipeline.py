@@ -128,6 +128,12 @@ def test_a_cut_file_leaves_status_able_to_tell_the_way_out(copy: Path) -> None:
     assert "current" in run(copy, "status").stdout  # the same numbers as before
 
 
+def test_a_missing_sample_submission_is_a_named_error(copy: Path) -> None:
+    (copy / "data" / "sample_submission.csv").unlink()
+    told = run(copy, "submit", "--dry-run", code=1).stderr
+    assert "sample_submission.csv is missing: header, order and ids of a submission are taken from it" in told
+
+
 def test_a_workspace_that_cannot_be_made_is_a_named_error(tmp_path: Path) -> None:
     make_competition(tmp_path, train_rows=40, test_rows=4, size=32)
     (tmp_path / "work").write_text("a file stands where the workspace should be")
