@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from dfens.app import App
 from dfens.tables import make_table
 from ensemble.blends import BlendStore
+from ensemble.diversity import prune_members
 from ensemble.fit import fit_blend
 from ensemble.result import BlendResult
 from ensemble.settings import BlendSettings
 from oof.errors import BlendError, examples
 from oof.ids import ids_fingerprint, join_positions
-from oof.progress import Progress
+from oof.progress import SILENT, Progress
 from oof.store import ModelSummary, PredictionStore
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ class Members:
     test: NDArray[np.float32] | None
     fingerprints: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def only(self, columns: Sequence[int]) -> "Members":
+        """Some of the members."""
+        chosen = list(columns)
+        return Members(
+            tuple(self.names[column] for column in chosen),
+            self.oof[:, chosen],
+            None if self.test is None else self.test[:, :, chosen],
+            tuple(self.fingerprints[column] for column in chosen),
+            self.notes,
+        )
 
     def details(self, store: PredictionStore, settings: BlendSettings) -> dict[str, Any]:
         """Provenance for blend.json."""
@@ -155,8 +167,17 @@ def blend_members(
     store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress
 ) -> tuple[BlendResult, NDArray[np.float64] | None]:
     """Fit the blend, and blend the test predictions where there are any."""
+    if settings.toward_test and members.test is None:
+        raise BlendError("--toward-test needs test predictions, and the members have none. Leave it out.")
+    result = _fit(store, members, settings, progress, test=members.test, toward_test=settings.toward_test)
+    return result, None if members.test is None else result.predict(members.test)
+
+
+def _fit(
+    store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress = SILENT, **more: Any
+) -> BlendResult:
     folds = store.folds
-    result = fit_blend(
+    return fit_blend(
         members.oof,
         folds.target,
         folds=folds.fold,
@@ -165,11 +186,31 @@ def blend_members(
         transform=settings.transform,
         seed=settings.seed,
         max_members=settings.max_members,
-        test=members.test,
         names=members.names,
         progress=progress,
+        **more,
     )
-    return result, None if members.test is None else result.predict(members.test)
+
+
+def drop_redundant(store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress) -> Members:
+    """The members without those that the blend loses nothing without, and a note that names them."""
+
+    def blend(columns: Sequence[int]) -> NDArray[np.float64]:
+        return _fit(store, members.only(columns), settings).nested_oof
+
+    count = len(members.names)
+    if count < 2:
+        return members
+    folds = store.folds
+    kept = prune_members(folds.target, blend, count, groups=folds.groups, metric=settings.optimize, progress=progress)
+    dropped = [name for index, name in enumerate(members.names) if index not in kept]
+    if not dropped:
+        return members
+    note = (
+        f"Dropped, since the blend loses no more than one standard error without them: {', '.join(dropped)}. Nested "
+        f"scores chose that, so the nested score below is a little flattered."
+    )
+    return dataclasses.replace(members.only(kept), notes=(*members.notes, note))
 
 
 def show_blend(

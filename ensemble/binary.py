@@ -202,6 +202,12 @@ def _references(table: BinaryTable, transform: str) -> list[Tried]:
     return found
 
 
+def simpler_blends(table: BinaryTable) -> dict[str, NDArray[Any]]:
+    """Nested predictions of the best single model and of the plain mean, by name, in the order of the input."""
+    found = (try_best_single(table), try_average(MEAN, table))
+    return {one.way.name: table.in_input_order(one.nested) for one in found}
+
+
 def _both_scores(one: Tried, metric: Metric, y: NDArray[Any]) -> tuple[float, float]:
     """Score on the rows fitted, and nested score."""
     read = [as_read(s, metric) if one.way.output == "sigmoid" else s for s in (one.scores, one.nested)]

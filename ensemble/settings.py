@@ -17,6 +17,8 @@ class BlendSettings:
     transform: what is done to predictions before they are weighed; auto chooses by nested scores.
     members: names of the models (or earlier blends) to use; empty for all complete models.
     max_members: most members with a weight; None for no limit.
+    prune: drop members that the blend loses nothing without.
+    toward_test: weigh rows by how likely they are among the test rows, where that pays out of fold.
     seed: of folds that are made and of everything drawn at random.
     """
 
@@ -24,6 +26,8 @@ class BlendSettings:
     transform: Transform = "auto"
     members: tuple[str, ...] = ()
     max_members: int | None = None
+    prune: bool = False
+    toward_test: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -97,3 +97,28 @@ def test_a_blend_made_again_moves_the_earlier_one_to_the_archive(tmp_path: Path)
 def test_a_missing_blend_is_named_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"There is no blend 'a'; there are none. Run dfens blend --name a"):
         BlendStore(tmp_path).load("a")
+
+
+def test_redundant_members_are_dropped_by_name(tmp_path: Path) -> None:
+    make_workspace(tmp_path, models=4)
+    assert "Dropped" not in run(tmp_path).stderr
+    found = run(tmp_path, "--prune")
+    assert found.exit_code == 0, found.output
+    dropped = found.stderr.partition("without them: ")[2].partition(". Nested scores chose that")[0].split(", ")
+    kept = BlendStore(tmp_path / "work" / "ensemble").load("blend").facts["fingerprints"]
+    assert dropped[0].startswith("m")
+    assert set(kept) == {"m0", "m1", "m2", "m3"} - set(dropped)
+
+
+def test_weighting_toward_the_test_set_tells_what_came_of_it(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    found = run(tmp_path, "--toward-test")
+    assert found.exit_code == 0, found.output
+    assert "all rows count alike" in " ".join((found.stdout + found.stderr).split())
+
+
+def test_weighting_toward_a_test_set_without_predictions_is_refused(tmp_path: Path) -> None:
+    make_workspace(tmp_path, with_test=False)
+    found = run(tmp_path, "--toward-test")
+    assert found.exit_code == 1
+    assert "--toward-test needs test predictions" in found.stderr

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
+from ensemble.fit import fit_blend
 from ensemble.shift import adversarial_auc, fold_agreement, model_shifts, shift_weights
 from oof.errors import BlendError
 from oof.metrics import roc_auc
@@ -152,3 +153,38 @@ def test_wrong_shapes_are_named() -> None:
         shift_weights(np.column_stack([np.zeros(10), np.full(10, np.nan)]), np.zeros((5, 2)))
     with pytest.raises(BlendError, match="at least 4 rows of each"):
         adversarial_auc(np.random.default_rng(0).random((10, 2)), np.random.default_rng(1).random((3, 2)))
+
+
+def kinds(n: int, seed: int, share: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Two kinds of rows, each understood by two of four models; `share` of the rows are of the second kind."""
+    rng = np.random.default_rng(seed)
+    y, kind = rng.integers(0, 2, n), rng.random(n) < share
+    strength = np.where(kind[:, None] == (np.arange(4) % 2 == 1), 1.6, 0.2)
+    seen = (2 * y[:, None] - 1) * strength + rng.normal(size=(n, 4)) + np.where(kind, 1.2, -1.2)[:, None]
+    return 1 / (1 + np.exp(-seen)), y
+
+
+def test_rows_weighted_toward_another_mix_of_kinds_serve_it_better() -> None:
+    oof, y = kinds(8000, 1, 0.15)
+    test, truth = kinds(20_000, 101, 0.85)
+    plain = fit_blend(oof, y, test=test)
+    weighted = fit_blend(oof, y, test=test, toward_test=True)
+    assert "Rows are weighted toward the test set" in weighted.warnings[-1]
+    assert weighted.method.endswith("rows weighted toward the test set")
+    assert roc_auc(truth, weighted.predict(test)) > roc_auc(truth, plain.predict(test)) + 0.005
+    assert weighted.score == pytest.approx(roc_auc(y, weighted.oof))
+    assert weighted.nested_score == pytest.approx(roc_auc(y, weighted.nested_oof))
+
+
+def test_rows_count_alike_where_the_test_set_is_of_the_same_mix() -> None:
+    oof, y = kinds(4000, 1, 0.15)
+    test, _ = kinds(4000, 102, 0.15)
+    same = fit_blend(oof, y, test=test, toward_test=True)
+    assert "all rows count alike" in same.warnings[-1]
+    assert same.nested_score == fit_blend(oof, y).nested_score
+
+
+def test_weighting_without_test_predictions_is_refused() -> None:
+    oof, y = kinds(200, 0, 0.5)
+    with pytest.raises(BlendError, match="needs test predictions"):
+        fit_blend(oof, y, toward_test=True)

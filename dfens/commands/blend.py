@@ -14,6 +14,8 @@ from ensemble.settings import TRANSFORMS, Transform
 @click.option("--members", metavar="A,B,…", help="Models or earlier blends to use; default all complete models.")
 @click.option("--name", default="blend", show_default=True, help="Name of the blend.")
 @click.option("--max-members", type=click.IntRange(min=1), help="Most members with a weight.")
+@click.option("--prune", is_flag=True, help="Drop members that the blend loses nothing without.")
+@click.option("--toward-test", is_flag=True, help="Weigh rows toward the test set, where that pays out of fold.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every way of blending that was tried.")
 @pass_app
 def command(
@@ -23,6 +25,8 @@ def command(
     members: str | None,
     name: str,
     max_members: int | None,
+    prune: bool,
+    toward_test: bool,
     verbose: bool,
 ) -> None:
     """Fit weights to the out-of-fold predictions, score the blend honestly, and store it with its test predictions.
@@ -33,7 +37,7 @@ def command(
     """
     import dataclasses
 
-    from dfens.blending import blend_members, gather_members, show_blend
+    from dfens.blending import blend_members, drop_redundant, gather_members, show_blend
     from ensemble.blends import BlendStore
 
     settings = app.config.blend
@@ -43,9 +47,13 @@ def command(
         transform=transform or settings.transform,
         members=settings.members if members is None else tuple(filter(None, map(str.strip, members.split(",")))),
         max_members=max_members or settings.max_members,
+        prune=prune or settings.prune,
+        toward_test=toward_test or settings.toward_test,
     )
     blends = BlendStore(app.work / "ensemble")
     gathered = gather_members(app.predictions, blends, settings.members, name)
+    if settings.prune:
+        gathered = drop_redundant(app.predictions, gathered, settings, app.progress)
     for note in gathered.notes:
         app.say(note)
     result, test = blend_members(app.predictions, gathered, settings, app.progress)
