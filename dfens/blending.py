@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfens.app import App
+from dfens.members import read_member
 from dfens.tables import make_table
 from ensemble.blends import BlendStore
 from ensemble.diversity import prune_members
@@ -18,9 +19,8 @@ from ensemble.fit import fit_blend
 from ensemble.result import BlendResult
 from ensemble.settings import BlendSettings
 from oof.errors import BlendError, examples
-from oof.ids import ids_fingerprint, join_positions
 from oof.progress import SILENT, Progress
-from oof.store import ModelSummary, PredictionStore
+from oof.store import ModelSummary, PredictionStore, predictions_fingerprint
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -87,8 +87,8 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
                 + (f": {'; '.join(notes)}" if notes else "")
                 + " Run dfens train --fold all, or dfens oof import NAME --oof FILE, then dfens status."
             )
-    found = [_read(name, store, blends, summaries) for name in names]
-    with_test = [name for name, (_, test, _) in zip(names, found, strict=True) if test is not None]
+    found = [read_member(store, blends, name) for name in names]
+    with_test = [name for name, (_, test) in zip(names, found, strict=True) if test is not None]
     if with_test and len(with_test) < len(names):
         without = [name for name in names if name not in with_test]
         if wanted:
@@ -99,13 +99,13 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
         notes += [f"Left out: {name} (no test predictions, and other models have them)." for name in without]
         found = [item for name, item in zip(names, found, strict=True) if name in with_test]
         names = with_test
-    tests = [test for _, test, _ in found if test is not None]
+    tests = [test for _, test in found if test is not None]
     parts = max((len(test) for test in tests), default=0)
     return Members(
         tuple(names),
-        np.stack([oof for oof, _, _ in found], axis=1),
+        np.stack([oof for oof, _ in found], axis=1),
         np.stack([_spread(test, parts) for test in tests], axis=2) if tests else None,
-        tuple(fingerprint for _, _, fingerprint in found),
+        tuple(predictions_fingerprint(*predictions) for predictions in found),
         tuple(notes),
     )
 
@@ -144,23 +144,6 @@ def _must_serve(name: str, summaries: dict[str, ModelSummary], blends: BlendStor
             f"There is no model or blend '{name}'; there are {examples(known, 10) or 'none'}. "
             f"Correct --members, or run dfens oof list."
         )
-
-
-def _read(
-    name: str, store: PredictionStore, blends: BlendStore, summaries: dict[str, ModelSummary]
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, str]:
-    if name in summaries:
-        model = store.load(name)
-        return model.oof, model.test_by_fold, store.fingerprint(name)
-    stored = blends.load(name)
-    if stored.facts.get("folds") != store.folds.fingerprint:
-        raise BlendError(f"The blend '{name}' belongs to other folds. Run dfens blend --name {name} again.")
-    rows = join_positions(store.folds.ids, stored.ids, f"blend '{name}'")
-    test = None
-    if stored.test is not None and stored.test_ids is not None:
-        order = join_positions(store.test_ids, stored.test_ids, f"test predictions of blend '{name}'")
-        test = stored.test[order][None].astype(np.float32)
-    return stored.nested_oof[rows].astype(np.float32), test, ids_fingerprint(stored.ids)
 
 
 def blend_members(
@@ -202,7 +185,8 @@ def drop_redundant(store: PredictionStore, members: Members, settings: BlendSett
     if count < 2:
         return members
     folds = store.folds
-    kept = prune_members(folds.target, blend, count, groups=folds.groups, metric=settings.optimize, progress=progress)
+    metric = "auc" if settings.optimize == "none" else settings.optimize
+    kept = prune_members(folds.target, blend, count, groups=folds.groups, metric=metric, progress=progress)
     dropped = [name for index, name in enumerate(members.names) if index not in kept]
     if not dropped:
         return members

@@ -121,7 +121,8 @@ def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
     blend = dict(raw.get("blend", {}))
     blend.setdefault("optimize", competition.metric)
     _known_metric(competition.metric, "[competition] metric")
-    _known_metric(blend["optimize"], "[blend] optimize")
+    if blend["optimize"] != "none":
+        _known_metric(blend["optimize"], "[blend] optimize")
     data = _section(DataSettings, raw, "data")
     return Config(
         competition=competition,

@@ -78,10 +78,17 @@ class _Fitted:
 
 
 def _fit_mixture(
-    table: BinaryTable, transform: str, metric: Metric, groups: NDArray[np.intp] | None, progress: Progress
+    table: BinaryTable,
+    transform: str,
+    metric: Metric,
+    groups: NDArray[np.intp] | None,
+    progress: Progress,
+    *,
+    plain: bool = False,
 ) -> _Fitted:
-    """Try the ways that serve a transform, and mix those that cannot be told from the best."""
-    ways = fitted_ways(transform, table.views.in_unit_range, len(table.columns)) if _enough(table) else []
+    """Try the ways that serve a transform, and mix those that cannot be told from the best; or the plain average."""
+    some = _enough(table) and not plain
+    ways = fitted_ways(transform, table.views.in_unit_range, len(table.columns)) if some else []
     tried: list[Tried] = []
     seconds: dict[str, float] = {}
     with progress.task("blend", total=len(ways) + 1, unit="way") as task:
@@ -132,19 +139,23 @@ def fit_binary(
     progress: Progress,
     *,
     by_fold_model: bool,
+    plain: bool = False,
 ) -> BlendResult:
-    """Blend a table; `by_fold_model` tells that its folds are those of the models that predicted the rows."""
+    """Blend a table.
+
+    `by_fold_model`: its folds are those of the models that predicted the rows. `plain`: no weights, the average.
+    """
     sorted_groups = None
     if groups is not None:
         sorted_groups = np.unique(np.asarray(groups), return_inverse=True)[1][table.order]
     references = _references(table, transform)
     alignment = None
-    if by_fold_model and _enough(table):
+    if by_fold_model and _enough(table) and not plain:
         table, alignment = align_folds(table)
     count = len(table.columns)
     chosen = np.arange(count) if max_members is None else choose_members(table, max_members)
     part = table.only(chosen)
-    fitted = _fit_mixture(part, transform, metric, sorted_groups, progress)
+    fitted = _fit_mixture(part, transform, metric, sorted_groups, progress, plain=plain)
     nested = fitted.nested
     if len(chosen) < count and table.k > 1:
         nested = _nested_choice(table, len(chosen), transform, metric, sorted_groups)

@@ -44,7 +44,8 @@ def fit_blend(
         y: (n_rows,) 0 or 1; the class number; or a real target where the metric is of values (rmse).
         folds: (n_rows,) the fold of each row, of any kind; None makes 5, stratified.
         groups: (n_rows,) rows of one group share a fold, and count as dependent in intervals.
-        optimize: name of a metric (oof.metrics), or a function (y, scores) -> float, higher is better.
+        optimize: name of a metric (oof.metrics), or a function (y, scores) -> float, higher is better; "none"
+            fits no weights and gives the plain average of the transform (auto: of probabilities), scored by AUC.
         transform: what is done to predictions before they are weighed; auto chooses by nested scores.
         seed: of folds that are made.
         names: of the models, for messages.
@@ -75,10 +76,13 @@ def fit_blend(
         raise BlendError(f"transform = {transform!r} is unknown. Use {', '.join(TRANSFORMS)}.")
     if max_members is not None and max_members < 1:
         raise BlendError(f"max_members = {max_members}: at least 1 is needed.")
-    metric = metric_by_name(optimize)
+    plain = optimize == "none"
+    metric = metric_by_name("auc" if plain else optimize)
     binary = oof.ndim == 2 and bool(np.isin(y, (0, 1)).all())
     fold = make_folds_of(y, folds, groups, seed, stratify=binary or oof.ndim == 3)
     general = not binary and (oof.ndim == 3 or metric.needs == "values")
+    if plain and (general or toward_test or max_members is not None):
+        raise BlendError('optimize = "none" averages binary predictions as they are; leave other options out.')
     if toward_test and (general or test is None):
         raise BlendError("Weighting toward the test set needs test predictions, and labels of two classes.")
     # BLAS threads wait for each other in busy loops, which on a shared machine costs more than they save
@@ -88,7 +92,9 @@ def fit_blend(
         else:
             settings = (metric, transform, max_members)
             table = fit_table(oof, y, fold, found_names, seed)
-            result = fit_binary(table, oof, y, groups, *settings, progress, by_fold_model=folds is not None)
+            result = fit_binary(
+                table, oof, y, groups, *settings, progress, by_fold_model=folds is not None, plain=plain
+            )
             if toward_test and test is not None:
 
                 def fit(rows: NDArray[np.intp]) -> BlendResult:

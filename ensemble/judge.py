@@ -35,7 +35,10 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
     """In a plain sentence, whether the gain can be told from luck."""
     worse = [item.other for item in comparisons if item.p_value < 0.05 and item.gain < 0]
     if worse:
-        return f"The blend is worse than the {' and the '.join(worse)}: use that instead."
+        return (
+            f"On these rows the blend is worse than the {' and the '.join(worse)}. dfens blend --optimize none --name "
+            f"plain makes the plain mean, --members NAME a single model; compare them on new rows."
+        )
     unsure = [item.other for item in comparisons if not (item.p_value < 0.05 and item.gain > 0)]
     if not unsure:
         return "The blend beats the best single model and the plain mean by more than luck explains."

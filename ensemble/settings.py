@@ -13,7 +13,8 @@ TRANSFORMS: tuple[str, ...] = get_args(Transform)
 class BlendSettings:
     """Section [blend].
 
-    optimize: metric to optimise: auc, average_precision, tpr@fpr=0.001, log_loss, …
+    optimize: metric to optimise: auc, average_precision, tpr@fpr=0.001, log_loss, …; none: no weights, the plain
+        average of the transform.
     transform: what is done to predictions before they are weighed; auto chooses by nested scores.
     members: names of the models (or earlier blends) to use; empty for all complete models.
     max_members: most members with a weight; None for no limit.

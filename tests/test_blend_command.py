@@ -122,3 +122,19 @@ def test_weighting_toward_a_test_set_without_predictions_is_refused(tmp_path: Pa
     found = run(tmp_path, "--toward-test")
     assert found.exit_code == 1
     assert "--toward-test needs test predictions" in found.stderr
+
+
+@pytest.mark.parametrize(("transform", "average"), [("auto", "mean of probabilities"), ("rank", "mean of ranks")])
+def test_no_weights_give_the_plain_average(tmp_path: Path, transform: str, average: str) -> None:
+    store, folds, oof = make_workspace(tmp_path)
+    found = run(tmp_path, "--optimize", "none", "--transform", transform, "--name", "plain")
+    assert found.exit_code == 0, found.output
+    assert f"Blend 'plain': {average}." in found.stdout
+    plain = BlendStore(tmp_path / "work" / "ensemble").load("plain")
+    ranked = pd.DataFrame(oof).rank().to_numpy() if transform == "rank" else oof
+    expected = roc_auc(folds.target, ranked.mean(axis=1))
+    assert plain.score == plain.nested_score == pytest.approx(expected, abs=3e-4)
+    assert plain.test is not None
+    if transform == "auto":
+        means = np.mean([store.load(name).test for name in ("m0", "m1", "m2")], axis=0)
+        np.testing.assert_allclose(plain.test, means, rtol=1e-6)

@@ -7,7 +7,9 @@ from ensemble.settings import TRANSFORMS, Transform
 
 
 @click.command("blend", short_help="Blend the models, with an honest score.")
-@click.option("--optimize", metavar="METRIC", help="Metric to optimise; default [blend] optimize.")
+@click.option(
+    "--optimize", metavar="METRIC", help="Metric to optimise, or none for the plain average; default [blend] optimize."
+)
 @click.option(
     "--transform", type=click.Choice(TRANSFORMS), help="Transform before weighing; default [blend] transform."
 )
