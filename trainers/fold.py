@@ -25,6 +25,7 @@ from trainers.optim import rate_at
 from trainers.predict import Predictor
 from trainers.settings import TimmSettings
 from trainers.stop import StopRequest
+from trainers.team import ALONE, Team
 
 _SAVE_EVERY_S = 60.0
 _KEEP_EVERY = 1000  # steps between two states that a diverged training may go back to, beside the ends of epochs
@@ -83,6 +84,7 @@ class FoldTrainer:
         workers: int = 2,
         progress: Progress = SILENT,
         title: str = "",
+        team: Team = ALONE,
     ) -> None:
         self.settings = settings
         self.train = train
@@ -92,8 +94,9 @@ class FoldTrainer:
         self.workers = workers
         self.progress = progress
         self.title = title
+        self.team = team
         self.seed = settings.seed * 1000 + fold
-        self.batch_size = min(settings.step_images, len(train.ids))
+        self.batch_size = min(settings.step_images, max(1, len(train.ids) // team.size) * team.size)
         self._forge = self._make_forge()
         self._weight = None if train.weight is None else torch.from_numpy(train.weight)
         self._begin()
@@ -113,7 +116,8 @@ class FoldTrainer:
         model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         positives = float(self.train.target.mean()) if len(self.train.target) else 0.5
         balanced = self.settings.class_weight == "balanced"
-        self.learner = Learner(self.settings, model, self.device, (1 - positives) / positives if balanced else 1.0)
+        positive_weight = (1 - positives) / positives if balanced else 1.0
+        self.learner = Learner(self.settings, model, self.device, positive_weight, self.team.size)
         self.history = FoldHistory()
         self.best: tuple[int, list[Tensor]] | None = None
         self.epoch = self.step = 0
@@ -138,7 +142,7 @@ class FoldTrainer:
 
     def run(self, valid: Rows) -> FoldOutcome:
         """Train to the end, then predict the held-out rows."""
-        if self.state_path.exists():
+        if self.team.same(self.state_path.exists()):
             self._restore(checkpoint.load(self.state_path))
         begun, steps_before = time.monotonic(), self.steps_done
         total = self.settings.epochs * self.steps_per_epoch
@@ -150,7 +154,7 @@ class FoldTrainer:
                     self._train_epoch(loader, task, request)
                     if self.step == self.steps_per_epoch:
                         self._end_epoch(valid)
-                    if request.heard:
+                    if self.team.any(request.heard)[0]:
                         request.stop()
         finally:
             loader.close()
@@ -169,8 +173,8 @@ class FoldTrainer:
     def _train_epoch(self, loader: Loader, task: Task, request: StopRequest) -> None:
         """Go on with this epoch to its end, or until the training went back to an earlier state."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.train.ids))
-        size = self.batch_size
-        plan = [order[step * size : (step + 1) * size] for step in range(self.step, self.steps_per_epoch)]
+        size, mine = self.batch_size, self.team.share(self.batch_size)
+        plan = [order[step * size : (step + 1) * size][mine] for step in range(self.step, self.steps_per_epoch)]
         self.model.train()
         saved = time.monotonic()
         for rows, images in zip(plan, self._batches(loader, plan), strict=True):
@@ -184,11 +188,12 @@ class FoldTrainer:
                     return
             task.advance(1, **facts)
             keep = self.steps_done % _KEEP_EVERY == 0
-            if keep or request.heard or time.monotonic() - saved > _SAVE_EVERY_S:
+            stop, due = self.team.any(request.heard, time.monotonic() - saved > _SAVE_EVERY_S)
+            if keep or stop or due:
                 if not self._save(keep=keep):
                     return
                 saved = time.monotonic()
-            if request.heard:
+            if stop:
                 request.stop()
 
     def _batches(self, loader: Loader, plan: list[NDArray[np.intp]]) -> Iterator[Tensor]:
@@ -222,7 +227,7 @@ class FoldTrainer:
         weight = None if self._weight is None else self._weight[torch.from_numpy(rows)]
         total = self.settings.epochs * self.steps_per_epoch
         rate = rate_at(self.steps_done, total, self.settings) * self.rate_factor
-        seed = (self.seed, self.epoch, self.step)
+        seed = (self.seed, self.epoch, self.step, *([self.team.rank] if self.team.size > 1 else []))
         while True:
             try:
                 self.learner.step(images, target, weight, rate=rate, step=self.steps_done, seed=seed)
@@ -231,7 +236,9 @@ class FoldTrainer:
                 if not is_out_of_memory(err):
                     raise
                 self.learner.optimizer.zero_grad(set_to_none=True)
-                if self.settings.batch_size != "auto" or self.learner.parts >= self.batch_size:
+                # others of a team would wait in vain while this process tries again
+                fixed = self.settings.batch_size != "auto" or self.team.size > 1
+                if fixed or self.learner.parts >= self.batch_size:
                     raise TrainingError(
                         f"{self.title}: {len(rows)} images of {self.settings.image_size} px in {self.learner.parts} "
                         f"parts do not fit into the memory of {self.device} with {self.settings.backbone!r}. Set "
@@ -268,7 +275,7 @@ class FoldTrainer:
                 f"whether images are broken."
             )
         good = self.state_path.with_name("good.pt")
-        if good.exists():
+        if self.team.same(good.exists()):
             self._restore(checkpoint.load(good))
         else:
             self._begin()
@@ -284,6 +291,7 @@ class FoldTrainer:
         skipped, _, most_in_a_row = self.learner.bad.tolist()
         if not self._judge(int(skipped), int(most_in_a_row)):
             return
+        self.team.agree([*self.learner.values, *self.learner.averaged])
         current = [value.detach().clone() for value in self.learner.values]
         self.learner.put(self.learner.averaged)
         self.history.auc.append(roc_auc(valid.target, self.predict(valid, tta=False)))
@@ -300,14 +308,14 @@ class FoldTrainer:
     ) -> NDArray[np.float64]:
         """Probabilities of rows with the weights as they are, shape (n_rows,)."""
         predictor = Predictor(self.settings, [self.model], self.device)
-        probabilities: NDArray[np.float64] = predictor.rows(rows, self.workers, title, progress, tta=tta)[0]
-        return probabilities
+        found: NDArray[np.float64] = self.team.predict(predictor, rows, self.workers, title, progress, tta=tta)[0]
+        return found
 
     # ---- state --------------------------------------------------------------
 
     def _save(self, *, keep: bool) -> bool:
         """Write the state if it is a good one; else go back to the last that was (then false)."""
-        if not self.learner.is_finite():
+        if self.team.any(not self.learner.is_finite())[0]:
             self._go_back("weights are no longer finite")
             return False
         self._write(self.state_path)
@@ -316,17 +324,15 @@ class FoldTrainer:
         return True
 
     def _write(self, path: Path) -> None:
-        checkpoint.save(
-            path,
-            {
-                **self.learner.state(),
-                "best": None if self.best is None else list(self.best),
-                "epoch": self.epoch,
-                "step": self.step,
-                "rate_factor": self.rate_factor,
-                "history": vars(self.history),
-            },
-        )
+        state = {
+            **self.learner.state(),
+            "best": None if self.best is None else list(self.best),
+            "epoch": self.epoch,
+            "step": self.step,
+            "rate_factor": self.rate_factor,
+            "history": vars(self.history),
+        }
+        self.team.first(lambda: checkpoint.save(path, state))
 
     def _restore(self, state: dict[str, object]) -> None:
         self.learner.restore(state)

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import TrainingError, examples
-from oof.files import atomic_path, file_lock, read_json, write_json
+from oof.files import atomic_path, read_json, write_json
 from oof.ids import join_positions
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from trainers.provenance import files_fingerprint, git_state, package_versions
 from trainers.settings import Decode, LinearSettings, ModelSettings, TimmSettings
+from trainers.team import ALONE, Team
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +80,7 @@ class Bench:
     job: Job
     progress: Progress = SILENT
     device: "torch.device | None" = None
+    team: Team = ALONE
     _banks: "dict[tuple[int, str], ImageBank]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,17 +90,25 @@ class Bench:
         """Of one fold of one model."""
         return self.job.work_dir / name / f"fold{fold}"
 
+    def all(self, folds: Sequence[int]) -> list[FoldResult]:
+        """Train all folds of all models, one after the other, and predict the test rows of each model."""
+        results = []
+        for name in self.job.models:
+            results += [self.train(name, fold) for fold in folds]
+            self.predict_test(name, folds)
+        return results
+
     # ---- training -----------------------------------------------------------
 
     def train(self, name: str, fold: int) -> FoldResult:
         """Train one fold and store its OOF predictions, unless that is done; another process may wait for it."""
         settings, folder = self.job.models[name], self.folder(name, fold)
-        with file_lock(folder / ".lock"):
-            if self._is_trained(name, settings, fold):
+        with self.team.lock(folder / ".lock"):
+            if self.team.same(self._is_trained(name, settings, fold)):
                 return self._done(name, fold)
-            if isinstance(settings, LinearSettings):
-                return self._train_linear(name, fold, settings)
-            return self._train_timm(name, fold, settings)
+            if isinstance(settings, TimmSettings):
+                return self._train_timm(name, fold, settings)
+            return self.team.first(lambda: self._train_linear(name, fold, settings))
 
     def _is_trained(self, name: str, settings: ModelSettings, fold: int) -> bool:
         if not self.store.has(name, "oof", fold):
@@ -129,7 +139,7 @@ class Bench:
         device = self.device or default_device()
         trainer = FoldTrainer(
             settings, fold, train, folder / "state.pt", device, self.job.root,
-            workers=self.job.threads, progress=self.progress, title=title,
+            workers=self.job.threads, progress=self.progress, title=title, team=self.team,
         )  # fmt: skip
         parameters, most = parameter_count(trainer.model), self.job.max_parameters
         if most is not None and parameters > most:
@@ -139,12 +149,16 @@ class Bench:
             )
         energy = EnergyMeter(device)
         outcome = trainer.run(valid)
-        with atomic_path(self._weights(name, fold)) as part:
-            save_file(outcome.weights, part)
-        write_json(folder / "history.json", self._record(trainer, outcome, parameters, energy.joules))
-        self.store.save_oof(name, valid.ids, outcome.oof, fold=fold)
-        for old in ("state.pt", "good.pt"):
-            (folder / old).unlink(missing_ok=True)
+
+        def keep() -> None:
+            with atomic_path(self._weights(name, fold)) as part:
+                save_file(outcome.weights, part)
+            write_json(folder / "history.json", self._record(trainer, outcome, parameters, energy.joules))
+            self.store.save_oof(name, valid.ids, outcome.oof, fold=fold)
+            for old in ("state.pt", "good.pt"):
+                (folder / old).unlink(missing_ok=True)
+
+        self.team.first(keep)
         optimistic, auc = settings.keep == "best", roc_auc(valid.target, outcome.oof)
         chosen = (
             f"weights of epoch {outcome.epoch} of {settings.epochs}, the best on these very rows: a little optimistic"
@@ -177,6 +191,7 @@ class Bench:
             "seconds": round(outcome.seconds, 3),
             "images_per_s": round(outcome.images_per_s, 1),
             "device": device_name(device),
+            "processes": self.team.size,
             "threads": torch.get_num_threads(),
             "precision": str(amp_type(device) or torch.float32).removeprefix("torch."),
             "peak_memory_bytes": peak_memory(device),
@@ -206,10 +221,10 @@ class Bench:
     def predict_test(self, name: str, folds: Sequence[int]) -> None:
         """Predict the test rows by all fold models that have not yet, each image decoded once for all of them."""
         settings = self.job.models[name]
-        with file_lock(self.job.work_dir / name / ".test.lock"):
-            waiting = [
-                fold for fold in folds if self.store.has(name, "oof", fold) and not self.store.has(name, "test", fold)
-            ]
+        with self.team.lock(self.job.work_dir / name / ".test.lock"):
+            waiting = self.team.same(
+                [fold for fold in folds if self.store.has(name, "oof", fold) and not self.store.has(name, "test", fold)]
+            )
             if isinstance(settings, LinearSettings) or not waiting:
                 return
             from trainers.predict import Predictor
@@ -218,8 +233,13 @@ class Bench:
             predictor = Predictor.load(settings, files, self.device)
             test = self._test_rows(settings)
             title = f"{name}: predict test by fold {', '.join(map(str, waiting))}"
-            for fold, values in zip(waiting, predictor.rows(test, self.job.threads, title, self.progress), strict=True):
-                self.store.save_test(name, test.ids, values, fold=fold)
+            found = self.team.predict(predictor, test, self.job.threads, title, self.progress)
+
+            def keep() -> None:
+                for fold, values in zip(waiting, found, strict=True):
+                    self.store.save_test(name, test.ids, values, fold=fold)
+
+            self.team.first(keep)
 
     # ---- rows ---------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """One step after another: forward, backward, optimiser, averaged weights, without waiting for the device."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,13 +82,21 @@ class Learner:
         for start in range(0, len(target), size):
             part = slice(start, start + size)
             batch, soft = mix(self.normalise(images[part]), target[part], self.settings, rng)
-            with torch.autocast(self.device.type, dtype=self._amp, enabled=self._amp is not None):
-                logits = self._forward(batch).float().flatten()
-            loss = self._loss(logits, soft, count[part]) * (len(soft) / len(target))
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            with self._alone_until_last(start + size >= len(target)):
+                with torch.autocast(self.device.type, dtype=self._amp, enabled=self._amp is not None):
+                    logits = self._forward(batch).float().flatten()
+                loss = self._loss(logits, soft, count[part]) * (len(soft) / len(target))
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self._update(total, step)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _alone_until_last(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients travel between processes once a step, with its last part."""
+        if self.world == 1 or last:
+            return contextlib.nullcontext()
+        without: contextlib.AbstractContextManager[None] = self._forward.no_sync()
+        return without
 
     def _update(self, loss: Tensor, step: int) -> None:
         bad = ~torch.isfinite(loss)
@@ -96,9 +105,9 @@ class Learner:
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
             bad = bad | (~torch.isfinite(norm) & (not self.scaler.is_enabled()))
         if self.world > 1:
-            worst = bad.float()
-            torch.distributed.all_reduce(worst, torch.distributed.ReduceOp.MAX)
-            bad = worst > 0
+            both = torch.stack([bad.float(), loss])
+            torch.distributed.all_reduce(both)
+            bad, loss = both[0] > 0, both[1] / self.world
         if self.device.type == "cpu" and bool(bad):  # asking the CPU costs nothing
             self._count(bad, loss)
             self._mend_statistics()

@@ -22,12 +22,7 @@ Engine = Callable[[Job, Sequence[int], Progress], list[FoldResult]]
 
 def train_here(job: Job, folds: Sequence[int], progress: Progress) -> list[FoldResult]:
     """Train one fold after the other in this process; the first error ends it."""
-    bench = Bench(job, progress)
-    results = []
-    for name in job.models:
-        results += [bench.train(name, fold) for fold in folds]
-        bench.predict_test(name, folds)
-    return results
+    return Bench(job, progress).all(folds)
 
 
 def train_models(

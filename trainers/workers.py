@@ -18,7 +18,7 @@ from trainers.tasks import Board, Message, Plan, Relay, Task, reason_of
 # A process that has used CUDA or threads cannot be forked; its workers are forks of a server that has only loaded
 # libraries, once for all of them.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_LIBRARIES = ["trainers.fold", "trainers.predict", "sklearn.linear_model", "pyarrow.parquet"]
+LIBRARIES = ["trainers.fold", "trainers.predict", "sklearn.linear_model", "pyarrow.parquet"]
 _LOOK_EVERY_S = 0.2
 _END_WITHIN_S = 10.0  # for a process that has nothing left to do
 
@@ -35,7 +35,7 @@ def train_in_workers(job: Job, folds: Sequence[int], progress: Progress, *, work
         TrainingError: naming each task that failed.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was heard; everything is saved.
     """
-    _CONTEXT.set_forkserver_preload(_LIBRARIES)
+    _CONTEXT.set_forkserver_preload(LIBRARIES)
     plan, board = Plan(job, folds), Board(progress)
     count = max(1, min(workers, len(plan.waiting)))
     staff = [_Worker(job, folds, index, count) for index in range(count)]

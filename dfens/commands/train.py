@@ -44,6 +44,7 @@ def command(
     """Train the models of dfens.toml over folds, and predict the held-out rows and the test rows of each fold.
 
     A fold that is done is skipped; one that was begun goes on where it stopped, also after kill -9.
+    Run by torchrun, all its processes train one fold together; docs/scale.md tells of many GPUs and machines.
     Exit code 143: stopped by SIGTERM, with everything saved.
     """
     import pandas as pd
@@ -79,8 +80,11 @@ def command(
             engine=_engine(workers, cluster, address),
         )
     except Stopped:
-        app.say("Stopped by SIGTERM; everything is saved. The same command goes on from there.")
+        if _rank() == 0:
+            app.say("Stopped by SIGTERM; everything is saved. The same command goes on from there.")
         click.get_current_context().exit(143)
+    if _rank():
+        return  # the first process tells it
     frame = pd.DataFrame(results)
     table = frame.assign(fold=frame["fold"].astype(str)).pivot_table(
         index="model", columns="fold", values="auc", sort=False
@@ -96,7 +100,25 @@ def command(
     )
 
 
+def _rank() -> int:
+    """This process's number among those that torchrun began, which it tells by variables of the environment."""
+    return int(os.environ["RANK"]) if "LOCAL_RANK" in os.environ else 0
+
+
 def _engine(workers: int, cluster: str | None, address: str | None) -> "Engine":
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1 and "LOCAL_RANK" in os.environ:
+        if workers > 1 or cluster:
+            raise click.UsageError("Under torchrun all processes train one fold; --workers and --on do not go with it.")
+        from trainers.team import train_in_team
+
+        return functools.partial(
+            train_in_team,
+            rank=_rank(),
+            size=size,
+            local_rank=int(os.environ["LOCAL_RANK"]),
+            local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
+        )
     if cluster == "ray":
         if workers > 1:
             raise click.UsageError("--workers is for one machine; on Ray each GPU, or each machine, takes one fold.")
