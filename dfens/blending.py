@@ -70,6 +70,8 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
     summaries = {summary.name: summary for summary in store.list()}
     notes: list[str] = []
     if wanted:
+        if own_name in wanted and own_name not in summaries:
+            raise BlendError(f"The blend '{own_name}' cannot be a member of itself. Choose another --name.")
         names = list(dict.fromkeys(wanted))
         for name in names:
             _must_serve(name, summaries, blends)

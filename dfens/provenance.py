@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.app import App
+from dfens.members import member_fingerprint
 from ensemble.blends import BlendStore, StoredBlend
-from oof.errors import StoreError, SubmissionError, examples
+from oof.errors import DfensError, SubmissionError, examples
 from oof.files import file_sha256
 from oof.ids import Ids, join_positions
 from oof.metrics import metric_by_name
@@ -154,7 +155,7 @@ def _fitted_again(app: App, facts: Mapping[str, Any]) -> Source | None:
     try:
         members = gather_members(store, BlendStore(app.work / "ensemble"), order, str(facts.get("name")))
         _, test = blend_members(store, members, BlendSettings(**settings), app.progress)
-    except StoreError:
+    except DfensError:
         return None
     if test is None:
         return None
@@ -163,17 +164,8 @@ def _fitted_again(app: App, facts: Mapping[str, Any]) -> Source | None:
 
 def members_now(app: App, facts: Mapping[str, Any]) -> dict[str, str | None]:
     """Fingerprint of each recorded member as it is stored now, None where it is gone."""
-    from dfens.blending import gather_members
-
     blends = BlendStore(app.work / "ensemble")
-    found: dict[str, str | None] = {}
-    for name in facts.get("members") or {}:
-        found[name] = None
-        if app.predictions.has_folds() and name in app.predictions:
-            found[name] = app.predictions.fingerprint(name)
-        elif name in blends:
-            found[name] = gather_members(app.predictions, blends, [name], "").fingerprints[0]
-    return found
+    return {name: member_fingerprint(app.predictions, blends, name) for name in facts.get("members") or {}}
 
 
 def honest_oof(app: App, facts: Mapping[str, Any]) -> NDArray[np.float64] | None:

@@ -90,7 +90,7 @@ def read_status(app: App) -> Status:
     for name in [*config.models, *sorted(stored.keys() - config.models.keys())]:
         broken = name in stored and stored[name] is None
         status.models.append(_broken_row(app, name) if broken else _model_row(app, name, stored.get(name)))
-    _add_blends(app, status, stored)
+    _add_blends(app, status)
     status.next = _next(app, status, stored)
     return status
 
@@ -138,7 +138,8 @@ def _model_row(app: App, name: str, summary: ModelSummary | None) -> ModelRow:
     )
 
 
-def _add_blends(app: App, status: Status, stored: dict[str, ModelSummary | None]) -> None:
+def _add_blends(app: App, status: Status) -> None:
+    from dfens.members import member_fingerprint
     from ensemble.blends import BlendStore
 
     blends = BlendStore(app.work / "ensemble")
@@ -147,7 +148,7 @@ def _add_blends(app: App, status: Status, stored: dict[str, ModelSummary | None]
         changed = [
             name
             for name, fingerprint in then.items()
-            if name not in blends and (not stored.get(name) or app.predictions.fingerprint(name) != fingerprint)
+            if member_fingerprint(app.predictions, blends, name) != fingerprint
         ]
         status.blends.append({**item, "state": f"stale: {', '.join(changed)} changed" if changed else "current"})
 

@@ -462,12 +462,9 @@ class PredictionStore:
         return table
 
     def fingerprint(self, name: str) -> str:
-        """SHA-256 over the stored values of one model, in store order: equal predictions, equal text."""
+        """The fingerprint of one model's predictions: equal predictions, equal text."""
         model = self.load(name)
-        digest = hashlib.sha256(model.oof.tobytes())
-        if model.test_by_fold is not None:
-            digest.update(model.test_by_fold.tobytes())
-        return digest.hexdigest()
+        return predictions_fingerprint(model.oof, model.test_by_fold)
 
     # ---- moving aside -------------------------------------------------------
 
@@ -479,6 +476,14 @@ class PredictionStore:
         if name not in self:
             raise StoreError(f"The store holds no model '{name}'; dfens oof list shows what it holds.")
         return files.archive(self.model_dir(name), self.archive_dir)
+
+
+def predictions_fingerprint(oof: NDArray[np.float32], test_by_fold: NDArray[np.float32] | None) -> str:
+    """SHA-256 over OOF and test predictions, in store order."""
+    digest = hashlib.sha256(oof.tobytes())
+    if test_by_fold is not None:
+        digest.update(test_by_fold.tobytes())
+    return digest.hexdigest()
 
 
 def _move(path: Path, target: Path) -> None:

@@ -219,6 +219,35 @@ def test_rebuild_finds_replaced_blends_and_names_changed_members(tmp_path: Path)
     assert "is not kept and can't be made again" in gone.stderr
 
 
+def test_a_blend_among_the_members_is_told_apart_by_its_predictions(tmp_path: Path) -> None:
+    store, _, _ = make_workspace(tmp_path, rows=400, models=4)
+    (tmp_path / "data").mkdir()
+    rows = "".join(f"{name},0\n" for name in store.test_ids)
+    (tmp_path / "data" / "sample_submission.csv").write_text(f"id,target\n{rows}")
+    run(tmp_path, "blend", "--name", "pair", "--members", "m0,m1")
+    run(tmp_path, "blend", "--name", "top", "--members", "pair,m2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PUBLIC, "top", 0.9)
+        for name in BLENDS:
+            patch.delitem(PUBLIC, name)
+        add_entries(tmp_path)
+
+    def states() -> dict[str, str]:
+        found = json.loads(run(tmp_path, "status", "--json").stdout)["blends"]
+        return {item["blend"]: item["state"] for item in found}
+
+    assert states() == {"pair": "current", "top": "current"}
+    run(tmp_path, "blend", "--name", "pair", "--members", "m0,m3")
+    assert states() == {"top": "stale: pair changed", "pair": "current"}
+    assert submissions(tmp_path, "rebuild", "top", "--json").exit_code == 0  # top itself is still stored
+    (tmp_path / "work" / "ensemble" / "top").rename(tmp_path / "gone")
+    found = submissions(tmp_path, "rebuild", "top", code=1)
+    assert "Member 'pair' has other predictions: " in found.stderr
+    assert "'m2'" not in found.stderr
+    itself = run(tmp_path, "blend", "--name", "pair", "--members", "pair,m2", code=1)
+    assert "The blend 'pair' cannot be a member of itself" in itself.stderr
+
+
 def test_every_subcommand_has_help() -> None:
     text = CliRunner().invoke(cli, ["submissions", "--help"]).stdout
     for name in ("list", "show", "sync", "diff", "select", "leaderboard", "rebuild"):

@@ -10,7 +10,7 @@ from kaggle_server import SLUG, USER, KaggleServer
 from submissions_faults import CASES, Case, run_case
 from submissions_helpers import Desk, make_table
 
-from oof.errors import ConfigError, SubmissionError
+from oof.errors import ConfigError, DfensError, SubmissionError
 from submissions.client import KaggleError
 from submissions.entry import Entry
 from submissions.settle import settle
@@ -166,14 +166,14 @@ def test_settling_finds_it_behind_many_newer_ones(kaggle: KaggleServer, tmp_path
     assert (entry.ref, entry.status) == (1000, "pending")
 
 
-def test_a_full_disk_submits_nothing(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_submits_nothing(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     (tmp_path / "sent").mkdir()
     (tmp_path / "sent").chmod(stat.S_IRUSR | stat.S_IXUSR)
     if os.geteuid() == 0:
         (tmp_path / "sent").rmdir()
         (tmp_path / "sent").write_text("in the way")
-    with pytest.raises(OSError, match="sent"):
+    with pytest.raises(DfensError, match=r"sent/b7-\w+\.csv cannot be written"):
         desk.submit()
     assert kaggle.count("StartSubmissionUpload") == 0
     assert desk.states() == []
