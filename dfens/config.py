@@ -28,13 +28,13 @@ class CompetitionSettings:
 
     slug: the name in the competition's address on Kaggle; empty for a folder of one's own.
     metric: what blends optimise and tables sort by.
-    submissions_per_day: how many uploads a day the rules allow (UTC days); Kaggle is asked too.
+    submissions_per_day: a limit of your own below Kaggle's (UTC days); None for Kaggle's alone, which is asked anyway.
     max_parameters: rule on the size of a solution, for each model and for a blend's members together.
     """
 
     slug: str = ""
     metric: str = "auc"
-    submissions_per_day: int = 5
+    submissions_per_day: int | None = None
     max_parameters: int | None = None
 
     def __post_init__(self) -> None:

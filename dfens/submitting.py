@@ -191,6 +191,7 @@ def send_table(app: App, draft: Draft, *, again: bool, wait: bool) -> int:
             root=app.root,
             folder=app.work / "submissions" / "sent",
             again=again,
+            per_day=app.config.competition.submissions_per_day,
             progress=app.progress,
         )
         return _tell(app, ledger, client, done.entry, done.limits, done.found, wait)
@@ -207,7 +208,8 @@ def send_kernel(
     entry = entry_of(app, text, facts, kernel=kernel, kernel_version=version, file_name=file_name)
     ledger = open_ledger(app)
     with _client(app) as client:
-        done = submit_kernel(ledger, client, entry, again=again, progress=app.progress)
+        per_day = app.config.competition.submissions_per_day
+        done = submit_kernel(ledger, client, entry, again=again, per_day=per_day, progress=app.progress)
         return _tell(app, ledger, client, done.entry, done.limits, done.found, wait)
 
 

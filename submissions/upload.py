@@ -67,6 +67,7 @@ def submit_table(
     root: Path,
     folder: Path,
     again: bool = False,
+    per_day: int | None = None,
     progress: Progress = SILENT,
 ) -> Submitted:
     """Upload a checked table and submit it.
@@ -75,6 +76,7 @@ def submit_table(
         entry: from `new_entry`, with message and provenance; what depends on the table is filled in here.
         root: what the path in the ledger is relative to. folder: where the table is kept as it was sent.
         again: send although the same bytes are on Kaggle already.
+        per_day: a limit of one's own on the submissions of a UTC day; None for Kaggle's alone.
 
     Raises:
         SubmissionError: the same bytes were sent before; no allowance is left; KaggleError otherwise.
@@ -99,7 +101,7 @@ def submit_table(
         earlier = _settled(ledger, client, entry.sha256, again, progress)
         if earlier is not None:
             return earlier
-        limits = _allowance(ledger, client)
+        limits = _allowance(ledger, client, per_day)
         with atomic_path(path) as part:
             part.write_bytes(table.data)
         return Submitted(_send(ledger, client, entry, send, progress), limits)
@@ -111,6 +113,7 @@ def submit_kernel(
     entry: Entry,
     *,
     again: bool = False,
+    per_day: int | None = None,
     progress: Progress = SILENT,
 ) -> Submitted:
     """Submit the output file of a notebook's version; `entry` names kernel, kernel_version and file_name.
@@ -138,7 +141,7 @@ def submit_kernel(
         earlier = _settled(ledger, client, entry.sha256, again, progress)
         if earlier is not None:
             return earlier
-        limits = _allowance(ledger, client)
+        limits = _allowance(ledger, client, per_day)
         return Submitted(_send(ledger, client, entry, send, progress), limits)
 
 
@@ -195,7 +198,7 @@ def _came_late(ledger: Ledger, client: KaggleClient, sha256: str) -> Entry | Non
     return None
 
 
-def _allowance(ledger: Ledger, client: KaggleClient) -> Limits:
+def _allowance(ledger: Ledger, client: KaggleClient, per_day: int | None) -> Limits:
     """Ask Kaggle what is allowed, and stop where nothing is."""
     limits = client.limits()
     now = datetime.now(UTC)
@@ -205,19 +208,26 @@ def _allowance(ledger: Ledger, client: KaggleClient) -> Limits:
         if (entry.submitted or entry.created).date() == now.date()
     ]
     unseen = max(0, min(len(own) - limits.today, sum(now - made < _LAG for made in own)))
+    used = max(limits.today, len(own))
     if limits.allowed_now > unseen:
-        return limits
+        if per_day is None or used < per_day:
+            return limits
+        raise SubmissionError(
+            f"[competition] submissions_per_day = {per_day} are used up ({used} made today); the count starts again "
+            f"{reset_time(now.astimezone())}. Kaggle allows {limits.allowed_now - unseen} more: raise it in dfens.toml "
+            f"to use them. Nothing was sent."
+        )
     link = f"{_SITE}/{client.competition}"
     if limits.limited_by_total:
         text = f"All {limits.total} submissions that {client.competition} allows are used up; see {link}/submissions."
-    elif limits.today == 0 and limits.total == 0 and not unseen:
+    elif used == 0:
         text = (
             f"Kaggle allows no submission to {client.competition}: you are in no team there yet, or it takes none now. "
             f"Accept the rules at {link}/rules, or see {link} for its dates."
         )
     else:
         text = (
-            f"Today's submissions to {client.competition} are used up ({max(limits.today, len(own))} made); the count "
+            f"Today's submissions to {client.competition} are used up ({used} made); the count "
             f"starts again {reset_time(now.astimezone())}."
         )
     raise SubmissionError(f"{text} Nothing was sent.")

@@ -48,7 +48,14 @@ class Desk:
     def client(self, slug: str = SLUG) -> KaggleClient:
         return KaggleClient(slug, self.settings, self.environment)
 
-    def submit(self, table: SubmissionTable | None = None, *, slug: str = SLUG, again: bool = False) -> Submitted:
+    def submit(
+        self,
+        table: SubmissionTable | None = None,
+        *,
+        slug: str = SLUG,
+        again: bool = False,
+        per_day: int | None = None,
+    ) -> Submitted:
         entry = new_entry(slug, blend="b7", message="b7 oof=0.98765")
         with self.client(slug) as client:
             return submit_table(
@@ -59,6 +66,7 @@ class Desk:
                 root=self.folder,
                 folder=self.folder / "sent",
                 again=again,
+                per_day=per_day,
             )
 
     def states(self) -> list[str]:

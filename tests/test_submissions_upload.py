@@ -82,6 +82,21 @@ def test_zero_allowance_stops_before_the_upload(kaggle: KaggleServer, tmp_path: 
     assert not (tmp_path / "sent").exists()
 
 
+def test_a_limit_of_ones_own_stops_before_kaggles(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    assert desk.submit(per_day=1).entry.ref == 1000
+    with pytest.raises(SubmissionError, match=r"submissions_per_day = 1 are used up \(1 made.*Kaggle allows 4 more"):
+        desk.submit(make_table(value=0.25), per_day=1)
+    assert kaggle.count("PUT") == 1
+    assert desk.submit(make_table(value=0.25), per_day=2).entry.ref == 1001
+
+
+def test_an_allowance_of_zero_with_none_made_today_is_no_daily_limit(kaggle: KaggleServer, tmp_path: Path) -> None:
+    kaggle.allowed_per_day, kaggle.used_total = 0, 12  # the competition is over
+    with pytest.raises(SubmissionError, match="it takes none now.*for its dates. Nothing was sent"):
+        Desk(kaggle, tmp_path).submit()
+
+
 def test_a_count_that_lags_behind_is_made_good_by_the_ledger(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.allowed_per_day = 1

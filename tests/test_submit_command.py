@@ -200,6 +200,11 @@ def test_errors_are_code_1_with_reason_and_remedy(folder: Path, server: KaggleSe
     limit = run(folder, "submit", code=1).stderr
     assert "Today's submissions to tiny are used up (5 made); the count starts again in" in limit
     assert "00:00 UTC" in limit
+    server.used_today = 1
+    config = (folder / "dfens.toml").read_text()
+    (folder / "dfens.toml").write_text(config.replace("[competition]", "[competition]\nsubmissions_per_day = 1"))
+    assert "submissions_per_day = 1 are used up (1 made today)" in run(folder, "submit", code=1).stderr
+    (folder / "dfens.toml").write_text(config)
     server.used_today = 0
     server.fail("CreateSubmission", status=400, message="Submissions are only accepted from Notebooks", shape="flat")
     assert "dfens submit --kernel OWNER/SLUG" in run(folder, "submit", code=1).stderr
