@@ -140,7 +140,8 @@ def _advice(found: Selection, link: str, public_share: float) -> list[str]:
     ]
     if rivals:
         lines.append(
-            f"{len(rivals)} other pairs lie within twice the simulation error: --draws 20000 tells them apart."
+            f"{len(rivals)} other pairs lie within twice the simulation error: --draws {10 * found.draws} tells "
+            f"them apart."
         )
     lines.append(f"No program can tick the boxes: choose them on {link}")
     return lines

@@ -1,5 +1,7 @@
 """Compiled loops over rows in the order of their scores: placements for DeLong, and the AUC of counted rows."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,10 +38,10 @@ def placements(
 
 @compiled
 def counted_auc(
-    order: NDArray[np.intp],
+    order: NDArray[np.signedinteger[Any]],
     begins: NDArray[np.bool_],
     labels: NDArray[np.uint8],
-    counts: NDArray[np.int64],
+    counts: NDArray[np.signedinteger[Any]],
 ) -> float:
     """AUC of rows that each count `counts` times.
 

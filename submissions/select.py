@@ -148,7 +148,7 @@ def select_pair(
     groups: NDArray[Any] | None = None,
     positive_share: float | None = None,
     digits: int = 5,
-    draws: int = 2000,
+    draws: int = 1000,
     rng: np.random.Generator,
     progress: Progress = SILENT,
 ) -> Selection:

@@ -13,6 +13,7 @@ class SubmissionSettings:
         better kept in ~/.pgpass); empty for work/submissions/ledger.sqlite.
     id_column, prediction_column: of the sample submission; empty for its first, and the only other one.
     lowest, highest: the values that predictions may have.
+    public_share: of the test rows, as the competition's leaderboard page tells it; for choosing the finals.
     call_limit_s: for one call to Kaggle; past it the client is killed.
     upload_limit_s: for sending the file.
     settle_s: how long after a lost answer Kaggle's list of submissions is asked before the submission is
@@ -30,6 +31,7 @@ class SubmissionSettings:
     prediction_column: str = ""
     lowest: float = 0.0
     highest: float = 1.0
+    public_share: float = 0.3
     call_limit_s: float = 60.0
     upload_limit_s: float = 900.0
     settle_s: float = 60.0
@@ -48,5 +50,7 @@ class SubmissionSettings:
                 raise ConfigError(f"[submissions] {field.name} = {value}: expected a number of seconds above 0.")
         if self.retries < 0:
             raise ConfigError(f"[submissions] retries = {self.retries}: expected 0 or more.")
+        if not 0 < self.public_share < 1:
+            raise ConfigError(f"[submissions] public_share = {self.public_share}: expected a share between 0 and 1.")
         if not self.lowest < self.highest:
             raise ConfigError(f"[submissions] lowest = {self.lowest} must be below highest = {self.highest}.")

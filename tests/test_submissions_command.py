@@ -165,6 +165,10 @@ def test_select_recommends_a_pair_and_prints_the_link(workspace: Path) -> None:
     assert value["best"]["error"] > 0
     again = json.loads(submissions(workspace, *arguments, "--json").stdout)
     assert again == value
+    config = (workspace / "dfens.toml").read_text()
+    (workspace / "dfens.toml").write_text(config + "[submissions]\npublic_share = 0.4\n")
+    assert json.loads(submissions(workspace, "select", "--draws", "200", "--json").stdout) == value
+    (workspace / "dfens.toml").write_text(config)
 
 
 def test_select_needs_two_scored_candidates(tmp_path: Path) -> None:

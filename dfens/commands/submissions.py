@@ -143,20 +143,21 @@ def diff(app: App, first: str, second: str, moves: int) -> None:
 @click.option(
     "--public-share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.3,
-    show_default=True,
-    help="Share of the test rows that the public score is made of; the leaderboard page tells it.",
+    help="Share of the test rows that the public score is made of; the leaderboard page tells it. "
+    "Default [submissions] public_share, or 0.3.",
 )
 @click.option(
     "--positive-share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of positives among the test rows; default that of the training rows.",
 )
-@click.option("--draws", type=click.IntRange(min=100), default=2000, show_default=True, help="Simulated test sets.")
+@click.option("--draws", type=click.IntRange(min=100), default=1000, show_default=True, help="Simulated test sets.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the simulation.")
 @click.option("--plot", is_flag=True, help="Also draw the best pairs, as PNG in work/submissions.")
 @pass_app
-def select(app: App, public_share: float, positive_share: float | None, draws: int, seed: int, plot: bool) -> None:
+def select(
+    app: App, public_share: float | None, positive_share: float | None, draws: int, seed: int, plot: bool
+) -> None:
     """Recommend the two submissions to tick as final: the pair with the best expected best-of-two private score.
 
     Public and private parts are drawn from the out-of-fold predictions, the draws are moved to the public scores
@@ -165,7 +166,8 @@ def select(app: App, public_share: float, positive_share: float | None, draws: i
     """
     from dfens.finals import run_select
 
-    run_select(app, public_share=public_share, positive_share=positive_share, draws=draws, seed=seed, plot=plot)
+    share = public_share or app.config.submissions.public_share
+    run_select(app, public_share=share, positive_share=positive_share, draws=draws, seed=seed, plot=plot)
 
 
 @command.command("leaderboard", short_help="Where a score would stand.")
