@@ -105,7 +105,7 @@ def apply(image: Image, drawn: Draw, settings: TimmSettings) -> Image:
         image = _typed(cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REFLECT_101))
     image = image[drawn.top : drawn.top + size, drawn.left : drawn.left + size]
     if drawn.flip:
-        image = image[:, ::-1]
+        image = _typed(cv2.flip(image, 1))  # numpy's mirrored view is ten times slower to copy
     if settings.randaugment:
         from trainers.randaugment import randaugment
 

@@ -193,7 +193,7 @@ class Bench:
             "device": device_name(device),
             "processes": self.team.size,
             "threads": torch.get_num_threads(),
-            "precision": str(amp_type(device) or torch.float32).removeprefix("torch."),
+            "precision": str(amp_type(device, settings.precision) or torch.float32).removeprefix("torch."),
             "peak_memory_bytes": peak_memory(device),
             "energy_joules": None if joules is None else round(joules),
             "settings": settings_record(settings),

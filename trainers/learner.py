@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainers.device import amp_type
+from trainers.device import amp_type, keep_freed_memory
 from trainers.losses import loss_by_name
 from trainers.mixing import mix
 from trainers.normalise import Normalise
@@ -33,6 +33,8 @@ class Learner:
     def __init__(
         self, settings: TimmSettings, model: nn.Module, device: torch.device, positive_weight: float, world: int = 1
     ) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.settings = settings
         self.model = model
         self.device = device
@@ -48,7 +50,7 @@ class Learner:
                 self._forward, [device.index] if device.type == "cuda" else None
             )
         self.optimizer = make_optimizer(model, settings, device)
-        self._amp = amp_type(device)
+        self._amp = amp_type(device, settings.precision)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._amp is torch.float16)
         self._loss = loss_by_name(settings.loss, settings.label_smoothing)
         self._positive_weight = positive_weight

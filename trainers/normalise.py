@@ -32,4 +32,6 @@ class Normalise:
         batch = images.to(self._device, non_blocking=True)
         if batch.dtype == torch.uint8:
             batch = batch.permute(0, 3, 1, 2)  # the memory is channels-last already
-        return torch.addcmul(self._shift, batch.float(), self._scale).contiguous(memory_format=torch.channels_last)
+        values = batch.to(torch.float32, copy=True)  # changed in place, so never the caller's own
+        torch.addcmul(self._shift, values, self._scale, out=values)
+        return values.contiguous(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
-from trainers.device import amp_type, default_device, is_out_of_memory
+from trainers.device import amp_type, default_device, is_out_of_memory, keep_freed_memory
 from trainers.images import Images, Rows
 from trainers.loader import Loader, batch_plan
 from trainers.model import create_model, load_weights
@@ -32,10 +32,12 @@ class Predictor:
     """
 
     def __init__(self, settings: TimmSettings, models: Sequence[nn.Module], device: torch.device) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.settings = settings
         self._models = list(models)
         self._device = device
-        self._amp = amp_type(device)
+        self._amp = amp_type(device, settings.precision)
         self._normalise = Normalise(models[0], device)
         self._micro_batch = max(1, -(-settings.step_images // settings.accumulate))
 

@@ -10,6 +10,7 @@ Merge = Literal["mean", "gmean", "max"]
 Decode = Literal["area", "scaled", "pil"]
 DeviceDecode = Literal["area", "scaled", "pil", "gpu"]
 Loss = Literal["bce", "focal", "auc", "classes"]
+Precision = Literal["auto", "float32", "bfloat16"]
 Inputs = Literal["rgb", "ycbcr", "srm", "dct", "phase"]
 
 _SHARES = (
@@ -41,6 +42,7 @@ class TimmSettings:
     Training
         epochs; batch_size: images in one step, or "auto": 64, in as many parts as the memory asks for.
         accumulate: parts of a step that are worked one after the other, to save memory.
+        precision: auto (bf16 on a GPU that has it, else fp16 there, float32 on a CPU), float32, or bfloat16 anywhere.
         checkpointing: compute activations twice to save memory. compile: by torch.compile (minutes at first).
         lr (peak rate), weight_decay, warmup (share of all steps), clip (most norm of the gradient; 0: any).
         layer_decay: factor on the rate from each block to the one before it, as fine-tuned transformers like it.
@@ -80,6 +82,7 @@ class TimmSettings:
     epochs: int = 10
     batch_size: int | Literal["auto"] = 32
     accumulate: int = 1
+    precision: Precision = "auto"
     checkpointing: bool = False
     compile: bool = False
     lr: float = 3e-4

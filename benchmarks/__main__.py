@@ -1,0 +1,27 @@
+"""Run benchmarks by name: `python -m benchmarks [NAME [OPTION …]]`; without a name, those that need no data."""
+
+import runpy
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+HELPERS = {"__main__", "measure", "peers", "worlds"}
+NEEDS = {"imdb", "growth", "blend", "calibration", "select_calibration"}  # data, options, or hours
+
+
+def main() -> None:
+    names = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in HELPERS)
+    asked, options = sys.argv[1:2], sys.argv[2:]
+    if asked and asked[0] not in names:
+        sys.exit(f"There is no benchmark {asked[0]!r}; there are {', '.join(names)}. Each takes --help.")
+    if not asked:
+        print(f"Benchmarks: {', '.join(names)}. Not run without a name: {', '.join(sorted(NEEDS))}.")
+    sys.path.insert(0, str(HERE))
+    for name in asked or [name for name in names if name not in NEEDS]:
+        print(f"\n## {name}\n", flush=True)
+        sys.argv = [str(HERE / f"{name}.py"), *options]
+        runpy.run_path(str(HERE / f"{name}.py"), run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""Images per second of the loader, against timm's and torchvision's, at the same output, as Markdown tables.
+
+    OMP_NUM_THREADS=1 python benchmarks/loader.py [--images 384] [--repeats 7] [--edge 256] [--device cuda]
+
+JPEG files of 512 px become normalised float batches (64, 3, edge, edge) on the device: "plain" as for
+prediction, "changed" with a random window, mirror and colour as for training. All loaders have as many workers
+(threads here, processes there), kept from pass to pass. Each way has a process of its own; all are taken in turn
+within each repeat.
+Memory: most bytes of a process of its own with its workers, without what importing torch and timm takes.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measure import Way, machine, make_pictures, peak_memory, ratio, show, time_in_turn
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from trainers.augment import apply, draw, sample_rng
+from trainers.cache import ImageCache
+from trainers.device import keep_freed_memory
+from trainers.images import ImageBank, Rows
+from trainers.loader import Loader, batch_plan
+from trainers.normalise import Normalise
+from trainers.settings import DeviceDecode, TimmSettings
+
+BATCH = 64
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SETTINGS = TimmSettings(backbone="resnet18", shift=1.0, hflip=0.5, colour=1.0)
+
+
+class Files(Dataset[tuple[Tensor, int]]):
+    """Image files through a transform; labels are 0."""
+
+    def __init__(self, paths: list[str], read: Callable[[str], Any], transform: Any = None) -> None:
+        self.paths, self.read, self.transform = paths, read, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        image = self.read(self.paths[row])
+        return (image if self.transform is None else self.transform(image)), 0
+
+
+def read_pillow(path: str) -> Image.Image:
+    return Image.open(path).convert("RGB")
+
+
+def read_torchvision(path: str) -> Tensor:
+    import warnings
+
+    from torchvision.io import ImageReadMode, decode_image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: Tensor = decode_image(path, ImageReadMode.RGB)
+    return found
+
+
+def consume(batches: Iterable[Any], device: torch.device, edge: int) -> int:
+    """Take all batches as a training would; returns the number of images."""
+    count = 0
+    for batch in batches:
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        images = images.to(device, non_blocking=True)
+        assert images.dtype == torch.float32
+        assert images.shape[1:] == (3, edge, edge)
+        count += len(images)
+    return count
+
+
+def ours(bank: ImageBank, device: torch.device, workers: int, *, changed: bool) -> Way:
+    rows = Rows(bank, np.arange(len(bank.paths)), np.array(bank.paths, object), np.zeros(len(bank.paths), np.int8))
+    keep_freed_memory()  # as a training does
+    loader = Loader(workers, pin=device.type == "cuda")
+    normalise = Normalise(nn.Identity(), device)
+    settings = dataclasses.replace(SETTINGS, image_size=bank.edge)
+    plan = batch_plan(len(bank.paths), BATCH)
+
+    def changes(row: int) -> Any:
+        drawn = draw(settings, bank.edge, sample_rng(0, 0, rows.ids[row]))
+        return apply(bank.one(int(rows.positions[row])), drawn, settings)
+
+    def on_device() -> Iterable[Tensor]:
+        from trainers.augment_device import apply_on_device
+
+        for part, images in zip(plan, loader.rows(plan, rows, device), strict=True):
+            drawn = [draw(settings, bank.edge, sample_rng(0, 0, rows.ids[row])) for row in part]
+            yield apply_on_device(images.to(device, non_blocking=True), drawn, settings)
+
+    def run() -> int:
+        if not changed:
+            batches: Iterable[Tensor] = loader.rows(plan, rows, device)
+        elif device.type == "cuda":
+            batches = on_device()
+        else:
+            batches = loader.batches(plan, (bank.edge, bank.edge, 3), changes)
+        return consume(map(normalise, batches), device, bank.edge)
+
+    return run
+
+
+def timm_loader_of(
+    paths: list[str],
+    edge: int,
+    device: torch.device,
+    workers: int,
+    *,
+    changed: bool,
+    batch: int = BATCH,
+    drop_last: bool = False,
+) -> Any:
+    """timm's own loader of these files."""
+    from timm.data.loader import create_loader
+
+    files: Any = Files(paths, read_pillow)
+    loader = create_loader(
+        files,
+        (3, edge, edge),
+        batch,
+        is_training=changed,
+        scale=(0.85, 1.0),
+        ratio=(1.0, 1.0),
+        hflip=0.5,
+        color_jitter=0.2,
+        interpolation="bicubic",
+        crop_pct=1.0,
+        crop_mode="squash",
+        mean=MEAN,
+        std=STD,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        device=device,
+        persistent_workers=True,
+    )
+    loader.loader.batch_sampler.drop_last = drop_last
+    return loader
+
+
+def timm_loader(paths: list[str], edge: int, device: torch.device, workers: int, *, changed: bool) -> Way:
+    loader = timm_loader_of(paths, edge, device, workers, changed=changed)
+    return lambda: consume(loader, device, edge)
+
+
+def torchvision_loader(
+    paths: list[str], edge: int, device: torch.device, workers: int, *, changed: bool, pillow: bool
+) -> Way:
+    resize = v2.Resize((edge, edge), v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR)
+    crop = v2.RandomResizedCrop(
+        edge, (0.85, 1.0), (1.0, 1.0), v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR
+    )
+    steps: list[Any] = [crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.2, 0.2, 0.2)] if changed else [resize]
+    steps += [v2.ToImage()] if pillow else []
+    steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    loader = DataLoader(
+        Files(paths, read_pillow if pillow else read_torchvision, v2.Compose(steps)),
+        BATCH,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+    return lambda: consume(loader, device, edge)
+
+
+def make_ways(paths: list[str], edge: int, device: torch.device, workers: int, cache_dir: Path) -> dict[str, Way]:
+    """All ways by name; those of timm and torchvision make their processes at their first pass."""
+    found: dict[str, Callable[[], Way]] = {}
+    decodes: list[DeviceDecode] = ["area", "scaled", "pil"]
+    if device.type == "cuda":
+        decodes.append("gpu")
+    for changed, kind in ((False, "plain"), (True, "changed")):
+        for decode in decodes:
+            bank = ImageBank(paths, edge, decode, workers, keep=False)
+            found[f"{kind}: dfens, {decode}"] = partial(ours, bank, device, workers, changed=changed)
+        cache = ImageCache(cache_dir, edge, "area")
+
+        def cached(cache: ImageCache = cache, changed: bool = changed) -> Way:
+            cache.make(paths, workers)
+            bank = ImageBank(paths, edge, "area", workers, keep=False, cache=cache.view(paths))
+            return ours(bank, device, workers, changed=changed)
+
+        found[f"{kind}: dfens, cache"] = cached
+        found[f"{kind}: timm create_loader"] = partial(timm_loader, paths, edge, device, workers, changed=changed)
+        for pillow, name in ((True, "Pillow"), (False, "decode_image")):
+            found[f"{kind}: torchvision, {name}"] = partial(
+                torchvision_loader, paths, edge, device, workers, changed=changed, pillow=pillow
+            )
+    return {name: _lazy(make) for name, make in found.items()}
+
+
+def _lazy(make: Callable[[], Way]) -> Way:
+    made: list[Way] = []
+
+    def run() -> int:
+        if not made:
+            made.append(make())
+        return made[0]()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=384)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--edge", type=int, default=256)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
+    parser.add_argument("--only", help="run this way alone, once, and tell nothing (for memory)")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        paths = make_pictures(folder, options.images)
+        ways = make_ways(paths, options.edge, device, options.workers, folder / "cache")
+        if options.only is not None:
+            if options.only:
+                ways[options.only]()
+            return
+        bytes_each = sum(Path(path).stat().st_size for path in paths) / len(paths)
+        print(f"{machine(device)}\n{len(paths)} JPEG of 512 px, {bytes_each / 1e3:.0f} kB each, to {options.edge} px; ")
+        print(f"{options.workers} workers, {options.repeats} repeats.")
+        here = ["benchmarks/loader.py", "--folder", str(folder), "--edge", str(options.edge), "--device", str(device)]
+        here += ["--workers", str(options.workers)]
+        bare = peak_memory([*here, "--images", "0", "--only", ""])
+        for kind in ("plain", "changed"):
+            chosen = {name: way for name, way in ways.items() if name.startswith(kind)}
+            timing = time_in_turn(chosen, options.repeats, apart=device.type == "cpu")
+            base = timing[f"{kind}: timm create_loader"]
+            rows = []
+            for name, found in timing.items():
+                memory = [
+                    (peak_memory([*here, "--images", str(count), "--only", name]) - bare) / 1e6
+                    for count in (options.images // 3, options.images)
+                ]
+                told = (f"{found.rate:.0f}", ratio(found, base), f"{found.cpu_rate:.0f}")
+                rows.append([name, *told, *(f"{value:.0f}" for value in memory)])
+            few, many = options.images // 3, options.images
+            show(["loader", "img/s", "× timm", "img/CPU-s", f"MB, {few} images", f"MB, {many}"], rows)
+
+
+if __name__ == "__main__":
+    main()

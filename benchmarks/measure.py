@@ -1,0 +1,201 @@
+"""What the benchmarks of the trainers share: pictures on disk, ways timed in turn, memory, a Markdown table."""
+
+import functools
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import torch
+
+Way = Callable[[], int]  # does its work and tells how many images that was
+
+
+def make_pictures(folder: Path, count: int, edge: int = 512, quality: int = 90) -> list[str]:
+    """Smooth noise with some grain, as many bytes as photos of faces of that size have; those there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frequency = np.hypot(np.fft.fftfreq(edge)[:, None], np.fft.rfftfreq(edge)[None])
+    fall = np.maximum(frequency, 1 / edge) ** -1.5
+
+    def draw(row: int) -> str:
+        path = folder / f"{row:05d}.jpg"
+        if not path.exists():
+            rng = np.random.default_rng(row)
+            planes = []
+            for spread in (45, 10, 10):  # brightness, and two of colour
+                waves = fall * np.exp(2j * np.pi * rng.random(fall.shape))
+                plane = np.fft.irfft2(waves, (edge, edge))
+                planes.append(128 + spread * plane / plane.std() + 2 * rng.standard_normal((edge, edge)))
+            ycc = np.clip(np.stack(planes, 2), 0, 255).astype(np.uint8)
+            picture = cv2.cvtColor(ycc, cv2.COLOR_YCrCb2BGR)
+            path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+        return str(path)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(draw, range(count)))
+
+
+@dataclass
+class Timing:
+    """Repeats of one way: seconds, seconds of processors (its workers included), images."""
+
+    seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    images: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Images per second, median."""
+        return self.images / statistics.median(self.seconds)
+
+    @property
+    def cpu_rate(self) -> float:
+        """Images per second of one processor, median."""
+        return self.images / statistics.median(self.cpu)
+
+
+def time_in_turn(ways: Mapping[str, Way], repeats: int, *, apart: bool = True) -> dict[str, Timing]:
+    """Each way once to warm up, then all ways in turn in each repeat, so that a busy machine slows all alike.
+
+    apart: each way in a process of its own, forked now, so that none profits from what another does to memory.
+    """
+    found = {name: Timing() for name in ways}
+    runs = {name: _Apart(way) if apart else functools.partial(_timed, way) for name, way in ways.items()}
+    for repeat in range(repeats + 1):
+        for name, run in runs.items():
+            seconds, cpu, images = run()
+            if repeat:
+                found[name].seconds.append(seconds)
+                found[name].cpu.append(cpu)
+                found[name].images = images
+    for run in runs.values():
+        if isinstance(run, _Apart):
+            run.end()
+    return found
+
+
+def _timed(way: Way) -> tuple[float, float, int]:
+    begun, cpu = time.perf_counter(), _cpu_seconds()
+    images = way()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun, max(_cpu_seconds() - cpu, 1e-9), images
+
+
+class _Apart:
+    """Has another process run and time a way."""
+
+    def __init__(self, way: Way) -> None:
+        self._pipe, there = multiprocessing.Pipe()
+        # a thread pool of torch made before would not live in the fork
+        self._process = multiprocessing.get_context("fork").Process(target=_serve, args=(way, there))
+        self._process.start()
+
+    def __call__(self) -> tuple[float, float, int]:
+        self._pipe.send(True)
+        found: tuple[float, float, int] = self._pipe.recv()
+        return found
+
+    def end(self) -> None:
+        self._pipe.send(False)
+        self._process.join()
+
+
+def _serve(way: Way, pipe: Connection) -> None:
+    while pipe.recv():
+        pipe.send(_timed(way))
+    os._exit(0)  # workers of its loaders see that and end too
+
+
+def _cpu_seconds() -> float:
+    """Of this process, its living children and those that it has waited for."""
+    times = psutil.Process().cpu_times()
+    total = times.user + times.system + times.children_user + times.children_system
+    for child in psutil.Process().children(recursive=True):
+        try:
+            spent = child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += spent.user + spent.system
+    return float(total)
+
+
+def ratio(first: Timing, second: Timing) -> str:
+    """How many times as fast the first is: median and range of the ratios within each repeat."""
+    values = [b / a for a, b in zip(first.seconds, second.seconds, strict=True)]
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+def peak_memory(arguments: Sequence[str]) -> int:
+    """Most bytes that a command and its children held together, files apart; what they share counts once."""
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    most = 0
+    while process.poll() is None:
+        try:
+            tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            most = max(most, sum(map(_own_bytes, tree)))
+        except (psutil.NoSuchProcess, OSError):
+            pass
+        time.sleep(0.05)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed with {process.returncode}")
+    return most
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    """Memory of a process that is no file: its own share of what is anonymous or shared."""
+    lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    facts = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
+    return 1024 * (int(facts["Pss_Anon"]) + int(facts["Pss_Shmem"]))
+
+
+def machine(device: torch.device) -> str:
+    """Where and with what this was measured, as a line."""
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    packages = ("torch", "torchvision", "timm", "opencv-python-headless", "pillow", "numpy")
+    load = "/".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{chip}, {os.cpu_count()} cores, load {load}, torch threads {torch.get_num_threads()}; Python "
+        f"{platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in packages) + "."
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def show(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a Markdown table."""
+    print("\n| " + " | ".join(heads) + " |")
+    print("|---|" + "---:|" * (len(heads) - 1))
+    for row in rows:
+        print("| " + " | ".join(map(str, row)) + " |")
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a large matrix product: what MFU is told against."""
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = 0.0
+    for _ in range(10):
+        begun = time.perf_counter()
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 2 * size**3 / (time.perf_counter() - begun))
+    return best

@@ -1,0 +1,126 @@
+"""Test prediction of 5 fold models x 4 views, against the naive nest of loops, as a Markdown table.
+
+    OMP_NUM_THREADS=1 python benchmarks/predict.py [--model resnet18] [--images 16] [--repeats 5] [--device cuda]
+
+The nest is what most notebooks hold: for each fold, for each view, go through a DataLoader of the files and add up
+probabilities, so each picture is decoded 20 times (by Pillow, or by torchvision's own decoder). "In one pass":
+`trainers.predict.Predictor`, which decodes once, as `dfens train` does, in float32 and in bfloat16. Same networks,
+views and mean. Each way in a process of its own, all taken in turn within each repeat.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from loader import Files, read_pillow, read_torchvision
+from measure import Way, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.transforms import v2
+
+from trainers.device import amp_type
+from trainers.images import ImageBank, Rows
+from trainers.model import create_model
+from trainers.normalise import grey_mean_and_std
+from trainers.predict import Predictor
+from trainers.settings import Precision, TimmSettings
+
+FOLDS, VIEWS = 5, 4
+CHANGES: list[Callable[[Tensor], Tensor]] = [
+    lambda x: x,
+    lambda x: x.flip(3),
+    lambda x: x.flip(2),
+    lambda x: x.flip(2).flip(3),
+]
+
+
+def naive(paths: list[str], models: list[nn.Module], size: int, device: torch.device, *, pillow: bool) -> Way:
+    """The nest of loops."""
+    mean, std = ((value / 255).flatten().tolist() for value in grey_mean_and_std(models[0]))
+    kind = v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR
+    steps = [v2.Resize((size, size), kind), *([v2.ToImage()] if pillow else [])]
+    steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    files = Files(paths, read_pillow if pillow else read_torchvision, v2.Compose(steps))
+    loader = DataLoader(files, 32, num_workers=2, pin_memory=device.type == "cuda", persistent_workers=True)
+    amp = amp_type(device)
+
+    def run() -> int:
+        total = np.zeros(len(paths))
+        for model in models:
+            model.eval()
+            for change in CHANGES:
+                found = []
+                with torch.inference_mode(), torch.autocast(device.type, dtype=amp, enabled=amp is not None):
+                    for images, _ in loader:
+                        found.append(model(change(images.to(device))).sigmoid().flatten().float().cpu())
+                total += torch.cat(found).numpy() / (len(models) * VIEWS)
+        return len(paths)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="+", default=["resnet18", "efficientnet_b0"])
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    with tempfile.TemporaryDirectory() as temporary:
+        paths = make_pictures(options.folder or Path(temporary), options.images)
+        print(f"{machine(device)}\n{FOLDS} folds x {VIEWS} views of {len(paths)} JPEG of 512 px at {options.size} px, ")
+        print(f"{options.repeats} repeats.")
+        for name in options.model:
+            compare(name, paths, options.size, options.repeats, device)
+
+
+def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.device) -> None:
+    settings = TimmSettings(backbone=name, pretrained=False, image_size=size, tta="flips", batch_size=32)
+    torch.manual_seed(0)
+    models = [create_model(settings) for _ in range(FOLDS)]
+    plain = [create_model(settings).to(device) for _ in range(FOLDS)]
+    for one, other in zip(plain, models, strict=True):
+        one.load_state_dict(other.state_dict())
+    last = [model.to(device=device, memory_format=torch.channels_last) for model in models]  # type: ignore[call-overload]
+    ways: dict[str, Way] = {}
+    for label, pillow in (("nest of loops, Pillow", True), ("nest of loops, torchvision's decoder", False)):
+        ways[label] = naive(paths, plain, size, device, pillow=pillow)
+    rows = np.arange(len(paths))
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    for precision in precisions:
+
+        def one_pass(precision: Precision = precision) -> int:
+            bank = ImageBank(paths, size, "area", 2, keep=False)
+            every = Rows(bank, rows, rows.astype(object), np.zeros(len(rows), np.int8))
+            chosen = dataclasses.replace(settings, precision=precision)
+            return len(Predictor(chosen, last, device).rows(every, 2)[0])
+
+        ways[f"in one pass, {precision}"] = one_pass
+    timing = time_in_turn(ways, repeats, apart=device.type == "cpu")
+    first, second = list(timing.values())[:2]
+    heads = ["way", "images/s", "× nest (Pillow)", "× nest (torchvision)", "images/CPU-s"]
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        last[0].eval()(torch.zeros(1, 3, size, size, device=device))
+    if device.type == "cuda":
+        peak = matmul_flops(device, amp_type(device) or torch.float32)
+        heads.append("MFU")
+    table = []
+    for label, found in timing.items():
+        row = [f"{name}: {label}", f"{found.rate:.2f}", ratio(found, first), ratio(found, second)]
+        row.append(f"{found.cpu_rate:.2f}")
+        if device.type == "cuda":
+            row.append(f"{counter.get_total_flops() * FOLDS * VIEWS * found.rate / peak:.2f}")
+        table.append(row)
+    show(heads, table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Training images per second: dfens from files, fed from memory (the limit), and a plain timm-style loop.
+
+    OMP_NUM_THREADS=1 python benchmarks/train.py [--model resnet18] [--size 224] [--repeats 5] [--device cuda]
+
+"From files": the steps of `trainers.fold.FoldTrainer` with decoding and augmentation, nothing kept in memory.
+"Fed from memory": the same steps (optimiser, averaged weights, checks of the loss) on batches that lie ready.
+"timm loop": create_loader with two workers, BCE, AdamW, ModelEmaV3, loss.item() each step, as timm's train.py does
+with these options. Each way has a process of its own; all are taken in turn within each repeat. On a GPU all use
+its 16-bit floats, and MFU is told: operations of forward and backward a second, over those of a large matrix product.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from loader import timm_loader_of
+from measure import Way, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from oof.progress import SILENT
+from trainers.device import amp_type
+from trainers.fold import FoldTrainer
+from trainers.images import ImageBank, Rows
+from trainers.loader import Loader
+from trainers.optim import rate_at
+from trainers.settings import TimmSettings
+from trainers.stop import StopRequest
+
+
+def rows_of(paths: list[str], size: int) -> Rows:
+    bank = ImageBank(paths, size, "area", 2, keep=False)
+    every = np.arange(len(paths))
+    return Rows(bank, every, np.array(paths, object), (every % 2).astype(np.int8))
+
+
+def from_files(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Way:
+    def make() -> Way:
+        trainer = FoldTrainer(settings, 0, rows_of(paths, settings.image_size), folder / "state.pt", device)
+        loader = Loader(2, pin=device.type == "cuda")
+
+        def run() -> int:
+            trainer.step = 0
+            with SILENT.task("") as task:
+                trainer._train_epoch(loader, task, StopRequest())
+            return trainer.steps_per_epoch * trainer.batch_size
+
+        return run
+
+    return lazy(make)
+
+
+def from_memory(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Way:
+    def make() -> Way:
+        rows = rows_of(paths, settings.image_size)
+        trainer = FoldTrainer(settings, 0, rows, folder / "state.pt", device)
+        size = trainer.batch_size
+        images = torch.from_numpy(rows.bank.take(np.arange(size))).to(device)
+        target = torch.from_numpy(rows.target[:size].astype(np.float32)).to(device)
+
+        def run() -> int:
+            trainer.model.train()
+            for step in range(trainer.steps_per_epoch):
+                rate = rate_at(step, 10 * trainer.steps_per_epoch, settings)
+                trainer.learner.step(images, target, None, rate=rate, step=step, seed=(0, 0, step))
+            return trainer.steps_per_epoch * size
+
+        return run
+
+    return lazy(make)
+
+
+def timm_loop(settings: TimmSettings, paths: list[str], device: torch.device) -> Way:
+    def make() -> Way:
+        from timm.utils.model_ema import ModelEmaV3
+
+        model: nn.Module = timm.create_model(settings.backbone, num_classes=1).to(device)
+        ema = ModelEmaV3(model, decay=settings.ema)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        loader = timm_loader_of(
+            paths, settings.image_size, device, 2, changed=True, batch=settings.step_images, drop_last=True
+        )
+        loss_of = nn.BCEWithLogitsLoss()
+        amp = amp_type(device)
+
+        def run() -> int:
+            model.train()
+            count = 0
+            for step, (images, target) in enumerate(loader):
+                with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
+                    loss = loss_of(model(images).flatten(), target.float())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                ema.update(model, step)
+                loss.item()
+                count += len(images)
+            return count
+
+        return run
+
+    return lazy(make)
+
+
+def lazy(make: Callable[[], Way]) -> Way:
+    """A way that is made when it first runs, in the process where it runs."""
+    made: list[Way] = []
+
+    def run() -> int:
+        if not made:
+            made.append(make())
+        return made[0]()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="+", default=["resnet18", "convnext_atto"])
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        paths = make_pictures(options.folder or folder, options.batch * options.steps)
+        print(f"{machine(device)}\n{options.steps} steps of {options.batch} images of {options.size} px from JPEG of ")
+        print(f"512 px, {options.repeats} repeats.")
+        rows = []
+        heads = ["way", "images/s", "× fed from memory", "× timm loop", "images/CPU-s"]
+        heads += ["MFU"] if device.type == "cuda" else []
+        for name in options.model:
+            settings = TimmSettings(
+                backbone=name, pretrained=False, image_size=options.size, batch_size=options.batch, epochs=10**6
+            )
+            ways = {
+                "fed from memory": from_memory(settings, paths, folder, device),
+                "dfens from files": from_files(settings, paths, folder, device),
+                "timm loop": timm_loop(settings, paths, device),
+            }
+            timing = time_in_turn(ways, options.repeats, apart=device.type == "cpu")
+            peak = flops = 1.0
+            if device.type == "cuda":
+                peak, flops = matmul_flops(device, amp_type(device) or torch.float32), step_flops(settings, device)
+            for label, found in timing.items():
+                row: list[Any] = [f"{name}: {label}", f"{found.rate:.1f}"]
+                row += [ratio(found, timing["fed from memory"]), ratio(found, timing["timm loop"])]
+                row += [f"{found.cpu_rate:.1f}"]
+                row += [f"{flops * found.rate / peak:.2f}"] if device.type == "cuda" else []
+                rows.append(row)
+        show(heads, rows)
+
+
+def step_flops(settings: TimmSettings, device: torch.device) -> float:
+    """Operations of forward and backward for one image."""
+    model: nn.Module = timm.create_model(settings.backbone, num_classes=1).to(device)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, settings.image_size, settings.image_size, device=device)).sum().backward()
+    return float(counter.get_total_flops())
+
+
+if __name__ == "__main__":
+    main()
