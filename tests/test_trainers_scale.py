@@ -119,9 +119,9 @@ def test_a_killed_worker_and_a_broken_model_are_told_when_the_others_are_done(tm
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_command_stops_its_workers_which_save(tmp_path: Path, number: signal.Signals) -> None:
-    tiny_competition(tmp_path)
+    tiny_competition(tmp_path, train_rows=400)
     toml = tmp_path / "dfens.toml"
-    toml.write_text(toml.read_text().replace("epochs = 3", "epochs = 3000"))
+    toml.write_text(toml.read_text().replace("epochs = 3", "epochs = 3000").replace("batch_size = 8", "batch_size = 2"))
     log = (tmp_path / "log").open("w+")
     command = subprocess.Popen(
         [sys.executable, "-m", "dfens", "-C", str(tmp_path), "train", "--workers", "2"],
@@ -130,7 +130,8 @@ def test_a_stopped_command_stops_its_workers_which_save(tmp_path: Path, number: 
         start_new_session=True,
     )
     states = [tmp_path / "work" / "trainers" / "tiny" / f"fold{fold}" / "state.pt" for fold in (0, 1)]
-    wait_for(lambda: all(state.exists() for state in states))
+    # not just behind the end of an epoch, where nothing is left to save
+    wait_for(lambda: all(state.exists() and time.time() - state.stat().st_mtime > 0.2 for state in states))
     children = psutil.Process(command.pid).children(recursive=True)
     changed = [state.stat().st_mtime_ns for state in states]
     if number == signal.SIGKILL:
