@@ -70,6 +70,9 @@ def gather_candidates(app: App, entries: Sequence[Entry]) -> tuple[list[Candidat
     for entry in entries:
         if entry.public_score is None or entry.sha256 in found:
             continue
+        if entry.error:
+            left_out.append(f"Left out: {label_of(entry)}. {entry.error}")
+            continue
         oof = honest_oof(app, entry.provenance)
         if oof is None:
             left_out.append(

@@ -103,6 +103,9 @@ def track_lines(found: Track, entries: Sequence[Entry]) -> list[str]:
             f"median of public less CV {found.gap:+.5f}."
         )
     lines.append(found.verdict)
+    lines += [
+        f"{label_of(entry)} ({entry.status}): {entry.error}" for entry in entries if entry.on_server and entry.error
+    ]
     for item in found.off:
         entry = entries[item.position]
         lines.append(

@@ -69,7 +69,8 @@ def read_delimited(path: Path, what: str) -> Delimited:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError as err:
         raise SubmissionError(
-            f"There is no {what} at {path}. Name it in dfens.toml ([data] sample_submission), or run dfens download."
+            f"There is no {what} at {path}. Correct the path; a sample submission is named in dfens.toml "
+            f"([data] sample_submission), and dfens download fetches it."
         ) from err
     except IsADirectoryError as err:
         raise SubmissionError(f"The {what} {path} is a folder; expected a CSV file.") from err

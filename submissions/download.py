@@ -13,7 +13,7 @@ from oof import files
 from oof.errors import DataError, DfensError, StoreError, examples
 from oof.progress import SILENT, Progress, Task
 from submissions.client import KaggleClient, KaggleError
-from submissions.unpack import unpack
+from submissions.unpack import unpack, writing_into
 
 FORMAT_VERSION = 1
 _SPARE = 64 << 20
@@ -105,12 +105,13 @@ def download_some(
             continue
         held = state_dir / "files" / f"{name}.held"
         fetched += _fetch(client, name, held, progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if held.stat().st_size != listed[name] and _holds_only(held, PurePosixPath(name).name):
             unpack(held, path.parent, progress)  # Kaggle gives large text files zipped
             held.unlink()
         else:
-            shutil.move(held, path)
+            with writing_into(folder):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(held, path)
         size = path.stat().st_size
         if size != listed[name]:
             raise DataError(

@@ -146,7 +146,7 @@ class Ledger:
             yield
         except DatabaseError as err:
             raise StoreError(
-                f"The ledger {self.where} cannot be used: {str(err.orig).strip()}. "
+                f"The ledger {self.where} cannot be used: {' '.join(str(err.orig).split()).rstrip('.?')}. "
                 + (
                     "If the file was cut or is no ledger, move it away; dfens submissions sync fills a new one "
                     "with what Kaggle knows."

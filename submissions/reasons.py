@@ -98,7 +98,6 @@ def read_reason(failure: Failure) -> Reason:
     return Reason(
         kind,
         _short(failure.text),
-        certain=kind == "credentials" or failure.kind == "missing",
         retry=kind in ("network", "timeout", "malformed"),
     )
 
@@ -230,7 +229,7 @@ def _advice(reason: Reason, at: Circumstances) -> str:
         case "client":
             return f"The Kaggle client failed{plain}. Run dfens doctor, and pip install --upgrade kaggle six."
         case _:
-            return f"See {link} for what this competition asks."
+            return f"See {link} for what this competition asks, then run the same command again."
 
 
 def _slug_advice(at: Circumstances, link: str) -> str:

@@ -1,12 +1,13 @@
 """A zip unpacked without trust in it: nothing outside the folder, no links, no bomb, whole files only."""
 
+import contextlib
 import os
 import re
 import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -38,13 +39,25 @@ def unpack(archive: Path, folder: Path, progress: Progress = SILENT) -> Unpacked
         DfensError: more bytes than the disk has free.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with zipfile.ZipFile(archive) as opened, writing_into(folder):
             members = check_members(opened, archive)
             _check_room(sum(info.file_size for _, info in members), folder)
             return _unpack(opened, members, folder, progress)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as err:
         raise DataError(
             f"{archive} is not a zip that can be read ({err}). Run dfens download --force to fetch it again."
+        ) from err
+
+
+@contextlib.contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Turn what the system says of a folder that can't be written into a named error."""
+    try:
+        yield
+    except OSError as err:
+        raise DfensError(
+            f"{err.filename or folder} cannot be written ({err.strerror}). Free space, correct the rights of {folder}, "
+            f"or point [data] root to another folder; then run the same command again: what is there is kept."
         ) from err
 
 

@@ -70,6 +70,16 @@ def test_rules_not_accepted_are_code_1_with_the_link(folder: Path, online: Kaggl
     assert "Traceback" not in said
 
 
+def test_a_data_root_that_cannot_be_written_is_named(folder: Path, online: KaggleServer) -> None:
+    (folder / "data").write_text("in the way")
+    for arguments in ((), ("--file", "train.csv")):
+        said = run(folder, *arguments, code=1).stderr
+        assert f"{folder / 'data'} cannot be written" in said
+        assert "point [data] root to another folder" in said
+    (folder / "data").unlink()
+    assert json.loads(run(folder, "--json").stdout)["fetched"] == 0  # the archive had come
+
+
 def test_an_unsafe_archive_unpacks_nothing(folder: Path, online: KaggleServer) -> None:
     online.files = {"../evil.txt": b"x", "good.txt": b"y"}
     assert "'../evil.txt' (leads outside)" in run(folder, code=1).stderr

@@ -334,7 +334,7 @@ def test_words_are_found_in_any_body(body: str, said: str) -> None:
 def test_only_clear_refusals_are_certain() -> None:
     certain = {status: read_reason(Failure("http", status)).certain for status in (400, 403, 404, 408, 429, 500, 503)}
     assert certain == {400: True, 403: True, 404: True, 408: False, 429: True, 500: False, 503: False}
-    for kind in ("connection", "proxy", "tls", "timeout", "malformed", "died", "other"):
+    for kind in ("connection", "proxy", "tls", "timeout", "malformed", "credentials", "missing", "died", "other"):
         assert not read_reason(Failure(kind)).certain
 
 

@@ -171,6 +171,20 @@ def test_select_recommends_a_pair_and_prints_the_link(workspace: Path) -> None:
     (workspace / "dfens.toml").write_text(config)
 
 
+def test_a_cut_upload_counts_neither_for_the_line_nor_for_the_finals(workspace: Path) -> None:
+    ledger = open_ledger(App(workspace))
+    cut = ledger.update(ledger.get(1001).key, error="Kaggle has 3 of the 9 bytes that were sent: the upload was cut.")
+    try:
+        listed = submissions(workspace, "list").stdout
+        assert "CV and public score of 3 submissions" in listed
+        assert "1001 pair (complete): Kaggle has 3 of the 9 bytes" in listed
+        chosen = submissions(workspace, "select", "--draws", "100", "--json")
+        assert "1001 pair" not in {item["name"] for item in json.loads(chosen.stdout)["candidates"]}
+        assert "Left out: 1001 pair. Kaggle has 3 of the 9 bytes" in chosen.stderr
+    finally:
+        ledger.update(cut.key, error="")
+
+
 def test_select_needs_two_scored_candidates(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     found = submissions(tmp_path, "select", code=1)
@@ -215,8 +229,12 @@ def test_rebuild_finds_replaced_blends_and_names_changed_members(tmp_path: Path)
         path.rename(tmp_path / path.name)
     assert rebuilt()["source"] == "the members, blended again by the recorded settings"
     store.save_test("m1", store.test_ids, np.linspace(0, 1, len(store.test_ids)), fold=0)
+    assert (
+        "as it was sent is kept: work/submissions/pair.csv" in submissions(tmp_path, "rebuild", "1001", code=1).stderr
+    )
     (tmp_path / "work" / "submissions" / "pair.csv").unlink()
     found = submissions(tmp_path, "rebuild", "1001", code=1)
+    assert "is kept" not in found.stderr
     assert "Member 'm1' has other predictions: " in found.stderr
     assert "'m0'" not in found.stderr
     gone = submissions(tmp_path, "diff", "1001", "1000", code=1)

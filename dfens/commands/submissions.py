@@ -25,7 +25,8 @@ def list_(app: App, plot: bool) -> None:
 
     metric = metric_by_name(app.config.competition.metric)
     entries = read_entries(app)
-    cv, public = [cv_of(entry) for entry in entries], [entry.public_score for entry in entries]
+    cv = [cv_of(entry) for entry in entries]
+    public = [None if entry.error else entry.public_score for entry in entries]  # half a file has another score
     found = track(
         cv,
         public,
@@ -203,6 +204,7 @@ def rebuild(app: App, ref: str, out: Path | None) -> None:
         raise SubmissionError(
             f"The file of submission {label_of(entry)} can't be made again. {' '.join(found.changes)} Restore what "
             f"has changed (work/oof/archive and work/ensemble/archive keep what was replaced), then try again."
+            + (f" The file as it was sent is kept: {entry.path}." if (app.root / entry.path).is_file() else "")
         )
     path = app.root / out if out else app.work / "submissions" / "rebuilt" / entry.file_name
     found.table.write(path)
