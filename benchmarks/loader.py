@@ -6,7 +6,7 @@ JPEG files of 512 px become normalised float batches (64, 3, edge, edge) on the 
 prediction, "changed" with a random window, mirror and colour as for training. All loaders have as many workers
 (threads here, processes there), kept from pass to pass. Each way has a process of its own; all are taken in turn
 within each repeat.
-Memory: most bytes of a process of its own with its workers, without what importing torch and timm takes.
+--memory: most bytes of a process of its own with its workers, without what importing torch and timm takes.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import Way, machine, make_pictures, peak_memory, ratio, show, time_in_turn
+from measure import Way, cpu_ratio, machine, make_pictures, peak_memory, ratio, show, time_in_turn
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
+    parser.add_argument("--memory", action="store_true", help="tell memory too (a process for each way)")
     parser.add_argument("--only", help="run this way alone, once, and tell nothing (for memory)")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -231,23 +232,38 @@ def main() -> None:
         bytes_each = sum(Path(path).stat().st_size for path in paths) / len(paths)
         print(f"{machine(device)}\n{len(paths)} JPEG of 512 px, {bytes_each / 1e3:.0f} kB each, to {options.edge} px; ")
         print(f"{options.workers} workers, {options.repeats} repeats.")
-        here = ["benchmarks/loader.py", "--folder", str(folder), "--edge", str(options.edge), "--device", str(device)]
-        here += ["--workers", str(options.workers)]
-        bare = peak_memory([*here, "--images", "0", "--only", ""])
         for kind in ("plain", "changed"):
             chosen = {name: way for name, way in ways.items() if name.startswith(kind)}
             timing = time_in_turn(chosen, options.repeats, apart=device.type == "cpu")
             base = timing[f"{kind}: timm create_loader"]
-            rows = []
-            for name, found in timing.items():
-                memory = [
-                    (peak_memory([*here, "--images", str(count), "--only", name]) - bare) / 1e6
-                    for count in (options.images // 3, options.images)
-                ]
-                told = (f"{found.rate:.0f}", ratio(found, base), f"{found.cpu_rate:.0f}")
-                rows.append([name, *told, *(f"{value:.0f}" for value in memory)])
-            few, many = options.images // 3, options.images
-            show(["loader", "img/s", "× timm", "img/CPU-s", f"MB, {few} images", f"MB, {many}"], rows)
+            show(
+                ["loader", "img/s", "× timm", "img/CPU-s", "× timm by CPU-s"],
+                [
+                    (
+                        name,
+                        f"{found.rate:.0f}",
+                        ratio(found, base),
+                        f"{found.cpu_rate:.0f}",
+                        cpu_ratio(found, base),
+                    )
+                    for name, found in timing.items()
+                ],
+            )
+        if options.memory:
+            tell_memory(list(ways), folder, options)
+
+
+def tell_memory(names: list[str], folder: Path, options: argparse.Namespace) -> None:
+    """A table of the memory of each way, for a third of the images and for all."""
+    here = [__file__, "--folder", str(folder), "--edge", str(options.edge), "--device", options.device]
+    here += ["--workers", str(options.workers)]
+    bare = peak_memory([*here, "--images", "0", "--only", ""])
+    counts = (options.images // 3, options.images)
+    rows = []
+    for name in names:
+        found = [(peak_memory([*here, "--images", str(count), "--only", name]) - bare) / 1e6 for count in counts]
+        rows.append([name, *(f"{value:.0f}" for value in found)])
+    show(["loader", *(f"MB, {count} images" for count in counts)], rows)
 
 
 if __name__ == "__main__":

@@ -114,9 +114,14 @@ class _Apart:
 
 
 def _serve(way: Way, pipe: Connection) -> None:
-    while pipe.recv():
+    parent = os.getppid()
+    while True:
+        while not pipe.poll(1):
+            if os.getppid() != parent:
+                os._exit(1)
+        if not pipe.recv():
+            os._exit(0)  # workers of its loaders see that and end too
         pipe.send(_timed(way))
-    os._exit(0)  # workers of its loaders see that and end too
 
 
 def _cpu_seconds() -> float:
@@ -130,6 +135,11 @@ def _cpu_seconds() -> float:
             continue
         total += spent.user + spent.system
     return float(total)
+
+
+def cpu_ratio(first: Timing, second: Timing) -> str:
+    """The same by seconds of processors, which other work on the machine disturbs less."""
+    return ratio(Timing(first.cpu), Timing(second.cpu))
 
 
 def ratio(first: Timing, second: Timing) -> str:
@@ -184,7 +194,7 @@ def show(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     print("\n| " + " | ".join(heads) + " |")
     print("|---|" + "---:|" * (len(heads) - 1))
     for row in rows:
-        print("| " + " | ".join(map(str, row)) + " |")
+        print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from loader import Files, read_pillow, read_torchvision
-from measure import Way, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from measure import Way, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -106,7 +106,14 @@ def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.
         ways[f"in one pass, {precision}"] = one_pass
     timing = time_in_turn(ways, repeats, apart=device.type == "cpu")
     first, second = list(timing.values())[:2]
-    heads = ["way", "images/s", "× nest (Pillow)", "× nest (torchvision)", "images/CPU-s"]
+    heads = [
+        "way",
+        "images/s",
+        "× nest (Pillow)",
+        "× nest (torchvision)",
+        "by CPU-s: × nest (Pillow)",
+        "× (torchvision)",
+    ]
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         last[0].eval()(torch.zeros(1, 3, size, size, device=device))
     if device.type == "cuda":
@@ -115,7 +122,7 @@ def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.
     table = []
     for label, found in timing.items():
         row = [f"{name}: {label}", f"{found.rate:.2f}", ratio(found, first), ratio(found, second)]
-        row.append(f"{found.cpu_rate:.2f}")
+        row += [cpu_ratio(found, first), cpu_ratio(found, second)]
         if device.type == "cuda":
             row.append(f"{counter.get_total_flops() * FOLDS * VIEWS * found.rate / peak:.2f}")
         table.append(row)
