@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfens import __version__
 from dfens.app import App
@@ -20,6 +20,9 @@ from submissions.entry import Entry
 from submissions.ledger import Ledger
 from submissions.message import make_message
 from submissions.table import SubmissionTable, build_table, validate_file
+
+if TYPE_CHECKING:
+    from submissions.upload import Submitted
 
 SCORED, REFUSED_BY_KAGGLE, STILL_PENDING = 0, 3, 4
 
@@ -183,7 +186,9 @@ def send_table(app: App, draft: Draft, *, again: bool, wait: bool) -> int:
     )
     ledger = open_ledger(app)
     with _client(app) as client:
-        done = submit_table(
+        done = _made(
+            wait,
+            submit_table,
             ledger,
             client,
             draft.table,
@@ -209,8 +214,20 @@ def send_kernel(
     ledger = open_ledger(app)
     with _client(app) as client:
         per_day = app.config.competition.submissions_per_day
-        done = submit_kernel(ledger, client, entry, again=again, per_day=per_day, progress=app.progress)
+        done = _made(wait, submit_kernel, ledger, client, entry, again=again, per_day=per_day, progress=app.progress)
         return _tell(app, ledger, client, done.entry, done.limits, done.found, wait)
+
+
+def _made(wait: bool, submit: "Callable[..., Submitted]", *args: Any, **more: Any) -> "Submitted":
+    """Submit; with --wait, what was sent before and has no score yet is waited for, as after an interrupted wait."""
+    from submissions.upload import AlreadySent, Submitted
+
+    try:
+        return submit(*args, **more)
+    except AlreadySent as err:
+        if not wait or err.entry.status != "pending":
+            raise
+        return Submitted(err.entry, None, "The same was sent before and has no score yet.")
 
 
 def _client(app: App) -> KaggleClient:
@@ -264,7 +281,7 @@ def _waited(app: App, ledger: Ledger, client: KaggleClient, entry: Entry) -> tup
         return ledger.get(entry.key), f"It is submitted, but the score could not be asked for. {err}"
     if entry.status == "pending":
         limit = app.config.submissions.wait_limit_s
-        return entry, f"Still pending after {limit:g} s. Later: dfens submissions sync."
+        return entry, f"Still pending after {limit:g} s. Later: the same command, or dfens submissions sync."
     return entry, ""
 
 

@@ -34,6 +34,14 @@ _LAG = timedelta(minutes=10)  # for Kaggle's count to show what was just submitt
 Send = Callable[[Entry, Callable[[], None]], tuple[int, str]]
 
 
+class AlreadySent(SubmissionError):
+    """The same bytes were submitted before, as `entry`."""
+
+    def __init__(self, message: str, entry: Entry) -> None:
+        super().__init__(message)
+        self.entry = entry
+
+
 @dataclass(frozen=True)
 class Submitted:
     """What came of it.
@@ -79,7 +87,7 @@ def submit_table(
         per_day: a limit of one's own on the submissions of a UTC day; None for Kaggle's alone.
 
     Raises:
-        SubmissionError: the same bytes were sent before; no allowance is left; KaggleError otherwise.
+        AlreadySent: the same bytes were sent before. SubmissionError: no allowance is left. KaggleError otherwise.
             In each case the ledger tells what is known.
     """
     name = sent_name(entry.blend or Path(entry.file_name).stem, entry.key)
@@ -175,10 +183,11 @@ def _settled(ledger: Ledger, client: KaggleClient, sha256: str, again: bool, pro
     if copies and not again:
         last = copies[-1]
         score = f", public score {last.public_score:g}" if last.public_score is not None else ""
-        raise SubmissionError(
+        raise AlreadySent(
             f"The same {'bytes were' if last.kind == 'file' else 'notebook version was'} submitted on "
             f"{last.created:%Y-%m-%d %H:%M} UTC as {last.name} ({last.status}{score}), so this would use up one "
-            f"for nothing new. See dfens submissions show {last.name}, or send it with --again."
+            f"for nothing new. See dfens submissions show {last.name}, or send it with --again.",
+            last,
         )
     return None
 

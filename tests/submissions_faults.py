@@ -15,6 +15,7 @@ from submissions_helpers import Desk, make_table
 from oof.errors import SubmissionError
 from submissions.client import KaggleError
 from submissions.entry import Entry
+from submissions.upload import AlreadySent
 
 FOREVER = 99
 Orders = tuple[tuple[str, dict[str, Any]], ...]
@@ -183,6 +184,8 @@ def _run(desk: Desk, server: KaggleServer) -> Ran:
         entry = desk.submit(make_table(200)).entry
     except KaggleError as err:
         message, reason = str(err), err.reason.kind
+    except AlreadySent as err:
+        message, reason = str(err), "sent before"
     except SubmissionError as err:
         message = str(err)
     return Ran(message, entry, tuple(desk.states()), len(server.submissions), reason)
@@ -207,6 +210,8 @@ def print_table() -> None:
 def _outcome(ran: Ran) -> str:
     if ran.entry is not None:
         return f"submitted as {ran.entry.ref}" + (", with a warning" if ran.entry.error else "")
+    if ran.reason == "sent before":
+        return "not sent again: the same bytes are on Kaggle"
     if "not known" in ran.message:
         return "told as open"
     kind = f" ({ran.reason})" if ran.reason else ""

@@ -181,11 +181,22 @@ def test_exit_codes_tell_refused_by_kaggle_and_still_pending(folder: Path, serve
     server.final_status = "ERROR"
     assert "Kaggle can't score it: Evaluation Exception" in run(folder, "submit", "early", "--wait", code=3).stdout
     server.polls_until_scored = 10_000
-    assert "Still pending after 2 s. Later: dfens submissions sync" in run(folder, "submit", "--wait", code=4).stdout
+    assert "Still pending after 2 s. Later: the same command, or" in run(folder, "submit", "--wait", code=4).stdout
     server.fail("GetSubmission", status=401, message="Unauthenticated", times=9)
     lost = run(folder, "submit", "m0", "--wait", code=4).stdout
     assert "It is submitted, but the score could not be asked for." in lost
     assert run(folder, "submissions", "list").stdout.count("pending") == 2
+
+
+def test_the_same_command_takes_up_a_wait_that_ended(folder: Path, server: KaggleServer) -> None:
+    server.polls_until_scored = 10_000
+    run(folder, "submit", "--wait", code=4)
+    server.polls_until_scored = 0
+    again = run(folder, "submit", "--wait")
+    assert "The same was sent before and has no score yet. It is 1000" in again.stderr
+    assert "Public score 0.91234" in again.stdout
+    assert len(server.submissions) == 1
+    assert "The same bytes were submitted" in run(folder, "submit", "--wait", code=1).stderr
 
 
 def test_a_leaderboard_that_cannot_be_had_is_left_out(folder: Path, server: KaggleServer) -> None:
