@@ -95,6 +95,9 @@ def test_changed_data_are_told_by_check(copy: Path) -> None:
     told = run(copy, "check").stdout
     assert f"1 gone ({gone}); 1 labelled otherwise ({first})" in told
     assert "Next: dfens submit blend --dry-run" in told
+    refused = CliRunner().invoke(cli, ["-C", str(copy), "train"])
+    assert refused.exit_code == 1
+    assert "The training rows are not those of the folds" in refused.stderr
 
 
 def test_another_test_set_is_predicted_and_blended_anew(copy: Path) -> None:

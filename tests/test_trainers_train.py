@@ -224,3 +224,11 @@ def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(tmp_path: Path, mo
     train(tmp_path, dataclasses.replace(TINY, batch_size="auto"), (0,))
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert history["parts_of_a_step"] == 4  # 20 images in parts of 5
+
+
+def test_a_misspelt_backbone_is_told_before_any_model_is_trained(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    models = {"tiny": TINY, "other": dataclasses.replace(TINY, backbone="test_resnett")}
+    with pytest.raises(TrainingError, match=r"'test_resnett' is no model of timm .* Nearest: test_resnet"):
+        train_models(competition, store, models, (0,), tmp_path / "work" / "trainers")
+    assert not (tmp_path / "work" / "trainers" / "tiny").exists()

@@ -17,6 +17,23 @@ from trainers.settings import TimmSettings
 _PREFIXES = ("module.", "_orig_mod.", "backbone.")
 
 
+def check_backbone(name: str) -> str:
+    """The architecture of a backbone's name, which timm must know.
+
+    Raises:
+        TrainingError: an unknown one; the nearest names are offered.
+    """
+    known = timm.list_models(pretrained=False)
+    architecture = name.split(".")[0]
+    if architecture not in known:
+        close = get_close_matches(architecture, known, n=3, cutoff=0.4)
+        raise TrainingError(
+            f"backbone = {name!r} is no model of timm {timm.__version__}. "
+            f"Nearest: {', '.join(close) or 'none'}. python -c 'import timm; print(timm.list_models())' shows all."
+        )
+    return architecture
+
+
 def create_model(settings: TimmSettings, root: Path = Path()) -> nn.Module:
     """The network with one output (the logit of "fake"), its weights loaded.
 
@@ -28,14 +45,7 @@ def create_model(settings: TimmSettings, root: Path = Path()) -> nn.Module:
         TrainingError: an unknown backbone (the nearest names are offered), an option that it does not take,
             weights that cannot be fetched or do not fit.
     """
-    known = timm.list_models(pretrained=False)
-    architecture = settings.backbone.split(".")[0]
-    if architecture not in known:
-        close = get_close_matches(architecture, known, n=3, cutoff=0.4)
-        raise TrainingError(
-            f"backbone = {settings.backbone!r} is no model of timm {timm.__version__}. "
-            f"Nearest: {', '.join(close) or 'none'}. python -c 'import timm; print(timm.list_models())' shows all."
-        )
+    architecture = check_backbone(settings.backbone)
     from_hub = settings.pretrained is True
     try:
         model: nn.Module = timm.create_model(

@@ -127,6 +127,7 @@ class TimmSettings:
         if self.batch_size != "auto":
             _within(self, "batch_size", 1, 1e9)
         _within(self, "lr", 1e-12, 1e3)
+        _within(self, "seed", 0, 2**31)
         for name in ("weight_decay", "clip", "head_lr", "mixup", "cutmix"):
             _within(self, name, 0, 1e3)
         _within(self, "layer_decay", 0.01, 1)

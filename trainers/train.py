@@ -10,7 +10,7 @@ from oof.files import archive, file_lock, read_json, write_json
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from trainers.jobs import FORMAT_VERSION, Bench, FoldResult, Job, settings_record
-from trainers.settings import ModelSettings
+from trainers.settings import ModelSettings, TimmSettings
 
 if TYPE_CHECKING:
     from trainers.layouts import Competition
@@ -74,6 +74,11 @@ def train_models(
         TrainingError: settings that differ from those a model was trained with (unless `force`), and what
             `create_model` and the training raise.
     """
+    for settings in models.values():  # before hours go into the models ahead of a misspelt one
+        if isinstance(settings, TimmSettings):
+            from trainers.model import check_backbone
+
+            check_backbone(settings.backbone)
     for name, settings in models.items():
         claim(store, name, settings, work_dir, force=force, progress=progress)
     job = Job(competition, store.root, dict(models), work_dir, threads, max_parameters, root, cache_dir)

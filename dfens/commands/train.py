@@ -49,24 +49,22 @@ def command(
     """
     import pandas as pd
 
-    from dfens.options import fold_indices
+    from dfens.options import chosen_models, fold_indices
     from dfens.tables import make_table
-    from oof.errors import ConfigError
+    from dfens.workspace import changes_since_folds
+    from oof.errors import DataError
     from trainers.stop import Stopped
     from trainers.train import train_models
 
-    models = dict(app.config.models)
-    if not models:
-        raise ConfigError("dfens.toml names no model. Add a section [models.NAME] with a backbone.")
-    unknown = [name for name in names if name not in models]
-    if unknown:
-        raise ConfigError(f"dfens.toml has no [models.{unknown[0]}]; it has {', '.join(models)}.")
-    if names:
-        models = {name: models[name] for name in names}
+    models = chosen_models(app.config.models, names)
+    competition = app.competition()
+    changes = changes_since_folds(app.predictions, competition)
+    if changes:
+        raise DataError(" ".join(changes))
     folds = fold_indices(fold_text, app.predictions.folds.k)
     try:
         results = train_models(
-            app.competition(),
+            competition,
             app.predictions,
             models,
             folds,
