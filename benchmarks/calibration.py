@@ -14,13 +14,15 @@ import numpy as np
 from worlds import WORLDS, draw
 
 from ensemble.fit import fit_blend
+from oof.intervals import score_interval
 from oof.metrics import roc_auc
 
-NAMES = [name for name in WORLDS if "mean of five" not in name]  # there the test rows are easier than OOF rows
+# where test rows are predicted by the mean of five fold models, they are easier than OOF rows
+NAMES = [name for name, world in WORLDS.items() if not world.fold_mean]
 
 
-def one_set(seed: int) -> tuple[float, float, float, float, float]:
-    """True AUC, nested score, its interval, and the score on the rows fitted, of one generated set."""
+def one_set(seed: int) -> tuple[float, ...]:
+    """True AUC, nested score, interval and fitted score of one set; true AUC and interval of the plain mean."""
     rng = np.random.default_rng(seed)
     name = NAMES[seed % len(NAMES)]
     rows = int(np.exp(rng.uniform(np.log(400), np.log(4000))))
@@ -28,7 +30,9 @@ def one_set(seed: int) -> tuple[float, float, float, float, float]:
     sample = draw(name, 1000 + seed, test_rows=60_000, rows=rows)
     result = fit_blend(sample.oof, sample.y, folds=sample.folds)
     truth = roc_auc(sample.test_y, result.predict(sample.test))
-    return truth, result.nested_score, *result.nested_interval, result.score
+    mean_truth = roc_auc(sample.test_y, sample.test.mean(axis=1))
+    plain = score_interval("auc", sample.y, sample.oof.mean(axis=1))
+    return truth, result.nested_score, *result.nested_interval, result.score, mean_truth, plain.low, plain.high
 
 
 def main() -> None:
@@ -38,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     with ProcessPoolExecutor(options.workers) as pool:
         found = np.array(list(pool.map(one_set, range(options.sets))))
-    truth, nested, low, high, fitted = found.T
+    truth, nested, low, high, fitted, mean_truth, mean_low, mean_high = found.T
     width = high - low
     covered = (low <= truth) & (truth <= high)
     error = (nested - truth) / width
@@ -48,6 +52,8 @@ def main() -> None:
     print(f"  (standard error of that share {error.std(ddof=1) / np.sqrt(len(error)):.3f})")
     print(f"score on the rows fitted less truth: mean {np.mean(fitted - truth):+.5f}")
     print(f"95 % interval covers the truth: {covered.mean():.1%}")
+    mean_covered = np.mean((mean_low <= mean_truth) & (mean_truth <= mean_high))
+    print(f"  (of the plain mean, of which nothing is fitted, {mean_covered:.1%})")
     print(f"  truth below it {np.mean(truth < low):.1%}, above {np.mean(truth > high):.1%}")
 
 

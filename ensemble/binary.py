@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ensemble.align import align_folds
 from ensemble.auc import auc_of_classes
 from ensemble.formula import Mixture, shares
-from ensemble.judge import REPLICATES, compare, verdict
+from ensemble.judge import compare, nested_interval, verdict
 from ensemble.members import choose_members
 from ensemble.mix import as_read, is_auc, mix
 from ensemble.prepare import binary_table, odd_members, single_aucs
@@ -34,7 +34,6 @@ from ensemble.ways import (
     try_best_single,
     try_weights,
 )
-from oof.intervals import score_interval
 from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
@@ -160,7 +159,7 @@ def fit_binary(
     if len(chosen) < count and table.k > 1:
         nested = _nested_choice(table, len(chosen), transform, metric, sorted_groups)
     predictions, nested_predictions = fitted.mixture.predictions(fitted.scores), fitted.mixture.predictions(nested)
-    interval = score_interval(metric, table.y, nested_predictions, sorted_groups, replicates=REPLICATES)
+    score = metric(table.y, predictions)
     by_name = {one.way.name: one for one in references}
     others = {name: by_name[name].nested for name in (BEST_SINGLE.name, MEAN.name)}
     comparisons = compare(metric, table.y, nested_predictions, others, sorted_groups)
@@ -180,9 +179,9 @@ def fit_binary(
     weights[chosen] = shares(fitted.mixture, part.views, part.columns)
     return BlendResult(
         weights=weights,
-        score=metric(table.y, predictions),
+        score=score,
         nested_score=metric(table.y, nested_predictions),
-        nested_interval=(interval.low, interval.high),
+        nested_interval=nested_interval(metric, table.y, nested_predictions, score, sorted_groups),
         names=table.names,
         metric=metric.name,
         transform="+".join(dict.fromkeys(kind for _, one in fitted.kept for kind in one.way.transform.split("+"))),

@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.judge import REPLICATES, compare, verdict
+from ensemble.judge import compare, nested_interval, verdict
 from ensemble.kernels import non_negative_minimum
 from ensemble.mix import mixing_weights
 from ensemble.result import Attempt, BlendResult
 from oof.errors import BlendError
-from oof.intervals import score_interval
 from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
@@ -116,7 +115,7 @@ def fit_general(
     by_name = {item[0].name: item for item in fitted}
     others = {name: by_name[name][3] for name in ("best single", "mean")}
     comparisons = compare(metric, y, nested, others, groups)
-    interval = score_interval(metric, y, nested, groups, replicates=REPLICATES)
+    score = metric(y, predictions)
     share = {item[0].name: w for w, item in kept}
     attempts = [
         Attempt(way.name, way.transform, metric(y, scores), metric(y, apart), share.get(way.name, 0.0), 0.0)
@@ -124,9 +123,9 @@ def fit_general(
     ]
     return BlendResult(
         weights=_shares(predictor, filled),
-        score=metric(y, predictions),
+        score=score,
         nested_score=metric(y, nested),
-        nested_interval=(interval.low, interval.high),
+        nested_interval=nested_interval(metric, y, nested, score, groups),
         names=names,
         metric=metric.name,
         transform="+".join(dict.fromkeys(item[0].transform for _, item in kept)),

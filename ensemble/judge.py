@@ -1,4 +1,4 @@
-"""Whether a blend is better than what is simpler: comparisons on the same rows, and a plain sentence."""
+"""How sure a nested score is, and whether a blend is better than what is simpler."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +7,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.result import Comparison
-from oof.intervals import difference
-from oof.metrics import Metric
+from oof.intervals import difference, score_interval
+from oof.metrics import METRICS, Metric
 
 REPLICATES = 300  # of a bootstrap, where the metric needs one
+_OF_THE_GAIN = 0.75
+
+
+def nested_interval(
+    metric: Metric, y: NDArray[Any], nested: NDArray[Any], score: float, groups: NDArray[Any] | None
+) -> tuple[float, float]:
+    """The 95 % interval of a nested score, for the rows drawn and for the weights fitted to them.
+
+    The interval of fixed predictions leaves out that other rows would give other weights, and held the truth in 91 %
+    of 200 generated sets of 400 to 4,000 rows. What the fit gained by seeing its rows, the fitted score less the
+    nested one, tells how much the weights are uncertain: taking three quarters of it as their standard error, the
+    interval held the truth in 94 % of those sets (docs/blending.md has fresh ones).
+
+    Args:
+        metric: of the blend. y: (n_rows,). nested: nested predictions. score: on the rows fitted. groups: (n_rows,).
+    """
+    found = score_interval(metric, y, nested, groups, replicates=REPLICATES)
+    fitting = 1.96 * _OF_THE_GAIN * abs(score - found.score)
+    low = found.score - float(np.hypot(found.score - found.low, fitting))
+    high = found.score + float(np.hypot(found.high - found.score, fitting))
+    if metric.name in METRICS and metric.needs != "values":
+        low, high = max(low, 0.0), high if metric.name == "log_loss" else min(high, 1.0)
+    return low, high
 
 
 def compare(

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.judge import REPLICATES, compare, verdict
+from ensemble.judge import REPLICATES, compare, nested_interval, verdict
 from ensemble.result import BlendResult
 from ensemble.shift import shift_weights
-from oof.intervals import difference, score_interval
+from oof.intervals import difference
 from oof.metrics import Metric
 from oof.progress import Progress
 
@@ -81,14 +81,14 @@ def fit_toward_test(
         whole = fit(drawn)
         task.advance(1)
     predictions = whole.predict(oof)
-    interval = score_interval(metric, y, nested, groups, replicates=REPLICATES)
+    score = metric(y, predictions)
     comparisons = compare(metric, y, nested, others, groups)
     return replace(
         plain,
         weights=whole.weights,
-        score=metric(y, predictions),
+        score=score,
         nested_score=metric(y, nested),
-        nested_interval=(interval.low, interval.high),
+        nested_interval=nested_interval(metric, y, nested, score, groups),
         transform=whole.transform,
         method=f"{whole.method}; rows weighted toward the test set",
         oof=predictions,

@@ -6,6 +6,7 @@ from ensemble_helpers import make_world
 
 from ensemble.fit import fit_blend
 from oof.errors import BlendError
+from oof.intervals import score_interval
 from oof.metrics import roc_auc
 
 
@@ -95,3 +96,14 @@ def test_a_loss_is_told_with_its_direction() -> None:
     gain = by_name["mean of probabilities"].gain
     assert gain == pytest.approx(result.references["mean of probabilities"][1] - result.nested_score)
     assert gain > 0
+
+
+def test_the_interval_knows_that_weights_were_fitted() -> None:
+    """Many noisy models of few rows: wider than DeLong's interval of the same predictions; of an average, equal."""
+    oof, y = make_world(300, 30)
+    fitted, plain = fit_blend(oof, y), fit_blend(oof, y, optimize="none")
+    for result, wider in ((fitted, True), (plain, False)):
+        fixed = score_interval("auc", y, result.nested_oof)
+        assert (result.nested_interval[0] < fixed.low - 1e-4) == wider
+        assert (result.nested_interval[1] > fixed.high + 1e-4) == wider
+        assert result.nested_interval[1] <= 1
