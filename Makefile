@@ -26,7 +26,7 @@ demo: setup
 	$(BIN)/dfens demo demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint types layers test
 

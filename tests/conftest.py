@@ -1,12 +1,17 @@
 """What all tests share: none can reach Kaggle; a stand-in server and a real PostgreSQL for those that ask."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from kaggle_server import KaggleServer
 from postgres_server import PostgresMissing, PostgresServer
+
+
+# Sums of several threads differ in the last bit from those of one, and tests compare bits; set before torch is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -104,13 +104,13 @@ class KillAtFirstStep(Notes):
 def test_a_killed_worker_and_a_broken_model_are_told_when_the_others_are_done(tmp_path: Path) -> None:
     quiet, _ = train(tmp_path / "quiet", {"tiny": TINY})
     engine = functools.partial(train_in_workers, workers=2)
-    models: dict[str, ModelSettings] = {**MODELS, "wrong": dataclasses.replace(TINY, backbone="test_resnett")}
+    models: dict[str, ModelSettings] = {**MODELS, "wrong": dataclasses.replace(TINY, backbone_options={"depht": 3})}
     with pytest.raises(TrainingError) as caught:
         train(tmp_path / "killed", models, engine=engine, progress=KillAtFirstStep())
     message = str(caught.value)
     assert "3 of the tasks failed; 3 of 6 folds are done" in message
     assert "tiny fold 1: its process was killed by signal 9 (SIGKILL)" in message
-    assert "wrong fold 0, wrong fold 1: backbone = 'test_resnett' is no model" in message
+    assert "wrong fold 0, wrong fold 1: 'test_resnet' cannot be made with backbone_options" in message
     assert not workers_of()
     store, results = train(tmp_path / "killed", MODELS, engine=engine)
     assert [result.skipped for result in results] == [True, False, True, True]

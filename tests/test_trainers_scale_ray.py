@@ -116,10 +116,15 @@ def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster
 
 def test_failures_are_told_and_the_others_go_on(tmp_path: Path, cluster: Any) -> None:
     with pytest.raises(TrainingError) as caught:
-        train(tmp_path, cluster.address, wrong=dataclasses.replace(TINY, backbone="resnet_nix"), floor=LinearSettings())
+        train(
+            tmp_path,
+            cluster.address,
+            wrong=dataclasses.replace(TINY, backbone_options={"depht": 3}),
+            floor=LinearSettings(),
+        )
     message = str(caught.value)
     assert "2 of the tasks failed; 2 of 4 folds are done" in message
-    assert "wrong fold 0, wrong fold 1: backbone = 'resnet_nix' is no model" in message
+    assert "wrong fold 0, wrong fold 1: 'test_resnet' cannot be made with backbone_options" in message
 
 
 def test_a_stop_reaches_the_tasks_which_save(tmp_path: Path, cluster: Any) -> None:
