@@ -9,7 +9,6 @@ import pytest
 from kaggle_server import KaggleServer
 from postgres_server import PostgresMissing, PostgresServer
 
-
 # Sums of several threads differ in the last bit from those of one, and tests compare bits; set before torch is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"
 
