@@ -70,7 +70,7 @@ def worlds(seeds: int, workers: int) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
-def speed(rows: int, models: int, *, slow: bool) -> None:
+def speed(rows: int, models: int, *, slow: bool, alone: bool) -> None:
     from dataclasses import replace
 
     sample = draw_from(replace(LARGE, rows=rows, models=models), "large", 0, test_rows=rows)
@@ -85,7 +85,7 @@ def speed(rows: int, models: int, *, slow: bool) -> None:
     print(f"{rows} rows x {models} models, {matrix:.0f} MiB; on {len(os.sched_getaffinity(0))} cores")
     print("| method | seconds | processor seconds | held-out AUC |\n|---|---:|---:|---:|")
     print(f"| dfens `fit_blend`, nested score {result.nested_score:.5f} | {wall:.2f} | {cpu:.2f} | {held_out:.5f} |")
-    for name, fit in installed(quick=False).items():
+    for name, fit in ({} if alone else installed(quick=False)).items():
         if name.startswith(("hillclimbers", "Nelder")) and not slow:
             continue
         wall, cpu = time.perf_counter(), time.process_time()
@@ -123,11 +123,12 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--slow", action="store_true", help="hillclimbers and Nelder-Mead too (minutes)")
+    parser.add_argument("--alone", action="store_true", help="without the peers")
     options = parser.parse_args()
     if options.what == "worlds":
         worlds(options.seeds, options.workers)
     elif options.what == "speed":
-        speed(options.rows, options.models, slow=options.slow)
+        speed(options.rows, options.models, slow=options.slow, alone=options.alone)
     else:
         greedy(options.rows, options.models, options.rounds)
 

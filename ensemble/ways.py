@@ -157,15 +157,16 @@ def try_weights(way: Way, table: BinaryTable, *, level: bool = True) -> Tried:
     nested = np.full(len(table.y), np.nan, np.float32)
     tasks = {fold: task for task, fold in enumerate(left_out, start=1)}
     whole = np.sort(scores)
-    ordered = {task: np.sort(fit.scores[task]) for task in tasks.values() if level}
-    for segment in table.segments:
-        inside = slice(segment.begin, segment.end)
-        if segment.fold in tasks:
-            task = tasks[segment.fold]
-            if level:
-                nested[inside] = np.interp(fit.scores[task][inside], ordered[task], whole)
-            else:
+    for fold, task in tasks.items():
+        ordered = np.sort(fit.scores[task]) if level else None
+        for segment in table.segments:
+            if segment.fold != fold:
+                continue
+            inside = slice(segment.begin, segment.end)
+            if ordered is None:
                 nested[inside] = fit.links[task].odds(fit.scores[task][inside])
+            else:
+                nested[inside] = np.interp(fit.scores[task][inside], ordered, whole)
     untrained = np.isnan(nested)
     if untrained.any():  # no fit without this fold: what fits nothing stands in
         rows = np.flatnonzero(untrained)
