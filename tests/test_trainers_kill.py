@@ -109,7 +109,7 @@ def test_a_stopped_command_saves_and_tells(tmp_path: Path, runner: Runner, numbe
     toml.write_text(toml.read_text().replace("epochs = 3", "epochs = 3000"))
     runner.start("-C", str(tmp_path), "train", "--fold", "0")
     state = tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt"
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 200
     while not state.exists() and time.monotonic() < limit:
         time.sleep(0.05)
     os.kill(runner.pid, number)

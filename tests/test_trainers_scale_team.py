@@ -84,7 +84,7 @@ def stop_after_the_first_save(folder: Path, state: Path) -> list[int | None]:
     team = [context.Process(target=run_rank, args=(rank, port, str(folder)), daemon=True) for rank in range(2)]
     for process in team:
         process.start()
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 200
     while not state.exists() and all(process.is_alive() for process in team) and time.monotonic() < limit:
         time.sleep(0.02)
     team[1].terminate()
