@@ -5,18 +5,19 @@ changes cannot win, so that few need to be sorted.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
-from ensemble.kernels import auc_by_bins
+from ensemble.kernels import aucs_by_bins
 from ensemble.views import Columns
 
 Vector = NDArray[np.float64]
-_BINS = 1 << 14
+_BINS = 1 << 13
+_MODELS_AT_ONCE = 4  # by one call: handing out each would cost as much as its histogram
 _SURE = 6.0  # standard deviations of what a bin hides
 _DIGITS = 6
 _SMALL_ROWS = 4_000  # below, everything is scored exactly
@@ -56,56 +57,58 @@ def greedy_selection(
     total = np.zeros(columns.shape[1])
     ends = float(columns.min()), float(columns.max())
     picks: list[int] = []
-    scores: list[float] = []
+    found: list[Future[float]] = []  # where one model is ahead of all, its score is not waited for
     chance = np.random.RandomState(seed)  # AutoGluon's generator, so that ties fall alike
     with ThreadPoolExecutor(threads) as pool:
         if sorted_start:
             singles = np.array([_exact(column, split) for column in columns])
             for model in np.argsort(-singles, kind="stable")[:sorted_start]:
                 picks.append(int(model))
-                total += columns[model]
-                scores.append(round(_exact(total, split), _DIGITS))
+                total = total + columns[model]
+                found.append(pool.submit(_exact, total, split))
         while len(picks) < rounds:
-            losses = _losses(columns, total, split, pool, ends, exact_all=not picks)
-            if picks:
-                losses = np.round(losses, _DIGITS)
-            best = np.flatnonzero(np.isclose(losses, np.nanmin(losses), atol=0, rtol=1e-12))
-            used = [int(model) for model in best if model in picks]
-            chosen = int(chance.choice(used or best))
-            picks.append(chosen)
-            scores.append(round(1.0 - float(losses[chosen]), _DIGITS))
-            total += columns[chosen]
+            contenders = np.arange(count)
+            if picks and len(total) >= _SMALL_ROWS:
+                contenders = _contenders(columns, total, split, pool, ends)
+            scored = [pool.submit(_with, total, columns[model], split) for model in contenders]
+            place = 0
+            if len(contenders) > 1:
+                losses = 1.0 - np.array([score.result() for score in scored])
+                if picks:
+                    losses = np.round(losses, _DIGITS)
+                best = np.flatnonzero(np.isclose(losses, losses.min(), atol=0, rtol=1e-12))
+                used = [place for place in best if contenders[place] in picks]
+                place = int(chance.choice(used or best))
+            picks.append(int(contenders[place]))
+            found.append(scored[place])
+            total = total + columns[picks[-1]]
             if count == 1:
                 break
+        scores = [round(score.result(), _DIGITS) for score in found]
     kept = int(np.argmax(scores)) + 1
     weights = np.bincount(picks[:kept], minlength=count) / kept
     return Selection(weights, tuple(picks[:kept]), tuple(scores[:kept]))
 
 
-def _losses(
-    columns: Columns,
-    total: Vector,
-    split: int,
-    pool: ThreadPoolExecutor,
-    ends: tuple[float, float],
-    *,
-    exact_all: bool,
-) -> Vector:
-    """1 - AUC of the total with each model added; infinite for those that a histogram shows to be beaten."""
-    every = range(len(columns))
-    if exact_all or len(total) < _SMALL_ROWS:
-        return 1.0 - np.array(list(pool.map(lambda model: _exact(total + columns[model], split), every)))
+def _contenders(
+    columns: Columns, total: Vector, split: int, pool: ThreadPoolExecutor, ends: tuple[float, float]
+) -> NDArray[np.intp]:
+    """The models that may raise the AUC of the total most: those that a histogram does not show to be beaten."""
     single = total.astype(np.float32)
     low, high = float(single.min()) + ends[0], float(single.max()) + ends[1]
     room = 1e-4 * max(high - low, 1e-9)  # for rounding
     first, per_unit = np.float32(low - room), np.float32((_BINS - 1) / (high - low + 2 * room))
-    found = np.array(list(pool.map(lambda m: auc_by_bins(single, columns[m], split, first, per_unit, _BINS), every)))
+
+    def score(part: Columns) -> Vector:
+        return aucs_by_bins(single, part, split, first, per_unit, _BINS)
+
+    found = np.concatenate(list(pool.map(score, np.array_split(columns, -(-len(columns) // _MODELS_AT_ONCE)))))
     margin = _SURE * found[:, 1] + 10.0**-_DIGITS
-    open_to_win = np.flatnonzero(found[:, 0] + margin >= (found[:, 0] - margin).max())
-    losses = np.full(len(columns), np.inf)
-    exact = list(pool.map(lambda model: _exact(total + columns[model], split), open_to_win))
-    losses[open_to_win] = 1.0 - np.array(exact)
-    return losses
+    return np.flatnonzero(found[:, 0] + margin >= (found[:, 0] - margin).max())
+
+
+def _with(total: Vector, column: NDArray[np.floating], split: int) -> float:
+    return _exact(total + column, split)
 
 
 def _exact(scores: NDArray[np.floating], split: int) -> float:

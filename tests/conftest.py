@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from postgres_server import PostgresMissing, PostgresServer
 
 # Sums of several threads differ in the last bit from those of one, and tests compare bits; set before torch is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A shell gives what it runs in the background a deaf ear to Ctrl-C, which the programs under test would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

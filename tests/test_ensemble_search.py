@@ -6,7 +6,7 @@ from ensemble_helpers import make_world
 from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
-from ensemble.kernels import auc_by_bins
+from ensemble.kernels import aucs_by_bins
 from ensemble.search import bagged_selection, greedy_selection, line_search
 from oof.metrics import roc_auc
 
@@ -86,8 +86,8 @@ def test_the_histogram_knows_how_far_it_may_be_off() -> None:
     columns, split, _ = columns_of(20_000, 2)
     exact = auc_of_classes((columns[0] + columns[1])[:split], (columns[0] + columns[1])[split:])
     for bins in (64, 1024, 16_384):
-        found, deviation = auc_by_bins(
-            columns[0], columns[1], split, np.float32(-0.01), np.float32((bins - 1) / 2.02), bins
+        ((found, deviation),) = aucs_by_bins(
+            columns[0], columns[1:], split, np.float32(-0.01), np.float32((bins - 1) / 2.02), bins
         )
         assert abs(found - exact) < 6 * deviation + 1e-4 / bins
     assert deviation < 1e-5
