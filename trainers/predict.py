@@ -20,6 +20,9 @@ from trainers.settings import TimmSettings
 from trainers.tta import predict
 
 Probabilities = NDArray[np.float64]
+# What a layer gives of 8 images of 224 px still lies in the caches of a processor when the next one reads it: measured
+# 1.1 to 1.3 times as fast as 32 at once (resnet18, efficientnet_b0, convnext_tiny, vit_small).
+_PIXELS_AT_ONCE_CPU = 8 * 224 * 224
 
 
 class Predictor:
@@ -40,6 +43,8 @@ class Predictor:
         self._amp = amp_type(device, settings.precision)
         self._normalise = Normalise(models[0], device)
         self._micro_batch = max(1, -(-settings.step_images // settings.accumulate))
+        if device.type == "cpu":
+            self._micro_batch = min(self._micro_batch, max(1, _PIXELS_AT_ONCE_CPU // settings.image_size**2))
 
     @classmethod
     def load(cls, settings: TimmSettings, weights: Sequence[Path], device: torch.device | None = None) -> Self:
