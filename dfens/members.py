@@ -36,3 +36,12 @@ def member_fingerprint(store: PredictionStore, blends: BlendStore, name: str) ->
         return predictions_fingerprint(*read_member(store, blends, name))
     except DfensError:
         return None
+
+
+def changed_members(store: PredictionStore, blends: BlendStore, name: str) -> list[str]:
+    """The members of a blend whose predictions are no longer those it was made of, by name."""
+    return [
+        member
+        for member, fingerprint in blends.facts(name).get("fingerprints", {}).items()
+        if member_fingerprint(store, blends, member) != fingerprint
+    ]

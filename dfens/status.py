@@ -139,17 +139,12 @@ def _model_row(app: App, name: str, summary: ModelSummary | None) -> ModelRow:
 
 
 def _add_blends(app: App, status: Status) -> None:
-    from dfens.members import member_fingerprint
+    from dfens.members import changed_members
     from ensemble.blends import BlendStore
 
     blends = BlendStore(app.work / "ensemble")
     for item in blends.overview():
-        then = blends.facts(item["blend"]).get("fingerprints", {})
-        changed = [
-            name
-            for name, fingerprint in then.items()
-            if member_fingerprint(app.predictions, blends, name) != fingerprint
-        ]
+        changed = changed_members(app.predictions, blends, item["blend"])
         status.blends.append({**item, "state": f"stale: {', '.join(changed)} changed" if changed else "current"})
 
 

@@ -12,7 +12,7 @@ from dfens import __version__
 from dfens.app import App
 from dfens.ledger_view import column_settings, cv_of, entry_json, open_ledger, sample_submission
 from dfens.provenance import VERSION, read_recipe
-from oof.errors import SubmissionError
+from oof.errors import SubmissionError, examples
 from oof.files import file_sha256
 from oof.metrics import metric_by_name
 from submissions.client import KaggleClient, KaggleError, Limits
@@ -43,8 +43,12 @@ class Draft:
     facts: Mapping[str, Any]
 
 
-def make_draft(app: App, name: str | None, file: Path | None, message: str | None) -> Draft:
-    """Build the table of a blend or model (None: the newest blend), or check a file made elsewhere."""
+def make_draft(app: App, name: str | None, file: Path | None, message: str | None, *, stale: bool = False) -> Draft:
+    """Build the table of a blend or model (None: the newest blend), or check a file made elsewhere.
+
+    Raises:
+        SubmissionError: the table is not fit to be sent, or (unless `stale`) members of the blend have changed.
+    """
     sample = sample_submission(app)
     if file is not None:
         file = file if file.is_file() else app.root / file  # what dfens prints is relative to the folder of dfens.toml
@@ -58,11 +62,27 @@ def make_draft(app: App, name: str | None, file: Path | None, message: str | Non
         blend, label, score, nested = "", file.stem, None, None
     else:
         recipe = read_recipe(app, name, sample)
+        if not stale:
+            _check_members(app, recipe.name)
         table = build_table(sample, recipe.ids, recipe.predictions, **column_settings(app))
         facts, blend, label = recipe.facts, recipe.name, recipe.name
         score, nested = recipe.score, recipe.nested_score
     text = make_message(message or app.config.submit.message, _fields(app, label, score, nested, table.rows, facts))
     return Draft(label, table, text, blend, score, nested, facts)
+
+
+def _check_members(app: App, name: str) -> None:
+    """A blend of predictions that were since replaced would waste a submission."""
+    from dfens.members import changed_members
+    from ensemble.blends import BlendStore
+
+    blends = BlendStore(app.work / "ensemble")
+    changed = changed_members(app.predictions, blends, name) if name in blends else []
+    if changed:
+        raise SubmissionError(
+            f"The blend '{name}' was made of other predictions than the store holds now; changed or gone: "
+            f"{examples(changed)}. Run dfens blend --name {name} with the options it had, or submit it as it is: --stale."
+        )
 
 
 def _fields(

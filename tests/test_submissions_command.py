@@ -261,6 +261,11 @@ def test_a_blend_among_the_members_is_told_apart_by_its_predictions(tmp_path: Pa
     assert states() == {"pair": "current", "top": "current"}
     run(tmp_path, "blend", "--name", "pair", "--members", "m0,m3")
     assert states() == {"top": "stale: pair changed", "pair": "current"}
+    refused = run(tmp_path, "submit", "top", "--dry-run", code=1)
+    assert "The blend 'top' was made of other predictions than the store holds now; changed or gone: pair" in (
+        refused.stderr
+    )
+    assert "Nothing was sent" in run(tmp_path, "submit", "top", "--dry-run", "--stale").stdout
     assert submissions(tmp_path, "rebuild", "top", "--json").exit_code == 0  # top itself is still stored
     (tmp_path / "work" / "ensemble" / "top").rename(tmp_path / "gone")
     found = submissions(tmp_path, "rebuild", "top", code=1)

@@ -13,6 +13,7 @@ from dfens.app import App, pass_app
 @click.option("--message", metavar="TEXT", help="Shown on Kaggle; {blend}, {score:.5f} and more are filled in.")
 @click.option("--dry-run", is_flag=True, help="Build and check the table, send nothing; needs no credentials.")
 @click.option("--again", is_flag=True, help="Send it although the same bytes were submitted before.")
+@click.option("--stale", is_flag=True, help="Submit a blend although members of it were trained again since.")
 @click.option("--wait", is_flag=True, help="Wait for the score.")
 @click.option("--kernel", metavar="OWNER/SLUG", help="Code competition: submit the output of this notebook.")
 @click.option("--kernel-version", metavar="N", type=click.IntRange(min=1), help="Version of the notebook.")
@@ -24,6 +25,7 @@ def command(
     message: str | None,
     dry_run: bool,
     again: bool,
+    stale: bool,
     wait: bool,
     kernel: str | None,
     kernel_version: int | None,
@@ -52,7 +54,7 @@ def command(
     if kernel is not None and kernel_version is not None and file is not None:
         code = submitting.send_kernel(app, kernel, kernel_version, file, message, again=again, wait=wait)
     else:
-        draft = submitting.make_draft(app, blend, None if file is None else Path(file), message)
+        draft = submitting.make_draft(app, blend, None if file is None else Path(file), message, stale=stale)
         if dry_run:
             submitting.dry_run(app, draft)
             return
