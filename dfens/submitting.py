@@ -81,7 +81,7 @@ def _check_members(app: App, name: str) -> None:
     if changed:
         raise SubmissionError(
             f"The blend '{name}' was made of other predictions than the store holds now; changed or gone: "
-            f"{examples(changed)}. Run dfens blend --name {name} with the options it had, or submit it as it is: --stale."
+            f"{examples(changed)}. Run dfens blend --name {name} with the options it had, or submit it so: --stale."
         )
 
 
