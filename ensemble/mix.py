@@ -20,6 +20,7 @@ Vector = NDArray[np.float64]
 Scores = NDArray[np.float32] | Vector
 _REACH = 1.5
 _LEAST = 0.05
+_MOST_ROWS = 1_000_000  # more would say no better which ways are alike, and cost as much as fitting them
 
 
 def mixing_weights(gains: Vector, covariance: NDArray[np.float64]) -> Vector:
@@ -63,7 +64,9 @@ def weights_of_ways(
         return np.full(count, 1.0 / count)
     columns = list(nested) if everything else [scores[rows] for scores in nested]
     if is_auc(metric):
-        gains, covariance = auc_covariance(y, columns, None if groups is None else groups[rows])
+        thin = slice(None, None, -(-len(y) // _MOST_ROWS))
+        inside = None if groups is None else groups[rows][thin]
+        gains, covariance = auc_covariance(y[thin], [scores[thin] for scores in columns], inside)
         return mixing_weights(gains, covariance)
     gains = np.array([metric.gain(metric(y, scores)) for scores in columns])
     return mixing_weights(gains, _fold_covariance(table, nested, metric, left_out))

@@ -15,6 +15,7 @@ from ensemble.views import PROBABILITY_KINDS
 Scores = NDArray[np.float32]
 FOUR_VIEWS = ("prob", "logit", "rank-logit", "rank")
 _START_ROWS = 40_000  # a fit to more rows begins from a fit to about so many
+_KNOTS = 100_000  # of a distribution function: more would not lie in the caches
 _MOST_COLUMNS = 1_200
 
 
@@ -156,9 +157,10 @@ def try_weights(way: Way, table: BinaryTable, *, level: bool = True) -> Tried:
     scores = fit.links[0].odds(fit.scores[0]).astype(np.float32)
     nested = np.full(len(table.y), np.nan, np.float32)
     tasks = {fold: task for task, fold in enumerate(left_out, start=1)}
-    whole = np.sort(scores)
+    knots = np.linspace(0, len(scores) - 1, min(len(scores), _KNOTS)).astype(np.intp)
+    whole = np.sort(scores)[knots]
     for fold, task in tasks.items():
-        ordered = np.sort(fit.scores[task]) if level else None
+        ordered = np.sort(fit.scores[task])[knots] if level else None
         for segment in table.segments:
             if segment.fold != fold:
                 continue
