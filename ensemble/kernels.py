@@ -72,7 +72,7 @@ def loss_of(
         if i & 511 == 511:
             total += np.log(product)
             product = 1.0
-    return total + np.log(product)
+    return float(total + np.log(product))
 
 
 @compiled

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from click.testing import CliRunner
-from trainers_train_helpers import TINY, stored_bytes, tiny_competition
+from trainers_train_helpers import TINY, Notes, stored_bytes, tiny_competition
 
 from dfens.cli import cli
 from oof.errors import TrainingError
@@ -45,30 +45,6 @@ def cluster() -> Iterator[Any]:
         yield found
         ray.shutdown()
         found.shutdown()  # type: ignore[no-untyped-call]
-
-
-class Notes:
-    """Keeps what is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.titles: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    def task(self, title: str, total: float | None = None, unit: str = "") -> "Notes":
-        self.titles.append(title)
-        return self
-
-    def advance(self, amount: float = 1, **fields: str) -> None:
-        pass
-
-    def __enter__(self) -> "Notes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def train(folder: Path, address: str, progress: Progress = SILENT, rows: int = 40, **models: ModelSettings) -> bytes:
@@ -166,6 +142,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     tiny_competition(tmp_path)
     for options, message in (
         (["--address", "h:1"], "--address goes with --on ray"),
+        (["--share", "s3://bucket/team"], "--share goes with --on ray"),
         (["--on", "ray", "--workers", "2"], "--workers is for one machine"),
     ):
         result = CliRunner().invoke(cli, ["-C", str(tmp_path), "train", *options])

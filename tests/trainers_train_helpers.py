@@ -50,3 +50,27 @@ def stored_bytes(store: PredictionStore, name: str) -> bytes:
     model = store.load(name)
     assert model.test_by_fold is not None
     return np.concatenate([model.oof, model.test_by_fold.ravel()]).tobytes()
+
+
+class Notes:
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.titles: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def task(self, title: str, total: float | None = None, unit: str = "") -> "Notes":
+        self.titles.append(title)
+        return self
+
+    def advance(self, amount: float = 1, **fields: str) -> None:
+        pass
+
+    def __enter__(self) -> "Notes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass

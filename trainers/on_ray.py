@@ -7,14 +7,17 @@ import os
 import platform
 import signal
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from oof.errors import TrainingError
 from oof.progress import Progress
 from trainers.jobs import Bench, FoldResult, Job
 from trainers.settings import TimmSettings
+from trainers.share import Share
 from trainers.stop import Stopped, StopRequest
 from trainers.tasks import Board, Message, Plan, Relay, Task, reason_of
 
@@ -23,35 +26,43 @@ _LOOK_EVERY_S = 0.3
 _CONNECT_WITHIN_S = 5.0
 
 
-def train_on_ray(job: Job, folds: Sequence[int], progress: Progress, *, address: str | None = None) -> list[FoldResult]:
+def train_on_ray(
+    job: Job, folds: Sequence[int], progress: Progress, *, address: str | None = None, share: str | None = None
+) -> list[FoldResult]:
     """Train all folds of all models on a Ray cluster.
 
-    Every machine must have dfens installed and see the workspace and the images under the same
-    paths; a task whose machine dies goes on elsewhere from the state that lies in the workspace. A task
+    Every machine must have dfens installed and see the images under the same paths, and the workspace too unless there
+    is a share; a task whose machine dies goes on elsewhere from the state that lies there. A task
     takes one GPU and that GPU's share of the CPUs; where there is no GPU, a whole machine.
 
     Args:
         job, folds, progress: as for `trainers.train.train_here`.
         address: HOST:PORT of the cluster; None: the one that this machine belongs to, else one of this machine alone.
+        share: URL through which the machines share their work (trainers/share.py); None: they see one workspace.
 
     Raises:
-        TrainingError: Ray is missing, the cluster cannot be reached, or naming each task that failed.
+        TrainingError: Ray is missing, the cluster or the share cannot be reached, or naming each task that failed.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was heard; everything is saved.
     """
+    shared = None if share is None else Share.of(share, job)
+    if shared is not None:
+        shared.begin(job, folds, progress.note)
     with _cluster(address) as ray:
-        return _Driver(ray, job, folds, progress).run()
+        return _Driver(ray, job, folds, progress, shared).run()
 
 
 class _Driver:
     """Hands tasks to a cluster and shows what comes back."""
 
-    def __init__(self, ray: Any, job: Job, folds: Sequence[int], progress: Progress) -> None:
+    def __init__(
+        self, ray: Any, job: Job, folds: Sequence[int], progress: Progress, share: Share | None = None
+    ) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray, self._folds, self._progress = ray, tuple(folds), progress
         self._plan, self._board = Plan(job, folds), Board(progress)
         self._share = _Share.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
-        self._models = job.models
+        self._own, self._shared = job, share
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self._job = ray.put(
@@ -88,11 +99,11 @@ class _Driver:
         return self._plan.finish()
 
     def _submit(self, task: Task) -> None:
-        gpus = self._share.gpus if isinstance(self._models[task.model], TimmSettings) else 0
+        gpus = self._share.gpus if isinstance(self._own.models[task.model], TimmSettings) else 0
         perform = self._ray.remote(_perform).options(
             name=task.title, num_cpus=self._share.cpus, num_gpus=gpus, max_retries=_RETRIES
         )
-        self._running[perform.remote(self._job, self._run, task, self._folds, self._mailbox)] = task
+        self._running[perform.remote(self._job, self._run, task, self._folds, self._mailbox, self._shared)] = task
 
     def _settle(self, reference: Any, task: Task) -> None:
         try:
@@ -100,6 +111,8 @@ class _Driver:
         except self._ray.exceptions.RayError as err:  # its machines died too often, or Ray itself failed
             result, reason = None, f"Ray gave it up: {str(err).strip().splitlines()[0]}"
         if reason is None:
+            if self._shared is not None:
+                self._shared.fetch_result(self._own, task.model, task.fold)
             self._plan.end(task, result)
         else:
             self._plan.fail(task, reason)
@@ -212,7 +225,7 @@ _benches: dict[str, Bench] = {}  # by run: Ray gives one process many tasks, and
 
 
 def _perform(
-    job: Job, run: str, task: Task, folds: Sequence[int], mailbox: Any
+    job: Job, run: str, task: Task, folds: Sequence[int], mailbox: Any, share: Share | None = None
 ) -> tuple[FoldResult | None, str | None]:
     """Perform a task; its result, or the reason why there is none."""
     source = f"{platform.node()} ({os.getpid()})"
@@ -222,21 +235,37 @@ def _perform(
 
     send(("start", task.title))
     try:
-        if not job.store_root.exists():
-            raise TrainingError(
-                f"{platform.node()} does not see {job.store_root}. All machines must have the workspace and the images "
-                f"under the same paths: share the folder, for instance by NFS."
-            )
+        _check_sight(job, share)
         if run not in _benches:
             _benches.clear()
             _benches[run] = _make_bench(job)
         bench = _benches[run]
         bench.progress = Relay(send)
-        return task.perform(bench, folds), None
+        if share is None:
+            return task.perform(bench, folds), None
+        with tempfile.TemporaryDirectory(prefix="dfens-") as folder:
+            mine = dataclasses.replace(job, store_root=Path(folder) / "oof", work_dir=Path(folder) / "trainers")
+            with share.task(mine, task.model, task.fold, bench.progress.note):
+                return task.perform(dataclasses.replace(bench, job=mine), folds), None
     except Stopped as error:  # the machine is taken away
         raise SystemExit(128 + signal.SIGTERM) from error
     except Exception as error:
         return None, reason_of(error)
+
+
+def _check_sight(job: Job, share: Share | None) -> None:
+    """Whether this machine sees what it needs under the paths of the first one."""
+    if share is None and not job.store_root.exists():
+        raise TrainingError(
+            f"{platform.node()} does not see {job.store_root}. All machines must have the workspace and the images "
+            f"under the same paths: share the folder, for instance by NFS, or the workspace by --share URL."
+        )
+    image = Path(job.competition.train["path"].iloc[0])
+    if not image.exists():
+        raise TrainingError(
+            f"{platform.node()} does not see the image {image}. All machines must have the images under the same "
+            f"paths: share the folder, or copy it to each machine."
+        )
 
 
 def _make_bench(job: Job) -> Bench:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--on", "cluster", type=click.Choice(["ray"]), help="Train on the machines of a Ray cluster.")
 @click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster; default the one of this machine.")
+@click.option("--share", metavar="URL", help="Where machines without a common disk share their work: s3://bucket/team.")
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Threads that decode images, of all processes; default one per core."
 )
@@ -38,6 +39,7 @@ def command(
     workers: int,
     cluster: str | None,
     address: str | None,
+    share: str | None,
     threads: int | None,
     force: bool,
 ) -> None:
@@ -75,7 +77,7 @@ def command(
             max_parameters=app.config.competition.max_parameters,
             root=app.root,
             cache_dir=app.work / "trainers" / "cache",
-            engine=_engine(workers, cluster, address),
+            engine=_engine(workers, cluster, address, share),
         )
     except Stopped:
         if _rank() == 0:
@@ -103,7 +105,7 @@ def _rank() -> int:
     return int(os.environ["RANK"]) if "LOCAL_RANK" in os.environ else 0
 
 
-def _engine(workers: int, cluster: str | None, address: str | None) -> "Engine":
+def _engine(workers: int, cluster: str | None, address: str | None, share: str | None) -> "Engine":
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and "LOCAL_RANK" in os.environ:
         if workers > 1 or cluster:
@@ -123,9 +125,10 @@ def _engine(workers: int, cluster: str | None, address: str | None) -> "Engine":
         from trainers.on_ray import train_on_ray
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers of each cluster it begins
-        return functools.partial(train_on_ray, address=address)
-    if address is not None:
-        raise click.UsageError("--address goes with --on ray.")
+        return functools.partial(train_on_ray, address=address, share=share)
+    for option, value in (("--address", address), ("--share", share)):
+        if value is not None:
+            raise click.UsageError(f"{option} goes with --on ray.")
     if workers > 1:
         from trainers.workers import train_in_workers
 
