@@ -58,7 +58,13 @@ class Share:
             keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         share = cls(url, keys)
         with _telling(url, "reached"):
-            share._open()[0].exists(share._open()[1])
+            file_system, root = share._open()
+            bucket = root.partition("/")[0]  # empty where paths begin with a slash: a disk, not an object store
+            there = not bucket or file_system.exists(bucket)
+        if not there:  # writing would make it
+            raise TrainingError(
+                f"--share {url!r}: there is no {bucket!r}, or this machine may not see it. Make it first."
+            )
         return share
 
     # ---- whole tasks --------------------------------------------------------
