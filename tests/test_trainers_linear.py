@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,18 +14,12 @@ from trainers_data_helpers import face, make_set, write_image
 from oof.errors import DataError, TrainingError
 from oof.metrics import roc_auc
 from trainers import linear
-from trainers.decode import Decode
 from trainers.features import Matrix, file_features, pixel_features, trace_features
 from trainers.images import ImageBank, Rows
 from trainers.linear import fit_linear, fit_linear_fold, linear_features
+from trainers.settings import Classifier, LinearSettings
 
-
-@dataclass(frozen=True)
-class Settings:
-    classifier: Literal["logistic", "extra_trees"] = "logistic"
-    image_size: int = 8
-    decode: Decode = "area"
-    seed: int = 0
+Settings = partial(LinearSettings, image_size=8)
 
 
 def test_spectrum_finds_the_ring_of_a_wave() -> None:
@@ -71,8 +65,8 @@ def test_features_of_files_are_those_of_their_images(tmp_path: Path) -> None:
         file_features([str(tmp_path / "c.png")], edge=8)
 
 
-@pytest.mark.parametrize("classifier", ["logistic", "extra_trees"])
-def test_a_fold_is_learnt_and_the_same_each_time(classifier: Literal["logistic", "extra_trees"]) -> None:
+@pytest.mark.parametrize("classifier", ["logistic", "svm", "extra_trees"])
+def test_a_fold_is_learnt_and_the_same_each_time(classifier: Classifier) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 300).astype(np.int8)
     x = rng.normal(size=(300, 12)).astype(np.float32)
@@ -87,8 +81,22 @@ def test_a_fold_is_learnt_and_the_same_each_time(classifier: Literal["logistic",
     assert fit_linear_fold(settings, x, y, x[:0], x[:0]).oof.shape == (0,)
 
 
+def test_support_vectors_see_what_no_line_does_and_give_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2)).astype(np.float32)
+    inside = np.hypot(*x.T) < 1.2
+    y = inside.astype(np.int8)
+    found = {
+        name: fit_linear_fold(Settings(classifier=name), x[:400], y[:400], x[400:], x[:0]).oof
+        for name in ("logistic", "svm")
+    }
+    assert roc_auc(y[400:], found["logistic"]) < 0.7
+    assert roc_auc(y[400:], found["svm"]) > 0.98
+    assert abs(found["svm"].mean() - y[400:].mean()) < 0.05
+
+
 def test_of_very_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "_MOST_ROWS", 50)
+    monkeypatch.setitem(linear._MOST_ROWS, "logistic", 50)
     rng = np.random.default_rng(0)
     y = np.arange(200).astype(np.int8) % 2
     x = rng.normal(size=(200, 3)).astype(np.float32) + y[:, None] * 3
@@ -101,6 +109,8 @@ def test_what_cannot_be_fitted_is_named() -> None:
     x = np.zeros((4, 2), np.float32)
     with pytest.raises(TrainingError, match="All 4 training labels are"):
         fit_linear_fold(Settings(), x, np.ones(4, np.int8), x, x)
+    with pytest.raises(TrainingError, match=r"1 training rows of one class.*needs 2 of each"):
+        fit_linear_fold(Settings(classifier="svm"), x, np.array([0, 0, 0, 1], np.int8), x, x)
     x[1, 1] = np.nan
     with pytest.raises(TrainingError, match="not finite"):
         fit_linear_fold(Settings(), x, np.array([0, 1, 0, 1], np.int8), x, x)

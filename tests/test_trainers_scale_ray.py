@@ -19,7 +19,7 @@ from trainers_train_helpers import TINY, Notes, stored_bytes, tiny_competition
 from dfens.cli import cli
 from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
-from trainers.on_ray import _Share, train_on_ray
+from trainers.on_ray import _Needs, train_on_ray
 from trainers.settings import LinearSettings, ModelSettings
 from trainers.stop import Stopped
 from trainers.train import train_models
@@ -160,4 +160,4 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_task_takes_the_share_of_a_gpu_or_a_machine(machines: list[dict[str, float]], share: tuple[int, ...]) -> None:
-    assert dataclasses.astuple(_Share.of(machines)) == share
+    assert dataclasses.astuple(_Needs.of(machines)) == share

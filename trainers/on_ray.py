@@ -1,5 +1,6 @@
 """Training on the machines of a Ray cluster: each fold a Ray task, begun anew elsewhere when its machine dies."""
 
+import _thread
 import contextlib
 import dataclasses
 import logging
@@ -8,6 +9,7 @@ import platform
 import signal
 import socket
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from trainers.tasks import Board, Message, Plan, Relay, Task, reason_of
 _RETRIES = 20  # of a task whose machine or process died; machines that are lent may be taken away often
 _LOOK_EVERY_S = 0.3
 _CONNECT_WITHIN_S = 5.0
+_SAVE_WITHIN_S = 60.0
 
 
 def train_on_ray(
@@ -61,8 +64,8 @@ class _Driver:
 
         self._ray, self._folds, self._progress = ray, tuple(folds), progress
         self._plan, self._board = Plan(job, folds), Board(progress)
-        self._share = _Share.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
-        self._own, self._shared = job, share
+        self._needs = _Needs.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
+        self._own, self._share = job, share
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self._job = ray.put(
@@ -72,8 +75,8 @@ class _Driver:
                 work_dir=job.work_dir.resolve(),
                 root=job.root.resolve(),
                 cache_dir=job.cache_dir and job.cache_dir.resolve(),
-                threads=self._share.cpus,
-                processes=self._share.tasks_of_a_machine,
+                threads=self._needs.cpus,
+                processes=self._needs.tasks_of_a_machine,
             )
         )
         self._run = uuid.uuid4().hex
@@ -99,11 +102,11 @@ class _Driver:
         return self._plan.finish()
 
     def _submit(self, task: Task) -> None:
-        gpus = self._share.gpus if isinstance(self._own.models[task.model], TimmSettings) else 0
+        gpus = self._needs.gpus if isinstance(self._own.models[task.model], TimmSettings) else 0
         perform = self._ray.remote(_perform).options(
-            name=task.title, num_cpus=self._share.cpus, num_gpus=gpus, max_retries=_RETRIES
+            name=task.title, num_cpus=self._needs.cpus, num_gpus=gpus, max_retries=_RETRIES
         )
-        self._running[perform.remote(self._job, self._run, task, self._folds, self._mailbox, self._shared)] = task
+        self._running[perform.remote(self._job, self._run, task, self._folds, self._mailbox, self._share)] = task
 
     def _settle(self, reference: Any, task: Task) -> None:
         try:
@@ -111,8 +114,8 @@ class _Driver:
         except self._ray.exceptions.RayError as err:  # its machines died too often, or Ray itself failed
             result, reason = None, f"Ray gave it up: {str(err).strip().splitlines()[0]}"
         if reason is None:
-            if self._shared is not None:
-                self._shared.fetch_result(self._own, task.model, task.fold)
+            if self._share is not None:
+                self._share.fetch_result(self._own, task.model, task.fold)
             self._plan.end(task, result)
         else:
             self._plan.fail(task, reason)
@@ -131,15 +134,24 @@ class _Driver:
                     self._board.show(source, message)
 
     def _stop(self) -> None:
-        """Let all tasks save and end, and wait for it."""
+        """Let all tasks save and end, and wait for it.
+
+        Those that run are asked by the mailbox: where the machine is busy, Ray kills what it shall cancel.
+        """
         self._progress.note("Stopping: each task saves what it trains.")
-        for reference in self._running:
+        self._ray.get(self._mailbox.stop.remote())
+        self._show()
+        asked = [reference for reference, task in self._running.items() if task.title in self._places]
+        done, _ = self._ray.wait(asked, num_returns=len(asked), timeout=_SAVE_WITHIN_S) if asked else ([], [])
+        rest = [reference for reference in self._running if reference not in done]
+        for reference in rest:  # not begun, or begun on a machine that is gone
             self._ray.cancel(reference)
-        self._ray.wait(list(self._running), num_returns=len(self._running))
+        if rest:
+            self._ray.wait(rest, num_returns=len(rest))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Share:
+class _Needs:
     """What a task takes: CPUs and GPUs; how many tasks one machine works on at most."""
 
     cpus: int
@@ -147,7 +159,7 @@ class _Share:
     tasks_of_a_machine: int
 
     @classmethod
-    def of(cls, machines: Sequence[Mapping[str, float]]) -> "_Share":
+    def of(cls, machines: Sequence[Mapping[str, float]]) -> "_Needs":
         """The share of a GPU, or a whole machine, by the least that any machine has."""
         cpus = [int(machine.get("CPU", 0)) for machine in machines]
         gpus = [int(machine.get("GPU", 0)) for machine in machines]
@@ -211,6 +223,7 @@ class _Mailbox:
 
     def __init__(self) -> None:
         self._messages: list[tuple[str, Message]] = []
+        self._stopping = False
 
     def put(self, source: str, message: Message) -> None:
         self._messages.append((source, message))
@@ -219,6 +232,13 @@ class _Mailbox:
         """All since the last time."""
         found, self._messages = self._messages, []
         return found
+
+    def stop(self) -> None:
+        """All tasks shall save and end."""
+        self._stopping = True
+
+    def is_stopping(self) -> bool:
+        return self._stopping
 
 
 _benches: dict[str, Bench] = {}  # by run: Ray gives one process many tasks, and decoded images serve them all
@@ -242,15 +262,39 @@ def _perform(
         bench = _benches[run]
         bench.progress = Relay(send)
         if share is None:
-            return task.perform(bench, folds), None
+            with _stoppable(mailbox):
+                return task.perform(bench, folds), None
         with tempfile.TemporaryDirectory(prefix="dfens-") as folder:
             mine = dataclasses.replace(job, store_root=Path(folder) / "oof", work_dir=Path(folder) / "trainers")
-            with share.task(mine, task.model, task.fold, bench.progress.note):
+            with share.task(mine, task.model, task.fold, bench.progress.note), _stoppable(mailbox):
                 return task.perform(dataclasses.replace(bench, job=mine), folds), None
     except Stopped as error:  # the machine is taken away
         raise SystemExit(128 + signal.SIGTERM) from error
     except Exception as error:
         return None, reason_of(error)
+
+
+@contextlib.contextmanager
+def _stoppable(mailbox: Any) -> Iterator[None]:
+    """Interrupts the block, as Ctrl-C would, once all tasks shall save and end."""
+    import ray
+
+    over = threading.Event()
+
+    def listen() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and Ray ends what it began
+            while not over.wait(_LOOK_EVERY_S):
+                if ray.get(mailbox.is_stopping.remote()):
+                    _thread.interrupt_main()
+                    return
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        over.set()
+        listener.join()
 
 
 def _check_sight(job: Job, share: Share | None) -> None:

@@ -11,6 +11,7 @@ Decode = Literal["area", "scaled", "pil"]
 DeviceDecode = Literal["area", "scaled", "pil", "gpu"]
 Loss = Literal["bce", "focal", "auc", "classes"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Classifier = Literal["logistic", "svm", "extra_trees"]
 Inputs = Literal["rgb", "ycbcr", "srm", "dct", "phase"]
 
 _SHARES = (
@@ -165,12 +166,13 @@ class TimmSettings:
 class LinearSettings:
     """scikit-learn on small features (pixels, spectrum, noise residual): a floor in seconds, without torch.
 
-    classifier: "logistic" regression or "extra_trees". image_size: edge in pixels of the pixel features.
+    classifier: "logistic" regression, "svm" (support vectors, radial kernel) or "extra_trees".
+    image_size: edge in pixels of the pixel features.
     decode: as of TimmSettings. seed: of the trees.
     """
 
     kind: Literal["linear"] = "linear"
-    classifier: Literal["logistic", "extra_trees"] = "logistic"
+    classifier: Classifier = "logistic"
     image_size: int = 24
     decode: Decode = "area"
     seed: int = 0
