@@ -136,7 +136,8 @@ class _Driver:
     def _stop(self) -> None:
         """Let all tasks save and end, and wait for it.
 
-        Those that run are asked by the mailbox: where the machine is busy, Ray kills what it shall cancel.
+        Those that run are asked by the mailbox: Ray's own cancelling kills a process that answers late, unsaved
+        (github.com/ray-project/ray/pull/58018).
         """
         self._progress.note("Stopping: each task saves what it trains.")
         self._ray.get(self._mailbox.stop.remote())
