@@ -225,3 +225,30 @@ def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster
     assert b"".join(stored_bytes(store, name) for name in MODELS) == quiet
     # nothing was written in the first machine's workspace but what it fetched
     assert not list((tmp_path / "first" / "work" / "trainers").glob("*/fold*/.lock"))
+
+
+def test_a_fold_that_cannot_be_brought_home_leaves_the_others(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    competition, store = tiny_competition(tmp_path)
+    fetch = Share.fetch_result
+
+    def train() -> None:
+        train_models(
+            competition, store, {"floor": LinearSettings()}, (0, 1), tmp_path / "work" / "trainers",
+            engine=functools.partial(train_on_ray, address=cluster.address, share=(tmp_path / "share").as_uri()),
+        )  # fmt: skip
+
+    def away(self: Share, job: Job, name: str, fold: int | None) -> bool:
+        if fold == 0 and "oof/models/floor/oof.fold0.parquet" in held(self, name):
+            raise TrainingError("The share is away.")
+        return fetch(self, job, name, fold)
+
+    with monkeypatch.context() as patch, pytest.raises(TrainingError) as caught:
+        patch.setattr(Share, "fetch_result", away)
+        train()
+    assert "1 of the tasks failed; 1 of 2 folds are done" in str(caught.value)
+    assert "floor fold 0: The share is away." in str(caught.value)
+    assert store.summary("floor").oof_folds == (1,)
+    train()
+    assert store.summary("floor").oof_folds == (0, 1)

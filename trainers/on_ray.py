@@ -111,11 +111,13 @@ class _Driver:
     def _settle(self, reference: Any, task: Task) -> None:
         try:
             result, reason = self._ray.get(reference)
+            if reason is None and self._share is not None:
+                self._share.fetch_result(self._own, task.model, task.fold)
+        except TrainingError as err:  # the share cannot be read, perhaps for a moment
+            result, reason = None, reason_of(err)
         except self._ray.exceptions.RayError as err:  # its machines died too often, or Ray itself failed
             result, reason = None, f"Ray gave it up: {str(err).strip().splitlines()[0]}"
         if reason is None:
-            if self._share is not None:
-                self._share.fetch_result(self._own, task.model, task.fold)
             self._plan.end(task, result)
         else:
             self._plan.fail(task, reason)
