@@ -18,8 +18,8 @@ from worlds import WORLDS, World, draw, draw_from
 
 from ensemble.fit import fit_blend
 from ensemble.search import greedy_selection
-from oof.intervals import difference
 from oof.metrics import roc_auc
+from oof.metrics.intervals import difference
 
 LARGE = World(
     positive_share=0.8, signal=3.2, own=1.0, family=0.6, distortion=1.0, noise_models=0.2, strength=(0.3, 1.0)

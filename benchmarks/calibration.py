@@ -14,8 +14,8 @@ import numpy as np
 from worlds import WORLDS, draw
 
 from ensemble.fit import fit_blend
-from oof.intervals import score_interval
 from oof.metrics import roc_auc
+from oof.metrics.intervals import score_interval
 
 # where test rows are predicted by the mean of five fold models, they are easier than OOF rows
 NAMES = [name for name, world in WORLDS.items() if not world.fold_mean]

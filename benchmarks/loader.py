@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from trainers.augment import apply, draw, sample_rng
-from trainers.cache import ImageCache
-from trainers.device import keep_freed_memory
-from trainers.images import ImageBank, Rows
-from trainers.loader import Loader, batch_plan
-from trainers.normalise import Normalise
+from trainers.augment.pipeline import apply, draw, sample_rng
+from trainers.media.image_cache import ImageCache
+from trainers.media.image_store import ImageBank, Rows
+from trainers.media.loader import Loader, batch_plan
+from trainers.networks.normalise import Normalise
+from trainers.runtime.device import keep_freed_memory
 from trainers.settings import DeviceDecode, TimmSettings
 
 BATCH = 64
@@ -92,7 +92,7 @@ def ours(bank: ImageBank, device: torch.device, workers: int, *, changed: bool) 
         return apply(bank.one(int(rows.positions[row])), drawn, settings)
 
     def on_device() -> Iterable[Tensor]:
-        from trainers.augment_device import apply_on_device
+        from trainers.augment.on_device import apply_on_device
 
         for part, images in zip(plan, loader.rows(plan, rows, device), strict=True):
             drawn = [draw(settings, bank.edge, sample_rng(0, 0, rows.ids[row])) for row in part]

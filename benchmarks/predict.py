@@ -4,8 +4,8 @@
 
 The nest is what most notebooks hold: for each fold, for each view, go through a DataLoader of the files and add up
 probabilities, so each picture is decoded 20 times (by Pillow, or by torchvision's own decoder). "In one pass":
-`trainers.predict.Predictor`, which decodes once, as `dfens train` does, in float32 and in bfloat16. Same networks,
-views and mean. Each way in a process of its own, all taken in turn within each repeat.
+`trainers.kinds.timm.predict.Predictor`, which decodes once, as `dfens train` does, in float32 and in bfloat16.
+Same networks, views and mean. Each way in a process of its own, all taken in turn within each repeat.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
-from trainers.device import amp_type
-from trainers.images import ImageBank, Rows
-from trainers.model import create_model
-from trainers.normalise import grey_mean_and_std
-from trainers.predict import Predictor
+from trainers.kinds.timm.predict import Predictor
+from trainers.media.image_store import ImageBank, Rows
+from trainers.networks.backbone import create_model
+from trainers.networks.normalise import grey_mean_and_std
+from trainers.runtime.device import amp_type
 from trainers.settings import Precision, TimmSettings
 
 FOLDS, VIEWS = 5, 4

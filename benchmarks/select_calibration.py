@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.metrics import roc_auc
-from submissions.select import Candidate, select_pair
+from submissions.finals.select import Candidate, select_pair
 
 WAYS = ("select", "best public + best CV", "best public twice", "best CV twice")
 

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/train.py [--model resnet18] [--size 224] [--repeats 5] [--device cuda]
 
-"From files": the steps of `trainers.fold.FoldTrainer` with decoding and augmentation, nothing kept in memory.
+"From files": the steps of `trainers.kinds.timm.fold.FoldTrainer` with decoding and augmentation, nothing in memory.
 "Fed from memory": the same steps (optimiser, averaged weights, checks of the loss) on batches that lie ready.
 "timm loop": create_loader with two workers, BCE, AdamW, ModelEmaV3, loss.item() each step, as timm's train.py does
 with these options. Each way has a process of its own; all are taken in turn within each repeat. On a GPU all use
@@ -24,13 +24,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from oof.progress import SILENT
-from trainers.device import amp_type
-from trainers.fold import FoldTrainer
-from trainers.images import ImageBank, Rows
-from trainers.loader import Loader
-from trainers.optim import rate_at
+from trainers.kinds.timm.fold import FoldTrainer
+from trainers.media.image_store import ImageBank, Rows
+from trainers.media.loader import Loader
+from trainers.networks.optim import rate_at
+from trainers.runtime.device import amp_type
+from trainers.runtime.signals import StopRequest
 from trainers.settings import TimmSettings
-from trainers.stop import StopRequest
 
 
 def rows_of(paths: list[str], size: int) -> Rows:

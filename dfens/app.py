@@ -14,10 +14,10 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from dfens.config import Config
     from dfens.console import TerminalProgress
+    from dfens.workspace.config import Config
     from oof.store import PredictionStore
-    from trainers.layouts import Competition
+    from trainers.data.layouts import Competition
 
 CONFIG_NAME = "dfens.toml"
 
@@ -44,7 +44,7 @@ class App:
     @cached_property
     def config(self) -> "Config":
         """The settings of dfens.toml; defaults in a folder that has none but holds imported predictions."""
-        from dfens.config import parse_config, read_config
+        from dfens.workspace.config import parse_config, read_config
 
         if not self.config_path.exists() and self.predictions.has_folds():
             return parse_config({}, self.root)
@@ -59,7 +59,7 @@ class App:
 
     def competition(self) -> "Competition":
         """The rows and files of the competition, read anew."""
-        from trainers.layouts import read_competition
+        from trainers.data.layouts import read_competition
 
         return read_competition(self.config.data, self.quarantine_path)
 

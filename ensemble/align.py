@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
+from ensemble.methods import Way, try_weights
 from ensemble.table import BinaryTable
-from ensemble.views import Columns, Distribution, Views, fit_distribution
-from ensemble.ways import Way, try_weights
-from oof.intervals import difference
+from ensemble.transforms import Columns, Distribution, Views, fit_distribution
+from oof.metrics.intervals import difference
 
 _SUSPECT = 2.0  # root mean square of the standardised differences of fold means; 1 where nothing drifts
 _LEAST_ROWS = 100  # of a fold, to know its distribution by

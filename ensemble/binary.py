@@ -13,15 +13,9 @@ from numpy.typing import NDArray
 
 from ensemble.align import align_folds
 from ensemble.auc import auc_of_classes
+from ensemble.averaging import as_read, is_auc, mix
 from ensemble.formula import Mixture, shares
-from ensemble.judge import compare, nested_interval, verdict
-from ensemble.members import choose_members
-from ensemble.mix import as_read, is_auc, mix
-from ensemble.prepare import binary_table, odd_members, single_aucs
-from ensemble.result import Attempt, BinaryPredictor, BlendResult
-from ensemble.table import BinaryTable
-from ensemble.views import Missing
-from ensemble.ways import (
+from ensemble.methods import (
     AVERAGES,
     BEST_SINGLE,
     LOGIT_MEAN,
@@ -34,6 +28,12 @@ from ensemble.ways import (
     try_best_single,
     try_weights,
 )
+from ensemble.prepare import binary_table, odd_members, single_aucs
+from ensemble.result import Attempt, BinaryPredictor, BlendResult
+from ensemble.selection import choose_members
+from ensemble.significance import compare, nested_interval, verdict
+from ensemble.table import BinaryTable
+from ensemble.transforms import Missing
 from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import BlendError
-from oof.intervals import Difference, difference
 from oof.metrics import roc_auc
+from oof.metrics.intervals import Difference, difference
 from oof.progress import SILENT, Progress
 
 Vector = NDArray[np.float64]

@@ -10,10 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from ensemble.binary import fit_binary, fit_table, simpler_blends
 from ensemble.general import fit_general
+from ensemble.importance_weighting import fit_toward_test
 from ensemble.prepare import check_shapes, make_folds_of
 from ensemble.result import BlendResult
 from ensemble.settings import TRANSFORMS
-from ensemble.toward import fit_toward_test
 from oof.errors import BlendError
 from oof.metrics import Metric, metric_by_name
 from oof.progress import SILENT, Progress

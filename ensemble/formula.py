@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.link import Link
-from ensemble.views import POWER, Columns, Views
+from ensemble.transforms import POWER, Columns, Views
 
 Output = Literal["identity", "sigmoid", "exp", "root"]
 Vector = NDArray[np.float64]

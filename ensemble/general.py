@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.judge import compare, nested_interval, verdict
+from ensemble.averaging import mixing_weights
 from ensemble.kernels import non_negative_minimum
-from ensemble.mix import mixing_weights
 from ensemble.result import Attempt, BlendResult
+from ensemble.significance import compare, nested_interval, verdict
 from oof.errors import BlendError
 from oof.metrics import Metric
 from oof.progress import SILENT, Progress

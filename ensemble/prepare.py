@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
 from ensemble.table import BinaryTable, sort_rows
-from ensemble.views import Columns, Missing, fill_missing, fit_views
+from ensemble.transforms import Columns, Missing, fill_missing, fit_views
 from oof.errors import BlendError, examples
 
 FOLDS = 5

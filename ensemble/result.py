@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ensemble.align import Alignment
 from ensemble.formula import Mixture
-from ensemble.views import Columns, Views, fill_missing
+from ensemble.transforms import Columns, Views, fill_missing
 from oof.errors import BlendError
 
 

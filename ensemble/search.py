@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
 from ensemble.kernels import aucs_by_bins
-from ensemble.views import Columns
+from ensemble.transforms import Columns
 
 Vector = NDArray[np.float64]
 _BINS = 1 << 13

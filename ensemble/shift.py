@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ensemble.diversity import rank_correlations
-from ensemble.views import fit_distribution
+from ensemble.transforms import fit_distribution
 from oof.errors import BlendError
-from oof.intervals import Interval, score_interval
 from oof.metrics import roc_auc
+from oof.metrics.intervals import Interval, score_interval
 
 Vector = NDArray[np.float64]
 _MOST_ROWS = 20_000  # of each side, to learn the shift from

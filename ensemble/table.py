@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.views import Columns, Views
+from ensemble.transforms import Columns, Views
 
 _CACHED = 1 << 19  # numbers
 

@@ -9,8 +9,8 @@ from oof.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from submissions.select import Selection
-    from submissions.track import Track
+    from submissions.correlation import Track
+    from submissions.finals.select import Selection
 
 
 def plot_track(

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import cast
 
 from oof.progress import SILENT, Progress
-from submissions.client import KaggleClient, Remote
 from submissions.entry import Entry, Status
+from submissions.kaggle.client import KaggleClient, Remote
 from submissions.ledger import Ledger, new_key
-from submissions.settle import matches, record, settle
+from submissions.reconcile import matches, record, settle
 
 
 @dataclass(frozen=True)

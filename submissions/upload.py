@@ -20,11 +20,11 @@ from typing import Any
 from oof.errors import ConfigError, SubmissionError
 from oof.files import atomic_path
 from oof.progress import SILENT, Progress
-from submissions.client import LONGEST_PAUSE_S, KaggleClient, KaggleError, Limits
 from submissions.entry import Entry
+from submissions.kaggle.client import LONGEST_PAUSE_S, KaggleClient, KaggleError, Limits
+from submissions.kaggle.errors import Reason, reset_time
 from submissions.ledger import Ledger, new_key
-from submissions.reasons import Reason, reset_time
-from submissions.settle import MARGIN, matches, record, settle, settle_entry, token_of, unsettled_note
+from submissions.reconcile import MARGIN, matches, record, settle, settle_entry, token_of, unsettled_note
 from submissions.table import SubmissionTable
 
 _SITE = "https://www.kaggle.com/competitions"

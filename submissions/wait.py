@@ -3,10 +3,10 @@
 import time
 
 from oof.progress import SILENT, Progress
-from submissions.client import KaggleClient, KaggleError
 from submissions.entry import Entry
+from submissions.kaggle.client import KaggleClient, KaggleError
 from submissions.ledger import Ledger
-from submissions.settle import record
+from submissions.reconcile import record
 
 _GROWTH = 1.5
 

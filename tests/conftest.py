@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kaggle_server import KaggleServer
-from postgres_server import PostgresMissing, PostgresServer
+
+from tests.support.kaggle_server import KaggleServer
+from tests.support.postgres_server import PostgresMissing, PostgresServer
 
 # Sums of several threads differ in the last bit from those of one, and tests compare bits; set before torch is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"

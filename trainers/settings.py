@@ -37,7 +37,7 @@ class TimmSettings:
     Images
         image_size: edge in pixels that the network sees; crop: edge in pixels to which images are reduced first,
             of which training takes random windows of image_size and prediction the middle one (0: image_size).
-        decode: how images are read: area, scaled or pil (trainers/decode.py tells what each does), or gpu (by
+        decode: how images are read: area, scaled or pil (trainers/media/image.py tells what each does), or gpu (by
             nvJPEG on a CUDA device; not with self_blend, face_cutout or pair_mix, which work on the CPU).
 
     Training

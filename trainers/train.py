@@ -9,11 +9,11 @@ from oof.errors import TrainingError
 from oof.files import archive, file_lock, read_json, write_json
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
-from trainers.jobs import FORMAT_VERSION, Bench, FoldResult, Job, settings_record
+from trainers.jobs.runner import FORMAT_VERSION, Bench, FoldResult, Job, settings_record
 from trainers.settings import ModelSettings, TimmSettings
 
 if TYPE_CHECKING:
-    from trainers.layouts import Competition
+    from trainers.data.layouts import Competition
 
 __all__ = ["FoldResult", "train_here", "train_models"]
 
@@ -64,7 +64,7 @@ def train_models(
         threads: that decode images.
         max_parameters: rule of the competition, for each model.
         root: what paths of weights are relative to.
-        cache_dir: of resized images (trainers/cache.py), used where it holds them.
+        cache_dir: of resized images (trainers/media/image_cache.py), used where it holds them.
         engine: what trains the folds: `train_here`, or one that uses many processes or machines.
 
     Returns:
@@ -76,7 +76,7 @@ def train_models(
     """
     for settings in models.values():  # before hours go into the models ahead of a misspelt one
         if isinstance(settings, TimmSettings):
-            from trainers.model import check_backbone
+            from trainers.networks.backbone import check_backbone
 
             check_backbone(settings.backbone)
     for name, settings in models.items():

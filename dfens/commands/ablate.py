@@ -31,12 +31,12 @@ def command(app: App, name: str, changes: tuple[str, ...], fold_text: str, threa
 
     Example: dfens ablate tiny --set jpeg=0.5 --set blur=0.3 --set jpeg=0.5,blur=0.3 --fold 0,1
     """
-    from dfens.comparison import comparison_tables
-    from dfens.config import build
     from dfens.options import fold_indices
+    from dfens.views.comparison import comparison_tables
+    from dfens.workspace.config import build
     from oof.errors import ConfigError
-    from trainers.ablation import ablate
-    from trainers.plots import plot_gains
+    from trainers.analysis.ablation import ablate
+    from trainers.analysis.plots import plot_gains
     from trainers.presets import with_preset
 
     if name not in app.config.models:

@@ -39,8 +39,8 @@ def command(
     """
     import dataclasses
 
-    from dfens.blending import blend_members, drop_redundant, gather_members, show_blend
-    from ensemble.blends import BlendStore
+    from dfens.workflows.blend import blend_members, drop_redundant, gather_members, show_blend
+    from ensemble.blend_store import BlendStore
 
     settings = app.config.blend
     settings = dataclasses.replace(

@@ -29,8 +29,8 @@ def command(app: App, names: tuple[str, ...], dry_run: bool, remove: bool, threa
     import pandas as pd
 
     from dfens.options import chosen_models
-    from dfens.tables import make_table
-    from trainers.cache import ImageCache
+    from dfens.views.tables import make_table
+    from trainers.media.image_cache import ImageCache
     from trainers.settings import TimmSettings
 
     threads = threads or os.cpu_count() or 1

@@ -19,12 +19,12 @@ def command(app: App, decode: bool, workers: int | None) -> None:
     """
     import pandas as pd
 
-    from dfens.status import read_status
-    from dfens.tables import make_table
-    from dfens.workspace import changes_since_folds
-    from trainers.check import check_data
-    from trainers.groups import hash_cache
-    from trainers.layouts import scan_competition
+    from dfens.views.tables import make_table
+    from dfens.workflows.status import read_status
+    from dfens.workspace.changes import changes_since_folds
+    from trainers.data.check import check_data
+    from trainers.data.groups import hash_cache
+    from trainers.data.layouts import scan_competition
 
     competition = scan_competition(app.config.data)
     report = check_data(

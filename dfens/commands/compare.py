@@ -17,10 +17,10 @@ def command(app: App, names: tuple[str, ...], metric: str | None, robustness: bo
     Prints each model's score and the paired difference with its 95 % interval; pictures go to
     work/reports/compare. --robustness needs the trained folds of models of dfens.toml.
     """
-    from dfens.comparison import comparison_tables, curve_table
+    from dfens.views.comparison import comparison_tables, curve_table
+    from oof.analysis.compare import compare_models
     from oof.errors import ConfigError
-    from trainers.compare import compare_models
-    from trainers.plots import plot_curves, plot_gains
+    from trainers.analysis.plots import plot_curves, plot_gains
 
     chosen = metric or app.config.competition.metric
     comparison = compare_models(app.predictions, names, metric=chosen)
@@ -28,7 +28,7 @@ def command(app: App, names: tuple[str, ...], metric: str | None, robustness: bo
     found = comparison.as_json() | {"pictures": [plot_gains(folder / "gains.png", comparison)]}
     shown = comparison_tables(comparison)
     if robustness:
-        from trainers.robustness import robustness_curves
+        from trainers.analysis.robustness import robustness_curves
 
         unknown = [name for name in names if name not in app.config.models]
         if unknown:

@@ -30,8 +30,8 @@ def command(app: App, folder: Path, images: int) -> None:
     it goes on where it stopped.
     """
     from dfens.cli import cli
-    from dfens.demo import make_competition, result_table
-    from dfens.tables import make_table
+    from dfens.demo.competition import make_competition, result_table
+    from dfens.views.tables import make_table
 
     begun = time.monotonic()
     folder = app.root / folder

@@ -19,13 +19,13 @@ def command(app: App, name: str, suspects: int) -> None:
     import numpy as np
     import pandas as pd
 
-    from dfens.tables import make_table
+    from dfens.views.tables import make_table
+    from oof.analysis.diagnose import Diagnosis, cluster_scores, fold_habits, suspected_labels
     from oof.files import read_json, write_text
     from oof.ids import join_positions
     from oof.metrics import roc_auc
-    from trainers.diagnose import Diagnosis, cluster_scores, fold_habits, suspected_labels
-    from trainers.groups import derive_groups
-    from trainers.plots import contact_sheet
+    from trainers.analysis.plots import contact_sheet
+    from trainers.data.groups import derive_groups
 
     store, folds = app.predictions, app.predictions.folds
     model = store.load(name)

@@ -30,7 +30,7 @@ def command(app: App, offline: bool) -> None:
     import pandas as pd
     import psutil
 
-    from dfens.tables import make_table
+    from dfens.views.tables import make_table
 
     memory = psutil.virtual_memory()
     disk = shutil.disk_usage(app.root)

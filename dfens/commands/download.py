@@ -21,9 +21,9 @@ def command(app: App, names: tuple[str, ...], only_list: bool, keep_archive: boo
 
     import pandas as pd
 
-    from dfens.tables import make_table
-    from submissions.client import KaggleClient
-    from submissions.download import download_all, download_some
+    from dfens.views.tables import make_table
+    from submissions.kaggle.client import KaggleClient
+    from submissions.kaggle.download import download_all, download_some
 
     config, folder, state = app.config, app.config.data.root, app.work / "submissions" / "download"
     with KaggleClient(config.competition.slug, config.submissions, os.environ, app.progress) as client:

@@ -16,11 +16,11 @@ def command(app: App, k: int | None, seed: int | None, force: bool) -> None:
     The same rows and seed give the same folds. Folds that models were trained with are kept
     unless --force is given.
     """
-    from dfens.status import read_status
-    from dfens.tables import make_table
-    from dfens.workspace import archive_dependents
+    from dfens.views.tables import make_table
+    from dfens.workflows.status import read_status
+    from dfens.workspace.changes import archive_dependents
     from oof.folds import fold_table, make_folds
-    from trainers.groups import derive_groups
+    from trainers.data.groups import derive_groups
 
     settings = app.config.folds
     competition = app.competition()

@@ -26,12 +26,12 @@ def command(app: App, name: str | None) -> None:
     import numpy as np
     import pandas as pd
 
-    from dfens.tables import make_table
+    from dfens.views.tables import make_table
     from oof.errors import FoldError
     from oof.folds import make_folds
-    from oof.intervals import score_interval
-    from trainers.groups import derive_groups
-    from trainers.linear import fit_linear_fold, linear_features
+    from oof.metrics.intervals import score_interval
+    from trainers.data.groups import derive_groups
+    from trainers.kinds.linear import fit_linear_fold, linear_features
     from trainers.settings import LinearSettings
 
     settings = app.config.folds
@@ -80,7 +80,7 @@ def command(app: App, name: str | None) -> None:
 def _embed(app: App, name: str, ids: "Ids", paths: list[str], workers: int) -> None:
     """Make and keep features of the pretrained backbone of a model of dfens.toml."""
     from oof.errors import ConfigError
-    from trainers.embed import embed_images, embeddings_path
+    from trainers.features.embeddings import embed_images, embeddings_path
     from trainers.settings import TimmSettings
 
     settings = app.config.models.get(name)

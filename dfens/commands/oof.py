@@ -9,7 +9,7 @@ import click
 from dfens.app import App, pass_app
 
 if TYPE_CHECKING:
-    from oof.exchange import ColumnChoice, ImportReport, PredictionFile
+    from oof.exchange.importing import ColumnChoice, ImportReport, PredictionFile
 
 FILE = click.Path(path_type=Path)
 
@@ -32,8 +32,8 @@ def list_models(app: App) -> None:
     """
     import pandas as pd
 
-    from dfens.oof_views import model_row, or_worst, spread
-    from dfens.tables import make_table
+    from dfens.views.tables import make_table
+    from dfens.workflows.oof import model_row, or_worst, spread
     from oof.errors import StoreError
     from oof.metrics import metric_by_name
 
@@ -123,7 +123,7 @@ def import_models(
     predictions, rows in any order. A file with fewer rows makes a partial model. In a folder
     without folds, the target and fold columns of the files become the folds.
     """
-    from oof.exchange import ColumnChoice, import_predictions, read_predictions
+    from oof.exchange.importing import ColumnChoice, import_predictions, read_predictions
 
     if not names_or_files or (oof_file is not None and len(names_or_files) != 1):
         raise click.UsageError("Give files of predictions, or one NAME with --oof FILE.")
@@ -159,8 +159,8 @@ def _read_test(
     file: Path, name: str | None, id_column: str | None, prediction_columns: Sequence[str], known: Any
 ) -> "PredictionFile":
     """A file of test predictions; its columns may be called otherwise than those of the OOF file."""
-    from oof.exchange import ColumnChoice, read_predictions
-    from oof.table_files import read_columns
+    from oof.exchange.importing import ColumnChoice, read_predictions
+    from oof.exchange.table_files import read_columns
 
     names = read_columns(file).names
     own = id_column if id_column in names else None
@@ -171,7 +171,7 @@ def _read_test(
 
 def _read_folds_source(file: Path, choice: "ColumnChoice") -> "PredictionFile":
     """A file that need not hold predictions."""
-    from oof.exchange import read_fold_table
+    from oof.exchange.importing import read_fold_table
 
     return read_fold_table(file, choice)
 
@@ -179,7 +179,7 @@ def _read_folds_source(file: Path, choice: "ColumnChoice") -> "PredictionFile":
 def _show_import(app: App, report: "ImportReport") -> None:
     import pandas as pd
 
-    from dfens.tables import make_table
+    from dfens.views.tables import make_table
 
     total = len(app.predictions.folds.ids)
     frame = pd.DataFrame(
@@ -219,7 +219,7 @@ def export_models(app: App, out: Path, models: str | None, test: bool) -> None:
 
     `dfens oof import` reads it back. Values are those of the store to the last bit.
     """
-    from oof.exchange import export_predictions
+    from oof.exchange.importing import export_predictions
 
     wanted: Sequence[str] = [name.strip() for name in models.split(",") if name.strip()] if models else ()
     path = out if out.is_absolute() else Path.cwd() / out
@@ -262,8 +262,8 @@ def show_diversity(app: App, models: str | None, leave_one_out: bool) -> None:
     import numpy as np
     import pandas as pd
 
-    from dfens.oof_views import member_gains
-    from dfens.tables import make_table
+    from dfens.views.tables import make_table
+    from dfens.workflows.oof import member_gains
     from ensemble.diversity import duplicate_members, rank_correlations
 
     store = app.predictions
@@ -309,8 +309,8 @@ def show_shift(app: App, models: str | None) -> None:
     """
     import pandas as pd
 
-    from dfens.oof_views import shift_rows
-    from dfens.tables import make_table
+    from dfens.views.tables import make_table
+    from dfens.workflows.oof import shift_rows
     from oof.errors import PredictionError
 
     loaded = [app.predictions.load(name) for name in _chosen(app, models)]

@@ -9,7 +9,7 @@ from dfens.app import App, pass_app
 @pass_app
 def command(app: App) -> None:
     """Tell what is done for each model and fold, the scores so far, and the next command."""
-    from dfens.status import read_status
+    from dfens.workflows.status import read_status
 
     status = read_status(app)
     app.emit(status.as_json(), *status.tables(), *status.lines())

@@ -19,9 +19,9 @@ def list_(app: App, plot: bool) -> None:
     """Show each submission with CV beside public score, how well they agree, and which submissions lie off the line."""
     import dataclasses
 
-    from dfens.ledger_view import cv_of, entry_json, label_of, list_table, read_entries, track_lines
+    from dfens.workflows.ledger import cv_of, entry_json, label_of, list_table, read_entries, track_lines
     from oof.metrics import metric_by_name
-    from submissions.track import track
+    from submissions.correlation import track
 
     metric = metric_by_name(app.config.competition.metric)
     entries = read_entries(app)
@@ -63,7 +63,7 @@ def sync(app: App) -> None:
     """Read Kaggle's list of the team's submissions into the ledger: those made on the web page or by team mates, new
     scores, and what became of a submission that was interrupted.
     """
-    from dfens.submitting import sync_ledger
+    from dfens.workflows.submit import sync_ledger
 
     sync_ledger(app)
 
@@ -76,7 +76,7 @@ def show(app: App, ref: str) -> None:
 
     REF is the number that Kaggle gave, a file name, or a blend's name (its newest submission).
     """
-    from dfens.ledger_view import entry_json, find_entry, read_entries, show_tables
+    from dfens.workflows.ledger import entry_json, find_entry, read_entries, show_tables
 
     entry = find_entry(read_entries(app), ref)
     app.emit(entry_json(entry), *show_tables(entry))
@@ -98,8 +98,8 @@ def diff(app: App, first: str, second: str, moves: int) -> None:
 
     import pandas as pd
 
-    from dfens.ledger_view import cv_of, read_entries, sample_submission, table_of
-    from dfens.tables import make_table
+    from dfens.views.tables import make_table
+    from dfens.workflows.ledger import cv_of, read_entries, sample_submission, table_of
     from submissions.compare import compare
 
     entries, sample = read_entries(app), sample_submission(app)
@@ -165,7 +165,7 @@ def select(
     seen, and each pair is compared with "best public + best CV". Only scored submissions whose blend or model is
     still in the store can be simulated; the others are left out by name.
     """
-    from dfens.finals import run_select
+    from dfens.workflows.finals import run_select
 
     share = public_share or app.config.submissions.public_share
     run_select(app, public_share=share, positive_share=positive_share, draws=draws, seed=seed, plot=plot)
@@ -182,7 +182,7 @@ def leaderboard(app: App, scores: tuple[str, ...], refresh: bool, team: str) -> 
     Give public scores, refs or names of submissions; by default your best public score. What a CV would score is
     told by the line of dfens submissions list.
     """
-    from dfens.standings import run_leaderboard
+    from dfens.workflows.leaderboard import run_leaderboard
 
     run_leaderboard(app, scores, refresh=refresh, team=team)
 
@@ -195,7 +195,7 @@ def leaderboard(app: App, scores: tuple[str, ...], refresh: bool, team: str) -> 
 @pass_app
 def rebuild(app: App, ref: str, out: Path | None) -> None:
     """Make the file of a submission again from the store, byte for byte, or tell what has changed since."""
-    from dfens.ledger_view import find_entry, label_of, read_entries, rebuild_entry, sample_submission
+    from dfens.workflows.ledger import find_entry, label_of, read_entries, rebuild_entry, sample_submission
     from oof.errors import SubmissionError
 
     entry = find_entry(read_entries(app), ref)

@@ -49,7 +49,7 @@ def command(
             raise click.UsageError("A notebook is submitted with --kernel, --kernel-version and --file together.")
         if dry_run:
             raise click.UsageError("--dry-run checks a table; a notebook's output lies on Kaggle.")
-    from dfens import submitting
+    from dfens.workflows import submit as submitting
 
     if kernel is not None and kernel_version is not None and file is not None:
         code = submitting.send_kernel(app, kernel, kernel_version, file, message, again=again, wait=wait)

@@ -52,10 +52,10 @@ def command(
     import pandas as pd
 
     from dfens.options import chosen_models, fold_indices
-    from dfens.tables import make_table
-    from dfens.workspace import changes_since_folds
+    from dfens.views.tables import make_table
+    from dfens.workspace.changes import changes_since_folds
     from oof.errors import DataError
-    from trainers.stop import Stopped
+    from trainers.runtime.signals import Stopped
     from trainers.train import train_models
 
     models = chosen_models(app.config.models, names)
@@ -110,7 +110,7 @@ def _engine(workers: int, cluster: str | None, address: str | None, share: str |
     if size > 1 and "LOCAL_RANK" in os.environ:
         if workers > 1 or cluster:
             raise click.UsageError("Under torchrun all processes train one fold; --workers and --on do not go with it.")
-        from trainers.team import train_in_team
+        from trainers.runtime.process_group import train_in_team
 
         return functools.partial(
             train_in_team,
@@ -122,7 +122,7 @@ def _engine(workers: int, cluster: str | None, address: str | None, share: str |
     if cluster == "ray":
         if workers > 1:
             raise click.UsageError("--workers is for one machine; on Ray each GPU, or each machine, takes one fold.")
-        from trainers.on_ray import train_on_ray
+        from trainers.jobs.ray_cluster import train_on_ray
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers of each cluster it begins
         return functools.partial(train_on_ray, address=address, share=share)
@@ -130,7 +130,7 @@ def _engine(workers: int, cluster: str | None, address: str | None, share: str |
         if value is not None:
             raise click.UsageError(f"{option} goes with --on ray.")
     if workers > 1:
-        from trainers.workers import train_in_workers
+        from trainers.jobs.multiprocess import train_in_workers
 
         return functools.partial(train_in_workers, workers=workers)
     from trainers.train import train_here
@@ -139,6 +139,6 @@ def _engine(workers: int, cluster: str | None, address: str | None, share: str |
 
 
 def _next(app: App) -> str:
-    from dfens.status import read_status
+    from dfens.workflows.status import read_status
 
     return read_status(app).next

@@ -1,0 +1,1 @@
+"""The generated competitions of `dfens demo`."""

@@ -1,0 +1,112 @@
+"""The built-in competition of `dfens demo`: drawn faces, and fakes whose only mark is the seam of a blend.
+
+A fake is a face blended with a transformed copy of itself (self-blended images, CVPR 2022).
+Real pictures go through the same changes of colour and the same JPEG compression, so that
+neither colours nor compression tell the classes apart.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from oof.files import atomic_path, write_text
+from oof.progress import SILENT, Progress
+
+_PICTURES_PER_PERSON = 4
+
+
+def make_competition(
+    folder: Path,
+    *,
+    train_rows: int = 512,
+    test_rows: int = 256,
+    size: int = 64,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> None:
+    """Write a small competition with a truth of its own.
+
+        folder/
+        ├── dfens.toml
+        ├── truth.csv                    the labels of the test images, which no command but the demo reads
+        └── data/
+            ├── train.csv                img_name, target, person
+            ├── train/  test/            JPEG images, size x size
+            └── sample_submission.csv    img_name, y_pred
+
+    Args:
+        folder: where to write; a competition that is there already is left alone.
+        train_rows, test_rows: images; four of each person, no person in both.
+        size: edge of the images in pixels.
+        seed: the same seed gives the same files.
+    """
+    from dfens.commands.init import recipe_text
+
+    if (folder / "truth.csv").exists():
+        return
+    rng = np.random.default_rng(seed)
+    data = folder / "data"
+    train = _draw(data / "train", train_rows, size, rng, f"{seed}-train", progress)
+    test = _draw(data / "test", test_rows, size, rng, f"{seed}-test", progress)
+    write_text(data / "train.csv", train.to_csv(index=False))
+    sample = pd.DataFrame({"img_name": test["img_name"], "y_pred": 0.5})
+    write_text(data / "sample_submission.csv", sample.to_csv(index=False))
+    if not (folder / "dfens.toml").exists():
+        write_text(folder / "dfens.toml", recipe_text("demo"))
+    write_text(folder / "truth.csv", test[["img_name", "target"]].to_csv(index=False))  # last: it marks the end
+
+
+def _draw(folder: Path, rows: int, size: int, rng: np.random.Generator, salt: str, progress: Progress) -> pd.DataFrame:
+    """Draw the images of one set; half of them fakes, in a random order."""
+    import cv2
+
+    from dfens.demo.faces import draw_face, draw_person
+    from trainers.augment.self_blend import self_blend
+
+    folder.mkdir(parents=True, exist_ok=True)
+    target = rng.permutation(np.arange(rows) % 2)
+    names = [hashlib.md5(f"{salt}-{row}".encode(), usedforsecurity=False).hexdigest() + ".jpg" for row in range(rows)]
+    person = draw_person(rng)
+    with progress.task(f"draw {folder.name} faces", total=rows, unit="image") as task:
+        for row, name in enumerate(names):
+            if row % _PICTURES_PER_PERSON == 0:
+                person = draw_person(rng)
+            image = draw_face(person, rng, size)
+            if target[row]:
+                image, _ = self_blend(image, rng)
+            with atomic_path(folder / name) as part:
+                quality = int(rng.integers(90, 98))
+                part.write_bytes(
+                    cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+                )
+            task.advance()
+    persons = [f"{salt.split('-')[1]}-{row // _PICTURES_PER_PERSON:04d}" for row in range(rows)]
+    return pd.DataFrame({"img_name": names, "target": target, "person": persons})
+
+
+def result_table(folder: Path) -> pd.DataFrame:
+    """Each model and the blend: OOF or fitted score, nested score, and the true AUC on the test images.
+
+    Args:
+        folder: of the competition, after its blend was made.
+    """
+    from dfens.app import App
+    from ensemble.blend_store import BlendStore
+    from oof.metrics import roc_auc
+
+    app = App(folder)
+    store = app.predictions
+    truth = pd.read_csv(folder / "truth.csv", dtype={"img_name": str}).set_index("img_name")["target"]
+    y_test = truth.loc[list(store.test_ids)].to_numpy()
+    rows: list[tuple[str, float, float | None, float]] = []
+    for name in app.config.models:
+        model = store.load(name)
+        assert model.test is not None
+        rows.append((name, roc_auc(store.folds.target, model.oof), None, roc_auc(y_test, model.test)))
+    blends = BlendStore(app.work / "ensemble")
+    blend = blends.load(blends.newest())
+    assert blend.test is not None
+    rows.append((f"blend '{blend.name}'", blend.score, blend.nested_score, roc_auc(y_test, blend.test)))
+    return pd.DataFrame(rows, columns=["model", "OOF_AUC", "nested_AUC", "true_test_AUC"])

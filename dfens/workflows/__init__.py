@@ -1,0 +1,1 @@
+"""What each command does; functions that return values and print nothing."""

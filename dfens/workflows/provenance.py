@@ -1,0 +1,191 @@
+"""Where a submission comes from: from a blend's or model's name to predictions and recipe, and back."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfens.app import App
+from dfens.workspace.members import member_fingerprint
+from ensemble.blend_store import BlendStore, StoredBlend
+from oof.errors import DfensError, SubmissionError, examples
+from oof.files import file_sha256
+from oof.ids import Ids, join_positions
+from oof.metrics import metric_by_name
+from submissions.rebuild import Source
+from submissions.table import values_fingerprint
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A blend or model as it goes into a submission.
+
+    ids (n_test,), predictions (n_test,): what is submitted. score: the metric on OOF predictions, for a blend
+    those that its weights were fitted on. nested_score: None for a model. facts: what the ledger keeps
+    (docs/formats.md, work/submissions).
+    """
+
+    name: str
+    ids: Ids
+    predictions: NDArray[Any]
+    score: float
+    nested_score: float | None
+    facts: dict[str, Any]
+
+
+def read_recipe(app: App, name: str | None, sample: Path) -> Recipe:
+    """The blend or model of a name (None: the newest blend), ready to submit.
+
+    Raises:
+        SubmissionError: neither a blend nor a model, or one without test predictions.
+    """
+    blends = BlendStore(app.work / "ensemble")
+    if name is None:
+        name = blends.newest()
+    if name in blends:
+        return _blend_recipe(blends.load(name), sample)
+    if name in app.predictions:
+        return _model_recipe(app, name, sample)
+    known = [*blends.list(), *(summary.name for summary in app.predictions.list())]
+    raise SubmissionError(
+        f"There is no blend or model '{name}'; there are {examples(known, 10) or 'none'}. "
+        f"Run dfens blend --name {name}, or name one of these."
+    )
+
+
+def _blend_recipe(blend: StoredBlend, sample: Path) -> Recipe:
+    if blend.test is None or blend.test_ids is None:
+        raise SubmissionError(
+            f"The blend '{blend.name}' has no test predictions, since its members have none. "
+            f"Run dfens train (or dfens oof import NAME --oof FILE --test FILE), then dfens blend again."
+        )
+    facts, prints = blend.facts, blend.facts.get("fingerprints", {})
+    provenance = {
+        "version": VERSION,
+        "source": "blend",
+        "name": blend.name,
+        "members": {
+            member["name"]: {"weight": member["weight"], "fingerprint": prints.get(member["name"])}
+            for member in facts["members"]
+        },
+        "member_order": [member["name"] for member in facts["members"]],
+        "metric": facts["metric"],
+        "transform": facts["transform"],
+        "method": facts["method"],
+        "settings": facts.get("settings", {}),
+        "folds": facts.get("folds"),
+        "blend_fingerprint": values_fingerprint(blend.test_ids, blend.test),
+        "sample_sha256": file_sha256(sample),
+    }
+    return Recipe(blend.name, blend.test_ids, blend.test, blend.score, blend.nested_score, provenance)
+
+
+def _model_recipe(app: App, name: str, sample: Path) -> Recipe:
+    store = app.predictions
+    model = store.load(name)
+    if model.test is None:
+        raise SubmissionError(
+            f"The model '{name}' has no test predictions. Run dfens train --model {name}, "
+            f"or dfens oof import {name} --oof FILE --test FILE."
+        )
+    covered = ~np.isnan(model.oof)
+    metric = metric_by_name(app.config.competition.metric)
+    provenance = {
+        "version": VERSION,
+        "source": "model",
+        "name": name,
+        "members": {name: {"weight": 1.0, "fingerprint": store.fingerprint(name)}},
+        "member_order": [name],
+        "metric": metric.name,
+        "transform": "none",
+        "folds": store.folds.fingerprint,
+        "blend_fingerprint": values_fingerprint(store.test_ids, model.test),
+        "sample_sha256": file_sha256(sample),
+    }
+    score = metric(store.folds.target[covered], model.oof[covered])
+    return Recipe(name, store.test_ids, model.test, score, None, provenance)
+
+
+def stored_sources(app: App, facts: Mapping[str, Any]) -> Iterator[Source]:
+    """Test predictions that a submission may have been made of: stored, archived, then fitted again."""
+    name = str(facts.get("name"))
+    if facts.get("source") == "model":
+        if name in app.predictions:
+            model = app.predictions.load(name)
+            if model.test is not None:
+                yield Source(f"model '{name}'", app.predictions.test_ids, model.test)
+        return
+    for where, blend in _stored_blends(app, name):
+        if blend.test is not None and blend.test_ids is not None:
+            yield Source(where, blend.test_ids, blend.test)
+    again = _fitted_again(app, facts)
+    if again is not None:
+        yield again
+
+
+def _stored_blends(app: App, name: str) -> Iterator[tuple[str, StoredBlend]]:
+    """The blend of a name, then the earlier ones of that name, newest first."""
+    blends = BlendStore(app.work / "ensemble")
+    archive = BlendStore(blends.archive_dir)
+    for store, names in ((blends, [name]), (archive, sorted(archive.list(), reverse=True))):
+        for stored in names:
+            if stored in store and store.facts(stored).get("name") == name:
+                yield (f"blend '{name}'" if store is blends else f"archived blend {stored}"), store.load(stored)
+
+
+def _fitted_again(app: App, facts: Mapping[str, Any]) -> Source | None:
+    """The blend fitted anew by its recorded settings, where all members are what they were."""
+    from dfens.workflows.blend import blend_members, gather_members
+    from ensemble.settings import BlendSettings
+
+    now, recorded = members_now(app, facts), facts.get("members") or {}
+    order = [name for name in facts.get("member_order") or [] if name in recorded]
+    if not order or any(now.get(name) != recorded[name].get("fingerprint") for name in order):
+        return None
+    known = {field.name for field in dataclasses.fields(BlendSettings)}
+    settings = {key: value for key, value in dict(facts.get("settings") or {}).items() if key in known}
+    settings["members"] = tuple(order)
+    store = app.predictions
+    try:
+        members = gather_members(store, BlendStore(app.work / "ensemble"), order, str(facts.get("name")))
+        _, test = blend_members(store, members, BlendSettings(**settings), app.progress)
+    except DfensError:
+        return None
+    if test is None:
+        return None
+    return Source("the members, blended again by the recorded settings", store.test_ids, test)
+
+
+def members_now(app: App, facts: Mapping[str, Any]) -> dict[str, str | None]:
+    """Fingerprint of each recorded member as it is stored now, None where it is gone."""
+    blends = BlendStore(app.work / "ensemble")
+    return {name: member_fingerprint(app.predictions, blends, name) for name in facts.get("members") or {}}
+
+
+def honest_oof(app: App, facts: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """OOF predictions of what was submitted, in the order of the folds; None where they are not stored any more.
+
+    Those of a blend are the nested ones. NaN where a model has no prediction.
+    """
+    name, wanted = str(facts.get("name")), facts.get("blend_fingerprint")
+    folds = app.predictions.folds
+    if facts.get("source") == "model":
+        model = app.predictions.load(name) if name in app.predictions else None
+        if model is None or model.test is None:
+            return None
+        same = values_fingerprint(app.predictions.test_ids, model.test) == wanted
+        return np.asarray(model.oof, dtype=np.float64) if same else None
+    if facts.get("source") != "blend":
+        return None
+    for _, blend in _stored_blends(app, name):
+        if blend.test is None or blend.test_ids is None or blend.facts.get("folds") != folds.fingerprint:
+            continue
+        if values_fingerprint(blend.test_ids, blend.test) == wanted:
+            return blend.nested_oof[join_positions(folds.ids, blend.ids, f"blend '{name}'")]
+    return None

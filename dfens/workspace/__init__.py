@@ -1,0 +1,1 @@
+"""The workspace: configuration, members, and what changed."""

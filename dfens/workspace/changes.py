@@ -1,0 +1,62 @@
+"""What spans the rooms of a workspace: what depends on replaced folds, and what the data changed since."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from oof.errors import examples
+from oof.files import archive
+
+if TYPE_CHECKING:
+    from oof.store import PredictionStore
+    from trainers.data.layouts import Competition
+
+_KEPT = ("archive", "cache")  # earlier things, and images, which are the same for all folds
+
+
+def archive_dependents(work: Path) -> list[Path]:
+    """Move checkpoints and blends that belong to replaced folds into their room's archive; return where they lie."""
+    moved = []
+    for room in (work / "trainers", work / "ensemble"):
+        for path in sorted(room.iterdir()) if room.is_dir() else []:
+            if path.is_dir() and path.name not in _KEPT and not path.name.startswith("."):
+                moved.append(archive(path, room / "archive"))
+    return moved
+
+
+def changes_since_folds(store: "PredictionStore", competition: "Competition") -> list[str]:
+    """What the label file and the list of test rows say otherwise than when the folds were made; empty if nothing.
+
+    Models are trained on the rows and labels of the folds, so a corrected label changes nothing
+    until the folds are made anew.
+    """
+    if not store.has_folds():
+        return []
+    found = []
+    then = pd.Series(store.folds.target, store.folds.ids)
+    now = pd.Series(competition.train["target"].to_numpy(), competition.train["id"].to_numpy(object))
+    both = then.index.intersection(now.index)
+    changed = both[then[both].to_numpy() != now[both].to_numpy()]
+    parts = _named("new", now.index.difference(then.index)) + _named("gone", then.index.difference(now.index))
+    parts += _named("labelled otherwise", changed)
+    if parts:
+        found.append(
+            f"The training rows are not those of the folds: {'; '.join(parts)}. Restore them, or run dfens folds "
+            f"--force, which moves what was trained to the archive, and train anew."
+        )
+    if store.test_ids_path.exists():
+        before, after = pd.Index(store.test_ids), pd.Index(competition.test["id"].to_numpy(object))
+        parts = _named("new", after.difference(before)) + _named("gone", before.difference(after))
+        if parts:
+            found.append(
+                f"The rows to predict are not those that the models predicted: {'; '.join(parts)}. Run dfens folds, "
+                f"then dfens train, which predicts them with the weights that are there."
+            )
+    return found
+
+
+def _named(what: str, ids: "pd.Index[str]") -> list[str]:
+    names = np.asarray(ids, object).tolist()
+    return [f"{len(names)} {what} ({examples(names, 3)})"] if names else []

@@ -1,0 +1,214 @@
+"""dfens.toml, read once and checked wholly: each section becomes its room's own frozen dataclass."""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ensemble.settings import BlendSettings
+from oof.errors import ConfigError
+from oof.ids import check_name
+from submissions.settings import SubmissionSettings
+from trainers.data.layouts import DataSettings
+from trainers.presets import with_preset
+from trainers.settings import LinearSettings, ModelSettings, TimmSettings
+
+T = TypeVar("T")
+_FOLDERS = ("ablations", "archive", "cache")  # of work/trainers, where each model has the folder of its name
+_TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a table such as { key = 1 }"}
+_KINDS: dict[str, type[TimmSettings] | type[LinearSettings]] = {"timm": TimmSettings, "linear": LinearSettings}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompetitionSettings:
+    """Section [competition].
+
+    slug: the name in the competition's address on Kaggle; empty for a folder of one's own.
+    metric: what blends optimise and tables sort by.
+    submissions_per_day: a limit of your own below Kaggle's (UTC days); None for Kaggle's alone, which is asked anyway.
+    max_parameters: rule on the size of a solution, for each model and for a blend's members together.
+    """
+
+    slug: str = ""
+    metric: str = "auc"
+    submissions_per_day: int | None = None
+    max_parameters: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("submissions_per_day", "max_parameters"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"[competition] {name} = {value}: expected 1 or more.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoldSettings:
+    """Section [folds].
+
+    k: number of folds. seed: of the shuffle.
+    group: rows that must share a fold: none, duplicates, clusters, or column:NAME.
+    """
+
+    k: int = 5
+    seed: int = 0
+    group: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.k < 2:
+            raise ConfigError(f"[folds] k = {self.k}: at least 2 folds are needed.")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"[folds] seed = {self.seed} is out of range; it must be from 0 to 4294967295.")
+        if self.group not in ("none", "duplicates", "clusters") and not self.group.startswith("column:"):
+            raise ConfigError(
+                f"[folds] group = {self.group!r} is unknown. Use none, duplicates, clusters, or column:NAME."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SubmitSettings:
+    """Section [submit].
+
+    message: what Kaggle shows beside a submission; {blend}, {score}, {nested_score} and more are filled in.
+    """
+
+    message: str = "{blend} oof={score:.5f} nested={nested_score:.5f}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """All of dfens.toml."""
+
+    competition: CompetitionSettings
+    data: DataSettings
+    folds: FoldSettings
+    models: Mapping[str, ModelSettings]
+    blend: BlendSettings
+    submit: SubmitSettings
+    submissions: SubmissionSettings
+
+
+def read_config(path: Path) -> Config:
+    """Read dfens.toml.
+
+    Paths in it are relative to its own folder.
+
+    Raises:
+        ConfigError: if the file is absent, is no TOML, has an unknown key (the nearest known one
+            is named), or a value of the wrong kind or out of range.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as err:
+        raise ConfigError(
+            f"There is no {path.name} in {path.parent}. Run dfens init to write one, or name its folder with -C DIR."
+        ) from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path} is not valid TOML: {err}. Correct that line; strings need quotes.") from err
+    return parse_config(raw, path.parent)
+
+
+def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
+    """Turn the tables of a dfens.toml into checked settings; `root` is what its paths are relative to."""
+    sections = {"competition", "data", "folds", "train", "models", "blend", "submit", "submissions"}
+    _known(raw, sections, "dfens.toml", "section")
+    for name in sections:
+        if not isinstance(raw.get(name, {}), Mapping):
+            raise ConfigError(f"dfens.toml: {name} must be a section, written [{name}].")
+    competition = _section(CompetitionSettings, raw, "competition")
+    blend = dict(raw.get("blend", {}))
+    blend.setdefault("optimize", competition.metric)
+    _known_metric(competition.metric, "[competition] metric")
+    if blend["optimize"] != "none":
+        _known_metric(blend["optimize"], "[blend] optimize")
+    data = _section(DataSettings, raw, "data")
+    return Config(
+        competition=competition,
+        data=dataclasses.replace(data, root=root / data.root),
+        folds=_section(FoldSettings, raw, "folds"),
+        models=_models(raw.get("train", {}), raw.get("models", {}), root),
+        blend=build(BlendSettings, blend, "[blend]"),
+        submit=_section(SubmitSettings, raw, "submit"),
+        submissions=_section(SubmissionSettings, raw, "submissions"),
+    )
+
+
+def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) -> dict[str, ModelSettings]:
+    """Each [models.NAME] over its preset over the defaults of [train]; a default unknown to a kind is passed over."""
+    fields_by_kind = {kind: _field_names(cls) for kind, cls in _KINDS.items()}
+    _known(defaults, set().union(*fields_by_kind.values()), "[train]", "key")
+    found: dict[str, ModelSettings] = {}
+    for name, own in models.items():
+        where = f"[models.{check_name(name, 'model name')}]"
+        if name in _FOLDERS:
+            raise ConfigError(f"{where}: work/trainers/{name} has another use. Choose another name for the model.")
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"dfens.toml: models.{name} must be a section, written {where}.")
+        kind = own.get("kind", defaults.get("kind", "timm"))
+        if kind not in _KINDS:
+            raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), _KINDS)}.")
+        inherited = {key: value for key, value in defaults.items() if key in fields_by_kind[kind]}
+        values = with_preset(own, inherited) if kind == "timm" else inherited | dict(own)
+        found[name] = build(_KINDS[kind], values | {"kind": kind}, where)
+    return found
+
+
+def _section(cls: type[T], raw: Mapping[str, Any], name: str) -> T:
+    return build(cls, raw.get(name, {}), f"[{name}]")
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Make a settings dataclass from a TOML table; `where` names the table in messages.
+
+    Kinds are strict: "10" is no number, 1.5 no whole number, 1 no truth value.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    _known(values, _field_names(cls), where, "key")
+    try:
+        # read as JSON, since there a list may become a tuple and text a path, and nothing else changes its kind
+        return TypeAdapter(cls).validate_json(json.dumps(dict(values), default=str), strict=True)
+    except ConfigError as err:  # of the settings' own checks, which do not know whose settings they are
+        raise err if str(err).startswith("[") else ConfigError(f"{where} {err}") from err
+    except ValidationError as err:
+        lines = []
+        expected_by_key: dict[str, list[str]] = {}  # a key that may be of several kinds has a problem for each
+        for problem in err.errors():
+            key = str(problem["loc"][0]) if problem["loc"] else "value"
+            if problem["type"] == "missing":
+                lines.append(f"{where} has no {key}, which must be given.")
+            else:
+                words = problem["msg"].removeprefix("Input should be ")
+                expected_by_key.setdefault(key, []).append(_TOML_WORDS.get(words, words))
+        for key, expected in expected_by_key.items():
+            lines.append(f"{where} {key} = {values.get(key)!r}: expected {' or '.join(expected)}.")
+        raise ConfigError("\n".join(lines) + "\nCorrect dfens.toml.") from err
+
+
+def _known_metric(name: object, where: str) -> None:
+    """Refuse a misspelt metric now, and not after the training that it should judge."""
+    from oof.metrics import metric_by_name
+
+    try:
+        metric_by_name(str(name))
+    except ConfigError as err:
+        raise ConfigError(f"{where}: {err}") from err
+
+
+def _field_names(cls: type) -> set[str]:
+    return {item.name for item in dataclasses.fields(cls)}
+
+
+def _known(values: Mapping[str, Any], known: set[str], where: str, what: str) -> None:
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown {what} {key!r}{_nearest(key, known)}.")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """What to offer for a misspelt word: the nearest known one, or all."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}? Known: {', '.join(names)}" if close else f". Known: {', '.join(names)}"

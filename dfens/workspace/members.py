@@ -1,0 +1,47 @@
+"""The stored predictions of one member of a blend: of a model, or of an earlier blend."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.blend_store import BlendStore
+from oof.errors import BlendError, DfensError
+from oof.ids import join_positions
+from oof.store import PredictionStore, predictions_fingerprint
+
+Array = NDArray[np.float32]
+
+
+def read_member(store: PredictionStore, blends: BlendStore, name: str) -> tuple[Array, Array | None]:
+    """OOF (n_rows,) and test predictions (n_parts, n_test) of a model or blend, in the row order of the store.
+
+    An earlier blend serves with its nested predictions, since the others were fitted on the labels.
+    """
+    if name in store:
+        model = store.load(name)
+        return model.oof, model.test_by_fold
+    stored = blends.load(name)
+    if stored.facts.get("folds") != store.folds.fingerprint:
+        raise BlendError(f"The blend '{name}' belongs to other folds. Run dfens blend --name {name} again.")
+    rows = join_positions(store.folds.ids, stored.ids, f"blend '{name}'")
+    test = None
+    if stored.test is not None and stored.test_ids is not None:
+        order = join_positions(store.test_ids, stored.test_ids, f"test predictions of blend '{name}'")
+        test = stored.test[order][None].astype(np.float32)
+    return stored.nested_oof[rows].astype(np.float32), test
+
+
+def member_fingerprint(store: PredictionStore, blends: BlendStore, name: str) -> str | None:
+    """What tells the predictions of a member from others; None where it is gone, or can serve no more."""
+    try:
+        return predictions_fingerprint(*read_member(store, blends, name))
+    except DfensError:
+        return None
+
+
+def changed_members(store: PredictionStore, blends: BlendStore, name: str) -> list[str]:
+    """The members of a blend whose predictions are no longer those it was made of, by name."""
+    return [
+        member
+        for member, fingerprint in blends.facts(name).get("fingerprints", {}).items()
+        if member_fingerprint(store, blends, member) != fingerprint
+    ]

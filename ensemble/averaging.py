@@ -1,0 +1,113 @@
+"""Which ways go into the blend: by nested scores, each as much as it can be told from the best.
+
+Taking the winner alone, or the simplest within one standard error, scored lower on new rows
+than the mean of the ways that cannot be told apart (docs/blending.md has the figures), so
+the blend is their mean: of log-odds, each way weighted by exp(-z² / 2), z being its distance
+from the best in units of 1.5 standard errors of that paired difference.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.methods import Tried
+from ensemble.table import BinaryTable
+from oof.metrics import METRICS, Metric
+from oof.metrics.delong import auc_covariance
+
+Vector = NDArray[np.float64]
+Scores = NDArray[np.float32] | Vector
+_REACH = 1.5
+_LEAST = 0.05
+_MOST_ROWS = 1_000_000  # more would say no better which ways are alike, and cost as much as fitting them
+
+
+def mixing_weights(gains: Vector, covariance: NDArray[np.float64]) -> Vector:
+    """The weight of each way, (n_ways,), sum 1; those far below the best get none.
+
+    Args:
+        gains: (n_ways,) nested scores, higher is better. covariance: (n_ways, n_ways) of them.
+    """
+    best = int(np.argmax(gains))
+    spread = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
+    errors = np.sqrt(np.maximum(np.where(np.isnan(spread), np.inf, spread), 0.0))
+    gaps = gains[best] - gains
+    distance = np.divide(gaps, _REACH * errors, out=np.full(len(gains), np.inf), where=errors > 0)
+    distance[gaps <= 0] = 0.0
+    distance[np.isinf(errors)] = 0.0
+    weights = np.exp(-(distance**2) / 2)
+    weights[weights < _LEAST] = 0.0
+    return np.asarray(weights / weights.sum())
+
+
+def is_auc(metric: Metric) -> bool:
+    return metric.function is METRICS["auc"].function
+
+
+def weights_of_ways(
+    table: BinaryTable, nested: Sequence[Scores], metric: Metric, groups: NDArray[np.intp] | None, left_out: int = -1
+) -> Vector:
+    """Mixing weights from the nested scores on the rows outside a fold (-1: on all rows).
+
+    Args:
+        nested: of each way, (n_rows,) what the metric reads: scores for the AUC, else predictions.
+        groups: (n_rows,) in the table's order, or None.
+    """
+    count = len(nested)
+    if count == 1:
+        return np.ones(1)
+    rows = table.fold != left_out
+    everything = bool(rows.all())
+    y = table.y if everything else table.y[rows]
+    if not 0 < y.sum() < len(y):
+        return np.full(count, 1.0 / count)
+    columns = list(nested) if everything else [scores[rows] for scores in nested]
+    if is_auc(metric):
+        thin = slice(None, None, -(-len(y) // _MOST_ROWS))
+        inside = None if groups is None else groups[rows][thin]
+        gains, covariance = auc_covariance(y[thin], [scores[thin] for scores in columns], inside)
+        return mixing_weights(gains, covariance)
+    gains = np.array([metric.gain(metric(y, scores)) for scores in columns])
+    return mixing_weights(gains, _fold_covariance(table, nested, metric, left_out))
+
+
+def _fold_covariance(
+    table: BinaryTable, nested: Sequence[Scores], metric: Metric, left_out: int
+) -> NDArray[np.float64]:
+    """Covariance of the ways' scores by how they scatter over the folds; NaN where fewer than two can be scored."""
+    by_fold = []
+    for fold in range(table.k):
+        rows = table.fold == fold
+        y = table.y[rows]
+        if fold != left_out and 0 < y.sum() < len(y):
+            by_fold.append([metric.gain(metric(y, scores[rows])) for scores in nested])
+    if len(by_fold) < 2:
+        return np.full((len(nested), len(nested)), np.nan)
+    return np.atleast_2d(np.cov(np.array(by_fold), rowvar=False)) / len(by_fold)
+
+
+def mix(
+    table: BinaryTable, tried: Sequence[Tried], metric: Metric, groups: NDArray[np.intp] | None
+) -> tuple[Vector, Vector]:
+    """Mixing weights, (n_ways,), and the nested scores of the mixture, (n_rows,).
+
+    The mixture that scores a fold is chosen by the other folds, so that choosing does not flatter it.
+    """
+    read = [as_read(one.nested, metric) for one in tried]
+    weights = weights_of_ways(table, read, metric, groups)
+    nested = np.empty(len(table.y))
+    for fold in range(table.k):
+        chosen = weights_of_ways(table, read, metric, groups, fold) if table.k > 1 else weights
+        rows = table.fold == fold
+        nested[rows] = sum(w * one.nested[rows].astype(np.float64) for w, one in zip(chosen, tried, strict=True) if w)
+    return weights, nested
+
+
+def as_read(scores: Scores, metric: Metric) -> Scores:
+    """Log-odds as the metric reads them: as they are where order alone counts, else as probabilities."""
+    return (
+        scores
+        if metric.needs == "order"
+        else np.asarray(1.0 / (1.0 + np.exp(-np.clip(scores.astype(np.float64), -700, 700))))
+    )

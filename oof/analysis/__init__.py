@@ -1,0 +1,1 @@
+"""Comparisons and diagnoses of stored predictions."""

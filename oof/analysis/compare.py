@@ -1,0 +1,154 @@
+"""Whether one setting is better than another: paired differences on the same held-out rows, with intervals."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from oof.errors import PredictionError, examples
+from oof.folds import Folds
+from oof.metrics import metric_by_name
+from oof.metrics.intervals import difference, score_interval
+from oof.store import PredictionStore
+
+
+@dataclass(frozen=True)
+class ModelScore:
+    """A model's score on the compared rows, its 95 % interval, and its score fold by fold (NaN: fold not covered)."""
+
+    name: str
+    score: float
+    low: float
+    high: float
+    by_fold: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much better a model is than the reference.
+
+    gain: positive where it is better, also for losses. low, high: 95 % interval. p_value: of one comparison;
+    p_adjusted: after Holm's correction for all comparisons made here. folds_better: in how many of `folds`.
+    """
+
+    name: str
+    reference: str
+    gain: float
+    low: float
+    high: float
+    p_value: float
+    p_adjusted: float
+    folds_better: int
+    folds: int
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.p_adjusted >= 0.05:
+            return "cannot be told apart"
+        return "better" if self.gain > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models compared on the rows that all of them predict."""
+
+    metric: str
+    rows: int
+    rows_left_out: int
+    scores: tuple[ModelScore, ...]
+    gains: tuple[Gain, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"gains": [asdict(gain) | {"verdict": gain.verdict} for gain in self.gains]}
+
+
+def compare_models(store: PredictionStore, names: Sequence[str], *, metric: str = "auc") -> Comparison:
+    """Compare models with the first of them, row by row.
+
+    What both get wrong alike cancels, so a difference far smaller than either model's own interval
+    can be clear. For AUC the intervals are DeLong's, which count whole groups as one where the
+    folds have groups; other metrics are bootstrapped.
+
+    Args:
+        store: folds and out-of-fold predictions.
+        names: models of the store, the reference first.
+        metric: of `oof.metrics`.
+
+    Raises:
+        PredictionError: fewer than two models, or no rows in common with both classes.
+    """
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise PredictionError(
+            f"Comparing takes two models or more, each once; given: {', '.join(names) or 'none'}. dfens oof list "
+            f"shows what there is."
+        )
+    folds, measure = store.folds, metric_by_name(metric)
+    columns = {name: store.load(name).oof for name in names}
+    covered = np.asarray(~np.isnan(np.stack(list(columns.values()))).any(axis=0), bool)
+    y = folds.target[covered]
+    if len(set(y.tolist())) < 2:
+        counts = [f"{name} {int((~np.isnan(column)).sum())}" for name, column in columns.items()]
+        raise PredictionError(
+            f"Only {int(covered.sum())} rows are predicted by all of these models (rows of each: {examples(counts)}), "
+            f"and both classes are needed. Run dfens train for the same folds of each."
+        )
+    groups = None if folds.groups is None else folds.groups[covered]
+    scores = []
+    for name, column in columns.items():
+        interval = score_interval(measure, y, column[covered], groups)
+        by_fold = tuple(_fold_scores(folds, column, covered, metric))
+        scores.append(ModelScore(name, interval.score, interval.low, interval.high, by_fold))
+    reference, *others = scores
+    found = [
+        difference(measure, y, columns[model.name][covered], columns[reference.name][covered], groups)
+        for model in others
+    ]
+    adjusted = holm([one.p_value for one in found])
+    gains = []
+    for model, one, p_adjusted in zip(others, found, adjusted, strict=True):
+        steps = [measure.gain(1.0) * (a - b) for a, b in zip(model.by_fold, reference.by_fold, strict=True)]
+        known = [step for step in steps if not np.isnan(step)]
+        gains.append(
+            Gain(
+                model.name, reference.name, one.gain, one.low, one.high, one.p_value, p_adjusted,
+                sum(step > 0 for step in known), len(known),
+            )
+        )  # fmt: skip
+    notes = [
+        "The intervals tell how much other rows would change the difference; another seed of the same settings changes "
+        "it too. Train a model again under another name and seed to see by how much."
+    ]
+    left_out = int((~covered).sum())
+    if left_out:
+        notes.append(f"{left_out} of {len(covered)} rows are not predicted by all models and are left out.")
+    return Comparison(metric, int(covered.sum()), left_out, tuple(scores), tuple(gains), tuple(notes))
+
+
+def _fold_scores(folds: Folds, column: Any, covered: Any, metric: str) -> list[float]:
+    """The score of each fold that is covered and has both classes, else NaN."""
+    measure = metric_by_name(metric)
+    found = []
+    for fold in range(folds.k):
+        rows = (folds.fold == fold) & covered
+        both = len(set(folds.target[rows].tolist())) == 2
+        found.append(measure(folds.target[rows], column[rows]) if both else float("nan"))
+    return found
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 1979), in the order given.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(p_values))
+    highest = 0.0
+    for rank, at in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = highest
+    return [float(value) for value in adjusted]

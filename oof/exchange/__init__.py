@@ -1,0 +1,1 @@
+"""Predictions exchanged with other tools: import and export."""

@@ -1,0 +1,129 @@
+"""What imported predictions must satisfy, and what is only worth a warning."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oof.errors import PredictionError, examples
+from oof.exchange.prediction_files import PredictionFile
+from oof.folds import Folds
+from oof.ids import Ids, join_positions
+from oof.metrics import roc_auc
+
+_ROUNDING = 1e-5  # AUC may change by so much through float32 before it is told
+
+
+def rows_in_folds(table: PredictionFile, folds: Folds) -> NDArray[np.intp]:
+    """The position of each of the table's rows among the training rows, shape (n,).
+
+    Raises:
+        PredictionError: ids that are no training rows, or targets that disagree, with examples.
+    """
+    rows: NDArray[np.intp] = pd.Index(folds.ids).get_indexer(pd.Index(table.ids))
+    unknown = table.ids[rows < 0]
+    if len(unknown):
+        raise PredictionError(
+            f"{table.path}: {len(unknown)} of {len(table.ids)} ids are no training rows: {examples(list(unknown))}. "
+            f"Training ids look like {examples(list(folds.ids), 3)}. Check that the file belongs to this competition, "
+            f"name the id column with --id-column, or (where no folds were made yet) the file with all rows with "
+            f"--folds-from."
+        )
+    if table.target is None:
+        return rows
+    wrong = np.flatnonzero((table.target != folds.target[rows]) & ~np.isnan(table.target))
+    if len(wrong):
+        shown = [f"'{table.ids[i]}' ({table.target[i]:g}, not {folds.target[rows[i]]})" for i in wrong[:5]]
+        raise PredictionError(
+            f"{table.path}: the target disagrees with that of the folds for {len(wrong)} of {len(table.ids)} ids: "
+            f"{', '.join(shown)}. One of the files has other labels or shuffled rows; or column '{table.roles.target}' "
+            f"is not the target (name it with --target-column, or give --target-column none)."
+        )
+    return rows
+
+
+def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> tuple[list[str], list[str]]:
+    """Notes and warnings on one model's predictions; target (n,) is that of the table's rows.
+
+    Raises:
+        PredictionError: infinite values, or none at all.
+    """
+    notes: list[str] = []
+    warnings: list[str] = []
+    values = table.predictions[name]
+    present = ~np.isnan(values)
+    if not present.any():
+        raise PredictionError(
+            f"{table.path}: model '{name}' has no prediction at all, all {len(values)} are empty or NaN."
+        )
+    if np.isinf(values).any():
+        row = int(np.flatnonzero(np.isinf(values))[0])
+        raise PredictionError(
+            f"{table.path}: model '{name}' predicts {values[row]} for id '{table.ids[row]}'. Clip infinite logits to "
+            f"finite numbers and import again."
+        )
+    if not present.all():
+        notes.append(
+            f"{name}: {int((~present).sum())} of {len(values)} predictions are empty or NaN and count as none."
+        )
+    values = values[present]
+    distinct = len(np.unique(values))
+    if distinct == 1:
+        warnings.append(f"{name}: all predictions are {values[0]:g}, which tells nothing.")
+        return notes, warnings
+    if distinct == 2:
+        warnings.append(f"{name}: only two different values; probabilities would rank better than hard labels.")
+    y = target[present]
+    if not 0 < y.sum() < len(y):
+        return notes, warnings
+    auc = roc_auc(y, values)
+    if auc < 0.45:
+        warnings.append(f"{name}: AUC {auc:.4f}; predictions are turned round, or rows and ids do not match.")
+    if auc > 0.9999:
+        warnings.append(f"{name}: AUC {auc:.6f} is too good to be true; were the rows in its training?")
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    if np.isinf(narrow).any():
+        raise PredictionError(f"{table.path}: model '{name}' has values beyond float32. Scale them and import again.")
+    if abs(roc_auc(y, narrow) - auc) > _ROUNDING:
+        warnings.append(
+            f"{name}: the store keeps float32, which makes near predictions equal (AUC {auc:.6f} becomes "
+            f"{roc_auc(y, narrow):.6f}). Import logits instead of probabilities near 1."
+        )
+    return notes, warnings
+
+
+def match_tests(
+    models: Mapping[str, PredictionFile],
+    tests: Sequence[PredictionFile],
+    test_ids: Ids,
+) -> dict[str, NDArray[np.float64]]:
+    """Test predictions by model, in the order of the test ids.
+
+    They belong to the model of the same name; where there is one model on each side, to that.
+    """
+    found = {name: table for table in tests for name in table.predictions}
+    if len(found) == 1 and len(models) == 1:
+        own, model = next(iter(found)), next(iter(models))
+        pairs = {model: (found[own], own)}
+    else:
+        strange = sorted(found.keys() - models.keys())
+        if strange:
+            raise PredictionError(
+                f"Test predictions of {examples(strange)} belong to no model of this import, which are "
+                f"{examples(sorted(models), 10)}. Name files or columns like the models, or import one by one with "
+                f"dfens oof import NAME --oof FILE --test FILE."
+            )
+        pairs = {name: (table, name) for name, table in found.items()}
+    out = {}
+    for model, (table, own) in pairs.items():
+        values = table.predictions[own]
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise PredictionError(
+                f"{table.path}: the test prediction of '{model}' for id '{table.ids[row]}' is {values[row]}; "
+                f"every test row needs a finite one."
+            )
+        out[model] = values[join_positions(test_ids, table.ids, str(table.path))]
+    return out

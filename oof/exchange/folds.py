@@ -1,0 +1,65 @@
+"""Folds for a store that has none, from the target and fold columns of imported files."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import FoldError, PredictionError, examples
+from oof.exchange.prediction_files import PredictionFile
+from oof.folds import Folds, make_folds
+
+
+def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> Folds:
+    """Folds from the target and fold column of the table with the most rows; made anew where no table has folds.
+
+    Raises:
+        PredictionError: no table has a target, or it is not binary, or a table holds other rows.
+    """
+    with_target = [table for table in tables if table.target is not None]
+    if not with_target:
+        raise PredictionError(
+            f"There are no folds yet, and {examples([table.path.name for table in tables])} have no target column to "
+            f"make them from. Name it with --target-column, give --folds-from FILE, or run dfens folds."
+        )
+    best = max(with_target, key=lambda table: (len(table.ids), bool(table.folds)))
+    target = _binary_target(best)
+    source = {"source": best.path.name, "target_column": best.roles.target}
+    if not best.folds:
+        made = make_folds(best.ids, target, k=k, seed=seed, groups=best.groups, group=best.roles.group or "none")
+        return Folds(made.ids, made.target, made.fold, made.groups, {**made.how, **source})
+    fold = next((fold for fold in best.folds.values() if _are_folds(fold)), None)
+    if fold is None:
+        fold = next(iter(best.folds.values()))
+        row = int(np.flatnonzero(~_is_fold(fold))[0])
+        raise FoldError(
+            f"{best.path}: fold {fold[row]:g} of id '{best.ids[row]}' is no whole number of at least 0. "
+            f"Correct the column, or name another file with --folds-from."
+        )
+    values, codes = np.unique(fold, return_inverse=True)
+    how = {"method": "read from a file", "k": len(values), "fold_column": ", ".join(best.roles.folds[:1]), **source}
+    return Folds(best.ids, target, codes.astype(np.int16), best.groups, how)
+
+
+def _binary_target(table: PredictionFile) -> NDArray[np.int8]:
+    target = table.target
+    assert target is not None
+    wrong = ~np.isin(target, (0, 1))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise PredictionError(
+            f"{table.path}: the target of id '{table.ids[row]}' is {target[row]:g}, and {int(wrong.sum())} of "
+            f"{len(target)} are neither 0 nor 1. The store holds binary competitions; blend other targets with "
+            f"dfens.fit_blend on arrays, or name another column with --target-column."
+        )
+    return target.astype(np.int8)
+
+
+def _is_fold(fold: NDArray[np.float64]) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        whole: NDArray[np.bool_] = np.isfinite(fold) & (fold >= 0) & (fold % 1 == 0)
+    return whole
+
+
+def _are_folds(fold: NDArray[np.float64]) -> bool:
+    return bool(_is_fold(fold).all())

@@ -1,0 +1,201 @@
+"""Predictions made elsewhere into the store."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof import files
+from oof.errors import FoldError, PredictionError, StoreError, examples
+from oof.exchange.checks import check_values, match_tests, rows_in_folds
+from oof.exchange.export import export_predictions
+from oof.exchange.folds import folds_of
+from oof.exchange.prediction_files import ColumnChoice, PredictionFile, read_fold_table, read_predictions
+from oof.folds import Folds
+from oof.store import PredictionStore
+
+__all__ = [
+    "ColumnChoice",
+    "ImportReport",
+    "PredictionFile",
+    "export_predictions",
+    "folds_of",
+    "import_predictions",
+    "read_fold_table",
+    "read_predictions",
+]
+
+
+@dataclass(eq=False)
+class ImportReport:
+    """What an import did.
+
+    models: names stored. rows: training rows that each covers. with_test: models with test predictions.
+    notes: what was guessed, made or left out. warnings: what is probably wrong.
+    """
+
+    models: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    with_test: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def import_predictions(
+    store: PredictionStore,
+    tables: Sequence[PredictionFile],
+    tests: Sequence[PredictionFile] = (),
+    *,
+    folds_from: PredictionFile | None = None,
+    k: int = 5,
+    seed: int = 0,
+    replace: bool = False,
+) -> ImportReport:
+    """Store the models of some files; everything is checked before the first is written.
+
+    Args:
+        store: where to; without folds it gets those of `folds_from`, or of the tables themselves.
+        tables: OOF predictions; a model may cover some of the training rows only.
+        tests: test predictions of the same models, joined to them by name (by themselves where
+            each side has one model); without test ids the first file brings them.
+        folds_from: file whose rows, target and folds a store without folds shall have.
+        k, seed: of folds made because no file has any.
+        replace: replace models that were trained here, too; what is replaced moves to the archive.
+
+    Raises:
+        PredictionError: ids that are no training rows, targets that disagree with the folds', two
+            models of one name, infinite or no predictions; nothing is stored then.
+    """
+    report = ImportReport()
+    report.notes += _together([*tables, *tests])
+    folds = _folds_for(store, tables, folds_from, k, seed, report)
+    models = _gather(tables)
+    rows = {table.path: rows_in_folds(table, folds) for table in tables}
+    test_ids = store.test_ids if store.test_ids_path.exists() else tests[0].ids if tests else None
+    test_by_model = match_tests(models, tests, test_ids) if test_ids is not None else {}
+    if tests:
+        report.notes += [f"{name}: no test predictions." for name in models if name not in test_by_model]
+    for name, table in models.items():
+        notes, warnings = check_values(name, table, folds.target[rows[table.path]])
+        report.notes += notes
+        report.warnings += warnings
+        _check_replaced(store, name, replace)
+
+    if not store.has_folds():
+        store.save_folds(folds)
+    if tests and test_ids is not None and not store.test_ids_path.exists():
+        store.save_test_ids(test_ids)
+        report.notes.append(f"{len(test_ids)} test ids taken from {tests[0].path.name}, in its order.")
+    for name, table in models.items():
+        report.models.append(name)
+        report.rows[name] = int((~np.isnan(table.predictions[name])).sum())
+        test = test_by_model.get(name)
+        if name in store:
+            if _is_stored(store, name, rows[table.path], table.predictions[name], test):
+                report.notes.append(f"{name}: the same predictions are stored already.")
+                continue
+            report.notes.append(f"The earlier '{name}' lies in {store.archive(name)}.")
+        details = _details(table, name, folds.fold[rows[table.path]])
+        store.save(name, table.ids, table.predictions[name], test, details=details)
+    report.with_test = sorted(test_by_model)
+    return report
+
+
+def _together(tables: Sequence[PredictionFile]) -> list[str]:
+    """The notes of all files, each once, with the files it is about."""
+    files_by_note: dict[str, list[str]] = {}
+    for table in tables:
+        for note in table.notes:
+            files_by_note.setdefault(note, []).append(table.path.name)
+    return [f"{examples(names, 3)}: {note}." for note, names in files_by_note.items()]
+
+
+def _folds_for(
+    store: PredictionStore,
+    tables: Sequence[PredictionFile],
+    folds_from: PredictionFile | None,
+    k: int,
+    seed: int,
+    report: ImportReport,
+) -> Folds:
+    if store.has_folds():
+        if folds_from is not None:
+            raise FoldError(
+                f"There are folds already ({store.folds_path}), so --folds-from is not needed. Leave it out, or make "
+                f"other folds with dfens folds --force."
+            )
+        return store.folds
+    folds = folds_of([folds_from] if folds_from else tables, k=k, seed=seed)
+    made = "read from" if folds.how["method"] == "read from a file" else "made for the rows of"
+    report.notes.append(f"There were no folds: {folds.k} folds of {len(folds.ids)} rows {made} {folds.how['source']}.")
+    return folds
+
+
+def _gather(tables: Sequence[PredictionFile]) -> dict[str, PredictionFile]:
+    found: dict[str, PredictionFile] = {}
+    for table in tables:
+        for name in table.predictions:
+            if name in found:
+                raise PredictionError(
+                    f"{found[name].path} and {table.path} would both become the model '{name}'. Rename a file, or "
+                    f"import them one by one with dfens oof import NAME --oof FILE."
+                )
+            found[name] = table
+    return found
+
+
+def _check_replaced(store: PredictionStore, name: str, replace: bool) -> None:
+    if name not in store or replace:
+        return
+    kind = store.summary(name).kind
+    if kind not in ("import", "unknown"):
+        raise PredictionError(
+            f"Model '{name}' was trained here (kind {kind}). Import under another name, or move it to the archive "
+            f"with --replace."
+        )
+
+
+def _details(table: PredictionFile, name: str, store_fold: NDArray[np.int16]) -> dict[str, Any]:
+    """Where the predictions came from, for model.json, with the folds that they were made in."""
+    column = table.roles.predictions[list(table.predictions).index(name)]
+    details: dict[str, Any] = {
+        "source": table.path.name,
+        "sha256": files.file_sha256(table.path),
+        "id_column": table.roles.id,
+        "prediction_column": column,
+    }
+    own = table.folds.get(name)
+    if own is not None:
+        predicted = ~np.isnan(table.predictions[name]) & ~np.isnan(own)
+        values, codes, counts = np.unique(own[predicted], return_inverse=True, return_counts=True)
+        there = store_fold[predicted].astype(np.int64)
+        shared = np.unique(codes * (there.max(initial=0) + 1) + there)  # pairs of a fold here and one there
+        details["folds"] = {
+            "rows": {f"{value:g}": int(count) for value, count in zip(values, counts, strict=True)},
+            "as_in_store": len(shared) == len(values) == len(np.unique(there)),
+        }
+    return details
+
+
+def _is_stored(
+    store: PredictionStore,
+    name: str,
+    rows: NDArray[np.intp],
+    oof: NDArray[np.float64],
+    test: NDArray[np.float64] | None,
+) -> bool:
+    """Whether the store holds just these predictions under this name; rows (n,) are the positions of oof (n,)."""
+    try:
+        stored = store.load(name)
+    except StoreError:
+        return False
+    values = np.full(len(stored.oof), np.nan, np.float32)
+    values[rows] = oof
+    same_test = (
+        stored.test is None
+        if test is None
+        else stored.test is not None and (stored.test == test.astype(np.float32)).all()
+    )
+    return bool(same_test and np.array_equal(stored.oof, values, equal_nan=True))

@@ -1,0 +1,102 @@
+"""Bootstrap of any metric: rows or groups drawn with replacement, class by class."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import PredictionError
+from oof.metrics import METRICS, Metric
+from oof.metrics.ranking import checked
+
+Vector = NDArray[np.float64]
+Counts = NDArray[np.int64]
+_MOST_CLASSES = 100
+
+
+def bootstrap_scores(
+    metric: Metric,
+    y: NDArray[Any],
+    columns: Sequence[NDArray[Any]],
+    groups: NDArray[Any] | None = None,
+    *,
+    replicates: int = 1000,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Scores of some models on the same resampled rows, shape (replicates, n_models).
+
+    Rows are drawn within their class, groups within those that hold the same classes, so that
+    each replicate has the class balance of the data, or nearly so. For AUC the rows are sorted
+    once and then only counted: 1,000 replicates of 150,000 rows take about a second.
+
+    Args:
+        metric: what to score.
+        y: (n_rows,) labels, or a real target (then rows are drawn from all).
+        columns: predictions of each model, (n_rows,) or (n_rows, n_classes) each.
+        groups: (n_rows,) of any kind; drawn as a whole.
+        replicates: how many.
+        rng: where the draws come from.
+    """
+    y = np.asarray(y)
+    score = [_counted(metric, y, np.asarray(column)) for column in columns]
+    draw = _drawer(y, groups, rng)
+    out = np.empty((replicates, len(columns)))
+    for row in out:
+        counts = draw()
+        row[:] = [function(counts) for function in score]
+    return out
+
+
+def _counted(metric: Metric, y: NDArray[Any], scores: NDArray[Any]) -> Callable[[Counts], float]:
+    """The metric as a function of how often each row counts."""
+    if metric.function is not METRICS["auc"].function:
+
+        def resampled(counts: Counts) -> float:
+            rows = np.repeat(np.arange(len(y)), counts)
+            return metric(y[rows], scores[rows])
+
+        return resampled
+
+    from oof.metrics.interval_kernels import counted_auc
+
+    labels, values = checked(y, scores)
+    order = np.lexsort((labels, values))
+    ordered = values[order]
+    begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    ordered_labels = labels[order]
+
+    def counted(counts: Counts) -> float:
+        return float(counted_auc(order, begins, ordered_labels, counts))
+
+    return counted
+
+
+def _drawer(y: NDArray[Any], groups: NDArray[Any] | None, rng: np.random.Generator) -> Callable[[], Counts]:
+    """A function that draws once and tells how often each row counts."""
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) > min(_MOST_CLASSES, len(y) // 2):
+        codes = np.zeros(len(y), np.intp)
+    if groups is None:
+        return _draw_units(codes, rng)
+    found, unit = np.unique(np.asarray(groups), return_inverse=True)
+    if len(unit) != len(y):
+        raise PredictionError(f"Expected a group for each of {len(y)} rows; found {len(unit)}.")
+    holds = np.zeros((len(found), int(codes.max()) + 1), bool)
+    holds[unit, codes] = True
+    strata = np.unique(holds, axis=0, return_inverse=True)[1].reshape(-1)
+    draw = _draw_units(strata, rng)
+    return lambda: draw()[unit]
+
+
+def _draw_units(strata: NDArray[np.intp], rng: np.random.Generator) -> Callable[[], Counts]:
+    members = [np.flatnonzero(strata == stratum) for stratum in range(int(strata.max()) + 1)]
+    counts = np.zeros(len(strata), np.int64)
+
+    def draw() -> Counts:
+        for rows in members:
+            drawn = rng.integers(0, len(rows), size=len(rows), dtype=np.uint32)
+            counts[rows] = np.bincount(drawn, minlength=len(rows))
+        return counts
+
+    return draw

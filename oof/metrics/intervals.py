@@ -1,0 +1,179 @@
+"""How sure a score is, and whether one model is better than another: intervals and p-values."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit, ndtr, ndtri
+
+from oof.errors import PredictionError
+from oof.metrics import METRICS, Metric, MetricFunction, metric_by_name
+from oof.metrics.bootstrap import bootstrap_scores
+from oof.metrics.delong import auc_covariance
+
+Method = Literal["auto", "delong", "bootstrap"]
+AnyMetric = str | MetricFunction | Metric
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score with its confidence interval.
+
+    score: on all rows. low, high: ends of the interval, in the unit of the score.
+    standard_error: NaN where a class is too small to tell. level: e.g. 0.95.
+    method: how it was found, in words.
+    """
+
+    score: float
+    low: float
+    high: float
+    standard_error: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better the first model is than the second, on the same rows.
+
+    gain: positive where the first is better, also for losses. low, high: its interval.
+    p_value: of a difference this large or larger, either way, if there were none.
+    """
+
+    gain: float
+    low: float
+    high: float
+    p_value: float
+    standard_error: float
+    level: float
+    method: str
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the difference can be told from luck at the level of the interval."""
+        return self.p_value < 1 - self.level
+
+
+def score_interval(
+    metric: AnyMetric,
+    y: NDArray[Any],
+    scores: NDArray[Any],
+    groups: NDArray[Any] | None = None,
+    *,
+    level: float = 0.95,
+    method: Method = "auto",
+    replicates: int = 1000,
+    rng: np.random.Generator | None = None,
+) -> Interval:
+    """The score with the interval that holds the true one in `level` of all samples.
+
+    AUC has DeLong's variance (with groups: Obuchowski's), taken on the logit scale, so that the
+    interval stays within [0, 1] and is longer toward 0.5; a perfect AUC of few rows has the exact
+    interval of as many pairs. Other metrics are bootstrapped: the interval runs between percentiles.
+
+    Args:
+        metric: name, function or Metric.
+        y: (n_rows,).
+        scores: (n_rows,) or (n_rows, n_classes).
+        groups: (n_rows,) of any kind; rows of one group count as dependent.
+        level: share of samples whose interval holds the truth.
+        method: "auto" for DeLong where the metric is the AUC, bootstrap elsewhere.
+        replicates: draws of the bootstrap.
+        rng: of the bootstrap; None for one of seed 0.
+
+    Raises:
+        PredictionError: NaN, one class, lengths that differ; DeLong asked for another metric.
+    """
+    metric = metric_by_name(metric)
+    if _by_delong(metric, method):
+        aucs, covariance = auc_covariance(y, [scores], groups)
+        auc, error = float(aucs[0]), float(np.sqrt(covariance[0, 0]))
+        low, high = _auc_interval(auc, error, level, _independent_pairs(y, groups))
+        return Interval(auc, low, high, error, level, _words("DeLong", groups))
+    found = bootstrap_scores(metric, y, [scores], groups, replicates=replicates, rng=_rng(rng))[:, 0]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    words = _words(f"bootstrap of {replicates}", groups)
+    return Interval(metric(y, scores), float(low), float(high), float(found.std(ddof=1)), level, words)
+
+
+def difference(
+    metric: AnyMetric,
+    y: NDArray[Any],
+    a: NDArray[Any],
+    b: NDArray[Any],
+    groups: NDArray[Any] | None = None,
+    *,
+    level: float = 0.95,
+    method: Method = "auto",
+    replicates: int = 1000,
+    rng: np.random.Generator | None = None,
+) -> Difference:
+    """How much better a is than b on the same rows, with interval and p-value.
+
+    Paired: what both get wrong alike cancels, so a difference far smaller than either
+    model's own interval can be clear. Arguments as in `score_interval`.
+    """
+    metric = metric_by_name(metric)
+    if _by_delong(metric, method):
+        aucs, covariance = auc_covariance(y, [a, b], groups)
+        gain = float(aucs[0] - aucs[1])
+        variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+        error = math.sqrt(max(variance, 0.0))  # NaN stays NaN
+        if variance < 1e-14 * max(float(covariance[0, 0]), 1e-300):
+            error = 0.0  # what is left of equal columns is rounding
+        low, high, p_value = _gain_interval(gain, error, level, _independent_pairs(y, groups))
+        return Difference(gain, low, high, p_value, error, level, _words("DeLong", groups))
+    found = bootstrap_scores(metric, y, [a, b], groups, replicates=replicates, rng=_rng(rng))
+    gains = metric.gain(1.0) * (found[:, 0] - found[:, 1])
+    gain = metric.gain(1.0) * (metric(y, a) - metric(y, b))
+    low, high = (float(end) for end in np.quantile(gains, [(1 - level) / 2, (1 + level) / 2]))
+    rarer = min((gains <= 0).sum(), (gains >= 0).sum())
+    p_value = min(1.0, 2 * (1 + int(rarer)) / (1 + replicates))
+    words = _words(f"bootstrap of {replicates}", groups)
+    return Difference(gain, low, high, p_value, float(gains.std(ddof=1)), level, words)
+
+
+def _by_delong(metric: Metric, method: Method) -> bool:
+    is_auc = metric.function is METRICS["auc"].function
+    if method == "delong" and not is_auc:
+        raise PredictionError(f"DeLong's interval is for auc, not for {metric.name}. Use method='bootstrap'.")
+    return is_auc and method != "bootstrap"
+
+
+def _auc_interval(auc: float, error: float, level: float, pairs: int) -> tuple[float, float]:
+    tail = (1 - level) / 2
+    if math.isnan(error):
+        return 0.0, 1.0
+    if auc in (0.0, 1.0):  # no variance: Clopper and Pearson's interval of `pairs` independent pairs, all alike
+        near = tail ** (1 / pairs)
+        return (near, 1.0) if auc == 1 else (0.0, 1 - near)
+    reach = -float(ndtri(tail)) * error / (auc * (1 - auc))
+    return float(expit(logit(auc) - reach)), float(expit(logit(auc) + reach))
+
+
+def _gain_interval(gain: float, error: float, level: float, pairs: int) -> tuple[float, float, float]:
+    if math.isnan(error):
+        return -1.0, 1.0, 1.0
+    if error == 0:
+        return gain, gain, 1.0 if gain == 0 else min(1.0, 2 * 0.5**pairs)
+    reach = -float(ndtri((1 - level) / 2)) * error
+    return gain - reach, gain + reach, float(2 * ndtr(-abs(gain) / error))
+
+
+def _independent_pairs(y: NDArray[Any], groups: NDArray[Any] | None) -> int:
+    """How many (positive, negative) pairs share no row, or no group."""
+    y = np.asarray(y)
+    units: Callable[[NDArray[Any]], int] = len if groups is None else (lambda part: len(np.unique(part)))
+    of = y if groups is None else np.asarray(groups)
+    return max(1, min(units(of[y == 1]), units(of[y == 0])))
+
+
+def _words(how: str, groups: NDArray[Any] | None) -> str:
+    return how if groups is None else f"{how}, {len(np.unique(np.asarray(groups)))} groups"
+
+
+def _rng(rng: np.random.Generator | None) -> np.random.Generator:
+    return np.random.default_rng(0) if rng is None else rng

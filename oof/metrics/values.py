@@ -1,0 +1,96 @@
+"""Scores that depend on the values of predictions: log loss, Brier, accuracy, root mean squared error.
+
+y and scores are (n_rows,) for two classes or a real target; log loss and accuracy also take
+scores (n_rows, n_classes) with y (n_rows,) of class numbers 0..n_classes-1.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import PredictionError
+from oof.metrics.ranking import as_floats, checked, nan_error
+
+
+def log_loss(y: NDArray[Any], scores: NDArray[Any]) -> float:
+    """Mean negative logarithm of the probability given to the true class.
+
+    Probabilities are kept away from 0 and 1 by the resolution of their type (2.2e-16 for
+    float64, 1.2e-7 for float32 and float16), as scikit-learn does. Rows of several classes are
+    divided by their sum.
+
+    Raises:
+        PredictionError: a NaN or a value outside [0, 1], naming the first such row.
+    """
+    if np.ndim(scores) == 2:
+        classes, probabilities = _checked_classes(y, scores)
+        true = probabilities[np.arange(len(classes)), classes] / probabilities.sum(axis=1)
+    else:
+        labels, probabilities = checked(y, scores)
+        _check_probabilities(probabilities)
+        true = np.where(labels == 1, probabilities, 1 - probabilities)
+    smallest = np.finfo(probabilities.dtype).eps
+    return float(-np.log(np.clip(true.astype(np.float64), smallest, 1 - smallest)).mean())
+
+
+def brier_loss(y: NDArray[Any], scores: NDArray[Any]) -> float:
+    """Mean squared difference between probability and outcome; for two classes, 0 to 1."""
+    labels, probabilities = checked(y, scores)
+    _check_probabilities(probabilities)
+    return float(np.mean((probabilities.astype(np.float64) - labels) ** 2))
+
+
+def accuracy(y: NDArray[Any], scores: NDArray[Any]) -> float:
+    """Share of rows whose likeliest class is the true one; for two classes, positive means above 0.5."""
+    if np.ndim(scores) == 2:
+        classes, probabilities = _checked_classes(y, scores)
+        return float((probabilities.argmax(axis=1) == classes).mean())
+    labels, probabilities = checked(y, scores)
+    _check_probabilities(probabilities)
+    return float(((probabilities > 0.5) == labels).mean())
+
+
+def rmse(y: NDArray[Any], scores: NDArray[Any]) -> float:
+    """Root of the mean squared difference between prediction and target, in the unit of the target."""
+    target, values = np.asarray(y, np.float64), as_floats(scores)
+    if target.shape != values.shape or not target.size:
+        raise PredictionError(f"Expected one prediction for each target; found {values.shape} for {target.shape}.")
+    if np.isnan(values).any():
+        raise nan_error(values)
+    return float(np.sqrt(np.mean((values - target) ** 2)))
+
+
+def _check_probabilities(values: NDArray[Any]) -> None:
+    wrong = ~((values >= 0) & (values <= 1))
+    if not wrong.any():
+        return
+    rows = np.flatnonzero(wrong if wrong.ndim == 1 else wrong.any(axis=1))
+    if np.isnan(values[rows[0]]).any():
+        raise nan_error(values if values.ndim == 1 else values.sum(axis=1))
+    raise PredictionError(
+        f"Row {rows[0]} has the value {values[rows[0]]}; this score needs probabilities in [0, 1], and {len(rows)} of "
+        f"{len(values)} rows have others. Score the order alone (auc), or turn the predictions into probabilities."
+    )
+
+
+def _checked_classes(y: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    probabilities = as_floats(scores)
+    target = np.asarray(y)
+    classes = target.astype(np.intp)
+    if classes.shape != probabilities.shape[:1] or not len(classes):
+        raise PredictionError(
+            f"Expected a row of probabilities for each label; found {probabilities.shape} for {classes.shape}."
+        )
+    wrong = (classes != target) | (classes < 0) | (classes >= probabilities.shape[1])
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise PredictionError(
+            f"The label of row {row} is {target[row]!r}; expected a class number from 0 to "
+            f"{probabilities.shape[1] - 1}, since the scores have {probabilities.shape[1]} columns."
+        )
+    _check_probabilities(probabilities)
+    empty = np.flatnonzero(probabilities.sum(axis=1) == 0)
+    if len(empty):
+        raise PredictionError(f"All probabilities of row {empty[0]} are 0; expected them to sum to 1.")
+    return classes, probabilities

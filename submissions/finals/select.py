@@ -1,0 +1,331 @@
+"""Which two submissions to tick as final: the best expected best-of-two private score, by simulation.
+
+Model
+-----
+OOF predictions are the truth of what each candidate does on new rows. With mu the OOF scores,
+
+    public score  = mu + offset + sqrt(1 + kappa) x population + public part
+    private score = mu + offset + sqrt(1 + kappa) x population + private part
+
+All of it on the logit scale for AUC and its like (`submissions.finals.simulate.Scale`). The three last terms
+are drawn by `submissions.finals.simulate`: what the scores would be on other training
+rows, and on parts of the test set's size. Their covariances tell which candidates are alike. The
+offset is common to all candidates (a test set that is harder) and wide, so it decides nothing.
+kappa is how much further the test rows are from the training rows than another draw of these would
+be; it is not known, so a grid of values is weighed by how well each explains the public scores seen:
+where public scores follow CV, kappa stays small and CV counts; where they don't, the public score does.
+
+Conditioning on the public scores
+---------------------------------
+Each draw is moved by Matheron's rule, private + C_vp C_pp^-1 (seen - public), which turns joint draws
+into draws from the conditional distribution, exactly so where they are jointly normal. Scores are means
+over hundreds of rows, so they nearly are, and the draws keep what they have of skewness. Weighting
+whole draws by a kernel around the scores seen (ABC) would need no normality, but with ten scores of
+five digits not one draw of a million lies near. Rounding by Kaggle enters C_pp as a variance.
+
+For scores that follow the share of positives (log loss, accuracy), draws are made under several
+shares, weighed in the same way; the share that the public scores point to comes out beside the pair.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import SubmissionError, examples
+from oof.metrics import METRICS, Metric
+from oof.progress import SILENT, Progress
+from submissions.finals.simulate import Matrix, Scale, World, follows_share, scale_of, simulate
+
+Vector = NDArray[np.float64]
+
+KAPPAS = np.array([0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0])
+_KAPPA_PRIOR = 1 / np.sqrt(1 + KAPPAS)
+_ODDS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_BLOCKS = 10  # of the jackknife
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A submission that may be ticked.
+
+    name: to show. oof: (n_rows,) its OOF predictions, honest ones (a blend's nested predictions).
+    public: its public score, None where it has none yet.
+    """
+
+    name: str
+    oof: NDArray[Any]
+    public: float | None = None
+
+
+@dataclass(frozen=True)
+class CandidateOutlook:
+    """What the simulation says of one candidate: private score, expected and its standard deviation."""
+
+    name: str
+    cv: float
+    public: float | None
+    private: float
+    private_deviation: float
+    best_share: float
+
+
+@dataclass(frozen=True)
+class PairOutlook:
+    """What the simulation says of two candidates.
+
+    expected: best-of-two private score. gain: over the pair "best public + best CV"; positive is better,
+    also for losses. beats: probability that this pair is better than that one; even: that both come
+    out equal. error, gain_error: standard errors of the simulation alone.
+    """
+
+    first: str
+    second: str
+    expected: float
+    error: float
+    gain: float
+    gain_error: float
+    beats: float
+    even: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The recommendation and what it rests on.
+
+    pairs: best first. baseline: "best public + best CV". kappa: mean of its weights.
+    kappa_weights: value -> weight. positive_share: of the test rows, as the public scores have it.
+    """
+
+    pairs: tuple[PairOutlook, ...]
+    baseline: tuple[str, str]
+    candidates: tuple[CandidateOutlook, ...]
+    kappa: float
+    kappa_weights: dict[float, float]
+    positive_share: float
+    draws: int
+
+    @property
+    def best(self) -> PairOutlook:
+        """The pair to tick."""
+        return self.pairs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Luck:
+    """What each draw brings besides its rows, so that it stays the same in every part of the draws.
+
+    rounding: (draws, n_candidates) of the public scores. offset: (draws,) standard normal, common to
+    all candidates. place: (draws,) in [0, 1), by which a draw takes its world and kappa.
+    """
+
+    rounding: Matrix
+    offset: Vector
+    place: Vector
+
+    def only(self, draws: NDArray[np.bool_]) -> "Luck":
+        """The same with some of the draws."""
+        return Luck(self.rounding[draws], self.offset[draws], self.place[draws])
+
+
+def draw_luck(draws: int, candidates: int, digits: int, rng: np.random.Generator) -> Luck:
+    """Luck of so many draws; `place` fills [0, 1) evenly in any run of draws."""
+    rounding = 10.0**-digits * rng.uniform(-0.5, 0.5, (draws, candidates))
+    place = np.asarray(np.arange(draws) * 0.6180339887498949 % 1.0, dtype=np.float64)
+    return Luck(rounding, rng.standard_normal(draws), place)
+
+
+def select_pair(
+    candidates: Sequence[Candidate],
+    y: NDArray[Any],
+    *,
+    test_rows: int,
+    public_share: float,
+    metric: Metric = METRICS["auc"],
+    groups: NDArray[Any] | None = None,
+    positive_share: float | None = None,
+    digits: int = 5,
+    draws: int = 1000,
+    rng: np.random.Generator,
+    progress: Progress = SILENT,
+) -> Selection:
+    """Rank all pairs of candidates by their expected best-of-two private score.
+
+    Args:
+        candidates: at least two.
+        y: (n_rows,) 0 or 1, the rows of the OOF predictions.
+        test_rows: rows of the test set; public_share: of them scored in public, 0 to 1.
+        metric: of the competition.
+        groups: (n_rows,) rows that stand or fall together, or None.
+        positive_share: among the test rows; None: as in training (and, where the metric follows it,
+            inferred from the public scores).
+        digits: after the point, of the public scores.
+        draws: of the simulation.
+        rng: where the draws come from.
+
+    Raises:
+        SubmissionError: fewer than two candidates, equal names, NaN, or a public part without rows.
+    """
+    names = [candidate.name for candidate in candidates]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise SubmissionError(
+            f"Choosing a pair needs at least two candidates, each with a name of its own; there are "
+            f"{examples(names) or 'none'}. Submit more blends, or run dfens submissions sync."
+        )
+    public_rows = round(test_rows * public_share)
+    if not 10 <= public_rows <= test_rows - 10:
+        raise SubmissionError(
+            f"A public share of {public_share:.3g} leaves {public_rows} of {test_rows} test rows public; expected at "
+            f"least 10 on each side. Take the share from the competition's leaderboard page: --public-share 0.3."
+        )
+    columns = [np.asarray(candidate.oof) for candidate in candidates]
+    blind = [name for name, column in zip(names, columns, strict=True) if np.isnan(column).any()]
+    if blind:
+        raise SubmissionError(f"OOF predictions with NaN: {examples(blind)}. Give rows that all candidates predict.")
+    own = float(np.mean(y))
+    shares = [own if positive_share is None else positive_share]
+    if positive_share is None and follows_share(metric):
+        odds = own / (1 - own)
+        shares = [odds * factor / (1 + odds * factor) for factor in _ODDS]
+        shares[_ODDS.index(1.0)] = own
+    worlds = [
+        simulate(
+            y,
+            columns,
+            metric,
+            public_rows=public_rows,
+            private_rows=test_rows - public_rows,
+            positive_share=share,
+            groups=groups,
+            draws=draws,
+            rng=rng,
+            progress=progress,
+        )
+        for share in shares
+    ]
+    scale = scale_of(metric)
+    public = np.array([np.nan if c.public is None else c.public for c in candidates], dtype=np.float64)
+    cv = np.array([metric(y, column) for column in columns])
+    step = np.where(np.isfinite(public), scale.slope(public), 0.0)
+    luck = draw_luck(draws, len(names), digits, rng)
+    luck = Luck(luck.rounding * step, luck.offset, luck.place)
+    return _judge(worlds, names, cv, public, luck, scale)
+
+
+def _judge(worlds: list[World], names: list[str], cv: Vector, public: Vector, luck: Luck, scale: Scale) -> Selection:
+    seen, sign = scale.forward(public), scale.sign
+    drawn, weights = posterior_private(worlds, seen, luck)
+    private = sign * scale.back(drawn)  # in the metric's unit, higher is better
+    draws = len(private)
+    pairs = list(combinations(range(len(names)), 2))
+    baseline = baseline_pair(sign * cv, sign * public)
+    expected, gains = _pair_means(private, pairs, baseline)
+    # delete one block of the draws at a time: covers the draws, the covariances and the weights made of them
+    blocks = np.arange(draws) % _BLOCKS
+    left_out = []
+    for block in range(_BLOCKS):
+        kept = blocks != block
+        part, _ = posterior_private([world.only(kept) for world in worlds], seen, luck.only(kept))
+        left_out.append(_pair_means(sign * scale.back(part), pairs, baseline))
+    errors = np.sqrt((_BLOCKS - 1) * np.var(np.array(left_out), axis=0))
+    base = private[:, list(baseline)].max(axis=1)
+    outlooks = []
+    for place in np.argsort(-expected, kind="stable"):
+        best = private[:, list(pairs[place])].max(axis=1)
+        first, second = sorted(pairs[place], key=lambda candidate: -private[:, candidate].mean())
+        outlooks.append(
+            PairOutlook(
+                names[first],
+                names[second],
+                sign * float(expected[place]),
+                float(errors[0, place]),
+                float(gains[place]),
+                float(errors[1, place]),
+                float((best > base).mean()),
+                float((best == base).mean()),
+            )
+        )
+    winners = np.bincount(private.argmax(axis=1), minlength=len(names)) / draws
+    candidates = tuple(
+        CandidateOutlook(
+            name,
+            float(cv[place]),
+            None if np.isnan(public[place]) else float(public[place]),
+            sign * float(private[:, place].mean()),
+            float(private[:, place].std()),
+            float(winners[place]),
+        )
+        for place, name in enumerate(names)
+    )
+    by_kappa = weights.sum(axis=0)
+    shares = np.array([world.positive_share for world in worlds])
+    return Selection(
+        tuple(outlooks),
+        (names[baseline[0]], names[baseline[1]]),
+        candidates,
+        float(by_kappa @ KAPPAS),
+        {float(kappa): float(weight) for kappa, weight in zip(KAPPAS, by_kappa, strict=True)},
+        float(weights.sum(axis=1) @ shares),
+        draws,
+    )
+
+
+def baseline_pair(cv: Vector, seen: Vector) -> tuple[int, int]:
+    """Best public score and best CV; the second best CV where one candidate has both, or none has a public score."""
+    by_cv = np.argsort(-cv, kind="stable")
+    first = int(by_cv[0]) if np.isnan(seen).all() else int(np.nanargmax(seen))
+    return first, int(by_cv[1] if by_cv[0] == first else by_cv[0])
+
+
+def posterior_private(worlds: list[World], seen: Vector, luck: Luck) -> tuple[Matrix, Matrix]:
+    """Draws of the private scores given the public ones, and the weights of worlds and kappas that they were mixed by.
+
+    Args:
+        worlds: of the same candidates and number of draws.
+        seen: (n_candidates,) public scores on their scale, NaN where there is none.
+        luck: of the same draws.
+
+    Returns:
+        (draws, n_candidates) and (n_worlds, n_kappas); the weights sum to 1.
+    """
+    known = np.flatnonzero(np.isfinite(seen))
+    rounding = luck.rounding.var(axis=0)
+    evidence = np.zeros((len(worlds), len(KAPPAS)))
+    moved = np.empty((*evidence.shape, *luck.rounding.shape))
+    for place, world in enumerate(worlds):
+        common = np.atleast_2d(np.cov(world.population.T))
+        public = np.atleast_2d(np.cov(world.public.T))
+        # an offset ten times as wide as the widest other term claims nothing; where several shares compete
+        # it must leave room for their signal, most of which is common to all candidates too
+        width = 0.0 if not len(known) else 2.0 if len(worlds) > 1 else 10.0
+        for step, kappa in enumerate(KAPPAS):
+            offset = width**2 * float(np.diag(common * (1 + kappa) + public).max())
+            shared = offset + (1 + kappa) * common
+            base = world.scores + np.sqrt(offset) * luck.offset[:, None] + np.sqrt(1 + kappa) * world.population
+            moved[place, step] = base + world.private
+            if not len(known):
+                continue
+            covariance = (shared + public)[np.ix_(known, known)] + np.diag(rounding[known])
+            surprise = seen[known] - (base + world.public + luck.rounding)[:, known]
+            moved[place, step] += surprise @ np.linalg.solve(covariance, shared[known])
+            evidence[place, step] = _log_normal(seen[known] - world.scores[known], covariance)
+    weights = np.exp(evidence - evidence.max()) * _KAPPA_PRIOR
+    weights /= weights.sum()
+    chosen = np.minimum(np.searchsorted(np.cumsum(weights), luck.place, side="right"), weights.size - 1)
+    private: Matrix = moved.reshape(weights.size, *luck.rounding.shape)[chosen, np.arange(len(chosen))]
+    return private, weights
+
+
+def _log_normal(deviation: Vector, covariance: Matrix) -> float:
+    _, log_determinant = np.linalg.slogdet(covariance)
+    return float(-0.5 * (log_determinant + deviation @ np.linalg.solve(covariance, deviation)))
+
+
+def _pair_means(private: Matrix, pairs: list[tuple[int, int]], baseline: tuple[int, int]) -> tuple[Vector, Vector]:
+    """Expected best of two of each pair, and its gain over the baseline's."""
+    best = np.array([np.maximum(private[:, first], private[:, second]).mean() for first, second in pairs])
+    base = float(np.maximum(private[:, baseline[0]], private[:, baseline[1]]).mean())
+    return best, best - base

@@ -1,0 +1,1 @@
+"""The Kaggle client: calls, credentials, errors, downloads."""

@@ -1,0 +1,299 @@
+"""The official Kaggle client, run in a process of its own that has time limits and can be killed."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from oof.errors import SubmissionError
+from oof.progress import SILENT, Progress
+from submissions.kaggle.client_process import CallFailed, ClientProcess, Json
+from submissions.kaggle.credentials import child_environment, credential_sources, find_secrets, redact
+from submissions.kaggle.errors import Circumstances, Failure, Reason, explain, read_reason
+from submissions.settings import SubmissionSettings
+
+LONGEST_PAUSE_S = 120.0
+_MOST_PAGES = 500
+
+
+class KaggleError(SubmissionError):
+    """A call to Kaggle that failed; its message tells Kaggle's reason and what to do."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What Kaggle says of the team's allowance: made today (UTC), ever, and allowed for the rest of the day."""
+
+    today: int
+    total: int
+    allowed_now: int
+    limited_by_total: bool
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A submission as Kaggle lists it; scores None until there are any, status pending, complete or error."""
+
+    ref: int
+    date: datetime | None
+    description: str
+    error: str
+    file_name: str
+    status: str
+    public_score: float | None
+    private_score: float | None
+    bytes: int | None
+    who: str
+    team: str
+
+
+class KaggleClient:
+    """Calls to Kaggle for one competition.
+
+    The process starts with the first call and ends with the `with` block; it ends by itself when
+    this one dies. Calls that only read are made again where Kaggle is busy or the network fails.
+
+    Args:
+        competition: its slug.
+        environment: what the client may take its credentials and proxies from, such as os.environ.
+
+    Raises (every call):
+        KaggleError: with Kaggle's reason, and what to do.
+    """
+
+    def __init__(
+        self,
+        competition: str,
+        settings: SubmissionSettings,
+        environment: Mapping[str, str],
+        progress: Progress = SILENT,
+    ) -> None:
+        if not competition:
+            raise SubmissionError(
+                "No competition is named. Write its slug, the last part of its address on Kaggle, "
+                "as [competition] slug in dfens.toml."
+            )
+        self.competition = competition
+        self.settings = settings
+        self._environment = child_environment(environment)
+        self.process = ClientProcess(self._environment)
+        self._sources = credential_sources(environment)
+        self._secrets = find_secrets(environment)
+        self._progress = progress
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+
+    # ---- calls --------------------------------------------------------------
+
+    def hello(self) -> Json:
+        """User name, way of authentication, version of the client."""
+        return self._safely("logging in to Kaggle", "hello")
+
+    def limits(self) -> Limits:
+        """The team's allowance now."""
+        return Limits(
+            **self._safely(f"asking for the allowance in {self.competition}", "limits", competition=self.competition)
+        )
+
+    def submissions(self, since: datetime | None = None) -> list[Remote]:
+        """The team's submissions, newest first; with `since`, at least all that are newer."""
+        found: dict[int, Remote] = {}
+        for page in range(1, _MOST_PAGES):
+            answer = self._safely(
+                f"listing the submissions to {self.competition}",
+                "submissions",
+                competition=self.competition,
+                page=page,
+            )
+            new = [remote for remote in map(_remote, answer["submissions"]) if remote.ref not in found]
+            found |= {remote.ref: remote for remote in new}
+            oldest = min((remote.date for remote in new if remote.date), default=None)
+            if not new or (since is not None and oldest is not None and oldest < since):
+                break
+        return list(found.values())
+
+    def submission(self, ref: int) -> Remote:
+        """One submission."""
+        return _remote(self._safely(f"asking for submission {ref}", "submission", ref=ref))
+
+    def leaderboard(self, path: Path) -> None:
+        """Fetch the public leaderboard as the zip that Kaggle gives."""
+        from oof.files import atomic_path
+
+        with atomic_path(path) as part:
+            self._safely(
+                f"fetching the leaderboard of {self.competition}",
+                "leaderboard",
+                competition=self.competition,
+                path=str(part.absolute()),
+            )
+
+    def files(self) -> dict[str, int]:
+        """The competition's files and their sizes in bytes."""
+        answer = self._safely(f"listing the files of {self.competition}", "files", competition=self.competition)
+        return {str(item["name"]): int(item["bytes"] or 0) for item in answer["files"]}
+
+    def submit(self, path: Path, message: str, on_uploaded: Callable[[], None]) -> tuple[int, str]:
+        """Upload a file and submit it: Kaggle's number (0 where it gave none) and words.
+
+        Made once, never again by itself.
+
+        Args:
+            on_uploaded: called when the file is up and nothing is submitted yet; the submission is made when
+                it returns.
+        """
+        return self._submitted(
+            "submit",
+            on_uploaded,
+            self.settings.upload_limit_s,
+            competition=self.competition,
+            path=str(path.absolute()),
+            message=message,
+        )
+
+    def submit_kernel(
+        self, kernel: str, version: int, file_name: str, message: str, on_uploaded: Callable[[], None]
+    ) -> tuple[int, str]:
+        """Submit the output of a notebook's version; arguments and answer as in `submit`."""
+        return self._submitted(
+            "submit_kernel",
+            on_uploaded,
+            self.settings.call_limit_s,
+            competition=self.competition,
+            kernel=kernel,
+            version=version,
+            file_name=file_name,
+            message=message,
+        )
+
+    def download(self, file_name: str, path: Path, on_event: Callable[[Json], None]) -> Json:
+        """Fetch all files as one archive (an empty `file_name`) or one file into `path`; goes on after a part.
+
+        Made once; the caller decides whether to go on after a failure.
+        """
+        limit = self.settings.stall_limit_s
+
+        def handle(event: Json) -> float:
+            on_event(event)
+            return limit
+
+        return self._call(
+            f"downloading {file_name or 'the files'} of {self.competition}",
+            "download",
+            max(limit, self.settings.call_limit_s),
+            {
+                "competition": self.competition,
+                "file_name": file_name,
+                "path": str(path.absolute()),
+                "timeout_s": limit,
+            },
+            handle,
+        )
+
+    # ---- how --------------------------------------------------------
+
+    def _submitted(self, name: str, on_uploaded: Callable[[], None], limit_s: float, **args: object) -> tuple[int, str]:
+        def handle(event: Json) -> float:
+            on_uploaded()
+            self.process.write({"go": True})
+            return self.settings.call_limit_s
+
+        answer = self._call(f"submitting to {self.competition}", name, limit_s, args, handle)
+        return int(answer["ref"] or 0), str(answer["message"] or "")
+
+    def _safely(self, doing: str, name: str, **args: object) -> Json:
+        """A call that changes nothing, made again where that may help."""
+        pause = self.settings.retry_first_s
+        tries = self.settings.retries
+        for attempt in range(tries + 1):
+            try:
+                return self._call(doing, name, self.settings.call_limit_s, args)
+            except KaggleError as err:
+                reason = err.reason
+                wait = reason.retry_after_s if reason.retry_after_s is not None else pause
+                late = reason.kind == "timeout" and attempt >= 1
+                if not reason.retry or attempt == tries or wait > LONGEST_PAUSE_S or late:
+                    raise
+                self._progress.note(f"{doing[:1].upper()}{doing[1:]} failed ({_brief(reason)}); again in {wait:.0f} s.")
+                time.sleep(wait)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _call(
+        self, doing: str, name: str, limit_s: float, args: Json, on_event: Callable[[Json], float] | None = None
+    ) -> Json:
+        if not self._sources:
+            raise self._error(doing, Failure("credentials"))
+        try:
+            return self.process.call(name, args, limit_s, on_event)
+        except CallFailed as err:
+            raise self._error(doing, err.failure) from None
+
+    # ---- errors -------------------------------------------------------------
+
+    def _error(self, doing: str, failure: Failure) -> KaggleError:
+        hidden = Failure(
+            failure.kind,
+            failure.status,
+            redact(failure.body, self._secrets),
+            redact(failure.text, self._secrets),
+            failure.retry_after,
+        )
+        reason = read_reason(hidden)
+        circumstances = Circumstances(
+            doing,
+            self.competition,
+            self._sources,
+            self._entered() if reason.kind == "slug" else None,
+            [name for name in self._environment if name.lower().endswith("_proxy") and name.lower() != "no_proxy"],
+            datetime.now(UTC).astimezone(),
+        )
+        return KaggleError(explain(reason, circumstances), reason)
+
+    def _entered(self) -> list[str] | None:
+        """Slugs of the competitions entered, for a hint; None where that can't be had."""
+        try:
+            answer = self.process.call("entered", {}, self.settings.call_limit_s)
+        except CallFailed:
+            return None
+        return [str(slug) for slug in answer["slugs"]]
+
+
+def _brief(reason: Reason) -> str:
+    return " ".join(filter(None, (reason.kind, str(reason.status or ""), reason.said[:80])))
+
+
+def _remote(item: Json) -> Remote:
+    return Remote(
+        int(item["ref"]),
+        datetime.fromisoformat(item["date"]).replace(tzinfo=UTC) if item["date"] else None,
+        item["description"],
+        item["error"],
+        item["file_name"],
+        item["status"],
+        _score(item["public_score"]),
+        _score(item["private_score"]),
+        item["bytes"],
+        item["who"],
+        item["team"],
+    )
+
+
+def _score(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,140 @@
+"""`dfens blend`: from the store to one table, a stored blend and its test predictions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from dfens.cli import cli
+from ensemble.blend_store import BlendStore
+from oof.errors import StoreError
+from oof.metrics import roc_auc
+from tests.support.ensemble import make_workspace
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(folder), "blend", *arguments])
+
+
+def test_the_blend_is_shown_with_both_scores_and_stored(tmp_path: Path) -> None:
+    store, folds, _ = make_workspace(tmp_path)
+    found = run(tmp_path, "--optimize", "auc", "-v")
+    assert found.exit_code == 0, found.output
+    for text in ("auc on the rows fitted", "nested auc", "best single", "mean of probabilities", "95 % interval"):
+        assert text in found.stdout
+    assert "Next: dfens submit blend --dry-run" in found.stdout
+    blend = BlendStore(tmp_path / "work" / "ensemble").load("blend")
+    assert roc_auc(folds.target, blend.oof) == pytest.approx(blend.score)
+    assert blend.test is not None
+    assert blend.test_ids is not None
+    assert list(blend.test_ids) == list(store.test_ids)
+    assert set(blend.facts["fingerprints"]) == {"m0", "m1", "m2"}
+    assert blend.facts["fingerprints"]["m1"] == store.fingerprint("m1")
+
+
+def test_json_holds_weights_that_sum_to_one(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    value = json.loads(run(tmp_path, "--json").stdout)
+    assert sum(member["weight"] for member in value["members"]) == pytest.approx(1.0)
+    assert value["nested_score_of"] == "each fold, with the weights fitted without it"
+
+
+def test_a_model_with_missing_folds_is_left_out_by_name(tmp_path: Path) -> None:
+    store, folds, oof = make_workspace(tmp_path)
+    store.save_model("half", "linear", {})
+    rows = folds.rows(0)
+    store.save_oof("half", folds.ids[rows], oof[rows, 0], fold=0)
+    found = run(tmp_path)
+    assert found.exit_code == 0, found.output
+    assert "Left out: half (50 of 200 training rows predicted; dfens train --model half --fold 1,2,3)." in found.stderr
+    named = run(tmp_path, "--members", "m0,half")
+    assert named.exit_code == 1
+    assert "Member 'half' is not complete" in named.stderr
+
+
+def test_an_unknown_member_is_named(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    found = run(tmp_path, "--members", "m0,m7")
+    assert found.exit_code == 1
+    assert "There is no model or blend 'm7'; there are m0, m1, m2." in found.stderr
+
+
+def test_without_test_predictions_the_blend_is_still_scored(tmp_path: Path) -> None:
+    make_workspace(tmp_path, with_test=False)
+    found = run(tmp_path)
+    assert found.exit_code == 0, found.output
+    assert "without test predictions" in found.stdout
+    assert BlendStore(tmp_path / "work" / "ensemble").load("blend").test is None
+
+
+def test_an_earlier_blend_serves_as_a_member_with_its_nested_predictions(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    run(tmp_path, "--name", "first", "--members", "m0,m1")
+    found = run(tmp_path, "--name", "second", "--members", "first,m2", "--json")
+    assert found.exit_code == 0, found.output
+    first = BlendStore(tmp_path / "work" / "ensemble").load("first")
+    member = json.loads(found.stdout)["members"][0]
+    assert member["name"] == "first"
+    assert member["score"] == pytest.approx(first.nested_score, abs=1e-9)
+
+
+def test_a_blend_made_again_moves_the_earlier_one_to_the_archive(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    run(tmp_path)
+    store = BlendStore(tmp_path / "work" / "ensemble")
+    before = store.load("blend")
+    found = run(tmp_path)
+    assert "The earlier blend 'blend' lies in" in found.stderr
+    assert store.list() == ["blend"]
+    (kept,) = store.archive_dir.iterdir()
+    table = pd.read_parquet(kept / "oof.parquet")
+    np.testing.assert_array_equal(table["prediction"].to_numpy(), before.oof)
+
+
+def test_a_missing_blend_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"There is no blend 'a'; there are none. Run dfens blend --name a"):
+        BlendStore(tmp_path).load("a")
+
+
+def test_redundant_members_are_dropped_by_name(tmp_path: Path) -> None:
+    make_workspace(tmp_path, models=4)
+    assert "Dropped" not in run(tmp_path).stderr
+    found = run(tmp_path, "--prune")
+    assert found.exit_code == 0, found.output
+    dropped = found.stderr.partition("without them: ")[2].partition(". Nested scores chose that")[0].split(", ")
+    kept = BlendStore(tmp_path / "work" / "ensemble").load("blend").facts["fingerprints"]
+    assert dropped[0].startswith("m")
+    assert set(kept) == {"m0", "m1", "m2", "m3"} - set(dropped)
+
+
+def test_weighting_toward_the_test_set_tells_what_came_of_it(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    found = run(tmp_path, "--toward-test")
+    assert found.exit_code == 0, found.output
+    assert "all rows count alike" in " ".join((found.stdout + found.stderr).split())
+
+
+def test_weighting_toward_a_test_set_without_predictions_is_refused(tmp_path: Path) -> None:
+    make_workspace(tmp_path, with_test=False)
+    found = run(tmp_path, "--toward-test")
+    assert found.exit_code == 1
+    assert "--toward-test needs test predictions" in found.stderr
+
+
+@pytest.mark.parametrize(("transform", "average"), [("auto", "mean of probabilities"), ("rank", "mean of ranks")])
+def test_no_weights_give_the_plain_average(tmp_path: Path, transform: str, average: str) -> None:
+    store, folds, oof = make_workspace(tmp_path)
+    found = run(tmp_path, "--optimize", "none", "--transform", transform, "--name", "plain")
+    assert found.exit_code == 0, found.output
+    assert f"Blend 'plain': {average}." in found.stdout
+    plain = BlendStore(tmp_path / "work" / "ensemble").load("plain")
+    ranked = pd.DataFrame(oof).rank().to_numpy() if transform == "rank" else oof
+    expected = roc_auc(folds.target, ranked.mean(axis=1))
+    assert plain.score == plain.nested_score == pytest.approx(expected, abs=3e-4)
+    assert plain.test is not None
+    if transform == "auto":
+        means = np.mean([store.load(name).test for name in ("m0", "m1", "m2")], axis=0)
+        np.testing.assert_allclose(plain.test, means, rtol=1e-6)

@@ -1,0 +1,86 @@
+"""`dfens cache`: what it tells, makes, leaves out and removes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dfens.cli import cli
+from tests.support.competitions import make_table
+
+CONFIG = """
+[data]
+layout = "table"
+root = "data"
+id = "img_name"
+[models.floor]
+kind = "linear"
+[models.small]
+backbone = "test_resnet"
+pretrained = false
+image_size = 16
+[models.large]
+backbone = "test_resnet"
+pretrained = false
+image_size = 16
+crop = 24
+"""
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(folder), "cache", *arguments])
+
+
+def told(folder: Path, *arguments: str) -> dict[str, Any]:
+    result = run(folder, "--json", *arguments)
+    assert result.exit_code == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_table(tmp_path / "data")
+    (tmp_path / "dfens.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_its_size_is_told_before_it_is_made(folder: Path) -> None:
+    found = told(folder, "--dry-run")
+    assert [(row["edge"], row["images"], row["cached"]) for row in found["caches"]] == [(16, 12, 0), (24, 12, 0)]
+    assert found["caches"][1]["GB to come"] == 12 * 24 * 24 * 3 / 1e9
+    assert not (folder / "work" / "trainers" / "cache").exists()
+    result = run(folder)
+    assert result.exit_code == 0
+    assert "12 images of 24 px will take 0.00 GB" in result.stderr
+    assert [(row["cached"], row["GB to come"]) for row in told(folder)["caches"]] == [(12, 0), (12, 0)]
+
+
+def test_a_broken_file_is_named_and_the_rest_is_made(folder: Path) -> None:
+    (folder / "data" / "train" / "a003.jpg").write_bytes(b"broken")
+    result = run(folder, "--model", "small")
+    assert "Left out: " in result.stderr
+    assert "a003.jpg" in result.stderr
+    (row,) = told(folder, "--model", "small", "--dry-run")["caches"]
+    assert row["cached"] == 11
+
+
+def test_caches_are_removed(folder: Path) -> None:
+    told(folder)
+    (small,) = told(folder, "--model", "small", "--remove")["caches"]
+    assert (small["cached"], small["GB"]) == (0, 0)
+    assert [row["cached"] for row in told(folder, "--dry-run")["caches"]] == [0, 12]
+    config = folder / "dfens.toml"
+    config.write_text(config.read_text().replace("crop = 24", ""))
+    result = run(folder, "--dry-run")
+    assert "No model uses 24px-area-" in result.stderr
+    assert told(folder, "--remove")["unused"] == []
+    assert not list((folder / "work" / "trainers" / "cache").glob("*px-*"))
+
+
+def test_an_unknown_model_is_refused(folder: Path) -> None:
+    result = run(folder, "--model", "smal")
+    assert result.exit_code == 1
+    assert "has no [models.smal]" in result.stderr

@@ -1,0 +1,70 @@
+"""Tests of `dfens check`: what is printed, and the exit code."""
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from dfens.cli import cli
+from tests.support.competitions import make_table
+
+CONFIG = '[data]\nlayout = "table"\nroot = "data"\nid = "img_name"\n'
+
+
+def test_sound_data_exit_0_and_name_the_next_command(tmp_path: Path) -> None:
+    make_table(tmp_path / "data", rows=12)
+    (tmp_path / "dfens.toml").write_text(CONFIG)
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
+    assert result.exit_code == 0, result.output
+    assert "Next: dfens folds" in result.stdout
+    assert "32 x 32: 12" in result.stdout
+    assert "50.0 %" in result.stdout
+
+
+def test_broken_data_exit_1_and_list_the_finds(tmp_path: Path) -> None:
+    make_table(tmp_path / "data", rows=14)
+    (tmp_path / "dfens.toml").write_text(CONFIG)
+    (tmp_path / "data" / "train" / "a003.jpg").write_bytes(b"")
+    (tmp_path / "data" / "train" / "a004.jpg").unlink()
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check", "--decode", "--json"])
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["ok"] is False
+    assert {problem["kind"] for problem in found["problems"]} == {"missing", "unreadable"}
+    assert Path(found["lists"]["train-unreadable"]).read_text().startswith("a003.jpg")
+    plain = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
+    assert plain.exit_code == 1
+    assert "Error: 1 train images cannot be read: a003.jpg (is empty (0 bytes))" in plain.stdout
+    assert "Training would go wrong" in plain.stdout
+    assert "were decoded" not in plain.stdout  # nothing was left to a sample: what has no bytes needs no decoding
+
+
+def test_fewer_rows_of_a_class_than_folds_are_told_before_folds_are_made(tmp_path: Path) -> None:
+    make_table(tmp_path / "data", rows=9)
+    (tmp_path / "dfens.toml").write_text(CONFIG)
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
+    assert result.exit_code == 1
+    assert "has 4 rows of class 1, and 5 folds need 5 of each class at least. Lower [folds] k to 4" in result.stdout
+    folds = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds"])
+    assert folds.exit_code == 1
+    assert "5 folds need at least 5 rows of each class; class 1 has 4 of 9 rows" in folds.stderr
+
+
+def test_skip_broken_quarantines_for_the_commands_that_follow(tmp_path: Path) -> None:
+    make_table(tmp_path / "data", rows=12)
+    (tmp_path / "dfens.toml").write_text(CONFIG + "skip_broken = true\n[folds]\nk = 2\n")
+    (tmp_path / "data" / "train" / "a003.jpg").write_bytes(b"")
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
+    assert result.exit_code == 0, result.output
+    assert "Left out of training: 1 rows" in result.stdout
+    folds = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds", "--json"])
+    assert folds.exit_code == 0, folds.output
+    assert sum(fold["rows"] for fold in json.loads(folds.stdout)["folds"]) == 11
+
+
+def test_a_missing_label_file_is_a_named_error(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "dfens.toml").write_text(CONFIG)
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
+    assert result.exit_code == 1
+    assert "data/train is missing" in result.stderr

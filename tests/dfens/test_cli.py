@@ -1,0 +1,151 @@
+"""The command line: help, exit codes, where output goes, and what --help does not load."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dfens.app import App, pass_app
+from dfens.cli import cli
+from oof.errors import DfensError
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {
+    "torch",
+    "timm",
+    "torchvision",
+    "kaggle",
+    "kagglesdk",
+    "sqlalchemy",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "numba",
+    "pydantic",
+}
+
+
+def commands(group: click.Command, path: str = "dfens") -> Iterator[tuple[str, click.Command]]:
+    """Every command with its full name, groups walked through."""
+    if isinstance(group, click.Group):
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            found = group.get_command(context, name)
+            assert found is not None
+            yield f"{path} {name}", found
+            yield from commands(found, f"{path} {name}")
+
+
+def test_every_command_has_help_and_a_line_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, command in commands(cli):
+        assert command.help, f"{name} has no help text"
+        if name.count(" ") == 1:
+            assert f"`{name}" in readme, f"README.md does not name {name}"
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{name} {parameter.name} has no help text"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from dfens.cli import cli; cli(['--help'], standalone_mode=False);"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert not loaded & HEAVY
+    assert "submit" in done.stdout
+
+
+def test_importing_dfens_loads_nothing_heavy() -> None:
+    code = "import sys, dfens; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {name.split(".")[0] for name in done.stdout.split()} & (HEAVY | {"numpy", "click", "rich"})
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that raises what its argument names."""
+
+    @click.command("fail", help="Fails.")
+    @click.argument("how")
+    @pass_app
+    def command(app: App, how: str) -> None:
+        app.emit({"how": how, "nan": float("nan"), "path": Path("a")}, f"result {how}")
+        app.say("beside")
+        errors: dict[str, BaseException] = {
+            "named": DfensError("Found a, expected [b], do c."),
+            "stopped": KeyboardInterrupt(),
+            "bug": ZeroDivisionError("bug"),
+        }
+        if how in errors:
+            raise errors[how]
+
+    known = type(cli).get_command
+    monkeypatch.setattr(
+        type(cli), "get_command", lambda self, ctx, name: command if name == "fail" else known(self, ctx, name)
+    )
+
+
+@pytest.mark.usefixtures("failing")
+def test_a_named_error_ends_with_1_and_no_traceback() -> None:
+    result = CliRunner().invoke(cli, ["fail", "named"])
+    assert result.exit_code == 1
+    assert "Error: Found a, expected [b], do c." in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.usefixtures("failing")
+def test_an_interruption_ends_with_130() -> None:
+    result = CliRunner().invoke(cli, ["fail", "stopped"])
+    assert result.exit_code == 130
+    assert "the same command goes on from there" in result.stderr
+
+
+@pytest.mark.usefixtures("failing")
+def test_an_unknown_exception_stays_whole() -> None:
+    assert isinstance(CliRunner().invoke(cli, ["fail", "bug"]).exception, ZeroDivisionError)
+
+
+@pytest.mark.usefixtures("failing")
+@pytest.mark.parametrize("arguments", [["--json", "fail", "x"], ["fail", "x", "--json"]])
+def test_json_goes_to_stdout_alone(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    assert json.loads(result.stdout) == {"how": "x", "nan": None, "path": "a"}
+    assert result.stderr == "beside\n"
+
+
+def test_wrong_usage_ends_with_2() -> None:
+    assert CliRunner().invoke(cli, ["folds", "--k", "one"]).exit_code == 2
+    assert CliRunner().invoke(cli, ["fold"]).exit_code == 2
+
+
+def test_a_folder_without_configuration_names_init(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds"])
+    assert result.exit_code == 1
+    assert "Run dfens init" in result.stderr
+
+
+def test_init_writes_a_recipe_and_never_overwrites(tmp_path: Path) -> None:
+    first = CliRunner().invoke(cli, ["-C", str(tmp_path), "init", "--competition", "my-contest"])
+    assert first.exit_code == 0
+    text = (tmp_path / "dfens.toml").read_text()
+    assert 'slug = "my-contest"' in text
+    again = CliRunner().invoke(cli, ["-C", str(tmp_path), "init"])
+    assert again.exit_code == 1
+    assert "exists" in again.stderr
+    forced = CliRunner().invoke(cli, ["-C", str(tmp_path), "init", "--force"])
+    assert forced.exit_code == 0
+    assert (tmp_path / "dfens.toml.old").read_text() == text
+
+
+def test_init_refuses_what_is_no_slug(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["init", str(tmp_path), "--competition", 'a"b'])
+    assert result.exit_code == 1
+    assert "is no competition slug" in result.stderr

@@ -1,0 +1,148 @@
+"""dfens.toml is checked wholly, and a mistake names its line's key and the nearest right one."""
+
+from pathlib import Path
+
+import pytest
+
+from dfens.commands.init import recipe_names, recipe_text
+from dfens.workspace.config import parse_config, read_config
+from oof.errors import ConfigError
+
+TABLE = """
+[data]
+layout = "table"
+train = "train.csv"
+train_dir = "train"
+test = "sample.csv"
+test_dir = "test"
+id = "img_name"
+target = "target"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "dfens.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_valid(name: str, tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, recipe_text(name, "some-slug")))
+    assert config.models
+    assert config.competition.slug == "some-slug"
+    assert config.data.root == tmp_path / "data"
+
+
+def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[folds\]: unknown key 'sed'; did you mean 'seed'\?"):
+        read_config(write(tmp_path, TABLE + "[folds]\nsed = 1\n"))
+
+
+def test_an_unknown_section_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown section 'fold'; did you mean 'folds'\?"):
+        read_config(write(tmp_path, TABLE + "[fold]\nk = 3\n"))
+
+
+def test_an_unknown_key_of_a_model_names_the_model(tmp_path: Path) -> None:
+    text = TABLE + '[models.a]\nbackbone = "resnet18"\nimage_sise = 64\n'
+    with pytest.raises(ConfigError, match=r"\[models.a\]: unknown key 'image_sise'; did you mean 'image_size'"):
+        read_config(write(tmp_path, text))
+
+
+def test_an_unknown_default_of_training_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[train\]: unknown key 'epoch'; did you mean 'epochs'"):
+        read_config(write(tmp_path, TABLE + "[train]\nepoch = 3\n"))
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ('k = "5"', "k = '5': expected a valid integer"),
+    ("k = 2.5", "k = 2.5: expected a valid integer"),
+    ("k = 1", "at least 2 folds"),
+    ('group = "persons"', "group = 'persons' is unknown"),
+    ("seed = -1", "seed = -1 is out of range"),
+    ("seed = [1]", "expected a valid integer"),
+])  # fmt: skip
+def test_a_value_of_the_wrong_kind_is_named(line: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_config(write(tmp_path, f"{TABLE}[folds]\n{line}\n"))
+
+
+def test_a_value_out_of_range_names_its_section(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^\[models.a\] epochs = -1 is out of range"):
+        read_config(write(tmp_path, TABLE + '[models.a]\nbackbone = "resnet18"\nepochs = -1\n'))
+    with pytest.raises(ConfigError, match=r"^\[competition\] submissions_per_day = 0: expected 1 or more"):
+        read_config(write(tmp_path, TABLE + "[competition]\nsubmissions_per_day = 0\n"))
+
+
+def test_a_model_without_a_backbone_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[models.a\] has no backbone, which must be given"):
+        read_config(write(tmp_path, TABLE + "[models.a]\nepochs = 3\n"))
+
+
+def test_all_kinds_that_a_value_may_be_are_told_together(tmp_path: Path) -> None:
+    text = TABLE + '[models.a]\nbackbone = "resnet18"\nbatch_size = "large"\ntta = "flip"\n'
+    with pytest.raises(ConfigError) as caught:
+        read_config(write(tmp_path, text))
+    size, tta, remedy = str(caught.value).splitlines()
+    assert size == "[models.a] batch_size = 'large': expected a valid integer or 'auto'."
+    assert tta == "[models.a] tta = 'flip': expected 'none', 'hflip', 'flips', 'd4' or 'ten_crop'."
+    assert remedy == "Correct dfens.toml."
+
+
+@pytest.mark.parametrize(("section", "key"), [("competition", "metric"), ("blend", "optimize")])
+def test_a_misspelt_metric_is_refused_before_anything_is_trained(section: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"\[{section}\] {key}: Unknown metric 'aucc'; did you mean 'auc'"):
+        read_config(write(tmp_path, TABLE + f'[{section}]\n{key} = "aucc"\n'))
+
+
+def test_models_inherit_and_override_the_defaults(tmp_path: Path) -> None:
+    text = TABLE + (
+        "[train]\nepochs = 3\nimage_size = 64\n"
+        '[models.a]\nbackbone = "resnet18"\n[models.b]\nbackbone = "resnet18"\nepochs = 7\n'
+        '[models.c]\nkind = "linear"\n'
+    )
+    models = read_config(write(tmp_path, text)).models
+    assert [getattr(models[name], "epochs", None) for name in "abc"] == [3, 7, None]
+    assert models["c"].kind == "linear"
+
+
+def test_the_blend_optimises_the_competitions_metric(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, TABLE + '[competition]\nmetric = "log_loss"\n'))
+    assert config.blend.optimize == "log_loss"
+
+
+def test_an_unknown_kind_of_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="kind = 'tim' is unknown; did you mean 'timm'"):
+        read_config(write(tmp_path, TABLE + '[models.a]\nkind = "tim"\n'))
+
+
+def test_a_model_name_may_not_leave_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be a folder name"):
+        read_config(write(tmp_path, TABLE + '[models."../a"]\nbackbone = "resnet18"\n'))
+
+
+def test_a_model_may_not_take_the_folder_of_the_cache(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[models.cache\]: work/trainers/cache has another use"):
+        read_config(write(tmp_path, TABLE + '[models.cache]\nkind = "linear"\n'))
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is not valid TOML: .*line 2"):
+        read_config(write(tmp_path, '[data]\nlayout = ffdi"\n'))
+
+
+def test_no_file_names_init(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"There is no dfens\.toml in .*Run dfens init"):
+        read_config(tmp_path / "dfens.toml")
+
+
+def test_a_section_written_as_a_value_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"folds must be a section, written \[folds\]"):
+        parse_config({"folds": 5}, tmp_path)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "dfens.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + TABLE.encode().replace(b"\n", b"\r\n"))
+    assert read_config(path).data.layout == "table"

@@ -1,0 +1,158 @@
+"""The whole main job by its commands, on a generated competition, with the trainer that takes seconds."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from dfens.cli import cli
+from dfens.demo.competition import make_competition
+
+MODELS = """
+[models.pixels]
+kind = "linear"
+
+[models.forest]
+kind = "linear"
+classifier = "extra_trees"
+"""
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the whole main job was run."""
+    folder = tmp_path_factory.mktemp("competition")
+    make_competition(folder, train_rows=120, test_rows=40, size=32)
+    path = folder / "dfens.toml"
+    text = path.read_text()
+    begin, end = text.index("[train]"), text.index("[blend]")
+    path.write_text(text[:begin] + MODELS + text[end:])
+    assert "dfens check" in run(folder, "status").stdout
+    run(folder, "check")
+    run(folder, "folds")
+    assert "dfens train" in run(folder, "status").stdout
+    run(folder, "train", "--fold", "0-4")
+    assert "dfens blend" in run(folder, "status").stdout
+    run(folder, "blend", "--optimize", "auc")
+    run(folder, "submit", "--dry-run")
+    return folder
+
+
+def test_the_submission_has_the_samples_ids_and_header(done: Path) -> None:
+    (path,) = (done / "work" / "submissions").glob("*.csv")
+    table = pd.read_csv(path, dtype={"img_name": str})
+    sample = pd.read_csv(done / "data" / "sample_submission.csv", dtype={"img_name": str})
+    assert list(table.columns) == ["img_name", "y_pred"]
+    assert list(table["img_name"]) == list(sample["img_name"])
+    assert table["y_pred"].between(0, 1).all()
+    assert table["y_pred"].nunique() > 1
+
+
+def test_status_tells_scores_and_the_next_command(done: Path) -> None:
+    status = json.loads(run(done, "status", "--json").stdout)
+    assert [model["state"] for model in status["models"]] == ["complete", "complete"]
+    assert all(0 <= model["oof_score"] <= 1 for model in status["models"])
+    assert len(status["blends"]) == 1
+    assert status["next"].startswith("dfens submit")
+
+
+def test_folds_that_cannot_be_meant_are_refused(done: Path) -> None:
+    assert "is no list of folds. Write 0-4, 0,2 or all." in run(done, "train", "--fold", "first", code=2).stderr
+    assert "there is no fold 5; these folds are 0 to 4" in run(done, "train", "--fold", "3-7", code=1).stderr
+
+
+def test_what_is_done_is_not_done_again(done: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (done / "work" / "oof").rglob("*.parquet")}
+    run(done, "train", "--fold", "all")
+    run(done, "check")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.fixture
+def copy(done: Path, tmp_path: Path) -> Path:
+    """The same folder, to be spoilt."""
+    return Path(shutil.copytree(done, tmp_path / "competition with spaces"))
+
+
+def test_changed_data_are_told_by_check(copy: Path) -> None:
+    labels = copy / "data" / "train.csv"
+    header, *rows = labels.read_text().splitlines()
+    first, target, person = rows[0].split(",")
+    gone = rows.pop(5).split(",")[0]
+    rows[0] = f"{first},{1 - int(target)},{person}"
+    labels.write_text("\n".join([header, *rows]) + "\n")
+    told = run(copy, "check").stdout
+    assert f"1 gone ({gone}); 1 labelled otherwise ({first})" in told
+    assert "Next: dfens submit blend --dry-run" in told
+    refused = CliRunner().invoke(cli, ["-C", str(copy), "train"])
+    assert refused.exit_code == 1
+    assert "The training rows are not those of the folds" in refused.stderr
+
+
+def test_another_test_set_is_predicted_and_blended_anew(copy: Path) -> None:
+    sample = copy / "data" / "sample_submission.csv"
+    rows = pd.read_csv(sample, dtype={"img_name": str}).iloc[:30]
+    rows["img_name"] = [f"new-{name}" for name in rows["img_name"]]
+    rows.to_csv(sample, index=False)
+    for name in rows["img_name"]:
+        (copy / "data" / "test" / name.removeprefix("new-")).rename(copy / "data" / "test" / name)
+    assert "The rows to predict are not those that the models predicted: 30 new" in run(copy, "check").stdout
+    assert "the earlier test predictions lie in" in run(copy, "folds").stderr
+    run(copy, "train")
+    status = json.loads(run(copy, "status", "--json").stdout)
+    assert [model["state"] for model in status["models"]] == ["complete", "complete"]
+    assert status["blends"][0]["state"] == "stale: forest, pixels changed"
+    assert status["next"] == "dfens blend --name blend"
+    run(copy, "blend")
+    assert json.loads(run(copy, "submit", "--dry-run", "--json").stdout)["rows"] == 30
+
+
+def test_a_cut_file_leaves_status_able_to_tell_the_way_out(copy: Path) -> None:
+    path = copy / "work" / "oof" / "models" / "pixels" / "oof.fold1.parquet"
+    path.write_bytes(path.read_bytes()[:700])
+    told = run(copy, "status").stdout
+    assert "broken, see below" in told
+    assert "oof.fold1.parquet cannot be read as Parquet" in told.replace("\n", "")
+    assert "cannot be read as Parquet" in run(copy, "blend", code=1).stderr
+    path.unlink()
+    assert "Next: dfens train --model pixels --fold 1" in run(copy, "status").stdout
+    assert "1 folds trained, 9 had been done before" in run(copy, "train").stdout
+    assert "current" in run(copy, "status").stdout  # the same numbers as before
+
+
+def test_a_missing_sample_submission_is_a_named_error(copy: Path) -> None:
+    (copy / "data" / "sample_submission.csv").unlink()
+    told = run(copy, "submit", "--dry-run", code=1).stderr
+    assert "sample_submission.csv is missing: header, order and ids of a submission are taken from it" in told
+
+
+def test_a_workspace_that_cannot_be_made_is_a_named_error(tmp_path: Path) -> None:
+    make_competition(tmp_path, train_rows=40, test_rows=4, size=32)
+    (tmp_path / "work").write_text("a file stands where the workspace should be")
+    assert "cannot be written (Not a directory)" in run(tmp_path, "check", code=1).stderr
+    assert "cannot be written (Not a directory)" in run(tmp_path, "folds", code=1).stderr
+
+
+def test_other_folds_are_refused_then_archived(done: Path) -> None:
+    refused = run(done, "folds", "--seed", "9", code=1)
+    assert "models were made with other folds" in refused.stderr
+    cache = done / "work" / "trainers" / "cache"
+    cache.mkdir()
+    forced = run(done, "folds", "--seed", "9", "--force")
+    assert "moved to" in forced.stderr
+    assert cache.is_dir()  # resized images are the same for all folds
+    assert "dfens train" in run(done, "status").stdout
+    assert list((done / "work" / "ensemble" / "archive").iterdir())
+    run(done, "train", "--fold", "all")
+    assert "dfens blend" in run(done, "status").stdout

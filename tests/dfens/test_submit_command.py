@@ -1,0 +1,297 @@
+"""`dfens submit` and `dfens submissions sync`, end to end against a server on this machine."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dfens.app import App
+from dfens.cli import cli
+from dfens.workflows.ledger import open_ledger
+from dfens.workflows.submit import git_state
+from oof.errors import StoreError
+from submissions.ledger import Ledger
+from tests.support.ensemble import make_workspace
+from tests.support.kaggle_server import KaggleServer
+
+MORE = """
+[submissions]
+settle_s = 0.6
+retry_first_s = 0.05
+retries = 2
+poll_first_s = 0.05
+wait_limit_s = 2.0
+"""
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def blended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("blended")
+    store, _, _ = make_workspace(folder)
+    (folder / "dfens.toml").write_text((folder / "dfens.toml").read_text() + MORE)
+    (folder / "data").mkdir()
+    rows = "".join(f"{name},0\r\n" for name in store.test_ids)
+    (folder / "data" / "sample_submission.csv").write_bytes(f"id,target\r\n{rows}".encode())
+    run(folder, "blend", "--name", "early", "--members", "m0,m1")
+    run(folder, "blend", "--name", "late")
+    return folder
+
+
+@pytest.fixture
+def folder(blended: Path, tmp_path: Path) -> Path:
+    """A copy of its own."""
+    return Path(shutil.copytree(blended, tmp_path / "copy"))
+
+
+@pytest.fixture
+def server(online: KaggleServer) -> KaggleServer:
+    online.slug, online.entered = "tiny", ["tiny"]
+    return online
+
+
+# ---- dry run ----------------------------------------------------------------
+
+
+def test_dry_run_writes_the_newest_blend_without_credentials_or_network(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("submissions.kaggle.client_process.ClientProcess.call", lambda *args: pytest.fail("a call"))
+    said = run(folder, "submit", "--dry-run").stdout
+    (path,) = (folder / "work" / "submissions").glob("late-*.csv")
+    assert str(path) in said
+    for text in (
+        "50 rows, header id,target",
+        "Checked ids: the 50",
+        "no NaN",
+        "Nothing was sent. Next: dfens submit late",
+    ):
+        assert text in said
+    data = path.read_bytes()
+    assert data.startswith(b"id,target\r\nt0,0.")
+    assert len(list(csv.reader(data.decode().splitlines()))) == 51
+    assert not (folder / "work" / "submissions" / "ledger.sqlite").exists()
+    value = json.loads(run(folder, "submit", "--dry-run", "--json").stdout)
+    assert (value["path"], value["rows"], value["next"]) == (str(path), 50, "dfens submit late")
+    assert value["message"].startswith("late oof=0.")
+
+
+def test_blends_models_and_files_can_be_named(folder: Path) -> None:
+    assert run(folder, "submit", "early", "--dry-run", "--json").stdout.count('"early') >= 1
+    model = json.loads(run(folder, "submit", "m1", "--dry-run", "--json").stdout)
+    assert "nested=n/a" in model["message"]
+    by_file = json.loads(run(folder, "submit", "--file", model["path"], "--dry-run", "--json").stdout)
+    assert by_file["sha256"] == model["sha256"]
+    assert by_file["message"] == f"{Path(model['path']).stem} oof=n/a nested=n/a"
+    assert by_file["next"].startswith("dfens submit --file work/submissions/m1-")
+    assert (
+        run(folder, *by_file["next"].split()[1:], "--dry-run", "--json").stdout == json.dumps(by_file, indent=2) + "\n"
+    )
+    lost = run(folder, "submit", "nothing", "--dry-run", code=1)
+    assert "There is no blend or model 'nothing'; there are" in lost.stderr
+
+
+def test_messages_are_filled_from_the_blend(folder: Path) -> None:
+    said = run(folder, "submit", "--dry-run", "--json", "--message", "{members} {metric} {nested_score:.3f} {rows}")
+    assert json.loads(said.stdout)["message"].startswith("m0+m1+m2 auc 0.")
+    wrong = run(folder, "submit", "--dry-run", "--message", "{nested}", code=1)
+    assert "unknown field {nested}; did you mean nested_score" in wrong.stderr
+
+
+def test_a_bad_file_is_refused_with_examples(folder: Path) -> None:
+    sample = (folder / "data" / "sample_submission.csv").read_text()
+    (folder / "bad.csv").write_text(sample.replace("t7,", "t77,"))
+    said = run(folder, "submit", "--file", str(folder / "bad.csv"), "--dry-run", code=1).stderr
+    assert "1 of 50 ids are missing: t7." in said
+    assert "There is no submission file at" in run(folder, "submit", "--file", "none.csv", "--dry-run", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("late", "--file", "x.csv"), "not two of them"),
+        (("--kernel", "a/b", "--file", "x.csv"), "--kernel-version and --file together"),
+        (("--kernel-version", "3"), "--kernel-version and --file together"),
+        (("--kernel", "a/b", "--kernel-version", "3", "--file", "x.csv", "--dry-run"), "--dry-run checks a table"),
+        (("--kernel", "a/b", "--kernel-version", "0", "--file", "x.csv"), "x>=1"),
+    ],
+)
+def test_wrong_usage_is_code_2(arguments: tuple[str, ...], told: str, folder: Path) -> None:
+    assert told in run(folder, "submit", *arguments, code=2).stderr
+
+
+# ---- submitting -------------------------------------------------------------
+
+
+def test_a_blend_is_submitted_with_all_that_made_it(folder: Path, server: KaggleServer) -> None:
+    said = run(folder, "submit").stdout
+    (sent,) = server.submissions
+    assert f"Submitted {sent.file_name} to tiny as 1000; 4 more today." in said
+    assert sent.data.startswith(b"id,target\r\nt0,0.")
+    (entry,) = open_ledger(App(folder)).list("tiny")
+    assert entry.blend == "late"
+    assert entry.score is not None
+    assert entry.nested_score is not None
+    assert sent.description == entry.message == f"late oof={entry.score:.5f} nested={entry.nested_score:.5f}"
+    assert set(entry.members) == {"m0", "m1", "m2"}
+    assert sum(entry.weights.values()) == pytest.approx(1)
+    assert entry.provenance["blend_fingerprint"]
+    assert (entry.who, entry.dfens_version) == ("alice", "0.1.0")
+    assert len(entry.config_sha256) == 64
+    assert (folder / entry.path).read_bytes() == sent.data
+    refused = run(folder, "submit", code=1).stderr
+    assert "The same bytes were submitted on" in refused
+    assert "dry-run" not in refused
+    assert "as 1000" in run(folder, "submit", "--dry-run").stdout
+    assert "as 1001" in run(folder, "submit", "--again").stdout
+
+
+def test_wait_tells_score_change_cv_and_rank(folder: Path, server: KaggleServer) -> None:
+    server.polls_until_scored = 2
+    first = run(folder, "submit", "early", "--wait")
+    assert "Submitted early-" in first.stderr
+    assert "Public score 0.91234; CV 0." in first.stdout
+    assert "would stand at rank 2 of 3 on" in first.stdout
+    server.public_score = "0.92"
+    second = run(folder, "submit", "late", "--wait").stdout
+    assert "Public score 0.92; +0.00766 against the best so far (0.91234)" in second
+    value = json.loads(run(folder, "submit", "m0", "--wait", "--json").stdout)
+    assert (value["ref"], value["status"], value["public_score"], value["rank"], value["left_today"]) == (
+        1002,
+        "complete",
+        0.92,
+        2,
+        2,
+    )
+
+
+def test_exit_codes_tell_refused_by_kaggle_and_still_pending(folder: Path, server: KaggleServer) -> None:
+    server.final_status = "ERROR"
+    assert "Kaggle can't score it: Evaluation Exception" in run(folder, "submit", "early", "--wait", code=3).stdout
+    server.polls_until_scored = 10_000
+    assert "Still pending after 2 s. Later: the same command, or" in run(folder, "submit", "--wait", code=4).stdout
+    server.fail("GetSubmission", status=401, message="Unauthenticated", times=9)
+    lost = run(folder, "submit", "m0", "--wait", code=4).stdout
+    assert "It is submitted, but the score could not be asked for." in lost
+    assert run(folder, "submissions", "list").stdout.count("pending") == 2
+
+
+def test_the_same_command_takes_up_a_wait_that_ended(folder: Path, server: KaggleServer) -> None:
+    server.polls_until_scored = 10_000
+    run(folder, "submit", "--wait", code=4)
+    server.polls_until_scored = 0
+    again = run(folder, "submit", "--wait")
+    assert "The same was sent before and has no score yet. It is 1000" in again.stderr
+    assert "Public score 0.91234" in again.stdout
+    assert len(server.submissions) == 1
+    assert "The same bytes were submitted" in run(folder, "submit", "--wait", code=1).stderr
+
+
+def test_a_leaderboard_that_cannot_be_had_is_left_out(folder: Path, server: KaggleServer) -> None:
+    server.fail("DownloadLeaderboard", status=403, message="hidden", times=9)
+    said = run(folder, "submit", "--wait").stdout
+    assert "Public score 0.91234" in said
+    assert "rank" not in said
+
+
+def test_errors_are_code_1_with_reason_and_remedy(folder: Path, server: KaggleServer) -> None:
+    server.used_today = 5
+    limit = run(folder, "submit", code=1).stderr
+    assert "Today's submissions to tiny are used up (5 made); the count starts again in" in limit
+    assert "00:00 UTC" in limit
+    server.used_today = 1
+    config = (folder / "dfens.toml").read_text()
+    (folder / "dfens.toml").write_text(config.replace("[competition]", "[competition]\nsubmissions_per_day = 1"))
+    assert "submissions_per_day = 1 are used up (1 made today)" in run(folder, "submit", code=1).stderr
+    (folder / "dfens.toml").write_text(config)
+    server.used_today = 0
+    server.fail("CreateSubmission", status=400, message="Submissions are only accepted from Notebooks", shape="flat")
+    assert "dfens submit --kernel OWNER/SLUG" in run(folder, "submit", code=1).stderr
+    server.slug = "tinny"
+    server.entered = ["tinny"]
+    assert "did you mean 'tinny'?" in run(folder, "submit", code=1).stderr
+
+
+def test_without_credentials_it_says_how_to_get_some(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "No Kaggle credentials were found. Make a new token" in run(folder, "submit", code=1).stderr
+
+
+def test_without_a_slug_it_says_where_to_write_it(folder: Path, server: KaggleServer) -> None:
+    config = folder / "dfens.toml"
+    config.write_text(config.read_text().replace('slug = "tiny"', ""))
+    assert "[competition] slug in dfens.toml" in run(folder, "submit", code=1).stderr
+
+
+def test_a_ledger_that_fails_after_kaggle_took_it_is_mended_by_the_next_run(
+    folder: Path, server: KaggleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Ledger.update
+
+    def full(self: Ledger, key: str, **changes: Any) -> Any:
+        if changes.get("status") == "pending":
+            raise StoreError("The ledger cannot be used: database or disk is full.")
+        return update(self, key, **changes)
+
+    monkeypatch.setattr(Ledger, "update", full)
+    assert "disk is full" in run(folder, "submit", code=1).stderr
+    assert len(server.submissions) == 1
+    monkeypatch.setattr(Ledger, "update", update)
+    assert "An interrupted run had sent it, and Kaggle has it. It is 1000" in run(folder, "submit").stdout
+    assert len(server.submissions) == 1
+
+
+def test_a_notebook_is_submitted(folder: Path, server: KaggleServer) -> None:
+    arguments = ("--kernel", "alice/nb", "--kernel-version", "3", "--file", "submission.csv")
+    said = run(folder, "submit", *arguments, "--wait").stdout
+    assert "Public score 0.91234" in said
+    assert server.submissions[0].description.startswith("alice/nb version 3 [dfens ")
+    assert "The same notebook version" in run(folder, "submit", *arguments, code=1).stderr
+
+
+def test_sync_then_list_show_and_rebuild(folder: Path, server: KaggleServer) -> None:
+    server.add("web.csv", "by hand", "0.75")
+    run(folder, "submit")
+    server.submissions[1].status, server.submissions[1].public_score = "COMPLETE", "0.9"
+    said = run(folder, "submissions", "sync").stdout
+    assert "2 submissions on Kaggle: 1 new here, 1 with news." in said
+    assert "New: 1000 web.csv (complete, public score 0.75)" in said
+    listed = run(folder, "submissions", "list").stdout
+    assert "web.csv" in listed
+    assert "0.90000" in listed
+    assert "late" in run(folder, "submissions", "show", "1001").stdout
+    rebuilt = json.loads(run(folder, "submissions", "rebuild", "1001", "--json").stdout)
+    assert Path(rebuilt["path"]).read_bytes() == server.submissions[1].data
+
+
+def test_git_state_of_a_repository_and_of_none(tmp_path: Path) -> None:
+    import subprocess
+
+    assert git_state(tmp_path) == ("", None)
+
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "x").write_text("1")
+    git("add", "x")
+    git("commit", "-m", "x")
+    commit, dirty = git_state(tmp_path)
+    assert (len(commit), dirty) == (40, False)
+    (tmp_path / "x").write_text("2")
+    assert git_state(tmp_path) == (commit, True)

@@ -1,0 +1,54 @@
+"""Fold models on unlike scales are found and brought to one scale; others are left as they are."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ensemble.align import drift
+from ensemble.fit import fit_blend
+from ensemble.prepare import binary_table
+from oof.metrics import roc_auc
+from tests.support.ensemble import make_world
+
+
+def drifting(
+    rows: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64], NDArray[np.float64]]:
+    oof, y = make_world(rows, 4, noise=1.0, seed=seed)
+    folds = np.arange(rows) % 4
+    shift = np.random.default_rng(9).normal(0, 1.0, (4, 4))
+    logits = np.log(oof / (1 - oof)) + shift[folds]
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), y, folds, shift
+
+
+def test_drift_is_about_one_where_nothing_drifts() -> None:
+    oof, y = make_world(4_000, 4)
+    folds = (np.arange(4_000) % 4).astype(np.int32)
+    names = tuple("abcd")
+    assert 0.4 < drift(binary_table(oof, y, folds, names, 0)) < 1.7
+    moved, y, folds_of, _ = drifting(4_000, 0)
+    assert drift(binary_table(moved, y, folds_of.astype(np.int32), names, 0)) > 5
+
+
+def test_fold_models_on_unlike_scales_are_brought_to_one() -> None:
+    oof, y, folds, shift = drifting(4_000, 0)
+    aligned = fit_blend(oof, y, folds=folds)
+    assert aligned.method.endswith("fold models brought to one scale")
+    unknown = fit_blend(oof, y)  # folds made here say nothing of who predicted a row
+    assert "one scale" not in unknown.method
+    assert aligned.nested_score > unknown.nested_score + 0.001
+
+    new, new_y = make_world(4_000, 4, noise=1.0, seed=0)
+    logits = np.log(new / (1 - new))
+    by_fold = np.stack([1 / (1 + np.exp(-(logits + shift[fold]))) for fold in range(4)])
+    assert roc_auc(new_y, aligned.predict(by_fold)) == pytest.approx(aligned.nested_score, abs=0.01)
+    one = [roc_auc(new_y, aligned.predictor.predict(by_fold[fold], fold)) for fold in range(4)]
+    assert max(one) - min(one) < 0.004  # each fold model serves as well as another
+    table = aligned.distributions()
+    assert sorted(set(table["fold"])) == [-1, 0, 1, 2, 3]
+
+
+def test_models_that_do_not_drift_are_left_as_they_are() -> None:
+    oof, y = make_world(3_000, 4)
+    folds = np.arange(3_000) % 4
+    assert "one scale" not in fit_blend(oof, y, folds=folds).method

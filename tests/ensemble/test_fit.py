@@ -1,0 +1,152 @@
+"""What `fit_blend` promises: weights, scores, predictions for new rows, and the same numbers each time."""
+
+import numpy as np
+import pytest
+
+from ensemble.fit import fit_blend
+from ensemble.settings import TRANSFORMS
+from oof.errors import BlendError
+from oof.metrics import roc_auc
+from tests.support.ensemble import make_world
+
+
+def test_weights_sum_to_one_and_scores_belong_to_their_predictions() -> None:
+    oof, y = make_world(1_500, 6)
+    result = fit_blend(oof, y)
+    assert result.weights.shape == (6,)
+    assert result.weights.sum() == pytest.approx(1.0)
+    assert result.score == pytest.approx(roc_auc(y, result.oof), abs=1e-12)
+    assert result.nested_score == pytest.approx(roc_auc(y, result.nested_oof), abs=1e-12)
+    low, high = result.nested_interval
+    assert low < result.nested_score < high
+    assert result.nested_score < result.score
+
+
+def test_the_blend_beats_every_member_and_the_mean_on_new_rows() -> None:
+    oof, y = make_world(8_000, 8, seed=3)
+    test, test_y = make_world(8_000, 8, seed=3_000)
+    # members of unlike quality: their strengths must come from one world
+    oof[:, 4:] = np.random.default_rng(0).random((8_000, 4))
+    test[:, 4:] = np.random.default_rng(1).random((8_000, 4))
+    result = fit_blend(oof, y)
+    blended = roc_auc(test_y, result.predict(test))
+    assert blended > roc_auc(test_y, test.mean(axis=1)) + 0.02
+    assert np.abs(result.weights[4:]).max() < 0.05
+
+
+def test_predictions_for_the_rows_fitted_are_the_fitted_ones() -> None:
+    oof, y = make_world(900, 4)
+    result = fit_blend(oof, y)
+    np.testing.assert_allclose(result.predict(oof), result.oof, atol=1e-6)
+    np.testing.assert_allclose(result.predict(oof[7:8]), result.oof[7:8], atol=1e-6)  # one row at a time
+
+
+def test_fold_models_apart_are_blended_and_then_averaged() -> None:
+    oof, y = make_world(600, 3)
+    result = fit_blend(oof, y)
+    parts = np.stack([make_world(50, 3, seed=seed)[0] for seed in range(4)])
+    expected = np.mean([result.predict(part) for part in parts], axis=0)
+    np.testing.assert_allclose(result.predict(parts), expected)
+
+
+def test_the_same_input_gives_the_same_numbers() -> None:
+    oof, y = make_world(1_000, 5)
+    first, second = fit_blend(oof, y, seed=4), fit_blend(oof, y, seed=4)
+    np.testing.assert_array_equal(first.oof, second.oof)
+    np.testing.assert_array_equal(first.weights, second.weights)
+    assert first.nested_score == second.nested_score
+
+
+def test_the_order_of_rows_does_not_matter_with_given_folds() -> None:
+    oof, y = make_world(800, 4)
+    folds = np.arange(800) % 4
+    order = np.random.default_rng(0).permutation(800)
+    straight = fit_blend(oof, y, folds=folds)
+    shuffled = fit_blend(oof[order], y[order], folds=folds[order])
+    assert shuffled.nested_score == pytest.approx(straight.nested_score, abs=2e-4)
+    np.testing.assert_allclose(shuffled.oof, straight.oof[order], atol=2e-3)
+
+
+def test_input_is_not_changed() -> None:
+    oof, y = make_world(400, 3)
+    oof[5, 1] = np.nan
+    before = oof.copy()
+    fit_blend(oof, y)
+    np.testing.assert_array_equal(oof, before)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_every_transform_blends(transform: str) -> None:
+    oof, y = make_world(700, 4)
+    result = fit_blend(oof, y, transform=transform)
+    assert result.nested_score > result.single_scores.max()
+    if transform != "auto":
+        assert result.transform == transform
+
+
+def test_signed_weights_pay_where_a_weak_model_amplifies_the_error_of_its_family() -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(6_000) < 0.5).astype(np.int8)
+    shared = rng.normal(size=6_000)
+    good = (2 * y - 1) + shared + 0.3 * rng.normal(size=6_000)
+    weak = 2 * shared + 0.3 * rng.normal(size=6_000)
+    oof = 1 / (1 + np.exp(-np.column_stack([good, weak])))
+    result = fit_blend(oof, y)
+    assert result.weights[1] < 0
+    assert result.nested_score > roc_auc(y, good) + 0.08
+
+
+def test_confident_mistakes_do_not_bend_the_weights() -> None:
+    """Where models err with confidence, weights by the plain sigmoid lose to the mean of probabilities."""
+    rng = np.random.default_rng(0)
+    y = (rng.random(12_000) < 0.4).astype(np.int8)
+    truth = (2 * y - 1) * rng.gamma(6, 0.9, 12_000) + rng.normal(size=12_000)
+    latent = truth[:, None] + rng.normal(size=(12_000, 6))
+    lost = rng.random((12_000, 6)) < 0.1
+    latent[lost] = rng.normal(0, 12, int(lost.sum()))
+    oof = 1 / (1 + np.exp(-np.clip(latent, -30, 30)))
+    result = fit_blend(oof, y)
+    assert result.nested_score > roc_auc(y, oof.mean(axis=1)) - 1e-5
+
+
+def test_few_members_are_as_many_as_asked_for_and_chosen_within_the_nest() -> None:
+    oof, y = make_world(1_200, 8)
+    result = fit_blend(oof, y, max_members=3)
+    assert np.count_nonzero(result.weights) == 3
+    assert result.weights.sum() == pytest.approx(1.0)
+    assert result.nested_score < result.score
+    np.testing.assert_allclose(result.predict(oof), result.oof, atol=1e-6)
+    noise = np.random.default_rng(0).random((300, 40))
+    labels = np.arange(300) % 2
+    chosen = fit_blend(noise, labels, max_members=2)
+    assert chosen.nested_score < 0.57  # the best of 40 noise models looks good on the rows it was chosen by
+    assert chosen.score > 0.57
+
+
+def test_attempts_are_all_told_best_first_with_their_shares() -> None:
+    oof, y = make_world(1_000, 4)
+    result = fit_blend(oof, y)
+    nested = [attempt.nested_score for attempt in result.attempts]
+    assert nested == sorted(nested, reverse=True)
+    assert sum(attempt.share for attempt in result.attempts) == pytest.approx(1.0)
+    assert {"best single", "mean of probabilities", "four views of each model"} <= {a.name for a in result.attempts}
+
+
+def test_wrong_shapes_and_values_are_named() -> None:
+    oof, y = make_world(100, 3)
+    with pytest.raises(BlendError, match=r"got \(100, 3\) and \(99,\)"):
+        fit_blend(oof, y[:-1])
+    with pytest.raises(BlendError, match="y must hold 0 and 1, and both; it holds 1"):
+        fit_blend(oof, np.ones(100))
+    with pytest.raises(BlendError, match="'a' is unknown|transform = 'a' is unknown"):
+        fit_blend(oof, y, transform="a")
+    with pytest.raises(BlendError, match="no prediction at all: b"):
+        fit_blend(np.column_stack([oof[:, 0], np.full(100, np.nan)]), y, names=["a", "b"])
+    with pytest.raises(BlendError, match="infinite predictions: b"):
+        fit_blend(np.column_stack([oof[:, 0], np.full(100, np.inf)]), y, names=["a", "b"])
+    with pytest.raises(BlendError, match="2 different names; got 2: a, a"):
+        fit_blend(oof[:, :2], y, names=["a", "a"])
+    with pytest.raises(BlendError, match=r"Expected test predictions of shape \(n_test, 3\)"):
+        fit_blend(oof, y).predict(oof[:, :2])
+    with pytest.raises(BlendError, match="max_members = 0"):
+        fit_blend(oof, y, max_members=0)

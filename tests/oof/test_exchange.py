@@ -1,0 +1,273 @@
+"""Into the store and out of it: joined by id, checked as a whole before anything is written."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from oof.errors import FoldError, PredictionError
+from oof.exchange.importing import (
+    ColumnChoice,
+    export_predictions,
+    import_predictions,
+    read_fold_table,
+    read_predictions,
+)
+from oof.folds import make_folds
+from oof.store import PredictionStore
+
+N = 60
+
+
+def frame(seed: int = 0, rows: int = N) -> pd.DataFrame:
+    """A file of one model, in its own row order and with its own folds."""
+    rng = np.random.default_rng(seed)
+    target = np.arange(N) % 2
+    table = pd.DataFrame(
+        {
+            "id": [f"{i:05d}" for i in range(N)],
+            "target": target,
+            "fold": np.arange(N) // 2 % 3,
+            "pred": np.round(rng.random(N) * 0.6 + 0.4 * target, 3),
+        }
+    )
+    if seed:
+        table["fold"] = rng.permutation(table["fold"])
+    return table.sample(frac=1, random_state=seed).iloc[:rows]
+
+
+def save(path: Path, table: pd.DataFrame) -> Path:
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PredictionStore:
+    return PredictionStore(tmp_path / "work" / "oof")
+
+
+def with_folds(store: PredictionStore) -> PredictionStore:
+    table = frame()
+    store.save_folds(make_folds(table["id"].to_numpy(object), table["target"].to_numpy(), k=5, seed=0))
+    return store
+
+
+def test_files_in_any_order_are_joined_by_id(store: PredictionStore, tmp_path: Path) -> None:
+    tables = [read_predictions(save(tmp_path / f"m{seed}.csv", frame(seed))) for seed in range(3)]
+    report = import_predictions(with_folds(store), tables)
+    assert report.models == ["m0", "m1", "m2"]
+    for seed in range(3):
+        expected = frame(seed).set_index("id")["pred"].loc[list(store.folds.ids)]
+        np.testing.assert_array_equal(store.load(f"m{seed}").oof, expected.to_numpy(np.float32))
+
+
+def test_without_folds_those_of_the_largest_file_are_taken(store: PredictionStore, tmp_path: Path) -> None:
+    half, whole = frame(1, 30), frame(2)
+    tables = [read_predictions(save(tmp_path / f"{name}.csv", t)) for name, t in [("half", half), ("whole", whole)]]
+    report = import_predictions(store, tables)
+    assert store.folds.fold.tolist() == whole["fold"].tolist()
+    assert store.folds.target.tolist() == whole["target"].tolist()
+    assert store.folds.how["source"] == "whole.csv"
+    assert "There were no folds: 3 folds of 60 rows read from whole.csv." in report.notes
+    assert report.rows == {"half": 30, "whole": 60}
+    assert store.summary("half").oof_rows == 30
+    details = store.load("half").details["folds"]
+    assert sum(details["rows"].values()) == 30
+    assert details["as_in_store"] is False
+    assert store.load("whole").details["folds"]["as_in_store"] is True
+
+
+def test_without_a_fold_column_folds_are_made_and_told(store: PredictionStore, tmp_path: Path) -> None:
+    table = read_predictions(save(tmp_path / "a.csv", frame().drop(columns="fold")))
+    report = import_predictions(store, [table], k=4, seed=7)
+    assert store.folds.k == 4
+    assert report.notes == ["There were no folds: 4 folds of 60 rows made for the rows of a.csv."]
+
+
+def test_folds_come_from_the_file_that_is_named(store: PredictionStore, tmp_path: Path) -> None:
+    source = frame()[["id", "target", "fold"]].assign(group=[f"g{i // 2}" for i in range(N)])
+    source["fold"] = np.arange(N) // 2 % 3
+    path = save(tmp_path / "folds.csv", source)
+    table = read_predictions(save(tmp_path / "a.csv", frame()[["id", "pred"]]))
+    import_predictions(store, [table], folds_from=read_fold_table(path))
+    assert store.folds.fold.tolist() == source["fold"].tolist()
+    assert store.folds.groups is not None
+    assert store.folds.groups.tolist() == source["group"].tolist()
+    with pytest.raises(FoldError, match="There are folds already"):
+        import_predictions(store, [table], folds_from=read_fold_table(path))
+
+
+def test_folds_cannot_be_made_of_nothing(store: PredictionStore, tmp_path: Path) -> None:
+    table = read_predictions(save(tmp_path / "a.csv", frame()[["id", "pred"]]))
+    with pytest.raises(PredictionError, match="no folds yet, and a.csv have no target column"):
+        import_predictions(store, [table])
+    table = read_predictions(save(tmp_path / "b.csv", frame().assign(target=lambda t: t["pred"] * 100)))
+    with pytest.raises(PredictionError, match="neither 0 nor 1.*fit_blend on arrays"):
+        import_predictions(store, [table])
+    table = read_predictions(save(tmp_path / "c.csv", frame().assign(fold=-1)))
+    with pytest.raises(FoldError, match="fold -1 of id '.*' is no whole number"):
+        import_predictions(store, [table])
+    assert not store.root.exists()
+
+
+def test_targets_that_disagree_are_named_with_ids_and_nothing_is_stored(store: PredictionStore, tmp_path: Path) -> None:
+    wrong = frame(1)
+    wrong["target"] = 1 - wrong["target"].where(wrong["id"].isin(["00003", "00004"]), 1 - wrong["target"])
+    tables = [read_predictions(save(tmp_path / f"{n}.csv", t)) for n, t in [("a", frame()), ("b", wrong)]]
+    with pytest.raises(
+        PredictionError, match=r"b.csv: the target disagrees .* for 2 of 60 ids: '0000[34]' \([01], not"
+    ):
+        import_predictions(with_folds(store), tables)
+    assert store.list() == []
+
+
+def test_ids_that_are_no_training_rows_are_named(store: PredictionStore, tmp_path: Path) -> None:
+    table = read_predictions(save(tmp_path / "a.csv", frame().assign(id=lambda t: t["id"].str[1:])))
+    with pytest.raises(PredictionError, match=r"ids are no training rows: .*Training ids look like 000"):
+        import_predictions(with_folds(store), [table])
+
+
+def test_two_files_of_one_model_name_are_named(store: PredictionStore, tmp_path: Path) -> None:
+    tables = [read_predictions(save(tmp_path / f"{n}.csv", frame())) for n in ("oof_a", "a")]
+    with pytest.raises(PredictionError, match="oof_a.csv and .*a.csv would both become the model 'a'"):
+        import_predictions(with_folds(store), tables)
+
+
+def test_nan_counts_as_no_prediction_and_is_told(store: PredictionStore, tmp_path: Path) -> None:
+    table = frame()
+    table.iloc[:7, 3] = np.nan
+    report = import_predictions(with_folds(store), [read_predictions(save(tmp_path / "a.csv", table))])
+    assert report.notes == ["a: 7 of 60 predictions are empty or NaN and count as none."]
+    assert report.rows == {"a": 53}
+    assert store.summary("a").oof_rows == 53
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        (lambda t: 0.5, "all predictions are 0.5, which tells nothing"),
+        (lambda t: (t["pred"] > 0.5).astype(float), "only two different values"),
+        (lambda t: 1 - t["pred"], "turned round, or rows and ids do not match"),
+        (lambda t: t["target"] * 0.5 + 0.1 * t["pred"], "AUC 1.000000 is too good to be true"),
+        (lambda t: 1 - (1 - t["pred"]) * 1e-9, "the store keeps float32"),
+    ],
+)
+def test_what_is_probably_wrong_is_warned_of(store: PredictionStore, tmp_path: Path, values: Any, warning: str) -> None:
+    path = save(tmp_path / "a.csv", frame().assign(pred=values))
+    report = import_predictions(with_folds(store), [read_predictions(path, ColumnChoice(predictions=("pred",)))])
+    assert any(warning in text for text in report.warnings)
+    assert "a" in store
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.inf, "predicts inf for id '"),
+        (np.nan, "has no prediction at all"),
+        (1e300, "values beyond float32"),
+    ],
+)
+def test_what_cannot_be_stored_is_an_error(store: PredictionStore, tmp_path: Path, value: float, message: str) -> None:
+    table = frame().assign(pred=lambda t: t["pred"] * value if value != np.inf else np.inf)
+    path = save(tmp_path / "a.csv", table)
+    with pytest.raises(PredictionError, match=message):
+        import_predictions(with_folds(store), [read_predictions(path, ColumnChoice(predictions=("pred",)))])
+    assert store.list() == []
+
+
+def test_test_predictions_are_joined_to_their_models(store: PredictionStore, tmp_path: Path) -> None:
+    tables = [read_predictions(save(tmp_path / f"m{seed}.csv", frame(seed))) for seed in range(3)]
+    first = save(tmp_path / "m0_test.csv", pd.DataFrame({"id": ["z", "y", "x"], "pred": [0.5, 0.25, 0.125]}))
+    second = save(tmp_path / "m1_test.csv", pd.DataFrame({"id": ["x", "y", "z"], "pred": [0.75, 0.5, 1.0]}))
+    tests = [read_predictions(path, for_test=True) for path in (first, second)]
+    report = import_predictions(with_folds(store), tables, tests)
+    assert store.test_ids.tolist() == ["z", "y", "x"]
+    found = store.load("m1").test
+    assert found is not None
+    assert found.tolist() == [1.0, 0.5, 0.75]
+    assert report.with_test == ["m0", "m1"]
+    assert "m2: no test predictions." in report.notes
+    assert not store.summary("m2").has_test
+
+
+def test_one_model_on_each_side_needs_no_name(store: PredictionStore, tmp_path: Path) -> None:
+    oof = read_predictions(save(tmp_path / "a.csv", frame()), name="mine")
+    test = read_predictions(save(tmp_path / "sub.csv", pd.DataFrame({"id": ["x", "y"], "p": [0.5, 0.25]})))
+    import_predictions(with_folds(store), [oof], [test])
+    assert store.summary("mine").complete
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (pd.DataFrame({"id": ["x"], "pred": [0.5]}), "covers 1 of 2 ids; missing y"),
+        (pd.DataFrame({"id": ["x", "y", "w"], "pred": [0.5] * 3}), "1 ids that are not expected: w"),
+        (pd.DataFrame({"id": ["x", "y"], "pred": [0.5, np.nan]}), "test prediction of 'a' for id 'y' is nan"),
+        (pd.DataFrame({"id": ["x", "y"], "b": [0.5, 0.1], "c": [0.5, 0.1]}), "b, c belong to no model of this import"),
+    ],
+)
+def test_wrong_test_predictions_are_named(
+    store: PredictionStore, tmp_path: Path, test: pd.DataFrame, message: str
+) -> None:
+    with_folds(store).save_test_ids(np.array(["x", "y"], object))
+    oof = read_predictions(save(tmp_path / "a.csv", frame()))
+    path = save(tmp_path / "t.csv", test)
+    with pytest.raises(PredictionError, match=message):
+        import_predictions(store, [oof], [read_predictions(path, for_test=True)])
+    assert store.list() == []
+
+
+def test_importing_again_changes_nothing_or_archives(store: PredictionStore, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.csv", frame())
+    import_predictions(with_folds(store), [read_predictions(path)])
+    report = import_predictions(store, [read_predictions(path)])
+    assert report.notes == ["a: the same predictions are stored already."]
+    assert not store.archive_dir.exists()
+    save(path, frame().assign(pred=lambda t: t["pred"] / 2))
+    report = import_predictions(store, [read_predictions(path)])
+    assert "The earlier 'a' lies in" in report.notes[0]
+    assert len(list(store.archive_dir.iterdir())) == 1
+
+
+def test_a_model_trained_here_is_replaced_only_where_asked(store: PredictionStore, tmp_path: Path) -> None:
+    with_folds(store).save_model("a", "timm", {})
+    store.save_oof("a", store.folds.ids[store.folds.rows(0)], np.zeros(len(store.folds.rows(0))), fold=0)
+    table = read_predictions(save(tmp_path / "a.csv", frame()))
+    with pytest.raises(PredictionError, match="'a' was trained here .kind timm.*--replace"):
+        import_predictions(store, [table])
+    import_predictions(store, [table], replace=True)
+    assert store.summary("a").kind == "import"
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "feather", "npz"])
+def test_what_is_exported_comes_back_to_the_last_bit(store: PredictionStore, tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    with_folds(store).save_test_ids(np.array(["01", "1e5"], object))
+    for name in ("a", "b.c"):
+        oof = rng.random(N, np.float32)
+        oof[:3] = np.nan if name == "a" else 0.5
+        store.save(name, store.folds.ids, oof, rng.random(2, np.float32))
+    out, test = tmp_path / f"wide.{kind}", tmp_path / f"wide_test.{kind}"
+    assert export_predictions(store, out) == ["a", "b.c"]
+    export_predictions(store, test, part="test")
+    other = PredictionStore(tmp_path / "other")
+    import_predictions(other, [read_predictions(out)], [read_predictions(test, for_test=True)])
+    assert other.folds.fingerprint == store.folds.fingerprint
+    for name in ("a", "b.c"):
+        assert other.fingerprint(name) == store.fingerprint(name)
+
+
+def test_what_cannot_be_exported_is_named(store: PredictionStore, tmp_path: Path) -> None:
+    with pytest.raises(PredictionError, match="holds no oof predictions"):
+        export_predictions(with_folds(store), tmp_path / "a.csv")
+    store.save("a", store.folds.ids, np.zeros(N))
+    with pytest.raises(PredictionError, match="ends in .csv"):
+        export_predictions(store, tmp_path / "a.xlsx")
+    with pytest.raises(PredictionError, match="a have no test predictions"):
+        export_predictions(store, tmp_path / "a.csv", ["a"], part="test")
+    store.save("fold", store.folds.ids, np.zeros(N))
+    with pytest.raises(PredictionError, match="stand in for the column"):
+        export_predictions(store, tmp_path / "a.csv")
+    assert list(tmp_path.glob("*.csv")) == []

@@ -1,0 +1,224 @@
+"""Files of predictions as people write them: each kind is read to the letter, each doubt lists the columns."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from oof.errors import PredictionError
+from oof.exchange.prediction_files import ColumnChoice, PredictionFile, read_predictions
+
+IDS = ["00012", "1e5", "a b", "x,y", 'q"t', "ü"]
+VALUES = [0.1, 0.2, 0.3, 1e-7, 1.0, 0.25]
+
+
+def table() -> pd.DataFrame:
+    return pd.DataFrame({"id": IDS, "target": [0, 1, 0, 1, 1, 0], "kfold": [0, 0, 1, 1, 2, 2], "lr_pred": VALUES})
+
+
+def check(found: PredictionFile, model: str = "lr") -> None:
+    assert found.ids.tolist() == IDS
+    assert {name: values.tolist() for name, values in found.predictions.items()} == {model: VALUES}
+    assert found.target is not None
+    assert found.target.tolist() == [0, 1, 0, 1, 1, 0]
+    assert found.folds[model].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("quoting", [0, 1])
+def test_csv_of_every_make_is_read_to_the_letter(
+    tmp_path: Path, sep: str, ending: str, encoding: str, quoting: Any
+) -> None:
+    path = tmp_path / "lr.csv"
+    table().to_csv(path, sep=sep, lineterminator=ending, encoding=encoding, quoting=quoting, index=False)
+    check(read_predictions(path))
+
+
+def test_columns_between_spaces_and_a_gzip_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("id pred\n007 0.5\n1e5 0.25\n")
+    found = read_predictions(tmp_path / "a.txt")
+    assert found.ids.tolist() == ["007", "1e5"]
+    with gzip.open(tmp_path / "lr.csv.gz", "wt") as file:
+        table().to_csv(file, index=False)
+    check(read_predictions(tmp_path / "lr.csv.gz"))
+
+
+def test_a_row_index_without_a_name_is_no_column(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "lr.csv", index=True)
+    check(read_predictions(tmp_path / "lr.csv"))
+
+
+def test_decimal_commas_are_read_between_semicolons(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;pred\na;0,5\nb;1e-3\n")
+    assert read_predictions(tmp_path / "a.csv").predictions["a"].tolist() == [0.5, 0.001]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather", "npz"])
+def test_binary_tables_are_read_to_the_letter(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"lr.{kind}"
+    if kind == "parquet":
+        table().to_parquet(path)
+    elif kind == "feather":
+        table().to_feather(path)
+    else:
+        np.savez(path, **{name: np.array(column.tolist()) for name, column in table().items()})  # type: ignore[arg-type]
+    check(read_predictions(path))
+
+
+def test_categories_and_bytes_are_text(tmp_path: Path) -> None:
+    frame = table().astype({"id": "category"})
+    frame.to_parquet(tmp_path / "lr.parquet")
+    check(read_predictions(tmp_path / "lr.parquet"))
+    np.savez(tmp_path / "b.npz", id=np.array([b"01", b"02"]), pred=np.array([0.5, 0.25]))
+    assert read_predictions(tmp_path / "b.npz").ids.tolist() == ["01", "02"]
+
+
+def test_whole_numbers_of_a_typed_file_are_ids_by_their_digits_and_told(tmp_path: Path) -> None:
+    pd.DataFrame({"id": [12, 7], "pred": [0.5, 0.25]}).to_parquet(tmp_path / "a.parquet")
+    found = read_predictions(tmp_path / "a.parquet")
+    assert found.ids.tolist() == ["12", "7"]
+    assert found.notes == ("ids are numbers in column 'id'; their digits are taken as text",)
+
+
+def test_a_matrix_with_names_is_as_many_models_with_folds_of_their_own(tmp_path: Path) -> None:
+    oof = np.array([[0.1, 0.2], [0.3, np.nan], [0.5, 0.6]], np.float32)
+    np.savez(
+        tmp_path / "all.npz",
+        id=np.array(["a", "b", "c"]),
+        y=np.array([0, 1, 1]),
+        models=np.array(["lr", "svd"]),
+        oof=oof,
+        fold=np.array([[0, 1], [1, -1], [0, 0]]),
+    )
+    found = read_predictions(tmp_path / "all.npz")
+    assert list(found.predictions) == ["lr", "svd"]
+    np.testing.assert_array_equal(found.predictions["svd"], oof[:, 1])
+    assert found.folds["svd"].tolist() == [1, -1, 0]
+    np.savez(tmp_path / "bare.npz", id=np.array(["a", "b", "c"]), oof=oof)
+    assert list(read_predictions(tmp_path / "bare.npz").predictions) == ["bare.0", "bare.1"]
+
+
+def test_one_npz_holds_oof_and_test_predictions(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "both.npz",
+        image_name=np.array(["a", "b", "c"]),
+        oof=np.array([0.5, 0.25, 0.125]),
+        test_image_name=np.array(["x", "y"]),
+        test_pred=np.array([0.75, 0.5]),
+    )
+    assert read_predictions(tmp_path / "both.npz").ids.tolist() == ["a", "b", "c"]
+    test = read_predictions(tmp_path / "both.npz", for_test=True)
+    assert test.ids.tolist() == ["x", "y"]
+    assert test.predictions["both"].tolist() == [0.75, 0.5]
+
+
+def write(path: Path, header: str, *lines: str) -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+def test_several_prediction_columns_are_several_models(tmp_path: Path) -> None:
+    path = write(tmp_path / "wide.csv", "id,target,fold,conv next,vit", "a,0,0,0.5,0.1", "b,1,1,0.7,0.2")
+    assert list(read_predictions(path).predictions) == ["conv-next", "vit"]
+    assert list(read_predictions(path, name="my").predictions) == ["my.conv-next", "my.vit"]
+
+
+@pytest.mark.parametrize(
+    ("file", "model"),
+    [("oof_b7.csv", "b7"), ("b7_oof.csv", "b7"), ("b7-380.test.csv", "b7-380"), ("oof.csv", "oof"), ("ä b.csv", "b")],
+)
+def test_a_model_is_called_after_its_file(tmp_path: Path, file: str, model: str) -> None:
+    assert list(read_predictions(write(tmp_path / file, "id,pred", "a,0.5")).predictions) == [model]
+
+
+def test_ids_are_told_by_the_ids_that_are_known(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "frame,clip,pred", "1,x,0.5", "2,y,0.25")
+    known = np.array(["1", "2", "3"], object)
+    assert read_predictions(path, known_ids=known).ids.tolist() == ["1", "2"]
+    assert read_predictions(path).ids.tolist() == ["x", "y"]
+    assert read_predictions(path, ColumnChoice(id="frame")).ids.tolist() == ["1", "2"]
+
+
+def test_a_binary_column_of_any_name_is_the_target_and_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,sentiment,kfold,pred", "a,0,0,0.5", "b,1,1,0.25")
+    found = read_predictions(path)
+    assert found.target is not None
+    assert found.target.tolist() == [0, 1]
+    assert found.notes == ("'sentiment' taken as target",)
+    assert read_predictions(path, ColumnChoice(target="none")).target is None
+
+
+def test_empty_and_na_are_no_prediction(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,pred", "a,", "NA,0.5", "c, nan ", "d,NA", "e,1e-3")
+    found = read_predictions(path)
+    assert found.ids.tolist() == ["a", "NA", "c", "d", "e"]  # as an id, NA is text
+    assert np.isnan(found.predictions["a"]).tolist() == [True, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "message"),
+    [
+        ("id,width,height", "a,3,4", r"which column holds the predictions\? It could be any of width, height"),
+        ("id,name,colour", "a,b,c", "None of id, name, colour looks like it.*--prediction-column"),
+        ("id,pred_a,pred_b,vit", "a,0.5,0.5,0.5", "It could be any of pred_a, pred_b, vit"),
+        ("u,v,pred", "a,b,0.5", r"which column holds the ids\? Its columns are u, v, pred.*--id-column"),
+        ("id,pred,pred", "a,0.5,0.5", "more than once in the header: pred"),
+        ("id", "a", "has only the column 'id'"),
+    ],
+)
+def test_columns_in_doubt_are_listed(tmp_path: Path, header: str, line: str, message: str) -> None:
+    with pytest.raises(PredictionError, match=message):
+        read_predictions(write(tmp_path / "a.csv", header, line))
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,pred", "a,0.5")
+    for choice in (ColumnChoice(id="x"), ColumnChoice(predictions=("x",)), ColumnChoice(target="x")):
+        with pytest.raises(PredictionError, match="has no column 'x'; it has id, pred"):
+            read_predictions(path, choice)
+
+
+def test_a_word_among_the_predictions_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,pred", "a,0.5", "b,high")
+    with pytest.raises(PredictionError, match="1 values that are no numbers: 'high'"):
+        read_predictions(path, ColumnChoice(predictions=("pred",)))
+
+
+def test_doubled_ids_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,pred", "a,0.5", "b,0.5", "a,0.25")
+    with pytest.raises(PredictionError, match="1 of 3 ids stand more than once: a"):
+        read_predictions(path)
+
+
+def test_python_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", id=np.array(["a", None], object), pred=np.array([0.5, 0.25]))
+    with pytest.raises(PredictionError, match="Python objects.*Save text as np.array"):
+        read_predictions(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"\n\n", "is empty"),
+        ("a.csv", "id,pred\nä,0.5\n".encode("latin-1"), "not UTF-8"),
+        ("a.csv", b"id,pred\na,0.5\nb\n", "cannot be read: CSV parse error: Expected 2 columns, got 1"),
+        ("a.csv.gz", b"no gzip", "cannot be read"),
+        ("a.parquet", b"PAR1 cut", "cannot be read"),
+        ("a.feather", b"", "cannot be read"),
+        ("a.npz", b"PK cut", "no whole NPZ|cannot be read|Python objects"),
+        ("a.pkl", b"x", "of no known kind. A pickle can run any code"),
+        ("a.xlsx", b"x", "of no known kind. Write it as one of .csv"),
+    ],
+)
+def test_broken_and_unknown_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PredictionError, match=message):
+        read_predictions(tmp_path / name)
+    with pytest.raises(PredictionError, match=r"nowhere\.csv is not there"):
+        read_predictions(tmp_path / "nowhere.csv")

@@ -1,0 +1,291 @@
+"""Downloads go on where they stopped, are verified, and unpack nothing that is not safe."""
+
+import io
+import os
+import stat
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from oof.errors import DataError, DfensError
+from submissions.kaggle.client import KaggleError
+from submissions.kaggle.download import Downloaded, download_all, download_some
+from submissions.kaggle.unpack import unpack
+from tests.support.kaggle_server import SLUG, KaggleServer
+from tests.support.submissions import Desk
+
+FILES = {
+    "train.csv": b"id,target\n" + b"1,0\n" * 5000,
+    "train/00012.jpg": np.random.default_rng(0).bytes(300_000),
+    "test/a b.jpg": np.random.default_rng(1).bytes(200_000),
+    "empty.txt": b"",
+}
+
+
+@pytest.fixture
+def desk(kaggle: KaggleServer, tmp_path: Path) -> Desk:
+    kaggle.files = dict(FILES)
+    return Desk(kaggle, tmp_path)
+
+
+def fetch(desk: Desk, **options: Any) -> Downloaded:
+    with desk.client() as client:
+        return download_all(client, desk.folder / "data", desk.folder / "state", **options)
+
+
+def assert_all_there(desk: Desk) -> None:
+    found = {
+        str(path.relative_to(desk.folder / "data")): path.read_bytes()
+        for path in (desk.folder / "data").rglob("*")
+        if path.is_file()
+    }
+    assert found == desk.server.files
+
+
+def test_all_files_arrive_and_a_second_run_does_nothing(desk: Desk) -> None:
+    done = fetch(desk)
+    assert (done.files, done.bytes) == (4, sum(map(len, FILES.values())))
+    assert done.fetched == len(desk.server.zipped())
+    assert_all_there(desk)
+    assert [path.name for path in (desk.folder / "state").iterdir()] == [f"{SLUG}.json"]
+    calls = len(desk.server.calls)
+    assert fetch(desk) == Downloaded(4, done.bytes, 0)
+    assert len(desk.server.calls) == calls
+
+
+def test_a_missing_file_is_fetched_again_and_the_others_are_left(desk: Desk) -> None:
+    fetch(desk, keep_archive=True)
+    (desk.folder / "data" / "train.csv").unlink()
+    kept = (desk.folder / "data" / "train" / "00012.jpg").stat().st_mtime_ns
+    assert fetch(desk).fetched == 0  # the archive was kept
+    assert_all_there(desk)
+    assert (desk.folder / "data" / "train" / "00012.jpg").stat().st_mtime_ns == kept
+    (desk.folder / "data" / "train.csv").write_bytes(b"cut")
+    assert fetch(desk).fetched > 0
+    assert_all_there(desk)
+    assert fetch(desk, force=True).fetched > 0
+
+
+def test_a_cut_download_goes_on_where_it_stopped(desk: Desk) -> None:
+    desk.server.fail("GET", share=0.3)
+    desk.server.fail("GET", share=0.5)
+    desk.server.fail("GET", share=0.0)
+    size = len(desk.server.zipped())
+    assert fetch(desk).fetched == size
+    assert_all_there(desk)
+    # each attempt asks Kaggle for the address first, and the client follows it before the range is asked for
+    ranges = [body["range"] for method, body in desk.server.calls if method == "GET" and body["range"]]
+    assert ranges
+    assert all(0 < int(wanted.removeprefix("bytes=").removesuffix("-")) < size for wanted in ranges)
+
+
+def test_a_killed_download_goes_on_in_the_next_run(desk: Desk) -> None:
+    desk.server.fail("GET", share=0.6)
+    failing = Desk(desk.server, desk.folder, retries=0)
+    with pytest.raises(KaggleError, match=r"\d+ bytes are kept; the same command goes on from there"):
+        for _ in range(9):
+            desk.server.fail("GET", share=0.0)
+        fetch(failing)
+    desk.server.faults.clear()
+    kept = (desk.folder / "state" / f"{SLUG}.zip.part").stat().st_size
+    size = len(desk.server.zipped())
+    assert 0 < kept < size
+    assert fetch(desk).fetched == size - kept
+    assert_all_there(desk)
+
+
+def test_another_version_on_the_server_is_begun_anew(desk: Desk) -> None:
+    desk.server.fail("GET", share=0.6)
+    for _ in range(9):
+        desk.server.fail("GET", share=0.0)
+    with pytest.raises(KaggleError):
+        fetch(Desk(desk.server, desk.folder, retries=0))
+    desk.server.faults.clear()
+    desk.server.files = {"new.csv": np.random.default_rng(2).bytes(400_000)}
+    desk.server.archive, desk.server.etag = None, '"v2"'
+    assert fetch(desk).fetched == len(desk.server.zipped())
+    assert_all_there(desk)
+
+
+def test_a_server_without_ranges_begins_anew(desk: Desk) -> None:
+    desk.server.ranges = False
+    desk.server.fail("GET", share=0.6)
+    fetch(desk)
+    assert_all_there(desk)
+
+
+def test_a_download_that_stalls_is_taken_up_again(desk: Desk) -> None:
+    desk.server.fail("GET", share=0.5, hang_s=60)
+    fetch(Desk(desk.server, desk.folder, stall_limit_s=1.0))
+    assert_all_there(desk)
+
+
+def test_rules_not_accepted_are_told(desk: Desk) -> None:
+    words = "You must accept this competition's rules before you'll be able to download files."
+    desk.server.fail("DownloadDataFiles", status=403, message=words, shape="flat")
+    with pytest.raises(
+        KaggleError, match=f"Accept the rules in a browser at https://www.kaggle.com/competitions/{SLUG}"
+    ):
+        fetch(desk)
+
+
+def test_single_files_are_verified_against_the_list(desk: Desk) -> None:
+    with desk.client() as client:
+        state, data = desk.folder / "state", desk.folder / "data"
+        done = download_some(client, ["train.csv", "train/00012.jpg"], data, state)
+        assert done.files == 2
+        assert (data / "train/00012.jpg").read_bytes() == FILES["train/00012.jpg"]
+        assert download_some(client, ["train.csv"], data, state).fetched == 0
+        with pytest.raises(DataError, match=r"has no file tarin.csv; it has empty.txt, test/a b.jpg"):
+            download_some(client, ["tarin.csv"], data, state)
+
+
+def test_a_file_that_kaggle_zips_is_unpacked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train.csv", FILES["train.csv"])
+    listed = {name: len(data) for name, data in FILES.items()}
+    monkeypatch.setattr("submissions.kaggle.client.KaggleClient.files", lambda self: listed)
+    desk.server.files["train.csv"] = buffer.getvalue()
+    with desk.client() as client:
+        download_some(client, ["train.csv"], desk.folder / "data", desk.folder / "state")
+    assert (desk.folder / "data" / "train.csv").read_bytes() == FILES["train.csv"]
+
+
+def test_a_disk_too_small_is_told_before_anything_comes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("submissions.kaggle.download.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(DfensError, match="GiB to come and the disk of .* has 0.00 GiB free"):
+        fetch(desk)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(desk: Desk) -> None:
+    size = 300 << 20
+    desk.server.files = {"big.bin": bytes(size)}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("big.bin", bytes(size))
+    desk.server.archive = buffer.getvalue()
+    code = (
+        "import os, resource\n"
+        "from pathlib import Path\n"
+        "from submissions.kaggle.client import KaggleClient\n"
+        "from submissions.kaggle.download import download_all\n"
+        "from submissions.settings import SubmissionSettings\n"
+        f"with KaggleClient({SLUG!r}, SubmissionSettings(), os.environ) as client:\n"
+        "    download_all(client, Path('data'), Path('state'))\n"
+        "own = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "print(max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))\n"
+    )
+    environment = desk.environment | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=desk.folder, env=environment, capture_output=True, text=True, check=True
+    )
+    assert (desk.folder / "data" / "big.bin").stat().st_size == size
+    assert int(done.stdout) < 200 << 10  # kB; loading the client takes most of it
+
+
+# ---- unpacking --------------------------------------------------------------
+
+
+def make_zip(path: Path, members: dict[str, bytes], *, links: dict[str, str] | None = None) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+        for name, target in (links or {}).items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(info, target)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("../evil.txt", "leads outside"),
+        ("a/../../evil.txt", "leads outside"),
+        ("/etc/evil.txt", "absolute"),
+        ("C:\\evil.txt", "absolute"),
+        ("..\\evil.txt", "leads outside"),
+    ],
+)
+def test_members_that_lead_outside_are_refused(name: str, fault: str, tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", {"good.txt": b"good", name: b"evil"})
+    with pytest.raises(DataError, match=rf"1 members that are not safe.*{fault}.*Nothing was unpacked"):
+        unpack(archive, tmp_path / "in" / "here")
+    assert not list(tmp_path.rglob("*.txt"))
+
+
+def test_links_and_doubled_members_are_refused(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", {}, links={"out": "/etc", "out/passwd": "x"})
+    with pytest.raises(DataError, match=r"'out' \(a link\), 'out/passwd' \(a link\), 'out' \(a file and a folder\)"):
+        unpack(archive, tmp_path / "here")
+    with zipfile.ZipFile(tmp_path / "y.zip", "w") as doubled:
+        doubled.writestr("a", b"1")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            doubled.writestr("a", b"2")
+    with pytest.raises(DataError, match=r"'a' \(doubled\)"):
+        unpack(tmp_path / "y.zip", tmp_path / "here")
+
+
+def test_a_bomb_is_refused_by_its_declared_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = make_zip(tmp_path / "x.zip", {"zeros": bytes(50 << 20)})
+    assert archive.stat().st_size < 100_000
+    monkeypatch.setattr("submissions.kaggle.unpack.shutil.disk_usage", lambda path: SimpleNamespace(free=100 << 20))
+    with pytest.raises(DfensError, match=r"needs 50.0 MiB and the disk of .* has 100.0 MiB free. Nothing was unpacked"):
+        unpack(archive, tmp_path / "here")
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_a_bomb_that_lies_about_its_size_gives_no_more_than_it_declared(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", {"zeros": bytes(5 << 20)})
+    data = archive.read_bytes()
+    archive.write_bytes(data.replace(struct.pack("<L", 5 << 20), struct.pack("<L", 1000)))
+    with pytest.raises(DataError, match="is not a zip that can be read"):
+        unpack(archive, tmp_path / "here")
+    assert not [path for path in (tmp_path / "here").rglob("*") if path.is_file()]
+
+
+def test_members_over_one_another_are_refused(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", {"a": np.random.default_rng(0).bytes(10_000)})
+    with zipfile.ZipFile(archive, "a") as opened:
+        for number in range(3):
+            again = opened.getinfo("a")
+            copied = zipfile.ZipInfo(f"b{number}")
+            for name in ("CRC", "compress_size", "file_size", "header_offset", "compress_type"):
+                setattr(copied, name, getattr(again, name))
+            opened.filelist.append(copied)
+            opened.NameToInfo[copied.filename] = copied
+        opened._didModify = True  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="over one another, as in a zip bomb"):
+        unpack(archive, tmp_path / "here")
+
+
+def test_a_broken_archive_is_named(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", {"a": np.random.default_rng(0).bytes(100_000)})
+    data = bytearray(archive.read_bytes())
+    data[5000] ^= 0xFF
+    archive.write_bytes(data)
+    with pytest.raises(DataError, match=r"Run dfens download --force"):
+        unpack(archive, tmp_path / "here")
+    archive.write_bytes(data[:50_000])
+    with pytest.raises(DataError, match="not a zip"):
+        unpack(archive, tmp_path / "here")
+    assert not [path for path in (tmp_path / "here").rglob("*") if path.is_file()]
+
+
+def test_unpacking_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", {"a": b"1", "b/c": b"2", "d": b"3"})
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a").write_bytes(b"1")
+    (tmp_path / "here" / "d").write_bytes(b"9")
+    done = unpack(archive, tmp_path / "here")
+    assert done.written == 2
+    assert (tmp_path / "here" / "d").read_bytes() == b"3"

@@ -1,0 +1,45 @@
+"""Pictures of the ledger."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from submissions.correlation import track
+from submissions.finals.select import Candidate, select_pair
+from submissions.plots import plot_history, plot_selection, plot_track
+
+
+def ink(path: Path) -> float:
+    """Share of pixels that are not white."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return float((np.asarray(image.convert("L")) < 250).mean())
+
+
+def test_a_track_shows_its_points_line_and_names(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cv = [*rng.uniform(0.9, 0.95, 8).tolist(), 0.99, None]
+    public = [*(0.98 * np.array(cv[:8])).tolist(), 0.8, 0.5]
+    names = [f"$s{number}" for number in range(10)]  # a dollar must not begin a formula
+    found = track(cv, public)
+    assert len(found.off) == 1
+    full = ink(plot_track(tmp_path / "a" / "track.png", names, cv, public, found))
+    empty = ink(plot_track(tmp_path / "empty.png", [], [], [], track([], [])))
+    assert 0 < empty < full
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_history_has_a_point_for_each_score(tmp_path: Path, count: int) -> None:
+    scores: list[float | None] = [0.9 + 0.001 * number for number in range(count)]
+    with_public = ink(plot_history(tmp_path / "both.png", scores, [x and x - 0.05 for x in scores]))
+    assert with_public > 0
+
+
+def test_a_selection_shows_its_pairs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    y = (rng.random(300) < 0.5).astype(np.int8)
+    candidates = [Candidate(name, y + rng.normal(size=300), 0.75) for name in "abc"]
+    selection = select_pair(candidates, y, test_rows=300, public_share=0.3, draws=50, rng=rng)
+    assert ink(plot_selection(tmp_path / "selection.png", selection)) > 0.01

@@ -1,0 +1,247 @@
+"""A submission is made once or not at all, whatever goes wrong, and the ledger knows which."""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from oof.errors import ConfigError, DfensError, SubmissionError
+from submissions.entry import Entry
+from submissions.kaggle.client import KaggleError
+from submissions.reconcile import settle
+from submissions.upload import new_entry, sent_name, submit_kernel
+from tests.support.kaggle_server import SLUG, USER, KaggleServer
+from tests.support.submissions import Desk, make_table
+from tests.support.upload_faults import CASES, Case, run_case
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_fault_has_a_known_outcome(case: Case, kaggle: KaggleServer, tmp_path: Path) -> None:
+    first, second = run_case(case, kaggle, tmp_path)
+    assert (first.ledger, first.made) == (case.ledger, case.made), first.message
+    assert (second.ledger, second.made) == (case.then, case.then_made), second.message
+    if case.says:
+        assert re.search(case.says, first.message), first.message
+    else:
+        assert first.message == ""
+        assert first.entry is not None
+        assert first.entry.ref == 1000
+    assert "Traceback" not in first.message + second.message
+
+
+def test_the_ledger_has_it_before_anything_is_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    seen: list[tuple[str, list[str]]] = []
+    answer = kaggle.answer
+
+    def watched(method: str, body: dict[str, object]) -> dict[str, object]:
+        seen.append((method, desk.states()))
+        return answer(method, body)
+
+    kaggle.answer = watched  # type: ignore[method-assign]
+    desk.submit()
+    states = dict(seen)
+    assert states["GetSubmissionLimits"] == []
+    assert states["StartSubmissionUpload"] == ["uploading"]
+    assert states["CreateSubmission"] == ["creating"]
+    assert states["GetSubmission"] == ["pending"]
+
+
+def test_an_entry_tells_what_was_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
+    table = make_table(5)
+    done = Desk(kaggle, tmp_path).submit(table)
+    (sent,) = kaggle.submissions
+    entry = done.entry
+    assert done.limits is not None
+    assert done.limits.allowed_now == 5
+    assert sent.data == table.data == (tmp_path / entry.path).read_bytes()
+    assert sent.file_name == entry.file_name == f"b7-{entry.key[:12]}.csv"
+    assert sent.description == entry.message == "b7 oof=0.98765"
+    assert (entry.sha256, entry.bytes, entry.rows) == (table.sha256, len(table.data), 5)
+    assert (entry.ref, entry.who, entry.kind, entry.status) == (1000, USER, "file", "pending")
+    assert entry.submitted is not None
+
+
+def test_the_same_bytes_are_sent_again_only_when_asked(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    desk.submit()
+    with pytest.raises(SubmissionError, match=r"The same bytes were submitted on .* UTC as 1000 \(pending\).*--again"):
+        desk.submit()
+    assert kaggle.count("PUT") == 1
+    assert desk.submit(again=True).entry.ref == 1001
+    assert desk.submit(make_table(value=0.25)).entry.ref == 1002
+
+
+def test_zero_allowance_stops_before_the_upload(kaggle: KaggleServer, tmp_path: Path) -> None:
+    kaggle.used_today = 5
+    with pytest.raises(SubmissionError, match="Nothing was sent"):
+        Desk(kaggle, tmp_path).submit()
+    assert [method for method, _ in kaggle.calls] == ["GetSubmissionLimits"]
+    assert not (tmp_path / "sent").exists()
+
+
+def test_a_limit_of_ones_own_stops_before_kaggles(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    assert desk.submit(per_day=1).entry.ref == 1000
+    with pytest.raises(SubmissionError, match=r"submissions_per_day = 1 are used up \(1 made.*Kaggle allows 4 more"):
+        desk.submit(make_table(value=0.25), per_day=1)
+    assert kaggle.count("PUT") == 1
+    assert desk.submit(make_table(value=0.25), per_day=2).entry.ref == 1001
+
+
+def test_an_allowance_of_zero_with_none_made_today_is_no_daily_limit(kaggle: KaggleServer, tmp_path: Path) -> None:
+    kaggle.allowed_per_day, kaggle.used_total = 0, 12  # the competition is over
+    with pytest.raises(SubmissionError, match="it takes none now.*for its dates. Nothing was sent"):
+        Desk(kaggle, tmp_path).submit()
+
+
+def test_a_count_that_lags_behind_is_made_good_by_the_ledger(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    kaggle.allowed_per_day = 1
+    desk.submit()
+    kaggle.used_today = kaggle.used_total = 0  # Kaggle has not counted it yet
+    with pytest.raises(SubmissionError, match="are used up"):
+        desk.submit(make_table(value=0.25))
+    assert kaggle.count("PUT") == 1
+
+
+def test_a_truncated_upload_is_told_though_kaggle_took_it(kaggle: KaggleServer, tmp_path: Path) -> None:
+    kaggle.fail("PUT", share=0.5)
+    table = make_table(200)
+    entry = Desk(kaggle, tmp_path).submit(table).entry
+    half = len(kaggle.submissions[0].data)
+    assert entry.error == f"Kaggle has {half} of the {len(table.data)} bytes that were sent: the upload was cut."
+
+
+def test_what_was_open_is_settled_before_anything_else_is_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    kaggle.fail("CreateSubmission", drop=True, after=True)
+    kaggle.fail("ListSubmissions", status=500, times=99)
+    with pytest.raises(KaggleError, match="not known"):
+        desk.submit()
+    with pytest.raises(KaggleError, match="not known"):
+        desk.submit(make_table(value=0.25))
+    assert kaggle.count("PUT") == 1
+    kaggle.faults.clear()
+    found = desk.submit()
+    assert found.found == "An interrupted run had sent it, and Kaggle has it."
+    assert found.entry.ref == 1000
+    assert desk.submit(make_table(value=0.25)).entry.ref == 1001
+    assert desk.states() == ["pending", "pending"]
+
+
+def test_a_submission_that_shows_up_late_is_waited_for(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path, settle_s=10.0)
+    kaggle.fail("CreateSubmission", drop=True, after=True)
+    kaggle.fail("ListSubmissions", raw=b"{}", times=2)
+    assert desk.submit().entry.ref == 1000
+    assert kaggle.count("ListSubmissions") >= 3
+
+
+def test_one_carried_out_after_it_was_given_up_is_found_before_the_next_is_sent(
+    kaggle: KaggleServer, tmp_path: Path
+) -> None:
+    desk = Desk(kaggle, tmp_path)
+    kaggle.fail("CreateSubmission", drop=True)
+    with pytest.raises(KaggleError, match="nothing was submitted"):
+        desk.submit()
+    (entry,) = desk.ledger.list()
+    kaggle.add(entry.file_name, entry.message)
+    found = desk.submit()
+    assert found.found == "A run that was taken for failed had sent it, and Kaggle has it."
+    assert (found.entry.key, found.entry.ref) == (entry.key, 1000)
+    assert len(kaggle.submissions) == 1
+    assert desk.states() == ["pending"]
+
+
+def test_another_submission_is_not_taken_for_it(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    kaggle.add("b7.csv", "b7 oof=0.98765", "0.9")
+    kaggle.add("b7-0123456789ab.csv", "b7 oof=0.98765", "0.9")
+    kaggle.fail("CreateSubmission", drop=True)
+    with pytest.raises(KaggleError, match="nothing was submitted"):
+        desk.submit()
+    assert desk.states() == ["failed"]
+
+
+def test_settling_finds_it_behind_many_newer_ones(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    kaggle.fail("CreateSubmission", drop=True, after=True)
+    kaggle.fail("ListSubmissions", status=500, times=99)
+    with pytest.raises(KaggleError):
+        desk.submit()
+    kaggle.faults.clear()
+    kaggle.page_size_cap = 10
+    for number in range(35):
+        kaggle.add(f"web{number}.csv")
+    with desk.client() as client, desk.ledger.exclusive(SLUG, 5):
+        (entry,) = settle(desk.ledger, client)
+    assert (entry.ref, entry.status) == (1000, "pending")
+
+
+def test_a_folder_that_cannot_be_written_submits_nothing(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "sent").chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.geteuid() == 0:
+        (tmp_path / "sent").rmdir()
+        (tmp_path / "sent").write_text("in the way")
+    with pytest.raises(DfensError, match=r"sent/b7-\w+\.csv cannot be written"):
+        desk.submit()
+    assert kaggle.count("StartSubmissionUpload") == 0
+    assert desk.states() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"), [("b7", "b7"), ("my file (2)", "my-file-2"), ("naïve/../x", "na-ve-..-x"), ("", "submission")]
+)
+def test_file_names_are_plain_and_unlike_all_others(name: str, sent: str) -> None:
+    assert sent_name(name, "0123456789abcdef" * 2) == f"{sent}-0123456789ab.csv"
+
+
+# ---- code competitions ------------------------------------------------------
+
+
+def kernel_entry(**changes: object) -> Entry:
+    facts: dict[str, object] = {"kernel": "alice/note-book", "kernel_version": 3, "file_name": "submission.csv"}
+    return new_entry(SLUG, message="from a notebook", **(facts | changes))
+
+
+def test_a_notebooks_output_is_submitted_once(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    with desk.client() as client:
+        entry = submit_kernel(desk.ledger, client, kernel_entry()).entry
+        with pytest.raises(SubmissionError, match="The same notebook version was submitted"):
+            submit_kernel(desk.ledger, client, kernel_entry())
+        assert submit_kernel(desk.ledger, client, kernel_entry(kernel_version=4)).entry.ref == 1001
+    body = next(body for method, body in kaggle.calls if method == "CreateCodeSubmission")
+    assert body == {
+        "competitionName": SLUG,
+        "kernelOwner": "alice",
+        "kernelSlug": "note-book",
+        "kernelVersion": 3,
+        "fileName": "submission.csv",
+        "submissionDescription": f"from a notebook [dfens {entry.key[:12]}]",
+    }
+    assert (entry.kind, entry.ref, entry.status) == ("kernel", 1000, "pending")
+
+
+def test_a_notebooks_lost_answer_is_found_by_its_mark(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    kaggle.add("submission.csv", "from a notebook")
+    kaggle.fail("CreateCodeSubmission", drop=True, after=True)
+    with desk.client() as client:
+        assert submit_kernel(desk.ledger, client, kernel_entry()).entry.ref == 1001
+        kaggle.fail("CreateCodeSubmission", drop=True)
+        with pytest.raises(KaggleError, match="nothing was submitted"):
+            submit_kernel(desk.ledger, client, kernel_entry(kernel_version=5))
+    assert desk.states() == ["pending", "failed"]
+
+
+def test_a_kernel_is_owner_and_slug(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    with desk.client() as client, pytest.raises(ConfigError, match="expected OWNER/SLUG"):
+        submit_kernel(desk.ledger, client, kernel_entry(kernel="notebook"))
+    assert kaggle.calls == []

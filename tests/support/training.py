@@ -1,0 +1,76 @@
+"""A competition of a few drawn images, and settings that train on it in seconds."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dfens.demo.competition import make_competition
+from oof.folds import make_folds
+from oof.store import PredictionStore
+from trainers.data.layouts import Competition, DataSettings, read_competition
+from trainers.settings import TimmSettings
+
+TINY = TimmSettings(
+    backbone="test_resnet", pretrained=False, image_size=32, epochs=2, batch_size=8, lr=3e-3, jpeg=0.3, blur=0.3
+)
+TOML = """
+[data]
+layout = "table"
+id = "img_name"
+group = "person"
+
+[folds]
+k = 2
+
+[models.tiny]
+backbone = "test_resnet"
+pretrained = false
+image_size = 32
+epochs = 3
+batch_size = 8
+lr = 3e-3
+jpeg = 0.3
+"""
+
+
+def tiny_competition(folder: Path, *, train_rows: int = 40, k: int = 2) -> tuple[Competition, PredictionStore]:
+    """Images on disk, folds and test ids in a store."""
+    make_competition(folder, train_rows=train_rows, test_rows=8, size=32)
+    (folder / "dfens.toml").write_text(TOML)
+    competition = read_competition(DataSettings(layout="table", root=folder / "data", id="img_name", group="person"))
+    store = PredictionStore(folder / "work" / "oof")
+    train = competition.train
+    store.save_folds(make_folds(train["id"].to_numpy(object), train["target"].to_numpy(), k=k, seed=0))
+    store.save_test_ids(competition.test["id"].to_numpy(object))
+    return competition, store
+
+
+def stored_bytes(store: PredictionStore, name: str) -> bytes:
+    """All predictions of a model, to the last bit."""
+    model = store.load(name)
+    assert model.test_by_fold is not None
+    return np.concatenate([model.oof, model.test_by_fold.ravel()]).tobytes()
+
+
+class Notes:
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.titles: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def task(self, title: str, total: float | None = None, unit: str = "") -> "Notes":
+        self.titles.append(title)
+        return self
+
+    def advance(self, amount: float = 1, **fields: str) -> None:
+        pass
+
+    def __enter__(self) -> "Notes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass

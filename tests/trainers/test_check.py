@@ -1,0 +1,194 @@
+"""Tests of trainers.data.check: every kind of find is told by name, with the way out."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oof.files import read_json
+from oof.progress import SILENT
+from tests.support.competitions import face, make_table, make_track, write_image, write_labels
+from trainers.data import check
+from trainers.data.check import CheckReport, check_data
+from trainers.data.layouts import DataSettings, Problem, read_competition, scan_competition
+from trainers.media.image_info import file_sizes, identical_files
+
+
+def run(settings: DataSettings, work: Path, *, decode: bool = True) -> CheckReport:
+    return check_data(
+        scan_competition(settings), decode=decode, workers=2, report_dir=work / "check", quarantine=work / "q.json"
+    )
+
+
+def table(root: Path) -> DataSettings:
+    return DataSettings(layout="table", root=root, id="img_name")
+
+
+def find(report: CheckReport, kind: str, part: str = "train") -> Problem:
+    return next(problem for problem in report.problems if (problem.kind, problem.part) == (kind, part))
+
+
+def test_sound_data_pass_with_their_counts(tmp_path: Path) -> None:
+    report = run(table(make_table(tmp_path / "data")), tmp_path)
+    assert report.ok
+    assert report.problems == ()
+    train, test = report.parts
+    assert (train.part, train.rows, train.real, train.fake, train.decoded, train.unreadable) == ("train", 8, 4, 4, 8, 0)
+    assert train.sizes == {"32 x 32": 8}
+    assert (test.part, test.rows, test.real, test.decoded) == ("test", 4, None, 4)
+    expected = sum(path.stat().st_size for path in (tmp_path / "data" / "train").iterdir()) / 1e6
+    assert train.files_mb == pytest.approx(expected, abs=1e-3)
+    assert read_json(tmp_path / "check" / "report.json")["ok"] is True
+
+
+def test_unreadable_files_are_errors_or_quarantined(tmp_path: Path) -> None:
+    settings = table(make_table(tmp_path / "data", rows=12))
+    folder = tmp_path / "data" / "train"
+    whole = (folder / "a001.jpg").read_bytes()
+    (folder / "a001.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "a002.jpg").write_bytes(b"")
+    (folder / "a003.jpg").write_bytes(b"hello, I am a text")
+    report = run(settings, tmp_path)
+    problem = find(report, "unreadable")
+    assert not report.ok
+    assert [item.split(" (")[0] for item in problem.items] == ["a001.jpg", "a002.jpg", "a003.jpg"]
+    assert "is cut or damaged" in problem.items[0]
+    assert "is empty (0 bytes)" in problem.items[1]
+    assert "no image that can be read" in problem.items[2]
+    assert "skip_broken = true" in problem.remedy
+    assert report.lists["train-unreadable"].read_text().splitlines() == list(problem.items)
+    skipping = replace(settings, skip_broken=True)
+    report = run(skipping, tmp_path)
+    assert report.ok
+    assert [id_ for id_, _ in report.left_out] == ["a001.jpg", "a002.jpg", "a003.jpg"]
+    read = read_competition(skipping, tmp_path / "q.json")
+    assert len(read.train) == 9
+    assert [row.id for row in read.broken] == ["a001.jpg", "a002.jpg", "a003.jpg"]
+
+
+def test_an_unreadable_test_image_is_an_error_whatever_is_skipped(tmp_path: Path) -> None:
+    settings = replace(table(make_table(tmp_path / "data")), skip_broken=True)
+    (tmp_path / "data" / "test" / "t001.jpg").write_bytes(b"")
+    report = run(settings, tmp_path)
+    assert not report.ok
+    assert "a test row cannot be left out" in find(report, "unreadable", "test").remedy
+    assert len(read_competition(settings, tmp_path / "q.json").test) == 4
+
+
+def test_identical_images_within_and_across_sets(tmp_path: Path) -> None:
+    settings = table(make_table(tmp_path / "data", rows=10))
+    train, test = tmp_path / "data" / "train", tmp_path / "data" / "test"
+    shutil.copy(train / "a000.jpg", train / "a001.jpg")  # labels 0 and 1
+    shutil.copy(train / "a002.jpg", train / "a004.jpg")  # both 0
+    shutil.copy(train / "a003.jpg", test / "t000.jpg")
+    report = run(settings, tmp_path)
+    assert not report.ok
+    contradiction = find(report, "contradictory-images")
+    assert contradiction.items == ("a000.jpg (0) = a001.jpg (1)",)
+    assert contradiction.is_error
+    assert find(report, "identical").items == ("a002.jpg = a004.jpg",)
+    assert 'group = "duplicates"' in find(report, "identical").remedy
+    assert find(report, "identical", "test").items == ("a003.jpg = t000.jpg",)
+    assert not find(report, "identical", "test").is_error
+    skipping = replace(settings, skip_broken=True)
+    assert run(skipping, tmp_path).ok
+    assert set(read_competition(skipping, tmp_path / "q.json").train["id"]).isdisjoint({"a000.jpg", "a001.jpg"})
+
+
+def test_near_copies_across_train_and_test_are_listed(tmp_path: Path) -> None:
+    settings = table(make_table(tmp_path / "data", rows=10, size=96))
+    write_image(tmp_path / "data" / "test" / "t002.jpg", face(3, fake=True, size=96), quality=55)
+    shutil.copy(tmp_path / "data" / "train" / "a004.jpg", tmp_path / "data" / "test" / "t000.jpg")
+    report = run(settings, tmp_path)
+    assert report.ok
+    assert find(report, "near", "test").items == ("t002.jpg ~ a003.jpg (1)",)
+    assert find(report, "identical", "test").items == ("a004.jpg = t000.jpg",)
+
+
+def test_a_corrected_label_frees_a_contradictory_image_again(tmp_path: Path) -> None:
+    settings = replace(table(make_table(tmp_path / "data")), skip_broken=True)
+    shutil.copy(tmp_path / "data" / "train" / "a000.jpg", tmp_path / "data" / "train" / "a001.jpg")
+    run(settings, tmp_path)
+    assert len(read_competition(settings, tmp_path / "q.json").train) == 6
+    labels = {f"a{row:03d}.jpg": 0 if row < 4 else 1 for row in range(8)}
+    write_labels(tmp_path / "data" / "train.csv", labels)
+    run(settings, tmp_path)
+    assert len(read_competition(settings, tmp_path / "q.json").train) == 8
+
+
+def test_problems_of_the_rows_are_told_together_with_those_of_the_files(tmp_path: Path) -> None:
+    settings = table(make_table(tmp_path / "data"))
+    (tmp_path / "data" / "train" / "a005.jpg").unlink()
+    write_image(tmp_path / "data" / "train" / "new.jpg", face(77))
+    with (tmp_path / "data" / "train.csv").open("a") as file:
+        file.write("a000.jpg,0\na001.jpg,7\n")
+    report = run(settings, tmp_path)
+    assert {(problem.kind, problem.is_error) for problem in report.problems} == {
+        ("missing", True),
+        ("doubled", True),
+        ("labels", True),
+        ("unlabelled", False),
+    }
+    assert [problem.is_error for problem in report.problems] == [True, True, True, False]
+    assert report.lists["train-missing"].read_text() == "a005.jpg\n"
+
+
+def test_validation_kept_apart_is_counted_apart(tmp_path: Path) -> None:
+    settings = DataSettings(layout="ffdi", root=make_track(tmp_path / "data"), validation="apart")
+    report = run(settings, tmp_path)
+    assert [(part.part, part.rows) for part in report.parts] == [("train", 8), ("validation", 4), ("test", 4)]
+
+
+def test_a_large_set_is_sampled_unless_all_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "_SAMPLE", 5)
+    settings = table(make_table(tmp_path / "data", rows=24))
+    (tmp_path / "data" / "train" / "a007.jpg").write_bytes(b"broken")
+    everything = run(settings, tmp_path)
+    assert find(everything, "unreadable").items[0].startswith("a007.jpg")
+    sampled = run(settings, tmp_path, decode=False)
+    assert [part.decoded for part in sampled.parts] == [5, 4]
+    assert sampled.notes == ("9 of 28 images were decoded; dfens check --decode decodes all.",)
+    skipping = replace(settings, skip_broken=True)
+    assert len(read_competition(skipping, tmp_path / "q.json").train) == 23  # what the fuller check found is kept
+
+
+def test_sizes_that_tell_the_class_are_warned_of(tmp_path: Path) -> None:
+    settings = table(make_table(tmp_path / "data", rows=40))
+    for row in range(1, 40, 2):
+        write_image(tmp_path / "data" / "train" / f"a{row:03d}.jpg", face(row, fake=True, size=48))
+    report = run(settings, tmp_path)
+    assert report.ok
+    assert "alone tells real from fake with AUC 1.000" in find(report, "size-shortcut").found
+    assert report.parts[0].sizes == {"32 x 32": 20, "48 x 48": 20}
+
+
+def test_clips_are_compared_but_not_decoded(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "trainset").mkdir(parents=True)
+    for row in range(4):
+        (root / "trainset" / f"c{row}.mp4").write_bytes(b"clip" if row < 2 else bytes(10 + row))
+    write_labels(root / "trainset_label.txt", {f"c{row}.mp4": row % 2 for row in range(4)}, "video_name,target")
+    report = run(DataSettings(layout="ffdv", root=root), tmp_path)
+    assert find(report, "contradictory-images").items == ("c0.mp4 (0) = c1.mp4 (1)",)
+    assert report.parts[0].decoded == 0
+    assert any("Clips are looked for and compared, not decoded" in note for note in report.notes)
+
+
+def test_identical_files_agree_with_comparing_all_pairs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    contents = [bytes(rng.integers(0, 2, 3, np.uint8)) * 5000 for _ in range(6)]
+    files = []
+    for number in range(40):
+        content = bytearray(contents[rng.integers(6)])
+        if rng.random() < 0.5:
+            content[0] ^= int(rng.integers(1, 3))  # differs outside the middle block
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(bytes(content))
+        files.append(str(path))
+    found = identical_files(files, file_sizes(files, 2, SILENT), 2, SILENT)
+    pairs = {(a, b) for same in found for a in same for b in same if a < b}
+    texts = [Path(file).read_bytes() for file in files]
+    assert pairs == {(a, b) for a in range(40) for b in range(a + 1, 40) if texts[a] == texts[b]}
+    assert pairs

@@ -1,0 +1,130 @@
+"""Tests of oof.analysis.compare: paired gains on shared rows, corrected for their number, and the command's table."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dfens.cli import cli
+from oof.analysis.compare import compare_models, holm
+from oof.errors import PredictionError
+from oof.folds import make_folds
+from oof.metrics import roc_auc
+from oof.store import PredictionStore
+
+
+def make_store(root: Path, *, groups: bool = False, rows: int = 600) -> PredictionStore:
+    """Models base, better (clearly), same (base with a breath of noise) and partial (folds 0 and 1 alone)."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, rows)
+    ids = np.array([f"{row:04d}" for row in range(rows)], object)
+    of = np.array([f"g{row // 4}" for row in range(rows)], object) if groups else None
+    folds = make_folds(ids, y, k=3, seed=0, groups=of)
+    store = PredictionStore(root / "work" / "oof")
+    store.save_folds(folds)
+    store.save_test_ids(np.array(["t0"], object))
+    base = y + rng.normal(0, 1.2, rows)
+    columns = {
+        "base": base,
+        "better": base + 0.7 * y,
+        "same": base + rng.normal(0, 0.02, rows),
+        "partial": base + 0.1 * y,
+    }
+    for name, values in columns.items():
+        store.save_model(name, "linear", {})
+        for fold in range(2 if name == "partial" else 3):
+            inside = folds.rows(fold)
+            store.save_oof(name, ids[inside], values[inside], fold=fold)
+            store.save_test(name, store.test_ids, np.zeros(1), fold=fold)
+    return store
+
+
+def test_gains_are_differences_on_the_same_rows(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    found = compare_models(store, ["base", "better", "same"])
+    y = store.folds.target
+    base, better = store.load("base").oof, store.load("better").oof
+    assert found.scores[0].score == pytest.approx(roc_auc(y, base))
+    assert found.gains[0].gain == pytest.approx(roc_auc(y, better) - roc_auc(y, base))
+    assert found.gains[0].verdict == "better"
+    assert (found.gains[0].folds_better, found.gains[0].folds) == (3, 3)
+    assert found.gains[0].low > 0
+    assert found.gains[1].verdict == "cannot be told apart"
+    assert found.gains[1].high - found.gains[1].low < found.scores[0].high - found.scores[0].low
+    turned = compare_models(store, ["better", "base"])
+    assert turned.gains[0].verdict == "worse"
+    assert turned.gains[0].gain == pytest.approx(-found.gains[0].gain)
+
+
+def test_a_partial_model_is_compared_on_its_rows_alone(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    found = compare_models(store, ["base", "partial"])
+    rows = store.folds.fold < 2
+    assert found.rows == rows.sum()
+    assert found.rows_left_out == (~rows).sum()
+    assert found.scores[0].score == pytest.approx(roc_auc(store.folds.target[rows], store.load("base").oof[rows]))
+    assert np.isnan(found.scores[0].by_fold[2])
+    assert found.gains[0].folds == 2
+    assert "200 of 600 rows are not predicted by all models" in found.notes[1]
+
+
+def test_groups_make_the_intervals_honest(tmp_path: Path) -> None:
+    store = make_store(tmp_path, groups=True)
+    assert np.isfinite(compare_models(store, ["base", "better"]).gains[0].low)
+
+
+def test_a_loss_gains_by_falling(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    good = np.where(store.folds.target == 1, 0.8, 0.2)
+    for name, values in (("sure", good), ("unsure", np.full(600, 0.5))):
+        store.save(name, store.folds.ids, values)
+    found = compare_models(store, ["unsure", "sure"], metric="log_loss")
+    assert found.gains[0].gain > 0
+    assert found.gains[0].verdict == "better"
+
+
+def test_holm_agrees_with_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p = rng.random(6) ** 3
+        adjusted = holm(p.tolist())
+        for level in (0.01, 0.05, 0.2):
+            rejected = []
+            for rank, at in enumerate(np.argsort(p)):  # step down until one is kept
+                if p[at] > level / (6 - rank):
+                    break
+                rejected.append(at)
+            assert set(rejected) == {at for at in range(6) if adjusted[at] <= level}
+        assert all(adjusted[a] <= adjusted[b] for a, b in pairwise(np.argsort(p)))
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    with pytest.raises(PredictionError, match="takes two models or more, each once; given: base"):
+        compare_models(store, ["base"])
+    with pytest.raises(PredictionError, match="each once; given: base, base"):
+        compare_models(store, ["base", "base"])
+    store.save_model("late", "linear", {})
+    store.save_oof("late", store.folds.ids[store.folds.rows(2)], np.zeros(200), fold=2)
+    with pytest.raises(PredictionError, match=r"Only 0 rows are predicted by all of these models .*late 200"):
+        compare_models(store, ["partial", "late"])
+
+
+def test_the_command_prints_tables_and_writes_a_picture(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    (tmp_path / "dfens.toml").write_text('[data]\nlayout = "table"\n')
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "compare", "base", "better", "same"])
+    assert result.exit_code == 0, result.output
+    assert "cannot be told apart" in result.stdout
+    picture = tmp_path / "work" / "reports" / "compare" / "base-vs-better-vs-same" / "gains.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "compare", "base", "better", "--json"])
+    found = json.loads(result.stdout)
+    assert found["gains"][0]["verdict"] == "better"
+    assert found["metric"] == "auc"
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "compare", "base", "better", "--robustness"])
+    assert result.exit_code == 1
+    assert "dfens.toml has no [models.base]" in result.stderr

@@ -1,0 +1,223 @@
+"""Tests of trainers.media.image: kinds of image files, broken ones, and what the ways of decoding share."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from oof.errors import ConfigError, DataError, TrainingError
+from trainers.media.image import DECODES, Image, decode_bytes, decode_image, image_size, load_image, resize_image
+from trainers.media.image_gpu import decode_on_device
+from trainers.media.image_store import ImageBank, Rows
+from trainers.media.loader import Loader
+from trainers.settings import TimmSettings
+
+
+def photo(height: int = 48, width: int = 64) -> Image:
+    """A smooth picture whose four quarters have different colours."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[: height // 2, : width // 2] = (200, 40, 30)
+    picture[: height // 2, width // 2 :] = (30, 180, 60)
+    picture[height // 2 :, : width // 2] = (40, 60, 210)
+    picture[height // 2 :, width // 2 :] = (220, 220, 90)
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), 3), np.uint8)
+
+
+def saved(picture: Pillow.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png16(values: NDArray[np.uint16]) -> bytes:
+    """A PNG of 16 bits, grey or RGB, written from the definition of the format."""
+    height, width = values.shape[:2]
+    kind = 2 if values.ndim == 3 else 0
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def decoded(data: bytes, tmp_path: Path, name: str = "x.jpg") -> Image:
+    (tmp_path / name).write_bytes(data)
+    return decode_image(tmp_path / name)
+
+
+def far(a: Image, b: Image) -> float:
+    return float(np.abs(a.astype(int) - b.astype(int)).mean())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_common_kinds_give_the_same_rgb(kind: str, tmp_path: Path) -> None:
+    options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    found = decoded(saved(Pillow.fromarray(photo()), kind, **options), tmp_path)
+    assert found.dtype == np.uint8
+    assert found.shape == (48, 64, 3)
+    assert found.flags["C_CONTIGUOUS"]
+    assert far(found, photo()) < 4
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    for kind in ("JPEG", "PNG"):
+        grey = Pillow.fromarray(photo()).convert("L")
+        found = decoded(saved(grey, kind), tmp_path)
+        assert (found[..., 0] == found[..., 1]).all()
+        assert far(found[..., 0], np.asarray(grey)) < 2
+
+
+def test_palette_is_looked_up_and_its_transparency_dropped(tmp_path: Path) -> None:
+    palette = Pillow.fromarray(photo()).quantize(64)
+    expected = np.asarray(palette.convert("RGB"))
+    for kind, options in (("PNG", {}), ("PNG", {"transparency": 0}), ("GIF", {}), ("GIF", {"transparency": 0})):
+        assert far(decoded(saved(palette, kind, **options), tmp_path), expected) == 0
+
+
+def test_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
+    found = decoded(saved(Pillow.fromarray(photo()).convert("CMYK"), "JPEG", quality=95), tmp_path)
+    assert far(found, photo()) < 4
+
+
+def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
+    wide = photo().astype(np.uint16) * 256 + 77
+    assert far(decoded(png16(wide), tmp_path), photo()) == 0
+    assert far(decoded(png16(wide[..., 0]), tmp_path)[..., 1], photo()[..., 0]) == 0
+    tiff = saved(Pillow.fromarray(wide[..., 0]), "TIFF")
+    assert far(decoded(tiff, tmp_path)[..., 2], photo()[..., 0]) == 0
+
+
+def test_alpha_is_dropped_and_not_painted_over(tmp_path: Path) -> None:
+    clear = Pillow.fromarray(np.dstack([photo(), np.zeros((48, 64), np.uint8)]))
+    assert far(decoded(saved(clear, "PNG"), tmp_path), photo()) == 0
+    assert far(decoded(saved(clear, "WEBP", lossless=True, exact=True), tmp_path), photo()) == 0
+
+
+def test_exif_orientation_is_applied_by_every_way(tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # to be seen turned by 90 degrees
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(saved(Pillow.fromarray(photo()), "JPEG", quality=95, exif=exif))
+    upright = np.rot90(photo(), -1)
+    assert decode_image(path).shape == (64, 48, 3)
+    assert far(decode_image(path), upright) < 4
+    for way in DECODES:
+        assert far(load_image(path, (64, 48), way), upright) < 4
+
+
+def test_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
+    first, second = photo(), photo()[::-1].copy()
+    for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
+        data = saved(Pillow.fromarray(first), kind, save_all=True, append_images=[Pillow.fromarray(second)], **options)
+        assert far(decoded(data, tmp_path), first) < far(decoded(data, tmp_path), second) / 4
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_a_cut_file_is_an_error_that_names_it(kind: str, kept: float, tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    data = saved(Pillow.fromarray(noisy), kind)
+    with pytest.raises(DataError, match=r"cut\.jpg is .*dfens check --decode"):
+        decoded(data[: int(kept * len(data))], tmp_path, "cut.jpg")
+
+
+def test_zero_bytes_behind_a_whole_jpeg_do_no_harm(tmp_path: Path) -> None:
+    data = saved(Pillow.fromarray(photo()), "JPEG")
+    assert far(decoded(data + bytes(20), tmp_path), decoded(data, tmp_path)) == 0
+    assert far(decoded(data + b"more", tmp_path), decoded(data, tmp_path)) < 2
+
+
+def test_files_that_are_no_images_say_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"x\.jpg is no image that can be read \(12 bytes, beginning with 'hello world\.'"
+    ):
+        decoded(b"hello world\n", tmp_path)
+    with pytest.raises(DataError, match=r"x\.jpg is empty \(0 bytes\)"):
+        decoded(b"", tmp_path)
+    with pytest.raises(DataError, match=r"gone\.jpg is missing\. Run dfens check"):
+        decode_image(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"cannot be read"):
+        decode_image(tmp_path)
+    with pytest.raises(DataError, match=r"clip\.mp4 is a clip, and models read images only"):
+        decode_image(tmp_path / "clip.mp4")
+
+
+def test_the_ways_of_decoding_agree_on_a_smooth_picture(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    path.write_bytes(saved(Pillow.fromarray(cv2.resize(photo(), (512, 512))), "JPEG", quality=95))
+    results = {way: load_image(path, 128, way) for way in DECODES}
+    for found in results.values():
+        assert found.shape == (128, 128, 3)
+        assert far(found, results["pil"]) < 2
+
+
+def test_scaled_decoding_never_goes_below_the_size_asked(tmp_path: Path) -> None:
+    data = saved(Pillow.fromarray(cv2.resize(photo(), (512, 400))), "JPEG")
+    (tmp_path / "x.jpg").write_bytes(data)
+    assert load_image(tmp_path / "x.jpg", (200, 256), "scaled").shape == (200, 256, 3)
+    assert far(load_image(tmp_path / "x.jpg", (200, 256), "scaled"), decode_bytes(data, "x", reduce=2)) == 0
+    assert (
+        far(load_image(tmp_path / "x.jpg", (201, 256), "scaled"), resize_image(decode_bytes(data, "x"), (201, 256)))
+        == 0
+    )
+
+
+def test_sizes_are_read_from_the_header() -> None:
+    for kind in ("JPEG", "PNG"):
+        assert image_size(saved(Pillow.fromarray(photo()), kind)[:600]) == (48, 64)
+    assert image_size(b"hello") is None
+    assert image_size(b"\xff\xd8\xff\xe0") is None
+
+
+def mixed_files(folder: Path) -> tuple[list[bytes], list[str]]:
+    """A plain JPEG, a grey one, a PNG, a CMYK JPEG and one that EXIF turns."""
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    large = Pillow.fromarray(cv2.resize(photo(), (160, 120)))
+    files = [
+        saved(large, "JPEG", quality=95),
+        saved(large.convert("L"), "JPEG", quality=95),
+        saved(large, "PNG"),
+        saved(large.convert("CMYK"), "JPEG", quality=95),
+        saved(large, "JPEG", quality=95, exif=exif),
+    ]
+    paths = [str(folder / f"{row}.jpg") for row in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        Path(path).write_bytes(data)
+    return files, paths
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_batch_decoded_on_a_device_is_near_the_same_images(device: str, tmp_path: Path) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    files, paths = mixed_files(tmp_path)
+    batch = decode_on_device(files, paths, 64, torch.device(device))
+    assert batch.device.type == device
+    assert tuple(batch.shape) == (5, 64, 64, 3)
+    for row, path in enumerate(paths):
+        assert far(batch[row].cpu().numpy(), load_image(path, 64)) < (2 if row < 2 else 0.01)
+
+
+def test_files_cut_or_foreign_are_errors_on_a_device_too(tmp_path: Path) -> None:
+    files, paths = mixed_files(tmp_path)
+    for broken in (files[0][:500], b"hello"):
+        with pytest.raises(DataError, match=r"0\.jpg is "):
+            decode_on_device([broken, *files[1:]], paths, 64, torch.device("cpu"))
+
+
+def test_decoding_on_a_gpu_is_refused_without_one() -> None:
+    rows = Rows(ImageBank(["a.jpg"], 8, "gpu", 1), np.arange(1), np.array(["a"], object), np.zeros(1, np.int8))
+    with pytest.raises(TrainingError, match='decode = "gpu" needs a CUDA device'):
+        Loader(1).rows([np.arange(1)], rows, torch.device("cpu"))
+    with pytest.raises(ConfigError, match='Set decode = "area"'):
+        TimmSettings(backbone="resnet18", decode="gpu", self_blend=0.5)

@@ -1,0 +1,110 @@
+"""Tests of oof.analysis.diagnose: planted weak kinds, wrong labels and lucky epochs are found, and only those."""
+
+import numpy as np
+import pytest
+
+from oof.analysis.diagnose import cluster_scores, fold_habits, pick_optimism, suspected_labels
+from oof.errors import PredictionError
+from oof.folds import Folds, make_folds
+from oof.metrics import roc_auc
+
+
+def make(rows: int = 1200, seed: int = 0) -> tuple[Folds, np.random.Generator]:
+    rng = np.random.default_rng(seed)
+    ids = np.array([f"{row:05d}" for row in range(rows)], object)
+    return make_folds(ids, rng.integers(0, 2, rows), k=4, seed=0), rng
+
+
+def test_the_weak_kind_comes_first() -> None:
+    folds, rng = make()
+    kind = rng.integers(0, 4, 1200)
+    scores = folds.target * np.where(kind == 2, 0.3, 3.0) + rng.normal(size=1200)
+    names = np.array([f"cluster {number:02d}" for number in kind], object)
+    found = cluster_scores(folds, scores, names)
+    assert found[0].cluster == "cluster 02"
+    assert found[0].high < found[1].low
+    rows = kind == 2
+    assert found[0].auc == pytest.approx(roc_auc(folds.target[rows], scores[rows]))
+    assert found[0].rows == rows.sum()
+    fakes = (rows & (folds.target == 1)) | (folds.target == 0)
+    assert found[0].auc_of_fakes == pytest.approx(roc_auc(folds.target[fakes], scores[fakes]))
+
+
+def test_a_kind_of_one_class_is_scored_against_all_others() -> None:
+    folds, rng = make()
+    scores = folds.target + rng.normal(size=1200)
+    names = np.where(folds.target == 1, np.where(rng.random(1200) < 0.5, "a", "b"), "c").astype(object)
+    scores[5] = np.nan
+    found = {one.cluster: one for one in cluster_scores(folds, scores, names)}
+    assert np.isnan(found["a"].auc)
+    assert 0.7 < found["a"].auc_of_fakes < 0.85
+    assert np.isnan(found["c"].auc_of_fakes)
+    assert sum(one.rows for one in found.values()) == 1199
+
+
+def test_planted_wrong_labels_are_found() -> None:
+    folds, rng = make()
+    truth = folds.target.copy()
+    wrong = rng.choice(1200, 12, replace=False)
+    truth[wrong] = 1 - truth[wrong]  # what the pictures show
+    signal = 4.0 * truth + rng.normal(size=1200) * 0.7
+    models = {f"m{number}": signal + rng.normal(size=1200) * 0.7 for number in range(3)}
+    found = suspected_labels(folds, models)
+    hits = [int(suspect.id) in set(wrong.tolist()) for suspect in found]
+    assert sum(hits) >= 9  # a wrong row at the near end of its true class cannot be told from a hard one
+    assert np.mean(hits) > 0.9
+    assert [suspect.doubt for suspect in found] == sorted((suspect.doubt for suspect in found), reverse=True)
+    assert all(suspect.models == 3 and suspect.models_against >= 2 for suspect in found)
+    assert all(suspect.target == folds.target[int(suspect.id)] for suspect in found)
+    assert len(suspected_labels(folds, models, most=3)) == 3
+
+
+def test_models_on_other_scales_give_the_same_suspects() -> None:
+    folds, rng = make()
+    scores = folds.target + rng.normal(size=1200)
+    calibrated = 1 / (1 + np.exp(-scores))
+    shifted = scores * 100 - 7 + folds.fold * 1000.0  # each fold's model on a scale of its own
+    expected = [suspect.id for suspect in suspected_labels(folds, {"a": scores})]
+    assert [suspect.id for suspect in suspected_labels(folds, {"a": calibrated})] == expected
+    assert [suspect.id for suspect in suspected_labels(folds, {"a": shifted})] == expected
+
+
+def test_rows_without_predictions_are_never_suspected() -> None:
+    folds, rng = make(400)
+    scores = folds.target + rng.normal(size=400)
+    scores[folds.fold == 1] = np.nan
+    suspects = {int(suspect.id) for suspect in suspected_labels(folds, {"a": scores})}
+    assert suspects
+    assert not suspects & set(np.flatnonzero(folds.fold == 1).tolist())
+    with pytest.raises(PredictionError, match="No predictions to judge labels by"):
+        suspected_labels(folds, {})
+
+
+def test_optimism_of_the_best_epoch_agrees_with_simulation() -> None:
+    """A flat true curve with known noise: the best value overstates by the expected maximum of the noise."""
+    rng = np.random.default_rng(0)
+    for epochs in (8, 20):
+        curves = 0.9 + 0.01 * rng.normal(size=(400, epochs))
+        true = float((curves.max(axis=1) - 0.9).mean())
+        estimated = float(np.mean([pick_optimism(curve) for curve in curves]))
+        assert estimated == pytest.approx(true, rel=0.25)
+    rising = 0.9 - 0.2 * np.exp(-np.arange(30) / 3)
+    assert pick_optimism(rising) < 1e-3
+    assert pick_optimism(np.full(10, 0.8)) == 0
+    assert pick_optimism(np.array([0.7, 0.9])) == 0
+
+
+def test_memorising_is_a_falling_loss_without_a_rising_auc() -> None:
+    epochs = np.arange(20)
+    memorised = {"loss": 0.7 * 0.85**epochs, "auc": 0.9 - 0.004 * np.maximum(epochs - 4, 0) - 0.05 * (epochs < 3)}
+    sound = {"loss": 0.7 * 0.95**epochs, "auc": 0.7 + 0.01 * epochs}
+    first, second = fold_habits(
+        {
+            0: {key: list(value) for key, value in memorised.items()},
+            3: {key: list(value) for key, value in sound.items()},
+        }
+    )
+    assert (first.fold, first.best_epoch, first.memorises) == (0, 4, True)
+    assert first.fell == pytest.approx(0.9 - (0.9 - 0.004 * 15))
+    assert (second.fold, second.best_epoch, second.epochs, second.memorises) == (3, 20, 20, False)
+    assert fold_habits({1: {"loss": [], "auc": []}}) == []

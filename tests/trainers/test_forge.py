@@ -1,0 +1,92 @@
+"""Tests of trainers.augment.pseudo_fakes: labels follow the images, draws depend on seed, epoch and id alone."""
+
+import numpy as np
+import pytest
+
+from oof.errors import ConfigError, DataError
+from tests.support.competitions import face
+from trainers.augment.pseudo_fakes import Forge, pair_partners
+from trainers.media.image import Image
+
+ROWS = np.arange(40)
+IDS = np.array([f"{row}.jpg" for row in ROWS], object)
+TARGET = (ROWS % 2).astype(np.int8)
+
+
+def take(row: int) -> Image:
+    return face(int(row), fake=bool(row % 2))
+
+
+def forge(**more: object) -> Forge:
+    return Forge(IDS, TARGET, 0, **more)  # type: ignore[arg-type]
+
+
+def changed(one: Forge, epoch: int) -> list[bool]:
+    return [bool((one.image(epoch, row, take) != take(row)).any()) for row in ROWS.tolist()]
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    idle = forge()
+    assert idle.is_idle
+    np.testing.assert_array_equal(idle.labels(0, ROWS), TARGET)
+    assert not any(changed(idle, 0))
+
+
+def test_a_real_that_is_blended_becomes_a_fake() -> None:
+    blended = forge(self_blend=0.5)
+    labels = blended.labels(3, ROWS)
+    turned = (labels == 1) & (TARGET == 0)
+    assert 4 <= turned.sum() <= 16
+    assert changed(blended, 3) == turned.tolist()
+    assert (labels[TARGET == 1] == 1).all()
+    assert (blended.labels(4, ROWS) != labels).any()  # another epoch, other rows
+    assert (forge(self_blend=1.0).labels(0, ROWS) == 1).all()
+
+
+def test_draws_do_not_depend_on_what_was_asked_before() -> None:
+    one, other = forge(self_blend=0.5, face_cutout=0.5), forge(self_blend=0.5, face_cutout=0.5)
+    for row in (5, 4, 3):
+        one.image(0, row, take)
+    np.testing.assert_array_equal(one.labels(1, ROWS[::-1])[::-1], other.labels(1, ROWS))
+    for row in range(6):
+        np.testing.assert_array_equal(one.image(1, row, take), other.image(1, row, take))
+
+
+def test_a_pair_is_mixed_by_the_share_that_its_label_tells() -> None:
+    originals = np.where(TARGET == 1, np.array([f"{row - 1}.jpg" for row in ROWS], object), "").astype(object)
+    partner = pair_partners(IDS, TARGET, originals)
+    assert partner.tolist() == [row + 1 if row % 2 == 0 else row - 1 for row in ROWS]
+    mixed = forge(pair_mix=1.0, partner=partner)
+    labels = mixed.labels(0, ROWS)
+    assert ((labels > 0) & (labels < 1)).mean() > 0.8
+    for row in (6, 7):
+        real, fake = take(6).astype(float), take(7).astype(float)
+        expected = real + float(labels[row]) * (fake - real)
+        assert np.abs(mixed.image(0, row, take) - expected).max() <= 0.51
+
+
+def test_a_cut_face_keeps_its_label() -> None:
+    cut = forge(face_cutout=1.0)
+    np.testing.assert_array_equal(cut.labels(0, ROWS), TARGET)
+    assert all(changed(cut, 0))
+    landmarks = np.tile(np.array([[11.0, 14], [21, 14], [16, 19], [12, 23], [20, 23]]), (40, 1, 1))
+    landmarks[0] = np.nan
+    placed = forge(face_cutout=1.0, landmarks=landmarks)
+    np.testing.assert_array_equal(placed.image(0, 0, take), cut.image(0, 0, take))
+    assert any((placed.image(0, row, take) != cut.image(0, row, take)).any() for row in range(1, 8))
+
+
+def test_partners_are_looked_for_among_the_rows_given() -> None:
+    ids = np.array(["r1", "f1", "f2", "f3"], object)
+    target = np.array([0, 1, 1, 1], np.int8)
+    originals = np.array(["", "r1", "r1", "elsewhere"], object)
+    assert pair_partners(ids, target, originals).tolist() == [1, 0, 0, -1]
+    with pytest.raises(DataError, match="1 fakes name an original that is a fake itself: f2 of f1"):
+        pair_partners(ids, target, np.array(["", "r1", "f1", ""], object))
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"self_blend = 1\.5 is out of range"):
+        forge(self_blend=1.5)
+    with pytest.raises(ConfigError, match="a column that pairs them is needed"):
+        forge(pair_mix=0.5)

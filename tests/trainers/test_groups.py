@@ -1,0 +1,234 @@
+"""Groups and perceptual hashes: near-duplicates are found exactly, groups stay whole."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from oof.errors import ConfigError, DataError, FoldError
+from oof.folds import make_folds
+from tests.support.competitions import face, make_table, write_image, write_labels
+from trainers.data.groups import cluster_groups, derive_groups, hash_cache
+from trainers.data.layouts import DataSettings, read_competition
+from trainers.features.perceptual_hash import DISTANCE, hash_files, image_hash, near_groups, nearest_hashes
+from trainers.media.image import Image
+
+
+def apart(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> int:
+    return int(np.unpackbits((a ^ b).view(np.uint8)).sum())
+
+
+def random_hashes(rows: int, rng: np.random.Generator) -> NDArray[np.uint64]:
+    return rng.integers(0, 2**64, (rows, 4), np.uint64)
+
+
+def with_bits_flipped(value: NDArray[np.uint64], count: int, rng: np.random.Generator) -> NDArray[np.uint64]:
+    bits = np.unpackbits(value.view(np.uint8))
+    bits[rng.choice(256, count, replace=False)] ^= 1
+    packed: NDArray[np.uint64] = np.packbits(bits).view(np.uint64)
+    return packed
+
+
+def changed(image: Image, how: str) -> Image:
+    if how == "jpeg":
+        return np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], 1), np.uint8)
+    if how == "half":
+        return np.asarray(cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA), np.uint8)
+    if how == "bright":
+        return np.asarray(np.clip(image * 1.15 + 5, 0, 255), np.uint8)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 1.5), np.uint8)
+
+
+@pytest.mark.parametrize("how", ["jpeg", "half", "bright", "blur"])
+def test_a_changed_copy_is_nearer_than_any_other_face(how: str) -> None:
+    faces = [face(seed, size=256) for seed in range(12)]
+    hashes = np.array([image_hash(image) for image in faces])
+    between = min(apart(hashes[a], hashes[b]) for a in range(12) for b in range(a))
+    within = max(apart(value, image_hash(changed(image, how))) for value, image in zip(hashes, faces, strict=True))
+    assert within <= DISTANCE < between
+
+
+def test_a_picture_without_content_has_a_hash() -> None:
+    flat = [image_hash(np.full((64, 64, 3), value, np.uint8)) for value in (0, 128, 255)]
+    assert apart(flat[0], flat[1]) == apart(flat[1], flat[2]) == 0
+
+
+@pytest.mark.parametrize("distance", [0, 7, 15, 16, 24, 31])
+def test_near_groups_agree_with_comparing_all_pairs(distance: int) -> None:
+    rng = np.random.default_rng(distance)
+    hashes = list(random_hashes(60, rng))
+    for _ in range(140):
+        hashes.append(with_bits_flipped(hashes[rng.integers(len(hashes))], int(rng.integers(0, 40)), rng))
+    rng.shuffle(hashes)
+    array = np.array(hashes)
+    group = np.arange(len(array))
+    for a in range(len(array)):  # from the definition: whatever hangs together by near pairs
+        for b in range(a):
+            if apart(array[a], array[b]) <= distance and group[a] != group[b]:
+                group[group == max(group[a], group[b])] = min(group[a], group[b])
+    np.testing.assert_array_equal(near_groups(array, distance), group)
+
+
+@pytest.mark.parametrize("distance", [0, 15, 24, 31])
+def test_nearest_hashes_agree_with_comparing_all_pairs(distance: int) -> None:
+    rng = np.random.default_rng(distance)
+    hashes = random_hashes(50, rng)
+    queries = np.array([with_bits_flipped(hashes[rng.integers(50)], int(rng.integers(0, 45)), rng) for _ in range(80)])
+    queries[0], hashes[7] = hashes[3], hashes[3]
+    found, bits = nearest_hashes(hashes, queries, distance)
+    for row, query in enumerate(queries):
+        all_bits = [apart(query, value) for value in hashes]
+        best = int(np.argmin(all_bits))
+        if all_bits[best] <= distance:
+            assert (found[row], bits[row]) == (best, all_bits[best])
+        else:
+            assert (found[row], bits[row]) == (-1, distance + 1)
+
+
+def test_bits_at_the_edge_of_exactness_are_found() -> None:
+    """31 flipped bits, spread over the bands as evenly as can be: the hardest case that must be found."""
+    rng = np.random.default_rng(0)
+    value = random_hashes(1, rng)[0]
+    bits = np.unpackbits(value.view(np.uint8), bitorder="little")
+    for band in range(16):
+        bits[16 * band + 5] ^= 1
+        if band:
+            bits[16 * band + 9] ^= 1
+    far = np.packbits(bits, bitorder="little").view(np.uint64)
+    assert apart(value, far) == 31
+    assert near_groups(np.array([value, far]), 31).tolist() == [0, 0]
+    assert near_groups(np.array([value, far]), 30).tolist() == [0, 1]
+    with pytest.raises(ConfigError, match=r"32 bits: near hashes are looked for up to 31"):
+        near_groups(np.array([value, far]), 32)
+
+
+def test_many_hashes_take_seconds() -> None:
+    rng = np.random.default_rng(0)
+    hashes = random_hashes(20_000, rng)
+    hashes[10_000:10_050] = hashes[:50]
+    group = near_groups(hashes)
+    assert (group[10_000:10_050] == np.arange(50)).all()
+    assert len(np.unique(group)) == 19_950
+
+
+def test_hashes_are_kept_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(4):
+        write_image(tmp_path / f"{seed}.jpg", face(seed))
+    paths = [str(tmp_path / f"{seed}.jpg") for seed in range(4)]
+    cache = tmp_path / "work" / "phash.parquet"
+    first, known = hash_files(paths, root=tmp_path, cache=cache)
+    assert known.all()
+    write_image(tmp_path / "2.jpg", face(77, size=40))
+    read = []
+
+    def load(path: str, *more: object) -> Image:
+        read.append(path)
+        return face(77)
+
+    monkeypatch.setattr("trainers.features.perceptual_hash.load_image", load)
+    second, _ = hash_files(paths[1:], root=tmp_path, cache=cache)
+    assert read == [paths[2]]
+    np.testing.assert_array_equal(second[[0, 2]], first[[1, 3]])
+    assert len(pd.read_parquet(cache)) == 4
+    cache.write_bytes(b"cut")
+    third, _ = hash_files(paths, root=tmp_path, cache=cache)
+    assert third.shape == (4, 4)
+
+
+def test_files_that_cannot_be_hashed_are_told(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"")
+    hashes, known = hash_files([str(tmp_path / "x.jpg"), str(tmp_path / "none.jpg")], root=tmp_path)
+    assert not known.any()
+    assert not hashes.any()
+
+
+# ---- groups -----------------------------------------------------------------
+
+
+def settings(root: Path, group: str | None = None) -> DataSettings:
+    return DataSettings(root=root, id="img_name", group=group)
+
+
+def test_near_copies_share_a_fold(tmp_path: Path) -> None:
+    root = make_table(tmp_path / "data", rows=12, size=96)
+    write_image(root / "train" / "a003.jpg", face(1, fake=True, size=96), quality=60)  # a copy of a001
+    write_image(root / "train" / "a005.jpg", face(1, fake=True, size=64))
+    competition = read_competition(settings(root))
+    groups = derive_groups(competition, "duplicates", work_dir=tmp_path / "work")
+    assert groups is not None
+    assert groups[1] == groups[3] == groups[5] == "a001.jpg"
+    assert len(set(groups)) == 10
+    assert hash_cache(tmp_path / "work").is_file()
+    ids = competition.train["id"].to_numpy(object)
+    folds = make_folds(ids, competition.train["target"].to_numpy(), k=2, seed=0, groups=groups, group="duplicates")
+    assert len(set(folds.fold[[1, 3, 5]])) == 1
+
+
+def test_given_groups_and_near_copies_hold_together(tmp_path: Path) -> None:
+    root = make_table(tmp_path / "data", rows=8, size=96)
+    write_image(root / "train" / "a002.jpg", face(1, fake=True, size=96), quality=70)
+    lines = [f"a{row:03d}.jpg,{row % 2},{person}" for row, person in enumerate("ppqqrr")] + [
+        "a006.jpg,0,",
+        "a007.jpg,1,",
+    ]
+    (root / "train.csv").write_text("\n".join(["img_name,target,person", *lines]) + "\n")
+    competition = read_competition(settings(root, group="person"))
+    given = derive_groups(competition, "none", work_dir=tmp_path)
+    assert given is not None
+    assert given.tolist() == ["p", "p", "q", "q", "r", "r", "row a006.jpg", "row a007.jpg"]
+    united = derive_groups(competition, "duplicates", work_dir=tmp_path)
+    assert united is not None
+    assert united.tolist() == ["a000.jpg"] * 4 + ["a004.jpg"] * 2 + ["a006.jpg", "a007.jpg"]
+
+
+def test_groups_of_a_column_and_of_nothing(tmp_path: Path) -> None:
+    root = make_table(tmp_path / "data")
+    write_labels(
+        root / "train.csv", {f"a{row:03d}.jpg": f"{row % 2},s{row // 4}" for row in range(8)}, "img_name,target,site"
+    )
+    competition = read_competition(settings(root))
+    assert derive_groups(competition, "none", work_dir=tmp_path) is None
+    groups = derive_groups(competition, "column:site", work_dir=tmp_path)
+    assert groups is not None
+    assert groups.tolist() == ["s0"] * 4 + ["s1"] * 4
+    with pytest.raises(FoldError, match=r"no column 'place'; found img_name, target, site\."):
+        derive_groups(competition, "column:place", work_dir=tmp_path)
+    with pytest.raises(FoldError, match=r"'cluster' is unknown\. Use none, duplicates, clusters"):
+        derive_groups(competition, "cluster", work_dir=tmp_path)
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    root = make_table(tmp_path / "data")
+    (root / "train" / "a004.jpg").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"1 training images cannot be read: a004\.jpg\. Run dfens check --decode"):
+        derive_groups(read_competition(settings(root)), "duplicates", work_dir=tmp_path / "work")
+
+
+def test_clusters_are_kinds_of_pictures_and_the_same_each_time() -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.choice(4, 400, p=[0.4, 0.3, 0.2, 0.1])
+    features = rng.normal(size=(4, 40))[kind] * 5 + rng.normal(size=(400, 40)) * 0.3
+    groups = cluster_groups(features, clusters=4, seed=0)
+    assert pd.crosstab(groups, kind).to_numpy().astype(bool).sum() == 4  # one cluster for each kind
+    assert pd.Series(groups).value_counts().index.tolist() == [f"cluster 0{number}" for number in range(4)]
+    np.testing.assert_array_equal(groups, cluster_groups(features, clusters=4, seed=0))
+    constant = np.hstack([features, np.ones((400, 3))])
+    assert len(set(cluster_groups(constant, clusters=4, seed=1))) == 4
+
+
+def test_clusters_of_files_tell_how_they_were_made(tmp_path: Path) -> None:
+    """Blurred pictures and noisy ones are two kinds, whatever they show."""
+    root = make_table(tmp_path / "data", rows=40, size=64)
+    for row in range(40):
+        image = face(row, size=64)
+        soft = row % 4 < 2
+        noise = np.random.default_rng(row).normal(0, 12, image.shape)
+        picture = cv2.GaussianBlur(image, (0, 0), 2) if soft else np.clip(image + noise, 0, 255)
+        write_image(root / "train" / f"a{row:03d}.jpg", np.asarray(picture, np.uint8))
+    groups = derive_groups(read_competition(settings(root)), "clusters", work_dir=tmp_path)
+    assert groups is not None
+    soft_rows = np.array([row % 4 < 2 for row in range(40)])
+    assert not set(groups[soft_rows]) & set(groups[~soft_rows])

@@ -1,0 +1,161 @@
+"""The kind `linear` and its handcrafted features: what they measure, and folds without torch."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from oof.errors import DataError, TrainingError
+from oof.metrics import roc_auc
+from tests.support.competitions import face, make_set, write_image
+from trainers.features.handcrafted import Matrix, file_features, pixel_features, trace_features
+from trainers.kinds import linear
+from trainers.kinds.linear import fit_linear, fit_linear_fold, linear_features
+from trainers.media.image_store import ImageBank, Rows
+from trainers.settings import Classifier, LinearSettings
+
+Settings = partial(LinearSettings, image_size=8)
+
+
+def test_spectrum_finds_the_ring_of_a_wave() -> None:
+    across = np.arange(256)
+    for cycles in (16, 48, 100):
+        wave = 128 + 100 * np.sin(2 * np.pi * cycles * across / 256)
+        image = np.repeat(np.tile(wave, (256, 1))[..., None], 3, 2).astype(np.uint8)
+        ring = int(trace_features(image)[:48].argmax())
+        assert ring == int(cycles / 256 * 2 * 48)
+
+
+def test_residuals_grow_with_noise_and_vanish_without() -> None:
+    rng = np.random.default_rng(0)
+    flat = np.full((64, 64, 3), 120, np.uint8)
+    noisy = [np.clip(120 + rng.normal(0, sigma, (64, 64, 3)), 0, 255).astype(np.uint8) for sigma in (2, 8)]
+    magnitude = [trace_features(image)[48 + 7] for image in (flat, *noisy)]
+    assert magnitude[0] == 0
+    assert magnitude[0] < magnitude[1] < magnitude[2]
+    assert np.isfinite(trace_features(flat)).all()
+    assert trace_features(flat).shape == (88,)
+
+
+def test_traces_are_taken_at_the_scale_of_the_image(tmp_path: Path) -> None:
+    large = cv2.resize(face(0, size=64), (512, 512), interpolation=cv2.INTER_CUBIC)
+    middle = large[128:384, 128:384]
+    np.testing.assert_allclose(
+        trace_features(np.asarray(large, np.uint8)), trace_features(np.asarray(middle, np.uint8))
+    )
+
+
+def test_features_of_files_are_those_of_their_images(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", face(0))
+    write_image(tmp_path / "b.png", face(1))
+    paths = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    found = file_features(paths, edge=8, workers=2)
+    assert found.dtype == np.float32
+    for row, seed in zip(found, (0, 1), strict=True):
+        np.testing.assert_array_equal(row, np.concatenate([trace_features(face(seed)), pixel_features(face(seed), 8)]))
+    assert file_features(paths, edge=0).shape == (2, 88)
+    assert file_features(paths, edge=8, traces=False, decode="pil").shape == (2, 192)
+    (tmp_path / "c.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"c\.png is empty"):
+        file_features([str(tmp_path / "c.png")], edge=8)
+
+
+@pytest.mark.parametrize("classifier", ["logistic", "svm", "extra_trees"])
+def test_a_fold_is_learnt_and_the_same_each_time(classifier: Classifier) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 300).astype(np.int8)
+    x = rng.normal(size=(300, 12)).astype(np.float32)
+    x[:, 3] += 2 * y
+    settings = Settings(classifier=classifier)
+    results = [fit_linear_fold(settings, x[:200], y[:200], x[200:], x[:7]) for _ in range(2)]
+    np.testing.assert_array_equal(results[0].oof, results[1].oof)
+    assert roc_auc(y[200:], results[0].oof) > 0.85
+    assert results[0].oof.dtype == np.float32
+    assert results[0].test.shape == (7,)
+    assert results[0].details == {"classifier": classifier, "features": 12, "rows_fitted": 200}
+    assert fit_linear_fold(settings, x, y, x[:0], x[:0]).oof.shape == (0,)
+
+
+def test_support_vectors_see_what_no_line_does_and_give_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2)).astype(np.float32)
+    inside = np.hypot(*x.T) < 1.2
+    y = inside.astype(np.int8)
+    found = {
+        name: fit_linear_fold(Settings(classifier=name), x[:400], y[:400], x[400:], x[:0]).oof
+        for name in ("logistic", "svm")
+    }
+    assert roc_auc(y[400:], found["logistic"]) < 0.7
+    assert roc_auc(y[400:], found["svm"]) > 0.98
+    assert abs(found["svm"].mean() - y[400:].mean()) < 0.05
+
+
+def test_of_very_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(linear._MOST_ROWS, "logistic", 50)
+    rng = np.random.default_rng(0)
+    y = np.arange(200).astype(np.int8) % 2
+    x = rng.normal(size=(200, 3)).astype(np.float32) + y[:, None] * 3
+    found = fit_linear_fold(Settings(), x, y, x, x[:0])
+    assert found.details["rows_fitted"] == 50
+    assert roc_auc(y, found.oof) > 0.95
+
+
+def test_what_cannot_be_fitted_is_named() -> None:
+    x = np.zeros((4, 2), np.float32)
+    with pytest.raises(TrainingError, match="All 4 training labels are"):
+        fit_linear_fold(Settings(), x, np.ones(4, np.int8), x, x)
+    with pytest.raises(TrainingError, match=r"1 training rows of one class.*needs 2 of each"):
+        fit_linear_fold(Settings(classifier="svm"), x, np.array([0, 0, 0, 1], np.int8), x, x)
+    x[1, 1] = np.nan
+    with pytest.raises(TrainingError, match="not finite"):
+        fit_linear_fold(Settings(), x, np.array([0, 1, 0, 1], np.int8), x, x)
+
+
+def test_files_to_predictions_without_torch(tmp_path: Path) -> None:
+    make_set(tmp_path, "a", 12)
+    code = (
+        "import sys, glob, numpy as np\n"
+        "class S: classifier, image_size, decode, seed = 'logistic', 8, 'area', 0\n"
+        "from trainers.kinds.linear import fit_linear_fold, linear_features\n"
+        f"x = linear_features(S(), sorted(glob.glob({str(tmp_path)!r} + '/*.jpg')))\n"
+        "y = np.arange(12).astype(np.int8) % 2\n"
+        "print(fit_linear_fold(S(), x[:8], y[:8], x[8:], x[8:]).oof.shape)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(4,)\n"
+    assert linear_features(Settings(), []).shape[0] == 0
+
+
+def test_folds_of_one_competition_share_their_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = make_set(tmp_path, "a", 30)
+    paths = [str(tmp_path / name) for name in labels]
+    target = np.array(list(labels.values()), np.int8)
+    bank = ImageBank(paths, 16, "area", 1)
+    ids = np.array(list(labels), object)
+    chosen = np.split(np.arange(30), [20, 25])
+    parts = [Rows(bank, rows, ids[rows], target[rows]) for rows in chosen]
+    calls = []
+    real = file_features
+
+    def counted(paths: list[str], **more: Any) -> Matrix:
+        calls.append(len(paths))
+        return real(paths, **more)
+
+    monkeypatch.setattr(linear, "file_features", counted)
+    oof, test = fit_linear(Settings(), *parts)
+    again, _ = fit_linear(Settings(), *parts)
+    np.testing.assert_array_equal(oof, again)
+    assert calls == [30]
+    fit_linear(Settings(image_size=6), *parts)
+    assert calls == [30, 30]
+    x = linear_features(Settings(), paths)
+    expected = fit_linear_fold(Settings(), x[:20], target[:20], x[20:25], x[25:])
+    np.testing.assert_array_equal(oof, expected.oof)
+    np.testing.assert_array_equal(test, expected.test)

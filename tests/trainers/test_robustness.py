@@ -1,0 +1,97 @@
+"""Robustness curves and corruptions: severity means what it says, and AUC falls with it."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from oof.errors import TrainingError
+from oof.folds import make_folds
+from oof.metrics import roc_auc
+from oof.store import PredictionStore
+from tests.support.competitions import face, make_table
+from trainers.analysis.plots import plot_curves
+from trainers.analysis.robustness import robustness_curves
+from trainers.augment.corruptions import PERTURBATIONS, noise
+from trainers.data.layouts import Competition, DataSettings, read_competition
+from trainers.settings import LinearSettings, TimmSettings
+from trainers.train import train_models
+
+
+def prepare(tmp_path: Path, rows: int = 48) -> tuple[Competition, PredictionStore]:
+    root = make_table(tmp_path / "data", rows=rows, test_rows=2)
+    competition = read_competition(DataSettings(root=root, id="img_name"))
+    store = PredictionStore(tmp_path / "work" / "oof")
+    ids = competition.train["id"].to_numpy(object)
+    store.save_folds(make_folds(ids, competition.train["target"].to_numpy(), k=2, seed=0))
+    store.save_test_ids(competition.test["id"].to_numpy(object))
+    return competition, store
+
+
+@pytest.mark.parametrize("name", list(PERTURBATIONS))
+def test_harm_rises_from_level_to_level(name: str) -> None:
+    image = face(3, size=64)
+    kind = PERTURBATIONS[name]
+    harmed = [kind.change(image, level, np.random.default_rng(0)) for level in kind.levels]
+    error = [float(np.abs(one.astype(float) - image).mean()) for one in harmed]
+    assert error == sorted(error)
+    assert error[0] > 0
+    for one in harmed:
+        assert one.shape == image.shape
+        assert one.dtype == np.uint8
+
+
+def test_noise_has_the_spread_it_names_and_blur_its_width() -> None:
+    grey = np.full((128, 128, 3), 128, np.uint8)
+    assert noise(grey, 10, np.random.default_rng(0)).std() == pytest.approx(10, rel=0.03)
+    point = np.zeros((65, 65, 3), np.uint8)
+    point[32, 32] = 255
+    wide = PERTURBATIONS["blur"].change(cv2.resize(point, (65, 65)).astype(np.uint8), 2, np.random.default_rng(0))
+    mass = wide[32, :, 0].astype(float)
+    assert np.sqrt((mass * (np.arange(65) - 32) ** 2).sum() / mass.sum()) == pytest.approx(2, rel=0.25)
+
+
+def test_jpeg_keeps_colours() -> None:
+    red = np.zeros((32, 32, 3), np.uint8)
+    red[..., 0] = 200
+    found = PERTURBATIONS["jpeg"].change(red, 90, np.random.default_rng(0))
+    assert np.abs(found.astype(int) - red).max() < 6
+
+
+def test_unharmed_auc_is_that_of_the_out_of_fold_predictions(tmp_path: Path) -> None:
+    competition, store = prepare(tmp_path)
+    models = {"pixels": LinearSettings(image_size=8), "trees": LinearSettings(image_size=8, classifier="extra_trees")}
+    train_models(competition, store, models, [0, 1], tmp_path / "work" / "trainers")
+    points = robustness_curves(
+        competition, store, dict(models), tmp_path / "work" / "trainers", harms=["jpeg", "noise"]
+    )
+    assert len(points) == 2 * (1 + 4 + 4)
+    for name in models:
+        plain = next(point for point in points if point.model == name and point.harm == "none")
+        assert plain.auc == pytest.approx(roc_auc(store.folds.target, store.load(name).oof))
+        assert plain.low <= plain.auc <= plain.high
+    again = robustness_curves(competition, store, dict(models), tmp_path / "work" / "trainers", harms=["jpeg", "noise"])
+    assert again == points
+    assert plot_curves(tmp_path / "curves.png", points).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_network_is_measured_with_its_stored_weights(tmp_path: Path) -> None:
+    competition, store = prepare(tmp_path, rows=24)
+    settings = TimmSettings(
+        backbone="resnet10t", pretrained=False, image_size=32, epochs=1, batch_size=8, tta="none", keep="last"
+    )
+    train_models(competition, store, {"tiny": settings}, [0, 1], tmp_path / "work" / "trainers")
+    points = robustness_curves(
+        competition, store, {"tiny": settings}, tmp_path / "work" / "trainers", harms=["blur"], rows=1000
+    )
+    assert points[0].auc == pytest.approx(roc_auc(store.folds.target, store.load("tiny").oof))
+    some = robustness_curves(competition, store, {"tiny": settings}, tmp_path / "work" / "trainers", harms=[], rows=12)
+    assert [point.harm for point in some] == ["none"]
+
+
+def test_a_model_without_weights_is_named(tmp_path: Path) -> None:
+    competition, store = prepare(tmp_path, rows=8)
+    settings = TimmSettings(backbone="resnet10t", pretrained=False)
+    with pytest.raises(TrainingError, match=r"Model 'tiny' has no weights in .*Run dfens train --model tiny"):
+        robustness_curves(competition, store, {"tiny": settings}, tmp_path / "work" / "trainers")

@@ -1,0 +1,174 @@
+"""Many processes on one machine: the numbers of one, failures told at the end, none left behind."""
+
+import dataclasses
+import functools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from oof.errors import TrainingError
+from oof.progress import SILENT, Progress
+from oof.store import PredictionStore
+from tests.support.training import TINY, stored_bytes, tiny_competition
+from trainers.jobs.multiprocess import train_in_workers
+from trainers.jobs.tasks import Board, Message, Relay
+from trainers.settings import LinearSettings, ModelSettings
+from trainers.train import Engine, FoldResult, train_here, train_models
+
+MODELS: dict[str, ModelSettings] = {"tiny": TINY, "floor": LinearSettings()}
+
+
+class Notes:
+    """Keeps what is told, and what is begun and ended."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.begun: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def task(self, title: str, total: float | None = None, unit: str = "") -> "Notes":
+        self.begun.append(title)
+        return self
+
+    def advance(self, amount: float = 1, **fields: str) -> None:
+        pass
+
+    def __enter__(self) -> "Notes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.begun.append("end")
+
+
+def train(
+    folder: Path, models: dict[str, ModelSettings], engine: Engine = train_here, progress: Progress = SILENT
+) -> tuple[PredictionStore, list[FoldResult]]:
+    competition, store = tiny_competition(folder)
+    work_dir = folder / "work" / "trainers"
+    return store, train_models(competition, store, models, (0, 1), work_dir, engine=engine, progress=progress)
+
+
+def workers_of(pid: int | None = None) -> list[psutil.Process]:
+    """Processes that a process began, but for the helpers of multiprocessing, which end with it."""
+    return [
+        child
+        for child in psutil.Process(pid).children(recursive=True)
+        if child.status() != "zombie" and child.parent() != psutil.Process(pid)
+    ]
+
+
+def test_two_workers_give_the_numbers_of_one_process(tmp_path: Path) -> None:
+    alone, _ = train(tmp_path / "alone", MODELS, engine=train_here)
+    notes = Notes()
+    store, results = train(
+        tmp_path / "two", MODELS, engine=functools.partial(train_in_workers, workers=2), progress=notes
+    )
+    assert [(result.model, result.fold, result.skipped) for result in results] == [
+        ("tiny", 0, False), ("tiny", 1, False), ("floor", 0, False), ("floor", 1, False),
+    ]  # fmt: skip
+    for name in MODELS:
+        assert stored_bytes(store, name) == stored_bytes(alone, name)
+    assert {"worker 1: tiny fold 0", "worker 2: tiny fold 1"} <= set(notes.begun)
+    assert 2 * notes.begun.count("end") == len(notes.begun)
+    assert sum("AUC" in line for line in notes.lines) == 4
+    assert not workers_of()
+    _, again = train(tmp_path / "two", MODELS, engine=functools.partial(train_in_workers, workers=1))
+    assert all(result.skipped for result in again)
+
+
+class KillAtFirstStep(Notes):
+    """Kills the process that trains fold 1 of `tiny`."""
+
+    def task(self, title: str, total: float | None = None, unit: str = "") -> "Notes":
+        if title.endswith("tiny fold 1"):
+            (victim,) = (child for child in workers_of() if child.pid == self.pid_of(title))
+            victim.kill()
+        return super().task(title, total, unit)
+
+    def pid_of(self, title: str) -> int:
+        (pid,) = (child.pid for child in multiprocessing.active_children() if title.startswith(f"{child.name}:"))
+        assert pid is not None
+        return pid
+
+
+def test_a_killed_worker_and_a_broken_model_are_told_when_the_others_are_done(tmp_path: Path) -> None:
+    quiet, _ = train(tmp_path / "quiet", {"tiny": TINY})
+    engine = functools.partial(train_in_workers, workers=2)
+    models: dict[str, ModelSettings] = {**MODELS, "wrong": dataclasses.replace(TINY, backbone_options={"depht": 3})}
+    with pytest.raises(TrainingError) as caught:
+        train(tmp_path / "killed", models, engine=engine, progress=KillAtFirstStep())
+    message = str(caught.value)
+    assert "3 of the tasks failed; 3 of 6 folds are done" in message
+    assert "tiny fold 1: its process was killed by signal 9 (SIGKILL)" in message
+    assert "wrong fold 0, wrong fold 1: 'test_resnet' cannot be made with backbone_options" in message
+    assert not workers_of()
+    store, results = train(tmp_path / "killed", MODELS, engine=engine)
+    assert [result.skipped for result in results] == [True, False, True, True]
+    assert stored_bytes(store, "tiny") == stored_bytes(quiet, "tiny")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_command_stops_its_workers_which_save(tmp_path: Path, number: signal.Signals) -> None:
+    tiny_competition(tmp_path, train_rows=400)
+    toml = tmp_path / "dfens.toml"
+    toml.write_text(toml.read_text().replace("epochs = 3", "epochs = 3000").replace("batch_size = 8", "batch_size = 2"))
+    log = (tmp_path / "log").open("w+")
+    command = subprocess.Popen(
+        [sys.executable, "-m", "dfens", "-C", str(tmp_path), "train", "--workers", "2"],
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    states = [tmp_path / "work" / "trainers" / "tiny" / f"fold{fold}" / "state.pt" for fold in (0, 1)]
+    # not just behind the end of an epoch, where nothing is left to save
+    wait_for(lambda: all(state.exists() and time.time() - state.stat().st_mtime > 0.2 for state in states))
+    children = psutil.Process(command.pid).children(recursive=True)
+    changed = [state.stat().st_mtime_ns for state in states]
+    if number == signal.SIGKILL:
+        command.kill()
+    else:  # as a terminal and schedulers do
+        os.killpg(command.pid, number)
+    code = command.wait(60)
+    wait_for(lambda: not any(child.is_running() for child in children))
+    log.seek(0)
+    text = log.read()
+    log.close()
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], text
+    assert "Traceback" not in text
+    assert all(state.stat().st_mtime_ns > before for state, before in zip(states, changed, strict=True))
+    if number != signal.SIGKILL:
+        assert "same command goes on from there" in text
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_messages_show_what_the_other_process_tells() -> None:
+    notes, sent = Notes(), list[Message]()
+    board, relay = Board(notes), Relay(sent.append)
+    with relay.task("decode", total=3, unit="image") as task:
+        for _ in range(3):
+            task.advance(1, loss="0.1")
+    relay.note("done")
+    relay.task("left open")
+    for message in sent:
+        board.show("worker 1", message)
+    assert [message[0] for message in sent] == ["begin", "advance", "end", "note", "begin"]
+    assert sent[1][2:] == (3, {"loss": "0.1"})
+    assert notes.lines == ["done"]
+    board.clear("worker 1")
+    assert notes.begun == ["worker 1: decode", "end", "worker 1: left open", "end"]

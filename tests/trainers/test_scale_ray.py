@@ -1,0 +1,163 @@
+"""A Ray cluster of two nodes: the numbers of one process, also when a node is killed while it trains."""
+
+import dataclasses
+import functools
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from dfens.cli import cli
+from oof.errors import TrainingError
+from oof.progress import SILENT, Progress
+from tests.support.training import TINY, Notes, stored_bytes, tiny_competition
+from trainers.jobs.ray_cluster import _Needs, train_on_ray
+from trainers.runtime.signals import Stopped
+from trainers.settings import LinearSettings, ModelSettings
+from trainers.train import train_models
+
+ray = pytest.importorskip("ray")
+
+MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=20), "floor": LinearSettings()}
+# a dead node is heard of in seconds, not in half a minute
+QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head of one CPU; a test adds another node."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        found = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK},
+        )
+        yield found
+        ray.shutdown()
+        found.shutdown()  # type: ignore[no-untyped-call]
+
+
+def train(folder: Path, address: str, progress: Progress = SILENT, rows: int = 40, **models: ModelSettings) -> bytes:
+    competition, store = tiny_competition(folder, train_rows=rows)
+    train_models(
+        competition, store, models or MODELS, (0, 1), folder / "work" / "trainers",
+        engine=functools.partial(train_on_ray, address=address), progress=progress,
+    )  # fmt: skip
+    return b"".join(stored_bytes(store, name) for name in models or MODELS)
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The predictions of one process."""
+    folder = tmp_path_factory.mktemp("quiet")
+    competition, store = tiny_competition(folder)
+    train_models(competition, store, MODELS, (0, 1), folder / "work" / "trainers")
+    return b"".join(stored_bytes(store, name) for name in MODELS)
+
+
+def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster: Any, quiet: bytes) -> None:
+    node = cluster.add_node(num_cpus=1)
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    notes = Notes()
+
+    def begun_there() -> list[str]:
+        """Folds that the node has begun to train, by the numbers of its processes."""
+        pids = {child.pid for child in raylet.children(recursive=True)}
+        found = [re.fullmatch(r".* \((\d+)\): tiny fold (\d)", title) for title in notes.titles]
+        return [f"fold{match[2]}" for match in found if match and int(match[1]) in pids]
+
+    def kill_when_it_has_saved() -> None:
+        limit = time.monotonic() + 200
+        folder = tmp_path / "work" / "trainers" / "tiny"
+        while time.monotonic() < limit and not any((folder / fold / "state.pt").exists() for fold in begun_there()):
+            time.sleep(0.02)
+        cluster.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=kill_when_it_has_saved)
+    killer.start()
+    assert train(tmp_path, cluster.address, notes) == quiet
+    killer.join()
+    assert sum("is gone; it goes on at" in line for line in notes.lines) == 1, notes.lines
+
+
+def test_failures_are_told_and_the_others_go_on(tmp_path: Path, cluster: Any) -> None:
+    with pytest.raises(TrainingError) as caught:
+        train(
+            tmp_path,
+            cluster.address,
+            wrong=dataclasses.replace(TINY, backbone_options={"depht": 3}),
+            floor=LinearSettings(),
+        )
+    message = str(caught.value)
+    assert "2 of the tasks failed; 2 of 4 folds are done" in message
+    assert "wrong fold 0, wrong fold 1: 'test_resnet' cannot be made with backbone_options" in message
+
+
+def test_a_stop_reaches_the_tasks_which_save(tmp_path: Path, cluster: Any) -> None:
+    folder = tmp_path / "work" / "trainers" / "tiny"
+    seen: dict[Path, int] = {}  # whichever fold was begun
+
+    def stop() -> None:
+        limit = time.monotonic() + 200
+        while time.monotonic() < limit and not seen:
+            time.sleep(0.02)
+            for state in folder.glob("fold*/state.pt"):
+                if time.time() - state.stat().st_mtime > 0.2:  # not just behind the end of an epoch: nothing to save
+                    seen[state] = state.stat().st_mtime_ns
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(Stopped):
+        train(tmp_path, cluster.address, tiny=dataclasses.replace(TINY, epochs=2000, batch_size=2), rows=400)
+    stopper.join()
+    assert seen
+    assert all(state.stat().st_mtime_ns > before for state, before in seen.items())
+
+
+def test_an_address_that_does_not_answer_is_told() -> None:
+    with pytest.raises(TrainingError, match=r"No Ray cluster answers at 127.0.0.1:1 .*ray start --head --port=1"):
+        train_on_ray(None, (), SILENT, address="127.0.0.1:1")  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="is no HOST:PORT"):
+        train_on_ray(None, (), SILENT, address="ray://somewhere:10001")  # type: ignore[arg-type]
+
+
+def test_a_missing_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(TrainingError, match=r"pip install 'dfens\[ray\]'"):
+        train_on_ray(None, (), SILENT)  # type: ignore[arg-type]
+
+
+def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    tiny_competition(tmp_path)
+    for options, message in (
+        (["--address", "h:1"], "--address goes with --on ray"),
+        (["--share", "s3://bucket/team"], "--share goes with --on ray"),
+        (["--on", "ray", "--workers", "2"], "--workers is for one machine"),
+    ):
+        result = CliRunner().invoke(cli, ["-C", str(tmp_path), "train", *options])
+        assert result.exit_code == 2
+        assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("machines", "share"),
+    [
+        ([{"CPU": 64, "GPU": 4}, {"CPU": 32, "GPU": 4}, {"CPU": 8}], (8, 1, 8)),
+        ([{"CPU": 16}, {"CPU": 8}], (8, 0, 2)),
+        ([{"memory": 1}, {"CPU": 2}], (2, 0, 1)),
+        ([{"CPU": 2, "GPU": 4}], (1, 1, 2)),
+    ],
+)
+def test_a_task_takes_the_share_of_a_gpu_or_a_machine(machines: list[dict[str, float]], share: tuple[int, ...]) -> None:
+    assert dataclasses.astuple(_Needs.of(machines)) == share

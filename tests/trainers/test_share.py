@@ -1,0 +1,254 @@
+"""Machines without a common disk: their work goes through a URL, whole, and never mixed up."""
+
+import dataclasses
+import functools
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import psutil
+import pytest
+
+from oof.errors import TrainingError
+from oof.store import PredictionStore
+from tests.support.training import TINY, Notes, stored_bytes, tiny_competition
+from trainers.jobs.object_store import Mirror, Share
+from trainers.jobs.ray_cluster import train_on_ray
+from trainers.jobs.runner import Bench, Job
+from trainers.settings import LinearSettings, ModelSettings
+from trainers.train import train_models
+
+MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=60), "floor": LinearSettings()}
+
+
+def make_job(folder: Path, **models: ModelSettings) -> Job:
+    """A job whose models are claimed but not trained."""
+    competition, store = tiny_competition(folder)
+    chosen = models or MODELS
+    train_models(
+        competition, store, chosen, (0, 1), folder / "work" / "trainers", engine=lambda job, folds, progress: []
+    )
+    return Job(competition, store.root, chosen, folder / "work" / "trainers")
+
+
+def elsewhere(job: Job, folder: Path) -> Job:
+    """The same job on a machine with an empty disk."""
+    return dataclasses.replace(job, store_root=folder / "oof", work_dir=folder / "trainers")
+
+
+def held(share: Share, name: str) -> list[str]:
+    """Paths of the files of a model at the share."""
+    file_system, root = share._open()
+    base = f"{root}/{name}-{share.keys[name]}/"
+    return sorted(path.rpartition(base)[2] for path in file_system.find(base))
+
+
+@pytest.fixture
+def floor(tmp_path: Path) -> tuple[Job, Share]:
+    job = make_job(tmp_path / "first", floor=LinearSettings())
+    share = Share.of((tmp_path / "share").as_uri(), job)
+    share.begin(job, (0, 1), Notes().note)
+    return job, share
+
+
+def test_a_task_elsewhere_brings_its_fold_home(tmp_path: Path, floor: tuple[Job, Share]) -> None:
+    job, share = floor
+    there = elsewhere(job, tmp_path / "second")
+    assert not share.fetch_result(job, "floor", 0)
+    with share.task(there, "floor", 0, Notes().note):
+        Bench(there).train("floor", 0)
+    assert share.fetch_result(job, "floor", 0)
+    assert PredictionStore(job.store_root).summary("floor").oof_folds == (0,)
+    files = held(share, "floor")
+    assert "oof/models/floor/oof.fold0.parquet" in files
+    assert not any(path.endswith(".part") or ".lock" in path for path in files)
+
+
+def test_a_new_machine_finds_what_was_finished(tmp_path: Path, floor: tuple[Job, Share]) -> None:
+    job, share = floor
+    for fold in (0, 1):
+        with share.task(job, "floor", fold, Notes().note):
+            Bench(job).train("floor", fold)
+    other = make_job(tmp_path / "third", floor=LinearSettings())
+    notes = Notes()
+    Share.of(share.url, other).begin(other, (0, 1), notes.note)
+    assert notes.lines == [f"floor: fold 0, 1 was found finished at {share.url}"]
+    assert stored_bytes(PredictionStore(other.store_root), "floor") == stored_bytes(
+        PredictionStore(job.store_root), "floor"
+    )
+
+
+def test_other_settings_or_folds_lie_apart(tmp_path: Path, floor: tuple[Job, Share]) -> None:
+    job, share = floor
+    changed = dataclasses.replace(job, models={"floor": LinearSettings(classifier="extra_trees")})
+    assert Share.of(share.url, changed).keys != share.keys
+    competition, store = tiny_competition(tmp_path / "other", k=3)
+    folds = dataclasses.replace(job, store_root=store.root, competition=competition)
+    assert Share.of(share.url, folds).keys != share.keys
+
+
+def test_the_state_follows_each_save_and_goes_when_the_fold_is_done(tmp_path: Path, floor: tuple[Job, Share]) -> None:
+    job, share = floor
+    state = job.work_dir / "floor" / "fold1" / "state.pt"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    mirror = Mirror(share, job, "floor", 1)
+    for text in ("first", "second, longer"):
+        state.write_text(text)
+        mirror.send()
+        there = elsewhere(job, tmp_path / text)
+        Mirror(share, there, "floor", 1).fetch(mirror.listing())
+        assert (there.work_dir / "floor" / "fold1" / "state.pt").read_text() == text
+    assert not any("fold1" in path for path in Mirror(share, job, "floor", 0).listing())  # another task's
+    state.unlink()
+    mirror.send()
+    assert not any(path.endswith("state.pt") for path in held(share, "floor"))
+
+
+def test_a_broken_upload_leaves_the_old_file_and_is_told(
+    tmp_path: Path, floor: tuple[Job, Share], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, share = floor
+    state = job.work_dir / "floor" / "fold0" / "state.pt"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    state.write_text("old")
+    mirror = Mirror(share, job, "floor", 0)
+    mirror.send()
+    kind = fsspec.get_filesystem_class("file")
+    put = kind.put_file
+
+    def cut(self: Any, here: str, there: str, **options: Any) -> None:
+        Path(there).write_text("hal")
+        raise OSError(5, "connection lost")
+
+    monkeypatch.setattr(kind, "put_file", cut)
+    state.write_text("new, longer")
+    with pytest.raises(TrainingError, match=r"could not be written \(OSError: .*connection lost"):
+        mirror.send()
+    copy = elsewhere(job, tmp_path / "copy")
+    Mirror(share, copy, "floor", 0).fetch(mirror.listing())
+    assert (copy.work_dir / "floor" / "fold0" / "state.pt").read_text() == "old"
+    assert not any(path.endswith(".part") for path in held(share, "floor"))
+    monkeypatch.setattr(kind, "put_file", put)
+    mirror.send()
+    over = threading.Event()
+    over.set()
+    mirror.keep_sending(over, Notes().note)  # ends at once
+
+
+def test_a_share_lost_for_a_while_is_told_once(floor: tuple[Job, Share], monkeypatch: pytest.MonkeyPatch) -> None:
+    job, share = floor
+    monkeypatch.setattr("trainers.jobs.object_store._SEND_EVERY_S", 0.01)
+    mirror, notes, over = Mirror(share, job, "floor", 0), Notes(), threading.Event()
+    tries: list[int] = []
+
+    def fail(but: Any = ()) -> None:
+        tries.append(1)
+        if len(tries) == 5:
+            over.set()
+        raise TrainingError("The share is away.")
+
+    monkeypatch.setattr(mirror, "send", fail)
+    mirror.keep_sending(over, notes.note)
+    assert len(tries) == 5
+    assert notes.lines == ["The share is away. It is tried again while the training goes on."]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://me:word@bucket/x", "holds credentials"),
+        ("https://host/x?X-Amz-Signature=abc", "holds credentials"),
+        ("bucket/x", "is no URL"),
+        ("memory://x", "lies in one process"),
+        ("nothing://x", "cannot be used: Protocol not known: nothing"),
+    ],
+)
+def test_urls_that_cannot_serve_are_refused(tmp_path: Path, url: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=re.escape(message)) as caught:
+        Share.of(url, make_job(tmp_path, floor=LinearSettings()))
+    assert "word" not in str(caught.value)
+    assert "abc" not in str(caught.value)
+
+
+# ---- a cluster -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        found = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": quick}
+        )
+        yield found
+        ray.shutdown()
+        found.shutdown()  # type: ignore[no-untyped-call]
+
+
+def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster: Any) -> None:
+    competition, store = tiny_competition(tmp_path / "quiet")
+    train_models(competition, store, MODELS, (0, 1), tmp_path / "quiet" / "work" / "trainers")
+    quiet = b"".join(stored_bytes(store, name) for name in MODELS)
+
+    node = cluster.add_node(num_cpus=1)
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    notes = Notes()
+
+    def kill_when_it_has_sent() -> None:
+        limit = time.monotonic() + 100
+        while time.monotonic() < limit:
+            pids = {child.pid for child in raylet.children(recursive=True)}
+            begun = [re.fullmatch(r".* \((\d+)\): tiny fold (\d)", title) for title in notes.titles]
+            folds = [match[2] for match in begun if match and int(match[1]) in pids]
+            if any(list((tmp_path / "share").glob(f"tiny-*/trainers/tiny/fold{fold}/state.pt")) for fold in folds):
+                break
+            time.sleep(0.02)
+        cluster.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=kill_when_it_has_sent)
+    killer.start()
+    competition, store = tiny_competition(tmp_path / "first")
+    train_models(
+        competition, store, MODELS, (0, 1), tmp_path / "first" / "work" / "trainers", progress=notes,
+        engine=functools.partial(train_on_ray, address=cluster.address, share=(tmp_path / "share").as_uri()),
+    )  # fmt: skip
+    killer.join()
+    assert sum("is gone; it goes on at" in line for line in notes.lines) == 1, notes.lines
+    assert b"".join(stored_bytes(store, name) for name in MODELS) == quiet
+    # nothing was written in the first machine's workspace but what it fetched
+    assert not list((tmp_path / "first" / "work" / "trainers").glob("*/fold*/.lock"))
+
+
+def test_a_fold_that_cannot_be_brought_home_leaves_the_others(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    competition, store = tiny_competition(tmp_path)
+    fetch = Share.fetch_result
+
+    def train() -> None:
+        train_models(
+            competition, store, {"floor": LinearSettings()}, (0, 1), tmp_path / "work" / "trainers",
+            engine=functools.partial(train_on_ray, address=cluster.address, share=(tmp_path / "share").as_uri()),
+        )  # fmt: skip
+
+    def away(self: Share, job: Job, name: str, fold: int | None) -> bool:
+        if fold == 0 and "oof/models/floor/oof.fold0.parquet" in held(self, name):
+            raise TrainingError("The share is away.")
+        return fetch(self, job, name, fold)
+
+    with monkeypatch.context() as patch, pytest.raises(TrainingError) as caught:
+        patch.setattr(Share, "fetch_result", away)
+        train()
+    assert "1 of the tasks failed; 1 of 2 folds are done" in str(caught.value)
+    assert "floor fold 0: The share is away." in str(caught.value)
+    assert store.summary("floor").oof_folds == (1,)
+    train()
+    assert store.summary("floor").oof_folds == (0, 1)

@@ -1,0 +1,234 @@
+"""Training: to the last bit the same, also when interrupted; done folds skipped; no name for two settings."""
+
+import dataclasses
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from oof.errors import DfensError, StoreError, TrainingError
+from oof.files import read_json
+from oof.progress import SILENT
+from tests.support.training import TINY, stored_bytes, tiny_competition
+from trainers.kinds.timm.fold import FoldTrainer
+from trainers.kinds.timm.step import Learner
+from trainers.settings import TimmSettings
+from trainers.train import train_models
+
+
+def train(folder: Path, settings: TimmSettings = TINY, folds: tuple[int, ...] = (0, 1), **options: object) -> bytes:
+    """Train `tiny` in a folder and return its predictions."""
+    competition, store = tiny_competition(folder)
+    train_models(
+        competition,
+        store,
+        {"tiny": settings},
+        folds,
+        folder / "work" / "trainers",
+        **options,  # type: ignore[arg-type]
+    )
+    return stored_bytes(store, "tiny")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The predictions of a run that nothing disturbed."""
+    return train(tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_the_same_seed_gives_the_same_bits(undisturbed: bytes, tmp_path: Path) -> None:
+    assert train(tmp_path / "again") == undisturbed
+    assert train(tmp_path / "other", dataclasses.replace(TINY, seed=1)) != undisturbed
+
+
+def test_what_is_stored(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    results = train_models(competition, store, {"tiny": TINY}, (0, 1), tmp_path / "work" / "trainers")
+    summary = store.summary("tiny")
+    assert summary.complete
+    assert summary.kind == "timm"
+    model = store.load("tiny")
+    assert model.details["settings"]["backbone"] == "test_resnet"
+    assert ((model.oof > 0) & (model.oof < 1)).all()
+    assert [result.skipped for result in results] == [False, False]
+    folder = tmp_path / "work" / "trainers" / "tiny" / "fold0"
+    assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == [
+        "history.json",
+        "weights.safetensors",
+    ]
+
+
+def test_done_folds_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = train(tmp_path)
+    monkeypatch.setattr(FoldTrainer, "run", None)  # would fail if it were called
+    competition, store = tiny_competition(tmp_path)
+    results = train_models(competition, store, {"tiny": TINY}, (0, 1), tmp_path / "work" / "trainers")
+    assert [result.skipped for result in results] == [True, True]
+    assert stored_bytes(store, "tiny") == before
+
+
+def test_an_interrupted_epoch_goes_on_where_it_stopped(
+    undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = FoldTrainer._step
+    calls = 0
+
+    def interrupt(self: FoldTrainer, *batch: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        step(self, *batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FoldTrainer, "_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    assert calls == 4
+    assert (tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt").exists()
+    assert train(tmp_path) == undisturbed
+    assert calls == 2 * 2 * 2  # folds x epochs x steps, none of them twice
+
+
+def test_changed_settings_under_an_old_name_are_refused(tmp_path: Path) -> None:
+    before = train(tmp_path)
+    other = dataclasses.replace(TINY, epochs=1)
+    with pytest.raises(TrainingError, match="'tiny' was trained with other settings; changed: epochs 2 to 1"):
+        train(tmp_path, other)
+    assert train(tmp_path, other, force=True) != before
+    archives = [tmp_path / "work" / room / "archive" for room in ("trainers", "oof")]
+    assert all(any(path.name.endswith("-tiny") for path in archive.iterdir()) for archive in archives)
+
+
+def test_the_best_epoch_is_told_as_optimistic(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    notes = Notes()
+    settings = dataclasses.replace(TINY, keep="best", epochs=3)
+    (result,) = train_models(
+        competition, store, {"tiny": settings}, (0,), tmp_path / "work" / "trainers", progress=notes
+    )
+    assert result.optimistic
+    assert 1 <= result.epoch <= 3
+    assert "a little optimistic" in notes.lines[0]
+
+
+def test_a_model_above_the_rule_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"parameters; the competition allows 1,000"):
+        train(tmp_path, max_parameters=1000)
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_later(
+    undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.save", full)
+        with pytest.raises(DfensError, match="The disk is full"):
+            train(tmp_path)
+    assert train(tmp_path) == undisturbed
+
+
+def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    with pytest.raises(StoreError, match=r"state\.pt cannot be read .* Move it away"):
+        train(tmp_path)
+
+
+@pytest.fixture
+def spoilt(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps (counted over the run, from 0) whose images shall be NaN; filled in by the test."""
+    steps: list[int] = []
+    step = FoldTrainer._step
+    calls = 0
+
+    def spoil(self: FoldTrainer, images: Tensor, rows: object) -> None:
+        nonlocal calls
+        if calls in steps:
+            images = images.permute(0, 3, 1, 2).float() * np.nan
+        calls += 1
+        step(self, images, rows)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FoldTrainer, "_step", spoil)
+    return steps
+
+
+class Notes(type(SILENT)):  # type: ignore[misc]
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+LONG = dataclasses.replace(TINY, epochs=8)  # 2 steps each
+
+
+def test_a_step_without_a_finite_loss_is_skipped_and_told(tmp_path: Path, spoilt: list[int]) -> None:
+    spoilt += [3]
+    notes = Notes()
+    train(tmp_path, LONG, (0,), progress=notes)
+    assert "1 steps up to step 2 of epoch 2 had no finite loss and were skipped" in notes.lines[0]
+    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    assert (history["steps_skipped"], history["returns_to_good_state"]) == (1, 0)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_many_bad_steps_in_a_row_lead_back_to_a_good_state(tmp_path: Path, spoilt: list[int]) -> None:
+    spoilt += range(4, 9)
+    notes = Notes()
+    train(tmp_path, LONG, (0,), progress=notes)
+    assert any("back to epoch 3, step 0, with 0.5 of the rate" in line for line in notes.lines)
+    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    assert (history["steps_skipped"], history["returns_to_good_state"]) == (5, 1)
+    assert len(history["loss"]) == 8
+
+
+def test_a_loss_that_stays_nan_stops_with_advice(tmp_path: Path, spoilt: list[int]) -> None:
+    spoilt += range(1000)
+    with pytest.raises(TrainingError, match=r"also after 3 returns to a good state at smaller rates. Lower lr"):
+        train(tmp_path, LONG)
+
+
+def out_of_memory(most: int) -> Callable[..., None]:
+    """A Learner.step for which more than so many images in one part do not fit."""
+    step = Learner.step
+
+    def fitting(self: Learner, images: Tensor, *values: Any, **options: Any) -> None:
+        if len(images) / self.parts > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        step(self, images, *values, **options)
+
+    return fitting
+
+
+def test_too_little_memory_is_told_with_the_settings_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Learner, "step", out_of_memory(4))
+    with pytest.raises(TrainingError, match=r'8 images of 32 px in 1 parts do not fit .* Set batch_size = "auto"'):
+        train(tmp_path)
+
+
+def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Learner, "step", out_of_memory(6))
+    train(tmp_path, dataclasses.replace(TINY, batch_size="auto"), (0,))
+    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    assert history["parts_of_a_step"] == 4  # 20 images in parts of 5
+
+
+def test_a_misspelt_backbone_is_told_before_any_model_is_trained(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    models = {"tiny": TINY, "other": dataclasses.replace(TINY, backbone="test_resnett")}
+    with pytest.raises(TrainingError, match=r"'test_resnett' is no model of timm .* Nearest: test_resnet"):
+        train_models(competition, store, models, (0,), tmp_path / "work" / "trainers")
+    assert not (tmp_path / "work" / "trainers" / "tiny").exists()

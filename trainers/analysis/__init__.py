@@ -1,0 +1,1 @@
+"""What trained models are worth: ablations, robustness to corruptions, plots."""

@@ -1,0 +1,95 @@
+"""Pictures of comparisons as PNG: gains with their intervals, and AUC under rising harm."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oof.files import atomic_path
+from trainers.augment.corruptions import PERTURBATIONS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from oof.analysis.compare import Comparison
+    from trainers.analysis.robustness import CurvePoint
+
+
+def plot_gains(path: Path, comparison: "Comparison") -> Path:
+    """Each model's gain over the reference with its interval, and the gains of single folds as dots."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.2 + 0.6 * len(comparison.gains)), layout="constrained")
+    axes = figure.add_subplot()
+    reference = comparison.scores[0]
+    for at, (gain, model) in enumerate(zip(comparison.gains, comparison.scores[1:], strict=True)):
+        colour = {"better": "tab:green", "worse": "tab:red"}.get(gain.verdict, "tab:grey")
+        axes.errorbar(
+            gain.gain, at, xerr=[[gain.gain - gain.low], [gain.high - gain.gain]], fmt="o", color=colour, capsize=4
+        )
+        steps = [a - b for a, b in zip(model.by_fold, reference.by_fold, strict=True)]
+        axes.plot(steps, [at + 0.2] * len(steps), ".", color="tab:blue", alpha=0.5)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(comparison.gains)), [_safe(gain.name) for gain in comparison.gains])
+    axes.set_ylim(len(comparison.gains) - 0.5, -0.5)
+    axes.set_xlabel(
+        f"gain in {comparison.metric} over {_safe(reference.name)} ({reference.score:.4f}); dots: single folds"
+    )
+    return _saved(figure, path)
+
+
+def plot_curves(path: Path, points: Sequence["CurvePoint"]) -> Path:
+    """AUC against the level of each harm, one line a model, shaded to its interval; left is unharmed."""
+    from matplotlib.figure import Figure
+
+    harms = [harm for harm in dict.fromkeys(point.harm for point in points) if harm != "none"]
+    models = list(dict.fromkeys(point.model for point in points))
+    figure = Figure(figsize=(3.2 * max(1, len(harms)), 3.4), layout="constrained")
+    grid = figure.subplots(1, max(1, len(harms)), sharey=True, squeeze=False)[0]
+    for axes, harm in zip(grid, harms, strict=False):
+        levels = ["none", *(f"{level:g}" for level in PERTURBATIONS[harm].levels)]
+        for number, model in enumerate(models):
+            found = {(point.harm, point.level): point for point in points if point.model == model}
+            line = [found["none", 0.0], *(found[harm, level] for level in PERTURBATIONS[harm].levels)]
+            at = range(len(line))
+            colour = f"C{number}"
+            axes.plot(at, [point.auc for point in line], "o-", color=colour, label=_safe(model), markersize=4)
+            axes.fill_between(
+                at, [point.low for point in line], [point.high for point in line], color=colour, alpha=0.12
+            )
+        axes.set_xticks(range(len(levels)), levels)
+        axes.set_title(f"{harm} ({PERTURBATIONS[harm].unit})", fontsize=10)
+        axes.grid(alpha=0.25)
+    grid[0].set_ylabel("AUC on held-out rows")
+    grid[0].legend(fontsize=8)
+    return _saved(figure, path)
+
+
+def _safe(text: str) -> str:
+    """A dollar sign would begin a formula."""
+    return text.replace("$", r"\$")
+
+
+def _saved(figure: "Figure", path: Path) -> Path:
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=120)
+    return path
+
+
+def contact_sheet(path: Path, pictures: Sequence[str], captions: Sequence[str], *, edge: int = 128) -> Path:
+    """Images side by side, ten in a row, each with a caption below."""
+    import cv2
+    import numpy as np
+
+    from trainers.media.image import load_image
+
+    across = min(10, max(1, len(pictures)))
+    down = -(-len(pictures) // across)
+    sheet = np.full((max(1, down) * (edge + 18), across * edge, 3), 255, np.uint8)
+    for at, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        top, left = (at // across) * (edge + 18), (at % across) * edge
+        sheet[top : top + edge, left : left + edge] = load_image(picture, edge)
+        place = (left + 3, top + edge + 13)
+        cv2.putText(sheet, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    with atomic_path(path) as part:
+        part.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+    return path

@@ -1,0 +1,58 @@
+"""What happens to images on their way: recompression, blur, noise, a smaller size; in levels of rising harm."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from trainers.media.image import Image
+
+Change = Callable[[Image, float, np.random.Generator], Image]
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A kind of harm: its levels, mild to strong, what they count, and the function."""
+
+    name: str
+    unit: str
+    levels: tuple[float, ...]
+    change: Change
+
+
+def jpeg(image: Image, quality: float, rng: np.random.Generator) -> Image:
+    """Through JPEG with chroma at half resolution, as most software writes it."""
+    coded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(decoded[..., ::-1])
+
+
+def blur(image: Image, sigma: float, rng: np.random.Generator) -> Image:
+    """Gaussian blur; sigma in pixels of the file."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+
+
+def noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
+    """Gaussian noise of each value; sigma in grey levels."""
+    return np.clip(np.rint(image + rng.normal(0, sigma, image.shape)), 0, 255).astype(np.uint8)
+
+
+def scale(image: Image, share: float, rng: np.random.Generator) -> Image:
+    """To a share of its edge and back."""
+    height, width = image.shape[:2]
+    small = cv2.resize(
+        image, (max(4, round(width * share)), max(4, round(height * share))), interpolation=cv2.INTER_AREA
+    )
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+PERTURBATIONS: Mapping[str, Perturbation] = {
+    kind.name: kind
+    for kind in (
+        Perturbation("jpeg", "quality", (90, 70, 50, 30), jpeg),
+        Perturbation("blur", "sigma, px", (0.5, 1, 2, 3), blur),
+        Perturbation("noise", "sigma, grey levels", (2, 5, 10, 20), noise),
+        Perturbation("scale", "share of the edge", (0.75, 0.5, 0.33, 0.25), scale),
+    )
+}

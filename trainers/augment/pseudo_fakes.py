@@ -1,0 +1,131 @@
+"""Changes to training images that come before augmentation and may change the label: forged, mixed, partly hidden.
+
+Everything is drawn from (seed, epoch, id) alone, so that a training that resumes draws the same
+again, and images and labels can be asked for apart.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import ConfigError, DataError, examples
+from trainers.augment.face_cutout import cut_face_part
+from trainers.augment.pair_mix import mix_pair, mix_share
+from trainers.augment.self_blend import self_blend
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Forge:
+    """Which rows of one fold's training are changed in an epoch, how, and what their labels become.
+
+    ids: (n_rows,) text. target: (n_rows,) 0 or 1. seed: of all draws.
+    self_blend: probability that a real becomes a self-blended fake, label 1.
+    pair_mix: probability that a row with a counterpart is mixed with it, label between.
+    face_cutout: probability that a part of the face is blackened, label kept.
+    partner: (n_rows,) row of the real that a fake was made of, or of a fake made of this real; -1 for none.
+    landmarks: (n_rows, 5, 2) in pixels of the images given, NaN where unknown; None for none.
+    """
+
+    ids: NDArray[np.object_]
+    target: NDArray[np.int8]
+    seed: int
+    self_blend: float = 0.0
+    pair_mix: float = 0.0
+    face_cutout: float = 0.0
+    partner: NDArray[np.intp] | None = None
+    landmarks: NDArray[np.floating] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("self_blend", "pair_mix", "face_cutout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} = {getattr(self, name)} is out of range; it is a probability, 0 to 1.")
+        if self.pair_mix and self.partner is None:
+            raise ConfigError(
+                "pair_mix mixes fakes with the reals they were made of: a column that pairs them is needed."
+            )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is ever changed."""
+        return not (self.self_blend or self.pair_mix or self.face_cutout)
+
+    def labels(self, epoch: int, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The labels of rows in an epoch, shape (len(rows),), 0 to 1."""
+        return np.array([self._plan(epoch, row)[1] for row in rows.tolist()], np.float32)
+
+    def image(self, epoch: int, row: int, take: Callable[[int], Image]) -> Image:
+        """The image of a row in an epoch.
+
+        Args:
+            take: gives the decoded image of a row; all of one shape.
+        """
+        kind, _ = self._plan(epoch, row)
+        image = take(row)
+        rng = self._rng(epoch, row, 1)
+        if kind == "blend":
+            image, _ = self_blend(image, rng, landmarks=self._points(row))
+        elif kind == "mix":
+            assert self.partner is not None
+            other = take(int(self.partner[row]))
+            real, fake = (image, other) if self.target[row] == 0 else (other, image)
+            image, _ = mix_pair(real, fake, rng)
+        if self._rng(epoch, row, 2).random() < self.face_cutout:
+            image = cut_face_part(image, self._rng(epoch, row, 3), landmarks=self._points(row))
+        return image
+
+    def _plan(self, epoch: int, row: int) -> tuple[str, float]:
+        """What happens to a row, and its label then."""
+        label = float(self.target[row])
+        chance = self._rng(epoch, row, 0).random(2)
+        if self.partner is not None and self.partner[row] >= 0 and chance[0] < self.pair_mix:
+            return "mix", mix_share(self._rng(epoch, row, 1))
+        if label == 0 and chance[1] < self.self_blend:
+            return "blend", 1.0
+        return "", label
+
+    def _points(self, row: int) -> NDArray[np.floating] | None:
+        if self.landmarks is None or np.isnan(self.landmarks[row]).any():
+            return None
+        return np.asarray(self.landmarks[row], np.float64)
+
+    def _rng(self, epoch: int, row: int, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, epoch, zlib.crc32(self.ids[row].encode()), purpose, 0x5EED])
+
+
+def pair_partners(
+    ids: NDArray[np.object_], target: NDArray[np.int8], originals: NDArray[np.object_]
+) -> NDArray[np.intp]:
+    """For each row its counterpart: a fake's original, a real's first fake; -1 where there is none.
+
+    Args:
+        ids: (n_rows,) of the rows that are trained on; originals elsewhere (in the held-out fold) do not count.
+        target: (n_rows,).
+        originals: (n_rows,) the id of the real that a fake was made of, "" where unknown or real.
+
+    Raises:
+        DataError: an original that is itself a fake.
+    """
+    place = {id_: row for row, id_ in enumerate(ids.tolist())}
+    partner = np.full(len(ids), -1, np.intp)
+    wrong = []
+    for row, original in enumerate(originals.tolist()):
+        at = place.get(original, -1)
+        if target[row] == 0 or at < 0:
+            continue
+        if target[at] != 0:
+            wrong.append(f"{ids[row]} of {original}")
+            continue
+        partner[row] = at
+        if partner[at] < 0:
+            partner[at] = row
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} fakes name an original that is a fake itself: {examples(wrong)}. Correct the column of "
+            f"originals; it holds ids of reals."
+        )
+    return partner

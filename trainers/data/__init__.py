@@ -1,0 +1,1 @@
+"""The competition as rows and files: layouts, label tables, checks and groups."""

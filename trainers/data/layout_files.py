@@ -1,0 +1,200 @@
+"""Where a competition keeps its files: the names that organisers used, tried in turn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oof.errors import DataError
+
+if TYPE_CHECKING:
+    from trainers.data.layouts import DataSettings
+
+_TEMPLATES = ("prediction.txt.csv", "sample_submission.csv", "sampleSubmission.csv")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One part of a competition: a table of rows and the folder of its media.
+
+    table: file of ids; None where the sample submission names them. id, target, path, group: column names.
+    """
+
+    part: str
+    table: Path | None
+    folder: Path
+    id: str
+    target: str | None = None
+    path: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All parts of a competition.
+
+    sample_is_certain: no where a template was found that may be of another phase.
+    """
+
+    train: Source
+    validation: Source | None
+    test: Source | None
+    sample: Path | None
+    sample_is_certain: bool = True
+    notes: tuple[str, ...] = field(default=())
+
+
+def locate(settings: "DataSettings") -> Sources:
+    """Find the files of the layout that the settings name.
+
+    Raises:
+        DataError: naming the files that were looked for.
+    """
+    if not settings.root.is_dir():
+        raise DataError(
+            f"The data folder {settings.root} is missing. Correct [data] root in dfens.toml, or run dfens download."
+        )
+    return _locate_table(settings) if settings.layout == "table" else _locate_track(settings)
+
+
+def _locate_table(settings: "DataSettings") -> Sources:
+    root = settings.root
+    sample = root / (settings.sample_submission or settings.test)
+    return Sources(
+        Source(
+            "train",
+            root / settings.train,
+            _folder(root, settings.train_dir, "train_dir"),
+            settings.id,
+            settings.target,
+            settings.path,
+            settings.group,
+        ),
+        None,
+        Source(
+            "test",
+            root / settings.test,
+            _folder(root, settings.test_dir, "test_dir"),
+            settings.id,
+            path=settings.path,
+        ),
+        sample,
+    )
+
+
+def _folder(root: Path, name: str, setting: str) -> Path:
+    folder = root / name if name not in ("", ".") else root
+    if not folder.is_dir():
+        raise DataError(
+            f"The folder {folder} is missing. Correct [data] {setting} in dfens.toml, or run dfens download."
+        )
+    return folder
+
+
+def _locate_track(settings: "DataSettings") -> Sources:
+    """The image track (ffdi) and the audio-video track (ffdv): phase 1, phase 2, or the plain sample layout."""
+    root, column = settings.root, "img_name" if settings.layout == "ffdi" else "video_name"
+    first = [root / "phase1", root]
+    second = [root / "phase2", root]
+    train_labels = _one_label_file(first, "train")
+    if train_labels is None:
+        raise DataError(
+            f"No training labels in {root}: looked for {', '.join(_label_names('train'))} there and in phase1/. "
+            f"Correct [data] root or layout in dfens.toml, or run dfens download."
+        )
+    train_dir = _first(first, ["trainset"], want_folder=True)
+    if train_dir is None:
+        raise DataError(
+            f"Found {train_labels}, but no folder trainset/ in {root} or {root / 'phase1'}. Unpack the training "
+            f"files there, or run dfens download."
+        )
+    train = Source("train", train_labels, train_dir, column, "target")
+    validation_labels = _one_label_file(first, "val")
+    validation_dir = _first(first, ["valset"], want_folder=True)
+    validation = None
+    if validation_labels is not None and validation_dir is not None:
+        validation = Source("validation", validation_labels, validation_dir, column, "target")
+    notes = []
+    if (validation_labels is None) != (validation_dir is None):
+        there, absent = ("labels", "valset/") if validation_dir is None else ("valset/", "val_label.txt")
+        notes.append(f"The validation set has {there} but no {absent}: none of it is used for training.")
+    test, bases = _locate_test(settings, column, first, second)
+    sample, certain = _template(settings, bases)
+    if test is None:
+        if validation_dir is None and settings.layout == "ffdv":
+            notes.append("There is no test set: nothing can be predicted for a submission.")
+            return Sources(train, validation, None, None, notes=tuple(notes))
+        if validation_dir is None:
+            raise DataError(
+                f"No test set in {root}: looked for phase2/testset1_seen/ with testset1_seen_nolabel.txt, for "
+                f"testset/ with testset_nolabel.txt, and for valset/. Run dfens download."
+            )
+        names = None if sample is not None else validation_labels
+        test = Source("test", names, validation_dir, column)
+        if validation is not None and settings.validation == "join":
+            notes.append(
+                "The rows to predict are the validation set, and its labels are trained on too: the score of such a "
+                'submission says nothing. Set [data] validation = "apart", or add the files of phase 2.'
+            )
+    if test.table is None and sample is None:
+        raise DataError(
+            f"Nothing names the rows to predict: {test.folder} has no list of names, and there is no sample "
+            f"submission ({' or '.join(_TEMPLATES[:2])}) in {' or '.join(str(base) for base in bases)}. Run dfens "
+            f"download, or set [data] sample_submission."
+        )
+    return Sources(train, validation, test, sample, certain, tuple(notes))
+
+
+def _locate_test(
+    settings: "DataSettings", column: str, first: Sequence[Path], second: Sequence[Path]
+) -> tuple[Source | None, Sequence[Path]]:
+    """The test set with a folder of its own, and where its template may lie; None where it is the validation set."""
+    sets = [(second, ["testset1_seen", "testset1seen"], 2), (first, ["testset"], 1)]
+    for bases, names, phase in sets:
+        if settings.phase not in (None, phase):
+            continue
+        folder = _first(bases, names, want_folder=True)
+        if folder is not None:
+            lists = [f"{name}_nolabel{ending}" for name in names for ending in (".txt", ".txt.csv", ".csv")]
+            return Source("test", _first([folder.parent, *bases], lists), folder, column), bases
+    if settings.phase == 2:
+        raise DataError(
+            f"[data] phase = 2, but there is no folder phase2/testset1_seen (or testset1seen) in {settings.root}. "
+            f"Run dfens download, or leave phase out."
+        )
+    return None, first
+
+
+def _template(settings: "DataSettings", bases: Sequence[Path]) -> tuple[Path | None, bool]:
+    """The sample submission, and whether it surely belongs to this test set."""
+    if settings.sample_submission is not None:
+        return settings.root / settings.sample_submission, True
+    found = _first(bases, _TEMPLATES)
+    return found, found is None or found.parent != settings.root or not (settings.root / "phase2").is_dir()
+
+
+def _label_names(part: str) -> list[str]:
+    return [f"{part}{middle}_label{ending}" for ending in (".txt", ".txt.csv", ".csv") for middle in ("set", "")]
+
+
+def _one_label_file(bases: Sequence[Path], part: str) -> Path | None:
+    """The label file of a part; where several are there, they must say the same."""
+    found = [base / name for base in bases for name in _label_names(part) if (base / name).is_file()]
+    if len(found) > 1:
+        contents = [path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").strip() for path in found]
+        for path, content in zip(found[1:], contents[1:], strict=True):
+            if content != contents[0]:
+                raise DataError(
+                    f"{found[0]} and {path} are both label files of the {part} set and differ. Keep the right one and "
+                    f"move the other away."
+                )
+    return found[0] if found else None
+
+
+def _first(bases: Sequence[Path], names: Sequence[str], *, want_folder: bool = False) -> Path | None:
+    for base in bases:
+        for name in names:
+            path = base / name
+            if path.is_dir() if want_folder else path.is_file():
+                return path
+    return None

@@ -1,0 +1,1 @@
+"""Features of images that need no training: handcrafted, embeddings, perceptual hashes."""

@@ -1,0 +1,112 @@
+"""Features of a frozen backbone, for clusters that know more than traces: made once, kept, joined by id."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oof.errors import StoreError, TrainingError
+from oof.files import read_parquet, write_parquet
+from oof.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from trainers.settings import TimmSettings
+
+VERSION = 1
+_BATCH = 32
+
+
+def embeddings_path(work_dir: Path) -> Path:
+    """Where the features of a workspace are kept."""
+    return work_dir / "embeddings.parquet"
+
+
+def embed_images(
+    settings: "TimmSettings",
+    ids: NDArray[np.object_],
+    paths: Sequence[str],
+    *,
+    name: str,
+    save_to: Path,
+    root: Path = Path(),
+    workers: int = 1,
+    progress: Progress = SILENT,
+) -> NDArray[np.float32]:
+    """Features of images before the last layer of a pretrained backbone, and a file of them.
+
+    Args:
+        settings: the backbone with its pretrained weights; nothing is trained.
+        ids, paths: of the images.
+        name: of the model, for the record.
+        save_to: Parquet file, `embeddings_path` of the workspace, where `derive_groups` looks.
+        root: what a path of weights is relative to.
+        workers: threads that decode.
+        progress: told per image.
+
+    Returns:
+        Shape (n_images, n_features).
+
+    Raises:
+        TrainingError: a model without pretrained weights, or whose weights cannot be had.
+    """
+    if settings.pretrained is False:
+        raise TrainingError(
+            f"Model '{name}' begins from random weights (pretrained = false), whose features mean nothing. Name a "
+            f"model with pretrained = true, or with a file of weights."
+        )
+    import torch
+
+    from trainers.media.image import load_image
+    from trainers.media.image_info import in_threads
+    from trainers.networks.backbone import create_model
+    from trainers.networks.normalise import grey_mean_and_std
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = create_model(settings, root)
+    backbone: Any = getattr(model, "backbone", model)  # side channels have a stem that was never trained
+    backbone.reset_classifier(0)
+    backbone.to(device).eval()
+    mean, std = (value.to(device) for value in grey_mean_and_std(backbone))
+    found = []
+    with progress.task(f"features of {settings.backbone}", total=len(paths), unit="image") as task:
+        for start in range(0, len(paths), _BATCH):
+            images = in_threads(
+                lambda path: load_image(path, settings.image_size, settings.host_decode),
+                paths[start : start + _BATCH],
+                workers,
+                SILENT,
+                "",
+            )
+            batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float()
+            with torch.inference_mode():
+                found.append(backbone((batch - mean) / std).float().flatten(1).cpu().numpy())
+            task.advance(len(images))
+    features: NDArray[np.float32] = np.concatenate(found)
+    table = pd.DataFrame(features, columns=[f"feature{number}" for number in range(features.shape[1])])
+    table.insert(0, "id", ids)
+    write_parquet(
+        save_to, table, {"version": VERSION, "kind": "embeddings", "model": name, "backbone": settings.backbone}
+    )
+    return features
+
+
+def read_embeddings(path: Path, ids: NDArray[np.object_]) -> tuple[NDArray[np.float32], str] | None:
+    """Features of rows and the backbone that they are of, or None where there are none.
+
+    Raises:
+        StoreError: a broken file, or one that does not hold all of the rows.
+    """
+    try:
+        table, header = read_parquet(path)
+    except FileNotFoundError:
+        return None
+    position = pd.Index(table["id"]).get_indexer(pd.Index(ids))
+    if header.get("version") != VERSION or (position < 0).any():
+        raise StoreError(
+            f"{path} holds features of {len(table)} images and lacks {int((position < 0).sum())} of {len(ids)} rows. "
+            f"Run dfens groups --model {header.get('model')} again, or move the file away to cluster by traces."
+        )
+    return table.drop(columns="id").to_numpy(np.float32)[position], str(header["backbone"])

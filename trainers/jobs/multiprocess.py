@@ -1,0 +1,196 @@
+"""Training in several processes of one machine: each takes the next fold that waits, on a device of its own."""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+
+from oof.progress import Progress
+from trainers.jobs.runner import Bench, FoldResult, Job
+from trainers.jobs.tasks import Board, Message, Plan, Relay, Task, reason_of
+from trainers.runtime.signals import Stopped, StopRequest
+from trainers.settings import TimmSettings
+
+# A process that has used CUDA or threads cannot be forked; its workers are forks of a server that has only loaded
+# libraries, once for all of them.
+_CONTEXT = multiprocessing.get_context("forkserver")
+LIBRARIES = ["trainers.kinds.timm.fold", "trainers.kinds.timm.predict", "sklearn.linear_model", "pyarrow.parquet"]
+_LOOK_EVERY_S = 0.2
+_END_WITHIN_S = 10.0  # for a process that has nothing left to do
+
+
+def train_in_workers(job: Job, folds: Sequence[int], progress: Progress, *, workers: int) -> list[FoldResult]:
+    """Train all folds of all models in `workers` processes.
+
+    CUDA devices are given to the processes in turn; on the CPU the threads of the numeric libraries
+    and the memory for images are shared out among them. A task that fails, or whose process
+    is killed, is told at the end; the others go on. Ctrl-C and SIGTERM reach all processes, which save
+    and end.
+
+    Raises:
+        TrainingError: naming each task that failed.
+        KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was heard; everything is saved.
+    """
+    _CONTEXT.set_forkserver_preload(LIBRARIES)
+    plan, board = Plan(job, folds), Board(progress)
+    count = max(1, min(workers, len(plan.waiting)))
+    staff = [_Worker(job, folds, index, count) for index in range(count)]
+    try:
+        with StopRequest() as request:
+            while plan.waiting or any(worker.task for worker in staff):
+                if request.heard:
+                    progress.note("Stopping: each process saves what it trains.")
+                    _stop(staff, board)
+                    request.stop()
+                for worker in staff:
+                    if plan.waiting and worker.task is None:
+                        worker.give(plan.waiting.popleft())
+                for connection in wait([worker.connection for worker in staff if worker.runs], _LOOK_EVERY_S):
+                    _hear(next(worker for worker in staff if worker.connection is connection), plan, board)
+        for worker in staff:
+            worker.end()
+    finally:
+        for worker in staff:
+            worker.kill()
+        board.clear()
+    return plan.finish()
+
+
+class _Worker:
+    """A process, begun with its first task and anew after its death; the task that it works on."""
+
+    def __init__(self, job: Job, folds: Sequence[int], index: int, count: int) -> None:
+        self._arguments = job, tuple(folds), index, count
+        self.name = f"worker {index + 1}"
+        self.task: Task | None = None
+        self.connection: Connection
+        self._process: multiprocessing.process.BaseProcess | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
+    def give(self, task: Task) -> None:
+        """Let it work on a task."""
+        if self._process is None:
+            self.connection, theirs = _CONTEXT.Pipe()
+            self._process = _CONTEXT.Process(target=_work, args=(theirs, *self._arguments), name=self.name, daemon=True)
+            self._process.start()
+            theirs.close()  # so that its death is heard as the end of the connection
+        self.task = task
+        with contextlib.suppress(BrokenPipeError):  # of one that has died: heard as the end of the connection
+            self.connection.send(task)
+
+    def died(self) -> str:
+        """Take away what is left of a dead process, and tell what became of it."""
+        process = self._process
+        assert process is not None
+        self.connection.close()
+        process.join()
+        code, self._process, self.task = process.exitcode or 0, None, None
+        process.close()
+        how = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+        hint = "; the kernel does so where memory runs out, and fewer workers need less" if code == -9 else ""
+        return f"its process {how}{hint}. What it trained is kept up to the last save."
+
+    def ask_to_stop(self) -> None:
+        """Let it save and end."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def end(self) -> None:
+        """Let it end, now that nothing is left to do."""
+        if self._process is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.connection.send(None)
+            self._process.join(_END_WITHIN_S)
+
+    def kill(self) -> None:
+        """End it at once, if it still runs."""
+        if self._process is not None:
+            self._process.kill()
+            self.died()
+
+
+def _hear(worker: _Worker, plan: Plan, board: Board) -> bool:
+    """Take one message of a worker; false when it was the last."""
+    try:
+        message: Message = worker.connection.recv()
+    except (EOFError, OSError):
+        task, how = worker.task, worker.died()
+        board.clear(worker.name)
+        if task is not None:
+            plan.fail(task, how)
+        return False
+    match message:
+        case ("done", task, result):
+            worker.task = None
+            plan.end(task, result)
+        case ("failed", task, reason):
+            worker.task = None
+            plan.fail(task, reason)
+        case _:
+            board.show(worker.name, message)
+    return True
+
+
+def _stop(staff: Sequence[_Worker], board: Board) -> None:
+    """Let all save and end, and wait for it."""
+    for worker in staff:
+        worker.ask_to_stop()
+    for worker in staff:
+        while worker.runs:  # what it still sends is read, so that it need not wait
+            try:
+                worker.connection.recv()
+            except (EOFError, OSError):
+                worker.died()
+
+
+# ---- in the process ------------------------------------------------------------
+
+
+def _work(connection: Connection, job: Job, folds: Sequence[int], index: int, count: int) -> None:
+    """Work on tasks until there are no more."""
+    os.setpgid(0, 0)  # Ctrl-C reaches the first process alone, which tells all others once
+    signal.signal(signal.SIGTERM, _raise_stopped)
+    try:
+        bench = None
+        while (task := connection.recv()) is not None:
+            bench = bench or _make_bench(job, index, count, connection)
+            try:
+                message: Message = ("done", task, task.perform(bench, folds))
+            except Exception as error:  # whatever it is, the other tasks go on and the first process tells it
+                message = ("failed", task, reason_of(error))
+            connection.send(message)
+    except (Stopped, KeyboardInterrupt, EOFError, BrokenPipeError):
+        pass  # told to stop, or the first process is gone
+
+
+def _raise_stopped(number: int, frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _make_bench(job: Job, index: int, count: int, connection: Connection) -> Bench:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def send(message: Message) -> None:
+        try:
+            connection.send(message)
+        except BrokenPipeError:  # the first process is gone: save and end
+            signal.raise_signal(signal.SIGTERM)
+
+    most = max((pool["num_threads"] for pool in threadpool_info()), default=1)
+    threadpool_limits(max(1, most // count))
+    bench = Bench(dataclasses.replace(job, threads=max(1, job.threads // count), processes=count), Relay(send))
+    if any(isinstance(settings, TimmSettings) for settings in job.models.values()):
+        import torch
+
+        torch.set_num_threads(max(1, torch.get_num_threads() // count))
+        if torch.cuda.is_available():
+            bench.device = torch.device("cuda", index % torch.cuda.device_count())
+            torch.cuda.set_device(bench.device)
+    return bench

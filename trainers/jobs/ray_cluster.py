@@ -1,0 +1,323 @@
+"""Training on the machines of a Ray cluster: each fold a Ray task, begun anew elsewhere when its machine dies."""
+
+import _thread
+import contextlib
+import dataclasses
+import logging
+import os
+import platform
+import signal
+import socket
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from oof.errors import TrainingError
+from oof.progress import Progress
+from trainers.jobs.object_store import Share
+from trainers.jobs.runner import Bench, FoldResult, Job
+from trainers.jobs.tasks import Board, Message, Plan, Relay, Task, reason_of
+from trainers.runtime.signals import Stopped, StopRequest
+from trainers.settings import TimmSettings
+
+_RETRIES = 20  # of a task whose machine or process died; machines that are lent may be taken away often
+_LOOK_EVERY_S = 0.3
+_CONNECT_WITHIN_S = 5.0
+_SAVE_WITHIN_S = 60.0
+
+
+def train_on_ray(
+    job: Job, folds: Sequence[int], progress: Progress, *, address: str | None = None, share: str | None = None
+) -> list[FoldResult]:
+    """Train all folds of all models on a Ray cluster.
+
+    Every machine must have dfens installed and see the images under the same paths, and the workspace too unless there
+    is a share; a task whose machine dies goes on elsewhere from the state that lies there. A task
+    takes one GPU and that GPU's share of the CPUs; where there is no GPU, a whole machine.
+
+    Args:
+        job, folds, progress: as for `trainers.train.train_here`.
+        address: HOST:PORT of the cluster; None: the one that this machine belongs to, else one of this machine alone.
+        share: URL through which the machines share their work; None: they see one workspace.
+
+    Raises:
+        TrainingError: Ray is missing, the cluster or the share cannot be reached, or naming each task that failed.
+        KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was heard; everything is saved.
+    """
+    shared = None if share is None else Share.of(share, job)
+    if shared is not None:
+        shared.begin(job, folds, progress.note)
+    with _cluster(address) as ray:
+        return _Driver(ray, job, folds, progress, shared).run()
+
+
+class _Driver:
+    """Hands tasks to a cluster and shows what comes back."""
+
+    def __init__(
+        self, ray: Any, job: Job, folds: Sequence[int], progress: Progress, share: Share | None = None
+    ) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._ray, self._folds, self._progress = ray, tuple(folds), progress
+        self._plan, self._board = Plan(job, folds), Board(progress)
+        self._needs = _Needs.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
+        self._own, self._share = job, share
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._job = ray.put(
+            dataclasses.replace(
+                job,
+                store_root=job.store_root.resolve(),
+                work_dir=job.work_dir.resolve(),
+                root=job.root.resolve(),
+                cache_dir=job.cache_dir and job.cache_dir.resolve(),
+                threads=self._needs.cpus,
+                processes=self._needs.tasks_of_a_machine,
+            )
+        )
+        self._run = uuid.uuid4().hex
+        self._running: dict[Any, Task] = {}
+        self._places: dict[str, str] = {}  # where each task was last begun
+
+    def run(self) -> list[FoldResult]:
+        """Until nothing waits or runs."""
+        try:
+            with StopRequest() as request:
+                while self._plan.waiting or self._running:
+                    if request.heard:
+                        self._stop()
+                        request.stop()
+                    while self._plan.waiting:
+                        self._submit(self._plan.waiting.popleft())
+                    done, _ = self._ray.wait(list(self._running), timeout=_LOOK_EVERY_S)
+                    self._show()
+                    for reference in done:
+                        self._settle(reference, self._running.pop(reference))
+        finally:
+            self._board.clear()
+        return self._plan.finish()
+
+    def _submit(self, task: Task) -> None:
+        gpus = self._needs.gpus if isinstance(self._own.models[task.model], TimmSettings) else 0
+        perform = self._ray.remote(_perform).options(
+            name=task.title, num_cpus=self._needs.cpus, num_gpus=gpus, max_retries=_RETRIES
+        )
+        self._running[perform.remote(self._job, self._run, task, self._folds, self._mailbox, self._share)] = task
+
+    def _settle(self, reference: Any, task: Task) -> None:
+        try:
+            result, reason = self._ray.get(reference)
+            if reason is None and self._share is not None:
+                self._share.fetch_result(self._own, task.model, task.fold)
+        except TrainingError as err:  # the share cannot be read, perhaps for a moment
+            result, reason = None, reason_of(err)
+        except self._ray.exceptions.RayError as err:  # its machines died too often, or Ray itself failed
+            result, reason = None, f"Ray gave it up: {str(err).strip().splitlines()[0]}"
+        if reason is None:
+            self._plan.end(task, result)
+        else:
+            self._plan.fail(task, reason)
+
+    def _show(self) -> None:
+        for source, message in self._ray.get(self._mailbox.take.remote()):
+            match message:
+                case ("start", title):
+                    if title in self._places:
+                        self._board.clear(self._places[title])
+                        self._progress.note(
+                            f"{title}: {self._places[title]} is gone; it goes on at {source} from the last save"
+                        )
+                    self._places[title] = source
+                case _:
+                    self._board.show(source, message)
+
+    def _stop(self) -> None:
+        """Let all tasks save and end, and wait for it.
+
+        Those that run are asked by the mailbox: Ray's own cancelling kills a process that answers late, unsaved
+        (github.com/ray-project/ray/pull/58018).
+        """
+        self._progress.note("Stopping: each task saves what it trains.")
+        self._ray.get(self._mailbox.stop.remote())
+        self._show()
+        asked = [reference for reference, task in self._running.items() if task.title in self._places]
+        done, _ = self._ray.wait(asked, num_returns=len(asked), timeout=_SAVE_WITHIN_S) if asked else ([], [])
+        rest = [reference for reference in self._running if reference not in done]
+        for reference in rest:  # not begun, or begun on a machine that is gone
+            self._ray.cancel(reference)
+        if rest:
+            self._ray.wait(rest, num_returns=len(rest))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Needs:
+    """What a task takes: CPUs and GPUs; how many tasks one machine works on at most."""
+
+    cpus: int
+    gpus: int
+    tasks_of_a_machine: int
+
+    @classmethod
+    def of(cls, machines: Sequence[Mapping[str, float]]) -> "_Needs":
+        """The share of a GPU, or a whole machine, by the least that any machine has."""
+        cpus = [int(machine.get("CPU", 0)) for machine in machines]
+        gpus = [int(machine.get("GPU", 0)) for machine in machines]
+        shares = [cpu // gpu if gpu else cpu for cpu, gpu in zip(cpus, gpus, strict=True) if gpu or not any(gpus)]
+        least = max(1, min((share for share in shares if share), default=1))
+        return cls(least, int(any(gpus)), max(1, max(cpus, default=1) // least))
+
+
+# ---- the cluster ---------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected."""
+    try:
+        import ray
+    except ImportError as err:
+        raise TrainingError("Ray is not installed. Run pip install 'dfens[ray]', on every machine.") from err
+    if address is not None:
+        _check_reachable(address)
+    try:
+        ray.init(
+            address=address,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            include_dashboard=False if address is None else None,
+        )
+    except (OSError, RuntimeError, ValueError) as err:
+        raise TrainingError(
+            f"Ray could not be joined at {address or 'this machine'}: {str(err).strip().splitlines()[0]} "
+            f"This machine must belong to the cluster: run ray start --address={address or 'HOST:PORT'}, and try again."
+        ) from err
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself waits for minutes, then ends the process."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise TrainingError(
+            f"--address {address!r} is no HOST:PORT. Give what ray start --head printed, for instance 10.0.0.1:6379, "
+            f"and run dfens on a machine of that cluster."
+        )
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_WITHIN_S).close()
+    except OSError as err:
+        raise TrainingError(
+            f"No Ray cluster answers at {address} ({err}). Begin one by ray start --head --port={port} on {host}, "
+            f"and look whether a firewall lies between."
+        ) from err
+
+
+# ---- on the machine ------------------------------------------------------------
+
+
+class _Mailbox:
+    """An actor beside the driver, where tasks leave what they have to tell."""
+
+    def __init__(self) -> None:
+        self._messages: list[tuple[str, Message]] = []
+        self._stopping = False
+
+    def put(self, source: str, message: Message) -> None:
+        self._messages.append((source, message))
+
+    def take(self) -> list[tuple[str, Message]]:
+        """All since the last time."""
+        found, self._messages = self._messages, []
+        return found
+
+    def stop(self) -> None:
+        """All tasks shall save and end."""
+        self._stopping = True
+
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+
+_benches: dict[str, Bench] = {}  # by run: Ray gives one process many tasks, and decoded images serve them all
+
+
+def _perform(
+    job: Job, run: str, task: Task, folds: Sequence[int], mailbox: Any, share: Share | None = None
+) -> tuple[FoldResult | None, str | None]:
+    """Perform a task; its result, or the reason why there is none."""
+    source = f"{platform.node()} ({os.getpid()})"
+
+    def send(message: Message) -> None:
+        mailbox.put.remote(source, message)
+
+    send(("start", task.title))
+    try:
+        _check_sight(job, share)
+        if run not in _benches:
+            _benches.clear()
+            _benches[run] = _make_bench(job)
+        bench = _benches[run]
+        bench.progress = Relay(send)
+        if share is None:
+            with _stoppable(mailbox):
+                return task.perform(bench, folds), None
+        with tempfile.TemporaryDirectory(prefix="dfens-") as folder:
+            mine = dataclasses.replace(job, store_root=Path(folder) / "oof", work_dir=Path(folder) / "trainers")
+            with share.task(mine, task.model, task.fold, bench.progress.note), _stoppable(mailbox):
+                return task.perform(dataclasses.replace(bench, job=mine), folds), None
+    except Stopped as error:  # the machine is taken away
+        raise SystemExit(128 + signal.SIGTERM) from error
+    except Exception as error:
+        return None, reason_of(error)
+
+
+@contextlib.contextmanager
+def _stoppable(mailbox: Any) -> Iterator[None]:
+    """Interrupts the block, as Ctrl-C would, once all tasks shall save and end."""
+    import ray
+
+    over = threading.Event()
+
+    def listen() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and Ray ends what it began
+            while not over.wait(_LOOK_EVERY_S):
+                if ray.get(mailbox.is_stopping.remote()):
+                    _thread.interrupt_main()
+                    return
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        over.set()
+        listener.join()
+
+
+def _check_sight(job: Job, share: Share | None) -> None:
+    """Whether this machine sees what it needs under the paths of the first one."""
+    if share is None and not job.store_root.exists():
+        raise TrainingError(
+            f"{platform.node()} does not see {job.store_root}. All machines must have the workspace and the images "
+            f"under the same paths: share the folder, for instance by NFS, or the workspace by --share URL."
+        )
+    image = Path(job.competition.train["path"].iloc[0])
+    if not image.exists():
+        raise TrainingError(
+            f"{platform.node()} does not see the image {image}. All machines must have the images under the same "
+            f"paths: share the folder, or copy it to each machine."
+        )
+
+
+def _make_bench(job: Job) -> Bench:
+    if any(isinstance(settings, TimmSettings) for settings in job.models.values()):
+        import torch
+
+        torch.set_num_threads(job.threads)
+    return Bench(job)

@@ -1,0 +1,178 @@
+"""A training cut into tasks for other processes: what is to be done, what failed, how far each one is."""
+
+import contextlib
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from oof.errors import DfensError, TrainingError
+from oof.progress import Progress
+from oof.progress import Task as Shown
+from trainers.jobs.runner import Bench, FoldResult, Job
+from trainers.settings import LinearSettings
+
+_TELL_EVERY_S = 0.2
+
+Message = tuple[Any, ...]  # ("begin", number, title, total, unit), ("advance", number, amount, facts), ("end", number),
+# ("note", text): plain values, so that any queue can carry them
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fold of one model, or (fold None) the test predictions of all its fold models."""
+
+    model: str
+    fold: int | None
+
+    @property
+    def title(self) -> str:
+        return f"{self.model}: predict test" if self.fold is None else f"{self.model} fold {self.fold}"
+
+    def perform(self, bench: Bench, folds: Sequence[int]) -> FoldResult | None:
+        """Do it here."""
+        if self.fold is not None:
+            return bench.train(self.model, self.fold)
+        bench.predict_test(self.model, folds)
+        return None
+
+
+class Plan:
+    """What is left to do: each fold of each model, then the test rows of a model whose folds have all ended.
+
+    A task that fails leaves the others to go on; `finish` tells of it.
+    """
+
+    def __init__(self, job: Job, folds: Sequence[int]) -> None:
+        self._job, self._folds = job, tuple(folds)
+        self._order = [Task(name, fold) for name in job.models for fold in folds]
+        self.waiting = deque(self._order)
+        self._open = {name: len(self._folds) for name in job.models}
+        self._results: dict[Task, FoldResult] = {}
+        self._failures: dict[str, list[Task]] = {}  # by reason
+
+    def end(self, task: Task, result: FoldResult | None) -> None:
+        """A task went well."""
+        if result is not None:
+            self._results[task] = result
+        self._close(task)
+
+    def fail(self, task: Task, reason: str) -> None:
+        """A task did not go well."""
+        self._failures.setdefault(reason, []).append(task)
+        self._close(task)
+
+    def _close(self, task: Task) -> None:
+        if task.fold is None:
+            return
+        self._open[task.model] -= 1
+        linear = isinstance(self._job.models[task.model], LinearSettings)  # predicts the test rows as it trains
+        done = any(other.model == task.model for other in self._results)
+        if not self._open[task.model] and done and not linear:
+            self.waiting.append(Task(task.model, None))
+
+    def finish(self) -> list[FoldResult]:
+        """The results, in the order of models and folds.
+
+        Raises:
+            TrainingError: naming each task that failed, and why.
+        """
+        if not self._failures:
+            return [self._results[task] for task in self._order]
+        failed = sum(map(len, self._failures.values()))
+        lines = [
+            f"{', '.join(task.title for task in sorted(tasks, key=self._place))}: {reason}"
+            for reason, tasks in self._failures.items()
+        ]
+        raise TrainingError(
+            f"{failed} of the tasks failed; {len(self._results)} of {len(self._order)} folds are done and kept.\n"
+            + "\n".join(lines)
+            + "\nThe same command goes on with what is missing."
+        )
+
+    def _place(self, task: Task) -> int:
+        return len(self._order) if task.fold is None else self._order.index(task)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a task failed: the message of an error made for people, the whole trace of any other."""
+    if isinstance(error, DfensError):
+        return str(error)
+    return "".join(traceback.format_exception(error)).strip()
+
+
+# ---- progress from one process to another --------------------------------------
+
+
+class Relay:
+    """Progress of a process that cannot print: sends it as messages, few enough not to slow the work."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self._send = send
+        self._count = 0
+
+    def note(self, text: str) -> None:
+        """Tell one lasting line."""
+        self._send(("note", text))
+
+    def task(self, title: str, total: float | None = None, unit: str = "") -> "_RelayedTask":
+        """Begin a piece of work."""
+        self._count += 1
+        self._send(("begin", self._count, title, total, unit))
+        return _RelayedTask(self._send, self._count)
+
+
+class _RelayedTask:
+    def __init__(self, send: Callable[[Message], None], number: int) -> None:
+        self._send, self._number = send, number
+        self._amount, self._facts, self._told = 0.0, dict[str, str](), time.monotonic()
+
+    def advance(self, amount: float = 1, **fields: str) -> None:
+        self._amount += amount
+        self._facts |= fields
+        if time.monotonic() - self._told >= _TELL_EVERY_S:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._send(("advance", self._number, self._amount, self._facts))
+        self._amount, self._facts, self._told = 0.0, {}, time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._amount:
+            self._tell()
+        self._send(("end", self._number))
+
+
+class Board:
+    """Shows the messages of many processes by one Progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._shown: dict[tuple[str, int], tuple[Shown, contextlib.ExitStack]] = {}
+
+    def show(self, source: str, message: Message) -> None:
+        """Show a message of a process, which `source` names."""
+        match message:
+            case ("note", text):
+                self._progress.note(text)
+            case ("begin", number, title, total, unit):
+                stack = contextlib.ExitStack()
+                shown = stack.enter_context(self._progress.task(f"{source}: {title}", total=total, unit=unit))
+                self._shown[source, number] = shown, stack
+            case ("advance", number, amount, facts) if (source, number) in self._shown:
+                self._shown[source, number][0].advance(amount, **facts)
+            case ("end", number) if (source, number) in self._shown:
+                self._shown.pop((source, number))[1].close()
+
+    def clear(self, source: str | None = None) -> None:
+        """Take away what a process (None: any) has not ended itself."""
+        for key in [key for key in self._shown if source in (None, key[0])]:
+            self._shown.pop(key)[1].close()

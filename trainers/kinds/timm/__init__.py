@@ -1,0 +1,1 @@
+"""The kind `timm`: a network of timm trained on images."""

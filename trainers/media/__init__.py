@@ -1,0 +1,1 @@
+"""Decoding of media files, and their storage in memory and on disk."""

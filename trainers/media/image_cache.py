@@ -1,0 +1,308 @@
+"""Resized images on disk, made once by `dfens cache`: exact pixels in memory-mapped shards."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import DataError
+from oof.files import atomic_path, file_lock, read_parquet, write_json, write_parquet
+from oof.progress import SILENT, Progress, Task
+from trainers.media.image import decode_at, load_image, read_bytes
+from trainers.media.image_info import in_threads
+from trainers.settings import Decode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Images = NDArray[np.uint8]
+
+FORMAT_VERSION = 1
+_SHARD_BYTES = 1 << 29  # held in memory while a shard is made, and lost when the process is killed
+_MOST_OPEN = 256  # shards; each mapped file holds a descriptor, of which a process may have 1,024
+_HEADER_BYTES = 128  # of a shard, by the .npy format
+_SHARE_OF_DISK = 0.95  # of what is free
+_COMPARED = 8  # images decoded anew before a cache is used
+_COLUMNS = ["path", "size", "mtime_ns", "sha256", "shard", "position"]
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """What making a cache would take.
+
+    images: files asked for. missing: of them, not in it yet. bytes_needed: for those (fewer where files are
+    the same). bytes_free: on its disk. bytes_made: of what is there.
+    """
+
+    images: int
+    missing: int
+    bytes_needed: int
+    bytes_free: int
+    bytes_made: int
+
+
+class ImageCache:
+    """Images of one edge and one way of decoding.
+
+        folder/
+        └── 256px-area-3f9c0a1b2c/      edge, decode, and a fingerprint of what decoded
+            ├── recipe.json             the same in words
+            ├── 5d1c….npy               pixels, (n_images, edge, edge, 3) uint8 RGB
+            └── 07be….parquet           files: path, size, mtime_ns, sha256, and where their pixels lie
+
+    Pixels are stored as they are, so that a training with the cache has the same bits as one without; a lossy
+    cache would lay its own traces over those that detectors look for.
+
+    A file is known by path, size and time of change, which costs no reading; one that was moved or touched is
+    found by the SHA-256 of its bytes and not decoded again. Two files of the same bytes share their pixels.
+    A shard counts once its table is in place, so a process may be killed at any moment. One process makes, the
+    others wait; readers need no lock.
+
+    Args:
+        folder: of all caches.
+        edge: pixels.
+        decode: how files are read.
+        root: paths under it are kept relative to it, so that the folder may move with its data.
+    """
+
+    def __init__(self, folder: Path, edge: int, decode: Decode, root: Path = Path()) -> None:
+        self.edge = edge
+        self.decode: Decode = decode
+        self.recipe = cache_recipe(edge, decode)
+        digest = hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
+        self.folder = folder / f"{edge}px-{decode}-{digest[:10]}"
+        self._prefix = f"{root.resolve()}{os.sep}"
+
+    @property
+    def image_bytes(self) -> int:
+        """Of one image."""
+        return self.edge * self.edge * 3
+
+    # ---- making -------------------------------------------------------------
+
+    def plan(self, paths: Sequence[str], workers: int = 1) -> CachePlan:
+        """What `make` would have to do for these files."""
+        located = self._locate(self._files(paths, workers), self._index())
+        missing = int((located["position"] < 0).sum())
+        above = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        made = sum(path.stat().st_size for path in self.folder.glob("*.npy"))
+        free = shutil.disk_usage(above).free
+        return CachePlan(len(paths), missing, missing * self.image_bytes, free, made)
+
+    def make(self, paths: Sequence[str], workers: int = 1, progress: Progress = SILENT) -> list[str]:
+        """Decode and store what is missing; a run that was stopped goes on where it was.
+
+        Returns:
+            A message for each file that cannot be read; they are left out.
+
+        Raises:
+            DataError: if the disk has too little room, before anything is written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(self.folder / ".lock"):
+            plan = self.plan(paths, workers)
+            if plan.bytes_needed > _SHARE_OF_DISK * plan.bytes_free:
+                raise DataError(
+                    f"{plan.missing:,} images of {self.edge} px take {plan.bytes_needed / 1e9:.1f} GB, and "
+                    f"{plan.bytes_free / 1e9:.1f} GB are free in {self.folder.parent}. Free space there, make that "
+                    f"folder a link to a larger disk, or train without a cache: images are then decoded each epoch."
+                )
+            write_json(self.folder / "recipe.json", self.recipe)
+            index = self._index()
+            self._sweep(index)
+            located = self._locate(self._files(paths, workers), index)
+            missing = located[located["position"] < 0].drop_duplicates("path")
+            places = {
+                digest: (shard, position)
+                for digest, shard, position in zip(index["sha256"], index["shard"], index["position"], strict=True)
+            }
+            broken: list[str] = []
+            per_shard = max(1, _SHARD_BYTES // self.image_bytes)
+            title = f"cache {self.decode} at {self.edge} px"
+            pool = ThreadPoolExecutor(max(1, workers))
+            try:
+                with progress.task(title, total=len(missing), unit="image") as task:
+                    for start in range(0, len(missing), per_shard):
+                        broken += self._make_shard(missing.iloc[start : start + per_shard], places, pool, task)
+            finally:
+                pool.shutdown(cancel_futures=True)
+            return broken
+
+    def _make_shard(
+        self, files: "pd.DataFrame", places: dict[str, tuple[str, int]], pool: ThreadPoolExecutor, task: Task
+    ) -> list[str]:
+        """Read some files; store the pixels of those whose bytes are new, then the table of them all."""
+        import pandas as pd
+
+        new: dict[str, Images] = {}
+        digests: list[str | None] = []
+        broken: list[str] = []
+        for found in pool.map(partial(self._read, known=places.keys()), files["path"]):
+            if isinstance(found, DataError):
+                broken.append(str(found))
+                digests.append(None)
+            else:
+                digest, image = found
+                if image is not None:
+                    new.setdefault(digest, image)
+                digests.append(digest)
+            task.advance(1)
+        shard = hashlib.sha256("".join(new).encode()).hexdigest()[:20]
+        if new:
+            with atomic_path(self.folder / f"{shard}.npy") as part, part.open("wb") as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(new), self.edge, self.edge, 3)}
+                np.lib.format.write_array_header_1_0(file, header)
+                assert file.tell() == _HEADER_BYTES
+                for image in new.values():
+                    file.write(np.ascontiguousarray(image).data)
+        places.update((digest, (shard, position)) for position, digest in enumerate(new))
+        table = files.assign(sha256=pd.Series(digests, files.index, dtype=object))[
+            ["path", "size", "mtime_ns", "sha256"]
+        ].dropna()
+        if len(table):
+            where = [places[digest] for digest in table["sha256"]]
+            table = table.assign(
+                path=[self._short(path) for path in table["path"]],
+                shard=[name for name, _ in where],
+                position=np.array([position for _, position in where], np.int64),
+            )
+            name = hashlib.sha256(table.to_csv().encode()).hexdigest()[:20]
+            write_parquet(self.folder / f"{name}.parquet", table, {"version": FORMAT_VERSION, **self.recipe})
+        return broken
+
+    def _read(self, path: str, known: "Any") -> tuple[str, Images | None] | DataError:
+        """The fingerprint of a file's bytes, and its pixels unless they are known; or why it cannot be read."""
+        try:
+            data = read_bytes(path)
+            digest = hashlib.sha256(data).hexdigest()
+            return digest, None if digest in known else decode_at(data, path, self.edge, self.decode)
+        except DataError as err:
+            return err
+
+    def _sweep(self, index: "pd.DataFrame") -> None:
+        """Remove what a killed process left: half-written files, and shards that no table names."""
+        named = {f"{shard}.npy" for shard in index["shard"].unique()}
+        for path in self.folder.iterdir():
+            if path.suffix == ".part" or (path.suffix == ".npy" and path.name not in named):
+                path.unlink()
+
+    # ---- reading ------------------------------------------------------------
+
+    def view(self, paths: Sequence[str], workers: int = 1) -> "CacheView | None":
+        """The images of these files that are in the cache, or None where there are none.
+
+        Some are decoded anew and compared, since an OpenCV of the same version may be built with another decoder.
+
+        Raises:
+            DataError: if they differ.
+        """
+        if not (self.folder / "recipe.json").exists():
+            return None
+        located = self._locate(self._files(paths, workers), self._index())
+        known = np.flatnonzero(located["position"] >= 0)
+        if not len(known):
+            return None
+        view = CacheView(self.folder, located["shard"].to_numpy(object), located["position"].to_numpy(np.int64))
+        for row in np.unique(known[np.linspace(0, len(known) - 1, _COMPARED).astype(int)]).tolist():
+            kept = view.one(row)
+            assert kept is not None
+            if not np.array_equal(kept, load_image(paths[row], self.edge, self.decode)):
+                raise DataError(
+                    f"{self.folder} holds other pixels for {paths[row]} than decoding gives now: another build of "
+                    f"OpenCV or Pillow made it. Run dfens cache --remove, then dfens cache."
+                )
+        return view
+
+    def _index(self) -> "pd.DataFrame":
+        """All files that the tables name, whose shards are whole."""
+        import pandas as pd
+
+        tables = [read_parquet(path)[0] for path in sorted(self.folder.glob("*.parquet"))]
+        if not tables:
+            return pd.DataFrame({name: [] for name in _COLUMNS}).astype({"size": int, "mtime_ns": int, "position": int})
+        index = pd.concat(tables, ignore_index=True)
+        sizes = {path.stem: path.stat().st_size for path in self.folder.glob("*.npy")}
+        whole = [
+            shard
+            for shard, position in index.groupby("shard")["position"].max().to_dict().items()
+            if sizes.get(str(shard), 0) >= _HEADER_BYTES + (position + 1) * self.image_bytes
+        ]
+        return index[index["shard"].isin(whole)]
+
+    def _files(self, paths: Sequence[str], workers: int) -> "pd.DataFrame":
+        """Path, size and time of change of each file, in that order; -1 for one that is missing."""
+        import pandas as pd
+
+        def facts(path: str) -> tuple[int, int]:
+            try:
+                found = os.stat(path)  # noqa: PTH116 (half a million of them)
+                return found.st_size, found.st_mtime_ns
+            except OSError:
+                return -1, -1
+
+        found = in_threads(facts, list(paths), workers, SILENT, "files")
+        size, changed = zip(*found, strict=True) if found else ((), ())
+        return pd.DataFrame({"path": list(map(str, paths)), "size": size, "mtime_ns": changed}).astype(
+            {"size": np.int64, "mtime_ns": np.int64}
+        )
+
+    def _locate(self, files: "pd.DataFrame", index: "pd.DataFrame") -> "pd.DataFrame":
+        """Shard and position of each file, in their order; position -1 where it is not in the cache."""
+        short = files.assign(short=[self._short(path) for path in files["path"]])
+        known = index[["path", "size", "mtime_ns", "shard", "position"]].rename(columns={"path": "short"})
+        known = known.drop_duplicates(["short", "size", "mtime_ns"], keep="last")
+        joined = short.merge(known, how="left", on=["short", "size", "mtime_ns"])
+        joined["position"] = joined["position"].fillna(-1).astype(np.int64)
+        return joined
+
+    def _short(self, path: str) -> str:
+        return str(path).removeprefix(self._prefix)
+
+
+class CacheView:
+    """The cached images of a list of files; any number of threads may read at once.
+
+    Pixels are mapped, not read into the process: the kernel keeps what is in use and what there is room for,
+    once for all processes of the machine.
+    """
+
+    def __init__(self, folder: Path, shard: NDArray[np.object_], position: NDArray[np.int64]) -> None:
+        names, self._shard = np.unique(np.where(position < 0, "", shard).astype(str), return_inverse=True)
+        self._position = position
+        self.found = int((position >= 0).sum())
+        self._open = lru_cache(_MOST_OPEN)(lambda number: _mapped(folder / f"{names[number]}.npy"))
+
+    def one(self, row: int) -> Images | None:
+        """The image of a file, (edge, edge, 3), not to be written to; None where the cache does not have it."""
+        position = int(self._position[row])
+        if position < 0:
+            return None
+        image: Images = self._open(int(self._shard[row]))[position]
+        return image
+
+
+def _mapped(path: Path) -> Images:
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def cache_recipe(edge: int, decode: Decode) -> dict[str, Any]:
+    """What the pixels of a cache depend on, apart from the files."""
+    import cv2
+    import PIL
+
+    return {
+        "version": FORMAT_VERSION,
+        "edge": edge,
+        "decode": decode,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+    }

@@ -1,0 +1,121 @@
+"""Look into media files by the thousand: sizes on disk, identical bytes, decodability, pixels; in threads.
+
+OpenCV, reading and hashing let other threads run, so threads do here what processes would,
+without copies of the lists.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from oof.errors import DataError
+from oof.progress import Progress
+from trainers.media.image import decode_bytes, read_bytes
+
+T = TypeVar("T")
+_CHUNK = 64
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an image file turned out to be. error: why it cannot be used, without its name; else None."""
+
+    height: int = 0
+    width: int = 0
+    error: str | None = None
+
+
+def look_at(path: str) -> Look:
+    """Decode one image file."""
+    try:
+        image = decode_bytes(read_bytes(path), path)
+    except DataError as err:
+        return Look(error=str(err).removeprefix(f"{path} ").split(". Get the file again")[0])
+    return Look(image.shape[0], image.shape[1])
+
+
+def in_threads(
+    function: Callable[[str], T], paths: Sequence[str], workers: int, progress: Progress, title: str
+) -> list[T]:
+    """Apply a function to each path, in threads, with progress; results in the order of the paths."""
+    results: list[T] = []
+    chunks: Iterator[list[str]] = iter([])
+    source = iter(paths)
+    chunks = iter(lambda: list(islice(source, _CHUNK)), [])
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with progress.task(title, total=len(paths), unit="file") as task:
+            for part in pool.map(lambda chunk: [function(path) for path in chunk], chunks):
+                results += part
+                task.advance(len(part))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results
+
+
+def file_sizes(paths: Sequence[str], workers: int, progress: Progress) -> list[int]:
+    """Bytes of each file, -1 where it is not there."""
+
+    def size(path: str) -> int:
+        try:
+            return Path(path).stat().st_size
+        except OSError:
+            return -1
+
+    return in_threads(size, paths, workers, progress, "file sizes")
+
+
+def identical_files(paths: Sequence[str], sizes: Sequence[int], workers: int, progress: Progress) -> list[list[int]]:
+    """Positions of files with the same bytes, in sets of two or more; empty and absent files are passed over.
+
+    Files of one size are compared by a block from their middle, and only those that agree are
+    read whole: of half a million photos nearly all share their size with another one.
+    """
+    by_size: defaultdict[int, list[int]] = defaultdict(list)
+    for position, size in enumerate(sizes):
+        if size > 0:
+            by_size[size].append(position)
+    suspects = [rows for rows in by_size.values() if len(rows) > 1]
+
+    def middle(path: str) -> bytes:
+        return _digest(path, whole=False)
+
+    def whole(path: str) -> bytes:
+        return _digest(path, whole=True)
+
+    for function, title in ((middle, "compare files"), (whole, "compare files whole")):
+        flat = [position for rows in suspects for position in rows]
+        if not flat:
+            return []
+        digests = dict(
+            zip(flat, in_threads(function, [paths[row] for row in flat], workers, progress, title), strict=True)
+        )
+        suspects = [same for rows in suspects for same in _alike(rows, digests)]
+    return sorted(suspects)
+
+
+def _alike(rows: list[int], digests: dict[int, bytes]) -> list[list[int]]:
+    sets: defaultdict[bytes, list[int]] = defaultdict(list)
+    for row in rows:
+        if digests[row]:
+            sets[digests[row]].append(row)
+    return [same for same in sets.values() if len(same) > 1]
+
+
+def _digest(path: str, *, whole: bool) -> bytes:
+    """Hash of the bytes, or of the block in the middle; empty where the file cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            if whole:
+                return hashlib.file_digest(file, "blake2b").digest()
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() // 2 - _BLOCK // 2))
+            return hashlib.blake2b(file.read(_BLOCK)).digest()
+    except OSError:
+        return b""

@@ -1,0 +1,130 @@
+"""Decoded images for training and prediction: kept in memory where they fit, read from their files where not."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.progress import SILENT, Progress
+from trainers.media.image import load_image
+from trainers.runtime.memory import free_memory
+from trainers.settings import DeviceDecode
+
+Images = NDArray[np.uint8]
+SHARE_OF_MEMORY = 0.3  # of what is free, for all images of one competition at one size
+
+
+class Cache(Protocol):
+    """Resized images on disk, made before (trainers/media/image_cache.py). found: how many of the bank's."""
+
+    found: int
+
+    def one(self, row: int) -> Images | None:
+        """The image at a position of the bank, or None where it is not there."""
+
+
+class ImageBank:
+    """Rows of images at one edge, decoded once and kept as uint8 where they fit into memory.
+
+    Any number of threads may ask for images at once.
+
+    Args:
+        paths: of the files.
+        edge: pixels.
+        decode: how they are read; by "gpu" not here but as whole batches (trainers/media/loader.py).
+        workers: threads that `fill` and `take` decode with.
+        keep: whether to keep decoded images; None: where they take less than a share of the free memory, and the
+            cache does not hold them all. What is not kept is decoded each time, ahead of its use.
+        cache: where resized images come from instead of the files, as far as it has them.
+        share: of the free memory that the images may take.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        edge: int,
+        decode: DeviceDecode,
+        workers: int,
+        *,
+        keep: bool | None = None,
+        cache: Cache | None = None,
+        share: float = SHARE_OF_MEMORY,
+    ) -> None:
+        self.paths = list(paths)
+        self.edge = edge
+        self.decode: DeviceDecode = decode
+        self.workers = max(1, workers)
+        self._cache = cache
+        if decode == "gpu":
+            keep = False
+        if keep is None:
+            cached = cache is not None and cache.found == len(self.paths)
+            keep = not cached and len(self.paths) * edge * edge * 3 < share * free_memory()
+        self._kept: Images | None = np.empty((len(self.paths), edge, edge, 3), np.uint8) if keep else None
+        self._known = np.zeros(len(self.paths), bool)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether decoded images stay in memory."""
+        return self._kept is not None
+
+    @property
+    def source(self) -> str:
+        """Where images come from, for the record."""
+        way = f"{self.decode} at {self.edge} px"
+        if self._cache is None:
+            return f"files, {way}"
+        return f"cache ({self._cache.found} of {len(self.paths)} images), {way}"
+
+    def fill(self, title: str, progress: Progress = SILENT) -> None:
+        """Decode everything now, where it is kept at all."""
+        missing = np.flatnonzero(~self._known)
+        if self._kept is None or not len(missing):
+            return
+        with progress.task(title, total=len(missing), unit="image") as task:
+            for rows in np.array_split(missing, max(1, len(missing) // 256)):
+                self.take(rows)
+                task.advance(len(rows))
+
+    def take(self, rows: NDArray[np.intp]) -> Images:
+        """Images of some rows, shape (len(rows), edge, edge, 3), RGB."""
+        found = np.empty((len(rows), self.edge, self.edge, 3), np.uint8)
+        if len(rows):
+            with ThreadPoolExecutor(self.workers) as pool:
+                for place, image in enumerate(pool.map(self.one, rows.tolist())):
+                    found[place] = image
+        return found
+
+    def one(self, row: int) -> Images:
+        """One image, shape (edge, edge, 3), RGB; not to be written to."""
+        if self._kept is not None and self._known[row]:
+            kept: Images = self._kept[row]
+            return kept
+        image = None if self._cache is None else self._cache.one(row)
+        if image is None:
+            assert self.decode != "gpu", "whole batches are decoded on the device"
+            image = load_image(Path(self.paths[row]), self.edge, self.decode)
+        if self._kept is not None:
+            self._kept[row] = image
+            self._known[row] = True
+        return image
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows that a fold uses: ids and targets of the bank's images at `positions`.
+
+    weight: (n_rows,) float32, what each row counts for in the loss; None: all alike.
+    originals: (n_rows,) id of the real that a fake was made of, "" where unknown; None: unknown for all.
+    """
+
+    bank: ImageBank
+    positions: NDArray[np.intp]
+    ids: NDArray[np.object_]
+    target: NDArray[np.int8]
+    weight: NDArray[np.float32] | None = None
+    originals: NDArray[np.object_] | None = None

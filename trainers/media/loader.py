@@ -1,0 +1,109 @@
+"""Batches made ahead of their use, by threads: OpenCV leaves the interpreter free, so no process need copy images."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oof.errors import TrainingError
+from trainers.media.image import read_bytes
+from trainers.media.image_gpu import decode_on_device
+from trainers.media.image_store import Images, Rows
+
+T = TypeVar("T")
+Rowset = NDArray[np.intp]
+MakeRow = Callable[[int], Images]  # index into the rows -> image
+
+
+class Loader:
+    """Makes uint8 batches in `workers` threads while others are used.
+
+    On CUDA, batches lie in pinned memory, from which they travel to the device while it works.
+    """
+
+    def __init__(self, workers: int, *, pin: bool = False) -> None:
+        self._workers = max(1, workers)
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        self._pin = pin
+
+    def batches(self, plan: Iterable[Rowset], shape: tuple[int, ...], make_row: MakeRow) -> Iterator[Tensor]:
+        """For each set of rows, the images of `make_row`, shape (len(rows), *shape), uint8, in that order.
+
+        Two batches are made ahead. An error of `make_row` is raised at the batch that it belongs to.
+        """
+        return ahead(plan, lambda rows: self._begin(rows, shape, make_row), 2)
+
+    def _begin(self, rows: Rowset, shape: tuple[int, ...], make_row: MakeRow) -> Callable[[], Tensor]:
+        batch = torch.empty((len(rows), *shape), dtype=torch.uint8, pin_memory=self._pin)
+        images = batch.numpy()
+
+        def fill(part: NDArray[np.intp]) -> None:
+            for place in part:
+                images[place] = make_row(int(rows[place]))
+
+        # parts smaller than a thread's share, so that one slow image does not hold up the batch
+        parts = np.array_split(np.arange(len(rows)), min(len(rows), 1 if self._workers == 1 else 2 * self._workers))
+        futures: list[Future[None]] = [self._pool.submit(fill, part) for part in parts]
+
+        def wait() -> Tensor:
+            for future in futures:
+                future.result()
+            return batch
+
+        return wait
+
+    def rows(self, plan: Iterable[Rowset], rows: Rows, device: torch.device) -> Iterator[Tensor]:
+        """For each set of rows their images unchanged, (len(rows), edge, edge, 3), uint8, decoded as their bank says.
+
+        Raises:
+            TrainingError: `decode = "gpu"` on another device than CUDA.
+        """
+        bank = rows.bank
+        if bank.decode != "gpu":
+            return self.batches(plan, (bank.edge, bank.edge, 3), plain_row(rows))
+        if device.type != "cuda":
+            raise TrainingError(
+                'decode = "gpu" needs a CUDA device, and this machine offers none (dfens doctor). Set decode = "area"; '
+                "a model that was trained with the one should not predict with the other."
+            )
+        return ahead(plan, lambda part: self._begin_on_device(part, rows, device), 2)
+
+    def _begin_on_device(self, rowset: Rowset, rows: Rows, device: torch.device) -> Callable[[], Tensor]:
+        def decode(part: NDArray[np.intp]) -> Tensor:
+            paths = [rows.bank.paths[row] for row in rows.positions[part]]
+            return decode_on_device([read_bytes(path) for path in paths], paths, rows.bank.edge, device)
+
+        parts = np.array_split(rowset, min(len(rowset), self._workers))  # nvJPEG likes many at once
+        futures = [self._pool.submit(decode, part) for part in parts]
+        return lambda: torch.cat([future.result() for future in futures])
+
+    def close(self) -> None:
+        """End the threads; what is being made is thrown away."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ahead(items: Iterable[T], begin: Callable[[T], Callable[[], Tensor]], count: int) -> Iterator[Tensor]:
+    """Begin `count` items before the first is waited for, and keep so many begun."""
+    begun: deque[Callable[[], Tensor]] = deque()
+    for item in items:
+        begun.append(begin(item))
+        if len(begun) > count:
+            yield begun.popleft()()
+    while begun:
+        yield begun.popleft()()
+
+
+def batch_plan(count: int, size: int) -> list[Rowset]:
+    """Rows 0 to count - 1 in order, in batches of at most `size`."""
+    return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def plain_row(rows: Rows) -> MakeRow:
+    """The decoded images of rows, unchanged."""
+    positions = rows.positions
+    return lambda row: rows.bank.one(int(positions[row]))

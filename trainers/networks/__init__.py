@@ -1,0 +1,1 @@
+"""Networks and what trains them: backbones, input stem, losses, optimisers, test-time augmentation."""

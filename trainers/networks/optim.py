@@ -1,0 +1,89 @@
+"""Which weights learn, how fast, and the schedule of the rate."""
+
+import math
+
+import torch
+from torch import nn
+
+from oof.errors import TrainingError
+from trainers.networks.input_stem import SideInputs
+from trainers.settings import TimmSettings
+
+
+def set_trainable(model: nn.Module, settings: TimmSettings) -> None:
+    """Let all weights learn, or normalisation layers and the head, or the head alone.
+
+    Tuning the normalisation of a large pretrained encoder alone keeps what it knows of images and
+    generalises to unseen forgeries (GenD, arXiv 2508.06248).
+
+    Raises:
+        TrainingError: if the backbone has no normalisation layer with weights.
+    """
+    if settings.tune == "all":
+        return
+    wanted = set(_head(model))
+    if isinstance(model, SideInputs):
+        wanted |= set(model.stem.parameters())
+    if settings.tune == "norm":
+        norms = [
+            parameter
+            for module in model.modules()
+            if "norm" in type(module).__name__.lower()
+            for parameter in module.parameters(recurse=False)
+        ]
+        if not norms:
+            raise TrainingError(
+                f'{settings.backbone!r} has no normalisation layers to tune. Set tune = "head" or "all".'
+            )
+        wanted |= set(norms)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter in wanted)
+
+
+def make_optimizer(model: nn.Module, settings: TimmSettings, device: torch.device) -> torch.optim.AdamW:
+    """AdamW over the weights that learn; each group has its `lr_scale`, a factor on the rate.
+
+    Biases, normalisation and what the backbone itself names are not decayed. Fused kernels: they
+    skip a step whose `found_inf` is set without asking the device.
+    """
+    backbone = _backbone(model)
+    scales: dict[nn.Parameter, float] = {}
+    if settings.layer_decay < 1:
+        from timm.optim._param_groups import param_groups_layer_decay
+
+        for group in param_groups_layer_decay(backbone, layer_decay=settings.layer_decay):
+            scales.update(dict.fromkeys(group["params"], float(group["lr_scale"])))
+    head = set(_head(model))
+    undecayed = set(backbone.no_weight_decay()) if hasattr(backbone, "no_weight_decay") else set()  # type: ignore[operator]
+    names = {parameter: name for name, parameter in backbone.named_parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = scales.get(parameter, 1.0) * (settings.head_lr if parameter in head else 1.0)
+        decay = settings.weight_decay if parameter.ndim > 1 and names.get(parameter) not in undecayed else 0.0
+        groups.setdefault((decay, scale), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": found, "weight_decay": decay, "lr_scale": scale} for (decay, scale), found in groups.items()],
+        lr=settings.lr,
+        fused=True,
+    )
+
+
+def rate_at(step: int, total: int, settings: TimmSettings) -> float:
+    """Rate of a step (from 0): linear warm-up, then half a cosine down to zero."""
+    warm = round(settings.warmup * total)
+    if step < warm:
+        return settings.lr * (step + 1) / (warm + 1)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+def _backbone(model: nn.Module) -> nn.Module:
+    found = getattr(model, "backbone", model)
+    assert isinstance(found, nn.Module)
+    return found
+
+
+def _head(model: nn.Module) -> list[nn.Parameter]:
+    head = _backbone(model).get_classifier()  # type: ignore[operator]
+    return list(head.parameters()) if isinstance(head, nn.Module) else []
