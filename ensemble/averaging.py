@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ensemble.methods import Tried
 from ensemble.table import BinaryTable
-from oof.metrics import METRICS, Metric
+from oof.metrics import Metric
 from oof.metrics.delong import auc_covariance
 
 Vector = NDArray[np.float64]
@@ -41,10 +41,6 @@ def mixing_weights(gains: Vector, covariance: NDArray[np.float64]) -> Vector:
     return np.asarray(weights / weights.sum())
 
 
-def is_auc(metric: Metric) -> bool:
-    return metric.function is METRICS["auc"].function
-
-
 def weights_of_ways(
     table: BinaryTable, nested: Sequence[Scores], metric: Metric, groups: NDArray[np.intp] | None, left_out: int = -1
 ) -> Vector:
@@ -63,7 +59,7 @@ def weights_of_ways(
     if not 0 < y.sum() < len(y):
         return np.full(count, 1.0 / count)
     columns = list(nested) if everything else [scores[rows] for scores in nested]
-    if is_auc(metric):
+    if metric.is_auc:
         thin = slice(None, None, -(-len(y) // _MOST_ROWS))
         inside = None if groups is None else groups[rows][thin]
         gains, covariance = auc_covariance(y[thin], [scores[thin] for scores in columns], inside)
@@ -108,6 +104,6 @@ def as_read(scores: Scores, metric: Metric) -> Scores:
     """Log-odds as the metric reads them: as they are where order alone counts, else as probabilities."""
     return (
         scores
-        if metric.needs == "order"
+        if metric.kind == "ranking"
         else np.asarray(1.0 / (1.0 + np.exp(-np.clip(scores.astype(np.float64), -700, 700))))
     )

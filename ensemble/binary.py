@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ensemble.align import align_folds
 from ensemble.auc import auc_of_classes
-from ensemble.averaging import as_read, is_auc, mix
+from ensemble.averaging import as_read, mix
 from ensemble.formula import Mixture, shares
 from ensemble.methods import (
     AVERAGES,
@@ -189,7 +189,7 @@ def fit_binary(
         attempts=tuple(sorted(attempts, key=lambda item: -metric.gain(item.nested_score))),
         oof=table.in_input_order(predictions),
         nested_oof=table.in_input_order(nested_predictions),
-        single_scores=aucs if is_auc(metric) else _single_scores(oof, y, metric),
+        single_scores=aucs if metric.is_auc else _single_scores(oof, y, metric),
         comparisons=comparisons,
         references={one.way.name: _both_scores(one, metric, table.y) for one in references},
         verdict=verdict(comparisons),
@@ -200,7 +200,7 @@ def fit_binary(
 
 def _timed(table: BinaryTable, metric: Metric, way: Way) -> tuple[Tried, float]:
     begun = time.perf_counter()
-    return try_weights(way, table, level=metric.needs == "order"), time.perf_counter() - begun
+    return try_weights(way, table, level=metric.kind == "ranking"), time.perf_counter() - begun
 
 
 def _references(table: BinaryTable, transform: str) -> list[Tried]:

@@ -80,7 +80,7 @@ def fit_blend(
     metric = metric_by_name("auc" if plain else optimize)
     binary = oof.ndim == 2 and bool(np.isin(y, (0, 1)).all())
     fold = make_folds_of(y, folds, groups, seed, stratify=binary or oof.ndim == 3)
-    general = not binary and (oof.ndim == 3 or metric.needs == "values")
+    general = not binary and (oof.ndim == 3 or metric.kind == "value")
     if plain and (general or toward_test or max_members is not None):
         raise BlendError('optimize = "none" averages binary predictions as they are; leave other options out.')
     if toward_test and (general or test is None):

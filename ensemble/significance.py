@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.result import Comparison
-from oof.metrics import METRICS, Metric
+from oof.metrics import Metric
 from oof.metrics.intervals import difference, score_interval
 
 REPLICATES = 300  # of a bootstrap, where the metric needs one
@@ -31,9 +31,7 @@ def nested_interval(
     fitting = 1.96 * _OF_THE_GAIN * abs(score - found.score)
     low = found.score - float(np.hypot(found.score - found.low, fitting))
     high = found.score + float(np.hypot(found.high - found.score, fitting))
-    if metric.name in METRICS and metric.needs != "values":
-        low, high = max(low, 0.0), high if metric.name == "log_loss" else min(high, 1.0)
-    return low, high
+    return max(low, metric.range[0]), min(high, metric.range[1])
 
 
 def compare(

@@ -1,26 +1,28 @@
-"""`dfens diagnose`: what out-of-fold predictions tell beyond the score."""
+"""`dfens diagnose`: score by cluster, label issues and overfitting of one model."""
 
 import click
 
 from dfens.app import App, pass_app
 
 
-@click.command("diagnose", short_help="AUC by kind of image, doubtful labels, memorising, luck in epochs.")
+@click.command("diagnose", short_help="AUC by cluster, label issues, overfitting.")
 @click.argument("name", metavar="MODEL")
-@click.option("--suspects", type=click.IntRange(min=1), default=100, show_default=True, help="Most labels to doubt.")
+@click.option(
+    "--max-issues", type=click.IntRange(min=1), default=100, show_default=True, help="Maximum number of label issues."
+)
 @pass_app
-def command(app: App, name: str, suspects: int) -> None:
-    """Diagnose a model out of fold.
+def command(app: App, name: str, max_issues: int) -> None:
+    """Diagnose a model from its out-of-fold predictions.
 
-    AUC within clusters of images (a weak kind foretells the fall on unseen forgeries); labels that
-    this and all other complete models contradict; folds that memorise; what choosing the best epoch
-    flatters. Lists and a picture of the doubtful rows go to work/reports/diagnose.
+    Shows the AUC within clusters of images (weak clusters show what to expect on unseen forgeries), labels that
+    this and all other complete models contradict, folds that overfit, and by how much choosing the best epoch
+    inflates the score. The list of label issues and their images are written to work/reports/diagnose.
     """
     import numpy as np
     import pandas as pd
 
     from dfens.views.tables import make_table
-    from oof.analysis.diagnose import Diagnosis, cluster_scores, fold_habits, suspected_labels
+    from oof.analysis.diagnose import Diagnosis, cluster_scores, find_label_issues, training_curves
     from oof.files import read_json, write_text
     from oof.ids import join_positions
     from oof.metrics import roc_auc
@@ -44,34 +46,36 @@ def command(app: App, name: str, suspects: int) -> None:
         name,
         float(roc_auc(folds.target[known], model.oof[known])),
         tuple(cluster_scores(folds, model.oof, clusters[position])),
-        tuple(suspected_labels(folds, {name: model.oof, **others}, most=suspects)),
-        tuple(fold_habits(histories)),
+        tuple(find_label_issues(folds, {name: model.oof, **others}, limit=max_issues)),
+        tuple(training_curves(histories)),
     )
     folder = app.work / "reports" / "diagnose" / name
-    doubtful = pd.DataFrame(found.suspects, columns=["id", "target", "doubt", "models_against", "models"])
-    write_text(folder / "suspects.csv", doubtful.to_csv(index=False))
+    issues = pd.DataFrame(found.label_issues, columns=["id", "target", "label_error_score", "models_against", "models"])
+    write_text(folder / "label_issues.csv", issues.to_csv(index=False))
     shown = [
         make_table(
             pd.DataFrame(found.clusters),
-            title=f"{name}: AUC {found.auc:.4f}; by kind of image, weakest first",
+            title=f"{name}: AUC {found.auc:.4f}; by cluster of images, weakest first",
             decimals=4,
         )
     ]
     lines = []
-    if found.habits:
+    if found.training_curves:
         shown.append(
-            make_table(pd.DataFrame(found.habits), title="Training by fold (AUC of the plain view)", decimals=4)
+            make_table(pd.DataFrame(found.training_curves), title="Training by fold (AUC without TTA)", decimals=4)
         )
-        luck = np.mean([habit.optimism for habit in found.habits])
-        lines.append(f"Choosing the best epoch on the held-out rows flatters the score by about {luck:.4f}.")
-        memorised = [str(habit.fold) for habit in found.habits if habit.memorises]
-        if memorised:
-            lines.append(f"Folds {', '.join(memorised)} memorise: fewer epochs, or more augmentation and weight decay.")
-    if len(doubtful):
-        shown.append(make_table(doubtful.head(10), title=f"Doubtful labels ({len(doubtful)}; first 10)", decimals=3))
+        optimism = np.mean([curve.optimism for curve in found.training_curves])
+        lines.append(f"Choosing the best epoch on the held-out rows inflates the score by about {optimism:.4f}.")
+        overfitted = [str(curve.fold) for curve in found.training_curves if curve.overfits]
+        if overfitted:
+            lines.append(
+                f"Folds {', '.join(overfitted)} overfit: use fewer epochs, or more augmentation and weight decay."
+            )
+    if len(issues):
+        shown.append(make_table(issues.head(10), title=f"Label issues ({len(issues)}; first 10)", decimals=3))
         paths = pd.Series(competition.train["path"].to_numpy(object)[position], folds.ids)
-        pictures = [str(paths[suspect.id]) for suspect in found.suspects[:40]]
-        captions = [f"{suspect.target} {suspect.doubt:.2f}" for suspect in found.suspects[:40]]
-        lines.append(f"Picture: {contact_sheet(folder / 'suspects.png', pictures, captions)}")
-    lines.append(f"List: {folder / 'suspects.csv'}")
-    app.emit(found.as_json() | {"suspects_file": folder / "suspects.csv"}, *shown, "\n".join(lines))
+        pictures = [str(paths[issue.id]) for issue in found.label_issues[:40]]
+        captions = [f"{issue.target} {issue.label_error_score:.2f}" for issue in found.label_issues[:40]]
+        lines.append(f"Images: {contact_sheet(folder / 'label_issues.png', pictures, captions)}")
+    lines.append(f"List: {folder / 'label_issues.csv'}")
+    app.emit(found.as_json() | {"label_issues_file": folder / "label_issues.csv"}, *shown, "\n".join(lines))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from oof.ids import Ids
 
 
-@click.command("groups", short_help="Find near-copies and kinds of images; a floor's AUC under each way to fold.")
+@click.command("groups", short_help="Find near-copies and kinds of images; AUC of a baseline under each grouping.")
 @click.option("--model", "name", metavar="NAME", help="Cluster by features of this model's pretrained backbone.")
 @pass_app
 def command(app: App, name: str | None) -> None:
@@ -36,12 +36,12 @@ def command(app: App, name: str | None) -> None:
 
     settings = app.config.folds
     competition = app.competition()
-    floor = LinearSettings()
+    baseline = LinearSettings()
     ids = competition.train["id"].to_numpy(object)
     y = competition.train["target"].to_numpy()
     if name is not None:
         _embed(app, name, ids, competition.train["path"].tolist(), len(os.sched_getaffinity(0)))
-    x = linear_features(floor, competition.train["path"].tolist(), progress=app.progress)
+    x = linear_features(baseline, competition.train["path"].tolist(), progress=app.progress)
     rows = []
     ways = ["none", "duplicates", "clusters"]
     ways += [settings.group] if settings.group not in ways else []
@@ -60,17 +60,17 @@ def command(app: App, name: str | None) -> None:
             folds = make_folds(ids, y, k=settings.k, seed=settings.seed, groups=groups, group=how)
         except FoldError as err:
             app.say(f"{how}: {err}")
-            rows.append(row | {"floor_auc": None, "low": None, "high": None})
+            rows.append(row | {"baseline_auc": None, "low": None, "high": None})
             continue
         oof = np.empty(len(y))
         for fold in range(settings.k):
             held_out = folds.fold == fold
-            oof[held_out] = fit_linear_fold(floor, x[~held_out], y[~held_out], x[held_out], x[:0]).oof
+            oof[held_out] = fit_linear_fold(baseline, x[~held_out], y[~held_out], x[held_out], x[:0]).oof
         interval = score_interval("auc", y, oof, groups)
-        rows.append(row | {"floor_auc": interval.score, "low": interval.low, "high": interval.high})
+        rows.append(row | {"baseline_auc": interval.score, "low": interval.low, "high": interval.high})
     app.emit(
         {"ways": rows},
-        make_table(pd.DataFrame(rows), title="A linear floor's out-of-fold AUC under each way to fold", decimals=4),
+        make_table(pd.DataFrame(rows), title="The linear baseline's out-of-fold AUC under each grouping", decimals=4),
         "Near-copies in different folds, or kinds that both sides share, make scores too good: choose with "
         "[folds] group."
         "\nNext: dfens folds",

@@ -33,7 +33,7 @@ def list_models(app: App) -> None:
     import pandas as pd
 
     from dfens.views.tables import make_table
-    from dfens.workflows.oof import model_row, or_worst, spread
+    from dfens.workflows.oof import best_row, model_row, spread
     from oof.errors import StoreError
     from oof.metrics import metric_by_name
 
@@ -45,7 +45,7 @@ def list_models(app: App) -> None:
         )
     metric = metric_by_name(app.config.competition.metric if app.config_path.exists() else "auc")
     rows = [model_row(app, summary, metric) for summary in store.list()]
-    best = max(rows, key=lambda row: (row["rows"], metric.gain(or_worst(row["score"], metric.worst))), default=None)
+    best = best_row(rows, metric)
     frame = pd.DataFrame(
         [
             {

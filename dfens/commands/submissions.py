@@ -31,7 +31,7 @@ def list_(app: App, plot: bool) -> None:
         cv,
         public,
         higher_is_better=metric.higher_is_better,
-        chance=0.5 if metric.name == "auc" else float("nan"),
+        chance=metric.chance,
     )
     pictures = []
     if plot:
@@ -100,10 +100,11 @@ def diff(app: App, first: str, second: str, moves: int) -> None:
 
     from dfens.views.tables import make_table
     from dfens.workflows.ledger import cv_of, read_entries, sample_submission, table_of
+    from oof.metrics import metric_by_name
     from submissions.compare import compare
 
     entries, sample = read_entries(app), sample_submission(app)
-    is_auc = app.config.competition.metric in ("auc", "roc_auc")
+    is_auc = metric_by_name(app.config.competition.metric).is_auc
     share = float(app.predictions.folds.target.mean()) if app.predictions.has_folds() else None
     (label_a, a, entry_a), (label_b, b, entry_b) = (
         table_of(app, wanted, entries, sample) for wanted in (first, second)

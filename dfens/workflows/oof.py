@@ -13,9 +13,10 @@ from oof.metrics import Metric
 from oof.store import ModelPredictions, ModelSummary
 
 
-def or_worst(score: float | None, worst: float) -> float:
-    """A score to sort by, also where there is none."""
-    return worst if score is None else score
+def best_row(rows: Sequence[dict[str, Any]], metric: Metric) -> dict[str, Any] | None:
+    """Return the row of the model with the best score among those with the most predictions; None without a score."""
+    scored = [row for row in rows if row["score"] is not None]
+    return max(scored, key=lambda row: (row["rows"], metric.gain(row["score"])), default=None)
 
 
 def spread(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What out-of-fold predictions tell beyond the score: weak kinds, doubtful labels, memorising, luck in epochs."""
+"""Diagnoses from out-of-fold predictions: score by cluster, label issues, overfitting, optimism of epoch selection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,9 +16,10 @@ from oof.metrics.intervals import score_interval
 
 @dataclass(frozen=True)
 class ClusterScore:
-    """AUC within one kind of images, and of its fakes against all reals (where a kind holds one class mostly).
+    """AUC within one cluster of images, with its 95 % interval; NaN where a class is missing.
 
-    NaN where a class is missing.
+    rows, fake: numbers of rows and of fakes. auc_of_fakes: the cluster's fakes against all reals;
+    auc_of_reals: its reals against all fakes. Use these for clusters that are mostly of one class.
     """
 
     cluster: str
@@ -32,23 +33,28 @@ class ClusterScore:
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A row whose label the models contradict with one voice. doubt: 0 to 1, mean rank on the wrong side."""
+class LabelIssue:
+    """A row whose label is probably wrong, because most models contradict it.
+
+    label_error_score: 0 to 1, mean rank of the row among all rows, counted from its own class; higher is more
+    likely an error. models_against: how many of `models` contradict the label.
+    """
 
     id: str
     target: int
-    doubt: float
+    label_error_score: float
     models_against: int
     models: int
 
 
 @dataclass(frozen=True)
-class FoldHabit:
-    """How one fold's training went.
+class TrainingCurve:
+    """The training of one fold, summarised.
 
-    best_epoch, best_auc: the highest AUC on the held-out rows, and when. last_auc: at the end.
-    optimism: how much of best_auc is luck of choosing among the epochs. fell: best minus last.
-    memorises: the loss still fell by more than a tenth after the AUC had stopped rising for half the training.
+    best_epoch, best_auc: epoch (from 1) with the highest AUC on the held-out rows, and that AUC.
+    last_auc: after the last epoch. drop: best_auc minus last_auc.
+    optimism: expected excess of best_auc over the true AUC, from choosing the best of several noisy epochs.
+    overfits: whether the AUC did not rise for half of the epochs while the training loss fell by a tenth or more.
     """
 
     fold: int
@@ -57,21 +63,21 @@ class FoldHabit:
     best_auc: float
     last_auc: float
     optimism: float
-    fell: float
-    memorises: bool
+    drop: float
+    overfits: bool
 
 
 def cluster_scores(folds: Folds, oof: NDArray[Any], clusters: NDArray[np.object_]) -> list[ClusterScore]:
-    """The AUC within each kind of images, the weakest first.
+    """Return the AUC within each cluster of images, the weakest first.
 
-    A fall in one kind is what unseen forgeries will look like. A kind that holds few of one class
-    tells little by itself; there the fakes of the kind are also scored against the reals of all
-    kinds, and its reals against all fakes.
+    A weak cluster shows what to expect on forgeries of an unseen kind. Where a cluster has few rows of
+    one class, its own AUC is unreliable; so its fakes are also scored against the reals of all clusters,
+    and its reals against all fakes.
 
     Args:
         folds: rows and targets.
-        oof: (n_rows,) predictions of one model or blend; rows with NaN are left out.
-        clusters: (n_rows,) names, such as those of `trainers.data.groups.derive_groups`.
+        oof: predictions of one model or blend, shape (n_rows,); rows with NaN are left out.
+        clusters: names of clusters, shape (n_rows,), e.g. of `trainers.data.groups.derive_groups`.
     """
     known = ~np.isnan(oof)
     y = folds.target
@@ -101,26 +107,29 @@ def _auc(y: NDArray[Any], scores: NDArray[Any], rows: NDArray[np.bool_]) -> floa
     return float(roc_auc(y[rows], scores[rows])) if len(set(y[rows].tolist())) == 2 else float("nan")
 
 
-def suspected_labels(folds: Folds, oof: Mapping[str, NDArray[Any]], *, most: int = 100) -> list[Suspect]:
-    """Rows whose label may be wrong: models that have not seen them place them deep in the other class.
+def find_label_issues(folds: Folds, oof: Mapping[str, NDArray[Any]], *, limit: int = 100) -> list[LabelIssue]:
+    """Return the rows whose label may be wrong: models that have not seen them rank them deep in the other class.
 
-    Confident learning in its simplest form (Northcutt, Jiang and Chuang, JAIR 2021), on ranks, so
-    that no model needs calibrated probabilities. A model is against a label where the row ranks
-    deeper in the other class than a quarter of that class does; most models must be. Hard rows are among
-    the suspects too: look at the pictures before changing a label.
+    Confident learning in its simplest form (Northcutt, Jiang and Chuang, Confident Learning: Estimating
+    Uncertainty in Dataset Labels, JAIR 2021), on ranks, so that no model needs calibrated probabilities.
+    A model contradicts a label if the row ranks deeper in the other class than a quarter of that class;
+    a row is listed if most models contradict its label. Hard rows are listed too: look at the images
+    before changing a label.
 
     Args:
-        folds: rows, targets and folds; ranks are taken within a fold, since each has a model of its own.
-        oof: predictions by model, (n_rows,) each.
-        most: how many rows at most, the most doubtful first.
+        folds: rows, targets and folds; ranks are taken within a fold, since each fold has its own model.
+        oof: predictions by model, shape (n_rows,) each.
+        limit: maximum number of rows, the most likely errors first.
 
     Raises:
-        PredictionError: no models.
+        PredictionError: if there are no models.
     """
     if not oof:
-        raise PredictionError("No predictions to judge labels by. Run dfens train, or dfens oof import.")
+        raise PredictionError(
+            "Label issues cannot be searched without predictions. Run dfens train, or dfens oof import."
+        )
     y = folds.target
-    doubts, against = [], []
+    scores_by_model, against = [], []
     for scores in oof.values():
         side = np.full(len(y), np.nan)  # rank from 0 to 1, 1 at the far end of the other class
         beyond = np.zeros(len(y), bool)
@@ -135,26 +144,22 @@ def suspected_labels(folds: Folds, oof: Mapping[str, NDArray[Any]], *, most: int
                 other = rows[y[rows] != label]
                 if len(own) and len(other):
                     beyond[own] = side[own] >= np.quantile(1 - side[other], 0.25)
-        doubts.append(side)
+        scores_by_model.append(side)
         against.append(beyond)
-    stacked = np.stack(doubts)
+    stacked = np.stack(scores_by_model)
     voted = (~np.isnan(stacked)).sum(axis=0)
-    doubt = np.where(voted > 0, np.nansum(stacked, axis=0) / np.maximum(voted, 1), 0.0)
+    score = np.where(voted > 0, np.nansum(stacked, axis=0) / np.maximum(voted, 1), 0.0)
     votes = np.stack(against).sum(axis=0)
     chosen = np.flatnonzero((votes * 2 > voted) & (voted > 0))
-    chosen = chosen[np.argsort(-doubt[chosen], kind="stable")][:most]
+    chosen = chosen[np.argsort(-score[chosen], kind="stable")][:limit]
     return [
-        Suspect(str(folds.ids[row]), int(y[row]), float(doubt[row]), int(votes[row]), int(voted[row]))
+        LabelIssue(str(folds.ids[row]), int(y[row]), float(score[row]), int(votes[row]), int(voted[row]))
         for row in chosen.tolist()
     ]
 
 
-def fold_habits(histories: Mapping[int, Mapping[str, Sequence[float]]]) -> list[FoldHabit]:
-    """How the training of each fold went, from its losses and AUCs by epoch.
-
-    Choosing the epoch with the best AUC on the held-out rows takes the luckiest of several noisy
-    values. The optimism is estimated as the expected maximum of as many normal draws as there are
-    epochs near the top, with the spread of the curve around its running median as their noise.
+def training_curves(histories: Mapping[int, Mapping[str, Sequence[float]]]) -> list[TrainingCurve]:
+    """Summarise the training of each fold from its losses and AUCs by epoch.
 
     Args:
         histories: by fold, `loss` and `auc` with one value for each epoch.
@@ -167,24 +172,25 @@ def fold_habits(histories: Mapping[int, Mapping[str, Sequence[float]]]) -> list[
         best = int(auc.argmax())
         half = len(auc) // 2
         stalled = best < len(auc) - max(2, half)
-        memorises = bool(stalled and loss[-1] < 0.9 * loss[best] and auc[-1] < auc[best])
+        overfits = bool(stalled and loss[-1] < 0.9 * loss[best] and auc[-1] < auc[best])
         found.append(
-            FoldHabit(
-                fold, len(auc), best + 1, float(auc[best]), float(auc[-1]), pick_optimism(auc),
-                float(auc[best] - auc[-1]), memorises,
+            TrainingCurve(
+                fold, len(auc), best + 1, float(auc[best]), float(auc[-1]), selection_optimism(auc),
+                float(auc[best] - auc[-1]), overfits,
             )
         )  # fmt: skip
     return found
 
 
-def pick_optimism(auc: NDArray[np.float64]) -> float:
-    """How much the best of a curve of noisy AUCs overstates: expected maximum of its noise, 0 or more.
+def selection_optimism(auc: NDArray[np.float64]) -> float:
+    """Return by how much the best epoch's AUC is expected to exceed its true value, at least 0.
 
-    Only the epochs that could have been chosen count: those whose smoothed AUC lies within two
-    spreads of the highest.
+    Choosing the epoch with the highest AUC on the held-out rows favours positive noise. The excess is
+    the expected maximum of n normal draws: n is the number of epochs whose smoothed AUC is within two
+    standard deviations of the highest, the standard deviation is that of the curve's second differences.
 
     Args:
-        auc: (n_epochs,).
+        auc: AUC after each epoch, shape (n_epochs,).
     """
     if len(auc) < 4:
         return 0.0
@@ -203,14 +209,14 @@ def pick_optimism(auc: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All of it for one model: clusters, suspects (of all models given), habits by fold."""
+    """All diagnoses of one model; label issues are those of all models together."""
 
     model: str
     auc: float
     clusters: tuple[ClusterScore, ...]
-    suspects: tuple[Suspect, ...]
-    habits: tuple[FoldHabit, ...]
+    label_issues: tuple[LabelIssue, ...]
+    training_curves: tuple[TrainingCurve, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return asdict(self)

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import PredictionError
-from oof.metrics import METRICS, Metric
-from oof.metrics.ranking import checked
+from oof.metrics.metric import Metric
 
 Vector = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -39,37 +38,13 @@ def bootstrap_scores(
         rng: where the draws come from.
     """
     y = np.asarray(y)
-    score = [_counted(metric, y, np.asarray(column)) for column in columns]
+    score = [metric.on_counted_rows(y, np.asarray(column)) for column in columns]
     draw = _drawer(y, groups, rng)
     out = np.empty((replicates, len(columns)))
     for row in out:
         counts = draw()
         row[:] = [function(counts) for function in score]
     return out
-
-
-def _counted(metric: Metric, y: NDArray[Any], scores: NDArray[Any]) -> Callable[[Counts], float]:
-    """The metric as a function of how often each row counts."""
-    if metric.function is not METRICS["auc"].function:
-
-        def resampled(counts: Counts) -> float:
-            rows = np.repeat(np.arange(len(y)), counts)
-            return metric(y[rows], scores[rows])
-
-        return resampled
-
-    from oof.metrics.interval_kernels import counted_auc
-
-    labels, values = checked(y, scores)
-    order = np.lexsort((labels, values))
-    ordered = values[order]
-    begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    ordered_labels = labels[order]
-
-    def counted(counts: Counts) -> float:
-        return float(counted_auc(order, begins, ordered_labels, counts))
-
-    return counted
 
 
 def _drawer(y: NDArray[Any], groups: NDArray[Any] | None, rng: np.random.Generator) -> Callable[[], Counts]:

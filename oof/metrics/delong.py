@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import PredictionError
-from oof.metrics.ranking import checked, nan_error
+from oof.metrics.inputs import checked, nan_error
 
 Vector = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ def placements(y: NDArray[Any], scores: NDArray[Any]) -> Vector:
     Returns:
         Shape (n_rows,), 0 to 1, ties counted half.
     """
-    from oof.metrics import interval_kernels
+    from oof.metrics import interval_kernel
 
     labels, values = checked(y, scores)
     if np.isnan(values).any():
@@ -35,7 +35,7 @@ def placements(y: NDArray[Any], scores: NDArray[Any]) -> Vector:
     if not 0 < labels.sum() < len(labels):
         raise PredictionError(f"AUC needs both classes; all {len(labels)} labels are {labels[0]}.")
     out = np.empty(len(labels))
-    interval_kernels.placements(labels, values, np.argsort(values), out)
+    interval_kernel.placements(labels, values, np.argsort(values), out)
     return out
 
 

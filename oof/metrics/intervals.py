@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, ndtr, ndtri
 
 from oof.errors import PredictionError
-from oof.metrics import METRICS, Metric, MetricFunction, metric_by_name
 from oof.metrics.bootstrap import bootstrap_scores
 from oof.metrics.delong import auc_covariance
+from oof.metrics.metric import Metric, MetricFunction
+from oof.metrics.table import metric_by_name
 
 Method = Literal["auto", "delong", "bootstrap"]
 AnyMetric = str | MetricFunction | Metric
@@ -23,7 +24,7 @@ class Interval:
     """A score with its confidence interval.
 
     score: on all rows. low, high: ends of the interval, in the unit of the score.
-    standard_error: NaN where a class is too small to tell. level: e.g. 0.95.
+    standard_error: NaN where a class is too small to tell. confidence_level: e.g. 0.95.
     method: how it was found, in words.
     """
 
@@ -31,7 +32,7 @@ class Interval:
     low: float
     high: float
     standard_error: float
-    level: float
+    confidence_level: float
     method: str
 
 
@@ -48,13 +49,13 @@ class Difference:
     high: float
     p_value: float
     standard_error: float
-    level: float
+    confidence_level: float
     method: str
 
     @property
-    def is_clear(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the difference can be told from luck at the level of the interval."""
-        return self.p_value < 1 - self.level
+        return self.p_value < 1 - self.confidence_level
 
 
 def score_interval(
@@ -63,12 +64,12 @@ def score_interval(
     scores: NDArray[Any],
     groups: NDArray[Any] | None = None,
     *,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     method: Method = "auto",
     replicates: int = 1000,
     rng: np.random.Generator | None = None,
 ) -> Interval:
-    """The score with the interval that holds the true one in `level` of all samples.
+    """The score with the interval that holds the true one in `confidence_level` of all samples.
 
     AUC has DeLong's variance (with groups: Obuchowski's), taken on the logit scale, so that the
     interval stays within [0, 1] and is longer toward 0.5; a perfect AUC of few rows has the exact
@@ -79,7 +80,7 @@ def score_interval(
         y: (n_rows,).
         scores: (n_rows,) or (n_rows, n_classes).
         groups: (n_rows,) of any kind; rows of one group count as dependent.
-        level: share of samples whose interval holds the truth.
+        confidence_level: share of samples whose interval holds the truth.
         method: "auto" for DeLong where the metric is the AUC, bootstrap elsewhere.
         replicates: draws of the bootstrap.
         rng: of the bootstrap; None for one of seed 0.
@@ -91,12 +92,12 @@ def score_interval(
     if _by_delong(metric, method):
         aucs, covariance = auc_covariance(y, [scores], groups)
         auc, error = float(aucs[0]), float(np.sqrt(covariance[0, 0]))
-        low, high = _auc_interval(auc, error, level, _independent_pairs(y, groups))
-        return Interval(auc, low, high, error, level, _words("DeLong", groups))
+        low, high = _auc_interval(auc, error, confidence_level, _independent_pairs(y, groups))
+        return Interval(auc, low, high, error, confidence_level, _describe("DeLong", groups))
     found = bootstrap_scores(metric, y, [scores], groups, replicates=replicates, rng=_rng(rng))[:, 0]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    words = _words(f"bootstrap of {replicates}", groups)
-    return Interval(metric(y, scores), float(low), float(high), float(found.std(ddof=1)), level, words)
+    low, high = np.quantile(found, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
+    words = _describe(f"bootstrap of {replicates}", groups)
+    return Interval(metric(y, scores), float(low), float(high), float(found.std(ddof=1)), confidence_level, words)
 
 
 def difference(
@@ -106,7 +107,7 @@ def difference(
     b: NDArray[Any],
     groups: NDArray[Any] | None = None,
     *,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     method: Method = "auto",
     replicates: int = 1000,
     rng: np.random.Generator | None = None,
@@ -124,27 +125,26 @@ def difference(
         error = math.sqrt(max(variance, 0.0))  # NaN stays NaN
         if variance < 1e-14 * max(float(covariance[0, 0]), 1e-300):
             error = 0.0  # what is left of equal columns is rounding
-        low, high, p_value = _gain_interval(gain, error, level, _independent_pairs(y, groups))
-        return Difference(gain, low, high, p_value, error, level, _words("DeLong", groups))
+        low, high, p_value = _gain_interval(gain, error, confidence_level, _independent_pairs(y, groups))
+        return Difference(gain, low, high, p_value, error, confidence_level, _describe("DeLong", groups))
     found = bootstrap_scores(metric, y, [a, b], groups, replicates=replicates, rng=_rng(rng))
     gains = metric.gain(1.0) * (found[:, 0] - found[:, 1])
     gain = metric.gain(1.0) * (metric(y, a) - metric(y, b))
-    low, high = (float(end) for end in np.quantile(gains, [(1 - level) / 2, (1 + level) / 2]))
+    low, high = (float(end) for end in np.quantile(gains, [(1 - confidence_level) / 2, (1 + confidence_level) / 2]))
     rarer = min((gains <= 0).sum(), (gains >= 0).sum())
     p_value = min(1.0, 2 * (1 + int(rarer)) / (1 + replicates))
-    words = _words(f"bootstrap of {replicates}", groups)
-    return Difference(gain, low, high, p_value, float(gains.std(ddof=1)), level, words)
+    words = _describe(f"bootstrap of {replicates}", groups)
+    return Difference(gain, low, high, p_value, float(gains.std(ddof=1)), confidence_level, words)
 
 
 def _by_delong(metric: Metric, method: Method) -> bool:
-    is_auc = metric.function is METRICS["auc"].function
-    if method == "delong" and not is_auc:
+    if method == "delong" and not metric.is_auc:
         raise PredictionError(f"DeLong's interval is for auc, not for {metric.name}. Use method='bootstrap'.")
-    return is_auc and method != "bootstrap"
+    return metric.is_auc and method != "bootstrap"
 
 
-def _auc_interval(auc: float, error: float, level: float, pairs: int) -> tuple[float, float]:
-    tail = (1 - level) / 2
+def _auc_interval(auc: float, error: float, confidence_level: float, pairs: int) -> tuple[float, float]:
+    tail = (1 - confidence_level) / 2
     if math.isnan(error):
         return 0.0, 1.0
     if auc in (0.0, 1.0):  # no variance: Clopper and Pearson's interval of `pairs` independent pairs, all alike
@@ -154,12 +154,12 @@ def _auc_interval(auc: float, error: float, level: float, pairs: int) -> tuple[f
     return float(expit(logit(auc) - reach)), float(expit(logit(auc) + reach))
 
 
-def _gain_interval(gain: float, error: float, level: float, pairs: int) -> tuple[float, float, float]:
+def _gain_interval(gain: float, error: float, confidence_level: float, pairs: int) -> tuple[float, float, float]:
     if math.isnan(error):
         return -1.0, 1.0, 1.0
     if error == 0:
         return gain, gain, 1.0 if gain == 0 else min(1.0, 2 * 0.5**pairs)
-    reach = -float(ndtri((1 - level) / 2)) * error
+    reach = -float(ndtri((1 - confidence_level) / 2)) * error
     return gain - reach, gain + reach, float(2 * ndtr(-abs(gain) / error))
 
 
@@ -171,7 +171,7 @@ def _independent_pairs(y: NDArray[Any], groups: NDArray[Any] | None) -> int:
     return max(1, min(units(of[y == 1]), units(of[y == 0])))
 
 
-def _words(how: str, groups: NDArray[Any] | None) -> str:
+def _describe(how: str, groups: NDArray[Any] | None) -> str:
     return how if groups is None else f"{how}, {len(np.unique(np.asarray(groups)))} groups"
 
 

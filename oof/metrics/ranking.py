@@ -5,6 +5,7 @@ meaning more likely positive; equal scores are kept together as one step of the 
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import PredictionError
+from oof.metrics.inputs import as_floats, as_labels, checked, nan_error
 
 Vector = NDArray[np.float64]
 _ROWS_WORTH_A_THREAD = 20_000  # below, handing work to a thread costs as much as doing it
@@ -81,43 +83,6 @@ def roc_auc_columns(y: NDArray[Any], matrix: NDArray[Any], *, threads: int | Non
     return np.array([auc for part in blocks for auc in part], np.float64)
 
 
-def as_labels(y: NDArray[Any]) -> NDArray[np.uint8]:
-    """y as 0 and 1 in uint8, contiguous; PredictionError naming the first row with any other value."""
-    y = np.asarray(y)
-    if y.dtype in (np.bool_, np.uint8, np.int8):
-        labels = np.ascontiguousarray(y).view(np.uint8)
-        right = y.dtype == np.bool_ or labels.max(initial=0) <= 1
-    else:
-        positive = y == 1
-        labels = np.ascontiguousarray(positive).view(np.uint8)
-        right = bool((positive | (y == 0)).all())
-    if not right:
-        row = int(np.flatnonzero((y != 0) & (y != 1))[0])
-        raise PredictionError(
-            f"The label of row {row} is {y[row]!r}; expected 0 or 1 in all {len(y)} rows. "
-            f"Score multi-class or real targets by log_loss, accuracy or rmse."
-        )
-    return labels
-
-
-def as_floats(scores: NDArray[Any]) -> NDArray[np.float32 | np.float64]:
-    """Scores as contiguous float32 (from float32 and float16, exactly) or float64 (from all else)."""
-    scores = np.asarray(scores)
-    narrow = scores.dtype in (np.float32, np.float16)
-    return np.ascontiguousarray(scores, np.float32 if narrow else np.float64)
-
-
-def checked(y: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32 | np.float64]]:
-    """Labels and scores of equal length, one dimension, at least one row, without NaN-free promise."""
-    labels, values = as_labels(y), as_floats(scores)
-    if labels.ndim != 1 or labels.shape != values.shape or not len(labels):
-        raise PredictionError(
-            f"Expected as many scores as labels, at least one, each in one dimension; "
-            f"found labels of shape {labels.shape} and scores of shape {values.shape}."
-        )
-    return labels, values
-
-
 def _sorted_words(labels: NDArray[np.uint8], values: NDArray[Any]) -> NDArray[Any]:
     from oof.metrics.auc_kernel import sorted_words
 
@@ -125,15 +90,6 @@ def _sorted_words(labels: NDArray[np.uint8], values: NDArray[Any]) -> NDArray[An
         return sorted_words(labels, values)
     except ValueError as err:
         raise nan_error(values) from err
-
-
-def nan_error(values: NDArray[Any]) -> PredictionError:
-    """The error for scores that hold a NaN."""
-    rows = np.flatnonzero(np.isnan(values))
-    return PredictionError(
-        f"The score of row {rows[0]} is NaN ({len(rows)} of {len(values)} are). A score needs a number for each row: "
-        f"leave out the rows that the model has not predicted, or look for a diverged training."
-    )
 
 
 def _both_classes(negatives: float, positives: float) -> None:
@@ -164,6 +120,17 @@ def _weighted_auc(labels: NDArray[np.uint8], values: NDArray[Any], weights: NDAr
     won, negatives, positives = weighted_pairs_won_twice(labels, values, weights, np.argsort(values))
     _both_classes(negatives, positives)
     return float(won / (2 * negatives * positives))
+
+
+def counted_auc(y: NDArray[Any], scores: NDArray[Any]) -> Callable[[NDArray[np.signedinteger[Any]]], float]:
+    """Return the AUC as a function of how often each row counts, (n_rows,); the rows are sorted only once."""
+    from oof.metrics import interval_kernel
+
+    labels, values = checked(y, scores)
+    order = np.lexsort((labels, values)).astype(np.int32)  # half the memory to walk through: 1.5 times the speed
+    ordered, ordered_labels = values[order], labels[order]
+    begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    return lambda counts: float(interval_kernel.counted_auc(order, begins, ordered_labels, counts))
 
 
 def class_counts(y: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

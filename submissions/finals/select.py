@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from oof.errors import SubmissionError, examples
 from oof.metrics import METRICS, Metric
 from oof.progress import SILENT, Progress
-from submissions.finals.simulate import Matrix, Scale, World, follows_share, scale_of, simulate
+from submissions.finals.simulate import Matrix, Scale, World, scale_of, simulate
 
 Vector = NDArray[np.float64]
 
@@ -187,7 +187,7 @@ def select_pair(
         raise SubmissionError(f"OOF predictions with NaN: {examples(blind)}. Give rows that all candidates predict.")
     own = float(np.mean(y))
     shares = [own if positive_share is None else positive_share]
-    if positive_share is None and follows_share(metric):
+    if positive_share is None and metric.depends_on_prevalence:
         odds = own / (1 - own)
         shares = [odds * factor / (1 + odds * factor) for factor in _ODDS]
         shares[_ODDS.index(1.0)] = own

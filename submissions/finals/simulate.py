@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import SubmissionError
-from oof.metrics import METRICS, Metric
+from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
 Matrix = NDArray[np.float64]
@@ -48,7 +48,7 @@ class Scale:
 
 def scale_of(metric: Metric) -> Scale:
     """The scale of a metric: logit for those read off the ROC curve, which lie in [0, 1]."""
-    return Scale(metric.gain(1.0), metric.needs == "order")
+    return Scale(metric.gain(1.0), metric.kind == "ranking")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def simulate(
     """
     y = np.asarray(y)
     own_share = float(y.mean())
-    score = [_counted(metric, y, np.asarray(column)) for column in columns]
+    score = [metric.on_counted_rows(y, np.asarray(column)) for column in columns]
     sizes = (len(y), public_rows, private_rows)
     drawers = [
         _drawer(y, groups, rows, share, rng)
@@ -118,41 +118,12 @@ def simulate(
     scale = scale_of(metric)
     found = scale.forward(found)
     means = found.mean(axis=1, keepdims=True)
-    if positive_share == own_share or not follows_share(metric):
+    if positive_share == own_share or not metric.depends_on_prevalence:
         expected = scale.forward(np.array([metric(y, np.asarray(column)) for column in columns]))
     else:
         expected = means[1:, 0].mean(axis=0)
     found -= means
     return World(positive_share, expected, *found)
-
-
-def follows_share(metric: Metric) -> bool:
-    """Whether the score to expect depends on the share of positives; that of a ROC curve does not."""
-    return metric.needs != "order" or metric.name == "average_precision"
-
-
-def _counted(metric: Metric, y: NDArray[Any], scores: NDArray[Any]) -> Callable[[Counts], float]:
-    """The metric as a function of how often each row counts."""
-    if metric.function is not METRICS["auc"].function:
-        positions = np.arange(len(y))
-
-        def resampled(counts: Counts) -> float:
-            rows = np.repeat(positions, counts)
-            return metric(y[rows], scores[rows])
-
-        return resampled
-
-    from oof.metrics.interval_kernels import counted_auc
-
-    order = np.lexsort((y, scores)).astype(np.int32)  # half the memory to walk through: 1.5 times the speed
-    ordered = scores[order]
-    begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    labels = y[order].astype(np.uint8)
-
-    def counted(counts: Counts) -> float:
-        return float(counted_auc(order, begins, labels, counts))
-
-    return counted
 
 
 def _drawer(

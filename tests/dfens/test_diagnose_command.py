@@ -45,18 +45,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_diagnosis_lists_kinds_and_doubtful_labels(folder: Path) -> None:
+def test_diagnosis_lists_clusters_and_label_issues(folder: Path) -> None:
     assert run(folder, "train").exit_code == 0
     result = run(folder, "diagnose", "pixels", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert sum(cluster["rows"] for cluster in found["clusters"]) == 48
-    assert all(suspect["models"] == 2 for suspect in found["suspects"])
-    text = (folder / "work" / "reports" / "diagnose" / "pixels" / "suspects.csv").read_text()
-    assert text.startswith("id,target,doubt,models_against,models\n")
-    assert len(text.splitlines()) == 1 + len(found["suspects"])
+    assert all(issue["models"] == 2 for issue in found["label_issues"])
+    text = (folder / "work" / "reports" / "diagnose" / "pixels" / "label_issues.csv").read_text()
+    assert text.startswith("id,target,label_error_score,models_against,models\n")
+    assert len(text.splitlines()) == 1 + len(found["label_issues"])
     shown = run(folder, "diagnose", "pixels")
-    assert "by kind of image, weakest first" in shown.stdout
+    assert "by cluster of images, weakest first" in shown.stdout
 
 
 def test_an_unknown_model_is_named(folder: Path) -> None:
@@ -73,8 +73,8 @@ def test_groups_tell_each_way_to_fold(folder: Path) -> None:
     assert (none["group"], none["groups"], none["rows_not_alone"]) == ("none", 48, 0)
     assert (duplicates["groups"], duplicates["largest"], duplicates["rows_not_alone"]) == (47, 2, 2)
     assert clusters["groups"] <= 20
-    assert 0 <= none["floor_auc"] <= 1
-    assert "A linear floor's out-of-fold AUC" in run(folder, "groups").stdout
+    assert 0 <= none["baseline_auc"] <= 1
+    assert "The linear baseline's out-of-fold AUC" in run(folder, "groups").stdout
 
 
 def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from oof.errors import PredictionError
-from oof.metrics import METRICS, roc_auc
+from oof.metrics import METRICS, Metric, roc_auc
 from oof.metrics.bootstrap import bootstrap_scores
 from oof.metrics.delong import auc_covariance, placements
 from oof.metrics.intervals import difference, score_interval
@@ -138,9 +138,7 @@ def test_counting_rows_scores_as_copying_them_does() -> None:
     def slow(y: NDArray[Any], scores: NDArray[Any]) -> float:
         return pairwise_auc(y, scores)
 
-    copied = bootstrap_scores(
-        METRICS["auc"].__class__("slow", slow), y, [a, a], replicates=20, rng=np.random.default_rng(9)
-    )
+    copied = bootstrap_scores(Metric("slow", slow, "ranking"), y, [a, a], replicates=20, rng=np.random.default_rng(9))
     np.testing.assert_allclose(drawn, copied, atol=1e-12)
 
 
@@ -153,7 +151,7 @@ def test_groups_are_drawn_whole() -> None:
         seen.append(np.bincount(rows, minlength=6))
         return 0.0
 
-    metric = METRICS["auc"].__class__("keep", keep)
+    metric = Metric("keep", keep, "ranking")
     bootstrap_scores(metric, y, [np.arange(6)], groups, replicates=200, rng=np.random.default_rng(0))
     counts = np.array(seen)
     assert (counts[:, 0] == counts[:, 1]).all()
@@ -193,14 +191,14 @@ def test_equal_models_do_not_differ() -> None:
     for method in ("delong", "bootstrap"):
         same = difference("auc", y, scores, 3 * scores, method=method, replicates=100)
         assert (same.gain, same.low, same.high, same.p_value) == (0, 0, 0, 1)
-        assert not same.is_clear
+        assert not same.is_significant
 
 
 def test_a_clear_difference_is_clear_and_turns_with_the_models() -> None:
     rng = np.random.default_rng(13)
     y, a = tied_scores(rng, 2000, 1000)
     b = a + 2 * rng.normal(size=2000)
-    assert difference("auc", y, a, b).is_clear
+    assert difference("auc", y, a, b).is_significant
     there, back = difference("auc", y, a, b), difference("auc", y, b, a)
     assert (back.gain, back.low, back.high) == pytest.approx((-there.gain, -there.high, -there.low))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oof.analysis.diagnose import cluster_scores, fold_habits, pick_optimism, suspected_labels
+from oof.analysis.diagnose import cluster_scores, find_label_issues, selection_optimism, training_curves
 from oof.errors import PredictionError
 from oof.folds import Folds, make_folds
 from oof.metrics import roc_auc
@@ -49,35 +49,37 @@ def test_planted_wrong_labels_are_found() -> None:
     truth[wrong] = 1 - truth[wrong]  # what the pictures show
     signal = 4.0 * truth + rng.normal(size=1200) * 0.7
     models = {f"m{number}": signal + rng.normal(size=1200) * 0.7 for number in range(3)}
-    found = suspected_labels(folds, models)
-    hits = [int(suspect.id) in set(wrong.tolist()) for suspect in found]
+    found = find_label_issues(folds, models)
+    hits = [int(issue.id) in set(wrong.tolist()) for issue in found]
     assert sum(hits) >= 9  # a wrong row at the near end of its true class cannot be told from a hard one
     assert np.mean(hits) > 0.9
-    assert [suspect.doubt for suspect in found] == sorted((suspect.doubt for suspect in found), reverse=True)
-    assert all(suspect.models == 3 and suspect.models_against >= 2 for suspect in found)
-    assert all(suspect.target == folds.target[int(suspect.id)] for suspect in found)
-    assert len(suspected_labels(folds, models, most=3)) == 3
+    assert [issue.label_error_score for issue in found] == sorted(
+        (issue.label_error_score for issue in found), reverse=True
+    )
+    assert all(issue.models == 3 and issue.models_against >= 2 for issue in found)
+    assert all(issue.target == folds.target[int(issue.id)] for issue in found)
+    assert len(find_label_issues(folds, models, limit=3)) == 3
 
 
-def test_models_on_other_scales_give_the_same_suspects() -> None:
+def test_models_on_other_scales_give_the_same_issues() -> None:
     folds, rng = make()
     scores = folds.target + rng.normal(size=1200)
     calibrated = 1 / (1 + np.exp(-scores))
     shifted = scores * 100 - 7 + folds.fold * 1000.0  # each fold's model on a scale of its own
-    expected = [suspect.id for suspect in suspected_labels(folds, {"a": scores})]
-    assert [suspect.id for suspect in suspected_labels(folds, {"a": calibrated})] == expected
-    assert [suspect.id for suspect in suspected_labels(folds, {"a": shifted})] == expected
+    expected = [issue.id for issue in find_label_issues(folds, {"a": scores})]
+    assert [issue.id for issue in find_label_issues(folds, {"a": calibrated})] == expected
+    assert [issue.id for issue in find_label_issues(folds, {"a": shifted})] == expected
 
 
-def test_rows_without_predictions_are_never_suspected() -> None:
+def test_rows_without_predictions_are_never_listed() -> None:
     folds, rng = make(400)
     scores = folds.target + rng.normal(size=400)
     scores[folds.fold == 1] = np.nan
-    suspects = {int(suspect.id) for suspect in suspected_labels(folds, {"a": scores})}
-    assert suspects
-    assert not suspects & set(np.flatnonzero(folds.fold == 1).tolist())
-    with pytest.raises(PredictionError, match="No predictions to judge labels by"):
-        suspected_labels(folds, {})
+    issues = {int(issue.id) for issue in find_label_issues(folds, {"a": scores})}
+    assert issues
+    assert not issues & set(np.flatnonzero(folds.fold == 1).tolist())
+    with pytest.raises(PredictionError, match="cannot be searched without predictions"):
+        find_label_issues(folds, {})
 
 
 def test_optimism_of_the_best_epoch_agrees_with_simulation() -> None:
@@ -86,25 +88,25 @@ def test_optimism_of_the_best_epoch_agrees_with_simulation() -> None:
     for epochs in (8, 20):
         curves = 0.9 + 0.01 * rng.normal(size=(400, epochs))
         true = float((curves.max(axis=1) - 0.9).mean())
-        estimated = float(np.mean([pick_optimism(curve) for curve in curves]))
+        estimated = float(np.mean([selection_optimism(curve) for curve in curves]))
         assert estimated == pytest.approx(true, rel=0.25)
     rising = 0.9 - 0.2 * np.exp(-np.arange(30) / 3)
-    assert pick_optimism(rising) < 1e-3
-    assert pick_optimism(np.full(10, 0.8)) == 0
-    assert pick_optimism(np.array([0.7, 0.9])) == 0
+    assert selection_optimism(rising) < 1e-3
+    assert selection_optimism(np.full(10, 0.8)) == 0
+    assert selection_optimism(np.array([0.7, 0.9])) == 0
 
 
-def test_memorising_is_a_falling_loss_without_a_rising_auc() -> None:
+def test_overfitting_is_a_falling_loss_without_a_rising_auc() -> None:
     epochs = np.arange(20)
-    memorised = {"loss": 0.7 * 0.85**epochs, "auc": 0.9 - 0.004 * np.maximum(epochs - 4, 0) - 0.05 * (epochs < 3)}
+    overfitted = {"loss": 0.7 * 0.85**epochs, "auc": 0.9 - 0.004 * np.maximum(epochs - 4, 0) - 0.05 * (epochs < 3)}
     sound = {"loss": 0.7 * 0.95**epochs, "auc": 0.7 + 0.01 * epochs}
-    first, second = fold_habits(
+    first, second = training_curves(
         {
-            0: {key: list(value) for key, value in memorised.items()},
+            0: {key: list(value) for key, value in overfitted.items()},
             3: {key: list(value) for key, value in sound.items()},
         }
     )
-    assert (first.fold, first.best_epoch, first.memorises) == (0, 4, True)
-    assert first.fell == pytest.approx(0.9 - (0.9 - 0.004 * 15))
-    assert (second.fold, second.best_epoch, second.epochs, second.memorises) == (3, 20, 20, False)
-    assert fold_habits({1: {"loss": [], "auc": []}}) == []
+    assert (first.fold, first.best_epoch, first.overfits) == (0, 4, True)
+    assert first.drop == pytest.approx(0.9 - (0.9 - 0.004 * 15))
+    assert (second.fold, second.best_epoch, second.epochs, second.overfits) == (3, 20, 20, False)
+    assert training_curves({1: {"loss": [], "auc": []}}) == []

@@ -10,7 +10,8 @@ from sklearn import metrics as sk
 
 from oof.errors import ConfigError, PredictionError
 from oof.metrics import METRICS, metric_by_name
-from oof.metrics.values import accuracy, brier_loss, log_loss, rmse
+from oof.metrics.probabilities import accuracy, brier_loss, log_loss
+from oof.metrics.regression import rmse
 
 
 def _binary(n: int = 200) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -89,8 +90,30 @@ def test_every_metric_prefers_the_better_predictions() -> None:
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.gain(metric(y, better)) > metric.gain(metric(y, worse)), name
-        assert metric.gain(metric(y, worse)) > metric.gain(metric.worst)
         assert metric.higher_is_better == (not name.endswith("_loss") and name not in ("eer", "rmse"))
+
+
+def test_traits_of_every_metric_hold() -> None:
+    """Range, chance, kind and dependence on prevalence are what the function itself does."""
+    y, p = _binary(4000)
+    rng = np.random.default_rng(3)
+    noise = rng.random(len(y))
+    rare = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:1000]]
+    for name, metric in METRICS.items():
+        low, high = metric.range
+        perfect, wrong = metric(y, y.astype(float)), metric(y, 1.0 - y)
+        assert low <= min(perfect, wrong) < max(perfect, wrong) <= high, name
+        assert perfect == pytest.approx(high if metric.higher_is_better else low, abs=1e-12), name
+        if not math.isnan(metric.chance):
+            assert metric(y, noise) == pytest.approx(metric.chance, abs=0.05), name
+        order_alone = metric(y, p) == pytest.approx(metric(y, p / 3), abs=1e-12)
+        assert order_alone == (metric.kind == "ranking"), name
+        if not metric.depends_on_prevalence:
+            assert metric(y[rare], p[rare]) == pytest.approx(metric(y, p), abs=0.05), name
+        counts = rng.integers(0, 3, len(y))
+        repeated = np.repeat(np.arange(len(y)), counts)
+        assert metric.on_counted_rows(y, p)(counts) == pytest.approx(metric(y[repeated], p[repeated]), abs=1e-12), name
+    assert [name for name, metric in METRICS.items() if metric.is_auc] == ["auc"]
 
 
 @pytest.mark.parametrize(

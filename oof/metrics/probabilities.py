@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import PredictionError
-from oof.metrics.ranking import as_floats, checked, nan_error
+from oof.metrics.inputs import as_floats, checked, nan_error
 
 
 def log_loss(y: NDArray[Any], scores: NDArray[Any]) -> float:
@@ -49,16 +49,6 @@ def accuracy(y: NDArray[Any], scores: NDArray[Any]) -> float:
     labels, probabilities = checked(y, scores)
     _check_probabilities(probabilities)
     return float(((probabilities > 0.5) == labels).mean())
-
-
-def rmse(y: NDArray[Any], scores: NDArray[Any]) -> float:
-    """Root of the mean squared difference between prediction and target, in the unit of the target."""
-    target, values = np.asarray(y, np.float64), as_floats(scores)
-    if target.shape != values.shape or not target.size:
-        raise PredictionError(f"Expected one prediction for each target; found {values.shape} for {target.shape}.")
-    if np.isnan(values).any():
-        raise nan_error(values)
-    return float(np.sqrt(np.mean((values - target) ** 2)))
 
 
 def _check_probabilities(values: NDArray[Any]) -> None:
