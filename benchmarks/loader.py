@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from trainers.augment.pipeline import apply, draw, sample_rng
+from trainers.augment.pipeline import apply, sample_params, sample_rng
 from trainers.media.image_cache import ImageCache
-from trainers.media.image_store import ImageBank, Rows
+from trainers.media.image_store import ImageStore, Subset
 from trainers.media.loader import Loader, batch_plan
 from trainers.networks.normalise import Normalise
 from trainers.runtime.device import keep_freed_memory
@@ -35,7 +35,7 @@ from trainers.settings import DeviceDecode, TimmSettings
 
 BATCH = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SETTINGS = TimmSettings(backbone="resnet18", shift=1.0, hflip=0.5, colour=1.0)
+SETTINGS = TimmSettings(backbone="resnet18", translate=1.0, hflip=0.5, color_jitter=1.0)
 
 
 class Files(Dataset[tuple[Tensor, int]]):
@@ -79,23 +79,25 @@ def consume(batches: Iterable[Any], device: torch.device, edge: int) -> int:
     return count
 
 
-def ours(bank: ImageBank, device: torch.device, workers: int, *, changed: bool) -> Way:
-    rows = Rows(bank, np.arange(len(bank.paths)), np.array(bank.paths, object), np.zeros(len(bank.paths), np.int8))
+def ours(store: ImageStore, device: torch.device, workers: int, *, changed: bool) -> Way:
+    rows = Subset(
+        store, np.arange(len(store.paths)), np.array(store.paths, object), np.zeros(len(store.paths), np.int8)
+    )
     keep_freed_memory()  # as a training does
     loader = Loader(workers, pin=device.type == "cuda")
     normalise = Normalise(nn.Identity(), device)
-    settings = dataclasses.replace(SETTINGS, image_size=bank.edge)
-    plan = batch_plan(len(bank.paths), BATCH)
+    settings = dataclasses.replace(SETTINGS, image_size=store.size)
+    plan = batch_plan(len(store.paths), BATCH)
 
     def changes(row: int) -> Any:
-        drawn = draw(settings, bank.edge, sample_rng(0, 0, rows.ids[row]))
-        return apply(bank.one(int(rows.positions[row])), drawn, settings)
+        drawn = sample_params(settings, store.size, sample_rng(0, 0, rows.ids[row]))
+        return apply(store[int(rows.positions[row])], drawn, settings)
 
     def on_device() -> Iterable[Tensor]:
         from trainers.augment.on_device import apply_on_device
 
         for part, images in zip(plan, loader.rows(plan, rows, device), strict=True):
-            drawn = [draw(settings, bank.edge, sample_rng(0, 0, rows.ids[row])) for row in part]
+            drawn = [sample_params(settings, store.size, sample_rng(0, 0, rows.ids[row])) for row in part]
             yield apply_on_device(images.to(device, non_blocking=True), drawn, settings)
 
     def run() -> int:
@@ -104,8 +106,8 @@ def ours(bank: ImageBank, device: torch.device, workers: int, *, changed: bool) 
         elif device.type == "cuda":
             batches = on_device()
         else:
-            batches = loader.batches(plan, (bank.edge, bank.edge, 3), changes)
-        return consume(map(normalise, batches), device, bank.edge)
+            batches = loader.batches(plan, (store.size, store.size, 3), changes)
+        return consume(map(normalise, batches), device, store.size)
 
     return run
 
@@ -180,14 +182,14 @@ def make_ways(paths: list[str], edge: int, device: torch.device, workers: int, c
         decodes.append("gpu")
     for changed, kind in ((False, "plain"), (True, "changed")):
         for decode in decodes:
-            bank = ImageBank(paths, edge, decode, workers, keep=False)
-            found[f"{kind}: dfens, {decode}"] = partial(ours, bank, device, workers, changed=changed)
+            store = ImageStore(paths, edge, decode, workers, keep=False)
+            found[f"{kind}: dfens, {decode}"] = partial(ours, store, device, workers, changed=changed)
         cache = ImageCache(cache_dir, edge, "area")
 
         def cached(cache: ImageCache = cache, changed: bool = changed) -> Way:
             cache.make(paths, workers)
-            bank = ImageBank(paths, edge, "area", workers, keep=False, cache=cache.view(paths))
-            return ours(bank, device, workers, changed=changed)
+            store = ImageStore(paths, edge, "area", workers, keep=False, cache=cache.view(paths))
+            return ours(store, device, workers, changed=changed)
 
         found[f"{kind}: dfens, cache"] = cached
         found[f"{kind}: timm create_loader"] = partial(timm_loader, paths, edge, device, workers, changed=changed)

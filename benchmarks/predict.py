@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from trainers.kinds.timm.predict import Predictor
-from trainers.media.image_store import ImageBank, Rows
+from trainers.media.image_store import ImageStore, Subset
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import grey_mean_and_std
 from trainers.runtime.device import amp_type
@@ -98,8 +98,8 @@ def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.
     for precision in precisions:
 
         def one_pass(precision: Precision = precision) -> int:
-            bank = ImageBank(paths, size, "area", 2, keep=False)
-            every = Rows(bank, rows, rows.astype(object), np.zeros(len(rows), np.int8))
+            store = ImageStore(paths, size, "area", 2, keep=False)
+            every = Subset(store, rows, rows.astype(object), np.zeros(len(rows), np.int8))
             chosen = dataclasses.replace(settings, precision=precision)
             return len(Predictor(chosen, last, device).rows(every, 2)[0])
 

@@ -25,18 +25,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from oof.progress import SILENT
 from trainers.kinds.timm.fold import FoldTrainer
-from trainers.media.image_store import ImageBank, Rows
+from trainers.media.image_store import ImageStore, Subset
 from trainers.media.loader import Loader
-from trainers.networks.optim import rate_at
+from trainers.networks.optim import lr_at
 from trainers.runtime.device import amp_type
 from trainers.runtime.signals import StopRequest
 from trainers.settings import TimmSettings
 
 
-def rows_of(paths: list[str], size: int) -> Rows:
-    bank = ImageBank(paths, size, "area", 2, keep=False)
+def rows_of(paths: list[str], size: int) -> Subset:
+    store = ImageStore(paths, size, "area", 2, keep=False)
     every = np.arange(len(paths))
-    return Rows(bank, every, np.array(paths, object), (every % 2).astype(np.int8))
+    return Subset(store, every, np.array(paths, object), (every % 2).astype(np.int8))
 
 
 def from_files(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Way:
@@ -60,14 +60,14 @@ def from_memory(settings: TimmSettings, paths: list[str], folder: Path, device: 
         rows = rows_of(paths, settings.image_size)
         trainer = FoldTrainer(settings, 0, rows, folder / "state.pt", device)
         size = trainer.batch_size
-        images = torch.from_numpy(rows.bank.take(np.arange(size))).to(device)
+        images = torch.from_numpy(rows.images.take(np.arange(size))).to(device)
         target = torch.from_numpy(rows.target[:size].astype(np.float32)).to(device)
 
         def run() -> int:
             trainer.model.train()
             for step in range(trainer.steps_per_epoch):
-                rate = rate_at(step, 10 * trainer.steps_per_epoch, settings)
-                trainer.learner.step(images, target, None, rate=rate, step=step, seed=(0, 0, step))
+                rate = lr_at(step, 10 * trainer.steps_per_epoch, settings)
+                trainer.state.step(images, target, None, rate=rate, step=step, seed=(0, 0, step))
             return trainer.steps_per_epoch * size
 
         return run

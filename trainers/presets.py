@@ -56,35 +56,35 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 1e-4,
         "layer_decay": 0.9,
         "head_lr": 5.0,
-        "clip": 5.0,
+        "grad_clip": 5.0,
         "ema": 0.999,
     },
     # Fang et al., EVA-02, 2023, weights of its CLIP; only normalisation and head learn, as in GenD (arXiv 2508.06248)
     "eva": {
         "backbone": "eva02_base_patch16_clip_224.merged2b",
-        "tune": "norm",
+        "trainable": "norm",
         "image_size": 224,
         "lr": 3e-4,
         "weight_decay": 0.0,
-        "clip": 1.0,
+        "grad_clip": 1.0,
     },
     # Radford et al., CLIP, ICML 2021 (made with the fast form of GELU)
     "clip": {
         "backbone": "vit_base_patch16_clip_quickgelu_224.openai",
-        "tune": "norm",
+        "trainable": "norm",
         "image_size": 224,
         "lr": 3e-4,
         "weight_decay": 0.0,
-        "clip": 1.0,
+        "grad_clip": 1.0,
     },
     # the same, 304 million parameters: above the rule of multi-ffdi
     "clip-large": {
         "backbone": "vit_large_patch14_clip_quickgelu_224.openai",
-        "tune": "norm",
+        "trainable": "norm",
         "image_size": 224,
         "lr": 3e-4,
         "weight_decay": 0.0,
-        "clip": 1.0,
+        "grad_clip": 1.0,
     },
 }
 

@@ -15,7 +15,7 @@ Classifier = Literal["logistic", "svm", "extra_trees"]
 Inputs = Literal["rgb", "ycbcr", "srm", "dct", "phase"]
 
 _SHARES = (
-    "hflip shift colour jpeg webp blur noise resize grid_cutout self_blend face_cutout pair_mix mix_share "
+    "hflip translate color_jitter jpeg webp blur noise downscale grid_cutout self_blend face_cutout pair_mix mix_share "
     "label_smoothing warmup"
 ).split()
 
@@ -30,7 +30,7 @@ class TimmSettings:
         preset: values of a well-tried recipe for all settings not given here (trainers/presets.py lists them).
         pretrained: true (weights from the hub), false (from scratch), or the path of a file of weights
             (safetensors, or a PyTorch file that holds tensors alone).
-        tune: which weights learn: all, norm (normalisation layers and the head), or head.
+        trainable: which weights learn: all, norm (normalisation layers and the head), or head.
         inputs: what the network sees, side by side, brought to three channels by a 1 x 1 convolution where there
             are more: rgb, ycbcr, srm (noise residuals), dct (cosine transform of blocks), phase (image of the phases).
 
@@ -45,7 +45,7 @@ class TimmSettings:
         accumulate: parts of a step that are worked one after the other, to save memory.
         precision: auto (bf16 on a GPU that has it, else fp16 there, float32 on a CPU), float32, or bfloat16 anywhere.
         checkpointing: compute activations twice to save memory. compile: by torch.compile (minutes at first).
-        lr (peak rate), weight_decay, warmup (share of all steps), clip (most norm of the gradient; 0: any).
+        lr (peak rate), weight_decay, warmup (share of all steps), grad_clip (most norm of the gradient; 0: any).
         layer_decay: factor on the rate from each block to the one before it, as fine-tuned transformers like it.
         head_lr: factor on the rate of the head.
         ema: decay of the averaged weights; 0 for none.
@@ -53,12 +53,13 @@ class TimmSettings:
             over the reals plus the mean over the fakes).
         label_smoothing: 0 to 1. class_weight: "balanced" gives both classes equal say.
         weight_column: a column of the training table with a weight for each row, or "".
-        keep: "last" predicts with the last epoch's weights; "best" with those of the epoch of the best validation
+        checkpoint: "last" predicts with the last epoch's weights; "best" with those of the epoch of the best validation
             AUC, which makes the OOF score optimistic, and says so.
         seed: of weights, order and augmentation; a fold adds its index.
 
     Augmentation
-        hflip, shift, colour, jpeg, webp, blur, noise, resize (down and back), grid_cutout: probabilities, 0 to 1.
+        hflip, translate, color_jitter, jpeg, webp, blur, noise, downscale (down and back), grid_cutout:
+            probabilities, 0 to 1.
         randaugment: how many random operations of RandAugment each image gets.
         self_blend: probability that a real becomes a fake, blended with a changed copy of itself. face_cutout:
             that a part of a face is blackened. pair_mix: that a fake is mixed with the real it was made of, which
@@ -75,7 +76,7 @@ class TimmSettings:
     backbone: str
     backbone_options: dict[str, Any] = field(default_factory=dict)
     pretrained: bool | str = True
-    tune: Literal["all", "norm", "head"] = "all"
+    trainable: Literal["all", "norm", "head"] = "all"
     inputs: tuple[Inputs, ...] = ("rgb",)
     image_size: int = 224
     crop: int = 0
@@ -89,7 +90,7 @@ class TimmSettings:
     lr: float = 3e-4
     weight_decay: float = 0.05
     warmup: float = 0.1
-    clip: float = 0.0
+    grad_clip: float = 0.0
     layer_decay: float = 1.0
     head_lr: float = 1.0
     ema: float = 0.99
@@ -97,15 +98,15 @@ class TimmSettings:
     label_smoothing: float = 0.05
     class_weight: Literal["none", "balanced"] = "none"
     weight_column: str = ""
-    keep: Literal["last", "best"] = "last"
+    checkpoint: Literal["last", "best"] = "last"
     hflip: float = 0.5
-    shift: float = 0.5
-    colour: float = 0.5
+    translate: float = 0.5
+    color_jitter: float = 0.5
     jpeg: float = 0.0
     webp: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
-    resize: float = 0.0
+    downscale: float = 0.0
     grid_cutout: float = 0.0
     randaugment: int = 0
     self_blend: float = 0.0
@@ -129,7 +130,7 @@ class TimmSettings:
             _within(self, "batch_size", 1, 1e9)
         _within(self, "lr", 1e-12, 1e3)
         _within(self, "seed", 0, 2**31)
-        for name in ("weight_decay", "clip", "head_lr", "mixup", "cutmix"):
+        for name in ("weight_decay", "grad_clip", "head_lr", "mixup", "cutmix"):
             _within(self, name, 0, 1e3)
         _within(self, "layer_decay", 0.01, 1)
         _within(self, "randaugment", 0, 8)

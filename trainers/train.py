@@ -9,7 +9,7 @@ from oof.errors import TrainingError
 from oof.files import archive, file_lock, read_json, write_json
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
-from trainers.jobs.runner import FORMAT_VERSION, Bench, FoldResult, Job, settings_record
+from trainers.jobs.runner import FORMAT_VERSION, FoldResult, FoldRunner, TrainingJob, settings_record
 from trainers.settings import ModelSettings, TimmSettings
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FoldResult", "train_here", "train_models"]
 
-Engine = Callable[[Job, Sequence[int], Progress], list[FoldResult]]
+Engine = Callable[[TrainingJob, Sequence[int], Progress], list[FoldResult]]
 
 
-def train_here(job: Job, folds: Sequence[int], progress: Progress) -> list[FoldResult]:
+def train_here(job: TrainingJob, folds: Sequence[int], progress: Progress) -> list[FoldResult]:
     """Train one fold after the other in this process; the first error ends it."""
-    return Bench(job, progress).all(folds)
+    return FoldRunner(job, progress).all(folds)
 
 
 def train_models(
@@ -80,12 +80,12 @@ def train_models(
 
             check_backbone(settings.backbone)
     for name, settings in models.items():
-        claim(store, name, settings, work_dir, force=force, progress=progress)
-    job = Job(competition, store.root, dict(models), work_dir, threads, max_parameters, root, cache_dir)
+        check_settings_unchanged(store, name, settings, work_dir, force=force, progress=progress)
+    job = TrainingJob(competition, store.root, dict(models), work_dir, threads, max_parameters, root, cache_dir)
     return engine(job, folds, progress)
 
 
-def claim(
+def check_settings_unchanged(
     store: PredictionStore, name: str, settings: ModelSettings, work_dir: Path, *, force: bool, progress: Progress
 ) -> None:
     """Note the settings of a model, or refuse to mix two settings under one name."""

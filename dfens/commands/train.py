@@ -110,10 +110,10 @@ def _engine(workers: int, cluster: str | None, address: str | None, share: str |
     if size > 1 and "LOCAL_RANK" in os.environ:
         if workers > 1 or cluster:
             raise click.UsageError("Under torchrun all processes train one fold; --workers and --on do not go with it.")
-        from trainers.runtime.process_group import train_in_team
+        from trainers.runtime.process_group import train_in_process_group
 
         return functools.partial(
-            train_in_team,
+            train_in_process_group,
             rank=_rank(),
             size=size,
             local_rank=int(os.environ["LOCAL_RANK"]),

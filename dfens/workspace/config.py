@@ -18,6 +18,15 @@ from trainers.settings import LinearSettings, ModelSettings, TimmSettings
 
 T = TypeVar("T")
 _FOLDERS = ("ablations", "archive", "cache")  # of work/trainers, where each model has the folder of its name
+# settings by their former names
+_RENAMED = {
+    "keep": "checkpoint",
+    "tune": "trainable",
+    "clip": "grad_clip",
+    "colour": "color_jitter",
+    "shift": "translate",
+    "resize": "downscale",
+}
 _TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a table such as { key = 1 }"}
 _KINDS: dict[str, type[TimmSettings] | type[LinearSettings]] = {"timm": TimmSettings, "linear": LinearSettings}
 
@@ -203,6 +212,8 @@ def _field_names(cls: type) -> set[str]:
 
 def _known(values: Mapping[str, Any], known: set[str], where: str, what: str) -> None:
     for key in values:
+        if key not in known and _RENAMED.get(key) in known:
+            raise ConfigError(f"{where}: the {what} {key!r} is now named {_RENAMED[key]!r}. Rename it.")
         if key not in known:
             raise ConfigError(f"{where}: unknown {what} {key!r}{_nearest(key, known)}.")
 

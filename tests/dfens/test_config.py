@@ -50,6 +50,22 @@ def test_an_unknown_key_of_a_model_names_the_model(tmp_path: Path) -> None:
         read_config(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(("old", "new"), [
+    ('keep = "best"', "checkpoint"),
+    ('tune = "norm"', "trainable"),
+    ("clip = 1.0", "grad_clip"),
+    ("colour = 0.5", "color_jitter"),
+    ("shift = 0.5", "translate"),
+    ("resize = 0.5", "downscale"),
+])  # fmt: skip
+def test_a_former_key_names_its_new_name(tmp_path: Path, old: str, new: str) -> None:
+    text = TABLE + f'[models.a]\nbackbone = "resnet18"\n{old}\n'
+    with pytest.raises(ConfigError, match=rf"\[models.a\]: the key '{old.split()[0]}' is now named '{new}'"):
+        read_config(write(tmp_path, text))
+    with pytest.raises(ConfigError, match=rf"\[train\]: the key .* is now named '{new}'"):
+        read_config(write(tmp_path, TABLE + f"[train]\n{old}\n"))
+
+
 def test_an_unknown_default_of_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[train\]: unknown key 'epoch'; did you mean 'epochs'"):
         read_config(write(tmp_path, TABLE + "[train]\nepoch = 3\n"))

@@ -8,7 +8,7 @@ import pytest
 from trainers.augment.pipeline import augment, sample_rng
 from trainers.settings import TimmSettings
 
-OFF = TimmSettings(backbone="x", image_size=32, hflip=0, shift=0, colour=0, jpeg=0, blur=0)
+OFF = TimmSettings(backbone="x", image_size=32, hflip=0, translate=0, color_jitter=0, jpeg=0, blur=0)
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
@@ -21,7 +21,7 @@ def test_a_flip_is_a_flip() -> None:
     np.testing.assert_array_equal(flipped, IMAGE[:, ::-1])
 
 
-@pytest.mark.parametrize("change", ["shift", "colour", "jpeg", "blur"])
+@pytest.mark.parametrize("change", ["translate", "color_jitter", "jpeg", "blur"])
 def test_each_change_changes_and_keeps_the_shape(change: str) -> None:
     before = IMAGE.copy()
     changed = augment(IMAGE, dataclasses.replace(OFF, **{change: 1}), sample_rng(0, 0, "a"))  # type: ignore[arg-type]
@@ -32,7 +32,7 @@ def test_each_change_changes_and_keeps_the_shape(change: str) -> None:
 
 
 def test_the_same_row_and_epoch_draw_the_same() -> None:
-    all_on = dataclasses.replace(OFF, hflip=0.5, shift=0.5, colour=0.5, jpeg=0.5, blur=0.5)
+    all_on = dataclasses.replace(OFF, hflip=0.5, translate=0.5, color_jitter=0.5, jpeg=0.5, blur=0.5)
     drawn = {
         key: augment(IMAGE, all_on, sample_rng(*key)).tobytes()
         for key in [(0, 0, "a"), (1, 0, "a"), (0, 1, "a"), (0, 0, "b")]

@@ -18,7 +18,7 @@ from tests.support.training import TINY, stored_bytes, tiny_competition
 from trainers.media import image_cache as cache_module
 from trainers.media.image import load_image
 from trainers.media.image_cache import ImageCache
-from trainers.media.image_store import ImageBank
+from trainers.media.image_store import ImageStore
 from trainers.runtime.memory import free_memory
 from trainers.settings import Decode
 from trainers.train import train_models
@@ -77,9 +77,9 @@ def test_a_changed_file_is_decoded_and_only_it_is_added(tmp_path: Path) -> None:
     assert view is not None
     assert view.found == 9
     assert view.one(3) is None
-    bank = ImageBank(paths, 24, "area", 1, cache=view)
-    assert bank.source == "cache (9 of 10 images), area at 24 px"
-    np.testing.assert_array_equal(bank.one(3), load_image(paths[3], 24))
+    store = ImageStore(paths, 24, "area", 1, cache=view)
+    assert store.source == "cache (9 of 10 images), area at 24 px"
+    np.testing.assert_array_equal(store[3], load_image(paths[3], 24))
     assert cache.plan(paths).missing == 1
     cache.make(paths)
     renewed = cache.view(paths)
@@ -229,20 +229,20 @@ def test_training_gives_the_same_bits_from_memory_cache_and_files(
         "trainers.media.image_store.free_memory", lambda: 48 * 32 * 32 * 3
     )  # of which they may have a third
     assert train(tmp_path / "streamed") == before
-    assert not ImageBank(paths, 32, "area", 1).keeps
+    assert not ImageStore(paths, 32, "area", 1).keeps
 
 
 def test_images_that_do_not_fit_into_memory_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = images(tmp_path, 4)
     monkeypatch.setattr("trainers.media.image_store.free_memory", lambda: 2 * 4 * 24 * 24 * 3)
-    assert not ImageBank(paths, 24, "area", 1).keeps
-    assert ImageBank(paths, 24, "area", 1, share=0.6).keeps
-    assert not ImageBank(paths, 24, "area", 1, share=0.5).keeps
-    bank = ImageBank(paths, 24, "area", 1)
-    bank.fill("nothing to do")
-    first = bank.one(0)
+    assert not ImageStore(paths, 24, "area", 1).keeps
+    assert ImageStore(paths, 24, "area", 1, share=0.6).keeps
+    assert not ImageStore(paths, 24, "area", 1, share=0.5).keeps
+    store = ImageStore(paths, 24, "area", 1)
+    store.fill("nothing to do")
+    first = store[0]
     Path(paths[0]).write_bytes(Path(paths[1]).read_bytes())
-    assert not np.array_equal(first, bank.one(0))  # read anew
+    assert not np.array_equal(first, store[0])  # read anew
 
 
 def test_the_memory_of_a_container_counts(tmp_path: Path) -> None:

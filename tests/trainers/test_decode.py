@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from oof.errors import ConfigError, DataError, TrainingError
 from trainers.media.image import DECODES, Image, decode_bytes, decode_image, image_size, load_image, resize_image
 from trainers.media.image_gpu import decode_on_device
-from trainers.media.image_store import ImageBank, Rows
+from trainers.media.image_store import ImageStore, Subset
 from trainers.media.loader import Loader
 from trainers.settings import TimmSettings
 
@@ -216,7 +216,7 @@ def test_files_cut_or_foreign_are_errors_on_a_device_too(tmp_path: Path) -> None
 
 
 def test_decoding_on_a_gpu_is_refused_without_one() -> None:
-    rows = Rows(ImageBank(["a.jpg"], 8, "gpu", 1), np.arange(1), np.array(["a"], object), np.zeros(1, np.int8))
+    rows = Subset(ImageStore(["a.jpg"], 8, "gpu", 1), np.arange(1), np.array(["a"], object), np.zeros(1, np.int8))
     with pytest.raises(TrainingError, match='decode = "gpu" needs a CUDA device'):
         Loader(1).rows([np.arange(1)], rows, torch.device("cpu"))
     with pytest.raises(ConfigError, match='Set decode = "area"'):

@@ -5,7 +5,7 @@ import pytest
 
 from oof.errors import ConfigError, DataError
 from tests.support.competitions import face
-from trainers.augment.pseudo_fakes import Forge, pair_partners
+from trainers.augment.pseudo_fakes import PseudoFakes, pair_partners
 from trainers.media.image import Image
 
 ROWS = np.arange(40)
@@ -17,11 +17,11 @@ def take(row: int) -> Image:
     return face(int(row), fake=bool(row % 2))
 
 
-def forge(**more: object) -> Forge:
-    return Forge(IDS, TARGET, 0, **more)  # type: ignore[arg-type]
+def forge(**more: object) -> PseudoFakes:
+    return PseudoFakes(IDS, TARGET, 0, **more)  # type: ignore[arg-type]
 
 
-def changed(one: Forge, epoch: int) -> list[bool]:
+def changed(one: PseudoFakes, epoch: int) -> list[bool]:
     return [bool((one.image(epoch, row, take) != take(row)).any()) for row in ROWS.tolist()]
 
 

@@ -16,7 +16,7 @@ from tests.support.competitions import face, make_set, write_image
 from trainers.features.handcrafted import Matrix, file_features, pixel_features, trace_features
 from trainers.kinds import linear
 from trainers.kinds.linear import fit_linear, fit_linear_fold, linear_features
-from trainers.media.image_store import ImageBank, Rows
+from trainers.media.image_store import ImageStore, Subset
 from trainers.settings import Classifier, LinearSettings
 
 Settings = partial(LinearSettings, image_size=8)
@@ -137,10 +137,10 @@ def test_folds_of_one_competition_share_their_features(tmp_path: Path, monkeypat
     labels = make_set(tmp_path, "a", 30)
     paths = [str(tmp_path / name) for name in labels]
     target = np.array(list(labels.values()), np.int8)
-    bank = ImageBank(paths, 16, "area", 1)
+    store = ImageStore(paths, 16, "area", 1)
     ids = np.array(list(labels), object)
     chosen = np.split(np.arange(30), [20, 25])
-    parts = [Rows(bank, rows, ids[rows], target[rows]) for rows in chosen]
+    parts = [Subset(store, rows, ids[rows], target[rows]) for rows in chosen]
     calls = []
     real = file_features
 

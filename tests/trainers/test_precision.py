@@ -10,7 +10,7 @@ from torch import nn
 from oof.errors import ConfigError
 from tests.support.training import TINY
 from trainers.kinds.timm.predict import Predictor
-from trainers.kinds.timm.step import Learner
+from trainers.kinds.timm.step import TrainState
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import Normalise
 from trainers.runtime.device import amp_type, keep_freed_memory
@@ -37,14 +37,14 @@ def test_bfloat16_predicts_nearly_the_same() -> None:
 def test_bfloat16_learns() -> None:
     torch.manual_seed(0)
     settings = dataclasses.replace(TINY, precision="bfloat16", label_smoothing=0.0)
-    learner = Learner(settings, create_model(settings), CPU, 1.0)
+    state = TrainState(settings, create_model(settings), CPU, 1.0)
     target = torch.arange(8) % 2
     images = (target[:, None, None, None] * 120 + torch.randint(0, 100, (8, 32, 32, 3))).to(torch.uint8)
     for step in range(15):
-        learner.loss_sum.zero_()
-        learner.step(images, target.float(), None, rate=3e-3, step=step, seed=(0, step))
-    assert float(learner.loss_sum) < 0.3
-    assert all(value.dtype == torch.float32 for value in learner.values)
+        state.loss_sum.zero_()
+        state.step(images, target.float(), None, rate=3e-3, step=step, seed=(0, step))
+    assert float(state.loss_sum) < 0.3
+    assert all(value.dtype == torch.float32 for value in state.values)
 
 
 def test_normalising_leaves_the_images_alone() -> None:

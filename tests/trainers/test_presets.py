@@ -34,7 +34,7 @@ def test_a_preset_can_be_made_and_has_weights(name: str) -> None:
     set_trainable(model, settings)
     learning = sum(value.numel() for value in model.parameters() if value.requires_grad)
     assert (parameter_count(model) > 200e6) == (name == "clip-large")
-    if settings.tune == "norm":
+    if settings.trainable == "norm":
         assert 0.0003 < learning / parameter_count(model) < 0.002
     else:
         assert learning == parameter_count(model)
@@ -49,7 +49,7 @@ def test_own_settings_go_before_the_preset_before_the_defaults() -> None:
     assert (found.lr, found.image_size, found.epochs) == (PRESETS["swin"]["lr"], 224, 3)
     assert found.backbone == PRESETS["swin"]["backbone"]
     assert model_of({"preset": "swin", "backbone": "resnet18"}).backbone == "resnet18"
-    assert model_of({}, {"preset": "clip"}).tune == "norm"
+    assert model_of({}, {"preset": "clip"}).trainable == "norm"
     assert model_of({"backbone": "resnet18"}, {"lr": 1e-2}).lr == 1e-2
 
 

@@ -79,7 +79,7 @@ def test_unharmed_auc_is_that_of_the_out_of_fold_predictions(tmp_path: Path) -> 
 def test_a_network_is_measured_with_its_stored_weights(tmp_path: Path) -> None:
     competition, store = prepare(tmp_path, rows=24)
     settings = TimmSettings(
-        backbone="resnet10t", pretrained=False, image_size=32, epochs=1, batch_size=8, tta="none", keep="last"
+        backbone="resnet10t", pretrained=False, image_size=32, epochs=1, batch_size=8, tta="none", checkpoint="last"
     )
     train_models(competition, store, {"tiny": settings}, [0, 1], tmp_path / "work" / "trainers")
     points = robustness_curves(

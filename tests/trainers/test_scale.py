@@ -19,7 +19,7 @@ from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from tests.support.training import TINY, stored_bytes, tiny_competition
 from trainers.jobs.multiprocess import train_in_workers
-from trainers.jobs.tasks import Board, Message, Relay
+from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder
 from trainers.settings import LinearSettings, ModelSettings
 from trainers.train import Engine, FoldResult, train_here, train_models
 
@@ -159,16 +159,16 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def test_messages_show_what_the_other_process_tells() -> None:
     notes, sent = Notes(), list[Message]()
-    board, relay = Board(notes), Relay(sent.append)
-    with relay.task("decode", total=3, unit="image") as task:
+    display, forwarder = ProgressDisplay(notes), ProgressForwarder(sent.append)
+    with forwarder.task("decode", total=3, unit="image") as task:
         for _ in range(3):
             task.advance(1, loss="0.1")
-    relay.note("done")
-    relay.task("left open")
+    forwarder.note("done")
+    forwarder.task("left open")
     for message in sent:
-        board.show("worker 1", message)
+        display.show("worker 1", message)
     assert [message[0] for message in sent] == ["begin", "advance", "end", "note", "begin"]
     assert sent[1][2:] == (3, {"loss": "0.1"})
     assert notes.lines == ["done"]
-    board.clear("worker 1")
+    display.clear("worker 1")
     assert notes.begun == ["worker 1: decode", "end", "worker 1: left open", "end"]

@@ -21,14 +21,14 @@ from oof.progress import SILENT
 from oof.store import PredictionStore
 from tests.support.training import TINY, tiny_competition
 from trainers.jobs.multiprocess import LIBRARIES
-from trainers.jobs.runner import Job
-from trainers.runtime.process_group import Team, train_in_team
+from trainers.jobs.runner import TrainingJob
+from trainers.runtime.process_group import ProcessGroup, train_in_process_group
 from trainers.settings import TimmSettings
 from trainers.train import train_models
 
 EPOCHS = 30
 # layer norm alone: statistics of batch norm are each process's own
-SETTINGS = dataclasses.replace(TINY, backbone="test_vit", epochs=EPOCHS, lr=1e-3, keep="best")
+SETTINGS = dataclasses.replace(TINY, backbone="test_vit", epochs=EPOCHS, lr=1e-3, checkpoint="best")
 TOML = """
 [data]
 layout = "table"
@@ -45,7 +45,7 @@ image_size = 32
 epochs = 30
 batch_size = 8
 lr = 1e-3
-keep = "best"
+checkpoint = "best"
 jpeg = 0.3
 blur = 0.3
 
@@ -144,22 +144,22 @@ def test_two_processes_train_one_fold_also_when_stopped_in_between(tmp_path: Pat
     # a whole step at once: sums in another order
     whole_store, _ = alone(tmp_path / "whole", SETTINGS)
     np.testing.assert_allclose(store.load("vit").oof[inside], whole_store.load("vit").oof[inside], rtol=0.02)
-    four_store, _ = alone(tmp_path / "four", dataclasses.replace(SETTINGS, epochs=10, keep="last", accumulate=4))
+    four_store, _ = alone(tmp_path / "four", dataclasses.replace(SETTINGS, epochs=10, checkpoint="last", accumulate=4))
     np.testing.assert_allclose(store.load("parts").oof[inside], four_store.load("vit").oof[inside], rtol=0.02)
     assert store.has("floor", "oof", 0)
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
-    job = Job(competition, store.root, {"tiny": dataclasses.replace(TINY, batch_size=9)}, tmp_path)
+    job = TrainingJob(competition, store.root, {"tiny": dataclasses.replace(TINY, batch_size=9)}, tmp_path)
     with pytest.raises(TrainingError, match="batch_size = 9 images cannot be shared evenly by 2 processes"):
-        train_in_team(job, (0,), SILENT, rank=0, size=2, local_rank=0, local_size=2)
+        train_in_process_group(job, (0,), SILENT, rank=0, size=2, local_rank=0, local_size=2)
 
 
 @pytest.mark.parametrize(("count", "unit", "size"), [(20, 8, 2), (0, 8, 2), (5, 8, 3), (64, 8, 3), (7, 1, 2)])
 def test_shares_are_whole_batches_and_together_all_rows(count: int, unit: int, size: int) -> None:
     rows = np.arange(count)
-    shares = [rows[Team(rank, size).share(count, unit)] for rank in range(size)]
+    shares = [rows[ProcessGroup(rank, size).share(count, unit)] for rank in range(size)]
     assert np.array_equal(np.concatenate(shares), rows)
     ends = np.cumsum([len(share) for share in shares])
     assert all(end % unit == 0 or end == count for end in ends)

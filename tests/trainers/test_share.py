@@ -16,107 +16,109 @@ import pytest
 from oof.errors import TrainingError
 from oof.store import PredictionStore
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition
-from trainers.jobs.object_store import Mirror, Share
+from trainers.jobs.object_store import RemoteWorkspace, TaskSync
 from trainers.jobs.ray_cluster import train_on_ray
-from trainers.jobs.runner import Bench, Job
+from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.settings import LinearSettings, ModelSettings
 from trainers.train import train_models
 
 MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=60), "floor": LinearSettings()}
 
 
-def make_job(folder: Path, **models: ModelSettings) -> Job:
+def make_job(folder: Path, **models: ModelSettings) -> TrainingJob:
     """A job whose models are claimed but not trained."""
     competition, store = tiny_competition(folder)
     chosen = models or MODELS
     train_models(
         competition, store, chosen, (0, 1), folder / "work" / "trainers", engine=lambda job, folds, progress: []
     )
-    return Job(competition, store.root, chosen, folder / "work" / "trainers")
+    return TrainingJob(competition, store.root, chosen, folder / "work" / "trainers")
 
 
-def elsewhere(job: Job, folder: Path) -> Job:
+def elsewhere(job: TrainingJob, folder: Path) -> TrainingJob:
     """The same job on a machine with an empty disk."""
     return dataclasses.replace(job, store_root=folder / "oof", work_dir=folder / "trainers")
 
 
-def held(share: Share, name: str) -> list[str]:
-    """Paths of the files of a model at the share."""
-    file_system, root = share._open()
-    base = f"{root}/{name}-{share.keys[name]}/"
+def held(remote: RemoteWorkspace, name: str) -> list[str]:
+    """Paths of the files of a model at the remote."""
+    file_system, root = remote._open()
+    base = f"{root}/{name}-{remote.keys[name]}/"
     return sorted(path.rpartition(base)[2] for path in file_system.find(base))
 
 
 @pytest.fixture
-def floor(tmp_path: Path) -> tuple[Job, Share]:
+def floor(tmp_path: Path) -> tuple[TrainingJob, RemoteWorkspace]:
     job = make_job(tmp_path / "first", floor=LinearSettings())
-    share = Share.of((tmp_path / "share").as_uri(), job)
-    share.begin(job, (0, 1), Notes().note)
-    return job, share
+    remote = RemoteWorkspace.of((tmp_path / "share").as_uri(), job)
+    remote.begin(job, (0, 1), Notes().note)
+    return job, remote
 
 
-def test_a_task_elsewhere_brings_its_fold_home(tmp_path: Path, floor: tuple[Job, Share]) -> None:
-    job, share = floor
+def test_a_task_elsewhere_brings_its_fold_home(tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace]) -> None:
+    job, remote = floor
     there = elsewhere(job, tmp_path / "second")
-    assert not share.fetch_result(job, "floor", 0)
-    with share.task(there, "floor", 0, Notes().note):
-        Bench(there).train("floor", 0)
-    assert share.fetch_result(job, "floor", 0)
+    assert not remote.fetch_result(job, "floor", 0)
+    with remote.task(there, "floor", 0, Notes().note):
+        FoldRunner(there).train("floor", 0)
+    assert remote.fetch_result(job, "floor", 0)
     assert PredictionStore(job.store_root).summary("floor").oof_folds == (0,)
-    files = held(share, "floor")
+    files = held(remote, "floor")
     assert "oof/models/floor/oof.fold0.parquet" in files
     assert not any(path.endswith(".part") or ".lock" in path for path in files)
 
 
-def test_a_new_machine_finds_what_was_finished(tmp_path: Path, floor: tuple[Job, Share]) -> None:
-    job, share = floor
+def test_a_new_machine_finds_what_was_finished(tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace]) -> None:
+    job, remote = floor
     for fold in (0, 1):
-        with share.task(job, "floor", fold, Notes().note):
-            Bench(job).train("floor", fold)
+        with remote.task(job, "floor", fold, Notes().note):
+            FoldRunner(job).train("floor", fold)
     other = make_job(tmp_path / "third", floor=LinearSettings())
     notes = Notes()
-    Share.of(share.url, other).begin(other, (0, 1), notes.note)
-    assert notes.lines == [f"floor: fold 0, 1 was found finished at {share.url}"]
+    RemoteWorkspace.of(remote.url, other).begin(other, (0, 1), notes.note)
+    assert notes.lines == [f"floor: fold 0, 1 was found finished at {remote.url}"]
     assert stored_bytes(PredictionStore(other.store_root), "floor") == stored_bytes(
         PredictionStore(job.store_root), "floor"
     )
 
 
-def test_other_settings_or_folds_lie_apart(tmp_path: Path, floor: tuple[Job, Share]) -> None:
-    job, share = floor
+def test_other_settings_or_folds_lie_apart(tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace]) -> None:
+    job, remote = floor
     changed = dataclasses.replace(job, models={"floor": LinearSettings(classifier="extra_trees")})
-    assert Share.of(share.url, changed).keys != share.keys
+    assert RemoteWorkspace.of(remote.url, changed).keys != remote.keys
     competition, store = tiny_competition(tmp_path / "other", k=3)
     folds = dataclasses.replace(job, store_root=store.root, competition=competition)
-    assert Share.of(share.url, folds).keys != share.keys
+    assert RemoteWorkspace.of(remote.url, folds).keys != remote.keys
 
 
-def test_the_state_follows_each_save_and_goes_when_the_fold_is_done(tmp_path: Path, floor: tuple[Job, Share]) -> None:
-    job, share = floor
+def test_the_state_follows_each_save_and_goes_when_the_fold_is_done(
+    tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace]
+) -> None:
+    job, remote = floor
     state = job.work_dir / "floor" / "fold1" / "state.pt"
     state.parent.mkdir(parents=True, exist_ok=True)
-    mirror = Mirror(share, job, "floor", 1)
+    sync = TaskSync(remote, job, "floor", 1)
     for text in ("first", "second, longer"):
         state.write_text(text)
-        mirror.send()
+        sync.send()
         there = elsewhere(job, tmp_path / text)
-        Mirror(share, there, "floor", 1).fetch(mirror.listing())
+        TaskSync(remote, there, "floor", 1).fetch(sync.listing())
         assert (there.work_dir / "floor" / "fold1" / "state.pt").read_text() == text
-    assert not any("fold1" in path for path in Mirror(share, job, "floor", 0).listing())  # another task's
+    assert not any("fold1" in path for path in TaskSync(remote, job, "floor", 0).listing())  # another task's
     state.unlink()
-    mirror.send()
-    assert not any(path.endswith("state.pt") for path in held(share, "floor"))
+    sync.send()
+    assert not any(path.endswith("state.pt") for path in held(remote, "floor"))
 
 
 def test_a_broken_upload_leaves_the_old_file_and_is_told(
-    tmp_path: Path, floor: tuple[Job, Share], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, share = floor
+    job, remote = floor
     state = job.work_dir / "floor" / "fold0" / "state.pt"
     state.parent.mkdir(parents=True, exist_ok=True)
     state.write_text("old")
-    mirror = Mirror(share, job, "floor", 0)
-    mirror.send()
+    sync = TaskSync(remote, job, "floor", 0)
+    sync.send()
     kind = fsspec.get_filesystem_class("file")
     put = kind.put_file
 
@@ -127,22 +129,24 @@ def test_a_broken_upload_leaves_the_old_file_and_is_told(
     monkeypatch.setattr(kind, "put_file", cut)
     state.write_text("new, longer")
     with pytest.raises(TrainingError, match=r"could not be written \(OSError: .*connection lost"):
-        mirror.send()
+        sync.send()
     copy = elsewhere(job, tmp_path / "copy")
-    Mirror(share, copy, "floor", 0).fetch(mirror.listing())
+    TaskSync(remote, copy, "floor", 0).fetch(sync.listing())
     assert (copy.work_dir / "floor" / "fold0" / "state.pt").read_text() == "old"
-    assert not any(path.endswith(".part") for path in held(share, "floor"))
+    assert not any(path.endswith(".part") for path in held(remote, "floor"))
     monkeypatch.setattr(kind, "put_file", put)
-    mirror.send()
+    sync.send()
     over = threading.Event()
     over.set()
-    mirror.keep_sending(over, Notes().note)  # ends at once
+    sync.keep_sending(over, Notes().note)  # ends at once
 
 
-def test_a_share_lost_for_a_while_is_told_once(floor: tuple[Job, Share], monkeypatch: pytest.MonkeyPatch) -> None:
-    job, share = floor
+def test_a_share_lost_for_a_while_is_told_once(
+    floor: tuple[TrainingJob, RemoteWorkspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, remote = floor
     monkeypatch.setattr("trainers.jobs.object_store._SEND_EVERY_S", 0.01)
-    mirror, notes, over = Mirror(share, job, "floor", 0), Notes(), threading.Event()
+    sync, notes, over = TaskSync(remote, job, "floor", 0), Notes(), threading.Event()
     tries: list[int] = []
 
     def fail(but: Any = ()) -> None:
@@ -151,8 +155,8 @@ def test_a_share_lost_for_a_while_is_told_once(floor: tuple[Job, Share], monkeyp
             over.set()
         raise TrainingError("The share is away.")
 
-    monkeypatch.setattr(mirror, "send", fail)
-    mirror.keep_sending(over, notes.note)
+    monkeypatch.setattr(sync, "send", fail)
+    sync.keep_sending(over, notes.note)
     assert len(tries) == 5
     assert notes.lines == ["The share is away. It is tried again while the training goes on."]
 
@@ -169,7 +173,7 @@ def test_a_share_lost_for_a_while_is_told_once(floor: tuple[Job, Share], monkeyp
 )
 def test_urls_that_cannot_serve_are_refused(tmp_path: Path, url: str, message: str) -> None:
     with pytest.raises(TrainingError, match=re.escape(message)) as caught:
-        Share.of(url, make_job(tmp_path, floor=LinearSettings()))
+        RemoteWorkspace.of(url, make_job(tmp_path, floor=LinearSettings()))
     assert "word" not in str(caught.value)
     assert "abc" not in str(caught.value)
 
@@ -231,7 +235,7 @@ def test_a_fold_that_cannot_be_brought_home_leaves_the_others(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     competition, store = tiny_competition(tmp_path)
-    fetch = Share.fetch_result
+    fetch = RemoteWorkspace.fetch_result
 
     def train() -> None:
         train_models(
@@ -239,13 +243,13 @@ def test_a_fold_that_cannot_be_brought_home_leaves_the_others(
             engine=functools.partial(train_on_ray, address=cluster.address, share=(tmp_path / "share").as_uri()),
         )  # fmt: skip
 
-    def away(self: Share, job: Job, name: str, fold: int | None) -> bool:
+    def away(self: RemoteWorkspace, job: TrainingJob, name: str, fold: int | None) -> bool:
         if fold == 0 and "oof/models/floor/oof.fold0.parquet" in held(self, name):
             raise TrainingError("The share is away.")
         return fetch(self, job, name, fold)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingError) as caught:
-        patch.setattr(Share, "fetch_result", away)
+        patch.setattr(RemoteWorkspace, "fetch_result", away)
         train()
     assert "1 of the tasks failed; 1 of 2 folds are done" in str(caught.value)
     assert "floor fold 0: The share is away." in str(caught.value)

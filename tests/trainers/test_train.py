@@ -18,7 +18,7 @@ from oof.files import read_json
 from oof.progress import SILENT
 from tests.support.training import TINY, stored_bytes, tiny_competition
 from trainers.kinds.timm.fold import FoldTrainer
-from trainers.kinds.timm.step import Learner
+from trainers.kinds.timm.step import TrainState
 from trainers.settings import TimmSettings
 from trainers.train import train_models
 
@@ -109,7 +109,7 @@ def test_changed_settings_under_an_old_name_are_refused(tmp_path: Path) -> None:
 def test_the_best_epoch_is_told_as_optimistic(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     notes = Notes()
-    settings = dataclasses.replace(TINY, keep="best", epochs=3)
+    settings = dataclasses.replace(TINY, checkpoint="best", epochs=3)
     (result,) = train_models(
         competition, store, {"tiny": settings}, (0,), tmp_path / "work" / "trainers", progress=notes
     )
@@ -202,10 +202,10 @@ def test_a_loss_that_stays_nan_stops_with_advice(tmp_path: Path, spoilt: list[in
 
 
 def out_of_memory(most: int) -> Callable[..., None]:
-    """A Learner.step for which more than so many images in one part do not fit."""
-    step = Learner.step
+    """A TrainState.step for which more than so many images in one part do not fit."""
+    step = TrainState.step
 
-    def fitting(self: Learner, images: Tensor, *values: Any, **options: Any) -> None:
+    def fitting(self: TrainState, images: Tensor, *values: Any, **options: Any) -> None:
         if len(images) / self.parts > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
         step(self, images, *values, **options)
@@ -214,13 +214,13 @@ def out_of_memory(most: int) -> Callable[..., None]:
 
 
 def test_too_little_memory_is_told_with_the_settings_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "step", out_of_memory(4))
+    monkeypatch.setattr(TrainState, "step", out_of_memory(4))
     with pytest.raises(TrainingError, match=r'8 images of 32 px in 1 parts do not fit .* Set batch_size = "auto"'):
         train(tmp_path)
 
 
 def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "step", out_of_memory(6))
+    monkeypatch.setattr(TrainState, "step", out_of_memory(6))
     train(tmp_path, dataclasses.replace(TINY, batch_size="auto"), (0,))
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert history["parts_of_a_step"] == 4  # 20 images in parts of 5

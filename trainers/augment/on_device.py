@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-from trainers.augment.pipeline import Draw, apply, cut_mask
+from trainers.augment.pipeline import AugmentParams, apply, cut_mask
 from trainers.settings import TimmSettings
 
 # ITU-T T.81, tables K.1 and K.2: brightness and colour
@@ -21,7 +21,7 @@ _TABLES = (
 _TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
-def apply_on_device(images: Tensor, drawn: Sequence[Draw], settings: TimmSettings) -> Tensor:
+def apply_on_device(images: Tensor, drawn: Sequence[AugmentParams], settings: TimmSettings) -> Tensor:
     """Do what was drawn for each image.
 
     Grey values agree with OpenCV's to about one step, after compression to a few. Noise comes from the
@@ -67,7 +67,7 @@ def apply_on_device(images: Tensor, drawn: Sequence[Draw], settings: TimmSetting
     return batch
 
 
-def _windows(images: Tensor, drawn: Sequence[Draw], size: int) -> Tensor:
+def _windows(images: Tensor, drawn: Sequence[AugmentParams], size: int) -> Tensor:
     """Each image's own window, (batch, 3, size, size), mirrored at the edges."""
     batch, edge = images.permute(0, 3, 1, 2), images.shape[1]
     places = torch.arange(size, device=images.device)

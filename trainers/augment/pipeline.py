@@ -19,7 +19,7 @@ _GRID = 4  # cells along an edge of which grid_cutout drops some
 
 
 @dataclass
-class Draw:
+class AugmentParams:
     """What happens to one image in one epoch; a change that does not happen has the value that does nothing.
 
     top, left: pixel of the window of the image, mirrored by `border` pixels on all sides before.
@@ -48,21 +48,21 @@ def sample_rng(seed: int, epoch: int, id_: str) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, zlib.crc32(id_.encode())])
 
 
-def draw(settings: TimmSettings, edge: int, rng: np.random.Generator) -> Draw:
+def sample_params(settings: TimmSettings, edge: int, rng: np.random.Generator) -> AugmentParams:
     """Draw what happens to an image of that edge; each change takes the same number of draws, done or not.
 
     So a setting that is switched on changes nothing else, which keeps comparisons of settings paired.
     """
     size = settings.image_size
     chance, amount = rng.random(10), rng.random(12)
-    drawn = Draw(seed=int(rng.integers(1 << 31)))
+    drawn = AugmentParams(seed=int(rng.integers(1 << 31)))
     if edge > size:
         drawn.top, drawn.left = int(amount[0] * (edge - size + 1)), int(amount[1] * (edge - size + 1))
-    elif chance[0] < settings.shift:
+    elif chance[0] < settings.translate:
         drawn.border = max(1, size // 16)
         drawn.top, drawn.left = (int(value * (2 * drawn.border + 1)) for value in amount[:2])
     drawn.flip = bool(chance[1] < settings.hflip)
-    if chance[2] < settings.colour:
+    if chance[2] < settings.color_jitter:
         drawn.contrast = 0.8 + 0.4 * amount[2]
         brightness = 40 * amount[3] - 20
         red, green, blue = (float(24 * value - 12 + brightness) for value in amount[4:7])
@@ -71,7 +71,7 @@ def draw(settings: TimmSettings, edge: int, rng: np.random.Generator) -> Draw:
         drawn.sigma = 0.3 + 1.2 * amount[7]
     if chance[4] < settings.noise:
         drawn.noise = 1 + 7 * amount[8]
-    if chance[5] < settings.resize:
+    if chance[5] < settings.downscale:
         drawn.scale = 0.4 + 0.5 * amount[9]
     quality = int(_QUALITY[0] + (_QUALITY[1] - _QUALITY[0]) * amount[10])
     if chance[6] < settings.jpeg:
@@ -90,7 +90,7 @@ def _block_of_cells(amount: float, seed: int) -> int:
     return sum(1 << (row * _GRID + column) for row in range(top, top + rows) for column in range(left, left + columns))
 
 
-def apply(image: Image, drawn: Draw, settings: TimmSettings) -> Image:
+def apply(image: Image, drawn: AugmentParams, settings: TimmSettings) -> Image:
     """Do what was drawn: window, flip, RandAugment, colour, resize, blur, noise, cutout, compression.
 
     Args:
@@ -129,16 +129,16 @@ def apply(image: Image, drawn: Draw, settings: TimmSettings) -> Image:
 
 def augment(image: Image, settings: TimmSettings, rng: np.random.Generator) -> Image:
     """Draw and do: a changed copy of an image at the size that the network sees."""
-    return np.ascontiguousarray(apply(image, draw(settings, len(image), rng), settings))
+    return np.ascontiguousarray(apply(image, sample_params(settings, len(image), rng), settings))
 
 
-def colour_table(drawn: Draw) -> Image:
+def colour_table(drawn: AugmentParams) -> Image:
     """What each grey value of each channel becomes, shape (256, 1, 3)."""
     values = (np.arange(256) - 128)[:, None] * drawn.contrast + 128 + np.asarray(drawn.offset)
     return clipped(values)[:, None, :]
 
 
-def noise_field(drawn: Draw, size: int) -> NDArray[np.float32]:
+def noise_field(drawn: AugmentParams, size: int) -> NDArray[np.float32]:
     """Gaussian noise of one image, shape (size, size, 3)."""
     field = np.random.default_rng(drawn.seed).standard_normal((size, size, 3), np.float32)
     return field * np.float32(drawn.noise)
@@ -158,7 +158,7 @@ def clipped(values: NDArray[np.floating]) -> Image:
     return grey
 
 
-def _compress(image: Image, drawn: Draw) -> Image:
+def _compress(image: Image, drawn: AugmentParams) -> Image:
     """Through JPEG or WebP and back; the order of the planes is told to the coder, since it treats them apart."""
     kind, flag = (".jpg", cv2.IMWRITE_JPEG_QUALITY) if drawn.jpeg else (".webp", cv2.IMWRITE_WEBP_QUALITY)
     coded = cv2.imencode(kind, image[..., ::-1], [flag, drawn.jpeg or drawn.webp])[1]

@@ -20,7 +20,7 @@ Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
-class Forge:
+class PseudoFakes:
     """Which rows of one fold's training are changed in an epoch, how, and what their labels become.
 
     ids: (n_rows,) text. target: (n_rows,) 0 or 1. seed: of all draws.

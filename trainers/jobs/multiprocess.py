@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 
 from oof.progress import Progress
-from trainers.jobs.runner import Bench, FoldResult, Job
-from trainers.jobs.tasks import Board, Message, Plan, Relay, Task, reason_of
+from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
+from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder, Task, TaskQueue, reason_of
 from trainers.runtime.signals import Stopped, StopRequest
 from trainers.settings import TimmSettings
 
@@ -23,7 +23,7 @@ _LOOK_EVERY_S = 0.2
 _END_WITHIN_S = 10.0  # for a process that has nothing left to do
 
 
-def train_in_workers(job: Job, folds: Sequence[int], progress: Progress, *, workers: int) -> list[FoldResult]:
+def train_in_workers(job: TrainingJob, folds: Sequence[int], progress: Progress, *, workers: int) -> list[FoldResult]:
     """Train all folds of all models in `workers` processes.
 
     CUDA devices are given to the processes in turn; on the CPU the threads of the numeric libraries
@@ -36,34 +36,34 @@ def train_in_workers(job: Job, folds: Sequence[int], progress: Progress, *, work
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was heard; everything is saved.
     """
     _CONTEXT.set_forkserver_preload(LIBRARIES)
-    plan, board = Plan(job, folds), Board(progress)
-    count = max(1, min(workers, len(plan.waiting)))
-    staff = [_Worker(job, folds, index, count) for index in range(count)]
+    queue, display = TaskQueue(job, folds), ProgressDisplay(progress)
+    count = max(1, min(workers, len(queue.waiting)))
+    workers_ = [_Worker(job, folds, index, count) for index in range(count)]
     try:
         with StopRequest() as request:
-            while plan.waiting or any(worker.task for worker in staff):
+            while queue.waiting or any(worker.task for worker in workers_):
                 if request.heard:
                     progress.note("Stopping: each process saves what it trains.")
-                    _stop(staff, board)
+                    _stop(workers_, display)
                     request.stop()
-                for worker in staff:
-                    if plan.waiting and worker.task is None:
-                        worker.give(plan.waiting.popleft())
-                for connection in wait([worker.connection for worker in staff if worker.runs], _LOOK_EVERY_S):
-                    _hear(next(worker for worker in staff if worker.connection is connection), plan, board)
-        for worker in staff:
+                for worker in workers_:
+                    if queue.waiting and worker.task is None:
+                        worker.give(queue.waiting.popleft())
+                for connection in wait([worker.connection for worker in workers_ if worker.runs], _LOOK_EVERY_S):
+                    _hear(next(worker for worker in workers_ if worker.connection is connection), queue, display)
+        for worker in workers_:
             worker.end()
     finally:
-        for worker in staff:
+        for worker in workers_:
             worker.kill()
-        board.clear()
-    return plan.finish()
+        display.clear()
+    return queue.finish()
 
 
 class _Worker:
     """A process, begun with its first task and anew after its death; the task that it works on."""
 
-    def __init__(self, job: Job, folds: Sequence[int], index: int, count: int) -> None:
+    def __init__(self, job: TrainingJob, folds: Sequence[int], index: int, count: int) -> None:
         self._arguments = job, tuple(folds), index, count
         self.name = f"worker {index + 1}"
         self.task: Task | None = None
@@ -116,33 +116,33 @@ class _Worker:
             self.died()
 
 
-def _hear(worker: _Worker, plan: Plan, board: Board) -> bool:
+def _hear(worker: _Worker, queue: TaskQueue, display: ProgressDisplay) -> bool:
     """Take one message of a worker; false when it was the last."""
     try:
         message: Message = worker.connection.recv()
     except (EOFError, OSError):
         task, how = worker.task, worker.died()
-        board.clear(worker.name)
+        display.clear(worker.name)
         if task is not None:
-            plan.fail(task, how)
+            queue.fail(task, how)
         return False
     match message:
         case ("done", task, result):
             worker.task = None
-            plan.end(task, result)
+            queue.end(task, result)
         case ("failed", task, reason):
             worker.task = None
-            plan.fail(task, reason)
+            queue.fail(task, reason)
         case _:
-            board.show(worker.name, message)
+            display.show(worker.name, message)
     return True
 
 
-def _stop(staff: Sequence[_Worker], board: Board) -> None:
+def _stop(workers_: Sequence[_Worker], display: ProgressDisplay) -> None:
     """Let all save and end, and wait for it."""
-    for worker in staff:
+    for worker in workers_:
         worker.ask_to_stop()
-    for worker in staff:
+    for worker in workers_:
         while worker.runs:  # what it still sends is read, so that it need not wait
             try:
                 worker.connection.recv()
@@ -153,16 +153,16 @@ def _stop(staff: Sequence[_Worker], board: Board) -> None:
 # ---- in the process ------------------------------------------------------------
 
 
-def _work(connection: Connection, job: Job, folds: Sequence[int], index: int, count: int) -> None:
+def _work(connection: Connection, job: TrainingJob, folds: Sequence[int], index: int, count: int) -> None:
     """Work on tasks until there are no more."""
     os.setpgid(0, 0)  # Ctrl-C reaches the first process alone, which tells all others once
     signal.signal(signal.SIGTERM, _raise_stopped)
     try:
-        bench = None
+        runner = None
         while (task := connection.recv()) is not None:
-            bench = bench or _make_bench(job, index, count, connection)
+            runner = runner or _make_runner(job, index, count, connection)
             try:
-                message: Message = ("done", task, task.perform(bench, folds))
+                message: Message = ("done", task, task.perform(runner, folds))
             except Exception as error:  # whatever it is, the other tasks go on and the first process tells it
                 message = ("failed", task, reason_of(error))
             connection.send(message)
@@ -174,7 +174,7 @@ def _raise_stopped(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _make_bench(job: Job, index: int, count: int, connection: Connection) -> Bench:
+def _make_runner(job: TrainingJob, index: int, count: int, connection: Connection) -> FoldRunner:
     from threadpoolctl import threadpool_info, threadpool_limits
 
     def send(message: Message) -> None:
@@ -185,12 +185,14 @@ def _make_bench(job: Job, index: int, count: int, connection: Connection) -> Ben
 
     most = max((pool["num_threads"] for pool in threadpool_info()), default=1)
     threadpool_limits(max(1, most // count))
-    bench = Bench(dataclasses.replace(job, threads=max(1, job.threads // count), processes=count), Relay(send))
+    runner = FoldRunner(
+        dataclasses.replace(job, threads=max(1, job.threads // count), processes=count), ProgressForwarder(send)
+    )
     if any(isinstance(settings, TimmSettings) for settings in job.models.values()):
         import torch
 
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
         if torch.cuda.is_available():
-            bench.device = torch.device("cuda", index % torch.cuda.device_count())
-            torch.cuda.set_device(bench.device)
-    return bench
+            runner.device = torch.device("cuda", index % torch.cuda.device_count())
+            torch.cuda.set_device(runner.device)
+    return runner

@@ -25,7 +25,7 @@ from oof.errors import TrainingError
 from oof.files import atomic_path
 from oof.ids import ids_fingerprint
 from oof.store import PredictionStore
-from trainers.jobs.runner import Job, settings_record
+from trainers.jobs.runner import TrainingJob, settings_record
 
 _SEND_EVERY_S = 1.0  # looks at times and sizes alone
 _OF_A_FOLD = re.compile(r"(?:/|\.)fold(\d+)(?:/|\.)")
@@ -34,7 +34,7 @@ _SECRET = re.compile(r"key|secret|token|password|sig", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Share:
+class RemoteWorkspace:
     """Where the machines leave their work for each other; plain values that can be sent to another process.
 
     url: of a folder. keys: of each model, what its settings, folds and test ids hash to.
@@ -44,7 +44,7 @@ class Share:
     keys: Mapping[str, str]
 
     @classmethod
-    def of(cls, url: str, job: Job) -> "Share":
+    def of(cls, url: str, job: TrainingJob) -> "RemoteWorkspace":
         """The share of a job.
 
         Raises:
@@ -56,58 +56,58 @@ class Share:
         for name, settings in job.models.items():
             parts = [settings_record(settings), store.folds.fingerprint, ids_fingerprint(store.test_ids)]
             keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-        share = cls(url, keys)
+        remote = cls(url, keys)
         with _telling(url, "reached"):
-            file_system, root = share._open()
+            file_system, root = remote._open()
             bucket = root.partition("/")[0]  # empty where paths begin with a slash: a disk, not an object store
             there = not bucket or file_system.exists(bucket)
         if not there:  # writing would make it
             raise TrainingError(
                 f"--share {url!r}: there is no {bucket!r}, or this machine may not see it. Make it first."
             )
-        return share
+        return remote
 
     # ---- whole tasks --------------------------------------------------------
 
-    def begin(self, job: Job, folds: Sequence[int], note: Callable[[str], None]) -> None:
+    def begin(self, job: TrainingJob, folds: Sequence[int], note: Callable[[str], None]) -> None:
         """Fetch the folds that were finished elsewhere, and send what the tasks need."""
         for name in job.models:
             found = [fold for fold in folds if self.fetch_result(job, name, fold)]
             if found:
                 note(f"{name}: fold {', '.join(map(str, found))} was found finished at {self.url}")
-            mirror = Mirror(self, job, name, None)
-            mirror.send(but=mirror.listing())
+            sync = TaskSync(self, job, name, None)
+            sync.send(but=sync.listing())
 
-    def fetch_result(self, job: Job, name: str, fold: int | None) -> bool:
+    def fetch_result(self, job: TrainingJob, name: str, fold: int | None) -> bool:
         """Fetch what a task has finished, unless it is here; whether anything was fetched."""
-        mirror = Mirror(self, job, name, fold)
-        there = mirror.listing()
+        sync = TaskSync(self, job, name, fold)
+        there = sync.listing()
         if fold is not None and not any(f"/oof.fold{fold}." in relative for relative in there):
             return False
-        fetched = mirror.fetch([relative for relative in there if not relative.endswith(_RUNNING)])
+        fetched = sync.fetch([relative for relative in there if not relative.endswith(_RUNNING)])
         if fold is not None:
             for running in _RUNNING:
                 (job.work_dir / name / f"fold{fold}" / running).unlink(missing_ok=True)
         return bool(fetched)
 
     @contextlib.contextmanager
-    def task(self, job: Job, name: str, fold: int | None, note: Callable[[str], None]) -> Iterator[None]:
+    def task(self, job: TrainingJob, name: str, fold: int | None, note: Callable[[str], None]) -> Iterator[None]:
         """Work on a task in the job's folders: what it needs is fetched first, what it writes is sent all the while.
 
         Raises:
             TrainingError: the share cannot be read, or at the end not be written.
         """
-        mirror = Mirror(self, job, name, fold)
-        mirror.fetch(mirror.listing())
+        sync = TaskSync(self, job, name, fold)
+        sync.fetch(sync.listing())
         over = threading.Event()
-        sender = threading.Thread(target=mirror.keep_sending, args=(over, note), daemon=True)
+        sender = threading.Thread(target=sync.keep_sending, args=(over, note), daemon=True)
         sender.start()
         try:
             yield
         finally:
             over.set()
             sender.join()
-            mirror.send()
+            sync.send()
 
     def _open(self) -> tuple[Any, str]:
         import fsspec
@@ -116,16 +116,16 @@ class Share:
         return file_system, root.rstrip("/")
 
 
-class Mirror:
-    """The files of a task (fold None: of all folds of its model), here and at the share.
+class TaskSync:
+    """The files of a task (fold None: of all folds of its model), here and at the remote.
 
     job: whose folders are meant here.
     """
 
-    def __init__(self, share: Share, job: Job, name: str, fold: int | None) -> None:
-        self._url = share.url
-        self._files, root = share._open()
-        self._root = f"{root}/{name}-{share.keys[name]}"
+    def __init__(self, remote: RemoteWorkspace, job: TrainingJob, name: str, fold: int | None) -> None:
+        self._url = remote.url
+        self._files, root = remote._open()
+        self._root = f"{root}/{name}-{remote.keys[name]}"
         self._name, self._fold = name, fold
         self._here = {"oof": job.store_root, "trainers": job.work_dir}
         self._same: dict[str, tuple[int, int]] = {}  # time and size of each file here when it was the one there

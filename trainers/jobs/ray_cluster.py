@@ -17,9 +17,9 @@ from typing import Any
 
 from oof.errors import TrainingError
 from oof.progress import Progress
-from trainers.jobs.object_store import Share
-from trainers.jobs.runner import Bench, FoldResult, Job
-from trainers.jobs.tasks import Board, Message, Plan, Relay, Task, reason_of
+from trainers.jobs.object_store import RemoteWorkspace
+from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
+from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder, Task, TaskQueue, reason_of
 from trainers.runtime.signals import Stopped, StopRequest
 from trainers.settings import TimmSettings
 
@@ -30,7 +30,7 @@ _SAVE_WITHIN_S = 60.0
 
 
 def train_on_ray(
-    job: Job, folds: Sequence[int], progress: Progress, *, address: str | None = None, share: str | None = None
+    job: TrainingJob, folds: Sequence[int], progress: Progress, *, address: str | None = None, share: str | None = None
 ) -> list[FoldResult]:
     """Train all folds of all models on a Ray cluster.
 
@@ -47,7 +47,7 @@ def train_on_ray(
         TrainingError: Ray is missing, the cluster or the share cannot be reached, or naming each task that failed.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was heard; everything is saved.
     """
-    shared = None if share is None else Share.of(share, job)
+    shared = None if share is None else RemoteWorkspace.of(share, job)
     if shared is not None:
         shared.begin(job, folds, progress.note)
     with _cluster(address) as ray:
@@ -58,14 +58,19 @@ class _Driver:
     """Hands tasks to a cluster and shows what comes back."""
 
     def __init__(
-        self, ray: Any, job: Job, folds: Sequence[int], progress: Progress, share: Share | None = None
+        self,
+        ray: Any,
+        job: TrainingJob,
+        folds: Sequence[int],
+        progress: Progress,
+        remote: RemoteWorkspace | None = None,
     ) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray, self._folds, self._progress = ray, tuple(folds), progress
-        self._plan, self._board = Plan(job, folds), Board(progress)
+        self._queue, self._display = TaskQueue(job, folds), ProgressDisplay(progress)
         self._needs = _Needs.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
-        self._own, self._share = job, share
+        self._own, self._remote = job, remote
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self._job = ray.put(
@@ -87,53 +92,53 @@ class _Driver:
         """Until nothing waits or runs."""
         try:
             with StopRequest() as request:
-                while self._plan.waiting or self._running:
+                while self._queue.waiting or self._running:
                     if request.heard:
                         self._stop()
                         request.stop()
-                    while self._plan.waiting:
-                        self._submit(self._plan.waiting.popleft())
+                    while self._queue.waiting:
+                        self._submit(self._queue.waiting.popleft())
                     done, _ = self._ray.wait(list(self._running), timeout=_LOOK_EVERY_S)
                     self._show()
                     for reference in done:
                         self._settle(reference, self._running.pop(reference))
         finally:
-            self._board.clear()
-        return self._plan.finish()
+            self._display.clear()
+        return self._queue.finish()
 
     def _submit(self, task: Task) -> None:
         gpus = self._needs.gpus if isinstance(self._own.models[task.model], TimmSettings) else 0
         perform = self._ray.remote(_perform).options(
             name=task.title, num_cpus=self._needs.cpus, num_gpus=gpus, max_retries=_RETRIES
         )
-        self._running[perform.remote(self._job, self._run, task, self._folds, self._mailbox, self._share)] = task
+        self._running[perform.remote(self._job, self._run, task, self._folds, self._mailbox, self._remote)] = task
 
     def _settle(self, reference: Any, task: Task) -> None:
         try:
             result, reason = self._ray.get(reference)
-            if reason is None and self._share is not None:
-                self._share.fetch_result(self._own, task.model, task.fold)
+            if reason is None and self._remote is not None:
+                self._remote.fetch_result(self._own, task.model, task.fold)
         except TrainingError as err:  # the share cannot be read, perhaps for a moment
             result, reason = None, reason_of(err)
         except self._ray.exceptions.RayError as err:  # its machines died too often, or Ray itself failed
             result, reason = None, f"Ray gave it up: {str(err).strip().splitlines()[0]}"
         if reason is None:
-            self._plan.end(task, result)
+            self._queue.end(task, result)
         else:
-            self._plan.fail(task, reason)
+            self._queue.fail(task, reason)
 
     def _show(self) -> None:
         for source, message in self._ray.get(self._mailbox.take.remote()):
             match message:
                 case ("start", title):
                     if title in self._places:
-                        self._board.clear(self._places[title])
+                        self._display.clear(self._places[title])
                         self._progress.note(
                             f"{title}: {self._places[title]} is gone; it goes on at {source} from the last save"
                         )
                     self._places[title] = source
                 case _:
-                    self._board.show(source, message)
+                    self._display.show(source, message)
 
     def _stop(self) -> None:
         """Let all tasks save and end, and wait for it.
@@ -244,11 +249,11 @@ class _Mailbox:
         return self._stopping
 
 
-_benches: dict[str, Bench] = {}  # by run: Ray gives one process many tasks, and decoded images serve them all
+_runners: dict[str, FoldRunner] = {}  # by run: Ray gives one process many tasks, and decoded images serve them all
 
 
 def _perform(
-    job: Job, run: str, task: Task, folds: Sequence[int], mailbox: Any, share: Share | None = None
+    job: TrainingJob, run: str, task: Task, folds: Sequence[int], mailbox: Any, remote: RemoteWorkspace | None = None
 ) -> tuple[FoldResult | None, str | None]:
     """Perform a task; its result, or the reason why there is none."""
     source = f"{platform.node()} ({os.getpid()})"
@@ -258,19 +263,19 @@ def _perform(
 
     send(("start", task.title))
     try:
-        _check_sight(job, share)
-        if run not in _benches:
-            _benches.clear()
-            _benches[run] = _make_bench(job)
-        bench = _benches[run]
-        bench.progress = Relay(send)
-        if share is None:
+        _check_sight(job, remote)
+        if run not in _runners:
+            _runners.clear()
+            _runners[run] = _make_runner(job)
+        runner = _runners[run]
+        runner.progress = ProgressForwarder(send)
+        if remote is None:
             with _stoppable(mailbox):
-                return task.perform(bench, folds), None
+                return task.perform(runner, folds), None
         with tempfile.TemporaryDirectory(prefix="dfens-") as folder:
             mine = dataclasses.replace(job, store_root=Path(folder) / "oof", work_dir=Path(folder) / "trainers")
-            with share.task(mine, task.model, task.fold, bench.progress.note), _stoppable(mailbox):
-                return task.perform(dataclasses.replace(bench, job=mine), folds), None
+            with remote.task(mine, task.model, task.fold, runner.progress.note), _stoppable(mailbox):
+                return task.perform(dataclasses.replace(runner, job=mine), folds), None
     except Stopped as error:  # the machine is taken away
         raise SystemExit(128 + signal.SIGTERM) from error
     except Exception as error:
@@ -300,9 +305,9 @@ def _stoppable(mailbox: Any) -> Iterator[None]:
         listener.join()
 
 
-def _check_sight(job: Job, share: Share | None) -> None:
+def _check_sight(job: TrainingJob, remote: RemoteWorkspace | None) -> None:
     """Whether this machine sees what it needs under the paths of the first one."""
-    if share is None and not job.store_root.exists():
+    if remote is None and not job.store_root.exists():
         raise TrainingError(
             f"{platform.node()} does not see {job.store_root}. All machines must have the workspace and the images "
             f"under the same paths: share the folder, for instance by NFS, or the workspace by --share URL."
@@ -315,9 +320,9 @@ def _check_sight(job: Job, share: Share | None) -> None:
         )
 
 
-def _make_bench(job: Job) -> Bench:
+def _make_runner(job: TrainingJob) -> FoldRunner:
     if any(isinstance(settings, TimmSettings) for settings in job.models.values()):
         import torch
 
         torch.set_num_threads(job.threads)
-    return Bench(job)
+    return FoldRunner(job)

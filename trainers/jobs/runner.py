@@ -15,7 +15,7 @@ from oof.ids import join_positions
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
-from trainers.runtime.process_group import ALONE, Team
+from trainers.runtime.process_group import ALONE, ProcessGroup
 from trainers.runtime.provenance import files_fingerprint, git_state, package_versions
 from trainers.settings import Decode, LinearSettings, ModelSettings, TimmSettings
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainers.data.layouts import Competition
     from trainers.kinds.timm.fold import FoldOutcome, FoldTrainer
     from trainers.media.image_cache import CacheView
-    from trainers.media.image_store import ImageBank, Rows
+    from trainers.media.image_store import ImageStore, Subset
 
 FORMAT_VERSION = 1
 
@@ -51,7 +51,7 @@ class FoldResult:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """All that is to be done, as plain values that can be sent to another process.
 
     store_root: of the store of predictions. work_dir: of this room. threads: that decode images.
@@ -71,17 +71,17 @@ class Job:
 
 
 @dataclass
-class Bench:
+class FoldRunner:
     """Where one process does its part of a job; images decoded once serve all models of one size.
 
     Raises what `create_model`, the training and the store raise.
     """
 
-    job: Job
+    job: TrainingJob
     progress: Progress = SILENT
     device: "torch.device | None" = None
-    team: Team = ALONE
-    _banks: "dict[tuple[int, str], ImageBank]" = field(default_factory=dict)
+    group: ProcessGroup = ALONE
+    _banks: "dict[tuple[int, str], ImageStore]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.store = PredictionStore(self.job.store_root)
@@ -103,12 +103,12 @@ class Bench:
     def train(self, name: str, fold: int) -> FoldResult:
         """Train one fold and store its OOF predictions, unless that is done; another process may wait for it."""
         settings, folder = self.job.models[name], self.folder(name, fold)
-        with self.team.lock(folder / ".lock"):
-            if self.team.same(self._is_trained(name, settings, fold)):
+        with self.group.lock(folder / ".lock"):
+            if self.group.broadcast(self._is_trained(name, settings, fold)):
                 return self._done(name, fold)
             if isinstance(settings, TimmSettings):
                 return self._train_timm(name, fold, settings)
-            return self.team.first(lambda: self._train_linear(name, fold, settings))
+            return self.group.on_rank_zero(lambda: self._train_linear(name, fold, settings))
 
     def _is_trained(self, name: str, settings: ModelSettings, fold: int) -> bool:
         if not self.store.has(name, "oof", fold):
@@ -139,7 +139,7 @@ class Bench:
         device = self.device or default_device()
         trainer = FoldTrainer(
             settings, fold, train, folder / "state.pt", device, self.job.root,
-            workers=self.job.threads, progress=self.progress, title=title, team=self.team,
+            workers=self.job.threads, progress=self.progress, title=title, group=self.group,
         )  # fmt: skip
         parameters, most = parameter_count(trainer.model), self.job.max_parameters
         if most is not None and parameters > most:
@@ -158,8 +158,8 @@ class Bench:
             for old in ("state.pt", "good.pt"):
                 (folder / old).unlink(missing_ok=True)
 
-        self.team.first(keep)
-        optimistic, auc = settings.keep == "best", roc_auc(valid.target, outcome.oof)
+        self.group.on_rank_zero(keep)
+        optimistic, auc = settings.checkpoint == "best", roc_auc(valid.target, outcome.oof)
         chosen = (
             f"weights of epoch {outcome.epoch} of {settings.epochs}, the best on these very rows: a little optimistic"
             if optimistic
@@ -183,22 +183,22 @@ class Bench:
             "auc": outcome.history.auc,
             "epoch": outcome.epoch,
             "epochs": settings.epochs,
-            "optimistic": settings.keep == "best",
+            "optimistic": settings.checkpoint == "best",
             "steps_skipped": outcome.history.skipped,
             "returns_to_good_state": outcome.history.returns,
-            "parts_of_a_step": trainer.learner.parts,
+            "parts_of_a_step": trainer.state.parts,
             "parameters": parameters,
             "seconds": round(outcome.seconds, 3),
             "images_per_s": round(outcome.images_per_s, 1),
             "device": device_name(device),
-            "processes": self.team.size,
+            "processes": self.group.size,
             "threads": torch.get_num_threads(),
             "precision": str(amp_type(device, settings.precision) or torch.float32).removeprefix("torch."),
             "peak_memory_bytes": peak_memory(device),
             "energy_joules": None if joules is None else round(joules),
             "settings": settings_record(settings),
-            "images_from": trainer.train.bank.source,
-            "data": files_fingerprint(trainer.train.bank.paths),
+            "images_from": trainer.train.images.source,
+            "data": files_fingerprint(trainer.train.images.paths),
             "folds": self.store.folds.fingerprint,
             "packages": package_versions(),
             "git": git_state(self.job.root.resolve()),
@@ -221,8 +221,8 @@ class Bench:
     def predict_test(self, name: str, folds: Sequence[int]) -> None:
         """Predict the test rows by all fold models that have not yet, each image decoded once for all of them."""
         settings = self.job.models[name]
-        with self.team.lock(self.job.work_dir / name / ".test.lock"):
-            waiting = self.team.same(
+        with self.group.lock(self.job.work_dir / name / ".test.lock"):
+            waiting = self.group.broadcast(
                 [fold for fold in folds if self.store.has(name, "oof", fold) and not self.store.has(name, "test", fold)]
             )
             if isinstance(settings, LinearSettings) or not waiting:
@@ -233,26 +233,26 @@ class Bench:
             predictor = Predictor.load(settings, files, self.device)
             test = self._test_rows(settings)
             title = f"{name}: predict test by fold {', '.join(map(str, waiting))}"
-            found = self.team.predict(predictor, test, self.job.threads, title, self.progress)
+            found = self.group.predict(predictor, test, self.job.threads, title, self.progress)
 
             def keep() -> None:
                 for fold, values in zip(waiting, found, strict=True):
                     self.store.save_test(name, test.ids, values, fold=fold)
 
-            self.team.first(keep)
+            self.group.on_rank_zero(keep)
 
     # ---- rows ---------------------------------------------------------------
 
-    def _rows(self, fold: int, settings: ModelSettings) -> "tuple[Rows, Rows]":
-        """Rows to train on and held out."""
-        from trainers.media.image_store import Rows
+    def _rows(self, fold: int, settings: ModelSettings) -> "tuple[Subset, Subset]":
+        """Subset to train on and held out."""
+        from trainers.media.image_store import Subset
 
         bank, folds = self._bank(settings), self.store.folds
         weight, originals = self._weight(settings), self._originals(settings)
         held_out = folds.fold == fold
 
-        def part(chosen: NDArray[np.bool_]) -> Rows:
-            return Rows(
+        def part(chosen: NDArray[np.bool_]) -> Subset:
+            return Subset(
                 bank,
                 np.flatnonzero(chosen),
                 folds.ids[chosen],
@@ -263,15 +263,15 @@ class Bench:
 
         return part(~held_out), part(held_out)
 
-    def _test_rows(self, settings: ModelSettings) -> "Rows":
-        from trainers.media.image_store import Rows
+    def _test_rows(self, settings: ModelSettings) -> "Subset":
+        from trainers.media.image_store import Subset
 
         ids, count = self.store.test_ids, len(self.store.folds.ids)
-        return Rows(self._bank(settings), count + np.arange(len(ids)), ids, np.zeros(len(ids), np.int8))
+        return Subset(self._bank(settings), count + np.arange(len(ids)), ids, np.zeros(len(ids), np.int8))
 
-    def _bank(self, settings: ModelSettings) -> "ImageBank":
+    def _bank(self, settings: ModelSettings) -> "ImageStore":
         """The images of all rows, training rows first; those of one size are shared."""
-        from trainers.media.image_store import SHARE_OF_MEMORY, ImageBank
+        from trainers.media.image_store import SHARE_OF_MEMORY, ImageStore
 
         edge = 64 if isinstance(settings, LinearSettings) else settings.crop or settings.image_size
         bank = self._banks.get((edge, settings.decode))
@@ -283,7 +283,7 @@ class Bench:
             linear = isinstance(settings, LinearSettings)
             cache = None if linear or settings.decode == "gpu" else self._cache(paths, edge, settings.decode)
             share = SHARE_OF_MEMORY / self.job.processes
-            bank = ImageBank(paths, edge, settings.decode, self.job.threads, cache=cache, share=share)
+            bank = ImageStore(paths, edge, settings.decode, self.job.threads, cache=cache, share=share)
             self._banks[(edge, settings.decode)] = bank
             if not linear:
                 bank.fill(f"decode at {edge} px", self.progress)

@@ -12,7 +12,7 @@ from typing import Any, Self
 from oof.errors import DfensError, TrainingError
 from oof.progress import Progress
 from oof.progress import Task as Shown
-from trainers.jobs.runner import Bench, FoldResult, Job
+from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
 from trainers.settings import LinearSettings
 
 _TELL_EVERY_S = 0.2
@@ -32,21 +32,21 @@ class Task:
     def title(self) -> str:
         return f"{self.model}: predict test" if self.fold is None else f"{self.model} fold {self.fold}"
 
-    def perform(self, bench: Bench, folds: Sequence[int]) -> FoldResult | None:
+    def perform(self, runner: FoldRunner, folds: Sequence[int]) -> FoldResult | None:
         """Do it here."""
         if self.fold is not None:
-            return bench.train(self.model, self.fold)
-        bench.predict_test(self.model, folds)
+            return runner.train(self.model, self.fold)
+        runner.predict_test(self.model, folds)
         return None
 
 
-class Plan:
+class TaskQueue:
     """What is left to do: each fold of each model, then the test rows of a model whose folds have all ended.
 
     A task that fails leaves the others to go on; `finish` tells of it.
     """
 
-    def __init__(self, job: Job, folds: Sequence[int]) -> None:
+    def __init__(self, job: TrainingJob, folds: Sequence[int]) -> None:
         self._job, self._folds = job, tuple(folds)
         self._order = [Task(name, fold) for name in job.models for fold in folds]
         self.waiting = deque(self._order)
@@ -107,7 +107,7 @@ def reason_of(error: Exception) -> str:
 # ---- progress from one process to another --------------------------------------
 
 
-class Relay:
+class ProgressForwarder:
     """Progress of a process that cannot print: sends it as messages, few enough not to slow the work."""
 
     def __init__(self, send: Callable[[Message], None]) -> None:
@@ -118,14 +118,14 @@ class Relay:
         """Tell one lasting line."""
         self._send(("note", text))
 
-    def task(self, title: str, total: float | None = None, unit: str = "") -> "_RelayedTask":
+    def task(self, title: str, total: float | None = None, unit: str = "") -> "_ForwardedTask":
         """Begin a piece of work."""
         self._count += 1
         self._send(("begin", self._count, title, total, unit))
-        return _RelayedTask(self._send, self._count)
+        return _ForwardedTask(self._send, self._count)
 
 
-class _RelayedTask:
+class _ForwardedTask:
     def __init__(self, send: Callable[[Message], None], number: int) -> None:
         self._send, self._number = send, number
         self._amount, self._facts, self._told = 0.0, dict[str, str](), time.monotonic()
@@ -151,7 +151,7 @@ class _RelayedTask:
         self._send(("end", self._number))
 
 
-class Board:
+class ProgressDisplay:
     """Shows the messages of many processes by one Progress."""
 
     def __init__(self, progress: Progress) -> None:

@@ -15,7 +15,7 @@ from trainers.features.handcrafted import Matrix, file_features
 from trainers.settings import LinearSettings
 
 if TYPE_CHECKING:
-    from trainers.media.image_store import ImageBank, Rows
+    from trainers.media.image_store import ImageStore, Subset
 
 _MOST_ROWS = {"logistic": 50_000, "svm": 5_000, "extra_trees": 50_000}  # seconds to minutes
 
@@ -43,11 +43,11 @@ def linear_features(
     return file_features(paths, edge=settings.image_size, decode=settings.decode, workers=workers, progress=progress)
 
 
-_features_of_bank: "WeakKeyDictionary[ImageBank, tuple[tuple[int, str], Matrix]]" = WeakKeyDictionary()
+_features_of_store: "WeakKeyDictionary[ImageStore, tuple[tuple[int, str], Matrix]]" = WeakKeyDictionary()
 
 
 def fit_linear(
-    settings: LinearSettings, train: "Rows", valid: "Rows", test: "Rows"
+    settings: LinearSettings, train: "Subset", valid: "Subset", test: "Subset"
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Predictions of the held-out rows and of the test rows, by a fit on the training rows.
 
@@ -56,11 +56,11 @@ def fit_linear(
     Returns:
         Probabilities of fake, (n_valid,) and (n_test,) float32.
     """
-    bank = train.bank
+    store = train.images
     key = (settings.image_size, settings.decode)
-    if bank not in _features_of_bank or _features_of_bank[bank][0] != key:
-        _features_of_bank[bank] = key, linear_features(settings, bank.paths, workers=len(os.sched_getaffinity(0)))
-    rows = _features_of_bank[bank][1]
+    if store not in _features_of_store or _features_of_store[store][0] != key:
+        _features_of_store[store] = key, linear_features(settings, store.paths, workers=len(os.sched_getaffinity(0)))
+    rows = _features_of_store[store][1]
     x_train, x_valid, x_test = (rows[part.positions] for part in (train, valid, test))
     fold = fit_linear_fold(settings, x_train, train.target, x_valid, x_test)
     return fold.oof, fold.test

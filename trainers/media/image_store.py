@@ -19,22 +19,22 @@ SHARE_OF_MEMORY = 0.3  # of what is free, for all images of one competition at o
 
 
 class Cache(Protocol):
-    """Resized images on disk, made before (trainers/media/image_cache.py). found: how many of the bank's."""
+    """Resized images on disk, made before (trainers/media/image_cache.py). found: how many of the store's."""
 
     found: int
 
     def one(self, row: int) -> Images | None:
-        """The image at a position of the bank, or None where it is not there."""
+        """The image at a position of the store, or None where it is not there."""
 
 
-class ImageBank:
-    """Rows of images at one edge, decoded once and kept as uint8 where they fit into memory.
+class ImageStore:
+    """Subset of images at one size, decoded once and kept as uint8 where they fit into memory.
 
     Any number of threads may ask for images at once.
 
     Args:
         paths: of the files.
-        edge: pixels.
+        size: pixels.
         decode: how they are read; by "gpu" not here but as whole batches (trainers/media/loader.py).
         workers: threads that `fill` and `take` decode with.
         keep: whether to keep decoded images; None: where they take less than a share of the free memory, and the
@@ -46,7 +46,7 @@ class ImageBank:
     def __init__(
         self,
         paths: Sequence[str],
-        edge: int,
+        size: int,
         decode: DeviceDecode,
         workers: int,
         *,
@@ -55,7 +55,7 @@ class ImageBank:
         share: float = SHARE_OF_MEMORY,
     ) -> None:
         self.paths = list(paths)
-        self.edge = edge
+        self.size = size
         self.decode: DeviceDecode = decode
         self.workers = max(1, workers)
         self._cache = cache
@@ -63,8 +63,8 @@ class ImageBank:
             keep = False
         if keep is None:
             cached = cache is not None and cache.found == len(self.paths)
-            keep = not cached and len(self.paths) * edge * edge * 3 < share * free_memory()
-        self._kept: Images | None = np.empty((len(self.paths), edge, edge, 3), np.uint8) if keep else None
+            keep = not cached and len(self.paths) * size * size * 3 < share * free_memory()
+        self._kept: Images | None = np.empty((len(self.paths), size, size, 3), np.uint8) if keep else None
         self._known = np.zeros(len(self.paths), bool)
 
     @property
@@ -75,7 +75,7 @@ class ImageBank:
     @property
     def source(self) -> str:
         """Where images come from, for the record."""
-        way = f"{self.decode} at {self.edge} px"
+        way = f"{self.decode} at {self.size} px"
         if self._cache is None:
             return f"files, {way}"
         return f"cache ({self._cache.found} of {len(self.paths)} images), {way}"
@@ -91,23 +91,23 @@ class ImageBank:
                 task.advance(len(rows))
 
     def take(self, rows: NDArray[np.intp]) -> Images:
-        """Images of some rows, shape (len(rows), edge, edge, 3), RGB."""
-        found = np.empty((len(rows), self.edge, self.edge, 3), np.uint8)
+        """Images of some rows, shape (len(rows), size, size, 3), RGB."""
+        found = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         if len(rows):
             with ThreadPoolExecutor(self.workers) as pool:
-                for place, image in enumerate(pool.map(self.one, rows.tolist())):
+                for place, image in enumerate(pool.map(self.__getitem__, rows.tolist())):
                     found[place] = image
         return found
 
-    def one(self, row: int) -> Images:
-        """One image, shape (edge, edge, 3), RGB; not to be written to."""
+    def __getitem__(self, row: int) -> Images:
+        """One image, shape (size, size, 3), RGB; not to be written to."""
         if self._kept is not None and self._known[row]:
             kept: Images = self._kept[row]
             return kept
         image = None if self._cache is None else self._cache.one(row)
         if image is None:
             assert self.decode != "gpu", "whole batches are decoded on the device"
-            image = load_image(Path(self.paths[row]), self.edge, self.decode)
+            image = load_image(Path(self.paths[row]), self.size, self.decode)
         if self._kept is not None:
             self._kept[row] = image
             self._known[row] = True
@@ -115,14 +115,14 @@ class ImageBank:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows that a fold uses: ids and targets of the bank's images at `positions`.
+class Subset:
+    """Rows that a fold uses: ids and targets of the images at `positions`.
 
     weight: (n_rows,) float32, what each row counts for in the loss; None: all alike.
     originals: (n_rows,) id of the real that a fake was made of, "" where unknown; None: unknown for all.
     """
 
-    bank: ImageBank
+    images: ImageStore
     positions: NDArray[np.intp]
     ids: NDArray[np.object_]
     target: NDArray[np.int8]

@@ -13,7 +13,7 @@ from torch import Tensor
 from oof.errors import TrainingError
 from trainers.media.image import read_bytes
 from trainers.media.image_gpu import decode_on_device
-from trainers.media.image_store import Images, Rows
+from trainers.media.image_store import Images, Subset
 
 T = TypeVar("T")
 Rowset = NDArray[np.intp]
@@ -57,15 +57,15 @@ class Loader:
 
         return wait
 
-    def rows(self, plan: Iterable[Rowset], rows: Rows, device: torch.device) -> Iterator[Tensor]:
-        """For each set of rows their images unchanged, (len(rows), edge, edge, 3), uint8, decoded as their bank says.
+    def rows(self, plan: Iterable[Rowset], rows: Subset, device: torch.device) -> Iterator[Tensor]:
+        """For each set of rows their images unchanged, (len(rows), size, size, 3), uint8, decoded as their store says.
 
         Raises:
             TrainingError: `decode = "gpu"` on another device than CUDA.
         """
-        bank = rows.bank
-        if bank.decode != "gpu":
-            return self.batches(plan, (bank.edge, bank.edge, 3), plain_row(rows))
+        store = rows.images
+        if store.decode != "gpu":
+            return self.batches(plan, (store.size, store.size, 3), plain_row(rows))
         if device.type != "cuda":
             raise TrainingError(
                 'decode = "gpu" needs a CUDA device, and this machine offers none (dfens doctor). Set decode = "area"; '
@@ -73,10 +73,10 @@ class Loader:
             )
         return ahead(plan, lambda part: self._begin_on_device(part, rows, device), 2)
 
-    def _begin_on_device(self, rowset: Rowset, rows: Rows, device: torch.device) -> Callable[[], Tensor]:
+    def _begin_on_device(self, rowset: Rowset, rows: Subset, device: torch.device) -> Callable[[], Tensor]:
         def decode(part: NDArray[np.intp]) -> Tensor:
-            paths = [rows.bank.paths[row] for row in rows.positions[part]]
-            return decode_on_device([read_bytes(path) for path in paths], paths, rows.bank.edge, device)
+            paths = [rows.images.paths[row] for row in rows.positions[part]]
+            return decode_on_device([read_bytes(path) for path in paths], paths, rows.images.size, device)
 
         parts = np.array_split(rowset, min(len(rowset), self._workers))  # nvJPEG likes many at once
         futures = [self._pool.submit(decode, part) for part in parts]
@@ -99,11 +99,11 @@ def ahead(items: Iterable[T], begin: Callable[[T], Callable[[], Tensor]], count:
 
 
 def batch_plan(count: int, size: int) -> list[Rowset]:
-    """Rows 0 to count - 1 in order, in batches of at most `size`."""
+    """Subset 0 to count - 1 in order, in batches of at most `size`."""
     return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def plain_row(rows: Rows) -> MakeRow:
+def plain_row(rows: Subset) -> MakeRow:
     """The decoded images of rows, unchanged."""
     positions = rows.positions
-    return lambda row: rows.bank.one(int(positions[row]))
+    return lambda row: rows.images[int(positions[row])]

@@ -19,12 +19,12 @@ def set_trainable(model: nn.Module, settings: TimmSettings) -> None:
     Raises:
         TrainingError: if the backbone has no normalisation layer with weights.
     """
-    if settings.tune == "all":
+    if settings.trainable == "all":
         return
     wanted = set(_head(model))
     if isinstance(model, SideInputs):
         wanted |= set(model.stem.parameters())
-    if settings.tune == "norm":
+    if settings.trainable == "norm":
         norms = [
             parameter
             for module in model.modules()
@@ -33,7 +33,7 @@ def set_trainable(model: nn.Module, settings: TimmSettings) -> None:
         ]
         if not norms:
             raise TrainingError(
-                f'{settings.backbone!r} has no normalisation layers to tune. Set tune = "head" or "all".'
+                f'{settings.backbone!r} has no normalisation layers to tune. Set trainable = "head" or "all".'
             )
         wanted |= set(norms)
     for parameter in model.parameters():
@@ -70,7 +70,7 @@ def make_optimizer(model: nn.Module, settings: TimmSettings, device: torch.devic
     )
 
 
-def rate_at(step: int, total: int, settings: TimmSettings) -> float:
+def lr_at(step: int, total: int, settings: TimmSettings) -> float:
     """Rate of a step (from 0): linear warm-up, then half a cosine down to zero."""
     warm = round(settings.warmup * total)
     if step < warm:

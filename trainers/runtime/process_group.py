@@ -17,16 +17,16 @@ from oof.progress import SILENT, Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainers.jobs.runner import FoldResult, Job
+    from trainers.jobs.runner import FoldResult, TrainingJob
     from trainers.kinds.timm.predict import Predictor, Probabilities
-    from trainers.media.image_store import Rows
+    from trainers.media.image_store import Subset
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=2)  # while the first process alone fits a linear model or writes; torchrun hears of deaths
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes of a fold; with `size` 1, one that is alone, for which nothing here costs anything.
 
     Each step's images are shared out evenly, the gradients averaged (DistributedDataParallel). What is
@@ -52,7 +52,7 @@ class Team:
         torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
         return [bool(flag) for flag in found.tolist()]
 
-    def same(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """The first process's value, in all."""
         if self.size == 1:
             return value
@@ -62,11 +62,11 @@ class Team:
         torch.distributed.broadcast_object_list(values)
         return values[0]
 
-    def first(self, work: Callable[[], T]) -> T:
+    def on_rank_zero(self, work: Callable[[], T]) -> T:
         """What the first process alone does, such as writing; its result in all, which wait for it."""
-        return self.same(None if self.rank else work())  # type: ignore[return-value]
+        return self.broadcast(None if self.rank else work())  # type: ignore[return-value]
 
-    def agree(self, tensors: "Sequence[Tensor]") -> None:
+    def sync(self, tensors: "Sequence[Tensor]") -> None:
         """Give all processes the first one's tensors: statistics of normalisation are each process's own."""
         if self.size > 1:
             import torch
@@ -76,7 +76,7 @@ class Team:
 
     @contextlib.contextmanager
     def lock(self, path: Path) -> Iterator[None]:
-        """Hold a lock of files for all processes of the team."""
+        """Hold a lock of files for all processes of the group."""
         if self.rank:
             yield
         else:
@@ -86,7 +86,7 @@ class Team:
     def predict(
         self,
         predictor: "Predictor",
-        rows: "Rows",
+        rows: "Subset",
         threads: int,
         title: str = "",
         progress: Progress = SILENT,
@@ -106,11 +106,18 @@ class Team:
         return joined
 
 
-ALONE = Team()
+ALONE = ProcessGroup()
 
 
-def train_in_team(
-    job: "Job", folds: Sequence[int], progress: Progress, *, rank: int, size: int, local_rank: int, local_size: int
+def train_in_process_group(
+    job: "TrainingJob",
+    folds: Sequence[int],
+    progress: Progress,
+    *,
+    rank: int,
+    size: int,
+    local_rank: int,
+    local_size: int,
 ) -> "list[FoldResult]":
     """Train one fold after the other, all processes of a torchrun together.
 
@@ -125,7 +132,7 @@ def train_in_team(
     """
     import torch
 
-    from trainers.jobs.runner import Bench
+    from trainers.jobs.runner import FoldRunner
     from trainers.settings import TimmSettings
 
     for name, settings in job.models.items():
@@ -143,7 +150,7 @@ def train_in_team(
     try:
         threads = max(1, job.threads // local_size)
         shared = dataclasses.replace(job, threads=threads, processes=local_size)
-        bench = Bench(shared, SILENT if rank else progress, device, Team(rank, size))
-        return bench.all(folds)
+        runner = FoldRunner(shared, SILENT if rank else progress, device, ProcessGroup(rank, size))
+        return runner.all(folds)
     finally:
         torch.distributed.destroy_process_group()

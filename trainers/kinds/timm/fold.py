@@ -13,17 +13,17 @@ from torch import Tensor
 from oof.errors import TrainingError
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress, Task
-from trainers.augment.pipeline import Draw, apply, draw, sample_rng
-from trainers.augment.pseudo_fakes import Forge, pair_partners
+from trainers.augment.pipeline import AugmentParams, apply, sample_params, sample_rng
+from trainers.augment.pseudo_fakes import PseudoFakes, pair_partners
 from trainers.kinds.timm.predict import Predictor
-from trainers.kinds.timm.step import Learner
-from trainers.media.image_store import Images, Rows
+from trainers.kinds.timm.step import TrainState
+from trainers.media.image_store import Images, Subset
 from trainers.media.loader import Loader
 from trainers.networks.backbone import create_model
-from trainers.networks.optim import rate_at
+from trainers.networks.optim import lr_at
 from trainers.runtime import checkpoint
 from trainers.runtime.device import is_out_of_memory
-from trainers.runtime.process_group import ALONE, Team
+from trainers.runtime.process_group import ALONE, ProcessGroup
 from trainers.runtime.signals import StopRequest
 from trainers.settings import TimmSettings
 
@@ -76,7 +76,7 @@ class FoldTrainer:
         self,
         settings: TimmSettings,
         fold: int,
-        train: Rows,
+        train: Subset,
         state_path: Path,
         device: torch.device,
         root: Path = Path(),
@@ -84,7 +84,7 @@ class FoldTrainer:
         workers: int = 2,
         progress: Progress = SILENT,
         title: str = "",
-        team: Team = ALONE,
+        group: ProcessGroup = ALONE,
     ) -> None:
         self.settings = settings
         self.train = train
@@ -94,18 +94,18 @@ class FoldTrainer:
         self.workers = workers
         self.progress = progress
         self.title = title
-        self.team = team
+        self.group = group
         self.seed = settings.seed * 1000 + fold
-        self.batch_size = min(settings.step_images, max(1, len(train.ids) // team.size) * team.size)
-        self._forge = self._make_forge()
+        self.batch_size = min(settings.step_images, max(1, len(train.ids) // group.size) * group.size)
+        self._pseudo_fakes = self._make_pseudo_fakes()
         self._weight = None if train.weight is None else torch.from_numpy(train.weight)
         self._begin()
 
-    def _make_forge(self) -> Forge:
+    def _make_pseudo_fakes(self) -> PseudoFakes:
         """What is done to images before they are augmented, and to their labels."""
         settings, train = self.settings, self.train
         partner = None if train.originals is None else pair_partners(train.ids, train.target, train.originals)
-        return Forge(
+        return PseudoFakes(
             train.ids, train.target, self.seed, settings.self_blend, settings.pair_mix, settings.face_cutout, partner
         )
 
@@ -117,7 +117,7 @@ class FoldTrainer:
         positives = float(self.train.target.mean()) if len(self.train.target) else 0.5
         balanced = self.settings.class_weight == "balanced"
         positive_weight = (1 - positives) / positives if balanced else 1.0
-        self.learner = Learner(self.settings, model, self.device, positive_weight, self.team.size)
+        self.state = TrainState(self.settings, model, self.device, positive_weight, self.group.size)
         self.history = FoldHistory()
         self.best: tuple[int, list[Tensor]] | None = None
         self.epoch = self.step = 0
@@ -126,7 +126,7 @@ class FoldTrainer:
     @property
     def model(self) -> torch.nn.Module:
         """The network."""
-        return self.learner.model
+        return self.state.model
 
     @property
     def steps_per_epoch(self) -> int:
@@ -140,9 +140,9 @@ class FoldTrainer:
 
     # ---- training -----------------------------------------------------------
 
-    def run(self, valid: Rows) -> FoldOutcome:
+    def run(self, valid: Subset) -> FoldOutcome:
         """Train to the end, then predict the held-out rows."""
-        if self.team.same(self.state_path.exists()):
+        if self.group.broadcast(self.state_path.exists()):
             self._restore(checkpoint.load(self.state_path))
         begun, steps_before = time.monotonic(), self.steps_done
         total = self.settings.epochs * self.steps_per_epoch
@@ -154,13 +154,13 @@ class FoldTrainer:
                     self._train_epoch(loader, task, request)
                     if self.step == self.steps_per_epoch:
                         self._end_epoch(valid)
-                    if self.team.any(request.heard)[0]:
+                    if self.group.any(request.heard)[0]:
                         request.stop()
         finally:
             loader.close()
         seconds = time.monotonic() - begun
-        epoch, values = self.best if self.best is not None else (self.settings.epochs, self.learner.averaged)
-        self.learner.put(values)
+        epoch, values = self.best if self.best is not None else (self.settings.epochs, self.state.averaged)
+        self.state.put(values)
         return FoldOutcome(
             self.predict(valid),
             {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()},
@@ -173,7 +173,7 @@ class FoldTrainer:
     def _train_epoch(self, loader: Loader, task: Task, request: StopRequest) -> None:
         """Go on with this epoch to its end, or until the training went back to an earlier state."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.train.ids))
-        size, mine = self.batch_size, self.team.share(self.batch_size)
+        size, mine = self.batch_size, self.group.share(self.batch_size)
         plan = [order[step * size : (step + 1) * size][mine] for step in range(self.step, self.steps_per_epoch)]
         self.model.train()
         saved = time.monotonic()
@@ -182,13 +182,13 @@ class FoldTrainer:
             self.step += 1
             facts = {"epoch": f"{self.epoch + 1}/{self.settings.epochs}"}
             if self.device.type == "cpu" or self.step % _LOOK_EVERY == 0:
-                skipped, _, most_in_a_row = self.learner.bad.tolist()
-                facts["loss"] = f"{float(self.learner.loss_sum) / max(1, self.step):.3f}"
-                if not self._judge(int(skipped), int(most_in_a_row)):
+                skipped, _, most_in_a_row = self.state.bad.tolist()
+                facts["loss"] = f"{float(self.state.loss_sum) / max(1, self.step):.3f}"
+                if not self._handle_bad_steps(int(skipped), int(most_in_a_row)):
                     return
             task.advance(1, **facts)
             keep = self.steps_done % _KEEP_EVERY == 0
-            stop, due = self.team.any(request.heard, time.monotonic() - saved > _SAVE_EVERY_S)
+            stop, due = self.group.any(request.heard, time.monotonic() - saved > _SAVE_EVERY_S)
             if keep or stop or due:
                 if not self._save(keep=keep):
                     return
@@ -198,24 +198,25 @@ class FoldTrainer:
 
     def _batches(self, loader: Loader, plan: list[NDArray[np.intp]]) -> Iterator[Tensor]:
         """Images of each step, augmented on a CPU; on another device that comes in the step."""
-        edge, size = self.train.bank.edge, self.settings.image_size
+        stored, size = self.train.images.size, self.settings.image_size
         if self.settings.decode == "gpu":
             return loader.rows(plan, self.train, self.device)
         if self.device.type == "cuda":
-            return loader.batches(plan, (edge, edge, 3), self._forged)
+            return loader.batches(plan, (stored, stored, 3), self._with_pseudo_fakes)
         return loader.batches(plan, (size, size, 3), self._augmented)
 
-    def _forged(self, row: int) -> Images:
+    def _with_pseudo_fakes(self, row: int) -> Images:
         def take(row: int) -> Images:
-            return self.train.bank.one(int(self.train.positions[row]))
+            return self.train.images[int(self.train.positions[row])]
 
-        return take(row) if self._forge.is_idle else self._forge.image(self.epoch, row, take)
+        return take(row) if self._pseudo_fakes.is_idle else self._pseudo_fakes.image(self.epoch, row, take)
 
     def _augmented(self, row: int) -> Images:
-        return apply(self._forged(row), self._draw(row), self.settings)
+        return apply(self._with_pseudo_fakes(row), self._draw(row), self.settings)
 
-    def _draw(self, row: int) -> Draw:
-        return draw(self.settings, self.train.bank.edge, sample_rng(self.seed, self.epoch, self.train.ids[row]))
+    def _draw(self, row: int) -> AugmentParams:
+        rng = sample_rng(self.seed, self.epoch, self.train.ids[row])
+        return sample_params(self.settings, self.train.images.size, rng)
 
     def _step(self, images: Tensor, rows: NDArray[np.intp]) -> None:
         """One step; where memory is too small and the batch size is "auto", again in more parts."""
@@ -223,36 +224,34 @@ class FoldTrainer:
             from trainers.augment.on_device import apply_on_device
 
             images = apply_on_device(images.to(self.device, non_blocking=True), [*map(self._draw, rows)], self.settings)
-        target = torch.from_numpy(self._forge.labels(self.epoch, rows))
+        target = torch.from_numpy(self._pseudo_fakes.labels(self.epoch, rows))
         weight = None if self._weight is None else self._weight[torch.from_numpy(rows)]
         total = self.settings.epochs * self.steps_per_epoch
-        rate = rate_at(self.steps_done, total, self.settings) * self.rate_factor
-        seed = (self.seed, self.epoch, self.step, *([self.team.rank] if self.team.size > 1 else []))
+        rate = lr_at(self.steps_done, total, self.settings) * self.rate_factor
+        seed = (self.seed, self.epoch, self.step, *([self.group.rank] if self.group.size > 1 else []))
         while True:
             try:
-                self.learner.step(images, target, weight, rate=rate, step=self.steps_done, seed=seed)
+                self.state.step(images, target, weight, rate=rate, step=self.steps_done, seed=seed)
                 return
             except Exception as err:
                 if not is_out_of_memory(err):
                     raise
-                self.learner.optimizer.zero_grad(set_to_none=True)
+                self.state.optimizer.zero_grad(set_to_none=True)
                 # others of a team would wait in vain while this process tries again
-                fixed = self.settings.batch_size != "auto" or self.team.size > 1
-                if fixed or self.learner.parts >= self.batch_size:
+                fixed = self.settings.batch_size != "auto" or self.group.size > 1
+                if fixed or self.state.parts >= self.batch_size:
                     raise TrainingError(
-                        f"{self.title}: {len(rows)} images of {self.settings.image_size} px in {self.learner.parts} "
+                        f"{self.title}: {len(rows)} images of {self.settings.image_size} px in {self.state.parts} "
                         f"parts do not fit into the memory of {self.device} with {self.settings.backbone!r}. Set "
                         f'batch_size = "auto", or a larger accumulate (parts of a step), checkpointing = true, or a '
                         f"smaller image_size. What was trained is kept up to the last save."
                     ) from err
-            self.learner.parts = min(2 * self.learner.parts, self.batch_size)
-            self.progress.note(
-                f"{self.title}: memory was too small; steps are now worked in {self.learner.parts} parts"
-            )
+            self.state.parts = min(2 * self.state.parts, self.batch_size)
+            self.progress.note(f"{self.title}: memory was too small; steps are now worked in {self.state.parts} parts")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _judge(self, skipped: int, most_in_a_row: int) -> bool:
+    def _handle_bad_steps(self, skipped: int, most_in_a_row: int) -> bool:
         """Tell of steps that were skipped; go back where there were too many in a row (then false)."""
         if skipped > self.history.skipped:
             self.progress.note(
@@ -271,71 +270,71 @@ class FoldTrainer:
         if returns > _MOST_RETURNS:
             raise TrainingError(
                 f"{self.title}: {reason} in epoch {self.epoch + 1}, also after {_MOST_RETURNS} returns to a good state "
-                f"at smaller rates. Lower lr (now {self.settings.lr:g}), or set clip = 1.0; dfens check --decode tells "
-                f"whether images are broken."
+                f"at smaller rates. Lower lr (now {self.settings.lr:g}), or set grad_clip = 1.0; "
+                f"dfens check --decode tells whether images are broken."
             )
         good = self.state_path.with_name("good.pt")
-        if self.team.same(good.exists()):
+        if self.group.broadcast(good.exists()):
             self._restore(checkpoint.load(good))
         else:
             self._begin()
-        self.learner.bad.zero_()
-        self.learner.bad[0] = skipped
+        self.state.bad.zero_()
+        self.state.bad[0] = skipped
         self.history.skipped, self.history.returns, self.rate_factor = skipped, returns, factor
         self.progress.note(
             f"{self.title}: {reason}; back to epoch {self.epoch + 1}, step {self.step}, with {factor:g} of the rate"
         )
         self._write(self.state_path)
 
-    def _end_epoch(self, valid: Rows) -> None:
-        skipped, _, most_in_a_row = self.learner.bad.tolist()
-        if not self._judge(int(skipped), int(most_in_a_row)):
+    def _end_epoch(self, valid: Subset) -> None:
+        skipped, _, most_in_a_row = self.state.bad.tolist()
+        if not self._handle_bad_steps(int(skipped), int(most_in_a_row)):
             return
-        self.team.agree([*self.learner.values, *self.learner.averaged])
-        current = [value.detach().clone() for value in self.learner.values]
-        self.learner.put(self.learner.averaged)
+        self.group.sync([*self.state.values, *self.state.averaged])
+        current = [value.detach().clone() for value in self.state.values]
+        self.state.put(self.state.averaged)
         self.history.auc.append(roc_auc(valid.target, self.predict(valid, tta=False)))
-        self.history.loss.append(float(self.learner.loss_sum) / self.steps_per_epoch)
-        if self.settings.keep == "best" and self.history.auc[-1] >= max(self.history.auc):
-            self.best = (self.epoch + 1, [value.clone() for value in self.learner.averaged])
-        self.learner.put(current)
-        self.learner.loss_sum.zero_()
+        self.history.loss.append(float(self.state.loss_sum) / self.steps_per_epoch)
+        if self.settings.checkpoint == "best" and self.history.auc[-1] >= max(self.history.auc):
+            self.best = (self.epoch + 1, [value.clone() for value in self.state.averaged])
+        self.state.put(current)
+        self.state.loss_sum.zero_()
         self.epoch, self.step = self.epoch + 1, 0
         self._save(keep=True)
 
     def predict(
-        self, rows: Rows, title: str = "", progress: Progress = SILENT, *, tta: bool = True
+        self, rows: Subset, title: str = "", progress: Progress = SILENT, *, tta: bool = True
     ) -> NDArray[np.float64]:
         """Probabilities of rows with the weights as they are, shape (n_rows,)."""
         predictor = Predictor(self.settings, [self.model], self.device)
-        found: NDArray[np.float64] = self.team.predict(predictor, rows, self.workers, title, progress, tta=tta)[0]
+        found: NDArray[np.float64] = self.group.predict(predictor, rows, self.workers, title, progress, tta=tta)[0]
         return found
 
     # ---- state --------------------------------------------------------------
 
     def _save(self, *, keep: bool) -> bool:
         """Write the state if it is a good one; else go back to the last that was (then false)."""
-        if self.team.any(not self.learner.is_finite())[0]:
+        if self.group.any(not self.state.is_finite())[0]:
             self._go_back("weights are no longer finite")
             return False
         self._write(self.state_path)
-        if keep and not int(self.learner.bad[1]):
+        if keep and not int(self.state.bad[1]):
             self._write(self.state_path.with_name("good.pt"))
         return True
 
     def _write(self, path: Path) -> None:
         state = {
-            **self.learner.state(),
+            **self.state.state(),
             "best": None if self.best is None else list(self.best),
             "epoch": self.epoch,
             "step": self.step,
             "rate_factor": self.rate_factor,
             "history": vars(self.history),
         }
-        self.team.first(lambda: checkpoint.save(path, state))
+        self.group.on_rank_zero(lambda: checkpoint.save(path, state))
 
     def _restore(self, state: dict[str, object]) -> None:
-        self.learner.restore(state)
+        self.state.restore(state)
         best, history = state["best"], state["history"]
         self.best = None
         if isinstance(best, Sequence):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
-from trainers.media.image_store import Images, Rows
+from trainers.media.image_store import Images, Subset
 from trainers.media.loader import Loader, batch_plan
 from trainers.networks.backbone import create_model, load_weights
 from trainers.networks.normalise import Normalise
@@ -61,7 +61,7 @@ class Predictor:
         return cls(settings, models, device)
 
     def rows(
-        self, rows: Rows, workers: int, title: str = "", progress: Progress = SILENT, *, tta: bool = True
+        self, rows: Subset, workers: int, title: str = "", progress: Progress = SILENT, *, tta: bool = True
     ) -> Probabilities:
         """Probabilities of rows by each model, shape (n_models, n_rows); without `tta` of the plain view alone."""
         plan = batch_plan(len(rows.positions), self.settings.step_images)

@@ -16,7 +16,7 @@ from trainers.runtime.device import amp_type, keep_freed_memory
 from trainers.settings import TimmSettings
 
 
-class Learner:
+class TrainState:
     """A network, its optimiser and its averaged weights; the whole state of a training but for the position.
 
     A step whose loss or gradient is not finite changes nothing and is counted. The counts stay on the
@@ -103,8 +103,8 @@ class Learner:
     def _update(self, loss: Tensor, step: int) -> None:
         bad = ~torch.isfinite(loss)
         self.scaler.unscale_(self.optimizer)
-        if self.settings.clip:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        if self.settings.grad_clip:
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.grad_clip)
             bad = bad | (~torch.isfinite(norm) & (not self.scaler.is_enabled()))
         if self.world > 1:
             both = torch.stack([bad.float(), loss])
