@@ -1,12 +1,12 @@
 """Calibration of `dfens submissions select` on generated candidates whose private scores are known.
 
-Each world has some candidates of their own skill, one common noise (hard rows), training rows with OOF
-predictions, and a test set with a public and a private part. In a shifted world each candidate loses skill
+Each scenario has some candidates of their own skill, one common noise (hard rows), training rows with OOF
+predictions, and a test set with a public and a private part. In a shifted scenario each candidate loses skill
 of its own on the test rows, which CV can't see and the public score can. Told for each way to choose two: how
 often the candidate with the best private score of all was among them (the pair was then the best pair), and the
 mean regret (best private score of all candidates less best of the two chosen), in AUC x 10,000.
 
-    OMP_NUM_THREADS=1 python benchmarks/select_calibration.py --worlds 200
+    OMP_NUM_THREADS=1 python benchmarks/select_calibration.py --scenarios 200
 """
 
 import argparse
@@ -62,7 +62,7 @@ def make_rows(
     return y, scores.astype(np.float32), groups
 
 
-def one_world(setting: Setting, draws: int, seed: int) -> dict[str, tuple[float, bool, bool]]:
+def one_scenario(setting: Setting, draws: int, seed: int) -> dict[str, tuple[float, bool, bool]]:
     """Regret, whether the best candidate was in, and for `select` its claimed and seen win over the baseline."""
     rng = np.random.default_rng(seed)
     skill = 3.0 + 0.06 * rng.normal(size=setting.candidates)
@@ -111,23 +111,23 @@ def pair_key(first: str, second: str) -> frozenset[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=200, help="for each setting")
+    parser.add_argument("--scenarios", type=int, default=200, help="for each setting")
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     claims: list[tuple[float, bool, bool]] = []
-    print(f"{options.worlds} worlds each, {options.draws} draws\n")
+    print(f"{options.scenarios} scenarios each, {options.draws} draws\n")
     print("| setting | way to choose | best was in | mean regret, AUC x 1e4 | better / worse than public + CV |")
     print("|---|---|---|---|---|")
     begun = time.perf_counter()
     for number, setting in enumerate(SETTINGS):
-        seeds = np.random.SeedSequence([options.seed, number]).generate_state(options.worlds)
-        worlds = [one_world(setting, options.draws, int(seed)) for seed in seeds]
-        claims += [world["claim"] for world in worlds]
-        base = np.array([world["best public + best CV"][0] for world in worlds])
+        seeds = np.random.SeedSequence([options.seed, number]).generate_state(options.scenarios)
+        scenarios = [one_scenario(setting, options.draws, int(seed)) for seed in seeds]
+        claims += [scenario["claim"] for scenario in scenarios]
+        base = np.array([scenario["best public + best CV"][0] for scenario in scenarios])
         for way in WAYS:
-            regret = np.array([world[way][0] for world in worlds])
-            hit = np.mean([world[way][1] for world in worlds])
+            regret = np.array([scenario[way][0] for scenario in scenarios])
+            hit = np.mean([scenario[way][1] for scenario in scenarios])
             error = regret.std(ddof=1) / np.sqrt(len(regret))
             better, worse = int((regret < base).sum()), int((regret > base).sum())
             print(
@@ -135,7 +135,7 @@ def main() -> None:
                 f"+- {1e4 * error:.2f} | {better} / {worse} |"
             )
     print("\nClaimed probability of beating 'best public + best CV' (where the two differ), and how often it did:\n")
-    print("| claimed | worlds | mean claim | beat it |\n|---|---|---|---|")
+    print("| claimed | scenarios | mean claim | beat it |\n|---|---|---|---|")
     told = np.array([(claim, won) for claim, won, differs in claims if differs and np.isfinite(claim)])
     for low, high in ((0, 0.5), (0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.001)):
         inside = told[(told[:, 0] >= low) & (told[:, 0] < high)] if len(told) else told

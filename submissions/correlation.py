@@ -10,13 +10,13 @@ Vector = NDArray[np.float64]
 
 _ENOUGH_FOR_OUTLIERS = 6
 # robust z; Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993. The fit to few points hugs
-# them, so the limit is wider there: of clean normal scatter, 3 (from 12 on) to 11 (6) of 100 tracks name one
+# them, so the limit is wider there: of clean normal scatter, 3 (from 12 on) to 11 (6) of 100 sets name one
 _FAR, _FEW = 3.5, 5
 _SMALLEST_SPREAD = 2e-4  # deviations below this matter to nobody, however well the others lie on the line
 
 
 @dataclass(frozen=True)
-class OffLine:
+class Outlier:
     """A submission far from the line of the others.
 
     position: in the input. residual: public score less what the line expects of its CV.
@@ -29,13 +29,13 @@ class OffLine:
 
 
 @dataclass(frozen=True)
-class Track:
+class CvLbCorrelation:
     """CV against public score over the scored submissions.
 
     count: submissions with both. rank_correlation: Spearman's; correlation: Pearson's; NaN below 3.
     slope, intercept: of public = intercept + slope x CV, Theil-Sen (medians, so that a few odd
     submissions don't turn the line); NaN below 3. spread: robust standard deviation around it.
-    gap: median of public less CV. off: the submissions far from the line. verdict: in a sentence.
+    gap: median of public less CV. outliers: the submissions far from the line. verdict: in a sentence.
     """
 
     count: int
@@ -45,7 +45,7 @@ class Track:
     intercept: float
     spread: float
     gap: float
-    off: tuple[OffLine, ...]
+    outliers: tuple[Outlier, ...]
     verdict: str
 
     def expected_public(self, cv: float) -> float:
@@ -53,9 +53,9 @@ class Track:
         return self.intercept + self.slope * cv
 
 
-def track(
+def correlate(
     cv: Sequence[float | None], public: Sequence[float | None], *, higher_is_better: bool = True, chance: float = 0.5
-) -> Track:
+) -> CvLbCorrelation:
     """Fit public scores to CV.
 
     Theil-Sen: Theil 1950, Sen 1968 (median of the slopes of all pairs). A submission is off the
@@ -75,19 +75,19 @@ def track(
     gap = float(np.median(y - x)) if len(x) else nan
     if len(x) < 3 or np.ptp(x) == 0:
         few = f"{len(x)} scored submissions with a CV; from 3 with different CVs on, CV and public score are compared."
-        return Track(len(x), nan, nan, nan, nan, nan, gap, (), few)
+        return CvLbCorrelation(len(x), nan, nan, nan, nan, nan, gap, (), few)
     slope, intercept = _line(x, y)
     residuals = y - intercept - slope * x
     freedom = len(x) / (len(x) - 2)
     spread = max(1.4826 * float(np.median(np.abs(residuals))) * freedom**0.5, _SMALLEST_SPREAD)
-    off = []
+    outliers: list[Outlier] = []
     if len(x) >= _ENOUGH_FOR_OUTLIERS:
         for place in np.flatnonzero(np.abs(residuals) > _FAR * (1 + _FEW / len(x)) * spread):
             worse = (residuals[place] < 0) == higher_is_better
             meaning = _meaning(float(x[place]), float(y[place]), worse, chance)
-            off.append(OffLine(int(positions[place]), float(residuals[place]), meaning))
+            outliers.append(Outlier(int(positions[place]), float(residuals[place]), meaning))
     ranked = _correlation(_ranks(x), _ranks(y))
-    return Track(
+    return CvLbCorrelation(
         len(x),
         ranked,
         _correlation(x, y),
@@ -95,7 +95,7 @@ def track(
         intercept,
         spread,
         gap,
-        tuple(off),
+        tuple(outliers),
         _verdict(len(x), ranked, slope, spread, float(np.ptp(x))),
     )
 

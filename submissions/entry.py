@@ -9,7 +9,7 @@ Kind = Literal["file", "kernel"]
 Origin = Literal["dfens", "elsewhere"]
 Status = Literal["prepared", "uploading", "creating", "failed", "pending", "complete", "error"]
 
-UNSETTLED: tuple[Status, ...] = ("prepared", "uploading", "creating")
+IN_DOUBT: tuple[Status, ...] = ("prepared", "uploading", "creating")
 ON_SERVER: tuple[Status, ...] = ("pending", "complete", "error")
 
 
@@ -30,7 +30,7 @@ class Entry:
     kernel, kernel_version: of a notebook's submission, "owner/slug" and number.
     ref: Kaggle's number, None where it has none. submitted: Kaggle's time, UTC.
     status: prepared, uploading: nothing has been submitted yet; creating: Kaggle was asked, the answer is not known
-        (the next dfens submit or sync settles it); failed: not on Kaggle; pending, complete, error: on Kaggle.
+        (the next dfens submit or sync reconciles it); failed: not on Kaggle; pending, complete, error: on Kaggle.
     public_score, private_score: None until Kaggle shows them. error: why it failed, in Kaggle's words.
     """
 
@@ -85,9 +85,9 @@ class Entry:
         return self.status in ON_SERVER
 
     @property
-    def settled(self) -> bool:
+    def reconciled(self) -> bool:
         """Whether it is known if Kaggle has it."""
-        return self.status not in UNSETTLED
+        return self.status not in IN_DOUBT
 
     @property
     def name(self) -> str:

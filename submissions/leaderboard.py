@@ -22,7 +22,7 @@ class Team:
 
 
 @dataclass(frozen=True)
-class Standing:
+class LeaderboardRank:
     """Where a score would stand.
 
     rank: from 1, behind teams of an equal score, since those were first. teams: with this one.
@@ -39,7 +39,9 @@ class Standing:
     behind: Team | None
 
 
-def standing(teams: Sequence[Team], score: float, *, own_team: str = "", higher_is_better: bool = True) -> Standing:
+def rank_score(
+    teams: Sequence[Team], score: float, *, own_team: str = "", higher_is_better: bool = True
+) -> LeaderboardRank:
     """Where a score would stand among the teams.
 
     Args:
@@ -48,14 +50,14 @@ def standing(teams: Sequence[Team], score: float, *, own_team: str = "", higher_
         own_team: left out of the others, so that one's own earlier score is no rival.
         higher_is_better: of the metric.
 
-    >>> standing([Team("a", 0.9), Team("b", 0.8)], 0.85).rank
+    >>> rank_score([Team("a", 0.9), Team("b", 0.8)], 0.85).rank
     2
     """
     sign = 1.0 if higher_is_better else -1.0
     others = sorted((team for team in teams if team.name != own_team), key=lambda team: -sign * team.score)
     better = sum(sign * team.score >= sign * score for team in others)
     count = len(others) + 1
-    return Standing(
+    return LeaderboardRank(
         score,
         better + 1,
         count,

@@ -41,7 +41,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLA
 from sqlalchemy.pool import NullPool
 
 from oof.errors import ConfigError, StoreError, SubmissionError
-from submissions.entry import UNSETTLED, Entry, Status
+from submissions.entry import IN_DOUBT, Entry, Status
 from submissions.migrations import STEPS, migrate
 
 _BUSY_S = 60
@@ -214,9 +214,9 @@ class Ledger:
         """Entries of these bytes that are on Kaggle, or may be."""
         return [entry for entry in self.list(competition) if entry.sha256 == sha256 and entry.status != "failed"]
 
-    def unsettled(self, competition: str) -> builtins.list[Entry]:
+    def in_doubt(self, competition: str) -> builtins.list[Entry]:
         """Entries of which it is not known yet whether Kaggle has them."""
-        return self.list(competition, UNSETTLED)
+        return self.list(competition, IN_DOUBT)
 
     # ---- one at a time ------------------------------------------------------
 
@@ -226,7 +226,7 @@ class Ledger:
     ) -> Iterator[tuple[int, ...]]:
         """Hold the right to submit to a competition; others wait, and a dead holder's right is free at once.
 
-        Within it the allowance that Kaggle tells is this process's alone, and an unsettled entry is
+        Within it the allowance that Kaggle tells is this process's alone, and an entry in doubt is
         that of a process that died. SQLite: a lock on the file LEDGER.lock; PostgreSQL: an advisory
         lock of a session.
 

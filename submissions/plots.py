@@ -9,19 +9,23 @@ from oof.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from submissions.correlation import Track
+    from submissions.correlation import CvLbCorrelation
     from submissions.finals.select import Selection
 
 
-def plot_track(
-    path: Path, names: Sequence[str], cv: Sequence[float | None], public: Sequence[float | None], track: "Track"
+def plot_correlation(
+    path: Path,
+    names: Sequence[str],
+    cv: Sequence[float | None],
+    public: Sequence[float | None],
+    found: "CvLbCorrelation",
 ) -> Path:
     """CV against public score with the fitted line; submissions off the line are named.
 
     Args:
         path: of the PNG.
         names, cv, public: one of each for every submission, None where there is no score.
-        track: of the same submissions.
+        found: correlation of the same submissions.
     """
     figure = _figure()
     axes = figure.add_subplot()
@@ -30,7 +34,7 @@ def plot_track(
         for position, (x, y) in enumerate(zip(cv, public, strict=True))
         if x is not None and y is not None and x == x and y == y
     ]
-    off = {item.position for item in track.off}
+    off = {item.position for item in found.outliers}
     for far, colour, label in ((False, "tab:blue", "submissions"), (True, "tab:red", "off the line")):
         points = [(x, y) for position, x, y in both if (position in off) == far]
         if points:
@@ -38,20 +42,20 @@ def plot_track(
     for position, x, y in both:
         if position in off:
             axes.annotate(_safe(names[position]), (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8)
-    if both and track.slope == track.slope:
+    if both and found.slope == found.slope:
         ends = [min(x for _, x, _ in both), max(x for _, x, _ in both)]
-        line = [track.expected_public(x) for x in ends]
-        label = f"public = {track.intercept:.4f} + {track.slope:.3f} CV"
+        line = [found.expected_public(x) for x in ends]
+        label = f"public = {found.intercept:.4f} + {found.slope:.3f} CV"
         axes.plot(ends, line, color="grey", label=label)
         axes.fill_between(
             ends,
-            [y - 2 * track.spread for y in line],
-            [y + 2 * track.spread for y in line],
+            [y - 2 * found.spread for y in line],
+            [y + 2 * found.spread for y in line],
             color="grey",
             alpha=0.15,
             linewidth=0,
         )
-        axes.set_title(f"rank correlation {track.rank_correlation:.2f} over {track.count} submissions", fontsize=10)
+        axes.set_title(f"rank correlation {found.rank_correlation:.2f} over {found.count} submissions", fontsize=10)
     axes.set_xlabel("CV")
     axes.set_ylabel("public score")
     if both:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry
-from submissions.kaggle.client import KaggleClient, KaggleError, Remote
+from submissions.kaggle.client import KaggleClient, KaggleError, KaggleSubmission
 from submissions.ledger import Ledger
 
 MARGIN = timedelta(days=1)  # between this machine's clock and Kaggle's
@@ -18,13 +18,13 @@ def token_of(key: str) -> str:
     return key[:_TOKEN]
 
 
-def matches(entry: Entry, remote: Remote) -> bool:
+def matches(entry: Entry, remote: KaggleSubmission) -> bool:
     """Whether a submission on Kaggle is the one of an entry."""
     token = token_of(entry.key)
     return entry.ref == remote.ref or token in remote.file_name or token in remote.description
 
 
-def record(ledger: Ledger, entry: Entry, remote: Remote) -> Entry:
+def record(ledger: Ledger, entry: Entry, remote: KaggleSubmission) -> Entry:
     """Write what Kaggle says of a submission into its entry; nothing where it says nothing new."""
     found = {
         "ref": remote.ref,
@@ -39,14 +39,14 @@ def record(ledger: Ledger, entry: Entry, remote: Remote) -> Entry:
     return ledger.update(entry.key, **changes) if changes else entry
 
 
-def truncation(entry: Entry, remote: Remote) -> str:
+def truncation(entry: Entry, remote: KaggleSubmission) -> str:
     """What is wrong where Kaggle has fewer bytes than were sent, else nothing."""
     if entry.bytes and remote.bytes and remote.bytes < entry.bytes and entry.kind == "file":
         return f"Kaggle has {remote.bytes} of the {entry.bytes} bytes that were sent: the upload was cut."
     return ""
 
 
-def settle(ledger: Ledger, client: KaggleClient, progress: Progress = SILENT) -> list[Entry]:
+def reconcile(ledger: Ledger, client: KaggleClient, progress: Progress = SILENT) -> list[Entry]:
     """Find out about every entry whose process died or whose answer was lost; to be called in `Ledger.exclusive`.
 
     Returns:
@@ -55,19 +55,21 @@ def settle(ledger: Ledger, client: KaggleClient, progress: Progress = SILENT) ->
     Raises:
         KaggleError: Kaggle can't be asked; the entries stay as they are.
     """
-    settled = []
-    for entry in ledger.unsettled(client.competition):
+    reconciled = []
+    for entry in ledger.in_doubt(client.competition):
         if entry.status == "creating":
             progress.note(
                 f"An earlier submission ({entry.file_name}) had no answer; asking Kaggle whether it was made."
             )
-            settled.append(settle_entry(ledger, client, entry, progress))
+            reconciled.append(reconcile_entry(ledger, client, entry, progress))
         else:
-            settled.append(ledger.update(entry.key, status="failed", error="interrupted before anything was submitted"))
-    return settled
+            reconciled.append(
+                ledger.update(entry.key, status="failed", error="interrupted before anything was submitted")
+            )
+    return reconciled
 
 
-def settle_entry(
+def reconcile_entry(
     ledger: Ledger, client: KaggleClient, entry: Entry, progress: Progress = SILENT, why: str = ""
 ) -> Entry:
     """Look for an entry in Kaggle's list until `settle_s` after it was sent; it is on Kaggle then, or failed.
@@ -95,7 +97,7 @@ def settle_entry(
     return ledger.update(entry.key, status="failed", error=why or "no answer, and it is not in Kaggle's list")
 
 
-def unsettled_note(error: KaggleError) -> str:
+def in_doubt_note(error: KaggleError) -> str:
     """What to say where Kaggle could not even be asked what became of a submission."""
     return (
         f"{error} Whether the submission was made is not known; the ledger keeps it as open, and the next dfens submit "

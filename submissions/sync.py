@@ -6,9 +6,9 @@ from typing import cast
 
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry, Status
-from submissions.kaggle.client import KaggleClient, Remote
+from submissions.kaggle.client import KaggleClient, KaggleSubmission
 from submissions.ledger import Ledger, new_key
-from submissions.reconcile import matches, record, settle
+from submissions.reconcile import matches, reconcile, record
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Synced:
 
 
 def sync(ledger: Ledger, client: KaggleClient, progress: Progress = SILENT) -> Synced:
-    """Read Kaggle's list of the team's submissions into the ledger; settles what was left open.
+    """Read Kaggle's list of the team's submissions into the ledger; reconciles what was left in doubt.
 
     Raises:
         KaggleError: Kaggle can't be asked; the ledger stays as it is.
@@ -29,7 +29,7 @@ def sync(ledger: Ledger, client: KaggleClient, progress: Progress = SILENT) -> S
     new, changed = [], []
     waiting = "A dfens submit is at work; waiting for it."
     with ledger.exclusive(client.competition, client.settings.lock_limit_s, lambda: progress.note(waiting)):
-        changed += settle(ledger, client, progress)
+        changed += reconcile(ledger, client, progress)
         remotes = client.submissions()
         entries = ledger.list(client.competition)
         by_ref = {entry.ref: entry for entry in entries if entry.ref}
@@ -45,7 +45,7 @@ def sync(ledger: Ledger, client: KaggleClient, progress: Progress = SILENT) -> S
     return Synced(tuple(new), tuple(changed), len(remotes))
 
 
-def _elsewhere(competition: str, remote: Remote) -> Entry:
+def _elsewhere(competition: str, remote: KaggleSubmission) -> Entry:
     now = datetime.now(UTC)
     return Entry(
         key=new_key(),

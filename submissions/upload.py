@@ -1,6 +1,6 @@
 """One submission, made at most once.
 
-    lock -> settle what an earlier run left open -> same bytes sent before? -> allowance left?
+    lock -> reconcile what an earlier run left in doubt -> same bytes sent before? -> allowance left?
          -> ledger: prepared -> uploading -> (file is up) -> ledger: creating -> submit -> ledger: pending
 
 Up to `creating` nothing can have been submitted. From there on only Kaggle's answer (a number
@@ -24,7 +24,7 @@ from submissions.entry import Entry
 from submissions.kaggle.client import LONGEST_PAUSE_S, KaggleClient, KaggleError, Limits
 from submissions.kaggle.errors import Reason, reset_time
 from submissions.ledger import Ledger, new_key
-from submissions.reconcile import MARGIN, matches, record, settle, settle_entry, token_of, unsettled_note
+from submissions.reconcile import MARGIN, in_doubt_note, matches, reconcile, reconcile_entry, record, token_of
 from submissions.table import SubmissionTable
 
 _SITE = "https://www.kaggle.com/competitions"
@@ -106,7 +106,7 @@ def submit_table(
         return client.submit(path, entry.message, on_uploaded)
 
     with _turn(ledger, client, progress):
-        earlier = _settled(ledger, client, entry.sha256, again, progress)
+        earlier = _reconcile(ledger, client, entry.sha256, again, progress)
         if earlier is not None:
             return earlier
         limits = _allowance(ledger, client, per_day)
@@ -146,7 +146,7 @@ def submit_kernel(
         )
 
     with _turn(ledger, client, progress):
-        earlier = _settled(ledger, client, entry.sha256, again, progress)
+        earlier = _reconcile(ledger, client, entry.sha256, again, progress)
         if earlier is not None:
             return earlier
         limits = _allowance(ledger, client, per_day)
@@ -167,13 +167,13 @@ def _turn(ledger: Ledger, client: KaggleClient, progress: Progress) -> Iterator[
             client.process.held = ()
 
 
-def _settled(ledger: Ledger, client: KaggleClient, sha256: str, again: bool, progress: Progress) -> Submitted | None:
-    """Settle what was left open; if that was this very file and it is on Kaggle, there is nothing to send."""
+def _reconcile(ledger: Ledger, client: KaggleClient, sha256: str, again: bool, progress: Progress) -> Submitted | None:
+    """Reconcile what was left open; if that was this very file and it is on Kaggle, there is nothing to send."""
     try:
-        settled = settle(ledger, client, progress)
+        reconciled = reconcile(ledger, client, progress)
     except KaggleError as err:
-        raise KaggleError(unsettled_note(err), err.reason) from err
-    for entry in settled:
+        raise KaggleError(in_doubt_note(err), err.reason) from err
+    for entry in reconciled:
         if entry.on_server and entry.sha256 == sha256:
             return Submitted(entry, None, "An interrupted run had sent it, and Kaggle has it.")
     late = _came_late(ledger, client, sha256)
@@ -248,7 +248,7 @@ def _send(ledger: Ledger, client: KaggleClient, entry: Entry, send: Send, progre
     Raises:
         KaggleError: it is not on Kaggle (the ledger has it as failed), or that could not be found out.
     """
-    entry = ledger.add(replace(entry, who=client.hello().get("user") or entry.who))
+    entry = ledger.add(replace(entry, who=client.whoami().get("user") or entry.who))
     key, pause = entry.key, client.settings.retry_first_s
 
     def on_uploaded() -> None:
@@ -283,9 +283,9 @@ def _found_out(ledger: Ledger, client: KaggleClient, entry: Entry, error: Kaggle
     """After an answer that tells nothing: the entry, if Kaggle's list has it."""
     progress.note("Kaggle's answer did not come; asking for its list of submissions.")
     try:
-        entry = settle_entry(ledger, client, entry, progress, why=str(error))
+        entry = reconcile_entry(ledger, client, entry, progress, why=str(error))
     except KaggleError as err:
-        raise KaggleError(unsettled_note(err), err.reason) from error
+        raise KaggleError(in_doubt_note(err), err.reason) from error
     if entry.on_server:
         return entry
     raise KaggleError(f"{error} Kaggle's list shows that nothing was submitted.", error.reason) from error

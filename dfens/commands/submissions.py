@@ -19,15 +19,15 @@ def list_(app: App, plot: bool) -> None:
     """Show each submission with CV beside public score, how well they agree, and which submissions lie off the line."""
     import dataclasses
 
-    from dfens.workflows.ledger import cv_of, entry_json, label_of, list_table, read_entries, track_lines
+    from dfens.workflows.ledger import correlation_lines, cv_of, entry_json, label_of, list_table, read_entries
     from oof.metrics import metric_by_name
-    from submissions.correlation import track
+    from submissions.correlation import correlate
 
     metric = metric_by_name(app.config.competition.metric)
     entries = read_entries(app)
     cv = [cv_of(entry) for entry in entries]
     public = [None if entry.error else entry.public_score for entry in entries]  # half a file has another score
-    found = track(
+    found = correlate(
         cv,
         public,
         higher_is_better=metric.higher_is_better,
@@ -35,20 +35,20 @@ def list_(app: App, plot: bool) -> None:
     )
     pictures = []
     if plot:
-        from submissions.plots import plot_history, plot_track
+        from submissions.plots import plot_correlation, plot_history
 
         folder = app.work / "submissions"
         pictures = [
-            plot_track(folder / "cv_and_public.png", [label_of(entry) for entry in entries], cv, public, found),
+            plot_correlation(folder / "cv_and_public.png", [label_of(entry) for entry in entries], cv, public, found),
             plot_history(folder / "history.png", cv, public),
         ]
-    told = track_lines(found, entries)
+    told = correlation_lines(found, entries)
     if not entries:
         told = ["No submissions yet. Run dfens submit, or dfens submissions sync for those made elsewhere."]
     app.emit(
         {
             "submissions": [entry_json(entry) for entry in entries],
-            "track": dataclasses.asdict(found),
+            "cv_lb_correlation": dataclasses.asdict(found),
             "plots": pictures,
         },
         *([list_table(entries, metric)] if entries else []),

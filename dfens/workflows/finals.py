@@ -10,7 +10,7 @@ import pandas as pd
 from dfens.app import App
 from dfens.views.tables import make_table
 from dfens.workflows.ledger import label_of, read_entries
-from dfens.workflows.provenance import honest_oof
+from dfens.workflows.provenance import submitted_oof
 from oof.errors import SubmissionError, examples
 from oof.metrics import metric_by_name
 from submissions.entry import Entry
@@ -73,7 +73,7 @@ def gather_candidates(app: App, entries: Sequence[Entry]) -> tuple[list[Candidat
         if entry.error:
             left_out.append(f"Left out: {label_of(entry)}. {entry.error}")
             continue
-        oof = honest_oof(app, entry.provenance)
+        oof = submitted_oof(app, entry.provenance)
         if oof is None:
             left_out.append(
                 f"Left out: {label_of(entry)} (public {entry.public_score:.5f}; no OOF predictions of it are stored)."
@@ -128,8 +128,8 @@ def _advice(found: Selection, link: str, public_share: float) -> list[str]:
     lines = [
         f"Recommended: {best.first}  and  {best.second}.",
         f"Simulated: {found.draws} test sets, {public_share:.0%} public, {found.positive_share:.1%} positive. By the "
-        f"public scores, test rows differ from training rows with {1 + found.kappa:.1f} times the variance of a fresh "
-        f"training set.",
+        f"public scores, test rows differ from training rows with {1 + found.shift_variance:.1f} times the variance "
+        f"of a fresh training set.",
     ]
     if {best.first, best.second} == set(found.baseline):
         lines.append("This is also the pair of best public score and best CV.")

@@ -14,7 +14,7 @@ from dfens.workflows.ledger import find_entry, label_of, read_entries
 from oof.errors import SubmissionError
 from oof.metrics import metric_by_name
 from submissions.entry import Entry
-from submissions.leaderboard import read_leaderboard, standing
+from submissions.leaderboard import rank_score, read_leaderboard
 
 
 def run_leaderboard(app: App, wanted: Sequence[str], *, refresh: bool, team: str) -> None:
@@ -27,7 +27,7 @@ def run_leaderboard(app: App, wanted: Sequence[str], *, refresh: bool, team: str
     teams = read_leaderboard(path)
     fetched = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     found = {
-        label: standing(teams, score, own_team=team, higher_is_better=metric.higher_is_better)
+        label: rank_score(teams, score, own_team=team, higher_is_better=metric.higher_is_better)
         for label, score in scores.items()
     }
     frame = pd.DataFrame(
@@ -46,7 +46,7 @@ def run_leaderboard(app: App, wanted: Sequence[str], *, refresh: bool, team: str
         {
             "fetched": fetched.isoformat(),
             "teams": len(teams),
-            "standings": {label: dataclasses.asdict(item) for label, item in found.items()},
+            "ranks": {label: dataclasses.asdict(item) for label, item in found.items()},
         },
         make_table(frame, title=f"On the public leaderboard of {fetched:%Y-%m-%d %H:%M} UTC", percent=["teams beaten"]),
         "The private leaderboard ranks other rows; medals by Kaggle's rules for this many teams."

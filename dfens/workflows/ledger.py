@@ -15,7 +15,7 @@ from dfens.workflows.provenance import members_now, stored_sources
 from oof.errors import SubmissionError, examples
 from oof.files import file_sha256
 from oof.metrics import Metric
-from submissions.correlation import Track
+from submissions.correlation import CvLbCorrelation
 from submissions.entry import Entry
 from submissions.ledger import Ledger
 from submissions.rebuild import Rebuilt, rebuild
@@ -93,7 +93,7 @@ def show_tables(entry: Entry) -> "list[Table]":
     return tables
 
 
-def track_lines(found: Track, entries: Sequence[Entry]) -> list[str]:
+def correlation_lines(found: CvLbCorrelation, entries: Sequence[Entry]) -> list[str]:
     """CV against public score, in sentences."""
     lines = []
     if not math.isnan(found.slope):
@@ -106,7 +106,7 @@ def track_lines(found: Track, entries: Sequence[Entry]) -> list[str]:
     lines += [
         f"{label_of(entry)} ({entry.status}): {entry.error}" for entry in entries if entry.on_server and entry.error
     ]
-    for item in found.off:
+    for item in found.outliers:
         entry = entries[item.position]
         lines.append(
             f"Off the line: {label_of(entry)} (CV {cv_of(entry):.5f}, public {entry.public_score:.5f}, "

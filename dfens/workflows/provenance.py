@@ -168,7 +168,7 @@ def members_now(app: App, facts: Mapping[str, Any]) -> dict[str, str | None]:
     return {name: member_fingerprint(app.predictions, blends, name) for name in facts.get("members") or {}}
 
 
-def honest_oof(app: App, facts: Mapping[str, Any]) -> NDArray[np.float64] | None:
+def submitted_oof(app: App, facts: Mapping[str, Any]) -> NDArray[np.float64] | None:
     """OOF predictions of what was submitted, in the order of the folds; None where they are not stored any more.
 
     Those of a blend are the nested ones. NaN where a model has no prediction.

@@ -266,7 +266,7 @@ def _tell(
         lines.append(
             f"Warning: {entry.error} Its score will be wrong; look at it on Kaggle before you send it --again."
         )
-    standing = None
+    rank = None
     if wait:
         for line in lines:
             app.say(line)
@@ -274,8 +274,8 @@ def _tell(
         entry, note = _waited(app, ledger, client, entry)
         lines += [note] if note else []
         if entry.status == "complete":
-            standing = _rank(app, client, entry)
-            lines.append(_score_line(app, ledger, entry, standing))
+            rank = _rank(app, client, entry)
+            lines.append(_score_line(app, ledger, entry, rank))
     if entry.status == "error":
         lines.append(
             f"Kaggle can't score it: {entry.error or 'no reason given'}. See dfens submissions show {entry.name}."
@@ -284,7 +284,7 @@ def _tell(
         "Next: dfens submissions list" if wait else "Next: dfens submissions sync, or dfens submit --wait next time"
     )
     app.emit(
-        entry_json(entry) | {"left_today": None if limits is None else limits.allowed_now - 1} | (standing or {}),
+        entry_json(entry) | {"left_today": None if limits is None else limits.allowed_now - 1} | (rank or {}),
         *lines,
     )
     if entry.status == "error" or entry.error:
@@ -307,7 +307,7 @@ def _waited(app: App, ledger: Ledger, client: KaggleClient, entry: Entry) -> tup
 
 def _rank(app: App, client: KaggleClient, entry: Entry) -> dict[str, Any] | None:
     """Where the score would stand on the public leaderboard; None where that can't be had."""
-    from submissions.leaderboard import read_leaderboard, standing
+    from submissions.leaderboard import rank_score, read_leaderboard
 
     if entry.public_score is None:
         return None
@@ -315,7 +315,7 @@ def _rank(app: App, client: KaggleClient, entry: Entry) -> dict[str, Any] | None
     metric = metric_by_name(app.config.competition.metric)
     try:
         client.leaderboard(path)
-        found = standing(
+        found = rank_score(
             read_leaderboard(path),
             entry.public_score,
             own_team=client.submission(entry.ref or 0).team,
@@ -326,7 +326,7 @@ def _rank(app: App, client: KaggleClient, entry: Entry) -> dict[str, Any] | None
     return {"rank": found.rank, "teams": found.teams}
 
 
-def _score_line(app: App, ledger: Ledger, entry: Entry, standing: Mapping[str, Any] | None) -> str:
+def _score_line(app: App, ledger: Ledger, entry: Entry, rank: Mapping[str, Any] | None) -> str:
     if entry.public_score is None:
         return "It is scored; Kaggle shows no public score here."
     metric = metric_by_name(app.config.competition.metric)
@@ -342,8 +342,8 @@ def _score_line(app: App, ledger: Ledger, entry: Entry, standing: Mapping[str, A
     cv = cv_of(entry)
     if cv is not None:
         parts.append(f"CV {cv:.5f} ({entry.public_score - cv:+.5f})")
-    if standing:
-        parts.append(f"would stand at rank {standing['rank']} of {standing['teams']} on the public leaderboard")
+    if rank:
+        parts.append(f"would rank {rank['rank']} of {rank['teams']} on the public leaderboard")
     return "; ".join(parts) + "."
 
 

@@ -4,16 +4,16 @@ Model
 -----
 OOF predictions are the truth of what each candidate does on new rows. With mu the OOF scores,
 
-    public score  = mu + offset + sqrt(1 + kappa) x population + public part
-    private score = mu + offset + sqrt(1 + kappa) x population + private part
+    public score  = mu + offset + sqrt(1 + shift_variance) x population + public part
+    private score = mu + offset + sqrt(1 + shift_variance) x population + private part
 
 All of it on the logit scale for AUC and its like (`submissions.finals.simulate.Scale`). The three last terms
 are drawn by `submissions.finals.simulate`: what the scores would be on other training
 rows, and on parts of the test set's size. Their covariances tell which candidates are alike. The
 offset is common to all candidates (a test set that is harder) and wide, so it decides nothing.
-kappa is how much further the test rows are from the training rows than another draw of these would
+shift_variance is how much further the test rows are from the training rows than another draw of these would
 be; it is not known, so a grid of values is weighed by how well each explains the public scores seen:
-where public scores follow CV, kappa stays small and CV counts; where they don't, the public score does.
+where public scores follow CV, shift_variance stays small and CV counts; where they don't, the public score does.
 
 Conditioning on the public scores
 ---------------------------------
@@ -38,12 +38,12 @@ from numpy.typing import NDArray
 from oof.errors import SubmissionError, examples
 from oof.metrics import METRICS, Metric
 from oof.progress import SILENT, Progress
-from submissions.finals.simulate import Matrix, Scale, World, scale_of, simulate
+from submissions.finals.simulate import Matrix, Scale, Scenario, scale_of, simulate
 
 Vector = NDArray[np.float64]
 
-KAPPAS = np.array([0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0])
-_KAPPA_PRIOR = 1 / np.sqrt(1 + KAPPAS)
+SHIFT_VARIANCES = np.array([0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0])
+_SHIFT_PRIOR = 1 / np.sqrt(1 + SHIFT_VARIANCES)
 _ODDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _BLOCKS = 10  # of the jackknife
 
@@ -96,15 +96,15 @@ class PairOutlook:
 class Selection:
     """The recommendation and what it rests on.
 
-    pairs: best first. baseline: "best public + best CV". kappa: mean of its weights.
-    kappa_weights: value -> weight. positive_share: of the test rows, as the public scores have it.
+    pairs: best first. baseline: "best public + best CV". shift_variance: mean of its weights.
+    shift_weights: value -> weight. positive_share: of the test rows, as the public scores have it.
     """
 
     pairs: tuple[PairOutlook, ...]
     baseline: tuple[str, str]
     candidates: tuple[CandidateOutlook, ...]
-    kappa: float
-    kappa_weights: dict[float, float]
+    shift_variance: float
+    shift_weights: dict[float, float]
     positive_share: float
     draws: int
 
@@ -115,27 +115,27 @@ class Selection:
 
 
 @dataclass(frozen=True, eq=False)
-class Luck:
+class Noise:
     """What each draw brings besides its rows, so that it stays the same in every part of the draws.
 
     rounding: (draws, n_candidates) of the public scores. offset: (draws,) standard normal, common to
-    all candidates. place: (draws,) in [0, 1), by which a draw takes its world and kappa.
+    all candidates. place: (draws,) in [0, 1), by which a draw takes its scenario and shift_variance.
     """
 
     rounding: Matrix
     offset: Vector
     place: Vector
 
-    def only(self, draws: NDArray[np.bool_]) -> "Luck":
+    def only(self, draws: NDArray[np.bool_]) -> "Noise":
         """The same with some of the draws."""
-        return Luck(self.rounding[draws], self.offset[draws], self.place[draws])
+        return Noise(self.rounding[draws], self.offset[draws], self.place[draws])
 
 
-def draw_luck(draws: int, candidates: int, digits: int, rng: np.random.Generator) -> Luck:
-    """Luck of so many draws; `place` fills [0, 1) evenly in any run of draws."""
+def draw_noise(draws: int, candidates: int, digits: int, rng: np.random.Generator) -> Noise:
+    """Noise of so many draws; `place` fills [0, 1) evenly in any run of draws."""
     rounding = 10.0**-digits * rng.uniform(-0.5, 0.5, (draws, candidates))
     place = np.asarray(np.arange(draws) * 0.6180339887498949 % 1.0, dtype=np.float64)
-    return Luck(rounding, rng.standard_normal(draws), place)
+    return Noise(rounding, rng.standard_normal(draws), place)
 
 
 def select_pair(
@@ -191,7 +191,7 @@ def select_pair(
         odds = own / (1 - own)
         shares = [odds * factor / (1 + odds * factor) for factor in _ODDS]
         shares[_ODDS.index(1.0)] = own
-    worlds = [
+    scenarios = [
         simulate(
             y,
             columns,
@@ -210,14 +210,16 @@ def select_pair(
     public = np.array([np.nan if c.public is None else c.public for c in candidates], dtype=np.float64)
     cv = np.array([metric(y, column) for column in columns])
     step = np.where(np.isfinite(public), scale.slope(public), 0.0)
-    luck = draw_luck(draws, len(names), digits, rng)
-    luck = Luck(luck.rounding * step, luck.offset, luck.place)
-    return _judge(worlds, names, cv, public, luck, scale)
+    noise = draw_noise(draws, len(names), digits, rng)
+    noise = Noise(noise.rounding * step, noise.offset, noise.place)
+    return _summarize(scenarios, names, cv, public, noise, scale)
 
 
-def _judge(worlds: list[World], names: list[str], cv: Vector, public: Vector, luck: Luck, scale: Scale) -> Selection:
+def _summarize(
+    scenarios: list[Scenario], names: list[str], cv: Vector, public: Vector, noise: Noise, scale: Scale
+) -> Selection:
     seen, sign = scale.forward(public), scale.sign
-    drawn, weights = posterior_private(worlds, seen, luck)
+    drawn, weights = posterior_private(scenarios, seen, noise)
     private = sign * scale.back(drawn)  # in the metric's unit, higher is better
     draws = len(private)
     pairs = list(combinations(range(len(names)), 2))
@@ -228,7 +230,7 @@ def _judge(worlds: list[World], names: list[str], cv: Vector, public: Vector, lu
     left_out = []
     for block in range(_BLOCKS):
         kept = blocks != block
-        part, _ = posterior_private([world.only(kept) for world in worlds], seen, luck.only(kept))
+        part, _ = posterior_private([scenario.only(kept) for scenario in scenarios], seen, noise.only(kept))
         left_out.append(_pair_means(sign * scale.back(part), pairs, baseline))
     errors = np.sqrt((_BLOCKS - 1) * np.var(np.array(left_out), axis=0))
     base = private[:, list(baseline)].max(axis=1)
@@ -260,14 +262,17 @@ def _judge(worlds: list[World], names: list[str], cv: Vector, public: Vector, lu
         )
         for place, name in enumerate(names)
     )
-    by_kappa = weights.sum(axis=0)
-    shares = np.array([world.positive_share for world in worlds])
+    by_shift = weights.sum(axis=0)
+    shares = np.array([scenario.positive_share for scenario in scenarios])
     return Selection(
         tuple(outlooks),
         (names[baseline[0]], names[baseline[1]]),
         candidates,
-        float(by_kappa @ KAPPAS),
-        {float(kappa): float(weight) for kappa, weight in zip(KAPPAS, by_kappa, strict=True)},
+        float(by_shift @ SHIFT_VARIANCES),
+        {
+            float(shift_variance): float(weight)
+            for shift_variance, weight in zip(SHIFT_VARIANCES, by_shift, strict=True)
+        },
         float(weights.sum(axis=1) @ shares),
         draws,
     )
@@ -280,42 +285,46 @@ def baseline_pair(cv: Vector, seen: Vector) -> tuple[int, int]:
     return first, int(by_cv[1] if by_cv[0] == first else by_cv[0])
 
 
-def posterior_private(worlds: list[World], seen: Vector, luck: Luck) -> tuple[Matrix, Matrix]:
-    """Draws of the private scores given the public ones, and the weights of worlds and kappas that they were mixed by.
+def posterior_private(scenarios: list[Scenario], seen: Vector, noise: Noise) -> tuple[Matrix, Matrix]:
+    """Return draws of the private scores given the public ones, and the weights of scenarios and shift variances.
 
     Args:
-        worlds: of the same candidates and number of draws.
+        scenarios: of the same candidates and number of draws.
         seen: (n_candidates,) public scores on their scale, NaN where there is none.
-        luck: of the same draws.
+        noise: of the same draws.
 
     Returns:
         (draws, n_candidates) and (n_worlds, n_kappas); the weights sum to 1.
     """
     known = np.flatnonzero(np.isfinite(seen))
-    rounding = luck.rounding.var(axis=0)
-    evidence = np.zeros((len(worlds), len(KAPPAS)))
-    moved = np.empty((*evidence.shape, *luck.rounding.shape))
-    for place, world in enumerate(worlds):
-        common = np.atleast_2d(np.cov(world.population.T))
-        public = np.atleast_2d(np.cov(world.public.T))
+    rounding = noise.rounding.var(axis=0)
+    evidence = np.zeros((len(scenarios), len(SHIFT_VARIANCES)))
+    moved = np.empty((*evidence.shape, *noise.rounding.shape))
+    for place, scenario in enumerate(scenarios):
+        common = np.atleast_2d(np.cov(scenario.population.T))
+        public = np.atleast_2d(np.cov(scenario.public.T))
         # an offset ten times as wide as the widest other term claims nothing; where several shares compete
         # it must leave room for their signal, most of which is common to all candidates too
-        width = 0.0 if not len(known) else 2.0 if len(worlds) > 1 else 10.0
-        for step, kappa in enumerate(KAPPAS):
-            offset = width**2 * float(np.diag(common * (1 + kappa) + public).max())
-            shared = offset + (1 + kappa) * common
-            base = world.scores + np.sqrt(offset) * luck.offset[:, None] + np.sqrt(1 + kappa) * world.population
-            moved[place, step] = base + world.private
+        width = 0.0 if not len(known) else 2.0 if len(scenarios) > 1 else 10.0
+        for step, shift_variance in enumerate(SHIFT_VARIANCES):
+            offset = width**2 * float(np.diag(common * (1 + shift_variance) + public).max())
+            shared = offset + (1 + shift_variance) * common
+            base = (
+                scenario.scores
+                + np.sqrt(offset) * noise.offset[:, None]
+                + np.sqrt(1 + shift_variance) * scenario.population
+            )
+            moved[place, step] = base + scenario.private
             if not len(known):
                 continue
             covariance = (shared + public)[np.ix_(known, known)] + np.diag(rounding[known])
-            surprise = seen[known] - (base + world.public + luck.rounding)[:, known]
+            surprise = seen[known] - (base + scenario.public + noise.rounding)[:, known]
             moved[place, step] += surprise @ np.linalg.solve(covariance, shared[known])
-            evidence[place, step] = _log_normal(seen[known] - world.scores[known], covariance)
-    weights = np.exp(evidence - evidence.max()) * _KAPPA_PRIOR
+            evidence[place, step] = _log_normal(seen[known] - scenario.scores[known], covariance)
+    weights = np.exp(evidence - evidence.max()) * _SHIFT_PRIOR
     weights /= weights.sum()
-    chosen = np.minimum(np.searchsorted(np.cumsum(weights), luck.place, side="right"), weights.size - 1)
-    private: Matrix = moved.reshape(weights.size, *luck.rounding.shape)[chosen, np.arange(len(chosen))]
+    chosen = np.minimum(np.searchsorted(np.cumsum(weights), noise.place, side="right"), weights.size - 1)
+    private: Matrix = moved.reshape(weights.size, *noise.rounding.shape)[chosen, np.arange(len(chosen))]
     return private, weights
 
 

@@ -52,7 +52,7 @@ def scale_of(metric: Metric) -> Scale:
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class Scenario:
     """Draws under one share of positives, on the metric's `Scale`.
 
     positive_share: among the new rows. scores: (n_candidates,) to expect there, by the OOF rows.
@@ -66,9 +66,11 @@ class World:
     public: Matrix
     private: Matrix
 
-    def only(self, draws: NDArray[np.bool_]) -> "World":
+    def only(self, draws: NDArray[np.bool_]) -> "Scenario":
         """The same with some of the draws."""
-        return World(self.positive_share, self.scores, self.population[draws], self.public[draws], self.private[draws])
+        return Scenario(
+            self.positive_share, self.scores, self.population[draws], self.public[draws], self.private[draws]
+        )
 
 
 def simulate(
@@ -83,7 +85,7 @@ def simulate(
     draws: int = 1000,
     rng: np.random.Generator,
     progress: Progress = SILENT,
-) -> World:
+) -> Scenario:
     """Draw public and private parts from the OOF rows, and the OOF rows from themselves.
 
     Rows are drawn with replacement, positives and negatives apart (stratified). With groups, whole
@@ -123,7 +125,7 @@ def simulate(
     else:
         expected = means[1:, 0].mean(axis=0)
     found -= means
-    return World(positive_share, expected, *found)
+    return Scenario(positive_share, expected, *found)
 
 
 def _drawer(

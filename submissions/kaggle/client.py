@@ -12,7 +12,7 @@ from oof.errors import SubmissionError
 from oof.progress import SILENT, Progress
 from submissions.kaggle.client_process import CallFailed, ClientProcess, Json
 from submissions.kaggle.credentials import child_environment, credential_sources, find_secrets, redact
-from submissions.kaggle.errors import Circumstances, Failure, Reason, explain, read_reason
+from submissions.kaggle.errors import ErrorContext, Failure, Reason, explain, read_reason
 from submissions.settings import SubmissionSettings
 
 LONGEST_PAUSE_S = 120.0
@@ -38,7 +38,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Remote:
+class KaggleSubmission:
     """A submission as Kaggle lists it; scores None until there are any, status pending, complete or error."""
 
     ref: int
@@ -98,9 +98,9 @@ class KaggleClient:
 
     # ---- calls --------------------------------------------------------------
 
-    def hello(self) -> Json:
+    def whoami(self) -> Json:
         """User name, way of authentication, version of the client."""
-        return self._safely("logging in to Kaggle", "hello")
+        return self._safely("logging in to Kaggle", "whoami")
 
     def limits(self) -> Limits:
         """The team's allowance now."""
@@ -108,9 +108,9 @@ class KaggleClient:
             **self._safely(f"asking for the allowance in {self.competition}", "limits", competition=self.competition)
         )
 
-    def submissions(self, since: datetime | None = None) -> list[Remote]:
+    def submissions(self, since: datetime | None = None) -> list[KaggleSubmission]:
         """The team's submissions, newest first; with `since`, at least all that are newer."""
-        found: dict[int, Remote] = {}
+        found: dict[int, KaggleSubmission] = {}
         for page in range(1, _MOST_PAGES):
             answer = self._safely(
                 f"listing the submissions to {self.competition}",
@@ -118,16 +118,16 @@ class KaggleClient:
                 competition=self.competition,
                 page=page,
             )
-            new = [remote for remote in map(_remote, answer["submissions"]) if remote.ref not in found]
+            new = [remote for remote in map(_submission, answer["submissions"]) if remote.ref not in found]
             found |= {remote.ref: remote for remote in new}
             oldest = min((remote.date for remote in new if remote.date), default=None)
             if not new or (since is not None and oldest is not None and oldest < since):
                 break
         return list(found.values())
 
-    def submission(self, ref: int) -> Remote:
+    def submission(self, ref: int) -> KaggleSubmission:
         """One submission."""
-        return _remote(self._safely(f"asking for submission {ref}", "submission", ref=ref))
+        return _submission(self._safely(f"asking for submission {ref}", "submission", ref=ref))
 
     def leaderboard(self, path: Path) -> None:
         """Fetch the public leaderboard as the zip that Kaggle gives."""
@@ -253,7 +253,7 @@ class KaggleClient:
             failure.retry_after,
         )
         reason = read_reason(hidden)
-        circumstances = Circumstances(
+        context = ErrorContext(
             doing,
             self.competition,
             self._sources,
@@ -261,7 +261,7 @@ class KaggleClient:
             [name for name in self._environment if name.lower().endswith("_proxy") and name.lower() != "no_proxy"],
             datetime.now(UTC).astimezone(),
         )
-        return KaggleError(explain(reason, circumstances), reason)
+        return KaggleError(explain(reason, context), reason)
 
     def _entered(self) -> list[str] | None:
         """Slugs of the competitions entered, for a hint; None where that can't be had."""
@@ -276,8 +276,8 @@ def _brief(reason: Reason) -> str:
     return " ".join(filter(None, (reason.kind, str(reason.status or ""), reason.said[:80])))
 
 
-def _remote(item: Json) -> Remote:
-    return Remote(
+def _submission(item: Json) -> KaggleSubmission:
+    return KaggleSubmission(
         int(item["ref"]),
         datetime.fromisoformat(item["date"]).replace(tzinfo=UTC) if item["date"] else None,
         item["description"],

@@ -204,7 +204,7 @@ class _Calls:
 
     # ---- calls --------------------------------------------------------------
 
-    def hello(self) -> Json:
+    def whoami(self) -> Json:
         values = self._api.config_values
         return {"user": values.get("username") or "", "method": values.get("auth_method"), "version": self._version}
 

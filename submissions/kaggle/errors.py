@@ -155,7 +155,7 @@ def _short(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class ErrorContext:
     """What a message needs besides the reason.
 
     doing: what was tried, e.g. "submitting to multi-ffdi". sources: of credentials, in the client's order.
@@ -171,7 +171,7 @@ class Circumstances:
     now: datetime
 
 
-def explain(reason: Reason, at: Circumstances) -> str:
+def explain(reason: Reason, at: ErrorContext) -> str:
     """The message: what was tried, what Kaggle said, what to do next."""
     head = f"{at.doing[:1].upper()}{at.doing[1:]} failed"
     head += f" ({reason.status})" if reason.status else ""
@@ -179,7 +179,7 @@ def explain(reason: Reason, at: Circumstances) -> str:
     return f"{quoted} {_advice(reason, at)}"
 
 
-def _advice(reason: Reason, at: Circumstances) -> str:
+def _advice(reason: Reason, at: ErrorContext) -> str:
     link = f"{_SITE}/{at.competition}"
     plain = f" ({reason.said})" if reason.said and not reason.status else ""
     match reason.kind:
@@ -232,7 +232,7 @@ def _advice(reason: Reason, at: Circumstances) -> str:
             return f"See {link} for what this competition asks, then run the same command again."
 
 
-def _slug_advice(at: Circumstances, link: str) -> str:
+def _slug_advice(at: ErrorContext, link: str) -> str:
     slug = at.competition
     if at.entered is not None and slug in at.entered:
         return f"You have entered '{slug}', so this may be a limit of your account; see {link}."
@@ -249,7 +249,7 @@ def _slug_advice(at: Circumstances, link: str) -> str:
     )
 
 
-def _credentials_advice(at: Circumstances, plain: str) -> str:
+def _credentials_advice(at: ErrorContext, plain: str) -> str:
     make = "Make a new token on kaggle.com under Settings, API, and save it as ~/.kaggle/access_token"
     if not at.sources:
         return f"No Kaggle credentials were found. {make} (chmod 600)."

@@ -104,7 +104,7 @@ def test_list_shows_cv_beside_public_and_how_they_agree(workspace: Path) -> None
     assert "CV and public score of 4 submissions: rank correlation" in found.stdout
     value = json.loads(submissions(workspace, "list", "--json").stdout)
     assert len(value["submissions"]) == 6
-    assert value["track"]["count"] == 4
+    assert value["cv_lb_correlation"]["count"] == 4
     assert value["submissions"][0]["provenance"]["members"]["m0"]["fingerprint"]
 
 
@@ -288,9 +288,9 @@ def test_leaderboard_tells_where_scores_would_stand(workspace: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("tiny-publicleaderboard.csv", f"Rank,TeamId,TeamName,LastSubmissionDate,Score\n{lines}")
     value = json.loads(submissions(workspace, "leaderboard", "1001", "0.9955", "--json").stdout)
-    assert value["standings"]["0.9955"]["rank"] == 5
-    assert value["standings"]["0.9955"]["ahead"] == {"name": "team 4", "score": 0.996}
-    assert value["standings"]["1001 pair"]["rank"] == 71
+    assert value["ranks"]["0.9955"]["rank"] == 5
+    assert value["ranks"]["0.9955"]["ahead"] == {"name": "team 4", "score": 0.996}
+    assert value["ranks"]["1001 pair"]["rank"] == 71
     found = submissions(workspace, "leaderboard")
     assert "1000 all" in found.stdout
     assert "50 of 101" in found.stdout

@@ -24,7 +24,7 @@ settle_s = 0.6
 retry_first_s = 0.05
 retries = 2
 poll_first_s = 0.05
-wait_limit_s = 2.0
+wait_limit_s = 600.0
 """
 
 
@@ -163,7 +163,7 @@ def test_wait_tells_score_change_cv_and_rank(folder: Path, server: KaggleServer)
     first = run(folder, "submit", "early", "--wait")
     assert "Submitted early-" in first.stderr
     assert "Public score 0.91234; CV 0." in first.stdout
-    assert "would stand at rank 2 of 3 on" in first.stdout
+    assert "would rank 2 of 3 on" in first.stdout
     server.public_score = "0.92"
     second = run(folder, "submit", "late", "--wait").stdout
     assert "Public score 0.92; +0.00766 against the best so far (0.91234)" in second
@@ -177,11 +177,17 @@ def test_wait_tells_score_change_cv_and_rank(folder: Path, server: KaggleServer)
     )
 
 
+def shorten_wait(folder: Path) -> None:
+    config = folder / "dfens.toml"
+    config.write_text(config.read_text().replace("wait_limit_s = 600.0", "wait_limit_s = 0.5"))
+
+
 def test_exit_codes_tell_refused_by_kaggle_and_still_pending(folder: Path, server: KaggleServer) -> None:
     server.final_status = "ERROR"
     assert "Kaggle can't score it: Evaluation Exception" in run(folder, "submit", "early", "--wait", code=3).stdout
     server.polls_until_scored = 10_000
-    assert "Still pending after 2 s. Later: the same command, or" in run(folder, "submit", "--wait", code=4).stdout
+    shorten_wait(folder)
+    assert "Still pending after 0.5 s. Later: the same command, or" in run(folder, "submit", "--wait", code=4).stdout
     server.fail("GetSubmission", status=401, message="Unauthenticated", times=9)
     lost = run(folder, "submit", "m0", "--wait", code=4).stdout
     assert "It is submitted, but the score could not be asked for." in lost
@@ -190,7 +196,10 @@ def test_exit_codes_tell_refused_by_kaggle_and_still_pending(folder: Path, serve
 
 def test_the_same_command_takes_up_a_wait_that_ended(folder: Path, server: KaggleServer) -> None:
     server.polls_until_scored = 10_000
+    plain = (folder / "dfens.toml").read_text()
+    shorten_wait(folder)
     run(folder, "submit", "--wait", code=4)
+    (folder / "dfens.toml").write_text(plain)
     server.polls_until_scored = 0
     again = run(folder, "submit", "--wait")
     assert "The same was sent before and has no score yet. It is 1000" in again.stderr

@@ -12,7 +12,7 @@ import pytest
 
 from submissions.kaggle.client import KaggleClient, KaggleError
 from submissions.kaggle.credentials import child_environment, credential_sources, find_secrets, redact
-from submissions.kaggle.errors import Circumstances, Failure, explain, read_reason, reset_time, said_in
+from submissions.kaggle.errors import ErrorContext, Failure, explain, read_reason, reset_time, said_in
 from tests.support.kaggle_server import KEY, SLUG, TOKEN, USER, KaggleServer
 from tests.support.submissions import Desk, quick
 
@@ -27,7 +27,7 @@ def failing(server: KaggleServer, folder: Path, **settings: Any) -> KaggleError:
 def test_calls_come_back_as_values(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.add("old.csv", "made elsewhere", "0.75", private_score="0.7")
     with Desk(kaggle, tmp_path).client() as client:
-        assert client.hello()["user"] == USER
+        assert client.whoami()["user"] == USER
         limits = client.limits()
         assert (limits.today, limits.total, limits.allowed_now, limits.limited_by_total) == (1, 1, 4, False)
         (only,) = client.submissions()
@@ -185,7 +185,7 @@ def test_the_process_ends_with_its_parent(kaggle: KaggleServer, tmp_path: Path) 
         "from submissions.kaggle.client import KaggleClient\n"
         "from submissions.settings import SubmissionSettings\n"
         f"client = KaggleClient({SLUG!r}, SubmissionSettings(), os.environ)\n"
-        "client.hello()\n"
+        "client.whoami()\n"
         "print(client.process._process.pid, flush=True)\n"
         "client.limits()\n"
     )
@@ -230,7 +230,7 @@ def test_every_source_of_credentials_logs_in(kaggle: KaggleServer, tmp_path: Pat
     def user(**more: str) -> str:
         with KaggleClient(SLUG, quick(), plain | more) as client:
             client.limits()
-            return str(client.hello()["user"])
+            return str(client.whoami()["user"])
 
     assert user(KAGGLE_API_TOKEN=TOKEN) == USER
     (kaggle_dir / "access_token").write_text(TOKEN + "\n")
@@ -344,6 +344,6 @@ def test_the_reset_is_told_in_local_time_too() -> None:
     there = timezone(timedelta(hours=5, minutes=30))
     now = datetime(2026, 5, 1, 21, 48, tzinfo=UTC).astimezone(there)
     assert reset_time(now) == "in 2 h 12 min (00:00 UTC, 05:30 local time)"
-    at = Circumstances("submitting", SLUG, [], None, [], now)
+    at = ErrorContext("submitting", SLUG, [], None, [], now)
     limit = read_reason(Failure("http", 400, '{"message":"daily submission allowance"}'))
     assert explain(limit, at).endswith("the count starts again in 2 h 12 min (00:00 UTC, 05:30 local time).")

@@ -44,9 +44,9 @@ def test_killed_at_twenty_moments_it_is_submitted_once_each(kaggle: KaggleServer
         code, said = submit(kaggle, folder)
         assert len(kaggle.submissions) - before == 1, said
         assert code == 0 or "The same bytes were submitted" in said, said
-        settled = Ledger(ledger).list()
-        assert [entry.status for entry in settled if entry.status != "failed"] == ["pending"]
-        assert settled[-1].ref == kaggle.submissions[-1].ref
+        reconciled = Ledger(ledger).list()
+        assert [entry.status for entry in reconciled if entry.status != "failed"] == ["pending"]
+        assert reconciled[-1].ref == kaggle.submissions[-1].ref
     print(f"state of the ledger at the kill: {dict(states)}")
     assert states["creating"] >= 2, states
     assert len(kaggle.submissions) == KILLS + 1

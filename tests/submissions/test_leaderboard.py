@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oof.errors import SubmissionError
-from submissions.leaderboard import Team, medal_of, read_leaderboard, standing
+from submissions.leaderboard import Team, medal_of, rank_score, read_leaderboard
 
 TEAMS = [Team("b", 0.8), Team("a", 0.9), Team("me", 0.7), Team("c", 0.7)]
 CSV = 'Rank,TeamId,TeamName,LastSubmissionDate,Score\n1,11,"a, b",2026-01-01,0.9\n2,12,ü,2026-01-02,0.8\n3,13,new,,\n'
@@ -19,15 +19,15 @@ CSV = 'Rank,TeamId,TeamName,LastSubmissionDate,Score\n1,11,"a, b",2026-01-01,0.9
 def test_a_score_stands_behind_those_that_had_it_first(
     score: float, rank: int, ahead: str | None, behind: str | None
 ) -> None:
-    found = standing(TEAMS, score, own_team="me")
+    found = rank_score(TEAMS, score, own_team="me")
     assert (found.rank, found.teams) == (rank, 4)
     assert (found.ahead and found.ahead.name, found.behind and found.behind.name) == (ahead, behind)
     assert found.beaten == pytest.approx((4 - rank) / 3)
 
 
 def test_a_loss_ranks_the_other_way() -> None:
-    assert standing(TEAMS, 0.75, own_team="me", higher_is_better=False).rank == 2
-    assert standing([], 0.5).rank == 1
+    assert rank_score(TEAMS, 0.75, own_team="me", higher_is_better=False).rank == 2
+    assert rank_score([], 0.5).rank == 1
 
 
 @pytest.mark.parametrize(

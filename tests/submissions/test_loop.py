@@ -63,12 +63,12 @@ def test_what_was_submitted_is_listed_chosen_and_made_again(tmp_path: Path, serv
         "m0": 0.86,
         "": 0.8,
     }
-    assert listed["track"]["count"] == 3
+    assert listed["cv_lb_correlation"]["count"] == 3
     chosen = json.loads(run(folder, "submissions", "select", "--draws", "100", "--json").stdout)
     assert len(chosen["candidates"]) == 3
     assert len(chosen["left_out"]) == 1
-    standings = json.loads(run(folder, "submissions", "leaderboard", "--team", "the team", "--json").stdout)
-    assert next(iter(standings["standings"].values()))["rank"] == 2
+    ranks = json.loads(run(folder, "submissions", "leaderboard", "--team", "the team", "--json").stdout)
+    assert next(iter(ranks["ranks"].values()))["rank"] == 2
 
     # what the server got is the truth, whatever lies in the workspace
     for item in server.submissions[:3]:

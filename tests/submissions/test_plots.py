@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from submissions.correlation import track
+from submissions.correlation import correlate
 from submissions.finals.select import Candidate, select_pair
-from submissions.plots import plot_history, plot_selection, plot_track
+from submissions.plots import plot_correlation, plot_history, plot_selection
 
 
 def ink(path: Path) -> float:
@@ -23,10 +23,10 @@ def test_a_track_shows_its_points_line_and_names(tmp_path: Path) -> None:
     cv = [*rng.uniform(0.9, 0.95, 8).tolist(), 0.99, None]
     public = [*(0.98 * np.array(cv[:8])).tolist(), 0.8, 0.5]
     names = [f"$s{number}" for number in range(10)]  # a dollar must not begin a formula
-    found = track(cv, public)
-    assert len(found.off) == 1
-    full = ink(plot_track(tmp_path / "a" / "track.png", names, cv, public, found))
-    empty = ink(plot_track(tmp_path / "empty.png", [], [], [], track([], [])))
+    found = correlate(cv, public)
+    assert len(found.outliers) == 1
+    full = ink(plot_correlation(tmp_path / "a" / "found.png", names, cv, public, found))
+    empty = ink(plot_correlation(tmp_path / "empty.png", [], [], [], correlate([], [])))
     assert 0 < empty < full
 
 

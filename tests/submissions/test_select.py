@@ -8,8 +8,8 @@ from oof.errors import SubmissionError
 from oof.metrics import METRICS, roc_auc
 from oof.metrics.delong import auc_covariance
 from submissions.finals import select
-from submissions.finals.select import Candidate, baseline_pair, draw_luck, posterior_private, select_pair
-from submissions.finals.simulate import World, scale_of, simulate
+from submissions.finals.select import Candidate, baseline_pair, draw_noise, posterior_private, select_pair
+from submissions.finals.simulate import Scenario, scale_of, simulate
 
 AUC = METRICS["auc"]
 
@@ -28,7 +28,7 @@ def make_candidates(
 def test_parts_scatter_as_delong_says(group_size: int) -> None:
     y, columns, groups = make_candidates(1500, [1.5, 1.6, 1.2], group_size=group_size)
     grouped = groups if group_size > 1 else None
-    world = simulate(
+    scenario = simulate(
         y,
         columns,
         AUC,
@@ -41,9 +41,9 @@ def test_parts_scatter_as_delong_says(group_size: int) -> None:
     )
     aucs, covariance = auc_covariance(y, columns, grouped)
     scale = scale_of(AUC)
-    np.testing.assert_allclose(scale.back(world.scores), aucs)
+    np.testing.assert_allclose(scale.back(scenario.scores), aucs)
     covariance = covariance * np.outer(scale.slope(aucs), scale.slope(aucs))
-    for part, rows in ((world.population, 1500), (world.public, 500), (world.private, 3000)):
+    for part, rows in ((scenario.population, 1500), (scenario.public, 500), (scenario.private, 3000)):
         np.testing.assert_allclose(np.cov(part.T), covariance * 1500 / rows, rtol=0.15)
         np.testing.assert_allclose(part.mean(axis=0), 0, atol=1e-12)
 
@@ -73,26 +73,26 @@ def test_a_scale_turns_scores_and_turns_them_back(name: str) -> None:
     assert np.isnan(scale.forward(np.array([np.nan]))).all()
 
 
-def gaussian_world(rng: np.random.Generator, draws: int) -> tuple[World, list[NDArray[np.float64]]]:
+def gaussian_scenario(rng: np.random.Generator, draws: int) -> tuple[Scenario, list[NDArray[np.float64]]]:
     factors = [0.01 * rng.normal(size=(3, 3)) for _ in range(3)]
     parts = [rng.normal(size=(draws, 3)) @ factor for factor in factors]
     parts = [part - part.mean(axis=0) for part in parts]
-    return World(0.4, np.array([0.9, 0.91, 0.92]), *parts), [factor.T @ factor for factor in factors]
+    return Scenario(0.4, np.array([0.9, 0.91, 0.92]), *parts), [factor.T @ factor for factor in factors]
 
 
 def test_conditioning_gives_the_conditional_normal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "KAPPAS", np.array([1.0]))
-    monkeypatch.setattr(select, "_KAPPA_PRIOR", np.array([1.0]))
+    monkeypatch.setattr(select, "SHIFT_VARIANCES", np.array([1.0]))
+    monkeypatch.setattr(select, "_SHIFT_PRIOR", np.array([1.0]))
     rng = np.random.default_rng(3)
     draws = 40_000
-    world, (population, public, private) = gaussian_world(rng, draws)
+    scenario, (population, public, private) = gaussian_scenario(rng, draws)
     seen = np.array([0.93, np.nan, 0.9])
-    found, weights = posterior_private([world], seen, draw_luck(draws, 3, 5, rng))
+    found, weights = posterior_private([scenario], seen, draw_noise(draws, 3, 5, rng))
     assert weights.tolist() == [[1.0]]
     shared = 2 * population + 100 * np.diag(2 * population + public).max()
     known = [0, 2]
     gain = shared[:, known] @ np.linalg.inv((shared + public)[np.ix_(known, known)])
-    mean = world.scores + gain @ (seen - world.scores)[known]
+    mean = scenario.scores + gain @ (seen - scenario.scores)[known]
     covariance = shared + private - gain @ shared[known]
     np.testing.assert_allclose(found.mean(axis=0), mean, atol=5 * np.sqrt(np.diag(covariance).max() / draws) + 1e-4)
     np.testing.assert_allclose(np.cov(found.T), covariance, atol=0.05 * np.diag(covariance).max())
@@ -116,7 +116,7 @@ def test_without_public_scores_cv_decides() -> None:
     assert by_name["a"].private == pytest.approx(roc_auc(y, columns[0]), abs=0.005)
     assert by_name["b"].public is None
     assert sum(item.best_share for item in found.candidates) == pytest.approx(1)
-    assert sum(found.kappa_weights.values()) == pytest.approx(1)
+    assert sum(found.shift_weights.values()) == pytest.approx(1)
 
 
 def test_public_scores_that_follow_cv_leave_cv_in_charge_and_others_take_over() -> None:
@@ -132,9 +132,9 @@ def test_public_scores_that_follow_cv_leave_cv_in_charge_and_others_take_over() 
 
     agreeing = choose(aucs - 0.02)  # a harder test set, the same order
     assert {agreeing.best.first, agreeing.best.second} <= {"0", "1", "2"}
-    assert agreeing.kappa < 10
+    assert agreeing.shift_variance < 10
     turned = choose(aucs[::-1])
-    assert turned.kappa > 50
+    assert turned.shift_variance > 50
     assert turned.best.first == "4"
     assert turned.best.second in ("3", "5")  # all but equal in public
     assert turned.best.beats + turned.best.even / 2 > 0.5

@@ -10,7 +10,7 @@ import pytest
 from oof.errors import ConfigError, DfensError, SubmissionError
 from submissions.entry import Entry
 from submissions.kaggle.client import KaggleError
-from submissions.reconcile import settle
+from submissions.reconcile import reconcile
 from submissions.upload import new_entry, sent_name, submit_kernel
 from tests.support.kaggle_server import SLUG, USER, KaggleServer
 from tests.support.submissions import Desk, make_table
@@ -177,7 +177,7 @@ def test_settling_finds_it_behind_many_newer_ones(kaggle: KaggleServer, tmp_path
     for number in range(35):
         kaggle.add(f"web{number}.csv")
     with desk.client() as client, desk.ledger.exclusive(SLUG, 5):
-        (entry,) = settle(desk.ledger, client)
+        (entry,) = reconcile(desk.ledger, client)
     assert (entry.ref, entry.status) == (1000, "pending")
 
 

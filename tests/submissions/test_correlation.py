@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from submissions.correlation import track
+from submissions.correlation import correlate
 
 
 def line(count: int, seed: int, noise: float = 1e-3) -> tuple[list[float], list[float]]:
@@ -18,7 +18,7 @@ def line(count: int, seed: int, noise: float = 1e-3) -> tuple[list[float], list[
 def test_fit_and_correlations_are_those_of_scipy() -> None:
     cv, public = line(12, 0, 0.01)
     cv[3], public[5] = cv[2], public[4]
-    found = track(cv, public)
+    found = correlate(cv, public)
     theil = stats.theilslopes(public, cv)
     assert found.slope == pytest.approx(theil.slope)
     assert found.rank_correlation == pytest.approx(stats.spearmanr(cv, public).statistic)
@@ -30,51 +30,51 @@ def test_fit_and_correlations_are_those_of_scipy() -> None:
 
 def test_a_leak_a_bug_a_reversal_and_luck_are_told_apart_and_leave_the_line() -> None:
     cv, public = line(12, 1)
-    clean = track(cv, public)
-    assert clean.off == ()
+    clean = correlate(cv, public)
+    assert clean.outliers == ()
     assert "agree on the order" in clean.verdict
     cv += [0.99, 0.95, 0.95, 0.91]
     public += [0.91, 0.51, 0.05, 0.94]
-    found = track(cv, public)
+    found = correlate(cv, public)
     assert found.slope == pytest.approx(clean.slope, abs=0.1)
-    meanings = {item.position: item.meaning for item in found.off}
+    meanings = {item.position: item.meaning for item in found.outliers}
     assert sorted(meanings) == [12, 13, 14, 15]
     assert meanings[12].startswith("CV too high: a leak")
     assert meanings[13].startswith("a bug: the public score is near chance")
     assert meanings[14].startswith("a bug: the order is reversed")
     assert meanings[15].startswith("public score too high: luck")
-    assert found.off[0].residual == pytest.approx(0.91 - found.expected_public(0.99))
+    assert found.outliers[0].residual == pytest.approx(0.91 - found.expected_public(0.99))
 
 
 def test_a_loss_turns_the_meaning_round() -> None:
     cv, public = line(10, 2)
-    found = track([*cv, 0.93], [*public, 0.98], higher_is_better=False, chance=math.nan)
-    assert [item.meaning[:11] for item in found.off] == ["CV too high"]
+    found = correlate([*cv, 0.93], [*public, 0.98], higher_is_better=False, chance=math.nan)
+    assert [item.meaning[:11] for item in found.outliers] == ["CV too high"]
 
 
 def test_unscored_submissions_are_passed_over() -> None:
     cv, public = line(6, 3)
-    found = track([None, *cv, 0.5], [0.1, *public, None])
+    found = correlate([None, *cv, 0.5], [0.1, *public, None])
     assert found.count == 6
-    assert found.slope == pytest.approx(track(cv, public).slope)
+    assert found.slope == pytest.approx(correlate(cv, public).slope)
 
 
 def test_with_few_submissions_nothing_is_claimed() -> None:
-    found = track([0.9, 0.91], [0.88, 0.9])
+    found = correlate([0.9, 0.91], [0.88, 0.9])
     assert found.count == 2
     assert math.isnan(found.slope)
     assert found.gap == pytest.approx(-0.015)
     assert "from 3 with different CVs on" in found.verdict
-    assert math.isnan(track([], []).gap)
-    assert math.isnan(track([0.9] * 4, [0.1, 0.2, 0.3, 0.4]).slope)
-    four = track([0.9, 0.91, 0.92, 0.99], [0.9, 0.91, 0.92, 0.5])
-    assert four.off == ()
+    assert math.isnan(correlate([], []).gap)
+    assert math.isnan(correlate([0.9] * 4, [0.1, 0.2, 0.3, 0.4]).slope)
+    four = correlate([0.9, 0.91, 0.92, 0.99], [0.9, 0.91, 0.92, 0.5])
+    assert four.outliers == ()
 
 
 def test_an_order_that_cv_does_not_foretell_is_said() -> None:
     rng = np.random.default_rng(4)
     cv = rng.uniform(0.8, 0.9, 20)
     public = 1.7 - cv + 0.001 * rng.normal(size=20)
-    assert "does not foretell" in track(cv.tolist(), public.tolist()).verdict
-    near = track((0.9 + 1e-5 * rng.normal(size=20)).tolist(), (0.9 + 0.01 * rng.normal(size=20)).tolist())
+    assert "does not foretell" in correlate(cv.tolist(), public.tolist()).verdict
+    near = correlate((0.9 + 1e-5 * rng.normal(size=20)).tolist(), (0.9 + 0.01 * rng.normal(size=20)).tolist())
     assert "can't tell these submissions apart" in near.verdict or "does not foretell" in near.verdict
