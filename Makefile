@@ -1,11 +1,11 @@
-# `make demo` and `make test` do all set-up themselves; nothing needs to be installed by hand but Python 3.11 or 3.12.
+# `make demo` and `make test` do all set-up themselves; only Python 3.11, 3.12 or 3.13 has to be installed beforehand.
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= dfens.toml
-# the first of these that really runs (a shim may exist and refuse)
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
+# The first of these that runs: a shim of pyenv may exist and still refuse.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: setup demo test check lint types layers folds train blend submit bench help
+.PHONY: setup demo test test-oldest wheel-demo check lint types layers folds train blend submit bench help
 
 help:
 	@echo "make demo    set-up, then the whole main job on a small generated competition (about 5 minutes)"
@@ -13,11 +13,13 @@ help:
 	@echo "make check   lint, types, layers, tests"
 	@echo "make folds | train | blend | submit   CONFIG=path/to/dfens.toml (default: ./dfens.toml) ARGS='further options'"
 	@echo "make bench   the benchmarks"
+	@echo "make test-oldest   all tests on the oldest supported versions (constraints-oldest.txt)"
+	@echo "make wheel-demo    build the wheel, install it in an empty environment, run dfens demo from it"
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with venv is needed and was not found; install it, or run make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv was not found. Install it, or run make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	@touch $@
@@ -27,6 +29,21 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Ray, mypy and the type stubs have no place here: the tests of Ray are skipped, types are checked once, on the newest.
+test-oldest:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 with venv was not found. Run make test-oldest PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[test]'
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile
+
+wheel-demo:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv was not found. Run make wheel-demo PYTHON=/path/to/python3.12"; exit 1; }
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/dfens-*.whl
+	cd build/wheel && venv/bin/dfens demo demo
 
 check: lint types layers test
 
