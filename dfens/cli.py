@@ -7,11 +7,16 @@ from pkgutil import iter_modules
 import click
 
 from dfens import __version__, commands
-from dfens.app import App, interrupted
+from dfens.console import Console
+from dfens.invocation import Invocation
+from dfens.workspace.paths import Workspace
 from oof.errors import DfensError
 
-# the order of work, for --help; a command not named here stands at the end
-_ORDER = "init demo download check folds train oof blend submit submissions status doctor compare ablate cache".split()
+# the order of work, for --help; a command not named here comes last
+_ORDER = (
+    "init recipes demo download check folds train oof blend submit submissions report status doctor "
+    "compare ablate diagnose groups cache completion"
+).split()
 
 
 class _Failure(click.ClickException):
@@ -19,15 +24,12 @@ class _Failure(click.ClickException):
 
     exit_code = 1
 
-    def __init__(self, error: DfensError, app: App | None) -> None:
-        super().__init__(str(error))
-        self._app = app
+    def __init__(self, text: str, console: Console) -> None:
+        super().__init__(text)
+        self._console = console
 
     def show(self, file: object = None) -> None:
-        if self._app is not None:
-            self._app.fail(self.message)
-        else:
-            click.echo(f"Error: {self.message}", err=True)
+        self._console.fail(self.message)
 
 
 class _Commands(click.Group):
@@ -47,16 +49,30 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DfensError as error:
-            raise _Failure(error, ctx.find_object(App)) from error
+            raise _Failure(str(error), _console_of(ctx)) from error
+        except OSError as error:  # a file, folder or disk that no other module had more to say of
+            raise _Failure(_system_error(error), _console_of(ctx)) from error
         except KeyboardInterrupt:
-            interrupted(ctx.find_object(App))
+            _console_of(ctx).say("Interrupted. What was finished is kept; the same command resumes from there.")
             ctx.exit(130)
+
+
+def _console_of(ctx: click.Context) -> Console:
+    found = ctx.find_object(Invocation)
+    return Console() if found is None else found.console
+
+
+def _system_error(error: OSError) -> str:
+    """Return what the operating system refused, with the file it was about."""
+    where = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{where}: {reason}. Check that it exists and may be read or written, then run the same command again."
 
 
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Begin with `dfens init`, then `dfens status` tells the next command at any time.",
+    epilog="Start with `dfens init`; `dfens status` shows the next command at any time.",
 )
 @click.option(
     "-C",
@@ -64,16 +80,16 @@ class _Commands(click.Group):
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=Path(),
-    help="Run in this folder instead of the current one.",
+    help="Run in this folder instead of the current one; paths in other options are relative to it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print results as JSON, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.version_option(__version__, prog_name="dfens")
 @click.pass_context
 def cli(ctx: click.Context, folder: Path, as_json: bool) -> None:
-    """From images to a scored submission: folds, out-of-fold predictions, an honest AUC blend, a checked upload.
+    """From images to a scored submission: folds, out-of-fold predictions, an AUC blend, a checked upload.
 
     Run it in a folder with a dfens.toml, or name that folder with -C DIR. Results go to
-    standard output, all else to standard error. Exit codes: 0 done, 1 a named error,
-    2 wrong usage, 130 interrupted; `dfens submit --help` and `dfens train --help` name further ones.
+    standard output, everything else to standard error. Exit codes: 0 done, 1 a named error,
+    2 wrong usage, 130 interrupted; `dfens submit --help` and `dfens train --help` list further ones.
     """
-    ctx.obj = App(folder, as_json)
+    ctx.obj = Invocation(Workspace(folder), Console(as_json))

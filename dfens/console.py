@@ -1,132 +1,74 @@
-"""How dfens prints: rich consoles, and progress as bars on a terminal and plain lines elsewhere."""
+"""Where a command prints: results to standard output, everything else to standard error."""
 
-import time
-from types import TracebackType
-from typing import Self
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+import click
 
-_PLAIN_EVERY_S = 10.0
+from dfens.views.values import json_value
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
+
+    from dfens.terminal import TerminalProgress
 
 
-def make_console(*, stderr: bool) -> Console:
-    """A console that is wide enough for tables where no terminal tells its width."""
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console = Console(stderr=stderr, width=160)
-    return console
+class Console:
+    """The two streams of one command, for people or (as_json) for programs."""
 
+    def __init__(self, as_json: bool = False) -> None:
+        self.as_json = as_json
 
-class TerminalProgress:
-    """Progress as `oof.progress.Progress` asks for it; bars that end are replaced by notes."""
+    @cached_property
+    def stdout(self) -> "RichConsole":
+        """For results."""
+        from dfens.terminal import make_console
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._live: Progress | None = None
-        self._open = 0
+        return make_console(stderr=False)
 
-    def note(self, text: str) -> None:
-        """Tell one lasting line."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+    @cached_property
+    def stderr(self) -> "RichConsole":
+        """For progress, notes and errors."""
+        from dfens.terminal import make_console
 
-    def task(self, title: str, total: float | None = None, unit: str = "") -> "_Bar | _Lines":
-        """Begin a piece of work; a bar where someone watches, lines of text elsewhere."""
-        if not self.console.is_terminal:
-            return _Lines(self.console, title, total, unit)
-        return _Bar(self, title, total, unit)
+        return make_console(stderr=True)
 
-    def begin(self, title: str, total: float | None, unit: str) -> tuple[Progress, TaskID]:
-        """Add a bar, and start drawing with the first one."""
-        if self._live is None:
-            self._live = Progress(*_columns(unit), console=self.console, transient=True)
-            self._live.start()
-        self._open += 1
-        return self._live, self._live.add_task(title, total=total, facts="")
+    @cached_property
+    def progress(self) -> "TerminalProgress":
+        """Where packages report their progress."""
+        from dfens.terminal import TerminalProgress
 
-    def end(self, task: TaskID) -> None:
-        """Take a bar away, and stop drawing with the last one."""
-        if self._live is not None:
-            self._live.remove_task(task)
-            self._open -= 1
-            if self._open == 0:
-                self._live.stop()
-                self._live = None
+        return TerminalProgress(self.stderr)
 
+    def say(self, text: str) -> None:
+        """Print one line to standard error."""
+        from dfens.terminal import print_line
 
-def _columns(unit: str) -> list[ProgressColumn]:
-    counted: list[ProgressColumn] = (
-        [DownloadColumn(), TransferSpeedColumn()] if unit == "B" else [MofNCompleteColumn(), TaskProgressColumn()]
-    )
-    return [
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        *counted,
-        TextColumn("{task.fields[facts]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    ]
+        print_line(self.stderr, text)
 
+    def notes(self, lines: Iterable[str]) -> None:
+        """Print lines to standard error."""
+        for line in lines:
+            self.say(line)
 
-class _Bar:
-    def __init__(self, owner: TerminalProgress, title: str, total: float | None, unit: str) -> None:
-        self._owner = owner
-        self._live, self._id = owner.begin(title, total, unit)
+    def fail(self, text: str) -> None:
+        """Print an error to standard error."""
+        self.stderr.print("Error: ", style="bold red", end="")
+        self.say(text)
 
-    def advance(self, amount: float = 1, **fields: str) -> None:
-        self._live.advance(self._id, amount)
-        if fields:
-            self._live.update(self._id, facts=" ".join(f"{key}={value}" for key, value in fields.items()))
+    def show(self, value: Any, shown: "Iterable[RenderableType]") -> None:
+        """Print a result to standard output: `value` as JSON with --json, else what a view made of it."""
+        from dfens.terminal import print_line
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._owner.end(self._id)
-
-
-class _Lines:
-    """Lines of text, at most one every ten seconds, so that a log file stays readable."""
-
-    def __init__(self, console: Console, title: str, total: float | None, unit: str) -> None:
-        self._console, self._title, self._total, self._unit = console, title, total, unit
-        self._done = 0.0
-        self._begun = self._told = time.monotonic()
-
-    def advance(self, amount: float = 1, **fields: str) -> None:
-        self._done += amount
-        now = time.monotonic()
-        if now - self._told < _PLAIN_EVERY_S:
+        if self.as_json:
+            ascii_only = not self.stdout.encoding.lower().startswith("utf")
+            click.echo(json.dumps(json_value(value), ensure_ascii=ascii_only, indent=2))
             return
-        self._told = now
-        share = f" of {self._total:g} ({100 * self._done / self._total:.0f} %)" if self._total else ""
-        facts = "".join(f" {key}={value}" for key, value in fields.items())
-        left = ""
-        if self._total and self._done:
-            left = f", {(now - self._begun) * (self._total / self._done - 1):.0f} s left"
-        text = f"{self._title}: {self._done:g}{share} {self._unit}{left}{facts}"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
+        for item in shown:
+            if isinstance(item, str):
+                print_line(self.stdout, item)
+            else:
+                self.stdout.print(item)

@@ -1,24 +1,50 @@
-"""Options that more than one command reads."""
+"""Options that more than one command has, and what their values mean."""
 
+import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
 
 from oof.errors import ConfigError
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def threads_option(what: str) -> Callable[[F], F]:
+    """Make the option --threads; by default one thread per core that this process may use."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        default=lambda: len(os.sched_getaffinity(0)),
+        help=f"Number of {what}; default one per core.",
+    )
+
+
+def names_option(option: str, what: str) -> Callable[[F], F]:
+    """Make an option that takes names separated by commas."""
+    return click.option(option, metavar="A,B,…", callback=lambda ctx, param, value: split_names(value), help=what)
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """Return names separated by commas.
+
+    >>> split_names("a, b,")
+    ('a', 'b')
+    """
+    return tuple(filter(None, map(str.strip, (text or "").split(","))))
 
 
 def chosen_models(models: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
-    """The models that `--model` names, or all.
+    """Return the models that `--model` names, or all.
 
     Raises:
-        ConfigError: if there are none, or none of such a name.
+        ConfigError: if there are none, or a name is unknown.
     """
     if not models:
-        raise ConfigError("dfens.toml names no model. Add a section [models.NAME] with a backbone.")
+        raise ConfigError("dfens.toml has no models. Add a section [models.NAME] with a backbone.")
     unknown = [name for name in names if name not in models]
     if unknown:
         raise ConfigError(f"dfens.toml has no [models.{unknown[0]}]; it has {', '.join(models)}.")
@@ -26,10 +52,10 @@ def chosen_models(models: Mapping[str, T], names: Sequence[str]) -> dict[str, T]
 
 
 def fold_indices(text: str, k: int) -> tuple[int, ...]:
-    """Which folds `--fold` means: `0-4`, `0,2`, `1-2,4` or `all`.
+    """Return the folds that `--fold` means: `0-4`, `0,2`, `1-2,4` or `all`.
 
     Raises:
-        UsageError: what is no such list. ConfigError: a fold that does not exist.
+        UsageError: if the text is not a list of folds. ConfigError: if a fold does not exist.
 
     >>> fold_indices("0,2-3", 5)
     (0, 2, 3)
@@ -38,11 +64,11 @@ def fold_indices(text: str, k: int) -> tuple[int, ...]:
         return tuple(range(k))
     found: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]+)(?:\s*-\s*([0-9]+))?\s*", part)
         if not match or (match[2] is not None and int(match[2]) < int(match[1])):
-            raise click.UsageError(f"--fold {text!r} is no list of folds. Write 0-{k - 1}, 0,2 or all.")
-        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    beyond = sorted(fold for fold in found if fold >= k)
-    if beyond:
-        raise ConfigError(f"--fold {text!r}: there is no fold {beyond[0]}; these folds are 0 to {k - 1}.")
+            raise click.UsageError(f"--fold {text!r} is not a list of folds. Write 0-{k - 1}, 0,2 or all.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last >= k:
+            raise ConfigError(f"--fold {text!r}: there is no fold {max(first, k)}; the folds are 0 to {k - 1}.")
+        found.update(range(first, last + 1))
     return tuple(sorted(found))

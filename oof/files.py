@@ -214,3 +214,12 @@ def archive(path: Path, archive_dir: Path) -> Path:
     target = archive_dir / f"{stamp}-{path.name}"
     path.rename(target)
     return target
+
+
+def free_path(path: Path) -> Path:
+    """Return the path, or with `-2`, `-3`, … after its name where something is there already."""
+    number, free = 1, path
+    while free.exists() or free.is_symlink():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

@@ -1,51 +1,28 @@
-"""`dfens compare`: is one model better than another, and how do they bear harm?"""
+"""`dfens compare`: is one model better than another, and how do they bear corrupted images?"""
 
 import click
 
-from dfens.app import App, pass_app
+from dfens.console import Console
+from dfens.invocation import pass_workspace
+from dfens.workspace.paths import Workspace
 
 
 @click.command("compare", short_help="Paired differences between models, with intervals and robustness curves.")
 @click.argument("names", nargs=-1, required=True, metavar="MODEL MODEL…")
 @click.option("--metric", help="Metric to compare by; default [competition] metric.")
 @click.option("--robustness", is_flag=True, help="Also the AUC under JPEG, blur, noise and smaller sizes.")
-@click.option("--rows", type=click.IntRange(min=20), default=500, show_default=True, help="Held-out images to harm.")
-@pass_app
-def command(app: App, names: tuple[str, ...], metric: str | None, robustness: bool, rows: int) -> None:
+@click.option("--rows", type=click.IntRange(min=20), default=500, show_default=True, help="Held-out images to corrupt.")
+@pass_workspace
+def command(
+    workspace: Workspace, console: Console, names: tuple[str, ...], metric: str | None, robustness: bool, rows: int
+) -> None:
     """Compare models with the first one named, on the rows that all of them predict out of fold.
 
-    Prints each model's score and the paired difference with its 95 % interval; pictures go to
+    Prints each model's score and the paired difference with its 95 % interval; pictures are written to
     work/reports/compare. --robustness needs the trained folds of models of dfens.toml.
     """
-    from dfens.views.comparison import comparison_tables, curve_table
-    from oof.analysis.compare import compare_models
-    from oof.errors import ConfigError
-    from trainers.analysis.plots import plot_curves, plot_gains
+    from dfens.views.comparison import show_comparison
+    from dfens.workflows.compare import compare
 
-    chosen = metric or app.config.competition.metric
-    comparison = compare_models(app.predictions, names, metric=chosen)
-    folder = app.work / "reports" / "compare" / "-vs-".join(names)[:100]
-    found = comparison.as_json() | {"pictures": [plot_gains(folder / "gains.png", comparison)]}
-    shown = comparison_tables(comparison)
-    if robustness:
-        from trainers.analysis.robustness import robustness_curves
-
-        unknown = [name for name in names if name not in app.config.models]
-        if unknown:
-            raise ConfigError(
-                f"--robustness predicts images anew, and dfens.toml has no [models.{unknown[0]}]. Compare it without "
-                f"--robustness, or add its section."
-            )
-        points = robustness_curves(
-            app.competition(),
-            app.predictions,
-            {name: app.config.models[name] for name in names},
-            app.work / "trainers",
-            rows=rows,
-            progress=app.progress,
-        )
-        found["curves"] = [vars(point) for point in points]
-        found["pictures"].append(plot_curves(folder / "robustness.png", points))
-        shown.append(curve_table(points))
-    lines = [f"Note: {note}" for note in comparison.notes] + [f"Picture: {path}" for path in found["pictures"]]
-    app.emit(found, *shown, "\n".join(lines))
+    found = compare(workspace, names, metric=metric, robustness=robustness, rows=rows, progress=console.progress)
+    console.show(found, show_comparison(found))

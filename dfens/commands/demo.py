@@ -1,56 +1,47 @@
 """`dfens demo`: the whole main job on a small generated competition."""
 
-import shlex
 import sys
-import time
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import click
 
-from dfens.app import App, pass_app
+from dfens.console import Console
+from dfens.demo import COMPETITIONS
+from dfens.invocation import pass_workspace
+from dfens.workspace.paths import Workspace
 
-_STEPS = ("check", "folds", "train --fold 0-4", "blend --optimize auc", "submit --dry-run")
 
-
-@click.command("demo", short_help="The whole main job on a small generated competition.")
+@click.command("demo", short_help="Run the main job on a small generated competition.")
 @click.argument("folder", metavar="[DIR]", default="demo", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--recipe", type=click.Choice(list(COMPETITIONS)), default="demo", show_default=True, help="Which competition."
+)
 @click.option(
     "--images",
     type=click.IntRange(min=40),
     default=512,
     show_default=True,
-    help="Training images; half as many to predict.",
+    help="Number of training rows; half as many to predict.",
 )
-@pass_app
-def command(app: App, folder: Path, images: int) -> None:
-    """Draw a small competition into DIR, run every step on it, and compare the scores with the truth.
+@pass_workspace
+def command(workspace: Workspace, console: Console, folder: Path, recipe: str, images: int) -> None:
+    """Generate a small competition in DIR, run every step on it, and compare the scores with the truth.
 
     The steps are the commands that a user would type; each is shown before it runs. Run again,
-    it goes on where it stopped.
+    it resumes where it stopped.
     """
     from dfens.cli import cli
-    from dfens.demo.competition import make_competition, result_table
-    from dfens.views.tables import make_table
+    from dfens.views.demo import show_demo
+    from dfens.workflows.demo import run_demo
 
-    begun = time.monotonic()
-    folder = app.root / folder
-    make_competition(folder, train_rows=images, test_rows=images // 2, progress=app.progress)
-    shown = shlex.quote(str(folder))
-    for step in _STEPS:
-        app.say(f"\n$ dfens -C {shown} {step}")
-        with redirect_stdout(sys.stderr) if app.as_json else nullcontext():
-            code = cli.main(["-C", str(folder), *step.split()], prog_name="dfens", standalone_mode=False)
-        if isinstance(code, int) and code:
-            raise click.exceptions.Exit(code)
-    table = result_table(folder)
-    submission = max((folder / "work" / "submissions").glob("*.csv"), key=lambda path: path.stat().st_mtime)
-    app.emit(
-        {"scores": table.to_dict("records"), "submission": submission, "seconds": time.monotonic() - begun},
-        "",
-        make_table(table, title="Scores, and the truth that only the demo knows", decimals=4, bold=len(table) - 1),
-        "OOF AUC of the blend: on the rows that its weights were fitted on; "
-        "nested AUC: on rows that they have not seen.\n"
-        f"Submission file: {submission}\n"
-        f"Done in {time.monotonic() - begun:.0f} s. Next: dfens -C {shown} status",
-    )
+    def run_command(arguments: Sequence[str]) -> int:
+        with redirect_stdout(sys.stderr) if console.as_json else nullcontext():
+            code = cli.main(list(arguments), prog_name="dfens", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+
+    found = run_demo(workspace.resolve(folder), run_command, recipe=recipe, images=images, progress=console.progress)
+    if found.failed:
+        click.get_current_context().exit(found.failed)
+    console.show(found, show_demo(found))

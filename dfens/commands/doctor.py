@@ -1,100 +1,22 @@
 """`dfens doctor`: what this machine can do."""
 
-import importlib.metadata
-import os
-import platform
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Mapping
-from pathlib import Path
-
 import click
 
-from dfens import __version__
-from dfens.app import App, pass_app
-
-_PACKAGES = "torch torchvision timm ttach numpy pandas scikit-learn scipy numba kaggle ray".split()
-_HUB = ("huggingface.co", 443)
+from dfens.console import Console
+from dfens.invocation import pass_workspace
+from dfens.workspace.paths import Workspace
 
 
-@click.command("doctor", short_help="What this machine can do.")
+@click.command("doctor", short_help="Show what this machine can do.")
 @click.option("--offline", is_flag=True, help="Do not try to reach the hub of pretrained weights.")
-@pass_app
-def command(app: App, offline: bool) -> None:
-    """Tell versions, devices, free disk and memory, whether Kaggle credentials are there, and the hub's reach.
+@pass_workspace
+def command(workspace: Workspace, console: Console, offline: bool) -> None:
+    """Show versions, devices, free disk and memory, the source of Kaggle credentials, and whether the hub answers.
 
     Credentials are looked for, never shown.
     """
-    import pandas as pd
-    import psutil
+    from dfens.views.doctor import show_machine
+    from dfens.workflows.doctor import examine_machine
 
-    from dfens.views.tables import make_table
-
-    memory = psutil.virtual_memory()
-    disk = shutil.disk_usage(app.root)
-    facts: dict[str, str] = {
-        "dfens": __version__,
-        "python": f"{platform.python_version()} ({sys.executable})",
-        **{name: _version(name) for name in _PACKAGES},
-        "processor": f"{os.cpu_count()} cores, {platform.machine()}",
-        "devices": _devices(),
-        "memory": f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}",
-        "disk": f"{disk.free / 2**30:.1f} GiB free at {app.root}",
-        "dfens.toml": str(app.config_path) if app.config_path.exists() else "none here (dfens init writes one)",
-        "Kaggle credentials": credentials_found(os.environ, Path.home()),
-        "weights hub": "not tried (--offline)" if offline else _hub(),
-    }
-    table = pd.DataFrame({"what": facts.keys(), "found": facts.values()})
-    app.emit(facts, make_table(table))
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _devices() -> str:
-    """Asked of a child process: loading torch takes seconds, and a broken driver may end the process."""
-    code = (
-        "import torch; n = torch.cuda.device_count();"
-        "print('; '.join(f'{torch.cuda.get_device_name(i)}, '"
-        "f'{torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB, '"
-        "f'bf16 {torch.cuda.is_bf16_supported()}' for i in range(n)) or 'no CUDA device; training runs on the CPU')"
-    )
-    try:
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
-    except subprocess.TimeoutExpired:
-        return "unknown: torch did not answer within 120 s"
-    return done.stdout.strip() or f"unknown: torch cannot be loaded ({done.stderr.strip().splitlines()[-1:]})"
-
-
-def credentials_found(environment: Mapping[str, str], home: Path) -> str:
-    """Which source of Kaggle credentials the official client would take first; never their content."""
-    folder = Path(environment.get("KAGGLE_CONFIG_DIR") or home / ".kaggle")
-    sources = [
-        ("KAGGLE_API_TOKEN (environment)", bool(environment.get("KAGGLE_API_TOKEN"))),
-        ("~/.kaggle/access_token", (home / ".kaggle" / "access_token").exists()),
-        (
-            "KAGGLE_USERNAME and KAGGLE_KEY (environment)",
-            bool(environment.get("KAGGLE_USERNAME") and environment.get("KAGGLE_KEY")),
-        ),
-        (str(folder / "kaggle.json"), (folder / "kaggle.json").exists()),
-        ("~/.kaggle/credentials.json", (home / ".kaggle" / "credentials.json").exists()),
-    ]
-    found = [name for name, present in sources if present]
-    if not found:
-        return "none (make a token on kaggle.com under Settings, save it as ~/.kaggle/access_token)"
-    others = f"; also {', '.join(found[1:])}" if len(found) > 1 else ""
-    return f"{found[0]}{others}"
-
-
-def _hub() -> str:
-    try:
-        with socket.create_connection(_HUB, timeout=5):
-            return f"{_HUB[0]} answers"
-    except OSError as err:
-        return f"{_HUB[0]} cannot be reached ({err}); use pretrained = false or a file of weights"
+    found = examine_machine(workspace, offline=offline)
+    console.show(found, show_machine(found))

@@ -2,7 +2,9 @@
 
 import click
 
-from dfens.app import App, pass_app
+from dfens.console import Console
+from dfens.invocation import pass_workspace
+from dfens.workspace.paths import Workspace
 
 
 @click.command("download", short_help="Fetch the competition's files.")
@@ -10,36 +12,21 @@ from dfens.app import App, pass_app
 @click.option("--list", "only_list", is_flag=True, help="List the files and their sizes, fetch nothing.")
 @click.option("--keep-archive", is_flag=True, help="Keep the zip in work/submissions/download after unpacking.")
 @click.option("--force", is_flag=True, help="Fetch again what is there.")
-@pass_app
-def command(app: App, names: tuple[str, ...], only_list: bool, keep_archive: bool, force: bool) -> None:
+@pass_workspace
+def command(
+    workspace: Workspace, console: Console, names: tuple[str, ...], only_list: bool, keep_archive: bool, force: bool
+) -> None:
     """Fetch the competition's files into [data] root and unpack them.
 
-    A download that breaks off goes on where it stopped, also in the next run. A second run does
-    nothing. What an archive may not do: leave the folder, bring links, or fill the disk.
+    An interrupted download resumes where it stopped, also in the next run. A second run does
+    nothing. An archive that would leave the folder, create links or fill the disk is refused.
     """
-    import os
+    from dfens.views.download import show_download, show_files
+    from dfens.workflows.download import download, list_files
 
-    import pandas as pd
-
-    from dfens.views.tables import make_table
-    from submissions.kaggle.client import KaggleClient
-    from submissions.kaggle.download import download_all, download_some
-
-    config, folder, state = app.config, app.config.data.root, app.work / "submissions" / "download"
-    with KaggleClient(config.competition.slug, config.submissions, os.environ, app.progress) as client:
-        if only_list:
-            sizes = client.files()
-            table = pd.DataFrame({"file": list(sizes), "MB": [f"{size / 1e6:,.3f}" for size in sizes.values()]})
-            app.emit({"files": sizes}, make_table(table, title=f"{config.competition.slug}: {len(sizes)} files"))
-            return
-        if names:
-            found = download_some(client, names, folder, state, force=force, progress=app.progress)
-        else:
-            found = download_all(client, folder, state, keep_archive=keep_archive, force=force, progress=app.progress)
-    lines = [f"{found.files} files, {found.bytes / 1e6:,.1f} MB in {folder}."]
-    if not found.fetched:
-        lines = [f"Nothing to do: {lines[0]}"]
-    if found.archives:
-        lines.append(f"Some are archives of their own and were left as they are: {', '.join(found.archives[:5])}")
-    lines.append("Next: dfens check")
-    app.emit({"folder": folder, "files": found.files, "bytes": found.bytes, "fetched": found.fetched}, *lines)
+    if only_list:
+        files = list_files(workspace, console.progress)
+        console.show({"files": {file.name: file.bytes for file in files.files}}, show_files(files))
+        return
+    found = download(workspace, names, keep_archive=keep_archive, force=force, progress=console.progress)
+    console.show(found, show_download(found))

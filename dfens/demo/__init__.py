@@ -1,1 +1,8 @@
-"""The generated competitions of `dfens demo`."""
+"""The generated competitions of `dfens demo`.
+
+A competition is a module with `make_competition(folder, *, train_rows, test_rows, progress)`, which writes the data, a
+dfens.toml and truth.csv (id and target of the test rows), and `STEPS`, the commands to run on it.
+"""
+
+# recipe of dfens init: module of the competition that it is for
+COMPETITIONS = {"demo": "dfens.demo.competition"}

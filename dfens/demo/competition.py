@@ -1,4 +1,4 @@
-"""The built-in competition of `dfens demo`: drawn faces, and fakes whose only mark is the seam of a blend.
+"""The image competition of `dfens demo`: drawn faces, and fakes whose only trace is the seam of a blend.
 
 A fake is a face blended with a transformed copy of itself (self-blended images, CVPR 2022).
 Real pictures go through the same changes of colour and the same JPEG compression, so that
@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dfens.recipes import recipe_text
 from oof.files import atomic_path, write_text
 from oof.progress import SILENT, Progress
 
+STEPS = ("check", "folds", "train --fold 0-4", "blend --optimize auc", "submit --dry-run")
 _PICTURES_PER_PERSON = 4
 
 
@@ -42,8 +44,6 @@ def make_competition(
         size: edge of the images in pixels.
         seed: the same seed gives the same files.
     """
-    from dfens.commands.init import recipe_text
-
     if (folder / "truth.csv").exists():
         return
     rng = np.random.default_rng(seed)
@@ -84,29 +84,3 @@ def _draw(folder: Path, rows: int, size: int, rng: np.random.Generator, salt: st
             task.advance()
     persons = [f"{salt.split('-')[1]}-{row // _PICTURES_PER_PERSON:04d}" for row in range(rows)]
     return pd.DataFrame({"img_name": names, "target": target, "person": persons})
-
-
-def result_table(folder: Path) -> pd.DataFrame:
-    """Each model and the blend: OOF or fitted score, nested score, and the true AUC on the test images.
-
-    Args:
-        folder: of the competition, after its blend was made.
-    """
-    from dfens.app import App
-    from ensemble.blend_store import BlendStore
-    from oof.metrics import roc_auc
-
-    app = App(folder)
-    store = app.predictions
-    truth = pd.read_csv(folder / "truth.csv", dtype={"img_name": str}).set_index("img_name")["target"]
-    y_test = truth.loc[list(store.test_ids)].to_numpy()
-    rows: list[tuple[str, float, float | None, float]] = []
-    for name in app.config.models:
-        model = store.load(name)
-        assert model.test is not None
-        rows.append((name, roc_auc(store.folds.target, model.oof), None, roc_auc(y_test, model.test)))
-    blends = BlendStore(app.work / "ensemble")
-    blend = blends.load(blends.newest())
-    assert blend.test is not None
-    rows.append((f"blend '{blend.name}'", blend.score, blend.nested_score, roc_auc(y_test, blend.test)))
-    return pd.DataFrame(rows, columns=["model", "OOF_AUC", "nested_AUC", "true_test_AUC"])

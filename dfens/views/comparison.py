@@ -1,54 +1,72 @@
 """Comparisons as tables for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from dfens.views.tables import make_table
+from dfens.views.tables import FittedTable, make_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from dfens.workflows.ablate import AblationResult
+    from dfens.workflows.compare import ComparisonResult
     from oof.analysis.compare import Comparison
     from trainers.analysis.robustness import CurvePoint
 
 
-def comparison_tables(comparison: "Comparison") -> "list[Table]":
-    """Scores with their intervals, and differences to the first model."""
-    scores = pd.DataFrame(
-        [
-            {"model": model.name, comparison.metric: model.score, "low": model.low, "high": model.high}
-            | {f"fold_{fold}": score for fold, score in enumerate(model.by_fold)}
-            for model in comparison.scores
-        ]
-    )
-    gains = pd.DataFrame(
-        [
-            {
-                "model": gain.name,
-                "against": gain.reference,
-                "gain": gain.gain,
-                "low": gain.low,
-                "high": gain.high,
-                "p": gain.p_value,
-                "p_adjusted": gain.p_adjusted,
-                "folds_better": f"{gain.folds_better} of {gain.folds}",
-                "verdict": gain.verdict,
-            }
-            for gain in comparison.gains
-        ]
-    )
-    return [
-        make_table(scores, title=f"{comparison.metric} on {comparison.rows} held-out rows", decimals=4),
-        make_table(gains, title="Paired differences (95 % intervals)", decimals=4),
+def show_comparison(found: "ComparisonResult") -> "Iterator[FittedTable | str]":
+    """Show scores, paired differences, robustness curves, and where the pictures are."""
+    yield from comparison_tables(found.comparison)
+    if found.curves:
+        yield curve_table(found.curves)
+    yield from (f"Note: {note}" for note in found.comparison.notes)
+    yield from (f"Picture: {path}" for path in found.pictures)
+
+
+def show_ablation(found: "AblationResult") -> "Iterator[FittedTable | str]":
+    """Show the scores of the variants and their paired differences."""
+    yield from comparison_tables(found.comparison)
+    yield from (f"Note: {note}" for note in found.comparison.notes)
+    yield f"Picture: {found.picture}"
+
+
+def comparison_tables(comparison: "Comparison") -> "tuple[FittedTable, FittedTable]":
+    """Make tables of scores with their intervals, and of differences to the first model."""
+    scores = [
+        {"model": model.name, comparison.metric: model.score, "low": model.low, "high": model.high}
+        | {f"fold_{fold}": score for fold, score in enumerate(model.by_fold)}
+        for model in comparison.scores
     ]
+    gains = [
+        {
+            "model": gain.name,
+            "against": gain.reference,
+            "gain": gain.gain,
+            "low": gain.low,
+            "high": gain.high,
+            "p": gain.p_value,
+            "p_adjusted": gain.p_adjusted,
+            "folds_better": f"{gain.folds_better} of {gain.folds}",
+            "verdict": gain.verdict,
+        }
+        for gain in comparison.gains
+    ]
+    folds = [name for name in scores[0] if name.startswith("fold_")]
+    return (
+        make_table(scores, title=f"{comparison.metric} on {comparison.rows} held-out rows", decimals=4, optional=folds),
+        make_table(
+            gains,
+            title="Paired differences (95 % intervals)",
+            decimals=4,
+            optional=["folds_better", "p_adjusted", "against", "p"],
+        ),
+    )
 
 
-def curve_table(points: "Sequence[CurvePoint]") -> "Table":
-    """AUC of each model (columns) under each level of harm (rows)."""
+def curve_table(points: "Sequence[CurvePoint]") -> FittedTable:
+    """Make a table of the AUC of each model (columns) under each corruption and severity (rows)."""
     rows: dict[tuple[str, float], dict[str, object]] = {}
     for point in points:
-        row = rows.setdefault((point.harm, point.level), {"harm": point.harm, "level": f"{point.level:g}"})
+        row = rows.setdefault((point.harm, point.level), {"corruption": point.harm, "severity": f"{point.level:g}"})
         row[point.model] = point.auc
-    return make_table(pd.DataFrame(list(rows.values())), title="AUC of harmed held-out images, plain view", decimals=4)
+    return make_table(
+        list(rows.values()), title="AUC on corrupted held-out images, without test-time augmentation", decimals=4
+    )

@@ -1,46 +1,108 @@
-"""Tables for people, made from data frames."""
+"""Tables for people, made from rows of named values."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
 
-import pandas as pd
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.table import Table
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from dfens.terminal import printable
+
+Row = Mapping[str, Any]
+
+
+class FittedTable:
+    """A table that leaves out its optional columns, the last one first, where the terminal is too narrow for them.
+
+    Nothing is left out in silence: a line below names the columns that are not shown.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        *,
+        title: str,
+        decimals: int,
+        percent: Sequence[str],
+        bold: int | None,
+        optional: Sequence[str],
+    ) -> None:
+        rows = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+        self.rows, self.title, self.decimals = rows, title, decimals
+        self.percent, self.bold, self.optional = percent, bold, optional
+        self.columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        columns, left_out = self.columns, []
+        table = self._table(columns)
+        candidates = [name for name in self.optional if name in columns]
+        while candidates and _natural_width(console, options, table) > options.max_width:
+            left_out.insert(0, candidates.pop())
+            columns = [name for name in columns if name not in left_out]
+            table = self._table(columns)
+        yield table
+        if left_out:
+            names = ", ".join(_heading(name) for name in left_out)
+            yield Text(f"Not shown in {options.max_width} columns: {names}. Widen the terminal, or use --json.\n")
+
+    def _table(self, columns: Sequence[str]) -> Table:
+        heading = Text(printable(self.title), no_wrap=True, overflow="ignore") if self.title else None
+        table = Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for name in columns:
+            is_number = all(_is_number(row.get(name)) for row in self.rows)
+            table.add_column(
+                _heading(name), justify="right" if is_number else "left", overflow="fold", no_wrap=is_number
+            )
+        for position, row in enumerate(self.rows):
+            cells = [Text(printable(_cell(row.get(name), self.decimals, name in self.percent))) for name in columns]
+            table.add_row(*cells, style="bold" if position == self.bold else None)
+        return table
 
 
 def make_table(
-    frame: pd.DataFrame, *, title: str = "", decimals: int = 5, percent: Sequence[str] = (), bold: int | None = None
-) -> "Table":
-    """A rich table of a data frame: numbers to the right, NaN and None as a dash.
+    rows: Sequence[Row],
+    *,
+    title: str = "",
+    decimals: int = 5,
+    percent: Sequence[str] = (),
+    bold: int | None = None,
+    optional: Sequence[str] = (),
+) -> FittedTable:
+    """Make a table with one row for each mapping: numbers to the right, NaN and None as a dash.
 
     Args:
-        frame: one row of the table for each row; column names become headings, `_` a space.
+        rows: values by column name; names become headings, with spaces for `_`.
         title: above the table.
-        decimals: of floats.
-        percent: columns of shares to show in per cent.
-        bold: position of a row to stress.
+        decimals: number of decimals of floats.
+        percent: columns of shares, shown in per cent.
+        bold: position of the row to emphasise.
+        optional: columns that a narrow terminal may leave out, the most important first.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    return FittedTable(rows, title=title, decimals=decimals, percent=percent, bold=bold, optional=optional)
 
-    heading = Text(title, no_wrap=True, overflow="ignore") if title else None  # may be wider than the table
-    table = Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for name in frame.columns:
-        right = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(str(name).replace("_", " "), justify="right" if right else "left", overflow="fold")
-    for position, row in enumerate(frame.itertuples(index=False)):
-        cells = [Text(_cell(value, decimals, name in percent)) for name, value in zip(frame.columns, row, strict=True)]
-        table.add_row(*cells, style="bold" if position == bold else None)
-    return table
+
+def _natural_width(console: Console, options: ConsoleOptions, table: Table) -> int:
+    """Width of the table if nothing had to be wrapped."""
+    return console.measure(table, options=options.update(max_width=10_000)).maximum
+
+
+def _heading(name: str) -> str:
+    return printable(name.replace("_", " "))
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def _cell(value: Any, decimals: int, percent: bool) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
+    if value is None or (isinstance(value, Real) and math.isnan(value)):
         return "–"
     if percent:
         return f"{100 * value:.1f} %"
-    if isinstance(value, float):
+    if isinstance(value, Real) and not isinstance(value, Integral):
         return f"{value:.{decimals}f}"
     return str(value)

@@ -1,23 +1,19 @@
-"""Where the work of one folder stands: models and folds done, blends, submissions, and the next command."""
+"""Where the work of a project is: models and folds done, blends, and the next command."""
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from dfens.app import App
-from dfens.views.tables import make_table
+from dfens.workspace.members import changed_members
+from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
 from oof.metrics import metric_by_name
 from oof.store import ModelSummary
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 
 @dataclass(frozen=True)
-class ModelRow:
+class ModelStatus:
     """One model: its folds as a line of signs (✓ predicted, ½ OOF only, · not yet) and its OOF score."""
 
     model: str
@@ -28,131 +24,117 @@ class ModelRow:
     state: str
 
 
-@dataclass
+@dataclass(frozen=True)
+class BlendStatus:
+    """One blend; its state is current, or stale with the members that changed."""
+
+    blend: str
+    members: int
+    metric: str
+    score: float
+    nested_score: float
+    state: str
+
+
+@dataclass(frozen=True)
 class Status:
-    """What `dfens status` tells."""
+    """Where the work of one project is, and what to run next."""
 
     metric: str
     folder: str
-    models: list[ModelRow] = field(default_factory=list)
-    blends: list[dict[str, Any]] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
-    next: str = "dfens init"
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as values."""
-        return {**asdict(self)}
-
-    def tables(self) -> "list[Table]":
-        """Models and blends, for people."""
-        found = []
-        if self.models:
-            frame = pd.DataFrame([asdict(row) for row in self.models]).rename(
-                columns={"oof_score": f"OOF_{self.metric}"}
-            )
-            found.append(make_table(frame, title="Models"))
-        if self.blends:
-            found.append(make_table(pd.DataFrame(self.blends), title="Blends"))
-        return found
-
-    def lines(self) -> list[str]:
-        """Facts and the next command, for people."""
-        return [*self.facts, f"Next: {self.next}"]
+    models: tuple[ModelStatus, ...]
+    blends: tuple[BlendStatus, ...]
+    facts: tuple[str, ...]
+    next: str
 
 
-def read_status(app: App) -> Status:
-    """Look at the configuration and the workspace; nothing is changed."""
-    if not app.config_path.exists() and not app.predictions.has_folds():
-        return Status("auc", str(app.root), facts=[f"No dfens.toml in {app.root}."])
-    config = app.config
-    status = Status(config.competition.metric, str(app.root))
-    if not config.data.root.exists() and not app.predictions.has_folds():
-        status.facts.append(f"No data yet at {config.data.root}.")
-        status.next = "dfens download"
-        return status
-    if not app.predictions.has_folds():
-        status.facts.append("No folds yet.")
-        status.next = "dfens check, then dfens folds"
-        return status
-    folds = app.predictions.folds
-    status.facts.append(
-        f"{len(folds.ids)} training rows in {folds.k} folds "
-        f"({', '.join(f'{key} {value}' for key, value in folds.how.items())})."
-    )
-    stored: dict[str, ModelSummary | None] = {}  # None: begun, but a file of it cannot be read
-    for name in app.predictions.names():
+def read_status(workspace: Workspace) -> Status:
+    """Look at the settings and the workspace; nothing is changed."""
+    folder, store = str(workspace.root), workspace.predictions
+    if not workspace.config_path.exists() and not store.has_folds():
+        return Status("auc", folder, (), (), (f"No dfens.toml in {folder}.",), "dfens init")
+    config = workspace.config
+    metric = config.competition.metric
+    if not store.has_folds():
+        if not config.data.root.exists():
+            return Status(metric, folder, (), (), (f"No data yet at {config.data.root}.",), "dfens download")
+        return Status(metric, folder, (), (), ("No folds yet.",), "dfens check, then dfens folds")
+    folds = store.folds
+    how = ", ".join(f"{key} {value}" for key, value in folds.how.items())
+    facts = [f"{len(folds.ids)} training rows in {folds.k} folds ({how})."]
+    stored: dict[str, ModelSummary | None] = {}  # None: a file of the model cannot be read
+    for name in store.names():
         try:
-            app.predictions.load(name)
-            stored[name] = app.predictions.summary(name)
+            store.load(name)
+            stored[name] = store.summary(name)
         except StoreError as err:
             stored[name] = None
-            status.facts.append(str(err))
+            facts.append(str(err))
+    models = []
     for name in [*config.models, *sorted(stored.keys() - config.models.keys())]:
         broken = name in stored and stored[name] is None
-        status.models.append(_broken_row(app, name) if broken else _model_row(app, name, stored.get(name)))
-    _add_blends(app, status)
-    status.next = _next(app, status, stored)
-    return status
+        models.append(_broken_model(workspace, name) if broken else _model(workspace, name, stored.get(name)))
+    blends = _blends(workspace)
+    return Status(metric, folder, tuple(models), blends, tuple(facts), _next(workspace, blends, stored))
 
 
-def _broken_row(app: App, name: str) -> ModelRow:
-    kind = app.config.models[name].kind if name in app.config.models else "unknown"
-    return ModelRow(name, kind, "?", float("nan"), "?", "broken, see below")
+def next_command(workspace: Workspace) -> str:
+    """Return the command to run next."""
+    return read_status(workspace).next
 
 
-def _model_row(app: App, name: str, summary: ModelSummary | None) -> ModelRow:
-    k = app.predictions.folds.k
+def _broken_model(workspace: Workspace, name: str) -> ModelStatus:
+    models = workspace.config.models
+    kind = models[name].kind if name in models else "unknown"
+    return ModelStatus(name, kind, "?", float("nan"), "?", "broken, see below")
+
+
+def _model(workspace: Workspace, name: str, summary: ModelSummary | None) -> ModelStatus:
+    folds = workspace.predictions.folds
     if summary is None:
-        return ModelRow(
-            name,
-            app.config.models[name].kind,
-            "·" * k,
-            float("nan"),
-            f"0/{len(app.predictions.folds.ids)}",
-            "not trained",
-        )
-    if summary.imported:
-        signs = "imported"
-    else:
-        signs = "".join(
-            "✓"
-            if fold in summary.oof_folds and fold in summary.test_folds
-            else "½"
-            if fold in summary.oof_folds
-            else "·"
-            for fold in range(k)
-        )
-    oof = app.predictions.load(name).oof
+        kind = workspace.config.models[name].kind
+        return ModelStatus(name, kind, "·" * folds.k, float("nan"), f"0/{len(folds.ids)}", "not trained")
+    signs = "imported" if summary.imported else "".join(_sign(summary, fold) for fold in range(folds.k))
+    oof = workspace.predictions.load(name).oof
     covered = ~np.isnan(oof)
-    target = app.predictions.folds.target[covered]
+    target = folds.target[covered]
     score = float("nan")
     if len(set(target.tolist())) == 2:
-        score = metric_by_name(app.config.competition.metric)(target, oof[covered])
-    return ModelRow(
-        name,
-        summary.kind,
-        signs,
-        score,
-        f"{summary.oof_rows}/{summary.rows}",
-        "complete" if summary.complete else "OOF only" if summary.oof_rows == summary.rows else "partial",
-    )
+        score = metric_by_name(workspace.config.competition.metric)(target, oof[covered])
+    whole = summary.oof_rows == summary.rows
+    state = "complete" if summary.complete else "OOF only" if whole else "partial"
+    return ModelStatus(name, summary.kind, signs, score, f"{summary.oof_rows}/{summary.rows}", state)
 
 
-def _add_blends(app: App, status: Status) -> None:
-    from dfens.workspace.members import changed_members
-    from ensemble.blend_store import BlendStore
-
-    blends = BlendStore(app.work / "ensemble")
-    for item in blends.overview():
-        changed = changed_members(app.predictions, blends, item["blend"])
-        status.blends.append({**item, "state": f"stale: {', '.join(changed)} changed" if changed else "current"})
+def _sign(summary: ModelSummary, fold: int) -> str:
+    if fold not in summary.oof_folds:
+        return "·"
+    return "✓" if fold in summary.test_folds else "½"
 
 
-def _next(app: App, status: Status, stored: dict[str, ModelSummary | None]) -> str:
-    k = app.predictions.folds.k
+def _blends(workspace: Workspace) -> tuple[BlendStatus, ...]:
+    found = []
+    for item in workspace.blends.overview():
+        changed = changed_members(workspace.predictions, workspace.blends, item["blend"])
+        state = f"stale: {', '.join(changed)} changed" if changed else "current"
+        found.append(
+            BlendStatus(
+                item["blend"],
+                item["members"],
+                item["metric"],
+                item["score_on_the_rows_fitted"],
+                item["nested_score"],
+                state,
+            )
+        )
+    return tuple(found)
+
+
+def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping[str, ModelSummary | None]) -> str:
+    k = workspace.predictions.folds.k
     if None in stored.values():
         return "move the broken file away, then dfens status"
-    for name in app.config.models:
+    for name in workspace.config.models:
         summary = stored.get(name)
         if summary is None:
             return f"dfens train --fold 0-{k - 1}"
@@ -161,9 +143,9 @@ def _next(app: App, status: Status, stored: dict[str, ModelSummary | None]) -> s
             return f"dfens train --model {name} --fold {','.join(map(str, missing))}"
     if not stored:
         return "add a [models.NAME] section to dfens.toml, or dfens oof import"
-    if not status.blends:
-        return f"dfens blend --optimize {app.config.competition.metric}"
-    newest = status.blends[-1]
-    if newest["state"] != "current":
-        return f"dfens blend --name {newest['blend']}"
-    return f"dfens submit {newest['blend']} --dry-run"
+    if not blends:
+        return f"dfens blend --optimize {workspace.config.competition.metric}"
+    newest = blends[-1]
+    if newest.state != "current":
+        return f"dfens blend --name {newest.blend}"
+    return f"dfens submit {newest.blend} --dry-run"

@@ -49,13 +49,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_its_size_is_told_before_it_is_made(folder: Path) -> None:
     found = told(folder, "--dry-run")
-    assert [(row["edge"], row["images"], row["cached"]) for row in found["caches"]] == [(16, 12, 0), (24, 12, 0)]
-    assert found["caches"][1]["GB to come"] == 12 * 24 * 24 * 3 / 1e9
+    assert [(row["size"], row["images"], row["cached"]) for row in found["caches"]] == [(16, 12, 0), (24, 12, 0)]
+    assert found["caches"][1]["bytes_missing"] == 12 * 24 * 24 * 3
     assert not (folder / "work" / "trainers" / "cache").exists()
     result = run(folder)
     assert result.exit_code == 0
     assert "12 images of 24 px will take 0.00 GB" in result.stderr
-    assert [(row["cached"], row["GB to come"]) for row in told(folder)["caches"]] == [(12, 0), (12, 0)]
+    assert [(row["cached"], row["bytes_missing"]) for row in told(folder)["caches"]] == [(12, 0), (12, 0)]
 
 
 def test_a_broken_file_is_named_and_the_rest_is_made(folder: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_broken_file_is_named_and_the_rest_is_made(folder: Path) -> None:
 def test_caches_are_removed(folder: Path) -> None:
     told(folder)
     (small,) = told(folder, "--model", "small", "--remove")["caches"]
-    assert (small["cached"], small["GB"]) == (0, 0)
+    assert (small["cached"], small["bytes_cached"]) == (0, 0)
     assert [row["cached"] for row in told(folder, "--dry-run")["caches"]] == [0, 12]
     config = folder / "dfens.toml"
     config.write_text(config.read_text().replace("crop = 24", ""))

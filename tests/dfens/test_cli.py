@@ -10,8 +10,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from dfens.app import App, pass_app
 from dfens.cli import cli
+from dfens.console import Console
+from dfens.invocation import pass_workspace
+from dfens.workspace.paths import Workspace
 from oof.errors import DfensError
 
 ROOT = Path(__file__).parents[2]
@@ -75,10 +77,10 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     @click.command("fail", help="Fails.")
     @click.argument("how")
-    @pass_app
-    def command(app: App, how: str) -> None:
-        app.emit({"how": how, "nan": float("nan"), "path": Path("a")}, f"result {how}")
-        app.say("beside")
+    @pass_workspace
+    def command(workspace: Workspace, console: Console, how: str) -> None:
+        console.show({"how": how, "nan": float("nan"), "path": Path("a")}, [f"result {how}"])
+        console.say("beside")
         errors: dict[str, BaseException] = {
             "named": DfensError("Found a, expected [b], do c."),
             "stopped": KeyboardInterrupt(),
@@ -105,7 +107,7 @@ def test_a_named_error_ends_with_1_and_no_traceback() -> None:
 def test_an_interruption_ends_with_130() -> None:
     result = CliRunner().invoke(cli, ["fail", "stopped"])
     assert result.exit_code == 130
-    assert "the same command goes on from there" in result.stderr
+    assert "the same command resumes from there" in result.stderr
 
 
 @pytest.mark.usefixtures("failing")
@@ -148,4 +150,4 @@ def test_init_writes_a_recipe_and_never_overwrites(tmp_path: Path) -> None:
 def test_init_refuses_what_is_no_slug(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["init", str(tmp_path), "--competition", 'a"b'])
     assert result.exit_code == 1
-    assert "is no competition slug" in result.stderr
+    assert "is not a competition slug" in result.stderr

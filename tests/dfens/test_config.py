@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dfens.commands.init import recipe_names, recipe_text
+from dfens.recipes import recipe_names, recipe_text
 from dfens.workspace.config import parse_config, read_config
 from oof.errors import ConfigError
 

@@ -69,7 +69,7 @@ def test_groups_tell_each_way_to_fold(folder: Path) -> None:
     write_image(folder / "data" / "train" / "a003.jpg", face(1, fake=True), quality=70)  # a copy of a001
     result = run(folder, "groups", "--json")
     assert result.exit_code == 0, result.output
-    none, duplicates, clusters = json.loads(result.stdout)["ways"]
+    none, duplicates, clusters = json.loads(result.stdout)["groupings"]
     assert (none["group"], none["groups"], none["rows_not_alone"]) == ("none", 48, 0)
     assert (duplicates["groups"], duplicates["largest"], duplicates["rows_not_alone"]) == (47, 2, 2)
     assert clusters["groups"] <= 20
@@ -100,7 +100,7 @@ def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:
     refused = run(folder, "groups", "--model", "raw")
     assert refused.exit_code == 1
     assert "begins from random weights" in refused.stderr
-    assert "'pixels' is none" in run(folder, "groups", "--model", "pixels").stderr
+    assert "--model pixels: expected a model of dfens.toml with a backbone" in run(folder, "groups", "--model", "pixels").stderr
 
 
 def derive_clusters(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from dfens.cli import cli
-from dfens.commands.doctor import credentials_found
+from dfens.workflows.doctor import credentials_found
 
 
 def test_doctor_tells_versions_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def folder(tmp_path: Path, online: KaggleServer) -> Path:
 def test_all_files_lie_in_the_data_root_then_nothing_is_to_do(folder: Path, online: KaggleServer) -> None:
     first = run(folder).stdout
     assert f"3 files, 0.0 MB in {folder / 'data'}." in first
-    assert "left as they are: inner.zip" in first
+    assert "not unpacked: inner.zip" in first
     assert "Next: dfens check" in first
     assert (folder / "data" / "train" / "1.jpg").read_bytes() == b"picture"
     assert not list((folder / "work" / "submissions" / "download").glob("*.zip*"))

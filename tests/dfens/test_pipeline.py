@@ -68,8 +68,8 @@ def test_status_tells_scores_and_the_next_command(done: Path) -> None:
 
 
 def test_folds_that_cannot_be_meant_are_refused(done: Path) -> None:
-    assert "is no list of folds. Write 0-4, 0,2 or all." in run(done, "train", "--fold", "first", code=2).stderr
-    assert "there is no fold 5; these folds are 0 to 4" in run(done, "train", "--fold", "3-7", code=1).stderr
+    assert "is not a list of folds. Write 0-4, 0,2 or all." in run(done, "train", "--fold", "first", code=2).stderr
+    assert "there is no fold 5; the folds are 0 to 4" in run(done, "train", "--fold", "3-7", code=1).stderr
 
 
 def test_what_is_done_is_not_done_again(done: Path) -> None:
@@ -108,7 +108,7 @@ def test_another_test_set_is_predicted_and_blended_anew(copy: Path) -> None:
     for name in rows["img_name"]:
         (copy / "data" / "test" / name.removeprefix("new-")).rename(copy / "data" / "test" / name)
     assert "The rows to predict are not those that the models predicted: 30 new" in run(copy, "check").stdout
-    assert "the earlier test predictions lie in" in run(copy, "folds").stderr
+    assert "the earlier test predictions are in" in run(copy, "folds").stderr
     run(copy, "train")
     status = json.loads(run(copy, "status", "--json").stdout)
     assert [model["state"] for model in status["models"]] == ["complete", "complete"]
@@ -127,7 +127,7 @@ def test_a_cut_file_leaves_status_able_to_tell_the_way_out(copy: Path) -> None:
     assert "cannot be read as Parquet" in run(copy, "blend", code=1).stderr
     path.unlink()
     assert "Next: dfens train --model pixels --fold 1" in run(copy, "status").stdout
-    assert "1 folds trained, 9 had been done before" in run(copy, "train").stdout
+    assert "1 folds trained, 9 had been trained before" in run(copy, "train").stdout
     assert "current" in run(copy, "status").stdout  # the same numbers as before
 
 
@@ -150,7 +150,7 @@ def test_other_folds_are_refused_then_archived(done: Path) -> None:
     cache = done / "work" / "trainers" / "cache"
     cache.mkdir()
     forced = run(done, "folds", "--seed", "9", "--force")
-    assert "moved to" in forced.stderr
+    assert "Moved to" in forced.stderr
     assert cache.is_dir()  # resized images are the same for all folds
     assert "dfens train" in run(done, "status").stdout
     assert list((done / "work" / "ensemble" / "archive").iterdir())

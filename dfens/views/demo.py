@@ -1,0 +1,18 @@
+"""The result of the demo as text."""
+
+import dataclasses
+import shlex
+from collections.abc import Iterator
+
+from dfens.views.tables import FittedTable, make_table
+from dfens.workflows.demo import DemoResult
+
+
+def show_demo(found: DemoResult) -> Iterator[FittedTable | str]:
+    """Show the scores beside the true ones."""
+    rows = [dataclasses.asdict(score) for score in found.scores]
+    yield ""
+    yield make_table(rows, title="Scores, and the truth that only the demo knows", decimals=4, bold=len(rows) - 1)
+    yield "oof auc of the blend: on the rows that its weights were fitted on; nested auc: on rows they have not seen."
+    yield f"Submission file: {found.submission}"
+    yield f"Done in {found.seconds:.0f} s. Next: dfens -C {shlex.quote(str(found.folder))} status"

@@ -1,0 +1,33 @@
+"""Ways to group rows as text."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dfens.views.tables import FittedTable, make_table
+
+if TYPE_CHECKING:
+    from dfens.workflows.groups import Groupings
+
+
+def grouping_notes(found: "Groupings") -> Iterator[str]:
+    """Name the ways that give no folds."""
+    yield from (f"{item.group}: {item.problem}" for item in found.groupings if item.problem)
+
+
+def show_groupings(found: "Groupings") -> "Iterator[FittedTable | str]":
+    """Show groups and the baseline's score under each way."""
+    rows = [dataclasses.asdict(item) for item in found.groupings]
+    for row in rows:
+        del row["problem"]
+    yield make_table(
+        rows,
+        title="The linear baseline's out-of-fold AUC under each grouping",
+        decimals=4,
+        optional=["rows_not_alone", "largest"],
+    )
+    yield (
+        "Near-duplicates in different folds, or kinds of images that both sides share, make scores too good: choose "
+        "with [folds] group."
+    )
+    yield "Next: dfens folds"

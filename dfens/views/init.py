@@ -1,0 +1,20 @@
+"""Recipes and a new dfens.toml as text."""
+
+from collections.abc import Iterator, Sequence
+
+from dfens.views.tables import FittedTable, make_table
+from dfens.workflows.init import Recipe, Written
+
+
+def show_written(found: Written) -> Iterator[str]:
+    """Describe a new dfens.toml."""
+    if found.kept is not None:
+        yield f"The earlier file is now {found.kept}."
+    yield f"Wrote {found.path} (recipe {found.recipe})."
+    yield "Next: put the data where [data] root points (dfens download fetches it), then run dfens check"
+
+
+def show_recipes(found: Sequence[Recipe]) -> Iterator[FittedTable | str]:
+    """List recipes."""
+    yield make_table([{"recipe": item.name, "for": item.summary} for item in found])
+    yield "Next: dfens init --recipe NAME"

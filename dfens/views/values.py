@@ -1,0 +1,35 @@
+"""Values as JSON."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+
+def json_value(value: Any) -> Any:
+    """Return a value of any workflow as JSON types only.
+
+    Dataclasses become objects by field (or what their `as_json` returns), NaN and infinity become null, numpy
+    arrays become lists, paths and times become text.
+    """
+    if hasattr(value, "as_json"):
+        return json_value(value.as_json())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [json_value(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, date):  # a datetime is one too
+        return value.isoformat()
+    if hasattr(value, "tolist"):
+        return json_value(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

@@ -1,0 +1,118 @@
+"""Train variants of a model on the same folds, and compare each with it."""
+
+import dataclasses
+import hashlib
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfens.options import fold_indices
+from dfens.workspace.config import build
+from dfens.workspace.paths import Workspace
+from oof.analysis.compare import Comparison
+from oof.errors import ConfigError
+from oof.progress import SILENT, Progress
+from trainers.analysis.ablation import ablate
+from trainers.analysis.plots import plot_gains
+from trainers.presets import with_preset
+
+_LONGEST_NAME = 80  # of a variant, which becomes a folder
+
+
+@dataclass(frozen=True)
+class AblationResult:
+    """Variants compared with the model as it is, and the picture drawn."""
+
+    comparison: Comparison
+    picture: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison's facts at the top level."""
+        return self.comparison.as_json() | {"picture": self.picture}
+
+
+def run_ablation(
+    workspace: Workspace,
+    name: str,
+    changes: Sequence[str],
+    *,
+    folds: str = "all",
+    threads: int,
+    progress: Progress = SILENT,
+) -> AblationResult:
+    """Train a model of dfens.toml with changed settings; `changes` are written as for --set, one for each variant."""
+    config = workspace.config
+    if name not in config.models:
+        raise ConfigError(f"dfens.toml has no [models.{name}]; it has {', '.join(config.models) or 'no models'}.")
+    settings = config.models[name]
+    variants = {}
+    for change in changes:
+        values = dataclasses.asdict(settings) | with_preset(parse_change(change))
+        variant = variant_name(change)
+        if variant in variants:
+            raise ConfigError(f"--set {change!r} gives the variant '{variant}' again. Give each variant once.")
+        variants[variant] = build(type(settings), values, f"--set {change}")
+    comparison = ablate(
+        workspace.competition(),
+        workspace.predictions,
+        name,
+        settings,
+        variants,
+        fold_indices(folds, workspace.predictions.folds.k),
+        workspace.trainers_dir,
+        metric=config.competition.metric,
+        threads=threads,
+        root=workspace.root,
+        progress=progress,
+    )
+    return AblationResult(comparison, plot_gains(workspace.ablation_plot(name), comparison))
+
+
+def parse_change(change: str) -> dict[str, Any]:
+    """Return settings written as KEY=VALUE[,KEY=VALUE]; a value that is not valid TOML is text.
+
+    >>> parse_change('jpeg=0.5,tta=none,inputs=["rgb", "srm"]')
+    {'jpeg': 0.5, 'tta': 'none', 'inputs': ['rgb', 'srm']}
+    """
+    found: dict[str, Any] = {}
+    for part in _split_outside_brackets(change):
+        key, equals, text = part.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {change!r} is not a change of a setting. Write KEY=VALUE, such as jpeg=0.5.")
+        try:
+            found[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except (tomllib.TOMLDecodeError, RecursionError):
+            found[key.strip()] = text.strip()
+    return found
+
+
+def variant_name(change: str) -> str:
+    """Return a name for a change that a folder can have.
+
+    >>> variant_name('inputs=["rgb","srm"]')
+    'inputs-rgb-srm'
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", change).strip("-.") or "variant"
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(change.encode()).hexdigest()[:8]}"
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    """Split at commas, but not inside [], {} or quotes."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        else:
+            depth += (letter in "[{") - (letter in "]}")
+            if letter == "," and depth <= 0:
+                parts.append("")
+                continue
+        parts[-1] += letter
+    return parts

@@ -1,0 +1,48 @@
+"""Check labels and media before training."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dfens.workflows.status import next_command
+from dfens.workspace.changes import changes_since_folds
+from dfens.workspace.paths import Workspace
+from oof.progress import SILENT, Progress
+from trainers.data.check import CheckReport, check_data
+from trainers.data.groups import hash_cache
+from trainers.data.layouts import scan_competition
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What `dfens check` found.
+
+    changes: how labels and test rows differ from those of the folds. next: the command to run, or None where
+    training would go wrong.
+    """
+
+    report: CheckReport
+    changes: tuple[str, ...]
+    next: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The report's facts at the top level."""
+        return self.report.as_json() | {"changes": self.changes, "next": self.next}
+
+
+def check(workspace: Workspace, *, decode: bool = False, threads: int, progress: Progress = SILENT) -> DataCheck:
+    """Read labels and media; with `decode`, decode every image."""
+    config = workspace.config
+    competition = scan_competition(config.data)
+    report = check_data(
+        competition,
+        decode=decode,
+        k=config.folds.k,
+        workers=threads,
+        report_dir=workspace.check_dir(),
+        quarantine=workspace.quarantine_path(),
+        hash_cache=hash_cache(workspace.trainers_dir),
+        progress=progress,
+    )
+    following = next_command(workspace) if workspace.predictions.has_folds() else "dfens folds"
+    changes = tuple(changes_since_folds(workspace.predictions, competition))
+    return DataCheck(report, changes, following if report.ok else None)

@@ -1,0 +1,86 @@
+"""Run the main job on a generated competition, and compare the scores with the truth."""
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+
+from dfens.demo import COMPETITIONS
+from dfens.workspace.paths import Workspace
+from oof.errors import PredictionError
+from oof.metrics import roc_auc
+from oof.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class TrueScore:
+    """Scores of a model or blend, and its AUC on the test rows, whose labels only the demo knows."""
+
+    model: str
+    oof_auc: float
+    nested_auc: float | None
+    true_test_auc: float
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What became of the demo; `failed` is the exit code of a step that ended it, else 0."""
+
+    folder: Path
+    scores: tuple[TrueScore, ...]
+    submission: Path | None
+    seconds: float
+    failed: int = 0
+
+
+def run_demo(
+    folder: Path,
+    run_command: Callable[[Sequence[str]], int],
+    *,
+    recipe: str = "demo",
+    images: int = 512,
+    progress: Progress = SILENT,
+) -> DemoResult:
+    """Generate a competition, run the commands of the main job on it, and score them with the true labels.
+
+    Args:
+        folder: of the competition; one that is there already is used.
+        run_command: runs dfens with these arguments and returns its exit code.
+        recipe: of `dfens.demo.COMPETITIONS`.
+        images: number of training rows; half as many to predict.
+        progress: of the generation; also shows each command before it runs.
+    """
+    started = time.monotonic()
+    competition = import_module(COMPETITIONS[recipe])
+    competition.make_competition(folder, train_rows=images, test_rows=images // 2, progress=progress)
+    for step in competition.STEPS:
+        progress.note(f"\n$ dfens -C {shlex.quote(str(folder))} {step}")
+        code = run_command(["-C", str(folder), *step.split()])
+        if code:
+            return DemoResult(folder, (), None, time.monotonic() - started, failed=code)
+    workspace = Workspace(folder)
+    newest = max(workspace.submissions_dir.glob("*.csv"), key=lambda path: path.stat().st_mtime)
+    return DemoResult(folder, true_scores(workspace), newest, time.monotonic() - started)
+
+
+def true_scores(workspace: Workspace) -> tuple[TrueScore, ...]:
+    """Score each model of dfens.toml and the newest blend on the test rows by truth.csv."""
+    table = pd.read_csv(workspace.root / "truth.csv", dtype={0: str})
+    truth = table.set_index(table.columns[0])["target"]
+    store, blends = workspace.predictions, workspace.blends
+    y_test = truth.loc[list(store.test_ids)].to_numpy()
+    scores = []
+    for name in workspace.config.models:
+        model = store.load(name)
+        if model.test is None:
+            raise PredictionError(f"Model '{name}' has no test predictions. Run dfens train --model {name}.")
+        scores.append(TrueScore(name, roc_auc(store.folds.target, model.oof), None, roc_auc(y_test, model.test)))
+    blend = blends.load(blends.newest())
+    if blend.test is None:
+        raise PredictionError(f"The blend '{blend.name}' has no test predictions. Run dfens blend.")
+    scores.append(TrueScore(f"blend '{blend.name}'", blend.score, blend.nested_score, roc_auc(y_test, blend.test)))
+    return tuple(scores)

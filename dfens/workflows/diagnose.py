@@ -1,0 +1,72 @@
+"""Diagnose one model from its out-of-fold predictions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dfens.workspace.paths import Workspace
+from oof.analysis.diagnose import Diagnosis, cluster_scores, find_label_issues, training_curves
+from oof.errors import PredictionError
+from oof.files import read_json, write_text
+from oof.ids import join_positions
+from oof.metrics import roc_auc
+from oof.progress import SILENT, Progress
+from trainers.analysis.plots import contact_sheet
+from trainers.data.groups import derive_groups
+
+_IMAGES = 40
+
+
+@dataclass(frozen=True)
+class DiagnosisResult:
+    """A diagnosis, and the list and the images of its label issues."""
+
+    diagnosis: Diagnosis
+    label_issues_file: Path
+    images: Path | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The diagnosis's facts at the top level."""
+        return self.diagnosis.as_json() | {"label_issues_file": self.label_issues_file, "images": self.images}
+
+
+def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress: Progress = SILENT) -> DiagnosisResult:
+    """Score a model by kind of image, and find label issues and folds that overfit.
+
+    Raises:
+        PredictionError: if the model has predictions of one class only.
+    """
+    store, folds = workspace.predictions, workspace.predictions.folds
+    model = store.load(name)
+    known = ~np.isnan(model.oof)
+    if len(set(folds.target[known].tolist())) < 2:
+        raise PredictionError(
+            f"Model '{name}' has out-of-fold predictions of one class only. Run dfens train --model {name} first."
+        )
+    competition = workspace.competition()
+    position = join_positions(folds.ids, competition.train["id"].to_numpy(object), "the training table", extra="ignore")
+    clusters = derive_groups(competition, "clusters", work_dir=workspace.trainers_dir, progress=progress)
+    if clusters is None:
+        raise PredictionError("The training images have no clusters.")
+    others = {item.name: store.load(item.name).oof for item in store.list() if item.complete and item.name != name}
+    paths = {fold: workspace.history_path(name, fold) for fold in range(folds.k)}
+    found = Diagnosis(
+        name,
+        float(roc_auc(folds.target[known], model.oof[known])),
+        tuple(cluster_scores(folds, model.oof, clusters[position])),
+        tuple(find_label_issues(folds, {name: model.oof, **others}, limit=max_issues)),
+        tuple(training_curves({fold: read_json(path) for fold, path in paths.items() if path.exists()})),
+    )
+    folder = workspace.diagnose_dir(name)
+    table = pd.DataFrame(found.label_issues, columns=["id", "target", "label_error_score", "models_against", "models"])
+    write_text(folder / "label_issues.csv", table.to_csv(index=False))
+    images = None
+    if found.label_issues:
+        files = pd.Series(competition.train["path"].to_numpy(object)[position], folds.ids)
+        shown = found.label_issues[:_IMAGES]
+        captions = [f"{issue.target} {issue.label_error_score:.2f}" for issue in shown]
+        images = contact_sheet(folder / "label_issues.png", [str(files[issue.id]) for issue in shown], captions)
+    return DiagnosisResult(found, folder / "label_issues.csv", images)

@@ -1,0 +1,67 @@
+"""Fetch the competition's files through the Kaggle client."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfens.workspace.paths import Workspace
+from oof.progress import SILENT, Progress
+from submissions.kaggle.client import KaggleClient
+from submissions.kaggle.download import download_all, download_some
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of the competition on Kaggle."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """The files of a competition on Kaggle."""
+
+    competition: str
+    files: tuple[RemoteFile, ...]
+
+
+@dataclass(frozen=True)
+class DownloadedFiles:
+    """What is in the data folder after a download.
+
+    fetched: bytes that came over the network. archives: files that are archives themselves and were not unpacked.
+    """
+
+    folder: Path
+    files: int
+    bytes: int
+    fetched: int
+    archives: tuple[str, ...]
+
+
+def list_files(workspace: Workspace, progress: Progress = SILENT) -> RemoteFiles:
+    """List the files of the competition on Kaggle."""
+    config = workspace.config
+    with KaggleClient(config.competition.slug, config.submissions, os.environ, progress) as client:
+        files = tuple(RemoteFile(name, size) for name, size in client.files().items())
+    return RemoteFiles(config.competition.slug, files)
+
+
+def download(
+    workspace: Workspace,
+    names: Sequence[str] = (),
+    *,
+    keep_archive: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> DownloadedFiles:
+    """Fetch all files of the competition, or those named, into [data] root."""
+    config, folder, state = workspace.config, workspace.config.data.root, workspace.download_dir()
+    with KaggleClient(config.competition.slug, config.submissions, os.environ, progress) as client:
+        if names:
+            found = download_some(client, names, folder, state, force=force, progress=progress)
+        else:
+            found = download_all(client, folder, state, keep_archive=keep_archive, force=force, progress=progress)
+    return DownloadedFiles(folder, found.files, found.bytes, found.fetched, tuple(found.archives))

@@ -1,0 +1,70 @@
+"""Assign the training rows to folds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfens.workflows.status import next_command
+from dfens.workspace.changes import archive_dependents
+from dfens.workspace.paths import Workspace
+from oof.folds import fold_table, make_folds
+from oof.progress import SILENT, Progress
+from trainers.data.groups import derive_groups
+
+
+@dataclass(frozen=True)
+class NewFolds:
+    """The folds as they are stored now.
+
+    how: k, seed, group. folds: rows, positives and their share by fold. moved: what belonged to replaced folds and is
+    in the archive now. moved_test: earlier test predictions, where the rows to predict have changed.
+    """
+
+    path: Path
+    how: Mapping[str, Any]
+    folds: tuple[Mapping[str, Any], ...]
+    rows: int
+    test_rows: int
+    fingerprint: str
+    moved: tuple[Path, ...]
+    moved_test: Path | None
+    next: str
+
+
+def assign_folds(
+    workspace: Workspace,
+    *,
+    k: int | None = None,
+    seed: int | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> NewFolds:
+    """Make folds by the settings of dfens.toml (`k` and `seed` override them) and store them with the test ids."""
+    settings, store = workspace.config.folds, workspace.predictions
+    competition = workspace.competition()
+    groups = derive_groups(
+        competition, settings.group, work_dir=workspace.trainers_dir, progress=progress, seed=settings.seed
+    )
+    folds = make_folds(
+        competition.train["id"].to_numpy(object),
+        competition.train["target"].to_numpy(),
+        k=k or settings.k,
+        seed=settings.seed if seed is None else seed,
+        groups=groups,
+        group=settings.group if settings.group != "none" or groups is None else "data",
+    )
+    archived = store.save_folds(folds, force=force)
+    moved = () if archived is None else (archived, *archive_dependents(workspace.work_dir))
+    moved_test = store.save_test_ids(competition.test["id"].to_numpy(object))
+    return NewFolds(
+        store.folds_path,
+        dict(folds.how),
+        tuple(fold_table(folds).to_dict("records")),
+        len(folds.ids),
+        len(competition.test),
+        folds.fingerprint,
+        moved,
+        moved_test,
+        next_command(workspace),
+    )

@@ -1,0 +1,100 @@
+"""Find rows that belong together, and what random folds would hide."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dfens.workspace.paths import Workspace
+from oof.errors import ConfigError, FoldError
+from oof.folds import make_folds
+from oof.metrics.intervals import score_interval
+from oof.progress import SILENT, Progress
+from trainers.data.groups import derive_groups
+from trainers.data.layouts import Competition
+from trainers.features.embeddings import embed_images, embeddings_path
+from trainers.kinds.linear import fit_linear_fold, linear_features
+from trainers.settings import LinearSettings, TimmSettings
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One way to group the rows, and the baseline's OOF AUC with whole groups held out (None: no such folds).
+
+    rows_not_alone: rows that share their group with others. low, high: 95 % interval. problem: why there is no score.
+    """
+
+    group: str
+    groups: int
+    largest: int
+    rows_not_alone: int
+    baseline_auc: float | None
+    low: float | None
+    high: float | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Groupings:
+    """The ways to group the training rows."""
+
+    groupings: tuple[Grouping, ...]
+
+
+def compare_groupings(
+    workspace: Workspace, embed_with: str | None = None, *, threads: int, progress: Progress = SILENT
+) -> Groupings:
+    """Score a linear baseline out of fold with random folds, near-duplicates together, and whole clusters held out.
+
+    With `embed_with`, a model of dfens.toml, features of its pretrained backbone are stored first and define the
+    clusters from then on.
+    """
+    settings = workspace.config.folds
+    competition = workspace.competition()
+    if embed_with is not None:
+        _embed(workspace, embed_with, competition, threads, progress)
+    baseline = LinearSettings()
+    x = linear_features(baseline, competition.train["path"].tolist(), workers=threads, progress=progress)
+    ways = dict.fromkeys(["none", "duplicates", "clusters", settings.group])
+    return Groupings(tuple(_score(workspace, competition, baseline, x, how, progress) for how in ways))
+
+
+def _score(
+    workspace: Workspace,
+    competition: Competition,
+    baseline: LinearSettings,
+    x: "np.ndarray[tuple[int, int], np.dtype[np.float64]]",
+    how: str,
+    progress: Progress,
+) -> Grouping:
+    settings = workspace.config.folds
+    ids, y = competition.train["id"].to_numpy(object), competition.train["target"].to_numpy()
+    groups = derive_groups(competition, how, work_dir=workspace.trainers_dir, progress=progress, seed=settings.seed)
+    sizes = np.ones(len(ids), int) if groups is None else pd.Series(groups).value_counts().to_numpy()
+    counts = (how, len(sizes), int(sizes.max()), int(sizes[sizes > 1].sum()))
+    try:
+        folds = make_folds(ids, y, k=settings.k, seed=settings.seed, groups=groups, group=how)
+    except FoldError as err:
+        return Grouping(*counts, None, None, None, str(err))
+    oof = np.empty(len(y))
+    for fold in range(settings.k):
+        held_out = folds.fold == fold
+        oof[held_out] = fit_linear_fold(baseline, x[~held_out], y[~held_out], x[held_out], x[:0]).oof
+    interval = score_interval("auc", y, oof, groups)
+    return Grouping(*counts, interval.score, interval.low, interval.high)
+
+
+def _embed(workspace: Workspace, name: str, competition: Competition, threads: int, progress: Progress) -> None:
+    settings = workspace.config.models.get(name)
+    if not isinstance(settings, TimmSettings):
+        raise ConfigError(f"--model {name}: expected a model of dfens.toml with a backbone.")
+    embed_images(
+        settings,
+        competition.train["id"].to_numpy(object),
+        competition.train["path"].tolist(),
+        name=name,
+        save_to=embeddings_path(workspace.trainers_dir),
+        root=workspace.root,
+        workers=threads,
+        progress=progress,
+    )

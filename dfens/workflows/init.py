@@ -1,0 +1,55 @@
+"""Write a dfens.toml from a recipe."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfens.recipes import recipe_names, recipe_summary, recipe_text
+from dfens.workspace.paths import CONFIG_NAME
+from oof.errors import ConfigError
+from oof.files import free_path, write_text
+
+
+@dataclass(frozen=True)
+class Written:
+    """A new dfens.toml; `kept` is where an earlier one was moved."""
+
+    path: Path
+    recipe: str
+    kept: Path | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe and what it is for."""
+
+    name: str
+    summary: str
+
+
+def list_recipes() -> tuple[Recipe, ...]:
+    """Return the recipes that come with dfens."""
+    return tuple(Recipe(name, recipe_summary(name)) for name in recipe_names())
+
+
+def write_recipe(folder: Path, recipe: str, slug: str | None, *, force: bool) -> Written:
+    """Write a recipe as dfens.toml into a folder.
+
+    Raises:
+        ConfigError: if the slug is not valid, or a dfens.toml exists and `force` is not given; with it, the file is
+            kept under a name that is free.
+    """
+    if slug is not None and not re.fullmatch(r"[A-Za-z0-9-]+", slug):
+        raise ConfigError(
+            f"{slug!r} is not a competition slug. It is the last part of the competition's address on Kaggle, such as "
+            f"multi-ffdi: letters, digits and '-'."
+        )
+    path = folder / CONFIG_NAME
+    kept = None
+    if path.exists() or path.is_symlink():
+        if not force:
+            raise ConfigError(f"{path} exists. Edit it, or run dfens init --force, which keeps it as {path.name}.old.")
+        kept = free_path(path.with_name(path.name + ".old"))
+        path.rename(kept)
+    write_text(path, recipe_text(recipe, slug))
+    return Written(path, recipe, kept)

@@ -1,0 +1,113 @@
+"""Train models over folds: which engine trains, and what came of it."""
+
+import functools
+import os
+from dataclasses import dataclass
+
+import click
+
+from dfens.options import chosen_models, fold_indices
+from dfens.workflows.status import next_command
+from dfens.workspace.changes import changes_since_folds
+from dfens.workspace.paths import Workspace
+from oof.errors import DataError
+from oof.progress import SILENT, Progress
+from trainers.train import Engine, FoldResult, train_here, train_models
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What to train, and on what.
+
+    models: names, empty for all. folds: as given to --fold. workers: processes. threads: decoding threads of all
+    processes. cluster: "ray" or None; address and share go with it. force: retrain models whose settings changed.
+    """
+
+    models: tuple[str, ...] = ()
+    folds: str = "all"
+    workers: int = 1
+    threads: int = 1
+    cluster: str | None = None
+    address: str | None = None
+    share: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The folds that were asked for, by model and fold."""
+
+    folds: tuple[FoldResult, ...]
+    next: str
+
+    @property
+    def skipped(self) -> int:
+        """Number of folds that had been trained before."""
+        return sum(fold.skipped for fold in self.folds)
+
+
+def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILENT) -> TrainResult:
+    """Train the models of dfens.toml, and predict the held-out rows and the test rows of each fold."""
+    config, store = workspace.config, workspace.predictions
+    engine = _engine(options)
+    models = chosen_models(config.models, options.models)
+    competition = workspace.competition()
+    changes = changes_since_folds(store, competition)
+    if changes:
+        raise DataError(" ".join(changes))
+    results = train_models(
+        competition,
+        store,
+        models,
+        fold_indices(options.folds, store.folds.k),
+        workspace.trainers_dir,
+        progress=progress,
+        force=options.force,
+        threads=options.threads,
+        max_parameters=config.competition.max_parameters,
+        root=workspace.root,
+        cache_dir=workspace.image_cache_dir(),
+        engine=engine,
+    )
+    return TrainResult(tuple(results), next_command(workspace))
+
+
+def is_first_process() -> bool:
+    """Whether this process reports: the only one, or the first of those that torchrun started."""
+    return not _under_torchrun() or os.environ["RANK"] == "0"
+
+
+def _under_torchrun() -> bool:
+    return "LOCAL_RANK" in os.environ
+
+
+def _engine(options: TrainOptions) -> Engine:
+    """Return what trains the folds; torchrun is recognised by the environment variables that it sets."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1 and _under_torchrun():
+        if options.workers > 1 or options.cluster:
+            raise click.UsageError("Under torchrun all processes train one fold; leave out --workers and --on.")
+        from trainers.runtime.process_group import train_in_process_group
+
+        return functools.partial(
+            train_in_process_group,
+            rank=int(os.environ["RANK"]),
+            size=size,
+            local_rank=int(os.environ["LOCAL_RANK"]),
+            local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
+        )
+    if options.cluster == "ray":
+        if options.workers > 1:
+            raise click.UsageError("--workers is for one machine; on Ray each GPU, or each machine, takes one fold.")
+        from trainers.jobs.ray_cluster import train_on_ray
+
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics to its makers
+        return functools.partial(train_on_ray, address=options.address, share=options.share)
+    for option, value in (("--address", options.address), ("--share", options.share)):
+        if value is not None:
+            raise click.UsageError(f"{option} goes with --on ray.")
+    if options.workers > 1:
+        from trainers.jobs.multiprocess import train_in_workers
+
+        return functools.partial(train_in_workers, workers=options.workers)
+    return train_here

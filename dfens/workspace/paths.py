@@ -1,0 +1,150 @@
+"""The workspace of one project: where each file is, and the settings and stores opened from there."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oof.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dfens.workspace.config import Config
+    from ensemble.blend_store import BlendStore
+    from oof.store import PredictionStore
+    from trainers.data.layouts import Competition
+
+CONFIG_NAME = "dfens.toml"
+
+
+class Workspace:
+    """A project folder: one dfens.toml and the folder work/ next to it.
+
+        root/
+        ├── dfens.toml
+        └── work/
+            ├── oof/            folds, test ids, predictions (PredictionStore)
+            ├── trainers/       checkpoints, histories, image cache, features
+            ├── ensemble/       blends (BlendStore)
+            ├── submissions/    tables, ledger, downloads
+            └── reports/        lists, plots, pages
+
+    Each path has one method here, so that no other module builds one by hand. Nothing is created before it is
+    written to. Settings and stores are opened when they are first asked for.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.config_path = self.root / CONFIG_NAME
+        self.work_dir = self.root / "work"
+        self.trainers_dir = self.work_dir / "trainers"
+        self.ensemble_dir = self.work_dir / "ensemble"
+        self.submissions_dir = self.work_dir / "submissions"
+        self.reports_dir = self.work_dir / "reports"
+
+    def resolve(self, path: str | Path) -> Path:
+        """Return a path given by the user, in an option or in dfens.toml, as an absolute path.
+
+        `~` is the home folder, and a relative path is relative to the project folder: with -C DIR that is DIR, as
+        for git and make.
+        """
+        try:
+            return self.root / Path(path).expanduser()
+        except RuntimeError as err:  # no such user, or no home folder at all
+            raise ConfigError(f"The home folder in {str(path)!r} is unknown. Write the path without '~'.") from err
+
+    def shown(self, path: Path) -> str:
+        """Return a path as messages show it: relative to the project folder where it is inside."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    # ---- settings and stores ------------------------------------------------
+
+    @cached_property
+    def config(self) -> "Config":
+        """The settings of dfens.toml; defaults in a folder without one that holds imported predictions."""
+        from dfens.workspace.config import parse_config, read_config
+
+        if not self.config_path.exists() and self.predictions.has_folds():
+            return parse_config({}, self.root)
+        return read_config(self.config_path)
+
+    @cached_property
+    def predictions(self) -> "PredictionStore":
+        """The store of OOF and test predictions."""
+        from oof.store import PredictionStore
+
+        return PredictionStore(self.work_dir / "oof")
+
+    @cached_property
+    def blends(self) -> "BlendStore":
+        """The store of blends."""
+        from ensemble.blend_store import BlendStore
+
+        return BlendStore(self.ensemble_dir)
+
+    def competition(self) -> "Competition":
+        """Read the rows and files of the competition."""
+        from trainers.data.layouts import read_competition
+
+        return read_competition(self.config.data, self.quarantine_path())
+
+    # ---- trainers -----------------------------------------------------------
+
+    def quarantine_path(self) -> Path:
+        """Where `dfens check` lists the files that [data] skip_broken leaves out."""
+        return self.trainers_dir / "quarantine.json"
+
+    def image_cache_dir(self) -> Path:
+        """Where resized images are stored."""
+        return self.trainers_dir / "cache"
+
+    def history_path(self, model: str, fold: int) -> Path:
+        """Where the training history of one fold is."""
+        return self.trainers_dir / model / f"fold{fold}" / "history.json"
+
+    # ---- submissions --------------------------------------------------------
+
+    def ledger_path(self) -> Path:
+        """Where the ledger is, unless [submissions] ledger names another."""
+        return self.submissions_dir / "ledger.sqlite"
+
+    def download_dir(self) -> Path:
+        """Where the state of downloads and their archives are."""
+        return self.submissions_dir / "download"
+
+    def sent_dir(self) -> Path:
+        """Where the submitted files are kept."""
+        return self.submissions_dir / "sent"
+
+    def table_path(self, name: str) -> Path:
+        """Where `dfens submit --dry-run` writes a submission table."""
+        return self.submissions_dir / f"{name}.csv"
+
+    def rebuilt_path(self, file_name: str) -> Path:
+        """Where a submission file built again is written; of a name from the ledger only its last part counts."""
+        return self.submissions_dir / "rebuilt" / (Path(file_name).name or "submission.csv")
+
+    def leaderboard_path(self) -> Path:
+        """Where the fetched public leaderboard is."""
+        return self.submissions_dir / "leaderboard.zip"
+
+    def submission_plot(self, name: str) -> Path:
+        """Where a plot of submissions is written: finals, cv_and_public, history."""
+        return self.submissions_dir / f"{name}.png"
+
+    # ---- reports ------------------------------------------------------------
+
+    def check_dir(self) -> Path:
+        """Where `dfens check` writes its full lists."""
+        return self.reports_dir / "check"
+
+    def diagnose_dir(self, model: str) -> Path:
+        """Where `dfens diagnose` writes its lists and pictures of one model."""
+        return self.reports_dir / "diagnose" / model
+
+    def compare_dir(self, models: Sequence[str]) -> Path:
+        """Where `dfens compare` writes its pictures."""
+        return self.reports_dir / "compare" / "-vs-".join(models)[:100]
+
+    def ablation_plot(self, model: str) -> Path:
+        """Where `dfens ablate` writes its picture."""
+        return self.reports_dir / "ablate" / f"{model}.png"
