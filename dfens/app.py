@@ -38,4 +38,4 @@ def pass_app(function: Callable[Concatenate[App, P], R]) -> Callable[P, R]:
     def wrapper(workspace: Workspace, console: Console, *args: Any, **kwargs: Any) -> R:
         return function(App(workspace.root, console), *args, **kwargs)
 
-    return pass_workspace(wrapper)  # type: ignore[return-value, arg-type]
+    return pass_workspace(wrapper)

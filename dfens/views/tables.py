@@ -37,7 +37,8 @@ class FittedTable:
         self.columns = list(dict.fromkeys(name for row in rows for name in row))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        columns, left_out = self.columns, []
+        columns = self.columns
+        left_out: list[str] = []
         table = self._table(columns)
         candidates = [name for name in self.optional if name in columns]
         while candidates and _natural_width(console, options, table) > options.max_width:
@@ -64,7 +65,7 @@ class FittedTable:
 
 
 def make_table(
-    rows: Sequence[Row],
+    rows: Any,
     *,
     title: str = "",
     decimals: int = 5,

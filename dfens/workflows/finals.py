@@ -17,7 +17,7 @@ from submissions.entry import Entry
 from submissions.finals.select import Candidate, Selection, select_pair
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from dfens.views.tables import FittedTable as Table
 
 _PAIRS_SHOWN = 10
 

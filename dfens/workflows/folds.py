@@ -60,7 +60,7 @@ def assign_folds(
     return NewFolds(
         store.folds_path,
         dict(folds.how),
-        tuple(fold_table(folds).to_dict("records")),
+        tuple({str(key): value for key, value in row.items()} for row in fold_table(folds).to_dict("records")),
         len(folds.ids),
         len(competition.test),
         folds.fingerprint,

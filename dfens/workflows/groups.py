@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dfens.workspace.paths import Workspace
 from oof.errors import ConfigError, FoldError
@@ -63,7 +64,7 @@ def _score(
     workspace: Workspace,
     competition: Competition,
     baseline: LinearSettings,
-    x: "np.ndarray[tuple[int, int], np.dtype[np.float64]]",
+    x: NDArray[np.float32],
     how: str,
     progress: Progress,
 ) -> Grouping:

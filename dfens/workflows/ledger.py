@@ -22,7 +22,7 @@ from submissions.rebuild import Rebuilt, rebuild
 from submissions.table import SubmissionTable, validate_file
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from dfens.views.tables import FittedTable as Table
 
 
 def open_ledger(app: App) -> Ledger:

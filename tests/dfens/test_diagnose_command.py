@@ -100,7 +100,8 @@ def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:
     refused = run(folder, "groups", "--model", "raw")
     assert refused.exit_code == 1
     assert "begins from random weights" in refused.stderr
-    assert "--model pixels: expected a model of dfens.toml with a backbone" in run(folder, "groups", "--model", "pixels").stderr
+    expected = "--model pixels: expected a model of dfens.toml with a backbone"
+    assert expected in run(folder, "groups", "--model", "pixels").stderr
 
 
 def derive_clusters(folder: Path) -> list[str]:
