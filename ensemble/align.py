@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
-from ensemble.methods import Way, try_weights
+from ensemble.methods import Method, fit_method
 from ensemble.table import BinaryTable
-from ensemble.transforms import Columns, Distribution, Views, fit_distribution
+from ensemble.transforms import Columns, Distribution, FittedTransforms, fit_distribution
 from oof.metrics.intervals import difference
 
 _SUSPECT = 2.0  # root mean square of the standardised differences of fold means; 1 where nothing drifts
 _LEAST_ROWS = 100  # of a fold, to know its distribution by
-_TRIAL = Way("trial", ("rank-logit",))
+_TRIAL = Method("trial", ("rank-logit",))
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +29,11 @@ class Alignment:
 
     by_fold: tuple[tuple[Distribution, ...], ...]
 
-    def apply(self, columns: Columns, fold: int, views: Views) -> Columns:
+    def apply(self, columns: Columns, fold: int, transforms: FittedTransforms) -> Columns:
         """Predictions of the models of one fold on the common scale, (n_models, n_rows)."""
         out = np.empty_like(columns)
         for model, distribution in enumerate(self.by_fold[fold]):
-            out[model] = views.distributions[model].values(distribution.ranks(columns[model]))
+            out[model] = transforms.distributions[model].values(distribution.ranks(columns[model]))
         return out
 
 
@@ -64,9 +64,9 @@ def align_folds(table: BinaryTable) -> tuple[BinaryTable, Alignment | None]:
         rows = np.flatnonzero(table.fold == fold)
         inside = np.ascontiguousarray(table.columns[:, rows])
         by_fold.append(tuple(fit_distribution(column) for column in inside))
-        aligned[:, rows] = Alignment((by_fold[-1],)).apply(inside, 0, table.views)
+        aligned[:, rows] = Alignment((by_fold[-1],)).apply(inside, 0, table.transforms)
     other = replace(table, columns=aligned)
-    before, after = try_weights(_TRIAL, table).nested, try_weights(_TRIAL, other).nested
+    before, after = fit_method(_TRIAL, table).nested, fit_method(_TRIAL, other).nested
     if _auc(table, after) <= _auc(table, before):
         return table, None
     gap = difference("auc", table.y, after, before)

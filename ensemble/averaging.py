@@ -1,8 +1,8 @@
-"""Which ways go into the blend: by nested scores, each as much as it can be told from the best.
+"""Which methods go into the blend: by nested scores, each as much as it can be told from the best.
 
 Taking the winner alone, or the simplest within one standard error, scored lower on new rows
-than the mean of the ways that cannot be told apart (docs/blending.md has the figures), so
-the blend is their mean: of log-odds, each way weighted by exp(-z² / 2), z being its distance
+than the mean of the methods that cannot be told apart (docs/blending.md has the figures), so
+the blend is their mean: of log-odds, each method weighted by exp(-z² / 2), z being its distance
 from the best in units of 1.5 standard errors of that paired difference.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.methods import Tried
+from ensemble.methods import FittedMethod
 from ensemble.table import BinaryTable
 from oof.metrics import Metric
 from oof.metrics.delong import auc_covariance
@@ -20,14 +20,14 @@ Vector = NDArray[np.float64]
 Scores = NDArray[np.float32] | Vector
 _REACH = 1.5
 _LEAST = 0.05
-_MOST_ROWS = 1_000_000  # more would say no better which ways are alike, and cost as much as fitting them
+_MOST_ROWS = 1_000_000  # more would say no better which methods are alike, and cost as much as fitting them
 
 
-def mixing_weights(gains: Vector, covariance: NDArray[np.float64]) -> Vector:
-    """The weight of each way, (n_ways,), sum 1; those far below the best get none.
+def averaging_weights(gains: Vector, covariance: NDArray[np.float64]) -> Vector:
+    """The weight of each method, (n_methods,), sum 1; those far below the best get none.
 
     Args:
-        gains: (n_ways,) nested scores, higher is better. covariance: (n_ways, n_ways) of them.
+        gains: (n_methods,) nested scores, higher is better. covariance: (n_methods, n_methods) of them.
     """
     best = int(np.argmax(gains))
     spread = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
@@ -41,13 +41,13 @@ def mixing_weights(gains: Vector, covariance: NDArray[np.float64]) -> Vector:
     return np.asarray(weights / weights.sum())
 
 
-def weights_of_ways(
+def method_weights(
     table: BinaryTable, nested: Sequence[Scores], metric: Metric, groups: NDArray[np.intp] | None, left_out: int = -1
 ) -> Vector:
     """Mixing weights from the nested scores on the rows outside a fold (-1: on all rows).
 
     Args:
-        nested: of each way, (n_rows,) what the metric reads: scores for the AUC, else predictions.
+        nested: of each method, (n_rows,) what the metric reads: scores for the AUC, else predictions.
         groups: (n_rows,) in the table's order, or None.
     """
     count = len(nested)
@@ -63,15 +63,15 @@ def weights_of_ways(
         thin = slice(None, None, -(-len(y) // _MOST_ROWS))
         inside = None if groups is None else groups[rows][thin]
         gains, covariance = auc_covariance(y[thin], [scores[thin] for scores in columns], inside)
-        return mixing_weights(gains, covariance)
+        return averaging_weights(gains, covariance)
     gains = np.array([metric.gain(metric(y, scores)) for scores in columns])
-    return mixing_weights(gains, _fold_covariance(table, nested, metric, left_out))
+    return averaging_weights(gains, _fold_covariance(table, nested, metric, left_out))
 
 
 def _fold_covariance(
     table: BinaryTable, nested: Sequence[Scores], metric: Metric, left_out: int
 ) -> NDArray[np.float64]:
-    """Covariance of the ways' scores by how they scatter over the folds; NaN where fewer than two can be scored."""
+    """Covariance of the methods' scores by how they scatter over the folds; NaN where fewer than two can be scored."""
     by_fold = []
     for fold in range(table.k):
         rows = table.fold == fold
@@ -83,24 +83,24 @@ def _fold_covariance(
     return np.atleast_2d(np.cov(np.array(by_fold), rowvar=False)) / len(by_fold)
 
 
-def mix(
-    table: BinaryTable, tried: Sequence[Tried], metric: Metric, groups: NDArray[np.intp] | None
+def average_methods(
+    table: BinaryTable, tried: Sequence[FittedMethod], metric: Metric, groups: NDArray[np.intp] | None
 ) -> tuple[Vector, Vector]:
-    """Mixing weights, (n_ways,), and the nested scores of the mixture, (n_rows,).
+    """Mixing weights, (n_methods,), and the nested scores of the mixture, (n_rows,).
 
     The mixture that scores a fold is chosen by the other folds, so that choosing does not flatter it.
     """
-    read = [as_read(one.nested, metric) for one in tried]
-    weights = weights_of_ways(table, read, metric, groups)
+    read = [as_metric_input(one.nested, metric) for one in tried]
+    weights = method_weights(table, read, metric, groups)
     nested = np.empty(len(table.y))
     for fold in range(table.k):
-        chosen = weights_of_ways(table, read, metric, groups, fold) if table.k > 1 else weights
+        chosen = method_weights(table, read, metric, groups, fold) if table.k > 1 else weights
         rows = table.fold == fold
         nested[rows] = sum(w * one.nested[rows].astype(np.float64) for w, one in zip(chosen, tried, strict=True) if w)
     return weights, nested
 
 
-def as_read(scores: Scores, metric: Metric) -> Scores:
+def as_metric_input(scores: Scores, metric: Metric) -> Scores:
     """Log-odds as the metric reads them: as they are where order alone counts, else as probabilities."""
     return (
         scores

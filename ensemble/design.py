@@ -1,4 +1,4 @@
-"""The columns that weights are fitted to: one or several views of each model, and the mean of each view."""
+"""The columns that weights are fitted to: one or several transforms of each model, and the mean of each transform."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,15 +16,15 @@ FLAT = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Standardised columns, made block by block so that no view is ever held as a whole.
+    """Standardised columns, made block by block so that no transform is ever held as a whole.
 
-    The columns are view by view and model by model; then, for more than one model, the mean
-    over the models of each view. Shrinking the models' columns while the means stay
+    The columns are transform by transform and model by model; then, for more than one model, the mean
+    over the models of each transform. Shrinking the models' columns while the means stay
     free draws a blend of few rows toward the uniform one.
     """
 
     table: BinaryTable
-    kinds: tuple[str, ...]
+    transforms: tuple[str, ...]
 
     @property
     def models(self) -> int:
@@ -37,38 +37,38 @@ class Design:
     @property
     def width(self) -> int:
         """Number of columns."""
-        return len(self.kinds) * (self.models + self.with_means)
+        return len(self.transforms) * (self.models + self.with_means)
 
     @cached_property
     def groups(self) -> NDArray[np.intp]:
-        """(width,) which columns are shrunk alike: those of one view; the means."""
-        found = np.repeat(np.arange(len(self.kinds)), self.models)
-        return np.asarray(np.r_[found, np.full(len(self.kinds) * self.with_means, len(self.kinds))], np.intp)
+        """(width,) which columns are shrunk alike: those of one transform; the means."""
+        found = np.repeat(np.arange(len(self.transforms)), self.models)
+        return np.asarray(np.r_[found, np.full(len(self.transforms) * self.with_means, len(self.transforms))], np.intp)
 
     @cached_property
     def _margins(self) -> NDArray[np.float32]:
-        return self.table.views.margins.astype(np.float32)[:, None]
+        return self.table.transforms.margins.astype(np.float32)[:, None]
 
     def _raw_block(self, rows: Segment) -> NDArray[np.float32]:
         m = self.models
         inside = slice(rows.begin, rows.end)
         out = np.empty((self.width, rows.end - rows.begin), np.float32)
-        for index, kind in enumerate(self.kinds):
+        for index, transform in enumerate(self.transforms):
             part = out[index * m : (index + 1) * m]
-            if kind == "prob":
+            if transform == "prob":
                 part[:] = self.table.columns[:, inside]
-            elif kind == "logit":
+            elif transform == "logit":
                 np.clip(self.table.columns[:, inside], self._margins, np.float32(1) - self._margins, out=part)
                 np.log(part / (np.float32(1) - part), out=part)
-            elif kind == "rank":
+            elif transform == "rank":
                 part[:] = self.table.ranks[:, inside]
-            elif kind == "rank-logit":
+            elif transform == "rank-logit":
                 ranks = self.table.ranks[:, inside]
                 np.log(ranks / (np.float32(1) - ranks), out=part)
             else:
-                part[:] = self.table.views.apply(kind, self.table.columns[:, inside])
+                part[:] = self.table.transforms.apply(transform, self.table.columns[:, inside])
             if self.with_means:
-                part.mean(axis=0, out=out[len(self.kinds) * m + index])
+                part.mean(axis=0, out=out[len(self.transforms) * m + index])
         return out
 
     @cached_property
@@ -101,19 +101,19 @@ class Design:
 
     def like(self, table: BinaryTable) -> "Design":
         """The same columns of other rows, standardised as here."""
-        other = Design(table, self.kinds)
+        other = Design(table, self.transforms)
         other.__dict__["moments"] = self.moments
         return other
 
     def formula(self, weights: Vector, link: Link) -> Formula:
-        """Weights of standardised columns as coefficients of the views."""
+        """Weights of standardised columns as coefficients of the transforms."""
         mean, scale = (moment[:, 0].astype(np.float64) for moment in self.moments)
         raw = weights * scale
         m = self.models
         terms = {}
-        for index, kind in enumerate(self.kinds):
+        for index, transform in enumerate(self.transforms):
             own = raw[index * m : (index + 1) * m].copy()
             if self.with_means:
-                own += raw[len(self.kinds) * m + index] / m
-            terms[kind] = own
+                own += raw[len(self.transforms) * m + index] / m
+            terms[transform] = own
         return Formula(-float(raw @ mean), terms, link)

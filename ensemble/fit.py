@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from ensemble.binary import fit_binary, fit_table, simpler_blends
 from ensemble.general import fit_general
-from ensemble.importance_weighting import fit_toward_test
+from ensemble.importance_weighting import fit_importance_weighted
 from ensemble.prepare import check_shapes, make_folds_of
 from ensemble.result import BlendResult
 from ensemble.settings import TRANSFORMS
@@ -33,7 +33,7 @@ def fit_blend(
     names: Sequence[str] | None = None,
     max_members: int | None = None,
     test: NDArray[Any] | None = None,
-    toward_test: bool = False,
+    importance_weighting: bool = False,
     progress: Progress = SILENT,
 ) -> BlendResult:
     """Fit a blend of out-of-fold predictions and score it honestly.
@@ -52,7 +52,7 @@ def fit_blend(
         max_members: most models with a weight.
         test: predictions of the same models for the rows to predict, as for `predict`; where given, members
             whose test predictions look broken are warned of.
-        toward_test: weigh rows by how likely they are among the test rows, where that pays out of fold; needs
+        importance_weighting: weigh rows by how likely they are among the test rows, where that pays out of fold; needs
             `test` and binary predictions, and a fit more for each fold.
         progress: where to tell how far the work is.
 
@@ -61,7 +61,7 @@ def fit_blend(
 
     Raises:
         BlendError: shapes that do not fit, one class only, a model without predictions, a
-            transform that these predictions do not allow, or `toward_test` where it cannot be done.
+            transform that these predictions do not allow, or `importance_weighting` where it cannot be done.
 
     >>> rng = np.random.default_rng(0)
     >>> y = np.arange(400) % 2
@@ -81,9 +81,9 @@ def fit_blend(
     binary = oof.ndim == 2 and bool(np.isin(y, (0, 1)).all())
     fold = make_folds_of(y, folds, groups, seed, stratify=binary or oof.ndim == 3)
     general = not binary and (oof.ndim == 3 or metric.kind == "value")
-    if plain and (general or toward_test or max_members is not None):
+    if plain and (general or importance_weighting or max_members is not None):
         raise BlendError('optimize = "none" averages binary predictions as they are; leave other options out.')
-    if toward_test and (general or test is None):
+    if importance_weighting and (general or test is None):
         raise BlendError("Weighting toward the test set needs test predictions, and labels of two classes.")
     # BLAS threads wait for each other in busy loops, which on a shared machine costs more than they save
     with threadpool_limits(1, user_api="blas"):
@@ -95,7 +95,7 @@ def fit_blend(
             result = fit_binary(
                 table, oof, y, groups, *settings, progress, by_fold_model=folds is not None, plain=plain
             )
-            if toward_test and test is not None:
+            if importance_weighting and test is not None:
 
                 def fit(rows: NDArray[np.intp]) -> BlendResult:
                     part = fit_table(oof[rows], y[rows], fold[rows], found_names, seed)
@@ -103,7 +103,7 @@ def fit_blend(
                     return fit_binary(part, oof[rows], y[rows], drawn, *settings, SILENT, by_fold_model=False)
 
                 others = simpler_blends(table)
-                result = fit_toward_test(fit, result, oof, y, fold, groups, metric, test, others, progress)
+                result = fit_importance_weighted(fit, result, oof, y, fold, groups, metric, test, others, progress)
     if test is None or oof.ndim == 3:
         return result
     return replace(result, warnings=(*result.warnings, *_shift_warnings(oof, test, found_names)))

@@ -1,4 +1,4 @@
-"""The function that a blend is: the mean of the log-odds of one or several weighted sums of views of its members."""
+"""The function of a blend: the mean log-odds of one or several weighted sums of its members' transforms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.link import Link
-from ensemble.transforms import POWER, Columns, Views
+from ensemble.transforms import POWER, Columns, FittedTransforms
 
 Output = Literal["identity", "sigmoid", "exp", "root"]
 Vector = NDArray[np.float64]
@@ -17,23 +17,23 @@ _BLOCK = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class Formula:
-    """A weighted sum: intercept + sum over views and models of coefficient x view(prediction), then its log-odds.
+    """Log-odds of a weighted sum: intercept + sum over transforms and models of coefficient x transform(prediction).
 
-    terms: view name -> (n_models,) coefficients. link: log-odds of the sum; None leaves the sum as it is.
+    terms: transform name -> (n_models,) coefficients. link: log-odds of the sum; None leaves the sum as it is.
     """
 
     intercept: float
     terms: Mapping[str, Vector]
     link: Link | None = None
 
-    def sums(self, by_view: Mapping[str, NDArray[np.float64]]) -> Vector:
-        """The sum before the link, (n_rows,), from each view of all models, (n_models, n_rows)."""
-        found = np.asarray(sum(coefficients @ by_view[kind] for kind, coefficients in self.terms.items()))
+    def sums(self, by_transform: Mapping[str, NDArray[np.float64]]) -> Vector:
+        """The sum before the link, (n_rows,), from each transform of all models, (n_models, n_rows)."""
+        found = np.asarray(sum(coefficients @ by_transform[name] for name, coefficients in self.terms.items()))
         return found + self.intercept
 
-    def scores(self, by_view: Mapping[str, NDArray[np.float64]]) -> Vector:
+    def scores(self, by_transform: Mapping[str, NDArray[np.float64]]) -> Vector:
         """The log-odds, (n_rows,)."""
-        sums = self.sums(by_view)
+        sums = self.sums(by_transform)
         return sums if self.link is None else self.link.odds(sums)
 
     def to_json(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Formula:
             link = {"low": self.link.low, "per_unit": self.link.per_unit, "values": self.link.values.tolist()}
         return {
             "intercept": self.intercept,
-            "terms": {kind: coefficients.tolist() for kind, coefficients in self.terms.items()},
+            "terms": {name: coefficients.tolist() for name, coefficients in self.terms.items()},
             "link": link,
         }
 
@@ -59,17 +59,20 @@ class Mixture:
     output: Output = "sigmoid"
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """The views that are needed."""
-        return tuple(dict.fromkeys(kind for _, formula in self.parts for kind in formula.terms))
+    def transforms(self) -> tuple[str, ...]:
+        """The transforms that are needed."""
+        return tuple(dict.fromkeys(name for _, formula in self.parts for name in formula.terms))
 
-    def scores(self, views: Views, columns: Columns) -> Vector:
+    def scores(self, transforms: FittedTransforms, columns: Columns) -> Vector:
         """The mean before the output, shape (n_rows,), from (n_models, n_rows) without NaN."""
         found = np.empty(columns.shape[1])
         for begin in range(0, columns.shape[1], _BLOCK):
             rows = slice(begin, begin + _BLOCK)
-            by_view = {kind: views.apply(kind, columns[:, rows]).astype(np.float64) for kind in self.kinds}
-            found[rows] = np.sum([weight * formula.scores(by_view) for weight, formula in self.parts], axis=0)
+            by_transform = {
+                transform: transforms.apply(transform, columns[:, rows]).astype(np.float64)
+                for transform in self.transforms
+            }
+            found[rows] = np.sum([weight * formula.scores(by_transform) for weight, formula in self.parts], axis=0)
         return found
 
     def predictions(self, scores: Vector) -> Vector:
@@ -89,30 +92,30 @@ class Mixture:
         }
 
 
-def shares(mixture: Mixture, views: Views, columns: Columns) -> Vector:
+def shares(mixture: Mixture, transforms: FittedTransforms, columns: Columns) -> Vector:
     """How much each model carries, shape (n_models,), sum 1.
 
-    A blend of one view with weights that are not negative has its weights as shares. Otherwise a
+    A blend of one transform with weights that are not negative has its weights as shares. Otherwise a
     model's share is the covariance of its part of the sum with the whole, over the variance
     of the whole: negative where a model is used against what it says. Taken over at most
     20,000 rows.
     """
     count = len(columns)
-    if len(mixture.parts) == 1 and len(mixture.kinds) == 1:
+    if len(mixture.parts) == 1 and len(mixture.transforms) == 1:
         (weights,) = mixture.parts[0][1].terms.values()
         if (weights >= 0).all() and weights.sum() > 0:
             return np.asarray(weights / weights.sum())
     stride = max(1, columns.shape[1] // 20_000)
     sample = np.ascontiguousarray(columns[:, ::stride])
     parts = np.zeros(sample.shape)
-    by_view = {kind: views.apply(kind, sample).astype(np.float64) for kind in mixture.kinds}
+    by_transform = {name: transforms.apply(name, sample).astype(np.float64) for name in mixture.transforms}
     for weight, formula in mixture.parts:
-        sums = formula.sums(by_view)
+        sums = formula.sums(by_transform)
         slope = 1.0
         if formula.link is not None and sums.std() > 0:
             slope = float(np.cov(sums, formula.link.odds(sums))[0, 1] / sums.var(ddof=1))
-        for kind, coefficients in formula.terms.items():
-            parts += (weight * slope) * coefficients[:, None] * by_view[kind]
+        for name, coefficients in formula.terms.items():
+            parts += (weight * slope) * coefficients[:, None] * by_transform[name]
     parts -= parts.mean(axis=1, keepdims=True)
     whole = parts.sum(axis=0)
     variance = float(whole @ whole)

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.averaging import mixing_weights
+from ensemble.averaging import averaging_weights
 from ensemble.kernels import non_negative_minimum
-from ensemble.result import Attempt, BlendResult
+from ensemble.result import BlendResult, MethodScore
 from ensemble.significance import compare, nested_interval, verdict
 from oof.errors import BlendError
 from oof.metrics import Metric
@@ -29,7 +29,7 @@ _SMALL = 1e-12
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Method:
     name: str
     transform: str
     fit: Fit
@@ -38,20 +38,20 @@ class _Way:
 
 @dataclass(frozen=True, eq=False)
 class GeneralPredictor:
-    """The mean of some ways of blending, each with its parameters."""
+    """The mean of some methods of blending, each with its parameters."""
 
-    parts: tuple[tuple[float, _Way, Array], ...]
+    parts: tuple[tuple[float, _Method, Array], ...]
 
     def predict(self, rows: NDArray[Any], fold: int | None = None) -> Array:
         filled = fill_by_mean(np.asarray(rows, np.float64))
-        return np.asarray(sum(weight * way.apply(parameters, filled) for weight, way, parameters in self.parts))
+        return np.asarray(sum(weight * method.apply(parameters, filled) for weight, method, parameters in self.parts))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": "general",
             "parts": [
-                {"weight": weight, "way": way.name, "parameters": parameters.tolist()}
-                for weight, way, parameters in self.parts
+                {"weight": weight, "method": method.name, "parameters": parameters.tolist()}
+                for weight, method, parameters in self.parts
             ],
         }
 
@@ -89,27 +89,27 @@ def fit_general(
     filled = fill_by_mean(np.asarray(oof, np.float64))
     if filled.ndim == 3:
         _check_classes(filled, y)
-    ways = _class_ways(metric) if filled.ndim == 3 else _value_ways(metric)
+    methods = _class_methods(metric) if filled.ndim == 3 else _value_methods(metric)
     k = int(fold.max()) + 1
-    fitted: list[tuple[_Way, Array, Array, Array]] = []
-    with progress.task("blend", total=len(ways), unit="way") as task:
-        for way in ways:
-            parameters = way.fit(filled, y)
+    fitted: list[tuple[_Method, Array, Array, Array]] = []
+    with progress.task("blend", total=len(methods), unit="method") as task:
+        for method in methods:
+            parameters = method.fit(filled, y)
             nested = np.empty_like(filled[:, 0])
             for index in range(k):
                 held_out = fold == index
-                apart = way.fit(filled[~held_out], y[~held_out]) if k > 1 else parameters
-                nested[held_out] = way.apply(apart, filled[held_out])
-            fitted.append((way, parameters, way.apply(parameters, filled), nested))
+                apart = method.fit(filled[~held_out], y[~held_out]) if k > 1 else parameters
+                nested[held_out] = method.apply(apart, filled[held_out])
+            fitted.append((method, parameters, method.apply(parameters, filled), nested))
             task.advance(1)
-    open_ways = [item for item in fitted if item[0].name != "best single"]
-    weights = _weights([nested for _, _, _, nested in open_ways], y, fold, metric)
+    open_methods = [item for item in fitted if item[0].name != "best single"]
+    weights = _weights([nested for _, _, _, nested in open_methods], y, fold, metric)
     nested = np.empty_like(filled[:, 0])
     for index in range(k):
         rows = fold == index
-        by_others = _weights([item[3] for item in open_ways], y, fold, metric, index) if k > 2 else weights
-        nested[rows] = sum(w * item[3][rows] for w, item in zip(by_others, open_ways, strict=True))
-    kept = [(float(w), item) for w, item in zip(weights, open_ways, strict=True) if w > 0]
+        by_others = _weights([item[3] for item in open_methods], y, fold, metric, index) if k > 2 else weights
+        nested[rows] = sum(w * item[3][rows] for w, item in zip(by_others, open_methods, strict=True))
+    kept = [(float(w), item) for w, item in zip(weights, open_methods, strict=True) if w > 0]
     predictor = GeneralPredictor(tuple((w, item[0], item[1]) for w, item in kept))
     predictions = np.asarray(sum(w * item[2] for w, item in kept))
     by_name = {item[0].name: item for item in fitted}
@@ -117,9 +117,9 @@ def fit_general(
     comparisons = compare(metric, y, nested, others, groups)
     score = metric(y, predictions)
     share = {item[0].name: w for w, item in kept}
-    attempts = [
-        Attempt(way.name, way.transform, metric(y, scores), metric(y, apart), share.get(way.name, 0.0), 0.0)
-        for way, _, scores, apart in fitted
+    methods = [
+        MethodScore(m.name, m.transform, metric(y, scores), metric(y, apart), share.get(m.name, 0.0), 0.0)
+        for m, _, scores, apart in fitted
     ]
     return BlendResult(
         weights=_shares(predictor, filled),
@@ -130,7 +130,7 @@ def fit_general(
         metric=metric.name,
         transform="+".join(dict.fromkeys(item[0].transform for _, item in kept)),
         method=", ".join(f"{item[0].name} ({w:.0%})" for w, item in kept),
-        attempts=tuple(sorted(attempts, key=lambda item: -metric.gain(item.nested_score))),
+        methods=tuple(sorted(methods, key=lambda item: -metric.gain(item.nested_score))),
         oof=predictions,
         nested_oof=nested,
         single_scores=np.array([_single_score(oof[:, model], y, metric) for model in range(oof.shape[1])]),
@@ -162,7 +162,7 @@ def _weights(
     covariance = np.atleast_2d(np.cov(by_fold, rowvar=False)) / len(folds) if len(folds) > 1 else None
     if covariance is None:
         return np.full(len(nested), 1.0 / len(nested))
-    return mixing_weights(gains, covariance)
+    return averaging_weights(gains, covariance)
 
 
 def _shares(predictor: GeneralPredictor, oof: Array) -> Array:
@@ -179,12 +179,12 @@ def _shares(predictor: GeneralPredictor, oof: Array) -> Array:
     return found / total if abs(total) > _SMALL else np.full(len(found), 1.0 / len(found))
 
 
-def _best_single(metric: Metric) -> _Way:
+def _best_single(metric: Metric) -> _Method:
     def fit(oof: Array, y: NDArray[Any]) -> Array:
         chosen = int(np.argmax([metric.gain(metric(y, oof[:, model])) for model in range(oof.shape[1])]))
         return np.asarray(np.eye(oof.shape[1])[chosen])
 
-    return _Way("best single", "prob", fit, _linear)
+    return _Method("best single", "prob", fit, _linear)
 
 
 def _linear(weights: Array, oof: Array) -> Array:
@@ -198,12 +198,12 @@ def _mean_weights(oof: Array, y: NDArray[Any]) -> Array:
 # ---- real values ------------------------------------------------------------
 
 
-def _value_ways(metric: Metric) -> list[_Way]:
+def _value_methods(metric: Metric) -> list[_Method]:
     return [
         _best_single(metric),
-        _Way("mean", "prob", _mean_weights, _linear),
-        _Way("non-negative weights", "prob", _non_negative_values, _affine),
-        _Way("signed weights", "prob", _signed_values, _affine),
+        _Method("mean", "prob", _mean_weights, _linear),
+        _Method("non-negative weights", "prob", _non_negative_values, _affine),
+        _Method("signed weights", "prob", _signed_values, _affine),
     ]
 
 
@@ -265,13 +265,13 @@ def _check_classes(oof: Array, y: NDArray[Any]) -> None:
         )
 
 
-def _class_ways(metric: Metric) -> list[_Way]:
+def _class_methods(metric: Metric) -> list[_Method]:
     return [
         _best_single(metric),
-        _Way("mean", "prob", _mean_weights, _linear),
-        _Way("geometric mean", "geometric", _mean_weights, _pooled_logs),
-        _Way("weights of probabilities", "prob", _linear_pool, _linear),
-        _Way("weights of logarithms", "logit", _log_pool, _pooled_logs_with_bias),
+        _Method("mean", "prob", _mean_weights, _linear),
+        _Method("geometric mean", "geometric", _mean_weights, _pooled_logs),
+        _Method("weights of probabilities", "prob", _linear_pool, _linear),
+        _Method("weights of logarithms", "logit", _log_pool, _pooled_logs_with_bias),
     ]
 
 

@@ -32,7 +32,7 @@ def draw_rows(weights: NDArray[np.float64]) -> Rows:
     return np.asarray(np.searchsorted(total, (np.arange(len(weights)) + 0.5) / len(weights) * total[-1]))
 
 
-def fit_toward_test(
+def fit_importance_weighted(
     fit: Callable[[Rows], BlendResult],
     plain: BlendResult,
     oof: NDArray[Any],

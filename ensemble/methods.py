@@ -1,4 +1,4 @@
-"""The ways of blending that are tried: averages, which fit nothing, and weights fitted to views of the models."""
+"""Methods of blending: averages, which fit nothing, and weights fitted to transforms of the models."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,30 @@ from ensemble.design import Design
 from ensemble.formula import Formula, Output
 from ensemble.solver import Fit, fit_weights
 from ensemble.table import BinaryTable
-from ensemble.transforms import PROBABILITY_KINDS
+from ensemble.transforms import PROBABILITY_TRANSFORMS
 
 Scores = NDArray[np.float32]
-FOUR_VIEWS = ("prob", "logit", "rank-logit", "rank")
+FOUR_TRANSFORMS = ("prob", "logit", "rank-logit", "rank")
+_FEWER: dict[tuple[str, ...], tuple[str, ...]] = {  # where the columns would be too many
+    FOUR_TRANSFORMS: ("prob", "logit", "rank-logit"),
+    ("prob", "logit", "rank-logit"): ("prob", "rank-logit"),
+    ("prob", "rank-logit"): ("rank-logit",),
+}
 _START_ROWS = 40_000  # a fit to more rows begins from a fit to about so many
 _KNOTS = 100_000  # of a distribution function: more would not lie in the caches
 _MOST_COLUMNS = 1_200
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to blend.
+class Method:
+    """One method of blending.
 
-    name: for people. kinds: views. fitted: whether it has weights. learnt: whether the link of
+    name: for people. transforms: of the predictions. fitted: whether it has weights. learnt: whether the link of
     the fit is learnt. non_negative: whether weights below 0 are barred. output: of an average.
     """
 
     name: str
-    kinds: tuple[str, ...]
+    transforms: tuple[str, ...]
     fitted: bool = True
     learnt: bool = True
     non_negative: bool = False
@@ -36,77 +41,76 @@ class Way:
 
     @property
     def transform(self) -> str:
-        """The view, or views joined by +."""
-        return "+".join("geometric" if kind == "log" else kind for kind in self.kinds)
+        """The transform, or transforms joined by +."""
+        return "+".join(self.transforms)
 
 
 @dataclass(frozen=True, eq=False)
-class Tried:
-    """A way with its formula and scores.
+class FittedMethod:
+    """A method with its formula and scores.
 
     formula: fitted on all rows. scores: (n_rows,) of it. nested: (n_rows,), each fold by a
-    formula fitted without it. Scores are log-odds where the way is fitted.
+    formula fitted without it. Scores are log-odds where the method is fitted.
     """
 
-    way: Way
+    method: Method
     formula: Formula
     scores: Scores
     nested: Scores
 
 
-MEAN = Way("mean of probabilities", ("prob",), fitted=False, output="identity")
-RANK_MEAN = Way("mean of ranks", ("rank",), fitted=False, output="identity")
-LOGIT_MEAN = Way("mean of logits", ("logit",), fitted=False)
-BEST_SINGLE = Way("best single", ("prob",), fitted=False, output="identity")
-AVERAGES: dict[str, Way] = {
+MEAN = Method("mean of probabilities", ("prob",), fitted=False, output="identity")
+RANK_MEAN = Method("mean of ranks", ("rank",), fitted=False, output="identity")
+LOGIT_MEAN = Method("mean of logits", ("logit",), fitted=False)
+BEST_SINGLE = Method("best single", ("prob",), fitted=False, output="identity")
+AVERAGES: dict[str, Method] = {
     "prob": MEAN,
     "rank": RANK_MEAN,
     "logit": LOGIT_MEAN,
-    "rank-logit": Way("mean of rank-logits", ("rank-logit",), fitted=False),
-    "geometric": Way("geometric mean", ("log",), fitted=False, output="exp"),
-    "power": Way("power mean", ("power",), fitted=False, output="root"),
+    "rank-logit": Method("mean of rank-logits", ("rank-logit",), fitted=False),
+    "geometric": Method("geometric mean", ("geometric",), fitted=False, output="exp"),
+    "power": Method("power mean", ("power",), fitted=False, output="root"),
 }
 
 
-def fitted_ways(transform: str, in_unit_range: bool, models: int) -> list[Way]:
-    """The ways with weights that serve a transform, simple ones first."""
+def weighted_methods(transform: str, in_unit_range: bool, models: int) -> list[Method]:
+    """The methods with weights that serve a transform, simple ones first."""
     if transform != "auto":
-        kind = AVERAGES[transform].kinds[0]
         return [
-            Way(f"non-negative weights, {transform}", (kind,), non_negative=True),
-            Way(f"signed weights, {transform}", (kind,)),
+            Method(f"non-negative weights, {transform}", (transform,), non_negative=True),
+            Method(f"signed weights, {transform}", (transform,)),
         ]
-    ways = [Way(f"non-negative weights, {kind}", (kind,), non_negative=True) for kind in ("prob", "rank-logit")]
-    ways += [Way(f"signed weights, {kind}", (kind,)) for kind in ("prob", "logit", "rank-logit")]
-    views: tuple[str, ...] = FOUR_VIEWS
-    while len(views) > 1 and len(views) * models > _MOST_COLUMNS:
-        views = {4: ("prob", "logit", "rank-logit"), 3: ("prob", "rank-logit"), 2: ("rank-logit",)}[len(views)]
+    methods = [Method(f"non-negative weights, {name}", (name,), non_negative=True) for name in ("prob", "rank-logit")]
+    methods += [Method(f"signed weights, {name}", (name,)) for name in ("prob", "logit", "rank-logit")]
+    transforms: tuple[str, ...] = FOUR_TRANSFORMS
+    while len(transforms) > 1 and len(transforms) * models > _MOST_COLUMNS:
+        transforms = _FEWER[transforms]
     if not in_unit_range:
-        ways = [way for way in ways if way.kinds != ("logit",)]
-        views = tuple(kind for kind in views if kind != "logit")
-    if len(views) > 1:
-        count = {2: "two", 3: "three", 4: "four"}[len(views)]
-        ways.append(Way(f"{count} views of each model, sigmoid", views, learnt=False))
-        ways.append(Way(f"{count} views of each model", views))
-    return ways
+        methods = [method for method in methods if method.transforms != ("logit",)]
+        transforms = tuple(name for name in transforms if name != "logit")
+    if len(transforms) > 1:
+        count = {2: "two", 3: "three", 4: "four"}[len(transforms)]
+        methods.append(Method(f"{count} transforms of each model, sigmoid", transforms, learnt=False))
+        methods.append(Method(f"{count} transforms of each model", transforms))
+    return methods
 
 
-def try_average(way: Way, table: BinaryTable) -> Tried:
-    """An average of one view of all models; nothing is fitted, so both scores are one."""
-    kind = way.kinds[0]
-    if kind in PROBABILITY_KINDS:
-        table.views.require_probabilities(kind)
+def fit_average(method: Method, table: BinaryTable) -> FittedMethod:
+    """An average of one transform of all models; nothing is fitted, so both scores are one."""
+    name = method.transforms[0]
+    if name in PROBABILITY_TRANSFORMS:
+        table.transforms.require_probabilities(name)
     count = len(table.columns)
-    formula = Formula(0.0, {kind: np.full(count, 1.0 / count)})
+    formula = Formula(0.0, {name: np.full(count, 1.0 / count)})
     scores = np.empty(len(table.y), np.float32)
     for rows in table.blocks():
         inside = slice(rows.begin, rows.end)
-        view = table.ranks[:, inside] if kind == "rank" else table.views.apply(kind, table.columns[:, inside])
-        scores[inside] = view.mean(axis=0, dtype=np.float64)
-    return Tried(way, formula, scores, scores)
+        values = table.ranks[:, inside] if name == "rank" else table.transforms.apply(name, table.columns[:, inside])
+        scores[inside] = values.mean(axis=0, dtype=np.float64)
+    return FittedMethod(method, formula, scores, scores)
 
 
-def try_best_single(table: BinaryTable) -> Tried:
+def fit_best_single(table: BinaryTable) -> FittedMethod:
     """The model with the best AUC; nested, each fold gets the model that is best on the others."""
     chosen = [best_model(table, fold) for fold in range(-1, table.k)]
     weights = np.zeros(len(table.columns))
@@ -115,7 +119,7 @@ def try_best_single(table: BinaryTable) -> Tried:
     for segment in table.segments:
         inside = slice(segment.begin, segment.end)
         nested[inside] = table.columns[chosen[segment.fold + 1], inside]
-    return Tried(BEST_SINGLE, Formula(0.0, {"prob": weights}), table.columns[chosen[0]], nested)
+    return FittedMethod(BEST_SINGLE, Formula(0.0, {"prob": weights}), table.columns[chosen[0]], nested)
 
 
 def best_model(table: BinaryTable, left_out: int) -> int:
@@ -130,7 +134,7 @@ def best_model(table: BinaryTable, left_out: int) -> int:
     return int(np.argmax(found))
 
 
-def try_weights(way: Way, table: BinaryTable, *, level: bool = True) -> Tried:
+def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> FittedMethod:
     """Weights fitted to all rows and, for the nested scores, without each fold.
 
     The fits without each fold differ in height and steepness: a fold with many positives leaves few to its
@@ -138,18 +142,18 @@ def try_weights(way: Way, table: BinaryTable, *, level: bool = True) -> Tried:
     So with `level`, for metrics of which order alone counts, the scores of each fit take the distribution, over
     all rows, of the fit to all rows. That moves a fold as a whole and needs none of its labels.
     """
-    design = Design(table, way.kinds)
+    design = Design(table, method.transforms)
     left_out = tuple(fold for fold in range(table.k) if table.trainable(fold)) if table.k > 1 else ()
     start: Fit | None = None
     iterations = 12
     if len(table.y) > 2 * _START_ROWS:
         thin = design.like(table.thin(_START_ROWS))
-        start = fit_weights(thin, learnt=way.learnt, non_negative=way.non_negative)
+        start = fit_weights(thin, learnt=method.learnt, non_negative=method.non_negative)
         iterations = 4
     fit = fit_weights(
         design,
-        learnt=way.learnt,
-        non_negative=way.non_negative,
+        learnt=method.learnt,
+        non_negative=method.non_negative,
         left_out=(-1, *left_out),
         start=start,
         iterations=iterations,
@@ -174,4 +178,4 @@ def try_weights(way: Way, table: BinaryTable, *, level: bool = True) -> Tried:
         rows = np.flatnonzero(untrained)
         ranks = table.ranks[:, rows].mean(axis=0, dtype=np.float64)
         nested[rows] = np.log(ranks / (1 - ranks))
-    return Tried(way, design.formula(fit.weights[0], fit.links[0]), scores, nested)
+    return FittedMethod(method, design.formula(fit.weights[0], fit.links[0]), scores, nested)

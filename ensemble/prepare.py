@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
 from ensemble.table import BinaryTable, sort_rows
-from ensemble.transforms import Columns, Missing, fill_missing, fit_views
+from ensemble.transforms import Columns, Imputation, fill_missing, fit_transforms
 from oof.errors import BlendError, examples
 
 FOLDS = 5
@@ -103,7 +103,7 @@ def binary_table(
     fold: NDArray[np.int32],
     names: tuple[str, ...],
     seed: int,
-    missing: Missing = "rank",
+    imputation: Imputation = "rank",
 ) -> BinaryTable:
     """The rows sorted by class and fold, gaps filled.
 
@@ -120,14 +120,14 @@ def binary_table(
     columns: Columns = np.empty((oof.shape[1], len(oof)), np.float32)
     for model in range(oof.shape[1]):
         columns[model] = oof[order, model]
-    views = fit_views(columns, missing)
+    transforms = fit_transforms(columns, imputation)
     return BinaryTable(
-        fill_missing(views, columns),
+        fill_missing(transforms, columns),
         y[order].astype(np.int8),
         fold[order],
         int(fold.max()) + 1,
         order,
-        views,
+        transforms,
         names,
         seed,
     )

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from ensemble.align import Alignment
 from ensemble.formula import Mixture
-from ensemble.transforms import Columns, Views, fill_missing
+from ensemble.transforms import Columns, FittedTransforms, fill_missing
 from oof.errors import BlendError
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One way to blend that was tried.
+class MethodScore:
+    """One method to blend that was tried.
 
     score: on the rows that its weights were fitted on. nested_score: with the weights fitted without the
-    fold that is scored. share: of this way in the blend. seconds: it took.
+    fold that is scored. share: of this method in the blend. seconds: it took.
     """
 
     name: str
@@ -59,33 +59,33 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BinaryPredictor:
-    """A mixture of the chosen models, by position, with the views of all, and what brings fold models to one scale."""
+    """A mixture of the chosen models (positions), the transforms of all models, and the alignment of fold models."""
 
     mixture: Mixture
-    views: Views
+    transforms: FittedTransforms
     chosen: NDArray[np.intp]
     alignment: Alignment | None
 
     def predict(self, rows: NDArray[Any], fold: int | None = None) -> NDArray[np.float64]:
         with np.errstate(over="ignore"):
             columns: Columns = np.ascontiguousarray(rows.T, dtype=np.float32)
-        columns = fill_missing(self.views, columns)
+        columns = fill_missing(self.transforms, columns)
         if self.alignment is not None and fold is not None and fold < len(self.alignment.by_fold):
-            columns = self.alignment.apply(columns, fold, self.views)
-        scores = self.mixture.scores(self.views.only(self.chosen), columns[self.chosen])
+            columns = self.alignment.apply(columns, fold, self.transforms)
+        scores = self.mixture.scores(self.transforms.only(self.chosen), columns[self.chosen])
         return self.mixture.predictions(scores)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": "binary",
-            "missing": self.views.missing,
+            "missing": self.transforms.imputation,
             "chosen": self.chosen.tolist(),
-            "margins": self.views.margins.tolist(),
+            "margins": self.transforms.margins.tolist(),
             **self.mixture.to_json(),
         }
 
     def tables(self) -> pd.DataFrame:
-        kept = {-1: self.views.distributions}
+        kept = {-1: self.transforms.distributions}
         if self.alignment is not None:
             kept |= dict(enumerate(self.alignment.by_fold))
         parts = [
@@ -104,8 +104,8 @@ class BlendResult:
     score: metric on the rows that the weights were fitted on; flattered by construction.
     nested_score: metric with the weights fitted without the fold that is scored; what to expect of new rows.
     nested_interval: (low, high), 95 %.
-    names: of the models. metric: what was optimised. transform: view or views of the predictions.
-    method: in words, the ways of blending that went in. attempts: all that were tried, best nested score first.
+    names: of the models. metric: what was optimised. transform: transform or transforms of the predictions.
+    method: in words, the methods of blending that went in. methods: all that were tried, best nested score first.
     oof: (n_rows,) the blend on the rows fitted. nested_oof: (n_rows,) with the weights of the other folds.
     single_scores: (n_models,) each model's own score, on the rows it covers.
     comparisons: against the best single model and the plain mean.
@@ -123,7 +123,7 @@ class BlendResult:
     metric: str
     transform: str
     method: str
-    attempts: tuple[Attempt, ...]
+    methods: tuple[MethodScore, ...]
     oof: NDArray[np.float64]
     nested_oof: NDArray[np.float64]
     single_scores: NDArray[np.float64]
@@ -181,7 +181,7 @@ class BlendResult:
                 for name, weight, score in zip(self.names, self.weights, self.single_scores, strict=True)
             ],
             "comparisons": [asdict(item) for item in self.comparisons],
-            "attempts": [asdict(item) for item in self.attempts],
+            "methods": [asdict(item) for item in self.methods],
             "references": {
                 name: {"score": score, "nested_score": nested} for name, (score, nested) in self.references.items()
             },

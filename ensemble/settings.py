@@ -19,7 +19,7 @@ class BlendSettings:
     members: names of the models (or earlier blends) to use; empty for all complete models.
     max_members: most members with a weight; None for no limit.
     prune: drop members that the blend loses nothing without.
-    toward_test: weigh rows by how likely they are among the test rows, where that pays out of fold.
+    importance_weighting: weigh rows by how likely they are among the test rows, where that pays out of fold.
     seed: of folds that are made and of everything drawn at random.
     """
 
@@ -28,7 +28,7 @@ class BlendSettings:
     members: tuple[str, ...] = ()
     max_members: int | None = None
     prune: bool = False
-    toward_test: bool = False
+    importance_weighting: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

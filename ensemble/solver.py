@@ -247,7 +247,7 @@ def fit_weights(
     for t, fold in enumerate(left_out):
         if start is None:
             weights = np.zeros(design.width)
-            weights[-len(design.kinds) if design.with_means else 0 :] = 1.0 / len(design.kinds)
+            weights[-len(design.transforms) if design.with_means else 0 :] = 1.0 / len(design.transforms)
             shrinkage = np.ones(groups)
         else:
             source = t if t < len(start.weights) else 0

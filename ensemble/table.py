@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.transforms import Columns, Views
+from ensemble.transforms import Columns, FittedTransforms
 
 _CACHED = 1 << 19  # numbers
 
@@ -24,7 +24,7 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BinaryTable:
-    """The rows of a binary blend, in a view of all models.
+    """The rows of a binary blend.
 
     columns: (n_models, n_rows) float32 without NaN. y: (n_rows,) 0s, then 1s.
     fold: (n_rows,) 0..k-1, increasing within a class. order: (n_rows,) position of each row in the input.
@@ -35,7 +35,7 @@ class BinaryTable:
     fold: NDArray[np.int32]
     k: int
     order: NDArray[np.intp]
-    views: Views
+    transforms: FittedTransforms
     names: tuple[str, ...]
     seed: int
 
@@ -51,7 +51,7 @@ class BinaryTable:
     @cached_property
     def ranks(self) -> Columns:
         """Every model's ranks over all rows, (n_models, n_rows)."""
-        return self.views.apply("rank", self.columns)
+        return self.transforms.apply("rank", self.columns)
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
@@ -76,14 +76,14 @@ class BinaryTable:
         return bool(0 < outside.sum() < len(outside))
 
     def rows(self, chosen: NDArray[np.intp]) -> "BinaryTable":
-        """Some of the rows, given in rising order; views stay as fitted on all."""
+        """Some of the rows, given in rising order; transforms stay as fitted on all."""
         return BinaryTable(
             np.ascontiguousarray(self.columns[:, chosen]),
             self.y[chosen],
             self.fold[chosen],
             self.k,
             np.arange(len(chosen)),
-            self.views,
+            self.transforms,
             self.names,
             self.seed,
         )
@@ -95,7 +95,7 @@ class BinaryTable:
         return replace(
             self,
             columns=np.ascontiguousarray(self.columns[models]),
-            views=self.views.only(models),
+            transforms=self.transforms.only(models),
             names=tuple(self.names[model] for model in models),
         )
 

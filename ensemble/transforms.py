@@ -1,6 +1,6 @@
-"""Views of a model's predictions: as they are, logit, rank, rank-logit, logarithm, power; the same for new rows.
+"""Transforms of a model's predictions: as they are, logit, rank, rank-logit, logarithm, power; the same for new rows.
 
-A view is fitted without labels on the OOF predictions of one model and kept, so that new
+A transform is fitted without labels on the OOF predictions of one model and kept, so that new
 rows go through the same function one at a time. Ranks come from a stored distribution
 function over all OOF rows, in which equal predictions share the middle of their ranks.
 """
@@ -16,9 +16,9 @@ from ensemble.kernels import ranks_of
 from oof.errors import BlendError
 
 Columns = NDArray[np.float32]  # (n_models, n_rows)
-Missing = Literal["rank", "mean"]
+Imputation = Literal["rank", "mean"]
 POWER = 3.0
-PROBABILITY_KINDS = ("logit", "log", "power")
+PROBABILITY_TRANSFORMS = ("logit", "geometric", "power")
 _KNOTS = 1024
 _GUIDES = 4096
 
@@ -68,61 +68,61 @@ def fit_distribution(values: NDArray[np.float32]) -> Distribution:
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
-    """The fitted views of all models of a blend.
+class FittedTransforms:
+    """The fitted transforms of all models of a blend.
 
     distributions: one for each model. margins: (n_models,) the nearest that a probability may
-    come to 0 or 1 before its logarithm is taken. missing: what stands in for a missing
-    prediction: "rank", what the model says at the mean rank that the others give the row, or
+    come to 0 or 1 before its logarithm is taken. imputation: how a missing
+    prediction is filled: "rank", what the model says at the mean rank that the others give the row, or
     "mean", the mean of the others' predictions, which renormalises the weights of those present.
     """
 
     distributions: tuple[Distribution, ...]
     margins: NDArray[np.float64]
     in_unit_range: bool
-    missing: Missing = "rank"
+    imputation: Imputation = "rank"
 
-    def only(self, models: NDArray[np.intp]) -> "Views":
-        """The views of some of the models."""
+    def only(self, models: NDArray[np.intp]) -> "FittedTransforms":
+        """The transforms of some of the models."""
         chosen = tuple(self.distributions[model] for model in models)
-        return Views(chosen, self.margins[models], self.in_unit_range, self.missing)
+        return FittedTransforms(chosen, self.margins[models], self.in_unit_range, self.imputation)
 
-    def apply(self, kind: str, columns: Columns) -> Columns:
-        """One view of every model, shape (n_models, n_rows); NaN stays NaN.
+    def apply(self, transform: str, columns: Columns) -> Columns:
+        """One transform of every model, shape (n_models, n_rows); NaN stays NaN.
 
         Raises:
-            BlendError: if the view needs probabilities and some predictions lie outside [0, 1].
+            BlendError: if the transform needs probabilities and some predictions lie outside [0, 1].
         """
-        if kind == "prob":
+        if transform == "prob":
             return columns
         out = np.empty_like(columns)
-        if kind in PROBABILITY_KINDS:
-            self.require_probabilities(kind)
+        if transform in PROBABILITY_TRANSFORMS:
+            self.require_probabilities(transform)
             margins = self.margins.astype(np.float32)[:, None]
             np.clip(columns, margins, np.float32(1) - margins, out=out)
-            if kind == "power":
+            if transform == "power":
                 return np.power(out, np.float32(POWER), out=out)
-            if kind == "logit":
+            if transform == "logit":
                 out /= np.float32(1) - out
             return np.log(out, out=out)
         for model, values in enumerate(columns):
             out[model] = self.distributions[model].ranks(values)
-        if kind == "rank-logit":
+        if transform == "rank-logit":
             out /= np.float32(1) - out
             np.log(out, out=out)
         return out
 
-    def require_probabilities(self, kind: str) -> None:
-        """Refuse a view that needs probabilities where predictions leave [0, 1]."""
+    def require_probabilities(self, transform: str) -> None:
+        """Refuse a transform that needs probabilities where predictions leave [0, 1]."""
         if not self.in_unit_range:
             raise BlendError(
-                f"The transform '{kind}' needs predictions in [0, 1], and some lie outside. "
+                f"The transform '{transform}' needs predictions in [0, 1], and some lie outside. "
                 f"Use --transform rank, rank-logit or auto, which take any scale."
             )
 
 
-def fit_views(columns: Columns, missing: Missing = "rank") -> Views:
-    """Fit the views of every model; NaN is passed over."""
+def fit_transforms(columns: Columns, imputation: Imputation = "rank") -> FittedTransforms:
+    """Fit the transforms of every model; NaN is passed over."""
     distributions, margins, inside = [], [], True
     for values in columns:
         gaps = np.isnan(values)
@@ -131,7 +131,7 @@ def fit_views(columns: Columns, missing: Missing = "rank") -> Views:
         low, high = float(present.min()), float(present.max())
         inside &= low >= 0.0 and high <= 1.0
         margins.append(_margin(present))
-    return Views(tuple(distributions), np.array(margins), inside, missing)
+    return FittedTransforms(tuple(distributions), np.array(margins), inside, imputation)
 
 
 def _margin(values: NDArray[np.float32]) -> float:
@@ -141,8 +141,8 @@ def _margin(values: NDArray[np.float32]) -> float:
     return float(np.clip(0.5 * distance.min(), 1e-7, 0.01)) if len(distance) else 0.01
 
 
-def fill_missing(views: Views, columns: Columns) -> Columns:
-    """Put a prediction at each NaN, as `views.missing` says; a row that no model predicts gets each one's median."""
+def fill_missing(transforms: FittedTransforms, columns: Columns) -> Columns:
+    """Fill each NaN as `transforms.imputation` says; a row that no model predicts gets each model's median."""
     gaps = np.isnan(columns)
     if not gaps.any():
         return columns
@@ -150,16 +150,16 @@ def fill_missing(views: Views, columns: Columns) -> Columns:
     absent = gaps[:, rows]
     counts = (~absent).sum(axis=0)
     filled = columns.copy()
-    if views.missing == "mean":
+    if transforms.imputation == "mean":
         values = np.where(absent, 0.0, columns[:, rows])
-        medians = np.mean([float(d.values(np.array([0.5]))[0]) for d in views.distributions])
+        medians = np.mean([float(d.values(np.array([0.5]))[0]) for d in transforms.distributions])
         mean = np.where(counts > 0, values.sum(axis=0) / np.maximum(counts, 1), medians)
         for model in range(len(columns)):
             filled[model, rows[absent[model]]] = mean[absent[model]]
         return filled
-    ranks = np.stack([d.ranks(c) for d, c in zip(views.distributions, columns[:, rows], strict=True)])
+    ranks = np.stack([d.ranks(c) for d, c in zip(transforms.distributions, columns[:, rows], strict=True)])
     ranks[absent] = 0.0
     mean = np.where(counts > 0, ranks.sum(axis=0) / np.maximum(counts, 1), 0.5)
-    for model, distribution in enumerate(views.distributions):
+    for model, distribution in enumerate(transforms.distributions):
         filled[model, rows[absent[model]]] = distribution.values(mean[absent[model]])
     return filled

@@ -17,7 +17,11 @@ from ensemble.settings import TRANSFORMS, Transform
 @click.option("--name", default="blend", show_default=True, help="Name of the blend.")
 @click.option("--max-members", type=click.IntRange(min=1), help="Most members with a weight.")
 @click.option("--prune", is_flag=True, help="Drop members that the blend loses nothing without.")
-@click.option("--toward-test", is_flag=True, help="Weigh rows toward the test set, where that pays out of fold.")
+@click.option(
+    "--importance-weighting",
+    is_flag=True,
+    help="Weight rows as the test set has them, if it pays.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show every way of blending that was tried.")
 @pass_app
 def command(
@@ -28,7 +32,7 @@ def command(
     name: str,
     max_members: int | None,
     prune: bool,
-    toward_test: bool,
+    importance_weighting: bool,
     verbose: bool,
 ) -> None:
     """Fit weights to the out-of-fold predictions, score the blend honestly, and store it with its test predictions.
@@ -50,7 +54,7 @@ def command(
         members=settings.members if members is None else tuple(filter(None, map(str.strip, members.split(",")))),
         max_members=max_members or settings.max_members,
         prune=prune or settings.prune,
-        toward_test=toward_test or settings.toward_test,
+        importance_weighting=importance_weighting or settings.importance_weighting,
     )
     blends = BlendStore(app.work / "ensemble")
     gathered = gather_members(app.predictions, blends, settings.members, name)

@@ -152,9 +152,11 @@ def blend_members(
     store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress
 ) -> tuple[BlendResult, NDArray[np.float64] | None]:
     """Fit the blend, and blend the test predictions where there are any."""
-    if settings.toward_test and members.test is None:
-        raise BlendError("--toward-test needs test predictions, and the members have none. Leave it out.")
-    result = _fit(store, members, settings, progress, test=members.test, toward_test=settings.toward_test)
+    if settings.importance_weighting and members.test is None:
+        raise BlendError("--importance-weighting needs test predictions, and the members have none. Leave it out.")
+    result = _fit(
+        store, members, settings, progress, test=members.test, importance_weighting=settings.importance_weighting
+    )
     return result, None if members.test is None else result.predict(members.test)
 
 
@@ -238,7 +240,7 @@ def show_blend(
     ]
     if verbose:
         tried = pd.DataFrame(
-            [(a.name, a.score, a.nested_score, a.share, f"{a.seconds:.2f}") for a in result.attempts],
+            [(a.name, a.score, a.nested_score, a.share, f"{a.seconds:.2f}") for a in result.methods],
             columns=["tried", f"{metric} on the rows fitted", f"nested {metric}", "share", "seconds"],
         )
         shown.append(

@@ -26,6 +26,7 @@ _RENAMED = {
     "colour": "color_jitter",
     "shift": "translate",
     "resize": "downscale",
+    "toward_test": "importance_weighting",
 }
 _TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a table such as { key = 1 }"}
 _KINDS: dict[str, type[TimmSettings] | type[LinearSettings]] = {"timm": TimmSettings, "linear": LinearSettings}

@@ -112,16 +112,16 @@ def test_redundant_members_are_dropped_by_name(tmp_path: Path) -> None:
 
 def test_weighting_toward_the_test_set_tells_what_came_of_it(tmp_path: Path) -> None:
     make_workspace(tmp_path)
-    found = run(tmp_path, "--toward-test")
+    found = run(tmp_path, "--importance-weighting")
     assert found.exit_code == 0, found.output
     assert "all rows count alike" in " ".join((found.stdout + found.stderr).split())
 
 
 def test_weighting_toward_a_test_set_without_predictions_is_refused(tmp_path: Path) -> None:
     make_workspace(tmp_path, with_test=False)
-    found = run(tmp_path, "--toward-test")
+    found = run(tmp_path, "--importance-weighting")
     assert found.exit_code == 1
-    assert "--toward-test needs test predictions" in found.stderr
+    assert "--importance-weighting needs test predictions" in found.stderr
 
 
 @pytest.mark.parametrize(("transform", "average"), [("auto", "mean of probabilities"), ("rank", "mean of ranks")])

@@ -123,13 +123,13 @@ def test_few_members_are_as_many_as_asked_for_and_chosen_within_the_nest() -> No
     assert chosen.score > 0.57
 
 
-def test_attempts_are_all_told_best_first_with_their_shares() -> None:
+def test_methods_are_listed_best_first_with_their_shares() -> None:
     oof, y = make_world(1_000, 4)
     result = fit_blend(oof, y)
-    nested = [attempt.nested_score for attempt in result.attempts]
+    nested = [method.nested_score for method in result.methods]
     assert nested == sorted(nested, reverse=True)
-    assert sum(attempt.share for attempt in result.attempts) == pytest.approx(1.0)
-    assert {"best single", "mean of probabilities", "four views of each model"} <= {a.name for a in result.attempts}
+    assert sum(method.share for method in result.methods) == pytest.approx(1.0)
+    assert {"best single", "mean of probabilities", "four transforms of each model"} <= {a.name for a in result.methods}
 
 
 def test_wrong_shapes_and_values_are_named() -> None:

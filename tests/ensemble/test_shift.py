@@ -155,7 +155,7 @@ def test_wrong_shapes_are_named() -> None:
         adversarial_auc(np.random.default_rng(0).random((10, 2)), np.random.default_rng(1).random((3, 2)))
 
 
-def kinds(n: int, seed: int, share: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def two_kinds(n: int, seed: int, share: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Two kinds of rows, each understood by two of four models; `share` of the rows are of the second kind."""
     rng = np.random.default_rng(seed)
     y, kind = rng.integers(0, 2, n), rng.random(n) < share
@@ -165,10 +165,10 @@ def kinds(n: int, seed: int, share: float) -> tuple[NDArray[np.float64], NDArray
 
 
 def test_rows_weighted_toward_another_mix_of_kinds_serve_it_better() -> None:
-    oof, y = kinds(8000, 1, 0.15)
-    test, truth = kinds(20_000, 101, 0.85)
+    oof, y = two_kinds(8000, 1, 0.15)
+    test, truth = two_kinds(20_000, 101, 0.85)
     plain = fit_blend(oof, y, test=test)
-    weighted = fit_blend(oof, y, test=test, toward_test=True)
+    weighted = fit_blend(oof, y, test=test, importance_weighting=True)
     assert "Rows are weighted toward the test set" in weighted.warnings[-1]
     assert weighted.method.endswith("rows weighted toward the test set")
     assert roc_auc(truth, weighted.predict(test)) > roc_auc(truth, plain.predict(test)) + 0.005
@@ -177,14 +177,14 @@ def test_rows_weighted_toward_another_mix_of_kinds_serve_it_better() -> None:
 
 
 def test_rows_count_alike_where_the_test_set_is_of_the_same_mix() -> None:
-    oof, y = kinds(4000, 1, 0.15)
-    test, _ = kinds(4000, 102, 0.15)
-    same = fit_blend(oof, y, test=test, toward_test=True)
+    oof, y = two_kinds(4000, 1, 0.15)
+    test, _ = two_kinds(4000, 102, 0.15)
+    same = fit_blend(oof, y, test=test, importance_weighting=True)
     assert "all rows count alike" in same.warnings[-1]
     assert same.nested_score == fit_blend(oof, y).nested_score
 
 
 def test_weighting_without_test_predictions_is_refused() -> None:
-    oof, y = kinds(200, 0, 0.5)
+    oof, y = two_kinds(200, 0, 0.5)
     with pytest.raises(BlendError, match="needs test predictions"):
-        fit_blend(oof, y, toward_test=True)
+        fit_blend(oof, y, importance_weighting=True)

@@ -1,11 +1,11 @@
-"""Views and links: the same function for new rows, one at a time, that never turns the order."""
+"""Transforms and links: the same function for new rows, one at a time, that never turns the order."""
 
 import numpy as np
 import pytest
 from scipy.stats import rankdata
 
 from ensemble.link import BINS, learnt_link, sigmoid_link
-from ensemble.transforms import Distribution, fill_missing, fit_distribution, fit_views
+from ensemble.transforms import Distribution, fill_missing, fit_distribution, fit_transforms
 from oof.errors import BlendError
 from tests.support.ensemble import make_world
 
@@ -34,18 +34,18 @@ def test_order_is_kept_beyond_the_ends() -> None:
 def test_one_row_at_a_time_gives_the_same_views() -> None:
     oof, _ = make_world(500, 3)
     columns = np.ascontiguousarray(oof.T)
-    views = fit_views(columns)
-    for kind in ("prob", "logit", "rank", "rank-logit", "log", "power"):
-        whole = views.apply(kind, columns)
+    transforms = fit_transforms(columns)
+    for name in ("prob", "logit", "rank", "rank-logit", "geometric", "power"):
+        whole = transforms.apply(name, columns)
         one = np.concatenate(
-            [views.apply(kind, np.ascontiguousarray(columns[:, i : i + 1])) for i in range(20)], axis=1
+            [transforms.apply(name, np.ascontiguousarray(columns[:, i : i + 1])) for i in range(20)], axis=1
         )
         np.testing.assert_array_equal(one, whole[:, :20])
 
 
 def test_zeros_and_ones_of_coarse_predictions_stay_near() -> None:
     columns = np.round(np.random.default_rng(0).random((1, 200)), 1).astype(np.float32)
-    logits = fit_views(columns).apply("logit", columns)
+    logits = fit_transforms(columns).apply("logit", columns)
     assert np.isfinite(logits).all()
     assert np.abs(logits).max() < 5
 
@@ -54,18 +54,18 @@ def test_a_gap_gets_what_the_model_says_at_the_rank_of_the_others() -> None:
     values = np.linspace(0.1, 0.9, 101).astype(np.float32)
     columns = np.stack([values, values**2, values**3])
     columns[2, 40] = np.nan
-    views = fit_views(columns)
-    filled = fill_missing(views, columns)
+    transforms = fit_transforms(columns)
+    filled = fill_missing(transforms, columns)
     assert filled[2, 40] == pytest.approx(values[40] ** 3, abs=0.01)
     np.testing.assert_array_equal(np.isnan(columns[2, 40:41]), [True])  # the input stays
-    mean = fill_missing(fit_views(columns, "mean"), columns)
+    mean = fill_missing(fit_transforms(columns, "mean"), columns)
     assert mean[2, 40] == pytest.approx((values[40] + values[40] ** 2) / 2)
 
 
 def test_a_view_of_probabilities_refuses_margins() -> None:
     columns = np.array([[-1.0, 3.0]], np.float32)
     with pytest.raises(BlendError, match=r"'logit' needs predictions in \[0, 1\]"):
-        fit_views(columns).apply("logit", columns)
+        fit_transforms(columns).apply("logit", columns)
 
 
 def test_distribution_of_one_value() -> None:
