@@ -117,7 +117,7 @@ def fit_general(
     comparisons = compare(metric, y, nested, others, groups)
     score = metric(y, predictions)
     share = {item[0].name: w for w, item in kept}
-    methods = [
+    compared = [
         MethodScore(m.name, m.transform, metric(y, scores), metric(y, apart), share.get(m.name, 0.0), 0.0)
         for m, _, scores, apart in fitted
     ]
@@ -130,7 +130,7 @@ def fit_general(
         metric=metric.name,
         transform="+".join(dict.fromkeys(item[0].transform for _, item in kept)),
         method=", ".join(f"{item[0].name} ({w:.0%})" for w, item in kept),
-        methods=tuple(sorted(methods, key=lambda item: -metric.gain(item.nested_score))),
+        methods=tuple(sorted(compared, key=lambda item: -metric.gain(item.nested_score))),
         oof=predictions,
         nested_oof=nested,
         single_scores=np.array([_single_score(oof[:, model], y, metric) for model in range(oof.shape[1])]),
