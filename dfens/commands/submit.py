@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from dfens.app import App, pass_app
+from dfens.console import Console
+from dfens.invocation import pass_workspace
+from dfens.workspace.paths import Workspace
 
 
 @click.command("submit", short_help="Check, upload once, record, wait for the score.")
@@ -13,13 +15,14 @@ from dfens.app import App, pass_app
 @click.option("--message", metavar="TEXT", help="Shown on Kaggle; {blend}, {score:.5f} and more are filled in.")
 @click.option("--dry-run", is_flag=True, help="Build and check the table, send nothing; needs no credentials.")
 @click.option("--again", is_flag=True, help="Send it although the same bytes were submitted before.")
-@click.option("--stale", is_flag=True, help="Submit a blend although members of it were trained again since.")
+@click.option("--stale", is_flag=True, help="Submit a blend although members of it were retrained since.")
 @click.option("--wait", is_flag=True, help="Wait for the score.")
 @click.option("--kernel", metavar="OWNER/SLUG", help="Code competition: submit the output of this notebook.")
 @click.option("--kernel-version", metavar="N", type=click.IntRange(min=1), help="Version of the notebook.")
-@pass_app
+@pass_workspace
 def command(
-    app: App,
+    workspace: Workspace,
+    console: Console,
     blend: str | None,
     file: str | None,
     message: str | None,
@@ -39,7 +42,7 @@ def command(
     \b
     Exit codes: 0  submitted (with --wait: scored); with --dry-run: fit to be
                 1  not submitted, and why
-                3  on Kaggle, but Kaggle can't score it
+                3  on Kaggle, but Kaggle cannot score it
                 4  submitted, no score yet when the wait was over
     """
     if blend is not None and (file is not None or kernel is not None):
@@ -48,16 +51,21 @@ def command(
         if kernel is None or kernel_version is None or file is None:
             raise click.UsageError("A notebook is submitted with --kernel, --kernel-version and --file together.")
         if dry_run:
-            raise click.UsageError("--dry-run checks a table; a notebook's output lies on Kaggle.")
-    from dfens.workflows import submit as submitting
+            raise click.UsageError("--dry-run checks a table; a notebook's output is on Kaggle.")
+    from dfens.views.submit import show_dry_run, show_submission
+    from dfens.workflows import draft as drafting
+    from dfens.workflows.submit import send_kernel, send_table
 
+    progress = console.progress
     if kernel is not None and kernel_version is not None and file is not None:
-        code = submitting.send_kernel(app, kernel, kernel_version, file, message, again=again, wait=wait)
+        found = send_kernel(workspace, kernel, kernel_version, file, message, again=again, wait=wait, progress=progress)
     else:
-        draft = submitting.make_draft(app, blend, None if file is None else Path(file), message, stale=stale)
+        table = drafting.make_draft(workspace, blend, None if file is None else Path(file), message, stale=stale)
         if dry_run:
-            submitting.dry_run(app, draft)
+            checked = drafting.dry_run(workspace, table)
+            console.show(checked, show_dry_run(checked))
             return
-        code = submitting.send_table(app, draft, again=again, wait=wait)
-    if code:
-        raise click.exceptions.Exit(code)
+        found = send_table(workspace, table, again=again, wait=wait, progress=progress)
+    console.show(found, show_submission(found))
+    if found.exit_code:
+        click.get_current_context().exit(found.exit_code)

@@ -31,7 +31,6 @@ class FittedTable:
         bold: int | None,
         optional: Sequence[str],
     ) -> None:
-        rows = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
         self.rows, self.title, self.decimals = rows, title, decimals
         self.percent, self.bold, self.optional = percent, bold, optional
         self.columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -65,7 +64,7 @@ class FittedTable:
 
 
 def make_table(
-    rows: Any,
+    rows: Sequence[Row],
     *,
     title: str = "",
     decimals: int = 5,

@@ -1,18 +1,16 @@
-"""What `dfens blend` does between the store and the screen: gathers members, fits, prints one table."""
+"""Gather members from the store, fit a blend, and store it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from dfens.app import App
-from dfens.views.tables import make_table
 from dfens.workspace.members import read_member
+from dfens.workspace.paths import Workspace
 from ensemble.blend_store import BlendStore
 from ensemble.diversity import prune_members
 from ensemble.fit import fit_blend
@@ -22,8 +20,50 @@ from oof.errors import BlendError, examples
 from oof.progress import SILENT, Progress
 from oof.store import ModelSummary, PredictionStore, predictions_fingerprint
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+
+@dataclass(frozen=True, eq=False)
+class NewBlend:
+    """A blend as it was fitted and stored.
+
+    notes: what was left out or dropped, and why. archived: where an earlier blend of that name was moved.
+    has_test: whether its members, and so the blend, have test predictions.
+    """
+
+    name: str
+    path: Path
+    result: BlendResult
+    notes: tuple[str, ...]
+    archived: Path | None
+    has_test: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The blend's facts, without predictions and distribution functions."""
+        return {
+            "name": self.name,
+            "path": self.path,
+            "has_test": self.has_test,
+            "left_out": self.notes,
+            "archived": self.archived,
+        } | self.result.facts()
+
+
+def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress: Progress = SILENT) -> NewBlend:
+    """Blend stored models by the settings of [blend], with `changes` to them, and store the blend under a name."""
+    settings = dataclasses.replace(workspace.config.blend, **changes)
+    store, blends = workspace.predictions, workspace.blends
+    members = gather_members(store, blends, settings.members, name)
+    if settings.prune:
+        members = drop_redundant(store, members, settings, progress)
+    result, test = blend_members(store, members, settings, progress)
+    archived = blends.save(
+        name,
+        result,
+        store.folds.ids,
+        test_ids=None if test is None else store.test_ids,
+        test=test,
+        details=members.details(store, settings),
+    )
+    return NewBlend(name, blends.path(name), result, members.notes, archived, test is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +189,7 @@ def _must_serve(name: str, summaries: dict[str, ModelSummary], blends: BlendStor
 
 
 def blend_members(
-    store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress
+    store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress = SILENT
 ) -> tuple[BlendResult, NDArray[np.float64] | None]:
     """Fit the blend, and blend the test predictions where there are any."""
     if settings.importance_weighting and members.test is None:
@@ -199,55 +239,3 @@ def drop_redundant(store: PredictionStore, members: Members, settings: BlendSett
         f"scores chose that, so the nested score below is a little flattered."
     )
     return dataclasses.replace(members.only(kept), notes=(*members.notes, note))
-
-
-def show_blend(
-    app: App, name: str, path: Path, result: BlendResult, members: Members, *, has_test: bool, verbose: bool
-) -> None:
-    """Print the members, the scores side by side, what can be told from luck, and the next command."""
-    metric = result.metric
-    fitted_name, nested_name = f"{metric} on the rows fitted", f"nested {metric}"
-    order = np.argsort(-result.weights, kind="stable")
-    rows: list[dict[str, Any]] = [
-        {"": result.names[i], "weight": result.weights[i], f"OOF {metric}": result.single_scores[i]} for i in order
-    ]
-    rows += [
-        {"": other, fitted_name: fitted, nested_name: nested} for other, (fitted, nested) in result.references.items()
-    ]
-    rows.append({"": f"blend '{name}'", fitted_name: result.score, nested_name: result.nested_score})
-    table = pd.DataFrame(rows, columns=["", "weight", f"OOF {metric}", fitted_name, nested_name])
-    low, high = result.nested_interval
-    how = result.method if verbose else result.method.split(":")[0]
-    lines = [
-        f"Blend '{name}': {how}. Nested {metric} {result.nested_score:.5f}, 95 % interval {low:.5f} to {high:.5f}.",
-        *(
-            f"Against {item.other}: {item.gain:+.5f} nested, 95 % interval {item.interval[0]:+.5f} to "
-            f"{item.interval[1]:+.5f}, p = {item.p_value:.2g}."
-            for item in result.comparisons
-        ),
-        result.verdict,
-        *(f"Warning: {text}" for text in result.warnings),
-    ]
-    if has_test:
-        lines.append(f"Stored in {path}\nNext: dfens submit {name} --dry-run")
-    else:
-        lines.append(
-            f"Stored in {path}, without test predictions, since the members have none.\n"
-            f"Next: dfens train, or dfens oof import NAME --oof FILE --test FILE, then dfens blend again"
-        )
-    shown: list[RenderableType] = [
-        make_table(table, title=f"Members of '{name}', and scores of simpler blends", bold=len(table) - 1),
-    ]
-    if verbose:
-        tried = pd.DataFrame(
-            [(a.name, a.score, a.nested_score, a.share, f"{a.seconds:.2f}") for a in result.methods],
-            columns=["tried", f"{metric} on the rows fitted", f"nested {metric}", "share", "seconds"],
-        )
-        shown.append(
-            make_table(tried, title="Ways of blending that were tried, and their share in the blend", percent=["share"])
-        )
-    app.emit(
-        {"name": name, "path": path, "has_test": has_test, "left_out": list(members.notes)} | result.facts(),
-        *shown,
-        *lines,
-    )

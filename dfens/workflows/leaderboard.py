@@ -1,70 +1,59 @@
-"""`dfens submissions leaderboard`: the fetched leaderboard, and where scores would stand on it."""
+"""Fetch the public leaderboard, and rank scores on it."""
 
-import dataclasses
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-import pandas as pd
-
-from dfens.app import App
-from dfens.views.tables import make_table
 from dfens.workflows.ledger import find_entry, label_of, read_entries
+from dfens.workflows.submissions import open_client
+from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError
 from oof.metrics import metric_by_name
+from oof.progress import SILENT, Progress
 from submissions.entry import Entry
-from submissions.leaderboard import rank_score, read_leaderboard
+from submissions.leaderboard import LeaderboardRank, rank_score, read_leaderboard
 
 
-def run_leaderboard(app: App, wanted: Sequence[str], *, refresh: bool, team: str) -> None:
-    """Fetch the leaderboard where needed, and print where the scores would stand."""
-    metric = metric_by_name(app.config.competition.metric)
-    scores = _scores(read_entries(app), wanted, metric.gain(1.0))
-    path = app.work / "submissions" / "leaderboard.zip"
+@dataclass(frozen=True)
+class LeaderboardRanks:
+    """Where scores would rank on the public leaderboard; teams is the number on it, ranks are by label."""
+
+    fetched: datetime
+    teams: int
+    ranks: Mapping[str, LeaderboardRank]
+
+
+def rank_scores(
+    workspace: Workspace,
+    wanted: Sequence[str] = (),
+    *,
+    refresh: bool = False,
+    team: str = "",
+    progress: Progress = SILENT,
+) -> LeaderboardRanks:
+    """Rank scores, refs or names (by default the best public score) on the leaderboard, which is fetched where needed.
+
+    `team` is the own team's name, which is then not counted as a rival of itself.
+    """
+    metric = metric_by_name(workspace.config.competition.metric)
+    scores = _scores(read_entries(workspace), wanted, metric.gain(1.0))
+    path = workspace.leaderboard_path()
     if refresh or not path.exists():
-        fetch_leaderboard(app, path)
+        with open_client(workspace, progress) as client:
+            client.leaderboard(path)
     teams = read_leaderboard(path)
-    fetched = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    found = {
-        label: rank_score(teams, score, own_team=team, higher_is_better=metric.higher_is_better)
-        for label, score in scores.items()
-    }
-    frame = pd.DataFrame(
+    return LeaderboardRanks(
+        datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        len(teams),
         {
-            "score of": list(found),
-            "score": [item.score for item in found.values()],
-            "rank": [f"{item.rank} of {item.teams}" for item in found.values()],
-            "teams beaten": [item.beaten for item in found.values()],
-            "medal": [item.medal or "–" for item in found.values()],
-            "next above": [
-                f"{item.ahead.score:.5f} {item.ahead.name}" if item.ahead else "–" for item in found.values()
-            ],
-        }
-    )
-    app.emit(
-        {
-            "fetched": fetched.isoformat(),
-            "teams": len(teams),
-            "ranks": {label: dataclasses.asdict(item) for label, item in found.items()},
+            label: rank_score(teams, score, own_team=team, higher_is_better=metric.higher_is_better)
+            for label, score in scores.items()
         },
-        make_table(frame, title=f"On the public leaderboard of {fetched:%Y-%m-%d %H:%M} UTC", percent=["teams beaten"]),
-        "The private leaderboard ranks other rows; medals by Kaggle's rules for this many teams."
-        + ("" if refresh else " --refresh fetches it anew."),
     )
-
-
-def fetch_leaderboard(app: App, path: Path) -> None:
-    """Fetch the public leaderboard through the Kaggle client."""
-    from submissions.kaggle.client import KaggleClient
-
-    config = app.config
-    with KaggleClient(config.competition.slug, config.submissions, os.environ, app.progress) as client:
-        client.leaderboard(path)
 
 
 def _scores(entries: Sequence[Entry], wanted: Sequence[str], sign: float) -> dict[str, float]:
-    """Label and public score of what was asked for: numbers, refs, names; the best of the ledger by default."""
+    """Return label and public score of what was asked for: numbers, refs, names; by default the best of the ledger."""
     found: dict[str, float] = {}
     for word in wanted:
         if "." in word and _is_number(word):

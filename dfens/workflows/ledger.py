@@ -1,118 +1,37 @@
-"""The ledger for people: rows with CV beside public score, and the file behind each row."""
+"""The entries of the ledger, and the file behind each of them."""
 
-import dataclasses
-import math
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
-
-from dfens.app import App
-from dfens.views.tables import make_table
 from dfens.workflows.provenance import members_now, stored_sources
+from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
 from oof.files import file_sha256
-from oof.metrics import Metric
-from submissions.correlation import CvLbCorrelation
 from submissions.entry import Entry
 from submissions.ledger import Ledger
 from submissions.rebuild import Rebuilt, rebuild
 from submissions.table import SubmissionTable, validate_file
 
-if TYPE_CHECKING:
-    from dfens.views.tables import FittedTable as Table
+
+def open_ledger(workspace: Workspace) -> Ledger:
+    """Open the ledger of the workspace, or the team's of [submissions] ledger."""
+    return Ledger(workspace.config.submissions.ledger or workspace.ledger_path())
 
 
-def open_ledger(app: App) -> Ledger:
-    """The ledger of the workspace, or the team's by [submissions] ledger."""
-    return Ledger(app.config.submissions.ledger or app.work / "submissions" / "ledger.sqlite")
-
-
-def read_entries(app: App) -> list[Entry]:
-    """All submissions and attempts of this competition, oldest first."""
-    return open_ledger(app).list(app.config.competition.slug)
+def read_entries(workspace: Workspace) -> list[Entry]:
+    """Return all submissions and attempts of this competition, oldest first."""
+    return open_ledger(workspace).list(workspace.config.competition.slug)
 
 
 def cv_of(entry: Entry) -> float | None:
-    """What to hold against the public score: the nested score of a blend, the OOF score of a model."""
+    """Return the score to compare with the public one: the nested score of a blend, the OOF score of a model."""
     return entry.score if entry.nested_score is None else entry.nested_score
 
 
 def label_of(entry: Entry) -> str:
-    """Short name, unique."""
+    """Return a short name that is unique."""
     return f"{entry.name} {entry.blend or entry.file_name}".strip()
-
-
-def entry_json(entry: Entry) -> dict[str, Any]:
-    """All of an entry as values."""
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in dataclasses.asdict(entry).items()
-    }
-
-
-def list_table(entries: Sequence[Entry], metric: Metric) -> "Table":
-    """The table of `dfens submissions list`; the best public score stands out."""
-    sign = metric.gain(1.0)
-    frame = pd.DataFrame(
-        {
-            "when, UTC": [f"{entry.submitted or entry.created:%Y-%m-%d %H:%M}" for entry in entries],
-            "ref": [entry.name for entry in entries],
-            "file": [entry.file_name or "–" for entry in entries],
-            "blend": [entry.blend or "–" for entry in entries],
-            f"OOF_{metric.name}": _numbers([entry.score for entry in entries]),
-            f"nested_{metric.name}": _numbers([entry.nested_score for entry in entries]),
-            "public": _numbers([entry.public_score for entry in entries]),
-            "private": _numbers([entry.private_score for entry in entries]),
-            "status": [entry.status for entry in entries],
-        }
-    )
-    gains = {place: sign * entry.public_score for place, entry in enumerate(entries) if entry.public_score is not None}
-    return make_table(frame, title="Submissions", bold=max(gains, key=gains.__getitem__, default=None))
-
-
-def show_tables(entry: Entry) -> "list[Table]":
-    """The tables of `dfens submissions show`: facts, then members."""
-    facts = {name: value for name, value in entry_json(entry).items() if name != "provenance"}
-    facts |= {name: value for name, value in entry.provenance.items() if not isinstance(value, dict | list)}
-    known = {name: str(value) for name, value in facts.items() if value not in (None, "")}
-    tables = [
-        make_table(pd.DataFrame({"": list(known), "value": list(known.values())}), title=f"Submission {entry.name}")
-    ]
-    if entry.members:
-        frame = pd.DataFrame(
-            {
-                "member": list(entry.members),
-                "weight": [float(facts.get("weight") or 0.0) for facts in entry.members.values()],
-                "fingerprint": [str(facts.get("fingerprint") or "–")[:16] for facts in entry.members.values()],
-            }
-        )
-        tables.append(make_table(frame.sort_values("weight", ascending=False, kind="stable"), title="Members"))
-    return tables
-
-
-def correlation_lines(found: CvLbCorrelation, entries: Sequence[Entry]) -> list[str]:
-    """CV against public score, in sentences."""
-    lines = []
-    if not math.isnan(found.slope):
-        lines.append(
-            f"CV and public score of {found.count} submissions: rank correlation {found.rank_correlation:.2f}; "
-            f"public = {found.intercept:.5f} + {found.slope:.3f} x CV, scatter {found.spread:.5f}; "
-            f"median of public less CV {found.gap:+.5f}."
-        )
-    lines.append(found.verdict)
-    lines += [
-        f"{label_of(entry)} ({entry.status}): {entry.error}" for entry in entries if entry.on_server and entry.error
-    ]
-    for item in found.outliers:
-        entry = entries[item.position]
-        lines.append(
-            f"Off the line: {label_of(entry)} (CV {cv_of(entry):.5f}, public {entry.public_score:.5f}, "
-            f"{item.residual:+.5f} from the line): {item.meaning}"
-        )
-    return lines
 
 
 def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
@@ -138,9 +57,9 @@ def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
     )
 
 
-def column_settings(app: App) -> dict[str, Any]:
+def column_settings(workspace: Workspace) -> dict[str, Any]:
     """Settings of the submission table, from [submissions]."""
-    settings = app.config.submissions
+    settings = workspace.config.submissions
     return {
         "id_column": settings.id_column,
         "prediction_column": settings.prediction_column,
@@ -149,24 +68,24 @@ def column_settings(app: App) -> dict[str, Any]:
     }
 
 
-def sample_submission(app: App) -> Path:
+def sample_submission(workspace: Workspace) -> Path:
     """The sample submission of the competition.
 
     Raises:
         SubmissionError: if the data has none, or it is not where dfens.toml says.
     """
-    settings = app.config.data
+    settings = workspace.config.data
     named = settings.sample_submission or (settings.test if settings.layout == "table" else None)
     if named is not None:
         path = settings.root / named  # no need to look for every image
         if not path.is_file():
-            how = "" if app.config_path.exists() else "Run dfens init --recipe table, then name it there. "
+            how = "" if workspace.config_path.exists() else "Run dfens init --recipe table, then name it there. "
             raise SubmissionError(
                 f"The sample submission {path} is missing: header, order and ids of a submission are taken from it. "
                 f"{how}Correct [data] sample_submission in dfens.toml (relative to root), or run dfens download."
             )
         return path
-    sample = app.competition().sample_submission
+    sample = workspace.competition().sample_submission
     if sample is None:
         raise SubmissionError(
             "This competition's data has no sample submission. Name it: [data] sample_submission = 'FILE.csv'."
@@ -174,14 +93,14 @@ def sample_submission(app: App) -> Path:
     return sample
 
 
-def rebuild_entry(app: App, entry: Entry, sample: Path) -> Rebuilt:
+def rebuild_entry(workspace: Workspace, entry: Entry, sample: Path) -> Rebuilt:
     """Make the file of an entry again from the store, or tell what has changed.
 
     A table that was made elsewhere has nothing to be made of; it is read from the copy that was sent.
     """
     source = entry.provenance.get("source")
     if source not in ("blend", "model"):
-        kept = _kept_table(app, entry, sample)
+        kept = _kept_table(workspace, entry, sample)
         if kept is None:
             raise SubmissionError(
                 f"Submission {label_of(entry)} was not made of a stored blend or model (source: "
@@ -190,28 +109,33 @@ def rebuild_entry(app: App, entry: Entry, sample: Path) -> Rebuilt:
         return Rebuilt(kept, f"the copy of what was sent ({entry.path})")
     facts = {"dfens_version": entry.dfens_version, **entry.provenance}
     return rebuild(
-        facts, entry.sha256, sample, stored_sources(app, facts), members_now(app, facts), **column_settings(app)
+        facts,
+        entry.sha256,
+        sample,
+        stored_sources(workspace, facts),
+        members_now(workspace, facts),
+        **column_settings(workspace),
     )
 
 
 def table_of(
-    app: App, wanted: str, entries: Sequence[Entry], sample: Path
+    workspace: Workspace, wanted: str, entries: Sequence[Entry], sample: Path
 ) -> tuple[str, SubmissionTable, Entry | None]:
     """The predictions behind a path, a ref or a name: label, table, and the entry where the ledger has it.
 
     Raises:
         SubmissionError: neither a file nor an entry; or an entry whose file is gone and can't be made again.
     """
-    path = app.root / wanted
+    path = workspace.root / wanted
     if path.is_file():
         digest = file_sha256(path)
         known = next((entry for entry in reversed(entries) if entry.sha256 == digest), None)
-        return wanted, validate_file(path, sample, **column_settings(app)), known
+        return wanted, validate_file(path, sample, **column_settings(workspace)), known
     entry = find_entry(entries, wanted)
-    kept = _kept_table(app, entry, sample)
+    kept = _kept_table(workspace, entry, sample)
     if kept is not None:
         return label_of(entry), kept, entry
-    rebuilt = rebuild_entry(app, entry, sample)
+    rebuilt = rebuild_entry(workspace, entry, sample)
     if rebuilt.table is None:
         raise SubmissionError(
             f"The file of {label_of(entry)} is not kept and can't be made again: {' '.join(rebuilt.changes)}"
@@ -219,13 +143,9 @@ def table_of(
     return label_of(entry), rebuilt.table, entry
 
 
-def _kept_table(app: App, entry: Entry, sample: Path) -> SubmissionTable | None:
+def _kept_table(workspace: Workspace, entry: Entry, sample: Path) -> SubmissionTable | None:
     """The copy of the file that was sent, where it still has its bytes."""
-    path = app.root / entry.path
+    path = workspace.root / entry.path
     if not entry.path or not path.is_file() or file_sha256(path) != entry.sha256:
         return None
-    return validate_file(path, sample, **column_settings(app))
-
-
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    return [float("nan") if value is None else value for value in values]
+    return validate_file(path, sample, **column_settings(workspace))

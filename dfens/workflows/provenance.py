@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfens.app import App
+from dfens.workflows.blend import blend_members, gather_members
 from dfens.workspace.members import member_fingerprint
+from dfens.workspace.paths import Workspace
 from ensemble.blend_store import BlendStore, StoredBlend
+from ensemble.settings import BlendSettings
 from oof.errors import DfensError, SubmissionError, examples
 from oof.files import file_sha256
 from oof.ids import Ids, join_positions
@@ -39,20 +41,20 @@ class Recipe:
     facts: dict[str, Any]
 
 
-def read_recipe(app: App, name: str | None, sample: Path) -> Recipe:
+def read_recipe(workspace: Workspace, name: str | None, sample: Path) -> Recipe:
     """The blend or model of a name (None: the newest blend), ready to submit.
 
     Raises:
         SubmissionError: neither a blend nor a model, or one without test predictions.
     """
-    blends = BlendStore(app.work / "ensemble")
+    blends = workspace.blends
     if name is None:
         name = blends.newest()
     if name in blends:
         return _blend_recipe(blends.load(name), sample)
-    if name in app.predictions:
-        return _model_recipe(app, name, sample)
-    known = [*blends.list(), *(summary.name for summary in app.predictions.list())]
+    if name in workspace.predictions:
+        return _model_recipe(workspace, name, sample)
+    known = [*blends.list(), *(summary.name for summary in workspace.predictions.list())]
     raise SubmissionError(
         f"There is no blend or model '{name}'; there are {examples(known, 10) or 'none'}. "
         f"Run dfens blend --name {name}, or name one of these."
@@ -86,8 +88,8 @@ def _blend_recipe(blend: StoredBlend, sample: Path) -> Recipe:
     return Recipe(blend.name, blend.test_ids, blend.test, blend.score, blend.nested_score, provenance)
 
 
-def _model_recipe(app: App, name: str, sample: Path) -> Recipe:
-    store = app.predictions
+def _model_recipe(workspace: Workspace, name: str, sample: Path) -> Recipe:
+    store = workspace.predictions
     model = store.load(name)
     if model.test is None:
         raise SubmissionError(
@@ -95,7 +97,7 @@ def _model_recipe(app: App, name: str, sample: Path) -> Recipe:
             f"or dfens oof import {name} --oof FILE --test FILE."
         )
     covered = ~np.isnan(model.oof)
-    metric = metric_by_name(app.config.competition.metric)
+    metric = metric_by_name(workspace.config.competition.metric)
     provenance = {
         "version": VERSION,
         "source": "model",
@@ -112,26 +114,26 @@ def _model_recipe(app: App, name: str, sample: Path) -> Recipe:
     return Recipe(name, store.test_ids, model.test, score, None, provenance)
 
 
-def stored_sources(app: App, facts: Mapping[str, Any]) -> Iterator[Source]:
+def stored_sources(workspace: Workspace, facts: Mapping[str, Any]) -> Iterator[Source]:
     """Test predictions that a submission may have been made of: stored, archived, then fitted again."""
     name = str(facts.get("name"))
     if facts.get("source") == "model":
-        if name in app.predictions:
-            model = app.predictions.load(name)
+        if name in workspace.predictions:
+            model = workspace.predictions.load(name)
             if model.test is not None:
-                yield Source(f"model '{name}'", app.predictions.test_ids, model.test)
+                yield Source(f"model '{name}'", workspace.predictions.test_ids, model.test)
         return
-    for where, blend in _stored_blends(app, name):
+    for where, blend in _stored_blends(workspace, name):
         if blend.test is not None and blend.test_ids is not None:
             yield Source(where, blend.test_ids, blend.test)
-    again = _fitted_again(app, facts)
+    again = _fitted_again(workspace, facts)
     if again is not None:
         yield again
 
 
-def _stored_blends(app: App, name: str) -> Iterator[tuple[str, StoredBlend]]:
+def _stored_blends(workspace: Workspace, name: str) -> Iterator[tuple[str, StoredBlend]]:
     """The blend of a name, then the earlier ones of that name, newest first."""
-    blends = BlendStore(app.work / "ensemble")
+    blends = workspace.blends
     archive = BlendStore(blends.archive_dir)
     for store, names in ((blends, [name]), (archive, sorted(archive.list(), reverse=True))):
         for stored in names:
@@ -139,22 +141,19 @@ def _stored_blends(app: App, name: str) -> Iterator[tuple[str, StoredBlend]]:
                 yield (f"blend '{name}'" if store is blends else f"archived blend {stored}"), store.load(stored)
 
 
-def _fitted_again(app: App, facts: Mapping[str, Any]) -> Source | None:
+def _fitted_again(workspace: Workspace, facts: Mapping[str, Any]) -> Source | None:
     """The blend fitted anew by its recorded settings, where all members are what they were."""
-    from dfens.workflows.blend import blend_members, gather_members
-    from ensemble.settings import BlendSettings
-
-    now, recorded = members_now(app, facts), facts.get("members") or {}
+    now, recorded = members_now(workspace, facts), facts.get("members") or {}
     order = [name for name in facts.get("member_order") or [] if name in recorded]
     if not order or any(now.get(name) != recorded[name].get("fingerprint") for name in order):
         return None
     known = {field.name for field in dataclasses.fields(BlendSettings)}
     settings = {key: value for key, value in dict(facts.get("settings") or {}).items() if key in known}
     settings["members"] = tuple(order)
-    store = app.predictions
+    store = workspace.predictions
     try:
-        members = gather_members(store, BlendStore(app.work / "ensemble"), order, str(facts.get("name")))
-        _, test = blend_members(store, members, BlendSettings(**settings), app.progress)
+        members = gather_members(store, workspace.blends, order, str(facts.get("name")))
+        _, test = blend_members(store, members, BlendSettings(**settings))
     except DfensError:
         return None
     if test is None:
@@ -162,28 +161,28 @@ def _fitted_again(app: App, facts: Mapping[str, Any]) -> Source | None:
     return Source("the members, blended again by the recorded settings", store.test_ids, test)
 
 
-def members_now(app: App, facts: Mapping[str, Any]) -> dict[str, str | None]:
+def members_now(workspace: Workspace, facts: Mapping[str, Any]) -> dict[str, str | None]:
     """Fingerprint of each recorded member as it is stored now, None where it is gone."""
-    blends = BlendStore(app.work / "ensemble")
-    return {name: member_fingerprint(app.predictions, blends, name) for name in facts.get("members") or {}}
+    blends = workspace.blends
+    return {name: member_fingerprint(workspace.predictions, blends, name) for name in facts.get("members") or {}}
 
 
-def submitted_oof(app: App, facts: Mapping[str, Any]) -> NDArray[np.float64] | None:
+def submitted_oof(workspace: Workspace, facts: Mapping[str, Any]) -> NDArray[np.float64] | None:
     """OOF predictions of what was submitted, in the order of the folds; None where they are not stored any more.
 
     Those of a blend are the nested ones. NaN where a model has no prediction.
     """
     name, wanted = str(facts.get("name")), facts.get("blend_fingerprint")
-    folds = app.predictions.folds
+    folds = workspace.predictions.folds
     if facts.get("source") == "model":
-        model = app.predictions.load(name) if name in app.predictions else None
+        model = workspace.predictions.load(name) if name in workspace.predictions else None
         if model is None or model.test is None:
             return None
-        same = values_fingerprint(app.predictions.test_ids, model.test) == wanted
+        same = values_fingerprint(workspace.predictions.test_ids, model.test) == wanted
         return np.asarray(model.oof, dtype=np.float64) if same else None
     if facts.get("source") != "blend":
         return None
-    for _, blend in _stored_blends(app, name):
+    for _, blend in _stored_blends(workspace, name):
         if blend.test is None or blend.test_ids is None or blend.facts.get("folds") != folds.fingerprint:
             continue
         if values_fingerprint(blend.test_ids, blend.test) == wanted:

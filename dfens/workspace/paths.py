@@ -52,6 +52,17 @@ class Workspace:
         except RuntimeError as err:  # no such user, or no home folder at all
             raise ConfigError(f"The home folder in {str(path)!r} is unknown. Write the path without '~'.") from err
 
+    def resolve_output(self, path: str | Path, *, force: bool = False) -> Path:
+        """Return the path of a file to write that the user named, which must be new unless `force`.
+
+        Raises:
+            ConfigError: if something is there already.
+        """
+        found = self.resolve(path)
+        if not force and (found.exists() or found.is_symlink()):
+            raise ConfigError(f"{found} exists. Choose another name, or give --force to replace it.")
+        return found
+
     def shown(self, path: Path) -> str:
         """Return a path as messages show it: relative to the project folder where it is inside."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)

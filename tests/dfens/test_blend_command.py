@@ -87,7 +87,7 @@ def test_a_blend_made_again_moves_the_earlier_one_to_the_archive(tmp_path: Path)
     store = BlendStore(tmp_path / "work" / "ensemble")
     before = store.load("blend")
     found = run(tmp_path)
-    assert "The earlier blend 'blend' lies in" in found.stderr
+    assert "The earlier blend 'blend' was moved to" in found.stdout
     assert store.list() == ["blend"]
     (kept,) = store.archive_dir.iterdir()
     table = pd.read_parquet(kept / "oof.parquet")

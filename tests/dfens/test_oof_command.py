@@ -125,7 +125,7 @@ def test_export_and_archive(tmp_path: Path) -> None:
     assert list(pd.read_csv(out)) == ["id", "target", "fold", "m0", "m2"]
     found = run(tmp_path, "archive", "m0", "m1")
     assert found.exit_code == 0, found.output
-    assert "m0 lies in" in found.stdout
+    assert "m0 was moved to" in found.stdout
     assert [model.name for model in PredictionStore(tmp_path / "work" / "oof").list()] == ["m2"]
     found = run(tmp_path, "archive", "m2", "m7")
     assert found.exit_code == 1
@@ -161,7 +161,7 @@ def test_shift_names_the_model_with_broken_test_predictions(tmp_path: Path) -> N
     assert run(tmp_path, "import", *[tmp_path / f"{name}.csv" for name in "abc"], *tests).exit_code == 0
     found = run(tmp_path, "shift")
     assert found.exit_code == 0, found.output
-    assert "All models together tell test rows from OOF rows" in found.stdout
+    assert "All models together separate test rows from OOF rows" in found.stdout
     rows = json.loads(run(tmp_path, "shift", "--json").stdout)["models"]
     assert [bool(row["looks_broken"]) for row in rows] == [False, True, False]
 

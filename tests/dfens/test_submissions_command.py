@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from dfens.app import App
 from dfens.cli import cli
 from dfens.workflows.ledger import open_ledger
 from dfens.workflows.provenance import read_recipe
+from dfens.workspace.paths import Workspace
 from submissions.entry import Entry
 from submissions.ledger import new_key
 from submissions.table import build_table
@@ -37,7 +37,7 @@ def submissions(folder: Path, *arguments: str, code: int = 0) -> Result:
 
 def add_entries(folder: Path) -> None:
     """What `dfens submit` and `sync` would have written: three blends, a model, one from the web page, one failed."""
-    app = App(folder)
+    app = Workspace(folder)
     ledger = open_ledger(app)
     sample = folder / "data" / "sample_submission.csv"
     begun = datetime(2026, 11, 20, tzinfo=UTC)
@@ -172,7 +172,7 @@ def test_select_recommends_a_pair_and_prints_the_link(workspace: Path) -> None:
 
 
 def test_a_cut_upload_counts_neither_for_the_line_nor_for_the_finals(workspace: Path) -> None:
-    ledger = open_ledger(App(workspace))
+    ledger = open_ledger(Workspace(workspace))
     cut = ledger.update(ledger.get(1001).key, error="Kaggle has 3 of the 9 bytes that were sent: the upload was cut.")
     try:
         listed = submissions(workspace, "list").stdout
@@ -197,7 +197,7 @@ def test_rebuild_gives_the_same_bytes(workspace: Path) -> None:
         kept = workspace / "work" / "submissions" / f"{name}.csv"
         assert Path(value["path"]).read_bytes() == kept.read_bytes()
         assert value["source"] == (f"blend '{name}'" if name == "all" else f"model '{name}'")
-    ledger = open_ledger(App(workspace))
+    ledger = open_ledger(Workspace(workspace))
     copied = ledger.get(1001)
     now = datetime.now(UTC)
     ledger.add(dataclasses.replace(copied, key=new_key(), created=now, ref=3000, provenance={"source": "file"}))

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from dfens.app import App
 from dfens.cli import cli
+from dfens.workflows.draft import git_state
 from dfens.workflows.ledger import open_ledger
-from dfens.workflows.submit import git_state
+from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
 from submissions.ledger import Ledger
 from tests.support.ensemble import make_workspace
@@ -140,7 +140,7 @@ def test_a_blend_is_submitted_with_all_that_made_it(folder: Path, server: Kaggle
     (sent,) = server.submissions
     assert f"Submitted {sent.file_name} to tiny as 1000; 4 more today." in said
     assert sent.data.startswith(b"id,target\r\nt0,0.")
-    (entry,) = open_ledger(App(folder)).list("tiny")
+    (entry,) = open_ledger(Workspace(folder)).list("tiny")
     assert entry.blend == "late"
     assert entry.score is not None
     assert entry.nested_score is not None
@@ -184,7 +184,7 @@ def shorten_wait(folder: Path) -> None:
 
 def test_exit_codes_tell_refused_by_kaggle_and_still_pending(folder: Path, server: KaggleServer) -> None:
     server.final_status = "ERROR"
-    assert "Kaggle can't score it: Evaluation Exception" in run(folder, "submit", "early", "--wait", code=3).stdout
+    assert "Kaggle cannot score it: Evaluation Exception" in run(folder, "submit", "early", "--wait", code=3).stdout
     server.polls_until_scored = 10_000
     shorten_wait(folder)
     assert "Still pending after 0.5 s. Later: the same command, or" in run(folder, "submit", "--wait", code=4).stdout

@@ -1,0 +1,74 @@
+"""A blend as text."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from dfens.views.tables import FittedTable, make_table
+
+if TYPE_CHECKING:
+    from dfens.workflows.blend import NewBlend
+
+
+def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedTable | str]":
+    """Show members, scores beside those of simpler blends, what cannot be told from noise, and the next command."""
+    yield _member_table(found)
+    if verbose:
+        yield _method_table(found)
+    result, name = found.result, found.name
+    method = result.method if verbose else result.method.split(":")[0]
+    low, high = result.nested_interval
+    yield (
+        f"Blend '{name}': {method}. Nested {result.metric} {result.nested_score:.5f}, 95 % interval {low:.5f} to "
+        f"{high:.5f}."
+    )
+    for item in result.comparisons:
+        yield (
+            f"Against {item.other}: {item.gain:+.5f} nested, 95 % interval {item.interval[0]:+.5f} to "
+            f"{item.interval[1]:+.5f}, p = {item.p_value:.2g}."
+        )
+    yield result.verdict
+    yield from (f"Warning: {text}" for text in result.warnings)
+    if found.archived is not None:
+        yield f"The earlier blend '{name}' was moved to {found.archived}"
+    if found.has_test:
+        yield f"Stored in {found.path}"
+        yield f"Next: dfens submit {name} --dry-run"
+    else:
+        yield f"Stored in {found.path}, without test predictions, since the members have none."
+        yield "Next: dfens train, or dfens oof import NAME --oof FILE --test FILE, then dfens blend again"
+
+
+def _member_table(found: "NewBlend") -> FittedTable:
+    result = found.result
+    metric = result.metric
+    fitted, nested = f"{metric} on the rows fitted", f"nested {metric}"
+    order = sorted(range(len(result.names)), key=lambda index: -result.weights[index])
+    empty: dict[str, Any] = dict.fromkeys(["", "weight", f"OOF {metric}", fitted, nested])
+    rows = [
+        empty | {"": result.names[i], "weight": result.weights[i], f"OOF {metric}": result.single_scores[i]}
+        for i in order
+    ]
+    rows += [
+        empty | {"": other, fitted: score, nested: nested_score}
+        for other, (score, nested_score) in result.references.items()
+    ]
+    rows.append(empty | {"": f"blend '{found.name}'", fitted: result.score, nested: result.nested_score})
+    title = f"Members of '{found.name}', and scores of simpler blends"
+    return make_table(rows, title=title, bold=len(rows) - 1)
+
+
+def _method_table(found: "NewBlend") -> FittedTable:
+    metric = found.result.metric
+    rows = [
+        {
+            "method": method.name,
+            f"{metric} on the rows fitted": method.score,
+            f"nested {metric}": method.nested_score,
+            "share": method.share,
+            "seconds": f"{method.seconds:.2f}",
+        }
+        for method in found.result.methods
+    ]
+    return make_table(
+        rows, title="Methods that were tried, and their share in the blend", percent=["share"], optional=["seconds"]
+    )

@@ -1,0 +1,115 @@
+"""The store of predictions as text."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dfens.views.tables import FittedTable, make_table
+
+if TYPE_CHECKING:
+    from dfens.workflows.oof import Archived, Diversity, Exported, ImportResult, Shift, StoreContents, StoredModel
+
+
+def show_models(found: "StoreContents") -> "Iterator[FittedTable | str]":
+    """List models with rows, folds and scores."""
+    if not found.models:
+        yield "No predictions yet. Next: dfens train, or dfens oof import FILES"
+        return
+    rows = [
+        {
+            "model": model.model,
+            "kind": model.kind,
+            "rows": f"{model.rows}/{found.rows}",
+            "folds": model.folds,
+            "test": model.test,
+            f"{found.metric} by fold": _spread(model),
+            f"{found.metric} over all": model.score,
+            "state": model.state,
+        }
+        for model in found.models
+    ]
+    names = [model.model for model in found.models]
+    yield make_table(
+        rows,
+        title=f"Predictions of {found.rows} rows in {found.k} folds",
+        bold=None if found.best is None else names.index(found.best),
+        optional=["state", "test", "folds", "rows", "kind"],
+    )
+
+
+def _spread(model: "StoredModel") -> str | None:
+    if model.fold_mean is None:
+        return None
+    return f"{model.fold_mean:.5f}" + ("" if model.fold_sd is None else f" ± {model.fold_sd:.5f}")
+
+
+def import_notes(found: "ImportResult") -> Iterator[str]:
+    """Show what was guessed, and what is probably wrong."""
+    yield from found.report.notes
+    yield from (f"Warning: {warning}" for warning in found.report.warnings)
+
+
+def show_import(found: "ImportResult") -> "Iterator[FittedTable | str]":
+    """List imported models."""
+    report = found.report
+    rows = [
+        {
+            "model": name,
+            "rows": f"{report.rows[name]}/{found.rows}",
+            "test": "yes" if name in report.with_test else "–",
+            "state": "whole" if report.rows[name] == found.rows else "partial",
+        }
+        for name in report.models
+    ]
+    whole = sum(report.rows[name] == found.rows for name in report.models)
+    yield make_table(rows, title=f"Imported {len(report.models)} models, {whole} of them whole")
+    yield "Next: dfens blend" if found.has_config else "Next: dfens oof list; dfens init, then dfens blend"
+
+
+def show_export(found: "Exported") -> Iterator[str]:
+    """Name the file."""
+    part = "test" if found.part == "test" else "OOF"
+    yield f"Wrote {part} predictions of {len(found.models)} models to {found.path}"
+
+
+def show_archived(found: "Archived") -> Iterator[str]:
+    """Name where the models were moved."""
+    yield from (f"{name} was moved to {path}" for name, path in found.moved.items())
+
+
+def show_diversity(found: "Diversity") -> "Iterator[FittedTable | str]":
+    """Show rank correlations, duplicates, and what each model adds."""
+    numbers = [str(number + 1) for number in range(len(found.models))]
+    rows = [
+        {"model": f"{number} {name}"} | dict(zip(numbers, correlations, strict=True))
+        for number, name, correlations in zip(numbers, found.models, found.rank_correlations.tolist(), strict=True)
+    ]
+    yield make_table(rows, title="Rank correlation of each two models", decimals=3, optional=numbers)
+    for item in found.duplicates:
+        yield f"{item.model} repeats {item.of} (rank correlation {item.correlation:.5f})"
+    if found.leave_one_out:
+        gains = [dataclasses.asdict(gain) for gain in found.leave_one_out]
+        yield make_table(gains, title="What each model adds to the nested score of the blend")
+
+
+def show_shift(found: "Shift") -> "Iterator[FittedTable | str]":
+    """Show how test predictions differ from OOF predictions."""
+    rows = [dataclasses.asdict(row) for row in found.models]
+    for row in rows:
+        del row["looks_broken"]
+    yield make_table(
+        rows,
+        title="Test predictions against OOF",
+        decimals=3,
+        percent=["out_of_range"],
+        optional=["test_agreement", "oof_agreement", "distance", "out_of_range"],
+    )
+    yield from (f"{row.model} looks broken: {row.looks_broken}." for row in found.models if row.looks_broken)
+    if found.together is None:
+        yield "Too few rows to separate OOF and test by all models together."
+    else:
+        auc = found.together
+        yield (
+            f"All models together separate test rows from OOF rows with AUC {auc.auc:.4f} "
+            f"({auc.low:.4f} to {auc.high:.4f}; 0.5 is not at all)."
+        )

@@ -1,0 +1,170 @@
+"""The table of a submission, checked and with its provenance, before anything is sent."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dfens import __version__
+from dfens.workflows.ledger import column_settings, open_ledger, sample_submission
+from dfens.workflows.provenance import VERSION, read_recipe
+from dfens.workspace.members import changed_members
+from dfens.workspace.paths import Workspace
+from oof.errors import SubmissionError, examples
+from oof.files import file_sha256
+from submissions.message import make_message
+from submissions.table import SubmissionTable, build_table, validate_file
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A checked table that could be submitted.
+
+    name: of the blend, model or file. facts: provenance for the ledger. message: filled in.
+    """
+
+    name: str
+    table: SubmissionTable
+    message: str
+    blend: str
+    score: float | None
+    nested_score: float | None
+    facts: Mapping[str, Any]
+
+
+def make_draft(
+    workspace: Workspace, name: str | None, file: Path | None, message: str | None, *, stale: bool = False
+) -> Draft:
+    """Build the table of a blend or model (None: the newest blend), or check a file made elsewhere.
+
+    Raises:
+        SubmissionError: the table is not fit to be sent, or (unless `stale`) members of the blend have changed.
+    """
+    sample = sample_submission(workspace)
+    if file is not None:
+        file = workspace.resolve(file)
+        table = validate_file(file, sample, **column_settings(workspace))
+        facts: dict[str, Any] = {
+            "version": VERSION,
+            "source": "file",
+            "name": file.name,
+            "sample_sha256": file_sha256(sample),
+        }
+        blend, label, score, nested = "", file.stem, None, None
+    else:
+        recipe = read_recipe(workspace, name, sample)
+        if not stale:
+            _check_members(workspace, recipe.name)
+        table = build_table(sample, recipe.ids, recipe.predictions, **column_settings(workspace))
+        facts, blend, label = recipe.facts, recipe.name, recipe.name
+        score, nested = recipe.score, recipe.nested_score
+    text = make_message(
+        message or workspace.config.submit.message, message_fields(workspace, label, score, nested, table.rows, facts)
+    )
+    return Draft(label, table, text, blend, score, nested, facts)
+
+
+def _check_members(workspace: Workspace, name: str) -> None:
+    """A blend of predictions that were since replaced would waste a submission."""
+    blends = workspace.blends
+    changed = changed_members(workspace.predictions, blends, name) if name in blends else []
+    if changed:
+        raise SubmissionError(
+            f"The blend '{name}' was made of other predictions than the store holds now; changed or gone: "
+            f"{examples(changed)}. Run dfens blend --name {name} with the options it had, or submit it so: --stale."
+        )
+
+
+def message_fields(
+    workspace: Workspace,
+    name: str,
+    score: float | None,
+    nested: float | None,
+    rows: int | None,
+    facts: Mapping[str, Any],
+) -> dict[str, object]:
+    """Return what a message may be filled with."""
+    members = list(facts.get("member_order") or facts.get("members") or ())
+    return {
+        "blend": name,
+        "score": score,
+        "nested_score": nested,
+        "metric": facts.get("metric", workspace.config.competition.metric),
+        "method": facts.get("method"),
+        "transform": facts.get("transform"),
+        "members": "+".join(members) or None,
+        "n_members": len(members) or None,
+        "rows": rows,
+        "competition": workspace.config.competition.slug,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "git": git_state(workspace.root)[0][:8] or None,
+        "dfens": __version__,
+    }
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A checked table as it was written to work/submissions; nothing was sent.
+
+    checks: what was checked, with the numbers found. notes: what was changed to fit the sample. next: the command
+    that sends it.
+    """
+
+    path: Path
+    rows: int
+    header: str
+    sha256: str
+    message: str
+    checks: tuple[str, ...]
+    notes: tuple[str, ...]
+    next: str
+
+
+def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
+    """Write the table and describe what was checked; needs neither credentials nor network."""
+    table = draft.table
+    mark = f"-{table.sha256[:8]}"
+    path = workspace.table_path(f"{draft.name.removesuffix(mark)}{mark}")
+    table.write(path)
+    low, high = float(table.predictions.min()), float(table.predictions.max())
+    checks = [
+        f"ids: the {table.rows} of the sample submission, each once",
+        f"values of '{table.column}': {low:.6g} to {high:.6g}, no NaN, not constant",
+    ]
+    sent = _sent_before(workspace, table.sha256)
+    if sent:
+        checks.append(sent)
+    return DryRun(
+        path,
+        table.rows,
+        table.data.split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r"),
+        table.sha256,
+        draft.message,
+        tuple(checks),
+        tuple(table.notes),
+        f"dfens submit {draft.blend}" if draft.blend else f"dfens submit --file {workspace.shown(path)}",
+    )
+
+
+def _sent_before(workspace: Workspace, sha256: str) -> str:
+    """Return whether the ledger has these bytes, as a sentence; a ledger that does not exist yet is not made for it."""
+    if not workspace.config.submissions.ledger and not workspace.ledger_path().exists():
+        return ""
+    copies = open_ledger(workspace).find_sha(workspace.config.competition.slug, sha256)
+    return f"against the ledger: the same bytes were submitted as {copies[-1].name}" if copies else ""
+
+
+def git_state(folder: Path) -> tuple[str, bool | None]:
+    """The commit of a folder and whether files differ from it; ("", None) outside a repository."""
+    try:
+        commit, changed = (
+            subprocess.run(
+                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ).stdout
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "", None
+    return commit.strip(), bool(changed.strip())
