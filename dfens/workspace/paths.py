@@ -159,3 +159,7 @@ class Workspace:
     def ablation_plot(self, model: str) -> Path:
         """Where `dfens ablate` writes its picture."""
         return self.reports_dir / "ablate" / f"{model}.png"
+
+    def report_page(self) -> Path:
+        """Where `dfens report` writes its page; report.json is next to it."""
+        return self.reports_dir / "report.html"

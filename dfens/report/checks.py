@@ -1,0 +1,177 @@
+"""Panel "checks": what could make the scores on this page wrong, each as pass, warn or fail with one sentence."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from dfens.report.images import depth_in_other_class
+from dfens.report.inputs import ReportInputs
+from dfens.report.ledger import SubmissionsPanel
+from dfens.report.models import ModelScores, ModelsPanel
+from dfens.report.shift import ShiftPanel
+
+Outcome = Literal["pass", "warn", "fail", "unknown"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check. sentence: what was found, and what to do where it did not pass."""
+
+    name: str
+    outcome: Outcome
+    sentence: str
+
+
+def all_checks(
+    inputs: ReportInputs, models: ModelsPanel, shift: ShiftPanel | None, ledger: SubmissionsPanel | None
+) -> tuple[Check, ...]:
+    """Every check, failures first."""
+    found = [
+        *_complete(inputs),
+        _folds(inputs),
+        *_scores(inputs, models),
+        *_blends(inputs),
+        *_shift(shift),
+        _ledger(ledger),
+        *_rows(inputs),
+    ]
+    order = {"fail": 0, "warn": 1, "unknown": 2, "pass": 3}
+    return tuple(sorted(found, key=lambda check: order[check.outcome]))
+
+
+def _complete(inputs: ReportInputs) -> Iterator[Check]:
+    for problem in inputs.problems:
+        yield Check("Readable files", "fail", problem)
+    partial = [model.name for model in inputs.models if not np.isfinite(model.oof).all()]
+    untested = [model.name for model in inputs.models if model.test_by_fold is None]
+    if not inputs.models:
+        yield Check("Models", "unknown", "No model has predictions yet. Run dfens train.")
+        return
+    if partial:
+        yield Check(
+            "Complete predictions", "warn",
+            f"{_names(partial)} lack predictions for some training rows. Run dfens train to finish them.",
+        )  # fmt: skip
+    if untested:
+        yield Check("Test predictions", "warn", f"{_names(untested)} have no test predictions. Run dfens train.")
+    if not partial and not untested:
+        yield Check("Complete predictions", "pass", "Every model predicts every training and test row.")
+
+
+def _folds(inputs: ReportInputs) -> Check:
+    if inputs.group is not None:
+        groups = len(set(inputs.group.tolist()))
+        return Check("Folds", "pass", f"Folds keep {groups:,} groups whole ({inputs.grouping}).")
+    return Check(
+        "Folds", "warn",
+        "Folds are random. If images of one source or near-duplicates are in several folds, every score here is too "
+        'high. Run dfens groups, then set [folds] group = "duplicates" or "clusters".',
+    )  # fmt: skip
+
+
+def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
+    rows = [row for row in models.rows if row.role == "model" and np.isfinite(row.auc)]
+    if not rows:
+        return
+    uneven = [row.name for row in rows if _is_uneven(inputs, row)]
+    if uneven:
+        yield Check(
+            "Fold spread", "warn",
+            f"The AUC of {_names(uneven)} differs more between folds than their size explains: a fold model may have "
+            "failed, or the folds hold different kinds of images. Run dfens diagnose.",
+        )  # fmt: skip
+    else:
+        yield Check("Fold spread", "pass", "The AUC differs between folds no more than their size explains.")
+    linear = [row for row in rows if row.kind == "linear"]
+    floor = max([row.auc for row in linear], default=0.5)
+    weak = [row.name for row in rows if row.kind != "linear" and row.auc <= floor]
+    baseline = "the linear baseline" if linear else "chance"
+    if weak:
+        yield Check("Baseline", "warn", f"{_names(weak)} score no better than {baseline} (AUC {floor:.4f}).")
+    else:
+        yield Check("Baseline", "pass", f"Every model beats {baseline} (AUC {floor:.4f}).")
+    blends = [row for row in models.rows if row.role == "blend" and np.isfinite(row.calibration_error)]
+    if blends:
+        error = blends[0].calibration_error
+        text = f"Probabilities of blend '{blends[0].name}' are {error:.3f} from the observed frequencies on average."
+        outcome: Outcome = "pass" if error < 0.05 else "warn"
+        advice = "" if outcome == "pass" else " AUC does not suffer; log loss does."
+        yield Check("Calibration", outcome, text + advice)
+
+
+def _is_uneven(inputs: ReportInputs, row: ModelScores) -> bool:
+    """Whether fold AUCs scatter more than 3 times their binomial-like error (Hanley and McNeil, Radiology 1982)."""
+    aucs = np.array(row.fold_auc)
+    if np.isfinite(aucs).sum() < 3:
+        return False
+    auc = float(np.clip(np.nanmean(aucs), 0.5, 0.9999))
+    expected = []
+    for fold in np.flatnonzero(np.isfinite(aucs)):
+        y = inputs.target[inputs.fold == fold]
+        positives, negatives = int(y.sum()), int(len(y) - y.sum())
+        q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+        variance = auc * (1 - auc) + (positives - 1) * (q1 - auc**2) + (negatives - 1) * (q2 - auc**2)
+        expected.append(variance / (positives * negatives))
+    return bool(np.nanvar(aucs, ddof=1) > 3 * float(np.mean(expected)))
+
+
+def _blends(inputs: ReportInputs) -> Iterator[Check]:
+    if not inputs.blends:
+        yield Check("Blend", "unknown", "There is no blend yet. Run dfens blend.")
+        return
+    stale = [blend for blend in inputs.blends if blend.changed_members]
+    if stale:
+        names = _names([blend.name for blend in stale])
+        yield Check(
+            "Stale blends", "fail",
+            f"{names} were fitted to predictions that have changed since ({_names(stale[0].changed_members)}). "
+            f"Run dfens blend --name {stale[0].name}.",
+        )  # fmt: skip
+    else:
+        yield Check("Stale blends", "pass", "Every blend was fitted to the predictions that the store holds now.")
+
+
+def _shift(shift: ShiftPanel | None) -> Iterator[Check]:
+    if shift is None or not shift.models:
+        yield Check("Shift to test", "unknown", "No model has test predictions to compare.")
+        return
+    broken = [row for row in shift.models if row.reasons]
+    for row in broken:
+        yield Check("Shift to test", "fail", f"{row.name}: {'; '.join(row.reasons)}. Check its inference.")
+    if shift.adversarial is not None:
+        auc, low, _ = shift.adversarial
+        text = f"OOF and test rows can be told apart with AUC {auc:.3f}"
+        if low > 0.6:
+            yield Check("Shift to test", "warn", f"{text}: expect another score on the test set. See panel Shift.")
+        elif not broken:
+            yield Check("Shift to test", "pass", f"{text}; 0.5 means not at all.")
+
+
+def _ledger(ledger: SubmissionsPanel | None) -> Check:
+    if ledger is None or ledger.fit is None:
+        return Check("CV against public score", "unknown", "Fewer than three scored submissions with a CV.")
+    off = sum(bool(row.remark) and row.public is not None for row in ledger.rows)
+    outcome: Outcome = "warn" if off or "does not" in ledger.verdict or "can't" in ledger.verdict else "pass"
+    return Check("CV against public score", outcome, ledger.verdict)
+
+
+def _rows(inputs: ReportInputs) -> Iterator[Check]:
+    if not inputs.models:
+        return
+    rows = inputs.sample_rows()
+    sides = depth_in_other_class(inputs, rows)
+    with np.errstate(invalid="ignore"):
+        hopeless = int((np.nan_to_num(sides, nan=0).min(axis=0) > 0.9).sum())
+    share = hopeless / max(1, len(rows))
+    text = f"{hopeless:,} of {len(rows):,} rows are placed deep in the other class by every model"
+    if share > 0.01:
+        yield Check("Rows no model gets right", "warn", f"{text}: look at the likely label errors below.")
+    else:
+        yield Check("Rows no model gets right", "pass", f"{text}.")
+
+
+def _names(names: list[str] | tuple[str, ...]) -> str:
+    shown = ", ".join(map(str, names[:3]))
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

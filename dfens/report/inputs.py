@@ -1,0 +1,106 @@
+"""What a report is made of: folds, predictions, blends, training histories and the ledger, read once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oof.metrics import Metric
+from submissions.entry import Entry
+
+MOST_ROWS = 50_000  # rows that pairwise comparisons of models use; more change no figure that is shown
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInput:
+    """One model as the store holds it.
+
+    oof: (n_rows,) float32, NaN where there is no prediction. test_by_fold: (n_parts, n_test) or None.
+    histories: fold -> history.json, empty for imported predictions.
+    """
+
+    name: str
+    kind: str
+    oof: NDArray[np.float32]
+    test_by_fold: NDArray[np.float32] | None
+    histories: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def test(self) -> NDArray[np.float32] | None:
+        """Mean over the fold models, shape (n_test,)."""
+        return None if self.test_by_fold is None else self.test_by_fold.mean(axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class BlendInput:
+    """One stored blend: blend.json, its predictions in the order of the folds, and the members that changed since."""
+
+    name: str
+    facts: Mapping[str, Any]
+    oof: NDArray[np.float64]
+    nested_oof: NDArray[np.float64]
+    changed_members: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Name of each member -> weight."""
+        return {item["name"]: float(item["weight"]) for item in self.facts["members"]}
+
+
+@dataclass(frozen=True, eq=False)
+class ReportInputs:
+    """Everything a report reads.
+
+    ids, target, fold, group: (n_rows,); group is None where folds are not grouped. n_test: rows to predict.
+    grouping: how the folds were made. blends: newest last. paths: id -> media file, for the rows that are asked
+    for (see `find_paths`). problems: sentences on what could not be read.
+    """
+
+    competition: str
+    metric: Metric
+    made: datetime
+    ids: NDArray[np.object_]
+    target: NDArray[np.int8]
+    fold: NDArray[np.int16]
+    group: NDArray[np.object_] | None
+    grouping: str
+    n_test: int
+    models: Sequence[ModelInput]
+    blends: Sequence[BlendInput]
+    entries: Sequence[Entry]
+    next_command: str
+    submissions_per_day: int | None = None
+    leaderboard: Path | None = None
+    problems: Sequence[str] = ()
+
+    @property
+    def k(self) -> int:
+        """Number of folds."""
+        return int(self.fold.max()) + 1 if len(self.fold) else 0
+
+    @property
+    def best_blend(self) -> BlendInput | None:
+        """The blend with the best nested score."""
+        if not self.blends:
+            return None
+        return max(self.blends, key=lambda blend: self.metric.gain(float(blend.facts["nested_score"])))
+
+    @cached_property
+    def blocks(self) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+        """The block of each row, (n_rows,), and the names of the blocks: groups, or folds where there are no groups."""
+        if self.group is None:
+            return self.fold.astype(np.intp), tuple(map(str, range(self.k)))
+        codes, names = pd.factorize(self.group, sort=True)
+        return codes.astype(np.intp), tuple(map(str, names))
+
+    def sample_rows(self) -> NDArray[np.intp]:
+        """Rows for comparisons of many models: all, or an even draw of `MOST_ROWS` (the same each time)."""
+        if len(self.ids) <= MOST_ROWS:
+            return np.arange(len(self.ids))
+        return np.sort(np.random.default_rng(0).choice(len(self.ids), MOST_ROWS, replace=False))

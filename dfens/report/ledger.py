@@ -1,0 +1,104 @@
+"""Panel "submissions": the timeline, CV against public score, and the pair recommended for the finals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dfens.report.inputs import ReportInputs
+from submissions.correlation import correlate
+from submissions.entry import Entry
+
+
+@dataclass(frozen=True)
+class SubmissionRow:
+    """One submission or attempt. when: UTC. cv: the nested score where there is one, else the fitted score."""
+
+    name: str
+    when: str
+    blend: str
+    status: str
+    cv: float | None
+    cv_is_nested: bool
+    public: float | None
+    private: float | None
+    message: str
+    remark: str
+
+
+@dataclass(frozen=True)
+class SubmissionsPanel:
+    """The ledger with CV against public score.
+
+    fit: (slope, intercept, spread) of public = intercept + slope x CV, None below 3 scored submissions.
+    finals: names of the recommended pair, with the reason. medals: (name, score) lines where a leaderboard is known.
+    """
+
+    rows: tuple[SubmissionRow, ...]
+    fit: tuple[float, float, float] | None
+    verdict: str
+    best_public: float | None
+    used_today: int
+    left_today: int | None
+    finals: tuple[str, ...]
+    finals_reason: str
+    medals: tuple[tuple[str, float], ...]
+
+
+def submissions_panel(inputs: ReportInputs, medals: Sequence[tuple[str, float]] = ()) -> SubmissionsPanel | None:
+    """Summarise the ledger; None where nothing was submitted."""
+    if not inputs.entries:
+        return None
+    entries = sorted(inputs.entries, key=lambda entry: entry.submitted or entry.created)
+    scored = [entry for entry in entries if entry.on_server]
+    cv, public = [_cv(entry)[0] for entry in scored], [entry.public_score for entry in scored]
+    found = correlate(cv, public, higher_is_better=inputs.metric.higher_is_better, chance=inputs.metric.chance)
+    remarks = {scored[item.position].key: item.meaning for item in found.outliers}
+    today = inputs.made.date()
+    used = sum(entry.on_server and (entry.submitted or entry.created).date() == today for entry in entries)
+    left = None if inputs.submissions_per_day is None else max(0, inputs.submissions_per_day - used)
+    known = [entry.public_score for entry in scored if entry.public_score is not None]
+    best = (max(known) if inputs.metric.higher_is_better else min(known)) if known else None
+    finals, reason = _finals(inputs, scored)
+    return SubmissionsPanel(
+        tuple(_row(entry, remarks.get(entry.key, "")) for entry in entries),
+        (found.slope, found.intercept, found.spread) if found.slope == found.slope else None,
+        found.verdict,
+        best,
+        used,
+        left,
+        finals,
+        reason,
+        tuple(medals),
+    )
+
+
+def _cv(entry: Entry) -> tuple[float | None, bool]:
+    nested = entry.nested_score is not None
+    return (entry.nested_score if nested else entry.score), nested
+
+
+def _row(entry: Entry, remark: str) -> SubmissionRow:
+    cv, nested = _cv(entry)
+    when = entry.submitted or entry.created
+    return SubmissionRow(
+        entry.name, f"{when:%Y-%m-%d %H:%M}", entry.blend or entry.file_name, entry.status, cv, nested,
+        entry.public_score, entry.private_score, entry.message, remark or entry.error,
+    )  # fmt: skip
+
+
+def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, ...], str]:
+    """The best by CV and the best by public score among those that are scored: safe and hopeful.
+
+    The full simulation (`dfens submissions select`) needs the members' predictions and takes longer.
+    """
+    gain = inputs.metric.gain
+    having = [entry for entry in scored if entry.public_score is not None and _cv(entry)[0] is not None]
+    if len(having) < 2:
+        return (), "At least two scored submissions with a CV are needed."
+    by_cv = max(having, key=lambda entry: gain(_cv(entry)[0] or 0))
+    others = [entry for entry in having if entry is not by_cv]
+    by_public = max(others, key=lambda entry: gain(entry.public_score or 0))
+    return (
+        (by_cv.name, by_public.name),
+        "The best by CV, and the best by public score among the others. dfens submissions select simulates the "
+        "private scores of all pairs and is the better guide.",
+    )

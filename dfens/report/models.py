@@ -1,0 +1,177 @@
+"""Panel "models": one row of scores per model and blend, with a baseline for comparison."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfens.report.inputs import ModelInput, ReportInputs
+from oof.errors import DfensError
+from oof.metrics import Metric, metric_by_name, roc_auc
+from oof.metrics.intervals import score_interval
+
+_NAN = float("nan")
+RATES = (1e-2, 5e-3, 1e-3)
+_BINS = 15
+_MOST_GROUPS = 2000  # of which AUCs are averaged, an even draw where there are more
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """The scores of one model or blend on the rows that it predicts out of fold.
+
+    role: "model", "blend" (nested predictions) or "baseline". score: the competition's metric, with its 95 %
+    interval. fold_auc: one value per fold, NaN where a fold is missing or has one class. group_auc: mean of the
+    AUCs within groups that hold both classes; its gap to `auc` is the shift of score levels between groups.
+    tpr: at the false positive rates of `RATES`. calibration_error: mean distance between probability and frequency
+    over 15 bins of equal size; NaN, like `log_loss`, where predictions are not probabilities.
+    parameters, seconds (all folds), images_per_s: of the training, NaN where unknown.
+    """
+
+    name: str
+    kind: str
+    role: str
+    rows: int
+    score: float
+    low: float
+    high: float
+    auc: float
+    fold_auc: tuple[float, ...]
+    fold_spread: float
+    group_auc: float
+    groups: int
+    tpr: tuple[float, ...]
+    eer: float
+    average_precision: float
+    log_loss: float
+    calibration_error: float
+    parameters: float
+    seconds: float
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class ModelsPanel:
+    """The table of models: blends first, then models from the best down, then the baseline."""
+
+    metric: str
+    rows: tuple[ModelScores, ...]
+
+
+def models_panel(inputs: ReportInputs) -> ModelsPanel:
+    """Score every model and blend."""
+
+    def scores(model: ModelInput) -> ModelScores:
+        return model_scores(inputs, model.name, model.oof, model.kind, "model", model)
+
+    with ThreadPoolExecutor() as pool:  # sorting leaves the interpreter free
+        found = list(pool.map(scores, inputs.models))
+    found.sort(key=lambda row: (np.isnan(row.score), -inputs.metric.gain(row.score)))
+    blends = [model_scores(inputs, blend.name, blend.nested_oof, "blend", "blend") for blend in reversed(inputs.blends)]
+    blends.sort(key=lambda row: (np.isnan(row.score), -inputs.metric.gain(row.score)))
+    share = float(inputs.target.mean()) if len(inputs.target) else _NAN
+    constant = np.full(len(inputs.ids), share, np.float32)
+    baseline = model_scores(inputs, "share of positives", constant, "constant", "baseline")
+    return ModelsPanel(inputs.metric.name, (*blends, *found, baseline))
+
+
+def model_scores(
+    inputs: ReportInputs, name: str, oof: NDArray[Any], kind: str, role: str, model: ModelInput | None = None
+) -> ModelScores:
+    """Score predictions (n_rows,) on the rows where they are not NaN."""
+    known = np.isfinite(oof)
+    y, scores = inputs.target[known], oof[known]
+    training = _training(model.histories if model else {})
+    if len(set(y.tolist())) < 2:
+        folds = (_NAN,) * inputs.k
+        return ModelScores(
+            name, kind, role, int(known.sum()), _NAN, _NAN, _NAN, _NAN, folds, _NAN, _NAN, 0,
+            (_NAN,) * len(RATES), _NAN, _NAN, _NAN, _NAN, *training,
+        )  # fmt: skip
+    score, low, high = _score(inputs.metric, y, scores, name)
+    by_fold = tuple(_auc(inputs, oof, known & (inputs.fold == fold)) for fold in range(inputs.k))
+    group_auc, groups = _mean_group_auc(inputs, oof, known)
+    probabilities = bool(scores.min() >= 0 and scores.max() <= 1)
+    return ModelScores(
+        name,
+        kind,
+        role,
+        int(known.sum()),
+        score,
+        low,
+        high,
+        roc_auc(y, scores),
+        by_fold,
+        float(np.nanstd(by_fold, ddof=1)) if np.isfinite(by_fold).sum() > 1 else _NAN,
+        group_auc,
+        groups,
+        tuple(metric_by_name(f"tpr@fpr={rate:g}")(y, scores) for rate in RATES),
+        metric_by_name("eer")(y, scores),
+        metric_by_name("average_precision")(y, scores),
+        metric_by_name("log_loss")(y, scores) if probabilities else _NAN,
+        calibration_error(y, scores) if probabilities else _NAN,
+        *training,
+    )
+
+
+def _score(metric: Metric, y: NDArray[Any], scores: NDArray[Any], name: str) -> tuple[float, float, float]:
+    """The competition's metric with its interval; bootstrapped metrics go without on large sets, to stay quick."""
+    if metric.is_auc:
+        interval = score_interval(metric, y, scores)
+        return interval.score, interval.low, interval.high
+    try:
+        return metric(y, scores), _NAN, _NAN
+    except DfensError:  # predictions that are not what the metric needs, such as logits for log loss
+        return _NAN, _NAN, _NAN
+
+
+def _auc(inputs: ReportInputs, oof: NDArray[Any], rows: NDArray[np.bool_]) -> float:
+    y = inputs.target[rows]
+    return roc_auc(y, oof[rows]) if 0 < int(y.sum()) < len(y) else _NAN
+
+
+def _mean_group_auc(inputs: ReportInputs, oof: NDArray[Any], known: NDArray[np.bool_]) -> tuple[float, int]:
+    """Mean AUC within groups of both classes, and how many there are (arXiv 2606.19184); folds stand in for groups."""
+    blocks, names = inputs.blocks
+    blocks, y, scores = blocks[known], inputs.target[known], oof[known]
+    positives = np.bincount(blocks, y, len(names))
+    mixed = np.flatnonzero((positives > 0) & (positives < np.bincount(blocks, minlength=len(names))))
+    if len(mixed) < 2:
+        return _NAN, len(mixed)
+    order = np.argsort(blocks, kind="stable")
+    bounds = np.searchsorted(blocks[order], np.arange(len(names) + 1))
+    chosen = mixed[:: -(-len(mixed) // _MOST_GROUPS)]
+    aucs = [roc_auc(y[part], scores[part]) for part in (order[bounds[g] : bounds[g + 1]] for g in chosen)]
+    return float(np.mean(aucs)), len(mixed)
+
+
+def reliability(y: NDArray[Any], probabilities: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Mean probability, frequency of positives and number of rows of 15 bins of equal size."""
+    order = np.argsort(probabilities, kind="stable")
+    parts = [part for part in np.array_split(order, _BINS) if len(part)]
+    mean = np.array([probabilities[part].mean(dtype=np.float64) for part in parts])
+    frequency = np.array([y[part].mean() for part in parts])
+    return mean, frequency, np.array([len(part) for part in parts])
+
+
+def calibration_error(y: NDArray[Any], probabilities: NDArray[Any]) -> float:
+    """Return the expected calibration error over bins of equal size (Nixon et al., CVPR workshops 2019)."""
+    mean, frequency, rows = reliability(y, probabilities)
+    return float(np.average(np.abs(mean - frequency), weights=rows))
+
+
+def _training(histories: Mapping[int, Mapping[str, Any]]) -> tuple[float, float, float]:
+    """Parameters, seconds over all folds, and images per second of a model's training."""
+
+    def values(key: str) -> Sequence[float]:
+        return [float(item[key]) for item in histories.values() if item.get(key) is not None]
+
+    parameters, seconds, speed = values("parameters"), values("seconds"), values("images_per_s")
+    return (
+        parameters[0] if parameters else _NAN,
+        sum(seconds) if seconds else _NAN,
+        float(np.mean(speed)) if speed else _NAN,
+    )

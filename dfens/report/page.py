@@ -1,0 +1,84 @@
+"""A report as one self-contained HTML page: no network, no external files, nothing executed that comes from data."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dfens.report import figures
+from dfens.report.report import Report
+
+_LONGEST_ID = 60
+
+
+def render_page(report: Report) -> str:
+    """Return the page of a report.
+
+    The page carries a content security policy that forbids every connection, so that it cannot send anything
+    anywhere even if a browser extension or a bug tried.
+    """
+    environment = _environment()
+    return environment.get_template("page.html").render(report=report, figures=_figures(report))
+
+
+def _figures(report: Report) -> dict[str, Any]:
+    """Every plot of the page, by the name that the templates use; None where there is nothing to draw."""
+    curves, diversity, shift = report.curves, report.diversity, report.shift
+    return {
+        "roc": figures.roc_figure(curves.roc) if curves else None,
+        "low_fpr": figures.low_fpr_figure(curves.roc) if curves else None,
+        "precision_recall": figures.precision_recall_figure(curves.precision_recall) if curves else None,
+        "reliability": figures.reliability_figure(curves.reliability) if curves and curves.reliability else None,
+        "training": [(item.model, figures.training_figure(item)) for item in curves.training] if curves else [],
+        "correlations": figures.correlation_figure(diversity) if diversity else None,
+        "members": figures.members_figure(diversity) if diversity and diversity.members else None,
+        "growth": (
+            figures.growth_figure(diversity, report.head.metric) if diversity and len(diversity.growth) > 1 else None
+        ),
+        "shift": figures.shift_figure(shift) if shift and shift.models else None,
+        "groups": figures.groups_figure(shift) if shift and shift.groups else None,
+        "submissions": figures.submissions_figure(report.submissions) if report.submissions else None,
+    }
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dfens.report"),
+        autoescape=lambda name: name is None or name.endswith((".html", ".svg")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., Any]] = {
+        "score": _score,
+        "metric": lambda name: "AUC" if name == "auc" else name.replace("_", " "),
+        "count": lambda value: "–" if value is None or value != value else f"{value:,.0f}",
+        "percent": lambda value: "–" if value is None or value != value else f"{100 * value:.1f} %",
+        "signed": lambda value: "–" if value is None or value != value else f"{value:+.5f}",
+        "duration": _duration,
+        "short": _short,
+        "sort_key": lambda value: "" if value is None or value != value else repr(float(value)),
+    }
+    environment.filters.update(filters)
+    return environment
+
+
+def _score(value: float | None, digits: int = 5) -> str:
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds != seconds:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _short(text: str, longest: int = _LONGEST_ID) -> Markup | str:
+    """Shorten long ids in the middle; the whole text is kept in the title of the element that shows it."""
+    if len(text) <= longest:
+        return text
+    half = (longest - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"

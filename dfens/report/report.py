@@ -1,0 +1,125 @@
+"""The report of a workspace as one value: head, checks and panels."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dfens.report.checks import Check, all_checks
+from dfens.report.clips import ClipsPanel
+from dfens.report.curves import CurvesPanel, curves_panel
+from dfens.report.diversity import DiversityPanel, diversity_panel
+from dfens.report.images import ImagesPanel, Thumbnail, images_panel
+from dfens.report.inputs import ReportInputs
+from dfens.report.ledger import SubmissionsPanel, submissions_panel
+from dfens.report.models import ModelsPanel, models_panel
+from dfens.report.shift import ShiftPanel, shift_panel
+from oof.progress import SILENT, Progress
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first lines of the page.
+
+    score: of the best blend, on the rows that its weights were fitted on. nested_score, with its 95 % interval: on
+    rows that they have not seen. None where there is no blend.
+    """
+
+    competition: str
+    metric: str
+    made: str
+    rows: int
+    positives: int
+    k: int
+    test_rows: int
+    models: int
+    blend: str
+    score: float | None
+    nested_score: float | None
+    nested_interval: tuple[float, float] | None
+    best_public: float | None
+    left_today: int | None
+    next_command: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report page shows; a panel is None where there is nothing to show."""
+
+    head: Head
+    checks: tuple[Check, ...]
+    models: ModelsPanel
+    curves: CurvesPanel | None
+    diversity: DiversityPanel | None
+    shift: ShiftPanel | None
+    images: ImagesPanel | None
+    submissions: SubmissionsPanel | None
+    clips: ClipsPanel | None
+    version: int = FORMAT_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts of the page as JSON values, without the pictures themselves."""
+        value = asdict(self)
+        for grid in (value["images"] or {}).get("grids", ()):
+            for picture in grid["pictures"]:
+                del picture["small"], picture["large"]
+        return value
+
+
+def build_report(
+    inputs: ReportInputs,
+    *,
+    find_paths: Callable[[Sequence[str]], Mapping[str, str]],
+    thumbnail: Thumbnail,
+    medals: Sequence[tuple[str, float]] = (),
+    clips: ClipsPanel | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Compute every panel.
+
+    Args:
+        inputs: what the stores hold.
+        find_paths: ids -> path of the media file, for those that exist.
+        thumbnail: (path, longest side in pixels) -> JPEG bytes.
+        medals: (name, score) of lines on the leaderboard.
+        clips: panel of clips, which the caller reads from stored results.
+    """
+    with progress.task("report", total=6, unit="panel") as task:
+        models = models_panel(inputs)
+        task.advance()
+        curves = curves_panel(inputs, models)
+        task.advance()
+        diversity = diversity_panel(inputs)
+        task.advance()
+        shift = shift_panel(inputs)
+        task.advance()
+        ledger = submissions_panel(inputs, medals)
+        checks = all_checks(inputs, models, shift, ledger)
+        task.advance()
+        images = images_panel(inputs, find_paths, thumbnail)
+        task.advance()
+    return Report(_head(inputs, ledger), checks, models, curves, diversity, shift, images, ledger, clips)
+
+
+def _head(inputs: ReportInputs, ledger: SubmissionsPanel | None) -> Head:
+    blend = inputs.best_blend
+    facts = blend.facts if blend else {}
+    interval = facts.get("nested_interval")
+    return Head(
+        inputs.competition,
+        inputs.metric.name,
+        f"{inputs.made:%Y-%m-%d %H:%M} UTC",
+        len(inputs.ids),
+        int(inputs.target.sum()),
+        inputs.k,
+        inputs.n_test,
+        len(inputs.models),
+        blend.name if blend else "",
+        float(facts["score"]) if blend else None,
+        float(facts["nested_score"]) if blend else None,
+        (float(interval[0]), float(interval[1])) if interval else None,
+        ledger.best_public if ledger else None,
+        ledger.left_today if ledger else inputs.submissions_per_day,
+        inputs.next_command,
+    )

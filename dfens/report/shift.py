@@ -1,0 +1,130 @@
+"""Panel "shift": how test predictions differ from OOF predictions, and how scores differ between groups."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfens.report.inputs import ReportInputs
+from ensemble.shift import ModelShift, adversarial_auc, model_shifts
+from oof.metrics import roc_auc
+
+_BINS = 40
+MOST_GROUPS = 20
+FEWEST_ROWS = 20  # of a group whose AUC means something
+
+
+@dataclass(frozen=True)
+class ModelShiftRow:
+    """OOF against test predictions of one model.
+
+    auc: probability that a test prediction is higher than an OOF prediction, 0.5 where they are alike.
+    distance: Kolmogorov-Smirnov distance. oof, test: shares of rows in 40 bins between `low` and `high`.
+    reasons: what looks broken, in sentences.
+    """
+
+    name: str
+    auc: float
+    distance: float
+    low: float
+    high: float
+    oof: tuple[float, ...]
+    test: tuple[float, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """AUC of the best blend (else of the best model) within one group."""
+
+    group: str
+    rows: int
+    positives: int
+    auc: float
+
+
+@dataclass(frozen=True)
+class ShiftPanel:
+    """Shift of every model with test predictions, and the scores of the largest groups.
+
+    adversarial: (AUC, low, high) of a classifier that tells OOF from test rows by all predictions together; None
+    where no model has test predictions. groups_of: "groups" or "folds".
+    """
+
+    models: tuple[ModelShiftRow, ...]
+    adversarial: tuple[float, float, float] | None
+    groups: tuple[GroupScore, ...]
+    groups_of: str
+    scored: str
+    without_test: tuple[str, ...]
+
+
+def shift_panel(inputs: ReportInputs) -> ShiftPanel | None:
+    """Compare OOF with test predictions; None where there are no models."""
+    if not inputs.models:
+        return None
+    having = [model for model in inputs.models if model.test is not None]
+    rows = inputs.sample_rows()
+    shifts: tuple[ModelShiftRow, ...] = ()
+    adversarial = None
+    if having and inputs.n_test:
+        tests = np.arange(inputs.n_test)
+        if len(tests) > len(rows):
+            tests = np.sort(np.random.default_rng(0).choice(len(tests), len(rows), replace=False))
+        oof = np.stack([model.oof[rows] for model in having], axis=1)
+        test = np.stack([_parts(model.test_by_fold, tests) for model in having], axis=1)
+        found = model_shifts(oof, test)
+        shifts = tuple(
+            _row(model.name, oof[:, place], test[:, place], moved)
+            for place, (model, moved) in enumerate(zip(having, found, strict=True))
+        )
+        known = np.isfinite(oof).all(axis=1)
+        if known.sum() >= 50 and len(tests) >= 50:
+            interval = adversarial_auc(oof[known], test)
+            adversarial = (interval.score, interval.low, interval.high)
+    blend = inputs.best_blend
+    scored, scores = (blend.name, blend.nested_oof) if blend else (inputs.models[0].name, inputs.models[0].oof)
+    grouped = inputs.group is not None
+    return ShiftPanel(
+        shifts,
+        adversarial,
+        _group_scores(inputs, scores),
+        "groups" if grouped else "folds",
+        scored,
+        tuple(model.name for model in inputs.models if model.test is None),
+    )
+
+
+def _parts(test_by_fold: NDArray[np.float32] | None, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """One fold model's predictions per row, a different one for each, since a mean is narrower than any of them."""
+    assert test_by_fold is not None
+    return test_by_fold[rows % len(test_by_fold), rows]
+
+
+def _row(
+    name: str,
+    oof: NDArray[np.float32],
+    test: NDArray[np.float32],
+    moved: ModelShift,
+) -> ModelShiftRow:
+    known = oof[np.isfinite(oof)]
+    low, high = float(min(known.min(), test.min())), float(max(known.max(), test.max()))
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    shares = [np.histogram(values, edges)[0] / len(values) for values in (known, test)]
+    oof_share, test_share = (tuple(round(float(value), 5) for value in share) for share in shares)
+    return ModelShiftRow(name, moved.auc, moved.distance, low, high, oof_share, test_share, moved.reasons)
+
+
+def _group_scores(inputs: ReportInputs, scores: NDArray[np.float64] | NDArray[np.float32]) -> tuple[GroupScore, ...]:
+    """AUC within the largest groups that hold both classes, the weakest first."""
+    blocks, names = inputs.blocks
+    known = np.isfinite(scores)
+    blocks, y, values = blocks[known], inputs.target[known], scores[known]
+    rows, positives = np.bincount(blocks, minlength=len(names)), np.bincount(blocks, y, len(names))
+    mixed = np.flatnonzero((positives > 0) & (positives < rows) & (rows >= FEWEST_ROWS))
+    largest = mixed[np.argsort(-rows[mixed], kind="stable")][:MOST_GROUPS]
+    found = [
+        GroupScore(names[g], int(rows[g]), int(positives[g]), roc_auc(y[blocks == g], values[blocks == g]))
+        for g in largest
+    ]
+    return tuple(sorted(found, key=lambda item: item.auc))

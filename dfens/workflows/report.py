@@ -1,0 +1,138 @@
+"""What `dfens report` does: read the stores, compute the panels, write the page and the JSON next to it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfens.report.inputs import BlendInput, ModelInput, ReportInputs
+from dfens.report.page import render_page
+from dfens.report.report import Report, build_report
+from dfens.views.values import json_value
+from dfens.workflows.ledger import read_entries
+from dfens.workflows.status import next_command
+from dfens.workspace.members import changed_members
+from dfens.workspace.paths import Workspace
+from oof.errors import DfensError
+from oof.files import read_json, write_json, write_text
+from oof.ids import join_positions
+from oof.metrics import metric_by_name
+from oof.progress import SILENT, Progress
+from submissions.entry import Entry
+from trainers.media.thumbnail import thumbnail
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """A report and the files that hold it."""
+
+    report: Report
+    page: Path
+    json: Path
+    page_bytes: int
+
+
+def write_report(workspace: Workspace, out: Path | None = None, progress: Progress = SILENT) -> WrittenReport:
+    """Write the report of a workspace as a page and as JSON.
+
+    Args:
+        workspace: whose stores are read; nothing but the report is written.
+        out: path of the page; None for work/reports/report.html. The JSON file is next to it.
+        progress: reported one panel at a time.
+
+    Raises:
+        StoreError: if there are no folds yet.
+    """
+    inputs = load_inputs(workspace)
+    report = build_report(
+        inputs, find_paths=lambda ids: _find_paths(workspace, ids), thumbnail=thumbnail, progress=progress
+    )
+    page = workspace.report_page() if out is None else out
+    facts = page.with_suffix(".json")
+    text = render_page(report)
+    write_text(page, text)
+    write_json(facts, json_value(report.to_json()))
+    return WrittenReport(report, page, facts, len(text.encode()))
+
+
+def load_inputs(workspace: Workspace) -> ReportInputs:
+    """Read everything that a report shows; what cannot be read is listed as a problem."""
+    store, problems = workspace.predictions, list[str]()
+    folds = store.folds
+    models = []
+    for name in store.names():
+        found = _or_problem(partial(_model, workspace, name), problems)
+        if found is not None and np.isfinite(found.oof).any():
+            models.append(found)
+    blends = []
+    for item in workspace.blends.overview():
+        blend = _or_problem(partial(_blend, workspace, item["blend"]), problems)
+        if blend is not None:
+            blends.append(blend)
+    config = _or_problem(lambda: workspace.config, problems)
+    n_test = _or_problem(lambda: len(store.test_ids), problems) if store.test_ids_path.exists() else 0
+    return ReportInputs(
+        competition=(config.competition.slug if config else "") or workspace.root.name,
+        metric=metric_by_name(config.competition.metric if config else "auc"),
+        made=datetime.now(UTC),
+        ids=folds.ids,
+        target=folds.target,
+        fold=folds.fold,
+        group=folds.groups,
+        grouping=", ".join(f"{key} {value}" for key, value in folds.how.items()),
+        n_test=n_test or 0,
+        models=models,
+        blends=blends,
+        entries=_or_problem(lambda: _entries(workspace), problems) or [],
+        next_command=_or_problem(lambda: next_command(workspace), problems) or "dfens status",
+        submissions_per_day=config.competition.submissions_per_day if config else None,
+        problems=problems,
+    )
+
+
+def _or_problem(read: Callable[[], Any], problems: list[str]) -> Any:
+    try:
+        return read()
+    except DfensError as err:
+        problems.append(str(err))
+        return None
+
+
+def _model(workspace: Workspace, name: str) -> ModelInput:
+    model = workspace.predictions.load(name)
+    histories = {}
+    for fold in model.oof_folds:
+        path = workspace.history_path(name, fold)
+        if path.exists():
+            histories[fold] = read_json(path)
+    return ModelInput(name, model.kind, model.oof, model.test_by_fold, histories)
+
+
+def _blend(workspace: Workspace, name: str) -> BlendInput:
+    stored, ids = workspace.blends.load(name), workspace.predictions.folds.ids
+    rows = join_positions(ids, stored.ids, f"blend '{name}'")
+    changed = changed_members(workspace.predictions, workspace.blends, name)
+    return BlendInput(name, stored.facts, stored.oof[rows], stored.nested_oof[rows], tuple(changed))
+
+
+def _entries(workspace: Workspace) -> Sequence[Entry]:
+    """Rows of the ledger; a workspace without one is read without creating it."""
+    if not workspace.config.submissions.ledger and not workspace.ledger_path().exists():
+        return []
+    return read_entries(workspace)
+
+
+def _find_paths(workspace: Workspace, ids: Sequence[str]) -> Mapping[str, str]:
+    """Paths of the media files of training rows; empty where the competition's data cannot be read."""
+    try:
+        frame = workspace.competition().train
+    except DfensError:
+        return {}
+    wanted: NDArray[np.bool_] = frame["id"].isin(ids).to_numpy()
+    found = frame[wanted]
+    return {str(name): str(path) for name, path in zip(found["id"], found["path"], strict=True) if Path(path).exists()}

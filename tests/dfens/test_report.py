@@ -1,0 +1,179 @@
+"""The report: figures agree with their definitions, bad input ends in a page, and nothing on it is executed."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dfens.report.images import images_panel
+from dfens.report.inputs import ReportInputs
+from dfens.report.models import calibration_error, models_panel
+from dfens.report.page import render_page
+from dfens.report.report import Report, build_report
+from dfens.views.values import json_value
+from oof.errors import DataError
+from oof.metrics import metric_by_name, roc_auc
+from tests.support.reports import PIXEL, make_inputs
+
+
+class Tags(HTMLParser):
+    """The tags of a page, the names of their attributes, and the sources of its images."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.attributes: list[str] = []
+        self.sources: list[str | None] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.attributes += [name for name, _ in attrs]
+        self.sources += [value for name, value in attrs if name == "src"]
+
+
+def build(inputs: ReportInputs) -> Report:
+    return build_report(inputs, find_paths=lambda ids: {name: name for name in ids}, thumbnail=lambda path, size: PIXEL)
+
+
+def test_the_page_needs_nothing_from_outside() -> None:
+    page = render_page(build(make_inputs()))
+    links = re.findall(r'(?:src|href|url\()="?([^"\s)>]+)', page)
+    assert links
+    assert all(link.startswith(("#", "data:image/", "http://www.w3.org")) for link in links)
+    assert "default-src 'none'" in page
+
+
+def test_scores_are_those_of_the_metrics() -> None:
+    inputs = make_inputs()
+    rows = {row.name: row for row in models_panel(inputs).rows}
+    oof = inputs.models[1].oof
+    found = rows["model-1"]
+    assert found.auc == roc_auc(inputs.target, oof)
+    assert found.eer == metric_by_name("eer")(inputs.target, oof)
+    assert found.tpr[2] == metric_by_name("tpr@fpr=1e-3")(inputs.target, oof)
+    expected = [roc_auc(inputs.target[inputs.fold == fold], oof[inputs.fold == fold]) for fold in range(5)]
+    assert found.fold_auc == tuple(expected)
+    assert found.fold_spread == pytest.approx(np.std(expected, ddof=1))
+    assert found.group_auc == pytest.approx(np.mean(expected))
+    assert (found.parameters, found.seconds, found.images_per_s) == (1_000_000, 60.0, 90.0)
+    assert rows["share of positives"].auc == 0.5
+
+
+def test_pooled_auc_below_the_mean_of_groups_shows_a_shift_of_levels() -> None:
+    inputs = make_inputs(count=1)
+    group = np.where(np.arange(400) % 2, "a", "b").astype(object)
+    moved = inputs.models[0].oof * 0.5 + np.where(group == "a", 0.5, 0).astype(np.float32)
+    found = models_panel(replace(inputs, group=group, models=[replace(inputs.models[0], oof=moved)], blends=[])).rows[0]
+    assert found.group_auc > found.auc + 0.1
+    assert found.groups == 2
+
+
+def test_calibration_error_of_frequencies_is_near_zero() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.random(20_000)
+    y = (rng.random(20_000) < p).astype(np.int8)
+    assert calibration_error(y, p) < 0.02
+    assert calibration_error(y, np.full(20_000, 0.9)) == pytest.approx(0.4, abs=0.02)
+
+
+def test_json_has_the_facts_of_the_page_and_no_pictures() -> None:
+    report = build(make_inputs())
+    value = json.loads(json.dumps(json_value(report.to_json()), allow_nan=False))
+    assert value["head"]["nested_score"] == pytest.approx(report.head.nested_score)
+    assert value["models"]["rows"][0]["name"] == "blend"
+    assert "base64" not in json.dumps(value)
+    assert {check["outcome"] for check in value["checks"]} <= {"pass", "warn", "fail", "unknown"}
+
+
+def test_markup_in_names_and_ids_is_text() -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    inputs = make_inputs(names=[evil, 'a"onload="alert(1)', "$x^{2}$ & more"], competition=evil)
+    inputs.ids[:] = [f"{evil}{number}" for number in range(len(inputs.ids))]
+    report = build(replace(inputs, group=np.array([evil, "b"] * 200, object), problems=[evil]))
+    tags = Tags(render_page(report))
+    assert tags.names.count("script") == 1
+    assert not [name for name in tags.attributes if name.startswith("on")]
+    assert "x" not in tags.sources
+
+
+def test_long_ids_do_not_swell_the_page() -> None:
+    inputs = make_inputs()
+    inputs.ids[:] = ["x" * 10_000 + str(number) for number in range(len(inputs.ids))]
+    assert len(render_page(build(inputs))) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"models": [], "blends": [], "entries": []}, "No model has predictions yet"),
+        ({"blends": []}, "no blend yet"),
+        ({"entries": []}, "Nothing was submitted yet"),
+        ({"problems": ["blend.json cannot be read"]}, "blend.json cannot be read"),
+    ],
+)
+def test_what_is_missing_is_said(changes: dict[str, Any], sentence: str) -> None:
+    assert sentence in render_page(build(make_inputs(**changes)))
+
+
+def test_one_fold_only_and_no_test_predictions() -> None:
+    inputs = make_inputs()
+    first = np.where(inputs.fold == 0, inputs.models[0].oof, np.nan).astype(np.float32)
+    models = [replace(inputs.models[0], oof=first, test_by_fold=None), *inputs.models[1:]]
+    report = build(replace(inputs, models=models, blends=[]))
+    sentences = " ".join(check.sentence for check in report.checks)
+    assert "model-0 lack predictions for some training rows" in sentences
+    assert "model-0 have no test predictions" in sentences
+    assert not re.search(r">\s*nan\b", render_page(report))
+
+
+def test_a_blend_whose_members_changed_is_stale() -> None:
+    inputs = make_inputs()
+    stale = replace(inputs.blends[0], changed_members=("model-2",))
+    check = next(check for check in build(replace(inputs, blends=[stale])).checks if check.name == "Stale blends")
+    assert check.outcome == "fail"
+    assert "model-2" in check.sentence
+
+
+def test_uneven_folds_are_a_warning_and_even_ones_are_not() -> None:
+    inputs = make_inputs(rows=2000)
+    outcome = {check.name: check.outcome for check in build(inputs).checks}
+    assert outcome["Fold spread"] == "pass"
+    bad = inputs.models[0].oof.copy()
+    bad[inputs.fold == 3] = np.random.default_rng(1).random((inputs.fold == 3).sum())
+    models = [replace(inputs.models[0], oof=bad), *inputs.models[1:]]
+    outcome = {check.name: check.outcome for check in build(replace(inputs, models=models)).checks}
+    assert outcome["Fold spread"] == "warn"
+
+
+def test_grids_show_the_rows_that_their_titles_promise() -> None:
+    inputs = make_inputs(rows=1000)
+    real = int(np.flatnonzero(inputs.target == 0)[0])
+    for model in inputs.models:
+        model.oof[real] = 0.9999  # a real that every model takes for a fake
+    inputs.blends[0].nested_oof[real] = 0.9999
+    panel = images_panel(inputs, lambda ids: {name: name for name in ids}, lambda path, size: PIXEL)
+    assert panel is not None
+    grids = {grid.title: grid.pictures for grid in panel.grids}
+    assert grids["Most confident mistakes"][0].id == inputs.ids[real]
+    assert grids["Likely label errors"][0].id == inputs.ids[real]
+    for picture in grids["Random correct rows"]:
+        assert (picture.score > 0.5) == (picture.target == 1)
+
+
+def test_missing_and_broken_images_are_named_under_their_place() -> None:
+    def broken(path: str, size: int) -> bytes:
+        raise DataError("cut in the middle")
+
+    inputs = make_inputs()
+    gone = images_panel(inputs, lambda ids: {}, broken)
+    cut = images_panel(inputs, lambda ids: {name: name for name in ids}, broken)
+    assert gone is not None
+    assert cut is not None
+    assert gone.grids[0].pictures[0].problem == "file not found"
+    assert "cut in the middle" in cut.grids[0].pictures[0].problem
+    assert cut.missing == sum(len(grid.pictures) for grid in cut.grids)

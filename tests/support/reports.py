@@ -1,0 +1,76 @@
+"""Inputs of a report, generated: models of a known quality, a blend, a ledger."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from dfens.report.inputs import BlendInput, ModelInput, ReportInputs
+from oof.metrics import metric_by_name, roc_auc
+from submissions.entry import Entry
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+PIXEL = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")  # enough of a JPEG for a data URI
+
+
+def make_inputs(
+    rows: int = 400, count: int = 3, tests: int = 200, names: Sequence[str] = (), **changes: Any
+) -> ReportInputs:
+    """Return inputs with `count` models, their mean as a blend, and five scored submissions."""
+    rng = np.random.default_rng(0)
+    y = (rng.random(rows) < 0.6).astype(np.int8)
+    fold = (np.arange(rows) % 5).astype(np.int16)
+    names = [*names, *(f"model-{number}" for number in range(len(names), count))][:count]
+    made = [_model(name, y, tests, rng) for name in names]
+    values: dict[str, Any] = {
+        "competition": "multi-ffdi",
+        "metric": metric_by_name("auc"),
+        "made": NOW,
+        "ids": np.array([f"{number:05d}.jpg" for number in range(rows)], object),
+        "target": y,
+        "fold": fold,
+        "group": None,
+        "grouping": "k 5",
+        "n_test": tests,
+        "models": made,
+        "blends": [_blend(made, y)] if made else [],
+        "entries": [_entry(number) for number in range(5)],
+        "next_command": "dfens submit blend --dry-run",
+        "submissions_per_day": 5,
+    }
+    return ReportInputs(**(values | changes))
+
+
+def _model(name: str, y: Any, tests: int, rng: np.random.Generator) -> ModelInput:
+    oof = 1 / (1 + np.exp(-(1.5 * (2 * y - 1) + rng.normal(size=len(y)))))
+    test = 1 / (1 + np.exp(-(1.5 * rng.choice([-1, 1], (1, tests)) + rng.normal(size=(5, tests)))))
+    history = {
+        "loss": [0.7, 0.5, 0.4],
+        "auc": [0.7, 0.8, 0.85],
+        "parameters": 1_000_000,
+        "seconds": 12.0,
+        "images_per_s": 90.0,
+    }
+    return ModelInput(name, "timm", oof.astype(np.float32), test.astype(np.float32), dict.fromkeys(range(5), history))
+
+
+def _blend(models: Sequence[ModelInput], y: Any) -> BlendInput:
+    mean = np.stack([model.oof for model in models]).mean(axis=0, dtype=np.float64)
+    score = roc_auc(y, mean)
+    facts = {
+        "members": [{"name": model.name, "weight": 1 / len(models), "score": 0.9} for model in models],
+        "score": score,
+        "nested_score": score - 0.001,
+        "nested_interval": [score - 0.02, score + 0.01],
+    }
+    return BlendInput("blend", facts, mean, mean)
+
+
+def _entry(number: int) -> Entry:
+    when = NOW - timedelta(days=5 - number)
+    return Entry(
+        key=f"{number:032d}", created=when, updated=when, submitted=when, competition="multi-ffdi", status="complete",
+        ref=1000 + number, blend=f"blend{number}", score=0.91 + 0.01 * number, nested_score=0.9 + 0.01 * number,
+        public_score=0.88 + 0.01 * number,
+    )  # fmt: skip
