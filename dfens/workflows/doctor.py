@@ -1,6 +1,7 @@
 """What this machine can do: versions, devices, memory, disk, credentials, network."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from dfens import __version__
+from dfens.workflows.extract import wanted
 from dfens.workspace.paths import Workspace
 
 _PACKAGES = "torch torchvision timm ttach numpy pandas scikit-learn scipy numba kaggle ray".split()
@@ -49,6 +51,7 @@ def examine_machine(workspace: Workspace, *, offline: bool) -> Machine:
             "memory": f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}",
             "disk": f"{disk.free / 2**30:.1f} GiB free at {workspace.root}",
             "dfens.toml": str(config) if config.exists() else "none here (dfens init writes one)",
+            "faces in clips": _faces(workspace),
             "Kaggle credentials": credentials_found(os.environ, Path.home()),
             "weights hub": "not tried (--offline)" if offline else _hub(),
         }
@@ -60,6 +63,16 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _faces(workspace: Workspace) -> str:
+    """Return how faces in clips are found."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "centre crop (onnxruntime is not installed; pip install 'dfens[faces]' for a detector)"
+    if not workspace.config_path.exists():
+        return "centre crop unless a model sets faces = FILE.onnx"
+    files = sorted({str(settings.faces) for settings, _ in wanted(workspace) if settings.faces is not None})
+    return ", ".join(files) or "centre crop (no model sets faces = FILE.onnx)"
 
 
 def _devices() -> str:

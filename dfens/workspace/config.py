@@ -17,7 +17,7 @@ from trainers.presets import with_preset
 from trainers.settings import LinearSettings, ModelSettings, TimmSettings
 
 T = TypeVar("T")
-_FOLDERS = ("ablations", "archive", "cache")  # of work/trainers, where each model has the folder of its name
+_FOLDERS = ("ablations", "archive", "cache", "clips")  # of work/trainers, where each model has the folder of its name
 # settings by their former names
 _RENAMED = {
     "keep": "checkpoint",

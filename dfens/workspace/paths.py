@@ -108,6 +108,10 @@ class Workspace:
         """Where resized images are stored."""
         return self.trainers_dir / "cache"
 
+    def clips_dir(self) -> Path:
+        """Where features extracted from clips are stored."""
+        return self.trainers_dir / "clips"
+
     def history_path(self, model: str, fold: int) -> Path:
         """Where the training history of one fold is."""
         return self.trainers_dir / model / f"fold{fold}" / "history.json"

@@ -122,23 +122,28 @@ def probe_clip(path: str | Path) -> ClipInfo:
         DataError: as in `open_clip`.
     """
     with open_clip(path) as container:
-        size = Path(path).stat().st_size
-        tags = {name.lower(): value for name, value in container.metadata.items()}
-        picture = next((s for s in container.streams.video if not s.disposition & s.disposition.attached_pic), None)
-        sound = next(iter(container.streams.audio), None)
-        return ClipInfo(
-            path=str(path),
-            size_bytes=size,
-            container=container.format.name.split(",")[0],
-            brand=tags.get("major_brand", ""),
-            encoder=tags.get("encoder", ""),
-            tags=tuple(sorted(set(tags) - {"major_brand", "encoder"})),
-            duration_s=container.duration / av.time_base if container.duration else 0.0,
-            bit_rate=container.bit_rate or 0,
-            missing_bytes=max([0, *(_end_of_index(stream) - size for stream in container.streams)]),
-            picture=None if picture is None else _picture_track(container, picture),
-            sound=None if sound is None else _sound_track(sound),
-        )
+        return read_info(container, path)
+
+
+def read_info(container: InputContainer, path: str | Path) -> ClipInfo:
+    """Return the same for a clip that is open already; its first frames are read."""
+    size = Path(path).stat().st_size
+    tags = {name.lower(): value for name, value in container.metadata.items()}
+    picture = next((s for s in container.streams.video if not s.disposition & s.disposition.attached_pic), None)
+    sound = next(iter(container.streams.audio), None)
+    return ClipInfo(
+        path=str(path),
+        size_bytes=size,
+        container=container.format.name.split(",")[0],
+        brand=tags.get("major_brand", ""),
+        encoder=tags.get("encoder", ""),
+        tags=tuple(sorted(set(tags) - {"major_brand", "encoder"})),
+        duration_s=container.duration / av.time_base if container.duration else 0.0,
+        bit_rate=container.bit_rate or 0,
+        missing_bytes=max([0, *(_end_of_index(stream) - size for stream in container.streams)]),
+        picture=None if picture is None else _picture_track(container, picture),
+        sound=None if sound is None else _sound_track(sound),
+    )
 
 
 def _picture_track(container: InputContainer, stream: av.VideoStream) -> PictureTrack:

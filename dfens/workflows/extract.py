@@ -1,0 +1,126 @@
+"""Extract frames, key frames, faces and sound from the clips of a competition."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfens.workspace.paths import Workspace
+from oof.errors import DataError
+from oof.progress import SILENT, Progress
+from trainers.analysis.contact_sheet import draw_sheet
+from trainers.features.clips import clip_store, extract_clips
+from trainers.features.settings import ExtractSettings
+from trainers.media.clip_store import ClipFailure
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is extracted with one set of settings.
+
+    models: that use it. crop: "face" or "centre". clips, stored, missing, failed: numbers of clips. n_bytes: on disk.
+    failures: clips that cannot be read, with the reason. folder: where it is stored.
+    """
+
+    models: tuple[str, ...]
+    frames: int
+    key_frames: int
+    frame_size: int
+    crop: str
+    sample_rate: int
+    clips: int
+    stored: int
+    missing: int
+    failed: int
+    n_bytes: int
+    folder: str
+    failures: tuple[ClipFailure, ...]
+
+
+@dataclass(frozen=True)
+class Extractions:
+    """The outcome of `dfens extract`: one entry for each set of settings, seconds it took, and the contact sheet."""
+
+    extractions: tuple[Extraction, ...]
+    elapsed_s: float
+    sheet: str | None = None
+
+
+def extract(
+    workspace: Workspace,
+    *,
+    threads: int,
+    dry_run: bool = False,
+    retry: bool = False,
+    remove: bool = False,
+    sheet: Path | None = None,
+    sheet_clips: int = 12,
+    progress: Progress = SILENT,
+) -> Extractions:
+    """Extract what the models of dfens.toml need from the clips of its competition; or only look, or remove it.
+
+    Raises:
+        DataError: if the competition has images instead of clips, or if there is nothing to draw a sheet of.
+    """
+    competition = workspace.competition()
+    if competition.media != "clips":
+        raise DataError(
+            "This competition has images, and dfens extract reads clips. For clips set [data] layout = "
+            '"ffdv", or name files with an ending such as .mp4 in the table.'
+        )
+    paths = list(dict.fromkeys([*competition.train["path"], *competition.test["path"]]))
+    if remove:
+        shutil.rmtree(workspace.clips_dir(), ignore_errors=True)
+    started = time.monotonic()
+    found = []
+    for settings, models in wanted(workspace):
+        store = clip_store(settings, workspace.trainers_dir, workspace.root)
+        if dry_run or remove:
+            summary = store.summary(paths, threads)
+        else:
+            summary = extract_clips(
+                paths,
+                settings,
+                workspace.trainers_dir,
+                workspace.root,
+                threads=threads,
+                retry=retry,
+                progress=progress,
+            )
+        found.append(
+            Extraction(
+                models=models,
+                frames=settings.frames,
+                key_frames=settings.key_frames,
+                frame_size=settings.frame_size,
+                crop="centre" if settings.faces is None else "face",
+                sample_rate=settings.sample_rate,
+                clips=summary.clips,
+                stored=summary.stored,
+                missing=summary.missing,
+                failed=len(summary.failures),
+                n_bytes=summary.n_bytes,
+                folder=workspace.shown(store.folder),
+                failures=summary.failures,
+            )
+        )
+    elapsed = time.monotonic() - started
+    if sheet is not None:
+        _draw(workspace, paths, sheet, sheet_clips)
+    return Extractions(tuple(found), elapsed, None if sheet is None else workspace.shown(sheet))
+
+
+def wanted(workspace: Workspace) -> Iterator[tuple[ExtractSettings, tuple[str, ...]]]:
+    """Yield each set of settings that models of dfens.toml use, with their names; the defaults without such models."""
+    yield ExtractSettings(), ()
+
+
+def _draw(workspace: Workspace, paths: list[str], sheet: Path, most: int) -> None:
+    settings, _ = next(wanted(workspace))
+    view = clip_store(settings, workspace.trainers_dir, workspace.root).view(paths)
+    records = [(Path(path).name, view.record(row)) for row, path in enumerate(paths)]
+    there = [(name, record) for name, record in records if record is not None][:most]
+    if not there:
+        raise DataError("No clip has been extracted yet, so there is nothing to draw. Run dfens extract first.")
+    draw_sheet(sheet, there)

@@ -1,0 +1,74 @@
+"""`dfens extract`: what it reads, lists and draws."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from dfens.cli import cli
+from tests.support.clips import voice, write_clip
+from tests.support.competitions import write_labels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    names = [f"clip {row}.mp4" for row in range(4)]
+    for row, name in enumerate(names):
+        sound = None if row == 3 else voice(0.5, seed=row)
+        write_clip(tmp_path / "data" / "trainset" / name, frames=12, seed=row, sound=sound)
+    write_labels(tmp_path / "data" / "trainset_label.txt", {name: row % 2 for row, name in enumerate(names)},
+                 "video_name,target")  # fmt: skip
+    (tmp_path / "dfens.toml").write_text('[data]\nlayout = "ffdv"\nroot = "data"\n')
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(folder), "extract", "--threads", "2", *arguments])
+
+
+def counts(folder: Path, *arguments: str) -> dict[str, Any]:
+    result = run(folder, "--json", *arguments)
+    assert result.exit_code == 0, result.stderr
+    (found,) = json.loads(result.stdout)["extractions"]
+    return dict(found)
+
+
+def test_clips_are_read_once_and_removed_on_demand(folder: Path) -> None:
+    assert (counts(folder, "--dry-run")["missing"], counts(folder, "--dry-run")["stored"]) == (4, 0)
+    found = counts(folder)
+    assert (found["clips"], found["stored"], found["missing"], found["failed"]) == (4, 4, 0, 0)
+    assert (folder / found["folder"]).is_dir()
+    assert counts(folder, "--dry-run")["stored"] == 4
+    assert counts(folder, "--remove")["stored"] == 0
+
+
+def test_centre_crop_is_said_plainly_and_broken_clips_are_named(folder: Path) -> None:
+    (folder / "data" / "trainset" / "clip 2.mp4").write_text("text, not a clip")
+    result = run(folder)
+    assert result.exit_code == 0
+    assert "No face detector is set (faces = FILE.onnx), so the centre of each frame is cropped." in result.stderr
+    assert "clip 2.mp4: is not a clip that can be read" in result.stderr
+    assert counts(folder)["failures"][0]["path"].endswith("clip 2.mp4")
+
+
+def test_contact_sheet_shows_the_frames(folder: Path) -> None:
+    result = run(folder, "--sheet", "sheets/look.png", "--sheet-clips", "3")
+    assert "Contact sheet: sheets/look.png" in result.stderr
+    image = cv2.imread(str(folder / "sheets" / "look.png"))
+    assert image is not None
+    assert image.shape[1] == 1500
+    assert np.unique(image.reshape(-1, 3), axis=0).shape[0] > 500  # pictures, not a blank page
+
+
+def test_images_are_refused(tmp_path: Path) -> None:
+    from tests.support.competitions import make_table
+
+    make_table(tmp_path / "data")
+    (tmp_path / "dfens.toml").write_text('[data]\nlayout = "table"\nroot = "data"\nid = "img_name"\n')
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "This competition has images, and dfens extract reads clips" in result.stderr

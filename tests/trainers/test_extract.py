@@ -1,0 +1,439 @@
+"""Everything extracted from clips: right values, broken clips, the store, and a killed run."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from oof.errors import ConfigError, DataError
+from trainers.features.clips import clip_store, extract_clips
+from trainers.features.extract import extract_clip
+from trainers.features.settings import ExtractSettings
+from trainers.media.clip_record import ClipParts, ClipRecord, encode_record
+from trainers.media.clip_writer import Encoding, write_clip
+from trainers.media.face_detector import Boxes, FaceDetector, crop_square, main_face, overlap
+from trainers.media.image import Image
+
+SETTINGS = ExtractSettings(frames=4, key_frames=2, frame_size=32)
+
+
+def scenes(count: int = 20, size: tuple[int, int] = (48, 64)) -> list[Image]:
+    """Frames in two scenes, blue and red, that get brighter; the cut is in the middle."""
+    height, width = size
+    frames = []
+    for index in range(count):
+        frame = np.zeros((height, width, 3), np.uint8)
+        frame[..., 0 if index >= count // 2 else 2] = 100 + 5 * (index % 10)
+        frames.append(frame)
+    return frames
+
+
+def voice(seconds: float = 0.8, sample_rate: int = 16_000) -> NDArray[np.float32]:
+    time_s = np.arange(round(seconds * sample_rate)) / sample_rate
+    return np.asarray(0.2 * np.sin(2 * np.pi * 200 * time_s), np.float32)
+
+
+def clip(folder: Path, name: str = "a.mp4", encoding: Encoding | None = None, **options: Any) -> Path:
+    values: dict[str, Any] = {"images": scenes(), "rate": 25, "sound": voice(), **options}
+    return write_clip(folder / name, encoding=encoding, **values)
+
+
+def record(parts: ClipParts) -> ClipRecord:
+    return ClipRecord(memoryview(encode_record(parts, "png")), "a.mp4")
+
+
+# ---- one clip ----------------------------------------------------------------
+
+
+def test_record_holds_what_was_read(tmp_path: Path) -> None:
+    groups = Encoding(options={"crf": "23", "g": "10"})  # a key frame at the cut
+    parts = extract_clip(str(clip(tmp_path, encoding=groups)), SETTINGS)
+    found = record(parts)
+    assert found.frames(found.spread).shape == (4, 32, 32, 3)
+    assert np.array_equal(found.frames(found.spread), np.stack([parts.images[row] for row in found.spread]))  # lossless
+    assert np.diff(found.tensor("times_s")[found.spread]) == pytest.approx(0.2, abs=0.041)
+    assert found.frames(found.spread)[:, 16, 16].argmax(1).tolist() == [2, 2, 0, 0]
+    assert found.tensor("change")[found.keys].tolist() == pytest.approx([0, 1])
+    assert abs(len(found.sound) - 12_800) < 1_500
+    assert found.tensor("mel").shape == (80, 1 + len(found.sound) // 160)
+    assert found.mel_settings["fmax"] == 8_000
+    assert found.info.picture is not None
+    assert (found.info.picture.width, found.info.picture.height, found.info.picture.frames) == (64, 48, 20)
+    assert (found.notes, found.has_face) == ((), False)
+
+
+def test_jpeg_takes_less_space_and_looks_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [np.asarray(np.clip(rng.normal(120, 8, (96, 96, 3)), 0, 255), np.uint8) for _ in range(5)]
+    parts = extract_clip(str(clip(tmp_path, images=images)), ExtractSettings(frames=3, frame_size=96, key_frames=0))
+    lossless, lossy = encode_record(parts, "png"), encode_record(parts, "jpeg")
+    assert len(lossy) < 0.8 * len(lossless)
+    found = ClipRecord(memoryview(lossy), "a.mp4")
+    assert np.abs(found.frames(found.spread).astype(int) - np.stack(parts.images)).mean() < 3
+
+
+def test_clip_without_sound_is_ordinary(tmp_path: Path) -> None:
+    found = record(extract_clip(str(clip(tmp_path, sound=None)), SETTINGS))
+    assert (len(found.sound), found.tensor("mel").shape) == (0, (80, 0))
+    assert found.notes == ("no sound",)
+    assert len(found.spread) == 4
+
+
+def test_clip_without_picture_is_ordinary(tmp_path: Path) -> None:
+    found = record(extract_clip(str(clip(tmp_path, images=[])), SETTINGS))
+    assert (len(found.spread), len(found.keys)) == (0, 0)
+    assert found.frames(found.spread).shape[0] == 0
+    assert found.notes == ("no picture",)
+    assert len(found.sound) > 12_000
+
+
+@pytest.mark.parametrize("name", ["with spaces.mp4", "Übung ß 中文 🎬.mp4", "-starts-with-dash.mkv", "50%.mp4"])
+def test_any_name_will_do(tmp_path: Path, name: str) -> None:
+    assert len(extract_clip(str(clip(tmp_path, name)), SETTINGS).images) >= 4
+
+
+def test_cut_clip_gives_the_frames_that_are_there_and_a_note(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(60)]
+    path = clip(tmp_path, images=images, encoding=Encoding(options={"crf": "23", "g": "12"}), sound=None)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    found = record(extract_clip(str(path), SETTINGS))
+    assert len(found.spread) == 4
+    times = found.tensor("times_s")[found.spread]
+    assert 0.8 < times[-1] < 1.4  # spread over the first half
+    assert np.diff(times) == pytest.approx(times[-1] / 3.5, abs=0.1)
+    assert any("picture ends after" in note and "of 2.4 s" in note for note in found.notes)
+
+
+def header_alone(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def index_alone(path: Path) -> None:
+    """The index says where the frames are, and the file ends there."""
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"mdat") + 4])
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_text("this is a text file\n" * 20), "is not a clip"),
+        (header_alone, "is not a clip|cannot be read|has neither"),
+        (index_alone, "has neither a frame nor a sound sample"),
+        (lambda path: path.unlink(), "is missing"),
+    ],
+)
+def test_what_cannot_be_read_is_a_named_error(tmp_path: Path, damage: Any, told: str) -> None:
+    path = clip(tmp_path, "broken clip.mp4")
+    damage(path)
+    with pytest.raises(DataError, match=rf"broken clip\.mp4 ({told})"):
+        extract_clip(str(path), SETTINGS)
+
+
+# ---- faces -------------------------------------------------------------------
+
+
+class Value:
+    def __init__(self, name: str, shape: list[Any]) -> None:
+        self.name, self.shape = name, shape
+
+
+class BrightSpot:
+    """Answers like a detector of a family, with one face at the brightest block of the image it is given."""
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+
+    def get_inputs(self) -> list[Value]:
+        return [Value("input", [1, 3, "height", "width"])]
+
+    def get_outputs(self) -> list[Value]:
+        if self.family == "centerface":
+            return [Value(name, [1, channels, "h", "w"]) for name, channels in (("537", 1), ("538", 2), ("539", 2))]
+        parts = ("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)
+        return [Value(f"{part}_{stride}", [1, "n", n]) for part, n in parts for stride in (8, 16, 32)]
+
+    def run(self, output_names: None, input_feed: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        image = input_feed["input"][0].sum(0)  # (height, width)
+        cell = 4 if self.family == "centerface" else 8
+        rows, columns = image.shape[0] // cell, image.shape[1] // cell
+        blocks = image[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell).mean((1, 3))
+        row, column = np.unravel_index(blocks.argmax(), blocks.shape)
+        if self.family == "centerface":
+            heat, size, offset = (np.zeros((1, n, rows, columns), np.float32) for n in (1, 2, 2))
+            heat[0, 0, row, column] = 0.9 if blocks.max() > 100 else 0.0
+            size[0, :, row, column] = np.log(20 / 4)
+            return [heat, size, offset]
+        outputs: dict[str, NDArray[np.float32]] = {}
+        for stride in (8, 16, 32):
+            cells = (image.shape[0] // stride) * (image.shape[1] // stride)
+            for part, n in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
+                outputs[f"{part}_{stride}"] = np.zeros((1, cells, n), np.float32)
+        at = row * columns + column
+        outputs["cls_8"][0, at] = outputs["obj_8"][0, at] = 0.9 if blocks.max() > 100 else 0.0
+        outputs["bbox_8"][0, at] = [0.5, 0.5, np.log(20 / 8), np.log(20 / 8)]
+        return [outputs[value.name] for value in self.get_outputs()]
+
+
+@pytest.mark.parametrize("family", ["yunet", "centerface"])
+def test_face_is_followed_and_cropped(tmp_path: Path, family: str) -> None:
+    images = []
+    for index in range(20):
+        image = np.zeros((128, 192, 3), np.uint8)
+        image[40:48, 40 + 4 * index : 48 + 4 * index] = 255  # 8 x 8 px, in the middle of the face
+        images.append(image)
+    path = clip(tmp_path, images=images, sound=None, encoding=Encoding(options={"qp": "0"}, pixel_format="yuv444p"))
+    detector = FaceDetector.of(BrightSpot(family), "a.onnx")
+    found = record(extract_clip(str(path), SETTINGS, detector))
+    assert found.has_face
+    boxes = found.tensor("boxes")[found.spread]
+    assert (boxes[:, 2:] - boxes[:, :2]) == pytest.approx(20, abs=0.5)
+    times = found.tensor("times_s")[found.spread]
+    assert (boxes[:, 0] + boxes[:, 2]) / 2 == pytest.approx(44 + 4 * 25 * times, abs=5)
+    crops = found.frames(found.spread)
+    assert (crops[:, 8:24, 8:24].mean((1, 2, 3)) > 3 * crops.mean((1, 2, 3)) / 2).all()  # bright in the middle
+
+
+def test_without_any_face_the_centre_is_cropped_and_noted(tmp_path: Path) -> None:
+    path = clip(tmp_path, images=[np.full((48, 64, 3), 10, np.uint8)] * 5)
+    found = record(extract_clip(str(path), SETTINGS, FaceDetector.of(BrightSpot("yunet"), "a.onnx")))
+    assert not found.has_face
+    assert found.notes == ("no face found: centre cropped",)
+    assert np.isnan(found.tensor("boxes")).all()
+
+
+def boxes(*faces: tuple[float, float, float]) -> Boxes:
+    """Faces of 10 px by left, top and score."""
+    return np.array([(left, top, left + 10, top + 10, score) for left, top, score in faces], np.float32).reshape(-1, 5)
+
+
+def test_track_bridges_frames_without_a_face_and_ignores_passers_by() -> None:
+    faces = [boxes((0, 0, 0.9), (50, 50, 0.8)), boxes(), boxes((4, 0, 0.9)), boxes((6, 0, 0.9), (90, 0, 0.95))]
+    assert main_face(faces)[:, 0].tolist() == [0, 2, 4, 6]
+    assert np.isnan(main_face([boxes(), boxes()])).all()
+
+
+def test_crop_stays_inside_the_image() -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    for box in ([-5, -5, 10, 10], [50, 30, 80, 60], [0, 0, 100, 100], [20, 20, 20, 20]):
+        crop = crop_square(image, np.array(box, np.float32), 0.3)
+        assert crop.shape[0] == crop.shape[1] >= 1
+    assert overlap(np.array([0, 0, 2, 2, 1], np.float32), np.array([1, 0, 3, 2, 1], np.float32)) == pytest.approx(1 / 3)
+
+
+def test_onnx_file_is_run_by_onnxruntime(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper = onnx.helper
+    # CenterFace's shape with its fixed batch of 10: the heat map is the mean of 4 x 4 px, sizes and offsets are 0
+    weights = np.full((1, 3, 4, 4), 1 / (48 * 255), np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "mean"], ["heat"], strides=[4, 4], kernel_shape=[4, 4]),
+        helper.make_node("Concat", ["heat", "heat"], ["two"], axis=1),
+        helper.make_node("Sub", ["two", "two"], ["size"]),
+        helper.make_node("Identity", ["size"], ["offset"]),
+    ]
+    info = helper.make_tensor_value_info
+    shapes = {"heat": [10, 1, 8, 8], "size": [10, 2, 8, 8], "offset": [10, 2, 8, 8]}
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [info("image", onnx.TensorProto.FLOAT, [10, 3, 32, 32])],
+        [info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [onnx.numpy_helper.from_array(weights, "mean")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, tmp_path / "centerface.onnx")
+    detector = FaceDetector.load(tmp_path / "centerface.onnx")
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[20:24, 40:44] = 255
+    assert detector.detect(image)[:, :4].tolist() == [[40, 20, 44, 24]]
+
+
+def test_unusable_detectors_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        FaceDetector.load(tmp_path / "none.onnx")
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(ConfigError, match=r"text\.onnx' cannot be loaded as ONNX"):
+        FaceDetector.load(tmp_path / "text.onnx")
+
+    class Other(BrightSpot):
+        def get_outputs(self) -> list[Value]:
+            return [Value("logits", [1, 1000])]
+
+    with pytest.raises(ConfigError, match="neither YuNet nor CenterFace: its outputs are logits"):
+        FaceDetector.of(Other("yunet"), "resnet.onnx")
+
+
+# ---- many clips --------------------------------------------------------------
+
+
+def test_broken_clips_are_listed_and_stop_nothing(tmp_path: Path) -> None:
+    paths = [str(clip(tmp_path, f"{name}.mp4", rate=rate)) for name, rate in (("a", 25), ("b", 24), ("c", 30))]
+    Path(paths[1]).write_text("no clip")
+    paths.append(str(tmp_path / "gone.mp4"))
+    summary = extract_clips(paths, SETTINGS, tmp_path / "work", tmp_path, threads=2)
+    assert (summary.clips, summary.stored, summary.missing) == (4, 2, 0)
+    reasons = {Path(failure.path).name: failure.reason for failure in summary.failures}
+    assert reasons.keys() == {"b.mp4", "gone.mp4"}
+    assert "is not a clip that can be read" in reasons["b.mp4"]
+    view = clip_store(SETTINGS, tmp_path / "work", tmp_path).view(paths)
+    assert [view.record(row) is None for row in range(4)] == [False, True, False, True]
+    assert "is not a clip" in view.reasons[1]
+
+
+def test_broken_clip_is_read_again_once_it_was_replaced_or_on_demand(tmp_path: Path) -> None:
+    path = clip(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(b"no clip")
+    work = tmp_path / "work"
+    assert len(extract_clips([str(path)], SETTINGS, work, tmp_path).failures) == 1
+    calls: list[str] = []
+
+    def extract(name: str) -> bytes:
+        calls.append(name)
+        return encode_record(extract_clip(name, SETTINGS), "png")
+
+    store = clip_store(SETTINGS, work, tmp_path)
+    store.make([str(path)], extract)
+    assert calls == []
+    with pytest.raises(DataError, match="not a clip"):
+        extract(str(path))
+    path.write_bytes(whole)
+    assert store.make([str(path)], extract).stored == 1
+
+
+def test_nothing_is_read_twice(tmp_path: Path) -> None:
+    first, copy = clip(tmp_path, "a.mp4"), tmp_path / "copy.mp4"
+    copy.write_bytes(first.read_bytes())
+    calls: list[str] = []
+
+    def extract(name: str) -> bytes:
+        calls.append(Path(name).name)
+        return encode_record(extract_clip(name, SETTINGS), "png")
+
+    store = clip_store(SETTINGS, tmp_path / "work", tmp_path)
+    assert store.make([str(first)], extract).stored == 1
+    assert store.make([str(first), str(copy)], extract).stored == 2
+    moved = first.rename(tmp_path / "moved.mp4")
+    assert store.make([str(moved)], extract).stored == 1
+    assert calls == ["a.mp4"]
+    view = store.view([str(moved), str(copy)])
+    records = [view.record(row) for row in range(2)]
+    assert records[0] is not None
+    assert records[1] is not None
+    assert np.array_equal(records[0].sound, records[1].sound)
+
+
+def test_other_settings_have_another_store_but_a_spectrogram_does_not(tmp_path: Path) -> None:
+    def folder(**options: Any) -> Path:
+        return clip_store(ExtractSettings(**options), tmp_path, tmp_path).folder
+
+    assert folder() == folder(hop=200, bands=40)  # models compute their own from the sound
+    others: list[dict[str, Any]] = [{"frames": 8}, {"frame_size": 64}, {"sample_rate": 22_050}]
+    others.append({"frame_format": "jpeg"})
+    assert len({folder(), *(folder(**options) for options in others)}) == 5
+    detector = tmp_path / "a.onnx"
+    detector.write_bytes(b"1")
+    first = folder(faces=detector)
+    detector.write_bytes(b"2")
+    assert folder(faces=detector) != first
+
+
+def test_shards_hold_many_clips(tmp_path: Path) -> None:
+    paths = [str(clip(tmp_path, f"{index}.mp4", rate=20 + index)) for index in range(6)]
+    extract_clips(paths, SETTINGS, tmp_path / "work", tmp_path, threads=2)
+    store = clip_store(SETTINGS, tmp_path / "work", tmp_path)
+    assert len(list(store.folder.glob("*.bin"))) == 1
+    assert len(list(store.folder.glob("*.parquet"))) == 1
+    store.folder.joinpath("half.bin").write_bytes(b"left by a killed process")
+    extract_clips([str(clip(tmp_path, "more.mp4", rate=50))], SETTINGS, tmp_path / "work", tmp_path)
+    assert len(list(store.folder.glob("*.bin"))) == 2  # the half-written one is gone
+
+
+def test_shard_that_was_cut_is_made_again(tmp_path: Path) -> None:
+    path = str(clip(tmp_path))
+    extract_clips([path], SETTINGS, tmp_path / "work", tmp_path)
+    store = clip_store(SETTINGS, tmp_path / "work", tmp_path)
+    shard = next(store.folder.glob("*.bin"))
+    shard.write_bytes(shard.read_bytes()[:-10])
+    assert store.summary([path]).missing == 1
+    assert extract_clips([path], SETTINGS, tmp_path / "work", tmp_path).stored == 1
+    assert clip_store(SETTINGS, tmp_path / "work", tmp_path).view([path]).record(0) is not None
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import trainers.media.clip_store as clip_store
+from trainers.features.clips import extract_clips
+from trainers.features.settings import ExtractSettings
+
+clip_store._SHARD_S = 0.0  # every clip a shard, so that something is kept however early the kill comes
+folder = Path(sys.argv[1])
+paths = sorted(map(str, folder.glob("*.mp4")))
+extract_clips(paths, ExtractSettings(frames=4, key_frames=2, frame_size=32), folder / "work", folder)
+"""
+
+
+def test_killed_run_resumes(tmp_path: Path) -> None:
+    paths = sorted(str(clip(tmp_path, f"{index:02}.mp4", rate=20 + index)) for index in range(30))
+    store = clip_store(SETTINGS, tmp_path / "work", tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+    deadline = time.monotonic() + 120
+    while len(list(store.folder.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = store.summary(paths)
+    assert kept.stored >= 3
+    calls: list[str] = []
+
+    def extract(name: str) -> bytes:
+        calls.append(name)
+        return encode_record(extract_clip(name, SETTINGS), "png")
+
+    assert store.make(paths, extract).stored == 30
+    assert len(calls) == 30 - kept.stored
+    view = store.view(paths)
+    for row in range(0, 30, 7):
+        found = view.record(row)
+        assert found is not None
+        expected = record(extract_clip(paths[row], SETTINGS))
+        assert np.array_equal(found.frames(found.spread), expected.frames(expected.spread))
+
+
+def test_memory_stays_flat_over_many_clips(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from trainers.features.clips import extract_clips
+from trainers.features.settings import ExtractSettings
+folder = Path(sys.argv[1])
+path = str(folder / "a.mp4")
+data = Path(path).read_bytes()
+peaks = []
+for part in range(2):
+    paths = []
+    for index in range(25):
+        copy = folder / f"{part}-{index}.mp4"
+        copy.write_bytes(data + bytes([part, index]))
+        paths.append(str(copy))
+    extract_clips(paths, ExtractSettings(frames=4, frame_size=32), folder / "work", folder)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(*peaks)
+"""
+    clip(tmp_path)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    early, late = map(int, done.stdout.split())
+    assert late - early < 15_000  # kilobytes

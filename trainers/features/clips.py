@@ -1,0 +1,49 @@
+"""Extracted features of a competition's clips: where they are kept, and how they get there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from oof.progress import SILENT, Progress
+from trainers.features.extract import extract_clip
+from trainers.features.settings import ExtractSettings
+from trainers.media.clip_record import encode_record
+from trainers.media.clip_store import ClipStore, StoreSummary
+from trainers.media.face_detector import load_detector
+
+FOLDER = "clips"  # in the package's folder of the workspace
+
+
+def clip_store(settings: ExtractSettings, work_dir: Path, root: Path) -> ClipStore:
+    """Return the store of what is extracted with some settings.
+
+    Args:
+        settings: what is extracted; a relative path of a face detector has been joined to `root`.
+        work_dir: folder of the package in the workspace.
+        root: folder of dfens.toml; paths of clips are kept relative to it.
+    """
+    return ClipStore(work_dir / FOLDER, settings.recipe, root)
+
+
+def extract_clips(
+    paths: Sequence[str],
+    settings: ExtractSettings,
+    work_dir: Path,
+    root: Path,
+    *,
+    threads: int = 1,
+    retry: bool = False,
+    progress: Progress = SILENT,
+) -> StoreSummary:
+    """Extract what is missing of some clips.
+
+    Raises:
+        ConfigError: a face detector that cannot be used. DataError: a full disk.
+        KeyboardInterrupt, Stopped: what was read until then is stored.
+    """
+    detector = None if settings.faces is None else load_detector(settings.faces)
+
+    def extract(path: str) -> bytes:
+        return encode_record(extract_clip(path, settings, detector), settings.frame_format)
+
+    store = clip_store(settings, work_dir, root)
+    return store.make(paths, extract, threads=threads, retry=retry, progress=progress)
