@@ -10,7 +10,6 @@ within each repeat.
 """
 
 import argparse
-import dataclasses
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -26,12 +25,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from trainers.augment.pipeline import apply, sample_params, sample_rng
+from trainers.kinds.timm.settings import TimmSettings
 from trainers.media.image_cache import ImageCache
 from trainers.media.image_store import ImageStore, Subset
 from trainers.media.loader import Loader, batch_plan
+from trainers.media.settings import DeviceDecode
 from trainers.networks.normalise import Normalise
 from trainers.runtime.device import keep_freed_memory
-from trainers.settings import DeviceDecode, TimmSettings
 
 BATCH = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -86,19 +86,18 @@ def ours(store: ImageStore, device: torch.device, workers: int, *, changed: bool
     keep_freed_memory()  # as a training does
     loader = Loader(workers, pin=device.type == "cuda")
     normalise = Normalise(nn.Identity(), device)
-    settings = dataclasses.replace(SETTINGS, image_size=store.size)
     plan = batch_plan(len(store.paths), BATCH)
 
     def changes(row: int) -> Any:
-        drawn = sample_params(settings, store.size, sample_rng(0, 0, rows.ids[row]))
-        return apply(store[int(rows.positions[row])], drawn, settings)
+        drawn = sample_params(SETTINGS, store.size, store.size, sample_rng(0, 0, rows.ids[row]))
+        return apply(store[int(rows.positions[row])], drawn, SETTINGS, store.size)
 
     def on_device() -> Iterable[Tensor]:
         from trainers.augment.on_device import apply_on_device
 
         for part, images in zip(plan, loader.rows(plan, rows, device), strict=True):
-            drawn = [sample_params(settings, store.size, sample_rng(0, 0, rows.ids[row])) for row in part]
-            yield apply_on_device(images.to(device, non_blocking=True), drawn, settings)
+            drawn = [sample_params(SETTINGS, store.size, store.size, sample_rng(0, 0, rows.ids[row])) for row in part]
+            yield apply_on_device(images.to(device, non_blocking=True), drawn, SETTINGS, store.size)
 
     def run() -> int:
         if not changed:

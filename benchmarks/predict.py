@@ -24,11 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from trainers.kinds.timm.predict import Predictor
+from trainers.kinds.timm.settings import TimmSettings
 from trainers.media.image_store import ImageStore, Subset
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import grey_mean_and_std
 from trainers.runtime.device import amp_type
-from trainers.settings import Precision, TimmSettings
+from trainers.runtime.settings import Precision
 
 FOLDS, VIEWS = 5, 4
 CHANGES: list[Callable[[Tensor], Tensor]] = [
@@ -85,8 +86,8 @@ def main() -> None:
 def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.device) -> None:
     settings = TimmSettings(backbone=name, pretrained=False, image_size=size, tta="flips", batch_size=32)
     torch.manual_seed(0)
-    models = [create_model(settings) for _ in range(FOLDS)]
-    plain = [create_model(settings).to(device) for _ in range(FOLDS)]
+    models = [create_model(settings, size) for _ in range(FOLDS)]
+    plain = [create_model(settings, size).to(device) for _ in range(FOLDS)]
     for one, other in zip(plain, models, strict=True):
         one.load_state_dict(other.state_dict())
     last = [model.to(device=device, memory_format=torch.channels_last) for model in models]  # type: ignore[call-overload]
@@ -101,7 +102,7 @@ def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.
             store = ImageStore(paths, size, "area", 2, keep=False)
             every = Subset(store, rows, rows.astype(object), np.zeros(len(rows), np.int8))
             chosen = dataclasses.replace(settings, precision=precision)
-            return len(Predictor(chosen, last, device).rows(every, 2)[0])
+            return sum(batch.shape[1] for batch in Predictor(chosen, last, device).subset(every, 2))
 
         ways[f"in one pass, {precision}"] = one_pass
     timing = time_in_turn(ways, repeats, apart=device.type == "cpu")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import timm
 import torch
 from loader import timm_loader_of
@@ -24,13 +25,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from oof.progress import SILENT
-from trainers.kinds.timm.fold import FoldTrainer
+from trainers.kinds.timm.fold import ImageFoldData
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.media.image_store import ImageStore, Subset
-from trainers.media.loader import Loader
 from trainers.networks.optim import lr_at
 from trainers.runtime.device import amp_type
 from trainers.runtime.signals import StopRequest
-from trainers.settings import TimmSettings
 
 
 def rows_of(paths: list[str], size: int) -> Subset:
@@ -39,15 +40,20 @@ def rows_of(paths: list[str], size: int) -> Subset:
     return Subset(store, every, np.array(paths, object), (every % 2).astype(np.int8))
 
 
+def trainer_of(settings: TimmSettings, rows: Subset, folder: Path, device: torch.device) -> FoldTrainer:
+    """A training of one fold that never validates."""
+    data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=device)
+    return FoldTrainer(settings, 0, data, folder / "state.pt", device)
+
+
 def from_files(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Way:
     def make() -> Way:
-        trainer = FoldTrainer(settings, 0, rows_of(paths, settings.image_size), folder / "state.pt", device)
-        loader = Loader(2, pin=device.type == "cuda")
+        trainer = trainer_of(settings, rows_of(paths, settings.image_size), folder, device)
 
         def run() -> int:
             trainer.step = 0
             with SILENT.task("") as task:
-                trainer._train_epoch(loader, task, StopRequest())
+                trainer._train_epoch(task, StopRequest())
             return trainer.steps_per_epoch * trainer.batch_size
 
         return run
@@ -58,7 +64,7 @@ def from_files(settings: TimmSettings, paths: list[str], folder: Path, device: t
 def from_memory(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Way:
     def make() -> Way:
         rows = rows_of(paths, settings.image_size)
-        trainer = FoldTrainer(settings, 0, rows, folder / "state.pt", device)
+        trainer = trainer_of(settings, rows, folder, device)
         size = trainer.batch_size
         images = torch.from_numpy(rows.images.take(np.arange(size))).to(device)
         target = torch.from_numpy(rows.target[:size].astype(np.float32)).to(device)
@@ -83,7 +89,7 @@ def timm_loop(settings: TimmSettings, paths: list[str], device: torch.device) ->
         ema = ModelEmaV3(model, decay=settings.ema)
         optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
         loader = timm_loader_of(
-            paths, settings.image_size, device, 2, changed=True, batch=settings.step_images, drop_last=True
+            paths, settings.image_size, device, 2, changed=True, batch=settings.step_rows, drop_last=True
         )
         loss_of = nn.BCEWithLogitsLoss()
         amp = amp_type(device)

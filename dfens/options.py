@@ -1,12 +1,12 @@
 """Options that more than one command has, and what their values mean."""
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from oof.cpus import cpu_count
 from oof.errors import ConfigError
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ def threads_option(what: str) -> Callable[[F], F]:
     return click.option(
         "--threads",
         type=click.IntRange(min=1),
-        default=lambda: len(os.sched_getaffinity(0)),
+        default=cpu_count,
         help=f"Number of {what}; default one per core.",
     )
 

@@ -9,8 +9,8 @@ from oof.errors import TrainingError
 from oof.files import archive, file_lock, read_json, write_json
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
-from trainers.jobs.runner import FORMAT_VERSION, FoldResult, FoldRunner, TrainingJob, settings_record
-from trainers.settings import ModelSettings, TimmSettings
+from trainers.jobs.runner import FORMAT_VERSION, FoldResult, FoldRunner, TrainingJob
+from trainers.kinds.base import ModelSettings, settings_record
 
 if TYPE_CHECKING:
     from trainers.data.layouts import Competition
@@ -74,14 +74,10 @@ def train_models(
         TrainingError: settings that differ from those a model was trained with (unless `force`), and what
             `create_model` and the training raise.
     """
-    for settings in models.values():  # before hours go into the models ahead of a misspelt one
-        if isinstance(settings, TimmSettings):
-            from trainers.networks.backbone import check_backbone
-
-            check_backbone(settings.backbone)
+    job = TrainingJob(competition, store.root, dict(models), work_dir, threads, max_parameters, root, cache_dir)
+    FoldRunner(job, progress).check()  # before hours go into the models ahead of one that cannot work
     for name, settings in models.items():
         check_settings_unchanged(store, name, settings, work_dir, force=force, progress=progress)
-    job = TrainingJob(competition, store.root, dict(models), work_dir, threads, max_parameters, root, cache_dir)
     return engine(job, folds, progress)
 
 

@@ -65,7 +65,8 @@ def curve_table(points: "Sequence[CurvePoint]") -> FittedTable:
     """Make a table of the AUC of each model (columns) under each corruption and severity (rows)."""
     rows: dict[tuple[str, float], dict[str, object]] = {}
     for point in points:
-        row = rows.setdefault((point.harm, point.level), {"corruption": point.harm, "severity": f"{point.level:g}"})
+        start: dict[str, object] = {"corruption": point.corruption, "severity": f"{point.severity:g}"}
+        row = rows.setdefault((point.corruption, point.severity), start)
         row[point.model] = point.auc
     return make_table(
         list(rows.values()), title="AUC on corrupted held-out images, without test-time augmentation", decimals=4

@@ -66,6 +66,7 @@ def run_ablation(
         metric=config.competition.metric,
         threads=threads,
         root=workspace.root,
+        cache_dir=workspace.image_cache_dir(),
         progress=progress,
     )
     return AblationResult(comparison, plot_gains(workspace.ablation_plot(name), comparison))

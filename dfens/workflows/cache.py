@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from dfens.options import chosen_models
 from dfens.workspace.paths import Workspace
 from oof.progress import SILENT, Progress
+from trainers.kinds.registry import kind_of
 from trainers.media.image_cache import ImageCache
-from trainers.settings import TimmSettings
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def update_caches(
     competition = workspace.competition()
     paths = [*competition.train["path"], *competition.test["path"]]
     wanted = {
-        (settings.crop or settings.image_size, settings.host_decode)
+        (images.size, images.decode)
         for settings in chosen_models(workspace.config.models, names).values()
-        if isinstance(settings, TimmSettings) and settings.decode != "gpu"
+        if (images := kind_of(settings).cached_images(settings)) is not None
     }
     if remove:
         patterns = [f"{size}px-{decode}-*" for size, decode in wanted] if names else ["*px-*"]

@@ -7,10 +7,12 @@ from typing import Any
 
 from dfens.workspace.paths import Workspace
 from oof.analysis.compare import Comparison, compare_models
+from oof.cpus import cpu_count
 from oof.errors import ConfigError
 from oof.progress import SILENT, Progress
 from trainers.analysis.plots import plot_curves, plot_gains
 from trainers.analysis.robustness import CurvePoint, robustness_curves
+from trainers.jobs.runner import TrainingJob
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,15 @@ def compare(
                 f"--robustness predicts corrupted images, and dfens.toml has no [models.{unknown[0]}]. Compare it "
                 f"without --robustness, or add its section."
             )
-        points = robustness_curves(
+        job = TrainingJob(
             workspace.competition(),
-            store,
+            store.root,
             {name: config.models[name] for name in names},
             workspace.trainers_dir,
-            rows=rows,
-            progress=progress,
+            threads=cpu_count(),
+            root=workspace.root,
+            cache_dir=workspace.image_cache_dir(),
         )
+        points = robustness_curves(job, rows=rows, progress=progress)
         pictures.append(plot_curves(folder / "robustness.png", points))
     return ComparisonResult(comparison, tuple(points), tuple(pictures))

@@ -17,6 +17,7 @@ import psutil
 from dfens import __version__
 from dfens.workflows.extract import wanted
 from dfens.workspace.paths import Workspace
+from oof.cpus import cpu_count
 
 _PACKAGES = "torch torchvision timm ttach numpy pandas scikit-learn scipy numba kaggle ray".split()
 _HUB = ("huggingface.co", 443)
@@ -46,7 +47,7 @@ def examine_machine(workspace: Workspace, *, offline: bool) -> Machine:
             "dfens": __version__,
             "python": f"{platform.python_version()} ({sys.executable})",
             **{name: _version(name) for name in _PACKAGES},
-            "processor": f"{os.cpu_count()} cores, {platform.machine()}",
+            "processor": f"{cpu_count()} of {os.cpu_count()} cores, {platform.machine()}",
             "devices": _devices(),
             "memory": f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}",
             "disk": f"{disk.free / 2**30:.1f} GiB free at {workspace.root}",

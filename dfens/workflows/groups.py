@@ -11,11 +11,12 @@ from oof.errors import ConfigError, FoldError
 from oof.folds import make_folds
 from oof.metrics.intervals import score_interval
 from oof.progress import SILENT, Progress
+from trainers.analysis.baseline import baseline_features, baseline_oof
 from trainers.data.groups import derive_groups
 from trainers.data.layouts import Competition
 from trainers.features.embeddings import embed_images, embeddings_path
-from trainers.kinds.linear import fit_linear_fold, linear_features
-from trainers.settings import LinearSettings, TimmSettings
+from trainers.media.settings import ImageSettings
+from trainers.networks.settings import NetworkSettings
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,14 @@ def compare_groupings(
     competition = workspace.competition()
     if embed_with is not None:
         _embed(workspace, embed_with, competition, threads, progress)
-    baseline = LinearSettings()
-    x = linear_features(baseline, competition.train["path"].tolist(), workers=threads, progress=progress)
+    x = baseline_features(competition.train["path"].tolist(), threads=threads, progress=progress)
     ways = dict.fromkeys(["none", "duplicates", "clusters", settings.group])
-    return Groupings(tuple(_score(workspace, competition, baseline, x, how, progress) for how in ways))
+    return Groupings(tuple(_score(workspace, competition, x, how, progress) for how in ways))
 
 
 def _score(
     workspace: Workspace,
     competition: Competition,
-    baseline: LinearSettings,
     x: NDArray[np.float32],
     how: str,
     progress: Progress,
@@ -77,19 +76,16 @@ def _score(
         folds = make_folds(ids, y, k=settings.k, seed=settings.seed, groups=groups, group=how)
     except FoldError as err:
         return Grouping(*counts, None, None, None, str(err))
-    oof = np.empty(len(y))
-    for fold in range(settings.k):
-        held_out = folds.fold == fold
-        oof[held_out] = fit_linear_fold(baseline, x[~held_out], y[~held_out], x[held_out], x[:0]).oof
-    interval = score_interval("auc", y, oof, groups)
+    interval = score_interval("auc", y, baseline_oof(x, y, folds.fold), groups)
     return Grouping(*counts, interval.score, interval.low, interval.high)
 
 
 def _embed(workspace: Workspace, name: str, competition: Competition, threads: int, progress: Progress) -> None:
     settings = workspace.config.models.get(name)
-    if not isinstance(settings, TimmSettings):
+    if not (isinstance(settings, NetworkSettings) and isinstance(settings, ImageSettings)):
         raise ConfigError(f"--model {name}: expected a model of dfens.toml with a backbone.")
     embed_images(
+        settings,
         settings,
         competition.train["id"].to_numpy(object),
         competition.train["path"].tolist(),

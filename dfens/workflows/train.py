@@ -87,10 +87,10 @@ def _engine(options: TrainOptions) -> Engine:
     if size > 1 and _under_torchrun():
         if options.workers > 1 or options.cluster:
             raise click.UsageError("Under torchrun all processes train one fold; leave out --workers and --on.")
-        from trainers.runtime.process_group import train_in_process_group
+        from trainers.jobs.torchrun import train_with_torchrun
 
         return functools.partial(
-            train_in_process_group,
+            train_with_torchrun,
             rank=int(os.environ["RANK"]),
             size=size,
             local_rank=int(os.environ["LOCAL_RANK"]),

@@ -13,8 +13,9 @@ from oof.errors import ConfigError
 from oof.ids import check_name
 from submissions.settings import SubmissionSettings
 from trainers.data.layouts import DataSettings
+from trainers.kinds.base import ModelSettings
+from trainers.kinds.registry import kind_names, settings_type
 from trainers.presets import with_preset
-from trainers.settings import LinearSettings, ModelSettings, TimmSettings
 
 T = TypeVar("T")
 _FOLDERS = ("ablations", "archive", "cache", "clips")  # of work/trainers, where each model has the folder of its name
@@ -29,7 +30,6 @@ _RENAMED = {
     "toward_test": "importance_weighting",
 }
 _TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a table such as { key = 1 }"}
-_KINDS: dict[str, type[TimmSettings] | type[LinearSettings]] = {"timm": TimmSettings, "linear": LinearSettings}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
 
 def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) -> dict[str, ModelSettings]:
     """Each [models.NAME] over its preset over the defaults of [train]; a default unknown to a kind is passed over."""
-    fields_by_kind = {kind: _field_names(cls) for kind, cls in _KINDS.items()}
+    fields_by_kind = {kind: _field_names(settings_type(kind)) for kind in kind_names()}
     _known(defaults, set().union(*fields_by_kind.values()), "[train]", "key")
     found: dict[str, ModelSettings] = {}
     for name, own in models.items():
@@ -157,11 +157,11 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
         if not isinstance(own, Mapping):
             raise ConfigError(f"dfens.toml: models.{name} must be a section, written {where}.")
         kind = own.get("kind", defaults.get("kind", "timm"))
-        if kind not in _KINDS:
-            raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), _KINDS)}.")
+        if kind not in fields_by_kind:
+            raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), fields_by_kind)}.")
         inherited = {key: value for key, value in defaults.items() if key in fields_by_kind[kind]}
-        values = with_preset(own, inherited) if kind == "timm" else inherited | dict(own)
-        found[name] = build(_KINDS[kind], values | {"kind": kind}, where)
+        values = with_preset(own, inherited) if "preset" in fields_by_kind[kind] else inherited | dict(own)
+        found[name] = build(settings_type(kind), values | {"kind": kind}, where)
     return found
 
 

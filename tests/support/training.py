@@ -8,7 +8,7 @@ from dfens.demo.competition import make_competition
 from oof.folds import make_folds
 from oof.store import PredictionStore
 from trainers.data.layouts import Competition, DataSettings, read_competition
-from trainers.settings import TimmSettings
+from trainers.kinds.timm.settings import TimmSettings
 
 TINY = TimmSettings(
     backbone="test_resnet", pretrained=False, image_size=32, epochs=2, batch_size=8, lr=3e-3, jpeg=0.3, blur=0.3

@@ -19,8 +19,8 @@ from trainers.media import image_cache as cache_module
 from trainers.media.image import load_image
 from trainers.media.image_cache import ImageCache
 from trainers.media.image_store import ImageStore
+from trainers.media.settings import Decode
 from trainers.runtime.memory import free_memory
-from trainers.settings import Decode
 from trainers.train import train_models
 
 

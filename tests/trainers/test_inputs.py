@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from oof.errors import ConfigError
 from tests.support.competitions import face
-from trainers.networks.input_stem import CHANNELS, Inputs, SideInputs
+from trainers.networks.input_stem import CHANNELS, SideInputs
+from trainers.networks.settings import Inputs
 
 MEAN = torch.tensor([123.7, 116.3, 103.5]).view(1, 3, 1, 1)
 STD = torch.tensor([58.4, 57.1, 57.4]).view(1, 3, 1, 1)

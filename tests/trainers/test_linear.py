@@ -13,11 +13,13 @@ import pytest
 from oof.errors import DataError, TrainingError
 from oof.metrics import roc_auc
 from tests.support.competitions import face, make_set, write_image
+from tests.support.training import tiny_competition
 from trainers.features.handcrafted import Matrix, file_features, pixel_features, trace_features
-from trainers.kinds import linear
-from trainers.kinds.linear import fit_linear, fit_linear_fold, linear_features
-from trainers.media.image_store import ImageStore, Subset
-from trainers.settings import Classifier, LinearSettings
+from trainers.kinds.base import ModelSettings
+from trainers.kinds.linear import classifier as classifier_module
+from trainers.kinds.linear.classifier import fit_linear_fold, linear_features
+from trainers.kinds.linear.settings import Classifier, LinearSettings
+from trainers.train import train_models
 
 Settings = partial(LinearSettings, image_size=8)
 
@@ -96,7 +98,7 @@ def test_support_vectors_see_what_no_line_does_and_give_probabilities() -> None:
 
 
 def test_of_very_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(linear._MOST_ROWS, "logistic", 50)
+    monkeypatch.setitem(classifier_module._MOST_ROWS, "logistic", 50)
     rng = np.random.default_rng(0)
     y = np.arange(200).astype(np.int8) % 2
     x = rng.normal(size=(200, 3)).astype(np.float32) + y[:, None] * 3
@@ -121,7 +123,7 @@ def test_files_to_predictions_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys, glob, numpy as np\n"
         "class S: classifier, image_size, decode, seed = 'logistic', 8, 'area', 0\n"
-        "from trainers.kinds.linear import fit_linear_fold, linear_features\n"
+        "from trainers.kinds.linear.classifier import fit_linear_fold, linear_features\n"
         f"x = linear_features(S(), sorted(glob.glob({str(tmp_path)!r} + '/*.jpg')))\n"
         "y = np.arange(12).astype(np.int8) % 2\n"
         "print(fit_linear_fold(S(), x[:8], y[:8], x[8:], x[8:]).oof.shape)\n"
@@ -134,13 +136,7 @@ def test_files_to_predictions_without_torch(tmp_path: Path) -> None:
 
 
 def test_folds_of_one_competition_share_their_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = make_set(tmp_path, "a", 30)
-    paths = [str(tmp_path / name) for name in labels]
-    target = np.array(list(labels.values()), np.int8)
-    store = ImageStore(paths, 16, "area", 1)
-    ids = np.array(list(labels), object)
-    chosen = np.split(np.arange(30), [20, 25])
-    parts = [Subset(store, rows, ids[rows], target[rows]) for rows in chosen]
+    competition, store = tiny_competition(tmp_path, train_rows=30)
     calls = []
     real = file_features
 
@@ -148,14 +144,14 @@ def test_folds_of_one_competition_share_their_features(tmp_path: Path, monkeypat
         calls.append(len(paths))
         return real(paths, **more)
 
-    monkeypatch.setattr(linear, "file_features", counted)
-    oof, test = fit_linear(Settings(), *parts)
-    again, _ = fit_linear(Settings(), *parts)
-    np.testing.assert_array_equal(oof, again)
-    assert calls == [30]
-    fit_linear(Settings(image_size=6), *parts)
-    assert calls == [30, 30]
-    x = linear_features(Settings(), paths)
-    expected = fit_linear_fold(Settings(), x[:20], target[:20], x[20:25], x[25:])
-    np.testing.assert_array_equal(oof, expected.oof)
-    np.testing.assert_array_equal(test, expected.test)
+    monkeypatch.setattr(classifier_module, "file_features", counted)
+    models: dict[str, ModelSettings] = {"a": Settings(), "b": Settings(classifier="extra_trees")}
+    train_models(competition, store, models, (0, 1), tmp_path / "work" / "trainers")
+    assert calls == [38]  # training and test rows, once for all folds and models
+    x = linear_features(Settings(), [*competition.train["path"], *competition.test["path"]])
+    seen, target = store.folds.fold != 0, store.folds.target
+    expected = fit_linear_fold(Settings(), x[:30][seen], target[seen], x[:30][~seen], x[30:])
+    np.testing.assert_array_equal(store.load("a").oof[~seen], expected.oof)
+    by_fold = store.load("a").test_by_fold
+    assert by_fold is not None
+    np.testing.assert_array_equal(by_fold[0], expected.test)

@@ -10,11 +10,11 @@ from torch import nn
 from oof.errors import ConfigError
 from tests.support.training import TINY
 from trainers.kinds.timm.predict import Predictor
-from trainers.kinds.timm.step import TrainState
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.kinds.training.train_state import TrainState, as_tuple
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import Normalise
 from trainers.runtime.device import amp_type, keep_freed_memory
-from trainers.settings import TimmSettings
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ def test_a_cpu_computes_in_float32_unless_told() -> None:
 
 def test_bfloat16_predicts_nearly_the_same() -> None:
     torch.manual_seed(0)
-    model = create_model(TINY)
+    model = create_model(TINY, 32)
     images = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), np.uint8)
     exact = Predictor(TINY, [model], CPU).images(images)
     rough = Predictor(dataclasses.replace(TINY, precision="bfloat16"), [model], CPU).images(images)
@@ -37,7 +37,9 @@ def test_bfloat16_predicts_nearly_the_same() -> None:
 def test_bfloat16_learns() -> None:
     torch.manual_seed(0)
     settings = dataclasses.replace(TINY, precision="bfloat16", label_smoothing=0.0)
-    state = TrainState(settings, create_model(settings), CPU, 1.0)
+    model = create_model(settings, 32)
+    normalise = Normalise(model, CPU)
+    state = TrainState(settings, model, CPU, lambda batch, target, rng: (normalise(as_tuple(batch)[0]), target))
     target = torch.arange(8) % 2
     images = (target[:, None, None, None] * 120 + torch.randint(0, 100, (8, 32, 32, 3))).to(torch.uint8)
     for step in range(15):

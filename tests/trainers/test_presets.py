@@ -11,10 +11,10 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 
 from dfens.workspace.config import parse_config
 from oof.errors import ConfigError
+from trainers.kinds.timm.settings import TimmSettings
 from trainers.networks.backbone import create_model, parameter_count
 from trainers.networks.optim import make_optimizer, set_trainable
 from trainers.presets import PRESETS
-from trainers.settings import TimmSettings
 
 
 def model_of(model: dict[str, Any], train: dict[str, Any] | None = None) -> TimmSettings:
@@ -29,7 +29,7 @@ def test_a_preset_can_be_made_and_has_weights(name: str) -> None:
     settings = model_of({"preset": name, "pretrained": False})
     assert settings.backbone in timm.list_pretrained()
     with torch.device("meta"):  # shapes alone
-        model = create_model(settings)
+        model = create_model(settings, settings.image_size)
     assert model(torch.zeros(1, 3, settings.image_size, settings.image_size, device="meta")).shape == (1, 1)
     set_trainable(model, settings)
     learning = sum(value.numel() for value in model.parameters() if value.requires_grad)
@@ -61,12 +61,12 @@ def test_an_unknown_preset_offers_the_nearest() -> None:
 @pytest.mark.parametrize("size", [96, 224])
 def test_positions_are_resized_to_the_image_size(tmp_path: Path, size: int) -> None:
     torch.manual_seed(0)
-    whole = create_model(TimmSettings(backbone="test_vit", pretrained=False, image_size=160))
+    whole = create_model(TimmSettings(backbone="test_vit", pretrained=False, image_size=160), 160)
     weights = whole.state_dict()
     weights["pos_embed"] = torch.randn_like(weights["pos_embed"])
     save_file(weights, tmp_path / "a.safetensors")
     settings = TimmSettings(backbone="test_vit", pretrained="a.safetensors", image_size=size)
-    model = create_model(settings, tmp_path)
+    model = create_model(settings, settings.image_size, tmp_path)
     assert model(torch.zeros(1, 3, size, size)).shape == (1, 1)
     expected = resample_abs_pos_embed(weights["pos_embed"], [size // 16, size // 16])
     torch.testing.assert_close(model.state_dict()["pos_embed"], expected)
@@ -81,7 +81,7 @@ def test_rates_fall_from_the_head_down() -> None:
         head_lr=4.0,
         backbone_options={"drop_path_rate": 0.3},
     )
-    model = create_model(settings)
+    model = create_model(settings, settings.image_size)
     groups = make_optimizer(model, settings, torch.device("cpu")).param_groups
     scale = {value: group["lr_scale"] for group in groups for value in group["params"]}
     named = {name: scale[value] for name, value in model.named_parameters()}

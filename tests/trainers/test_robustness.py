@@ -1,5 +1,6 @@
 """Robustness curves and corruptions: severity means what it says, and AUC falls with it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,10 @@ from trainers.analysis.plots import plot_curves
 from trainers.analysis.robustness import robustness_curves
 from trainers.augment.corruptions import PERTURBATIONS, noise
 from trainers.data.layouts import Competition, DataSettings, read_competition
-from trainers.settings import LinearSettings, TimmSettings
+from trainers.jobs.runner import TrainingJob
+from trainers.kinds.base import ModelSettings
+from trainers.kinds.linear.settings import LinearSettings
+from trainers.kinds.timm.settings import TimmSettings
 from trainers.train import train_models
 
 
@@ -29,15 +33,19 @@ def prepare(tmp_path: Path, rows: int = 48) -> tuple[Competition, PredictionStor
     return competition, store
 
 
+def job_of(tmp_path: Path, competition: Competition, models: Mapping[str, ModelSettings]) -> TrainingJob:
+    return TrainingJob(competition, tmp_path / "work" / "oof", dict(models), tmp_path / "work" / "trainers")
+
+
 @pytest.mark.parametrize("name", list(PERTURBATIONS))
-def test_harm_rises_from_level_to_level(name: str) -> None:
+def test_errors_rise_with_severity(name: str) -> None:
     image = face(3, size=64)
     kind = PERTURBATIONS[name]
-    harmed = [kind.change(image, level, np.random.default_rng(0)) for level in kind.levels]
-    error = [float(np.abs(one.astype(float) - image).mean()) for one in harmed]
+    corrupted = [kind.change(image, severity, np.random.default_rng(0)) for severity in kind.severities]
+    error = [float(np.abs(one.astype(float) - image).mean()) for one in corrupted]
     assert error == sorted(error)
     assert error[0] > 0
-    for one in harmed:
+    for one in corrupted:
         assert one.shape == image.shape
         assert one.dtype == np.uint8
 
@@ -59,19 +67,17 @@ def test_jpeg_keeps_colours() -> None:
     assert np.abs(found.astype(int) - red).max() < 6
 
 
-def test_unharmed_auc_is_that_of_the_out_of_fold_predictions(tmp_path: Path) -> None:
+def test_uncorrupted_auc_is_that_of_the_out_of_fold_predictions(tmp_path: Path) -> None:
     competition, store = prepare(tmp_path)
     models = {"pixels": LinearSettings(image_size=8), "trees": LinearSettings(image_size=8, classifier="extra_trees")}
     train_models(competition, store, models, [0, 1], tmp_path / "work" / "trainers")
-    points = robustness_curves(
-        competition, store, dict(models), tmp_path / "work" / "trainers", harms=["jpeg", "noise"]
-    )
+    points = robustness_curves(job_of(tmp_path, competition, models), corruptions=["jpeg", "noise"])
     assert len(points) == 2 * (1 + 4 + 4)
     for name in models:
-        plain = next(point for point in points if point.model == name and point.harm == "none")
+        plain = next(point for point in points if point.model == name and point.corruption == "none")
         assert plain.auc == pytest.approx(roc_auc(store.folds.target, store.load(name).oof))
         assert plain.low <= plain.auc <= plain.high
-    again = robustness_curves(competition, store, dict(models), tmp_path / "work" / "trainers", harms=["jpeg", "noise"])
+    again = robustness_curves(job_of(tmp_path, competition, models), corruptions=["jpeg", "noise"])
     assert again == points
     assert plot_curves(tmp_path / "curves.png", points).read_bytes().startswith(b"\x89PNG")
 
@@ -82,16 +88,14 @@ def test_a_network_is_measured_with_its_stored_weights(tmp_path: Path) -> None:
         backbone="resnet10t", pretrained=False, image_size=32, epochs=1, batch_size=8, tta="none", checkpoint="last"
     )
     train_models(competition, store, {"tiny": settings}, [0, 1], tmp_path / "work" / "trainers")
-    points = robustness_curves(
-        competition, store, {"tiny": settings}, tmp_path / "work" / "trainers", harms=["blur"], rows=1000
-    )
+    points = robustness_curves(job_of(tmp_path, competition, {"tiny": settings}), corruptions=["blur"], rows=1000)
     assert points[0].auc == pytest.approx(roc_auc(store.folds.target, store.load("tiny").oof))
-    some = robustness_curves(competition, store, {"tiny": settings}, tmp_path / "work" / "trainers", harms=[], rows=12)
-    assert [point.harm for point in some] == ["none"]
+    some = robustness_curves(job_of(tmp_path, competition, {"tiny": settings}), corruptions=[], rows=12)
+    assert [point.corruption for point in some] == ["none"]
 
 
 def test_a_model_without_weights_is_named(tmp_path: Path) -> None:
-    competition, store = prepare(tmp_path, rows=8)
+    competition, _ = prepare(tmp_path, rows=8)
     settings = TimmSettings(backbone="resnet10t", pretrained=False)
     with pytest.raises(TrainingError, match=r"Model 'tiny' has no weights in .*Run dfens train --model tiny"):
-        robustness_curves(competition, store, {"tiny": settings}, tmp_path / "work" / "trainers")
+        robustness_curves(job_of(tmp_path, competition, {"tiny": settings}))

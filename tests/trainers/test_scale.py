@@ -20,7 +20,8 @@ from oof.store import PredictionStore
 from tests.support.training import TINY, stored_bytes, tiny_competition
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder
-from trainers.settings import LinearSettings, ModelSettings
+from trainers.kinds.base import ModelSettings
+from trainers.kinds.linear.settings import LinearSettings
 from trainers.train import Engine, FoldResult, train_here, train_models
 
 MODELS: dict[str, ModelSettings] = {"tiny": TINY, "floor": LinearSettings()}

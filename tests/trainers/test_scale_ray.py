@@ -20,8 +20,9 @@ from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition
 from trainers.jobs.ray_cluster import _Needs, train_on_ray
+from trainers.kinds.base import ModelSettings
+from trainers.kinds.linear.settings import LinearSettings
 from trainers.runtime.signals import Stopped
-from trainers.settings import LinearSettings, ModelSettings
 from trainers.train import train_models
 
 ray = pytest.importorskip("ray")

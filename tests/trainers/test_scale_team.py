@@ -20,10 +20,11 @@ from oof.files import read_json
 from oof.progress import SILENT
 from oof.store import PredictionStore
 from tests.support.training import TINY, tiny_competition
-from trainers.jobs.multiprocess import LIBRARIES
 from trainers.jobs.runner import TrainingJob
-from trainers.runtime.process_group import ProcessGroup, train_in_process_group
-from trainers.settings import TimmSettings
+from trainers.jobs.torchrun import train_with_torchrun
+from trainers.kinds.registry import implementation_modules
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.runtime.process_group import ProcessGroup
 from trainers.train import train_models
 
 EPOCHS = 30
@@ -80,7 +81,7 @@ def stop_after_the_first_save(folder: Path, state: Path) -> list[int | None]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     context = multiprocessing.get_context("forkserver")  # loads the libraries once
-    context.set_forkserver_preload(LIBRARIES)
+    context.set_forkserver_preload(implementation_modules(["timm", "linear"]))
     team = [context.Process(target=run_rank, args=(rank, port, str(folder)), daemon=True) for rank in range(2)]
     for process in team:
         process.start()
@@ -152,8 +153,8 @@ def test_two_processes_train_one_fold_also_when_stopped_in_between(tmp_path: Pat
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     job = TrainingJob(competition, store.root, {"tiny": dataclasses.replace(TINY, batch_size=9)}, tmp_path)
-    with pytest.raises(TrainingError, match="batch_size = 9 images cannot be shared evenly by 2 processes"):
-        train_in_process_group(job, (0,), SILENT, rank=0, size=2, local_rank=0, local_size=2)
+    with pytest.raises(TrainingError, match="batch_size = 9 rows cannot be split evenly among 2 processes"):
+        train_with_torchrun(job, (0,), SILENT, rank=0, size=2, local_rank=0, local_size=2)
 
 
 @pytest.mark.parametrize(("count", "unit", "size"), [(20, 8, 2), (0, 8, 2), (5, 8, 3), (64, 8, 3), (7, 1, 2)])

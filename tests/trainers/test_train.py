@@ -17,9 +17,9 @@ from oof.errors import DfensError, StoreError, TrainingError
 from oof.files import read_json
 from oof.progress import SILENT
 from tests.support.training import TINY, stored_bytes, tiny_competition
-from trainers.kinds.timm.fold import FoldTrainer
-from trainers.kinds.timm.step import TrainState
-from trainers.settings import TimmSettings
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.kinds.training.fold_trainer import FoldTrainer
+from trainers.kinds.training.train_state import TrainState
 from trainers.train import train_models
 
 

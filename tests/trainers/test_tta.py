@@ -6,8 +6,8 @@ import torch
 from scipy.stats import gmean
 
 from oof.errors import TrainingError
+from trainers.networks.settings import Tta
 from trainers.networks.tta import merge_views, predict, views
-from trainers.settings import Tta
 
 
 @pytest.mark.parametrize(("tta", "count"), [("none", 1), ("hflip", 2), ("flips", 4), ("d4", 8), ("ten_crop", 10)])

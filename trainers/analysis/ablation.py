@@ -12,7 +12,7 @@ from oof.files import read_json
 from oof.ids import join_positions
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
-from trainers.settings import ModelSettings
+from trainers.kinds.base import ModelSettings
 from trainers.train import train_models
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def ablate(
     metric: str = "auc",
     threads: int = 2,
     root: Path = Path(),
+    cache_dir: Path | None = None,
     progress: Progress = SILENT,
 ) -> Comparison:
     """Train variants of a model on the same folds and compare each with it.
@@ -54,7 +55,7 @@ def ablate(
         folds: which folds to train; few are enough for a first look.
         work_dir: of this room.
         metric: to compare by.
-        threads, root, progress: as for `train_models`.
+        threads, root, cache_dir, progress: as for `train_models`.
 
     Raises:
         ConfigError: no variants, or one that changes nothing.
@@ -79,6 +80,7 @@ def ablate(
         force=True,
         threads=threads,
         root=root,
+        cache_dir=cache_dir,
     )
     return compare_models(own, [name, *variants], metric=metric)
 

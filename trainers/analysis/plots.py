@@ -1,4 +1,4 @@
-"""Pictures of comparisons as PNG: gains with their intervals, and AUC under rising harm."""
+"""Pictures of comparisons as PNG: gains with their intervals, and AUC under rising severity."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,26 +38,31 @@ def plot_gains(path: Path, comparison: "Comparison") -> Path:
 
 
 def plot_curves(path: Path, points: Sequence["CurvePoint"]) -> Path:
-    """AUC against the level of each harm, one line a model, shaded to its interval; left is unharmed."""
+    """AUC against the severity of each corruption, one line per model with its interval; left is uncorrupted."""
     from matplotlib.figure import Figure
 
-    harms = [harm for harm in dict.fromkeys(point.harm for point in points) if harm != "none"]
+    corruptions = [
+        corruption for corruption in dict.fromkeys(point.corruption for point in points) if corruption != "none"
+    ]
     models = list(dict.fromkeys(point.model for point in points))
-    figure = Figure(figsize=(3.2 * max(1, len(harms)), 3.4), layout="constrained")
-    grid = figure.subplots(1, max(1, len(harms)), sharey=True, squeeze=False)[0]
-    for axes, harm in zip(grid, harms, strict=False):
-        levels = ["none", *(f"{level:g}" for level in PERTURBATIONS[harm].levels)]
+    figure = Figure(figsize=(3.2 * max(1, len(corruptions)), 3.4), layout="constrained")
+    grid = figure.subplots(1, max(1, len(corruptions)), sharey=True, squeeze=False)[0]
+    for axes, corruption in zip(grid, corruptions, strict=False):
+        severities = ["none", *(f"{severity:g}" for severity in PERTURBATIONS[corruption].severities)]
         for number, model in enumerate(models):
-            found = {(point.harm, point.level): point for point in points if point.model == model}
-            line = [found["none", 0.0], *(found[harm, level] for level in PERTURBATIONS[harm].levels)]
+            found = {(point.corruption, point.severity): point for point in points if point.model == model}
+            line = [
+                found["none", 0.0],
+                *(found[corruption, severity] for severity in PERTURBATIONS[corruption].severities),
+            ]
             at = range(len(line))
             colour = f"C{number}"
             axes.plot(at, [point.auc for point in line], "o-", color=colour, label=_safe(model), markersize=4)
             axes.fill_between(
                 at, [point.low for point in line], [point.high for point in line], color=colour, alpha=0.12
             )
-        axes.set_xticks(range(len(levels)), levels)
-        axes.set_title(f"{harm} ({PERTURBATIONS[harm].unit})", fontsize=10)
+        axes.set_xticks(range(len(severities)), severities)
+        axes.set_title(f"{corruption} ({PERTURBATIONS[corruption].unit})", fontsize=10)
         axes.grid(alpha=0.25)
     grid[0].set_ylabel("AUC on held-out rows")
     grid[0].legend(fontsize=8)

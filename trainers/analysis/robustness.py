@@ -1,6 +1,7 @@
-"""How a model's AUC falls under recompression, blur, noise and a smaller size."""
+"""Robustness curves: how a model's AUC falls under recompression, blur, noise and a smaller size."""
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,110 +10,113 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import TrainingError
-from oof.ids import join_positions
 from oof.metrics.intervals import score_interval
 from oof.progress import SILENT, Progress
-from oof.store import PredictionStore
-from trainers.augment.corruptions import PERTURBATIONS
-from trainers.features.handcrafted import Matrix, pixel_features, trace_features
-from trainers.kinds.linear import linear_features
-from trainers.media.image import Image, decode_image, resize_image
-from trainers.settings import LinearSettings, ModelSettings, TimmSettings
+from trainers.augment.corruptions import PERTURBATIONS, corrupted_file
+from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.kinds.base import FoldModels
+from trainers.kinds.prediction import predict_rows
+from trainers.kinds.registry import kind_of
+from trainers.media.image import decode_image
 
 if TYPE_CHECKING:
-    from trainers.data.layouts import Competition
+    import pandas as pd
 
-Predict = Callable[[list[Image]], NDArray[np.float64]]
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A model's AUC under one level of one harm ("none" for the images as they are), with its 95 % interval."""
+    """A model's AUC at one severity of one corruption ("none" for the images as they are), with its 95 % interval."""
 
     model: str
-    harm: str
-    level: float
+    corruption: str
+    severity: float
     auc: float
     low: float
     high: float
 
 
 def robustness_curves(
-    competition: "Competition",
-    store: PredictionStore,
-    models: dict[str, ModelSettings],
-    work_dir: Path,
+    job: TrainingJob,
     *,
     rows: int = 500,
-    harms: Sequence[str] = tuple(PERTURBATIONS),
+    corruptions: Sequence[str] = tuple(PERTURBATIONS),
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> list[CurvePoint]:
-    """The AUC of each model on held-out images that were harmed at the scale of their files.
+    """Return the AUC of each model on corrupted held-out images.
 
-    Each fold model predicts an even draw of the rows it has not seen; all models see the same
-    rows and the same noise. No test-time augmentation, so that the model alone is measured.
+    Images are corrupted at the scale of their files and written as files again, which each model reads as it reads
+    all its images. Each fold model predicts rows that it has not seen; all models see the same rows and the same noise.
+    There is no test-time augmentation, so that the model alone is measured.
 
     Args:
-        competition: rows and files.
-        store: folds.
-        models: settings by name; their folds must be trained.
-        work_dir: of this room; holds the weights.
-        rows: at most so many over all folds.
-        harms: of PERTURBATIONS.
+        job: the models, whose folds must be trained.
+        rows: largest number of rows over all folds.
+        corruptions: names in PERTURBATIONS.
         seed: of the rows drawn and of the noise.
-        progress: told per image and level.
+        progress: reports each batch and severity.
 
     Raises:
-        TrainingError: a model without weights.
+        TrainingError: a model without weights, models without a fold in common, or clips instead of images.
     """
-    folds = store.folds
-    position = join_positions(folds.ids, competition.train["id"].to_numpy(object), "the training table", extra="ignore")
-    paths = competition.train["path"].to_numpy(object)[position]
+    if job.competition.media != "images":
+        raise TrainingError("Robustness curves corrupt images, and this competition has clips.")
+    runner = FoldRunner(job, progress)
+    folds = runner.store.folds
+    common = _common_folds(runner, folds.k)
     chosen = _draw(folds.target, folds.fold, rows, seed)
-    trained = {name: _trained_folds(name, settings, folds.k, work_dir) for name, settings in models.items()}
-    common = sorted(set.intersection(*map(set, trained.values())))
-    if not common:
-        raise TrainingError("These models have no trained fold in common. Run dfens train for the same folds of each.")
     chosen = chosen[np.isin(folds.fold[chosen], common)]
-    features = {
-        name: linear_features(settings, paths.tolist(), progress=progress)
-        for name, settings in models.items()
-        if isinstance(settings, LinearSettings)
-    }
-    levels = [("none", 0.0), *((harm, level) for harm in harms for level in PERTURBATIONS[harm].levels)]
-    found = {(name, *level): np.zeros(len(folds.ids)) for name in models for level in levels}
-    with progress.task("harmed images", total=len(chosen) * len(levels), unit="image") as task:
+    severities = [("none", 0.0), *((name, value) for name in corruptions for value in PERTURBATIONS[name].severities)]
+    found = {(name, *severity): np.zeros(len(folds.ids)) for name in job.models for severity in severities}
+    with progress.task("corrupted images", total=len(chosen) * len(severities), unit="image") as task:
         for fold in common:
-            held_out = chosen[folds.fold[chosen] == fold]
-            seen = np.flatnonzero(folds.fold != fold)
-            predictors = {
-                name: _linear_predictor(settings, features[name][seen], folds.target[seen])
-                if isinstance(settings, LinearSettings)
-                else _timm_predictor(settings, _weights(work_dir, name, fold))
-                for name, settings in models.items()
+            models = {
+                name: kind_of(settings).load(runner.context(name), [fold], tta=False)
+                for name, settings in job.models.items()
             }
-            for start in range(0, len(held_out), _BATCH):
-                batch = held_out[start : start + _BATCH]
-                images = [decode_image(path) for path in paths[batch]]
-                for harm, level in levels:
-                    harmed = [
-                        _harm(image, harm, level, seed, row) for image, row in zip(images, batch.tolist(), strict=True)
-                    ]
-                    for name, predict in predictors.items():
-                        found[name, harm, level][batch] = predict(harmed)
+            held_out = chosen[folds.fold[chosen] == fold]
+            for batch in np.array_split(held_out, max(1, -(-len(held_out) // _BATCH))):
+                for severity in severities:
+                    for name, values in _predict(models, runner, batch, severity, seed).items():
+                        found[name, *severity][batch] = values
                     task.advance(len(batch))
     points = []
     groups = None if folds.groups is None else folds.groups[chosen]
-    for (name, harm, level), predictions in found.items():
+    for (name, corruption, value), predictions in found.items():
         interval = score_interval("auc", folds.target[chosen], predictions[chosen], groups)
-        points.append(CurvePoint(name, harm, level, interval.score, interval.low, interval.high))
+        points.append(CurvePoint(name, corruption, value, interval.score, interval.low, interval.high))
     return points
 
 
+def _predict(
+    models: dict[str, FoldModels], runner: FoldRunner, rows: NDArray[np.intp], severity: tuple[str, float], seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Predict some training rows by each model, with their images corrupted."""
+    table = runner.train_table.iloc[rows].reset_index(drop=True)
+    with tempfile.TemporaryDirectory(prefix="dfens-corrupted-") as folder:
+        if severity[0] != "none":
+            table["path"] = _corrupted(table, rows, severity, seed, Path(folder))
+        return {name: predict_rows(model, table)[0] for name, model in models.items()}
+
+
+def _corrupted(
+    table: "pd.DataFrame", rows: NDArray[np.intp], severity: tuple[str, float], seed: int, folder: Path
+) -> list[str]:
+    """Write the corrupted image of each row to a file, and return the paths."""
+    name, value = severity
+    paths = []
+    for row, path in zip(rows.tolist(), table["path"], strict=True):
+        suffix, data = corrupted_file(decode_image(path), name, value, np.random.default_rng([seed, row]))
+        target = folder / f"{row}{suffix}"
+        target.write_bytes(data)
+        paths.append(str(target))
+    return paths
+
+
 def _draw(target: NDArray[Any], fold: NDArray[Any], rows: int, seed: int) -> NDArray[np.intp]:
-    """An even draw of rows: every fold and class keeps its share."""
+    """Draw rows evenly: every fold and class keeps its share."""
     if rows >= len(target):
         return np.arange(len(target))
     shuffled = np.random.default_rng(seed).permutation(len(target))
@@ -120,45 +124,18 @@ def _draw(target: NDArray[Any], fold: NDArray[Any], rows: int, seed: int) -> NDA
     return np.sort(order[np.linspace(0, len(order) - 1, rows).astype(int)])
 
 
-def _harm(image: Image, harm: str, level: float, seed: int, row: int) -> Image:
-    if harm == "none":
-        return image
-    return PERTURBATIONS[harm].change(image, level, np.random.default_rng([seed, row]))
-
-
-def _trained_folds(name: str, settings: ModelSettings, k: int, work_dir: Path) -> list[int]:
-    if isinstance(settings, LinearSettings):
-        return list(range(k))
-    there = [fold for fold in range(k) if _weights(work_dir, name, fold).is_file()]
-    if not there:
-        raise TrainingError(f"Model '{name}' has no weights in {work_dir / name}. Run dfens train --model {name}.")
-    return there
-
-
-def _weights(work_dir: Path, name: str, fold: int) -> Path:
-    return work_dir / name / f"fold{fold}" / "weights.safetensors"
-
-
-def _linear_predictor(settings: LinearSettings, features: Matrix, y: NDArray[np.int8]) -> Predict:
-    from trainers.kinds.linear import fit_classifier
-
-    classify = fit_classifier(settings, features, y)
-
-    def predict(images: list[Image]) -> NDArray[np.float64]:
-        x = [np.concatenate([trace_features(image), pixel_features(image, settings.image_size)]) for image in images]
-        return classify(np.stack(x)).astype(np.float64)
-
-    return predict
-
-
-def _timm_predictor(settings: TimmSettings, weights: Path) -> Predict:
-    from trainers.kinds.timm.predict import Predictor
-
-    predictor = Predictor.load(settings, [weights])
-    edge = settings.crop or settings.image_size
-
-    def predict(images: list[Image]) -> NDArray[np.float64]:
-        reduced = np.stack([resize_image(image, edge) for image in images])
-        return np.asarray(predictor.images(reduced, tta=False)[0], np.float64)
-
-    return predict
+def _common_folds(runner: FoldRunner, k: int) -> list[int]:
+    """The folds that all models can predict with."""
+    found = []
+    for name, settings in runner.job.models.items():
+        kind = kind_of(settings)
+        there = {fold for fold in range(k) if kind.has_weights(runner.folder(name, fold))}
+        if not there:
+            raise TrainingError(
+                f"Model '{name}' has no weights in {runner.job.work_dir / name}. Run dfens train --model {name}."
+            )
+        found.append(there)
+    common = sorted(set.intersection(*found))
+    if not common:
+        raise TrainingError("These models have no trained fold in common. Run dfens train for the same folds of each.")
+    return common

@@ -1,4 +1,4 @@
-"""What happens to images on their way: recompression, blur, noise, a smaller size; in levels of rising harm."""
+"""Corruptions of images: recompression, blur, noise and a smaller size, in rising severities."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,19 +13,25 @@ Change = Callable[[Image, float, np.random.Generator], Image]
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A kind of harm: its levels, mild to strong, what they count, and the function."""
+    """A corruption: its severities, mild to strong, their unit, and the function."""
 
     name: str
     unit: str
-    levels: tuple[float, ...]
+    severities: tuple[float, ...]
     change: Change
 
 
 def jpeg(image: Image, quality: float, rng: np.random.Generator) -> Image:
     """Through JPEG with chroma at half resolution, as most software writes it."""
-    coded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+    coded = np.frombuffer(jpeg_bytes(image, quality), np.uint8)
     decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return np.ascontiguousarray(decoded[..., ::-1])
+
+
+def jpeg_bytes(image: Image, quality: float) -> bytes:
+    """Return an image as a JPEG file with chroma at half resolution."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
+    return cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)[1].tobytes()
 
 
 def blur(image: Image, sigma: float, rng: np.random.Generator) -> Image:
@@ -56,3 +62,14 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
         Perturbation("scale", "share of the edge", (0.75, 0.5, 0.33, 0.25), scale),
     )
 }
+
+
+def corrupted_file(image: Image, name: str, severity: float, rng: np.random.Generator) -> tuple[str, bytes]:
+    """Corrupt an image and return it as a file: its suffix and its bytes.
+
+    A recompressed image is that JPEG file itself; all others are stored without loss.
+    """
+    if name == "jpeg":
+        return ".jpg", jpeg_bytes(image, severity)
+    corrupted = PERTURBATIONS[name].change(image, severity, rng)
+    return ".bmp", cv2.imencode(".bmp", np.ascontiguousarray(corrupted[..., ::-1]))[1].tobytes()

@@ -3,10 +3,10 @@
 import numpy as np
 from torch import Tensor
 
-from trainers.settings import TimmSettings
+from trainers.augment.settings import AugmentSettings
 
 
-def mix(images: Tensor, target: Tensor, settings: TimmSettings, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def mix(images: Tensor, target: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Mix each image with a partner of the same step, or leave the step as it is, as drawn.
 
     MixUp (Zhang et al., ICLR 2018) adds two images by shares; CutMix (Yun et al., ICCV 2019) puts a

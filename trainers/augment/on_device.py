@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
 from trainers.augment.pipeline import AugmentParams, apply, cut_mask
-from trainers.settings import TimmSettings
+from trainers.augment.settings import AugmentSettings
 
 # ITU-T T.81, tables K.1 and K.2: brightness and colour
 _TABLES = (
@@ -21,7 +21,7 @@ _TABLES = (
 _TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
-def apply_on_device(images: Tensor, drawn: Sequence[AugmentParams], settings: TimmSettings) -> Tensor:
+def apply_on_device(images: Tensor, drawn: Sequence[AugmentParams], settings: AugmentSettings, size: int) -> Tensor:
     """Do what was drawn for each image.
 
     Grey values agree with OpenCV's to about one step, after compression to a few. Noise comes from the
@@ -29,14 +29,14 @@ def apply_on_device(images: Tensor, drawn: Sequence[AugmentParams], settings: Ti
 
     Args:
         images: (batch, edge, edge, 3) uint8.
-        drawn: one for each image.
+        drawn: one for each image. size: height and width in pixels of the windows that the network sees.
 
     Returns:
-        Grey values (batch, 3, image_size, image_size), float32, whole numbers from 0 to 255.
+        Grey values (batch, 3, size, size), float32, whole numbers from 0 to 255.
     """
-    size, device = settings.image_size, images.device
+    device = images.device
     slow = [row for row, one in enumerate(drawn) if settings.randaugment or one.webp]
-    by_hand = [torch.from_numpy(apply(images[row].cpu().numpy(), drawn[row], settings).copy()) for row in slow]
+    by_hand = [torch.from_numpy(apply(images[row].cpu().numpy(), drawn[row], settings, size).copy()) for row in slow]
     batch = _windows(images, drawn, size).float()
 
     def column(values: Sequence[float]) -> Tensor:

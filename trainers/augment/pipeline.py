@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.settings import TimmSettings
+from trainers.augment.settings import AugmentSettings
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -48,12 +48,12 @@ def sample_rng(seed: int, epoch: int, id_: str) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, zlib.crc32(id_.encode())])
 
 
-def sample_params(settings: TimmSettings, edge: int, rng: np.random.Generator) -> AugmentParams:
-    """Draw what happens to an image of that edge; each change takes the same number of draws, done or not.
+def sample_params(settings: AugmentSettings, edge: int, size: int, rng: np.random.Generator) -> AugmentParams:
+    """Draw what happens to an image of that edge, of which the network sees a window of `size`.
 
-    So a setting that is switched on changes nothing else, which keeps comparisons of settings paired.
+    Each change takes the same number of draws, done or not. So a setting that is switched on changes nothing else,
+    which keeps comparisons of settings paired.
     """
-    size = settings.image_size
     chance, amount = rng.random(10), rng.random(12)
     drawn = AugmentParams(seed=int(rng.integers(1 << 31)))
     if edge > size:
@@ -90,16 +90,16 @@ def _block_of_cells(amount: float, seed: int) -> int:
     return sum(1 << (row * _GRID + column) for row in range(top, top + rows) for column in range(left, left + columns))
 
 
-def apply(image: Image, drawn: AugmentParams, settings: TimmSettings) -> Image:
+def apply(image: Image, drawn: AugmentParams, settings: AugmentSettings, size: int) -> Image:
     """Do what was drawn: window, flip, RandAugment, colour, resize, blur, noise, cutout, compression.
 
     Args:
-        image: RGB, shape (edge, edge, 3); edge is settings.crop, or image_size where that is 0.
+        image: RGB, shape (edge, edge, 3).
+        size: height and width in pixels of the window that the network sees, at most edge.
 
     Returns:
-        RGB, shape (image_size, image_size, 3); may share memory with `image`.
+        RGB, shape (size, size, 3); may share memory with `image`.
     """
-    size = settings.image_size
     border = drawn.border
     if border:
         image = _typed(cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REFLECT_101))
@@ -127,9 +127,9 @@ def apply(image: Image, drawn: AugmentParams, settings: TimmSettings) -> Image:
     return image
 
 
-def augment(image: Image, settings: TimmSettings, rng: np.random.Generator) -> Image:
+def augment(image: Image, settings: AugmentSettings, size: int, rng: np.random.Generator) -> Image:
     """Draw and do: a changed copy of an image at the size that the network sees."""
-    return np.ascontiguousarray(apply(image, sample_params(settings, len(image), rng), settings))
+    return np.ascontiguousarray(apply(image, sample_params(settings, len(image), size, rng), settings, size))
 
 
 def colour_table(drawn: AugmentParams) -> Image:

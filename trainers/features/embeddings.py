@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from oof.errors import StoreError, TrainingError
 from oof.files import read_parquet, write_parquet
 from oof.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from trainers.settings import TimmSettings
+from trainers.media.settings import ImageSettings
+from trainers.networks.settings import NetworkSettings
 
 VERSION = 1
 _BATCH = 32
@@ -25,7 +24,8 @@ def embeddings_path(work_dir: Path) -> Path:
 
 
 def embed_images(
-    settings: "TimmSettings",
+    network: NetworkSettings,
+    images: ImageSettings,
     ids: NDArray[np.object_],
     paths: Sequence[str],
     *,
@@ -38,7 +38,7 @@ def embed_images(
     """Features of images before the last layer of a pretrained backbone, and a file of them.
 
     Args:
-        settings: the backbone with its pretrained weights; nothing is trained.
+        network: the backbone with its pretrained weights; nothing is trained. images: how they are read.
         ids, paths: of the images.
         name: of the model, for the record.
         save_to: Parquet file, `embeddings_path` of the workspace, where `derive_groups` looks.
@@ -52,7 +52,7 @@ def embed_images(
     Raises:
         TrainingError: a model without pretrained weights, or whose weights cannot be had.
     """
-    if settings.pretrained is False:
+    if network.pretrained is False:
         raise TrainingError(
             f"Model '{name}' begins from random weights (pretrained = false), whose features mean nothing. Name a "
             f"model with pretrained = true, or with a file of weights."
@@ -65,30 +65,30 @@ def embed_images(
     from trainers.networks.normalise import grey_mean_and_std
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = create_model(settings, root)
+    model = create_model(network, images.image_size, root)
     backbone: Any = getattr(model, "backbone", model)  # side channels have a stem that was never trained
     backbone.reset_classifier(0)
     backbone.to(device).eval()
     mean, std = (value.to(device) for value in grey_mean_and_std(backbone))
     found = []
-    with progress.task(f"features of {settings.backbone}", total=len(paths), unit="image") as task:
+    with progress.task(f"features of {network.backbone}", total=len(paths), unit="image") as task:
         for start in range(0, len(paths), _BATCH):
-            images = in_threads(
-                lambda path: load_image(path, settings.image_size, settings.host_decode),
+            decoded = in_threads(
+                lambda path: load_image(path, images.image_size, images.host_decode),
                 paths[start : start + _BATCH],
                 workers,
                 SILENT,
                 "",
             )
-            batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float()
+            batch = torch.from_numpy(np.stack(decoded)).to(device).permute(0, 3, 1, 2).float()
             with torch.inference_mode():
                 found.append(backbone((batch - mean) / std).float().flatten(1).cpu().numpy())
-            task.advance(len(images))
+            task.advance(len(decoded))
     features: NDArray[np.float32] = np.concatenate(found)
     table = pd.DataFrame(features, columns=[f"feature{number}" for number in range(features.shape[1])])
     table.insert(0, "id", ids)
     write_parquet(
-        save_to, table, {"version": VERSION, "kind": "embeddings", "model": name, "backbone": settings.backbone}
+        save_to, table, {"version": VERSION, "kind": "embeddings", "model": name, "backbone": network.backbone}
     )
     return features
 

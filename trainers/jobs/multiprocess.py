@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 
+from oof.cpus import cpu_count
 from oof.progress import Progress
+from trainers.jobs.placement import device_of_worker
 from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder, Task, TaskQueue, reason_of
+from trainers.kinds.registry import implementation_modules
 from trainers.runtime.signals import Stopped, StopRequest
-from trainers.settings import TimmSettings
+from trainers.runtime.threads import limit_threads
 
 # A process that has used CUDA or threads cannot be forked; its workers are forks of a server that has only loaded
 # libraries, once for all of them.
 _CONTEXT = multiprocessing.get_context("forkserver")
-LIBRARIES = ["trainers.kinds.timm.fold", "trainers.kinds.timm.predict", "sklearn.linear_model", "pyarrow.parquet"]
 _LOOK_EVERY_S = 0.2
 _END_WITHIN_S = 10.0  # for a process that has nothing left to do
 
@@ -35,7 +37,8 @@ def train_in_workers(job: TrainingJob, folds: Sequence[int], progress: Progress,
         TrainingError: naming each task that failed.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was heard; everything is saved.
     """
-    _CONTEXT.set_forkserver_preload(LIBRARIES)
+    kinds = {settings.kind for settings in job.models.values()}
+    _CONTEXT.set_forkserver_preload([*implementation_modules(kinds), "pyarrow.parquet"])
     queue, display = TaskQueue(job, folds), ProgressDisplay(progress)
     count = max(1, min(workers, len(queue.waiting)))
     workers_ = [_Worker(job, folds, index, count) for index in range(count)]
@@ -175,24 +178,12 @@ def _raise_stopped(number: int, frame: FrameType | None) -> None:
 
 
 def _make_runner(job: TrainingJob, index: int, count: int, connection: Connection) -> FoldRunner:
-    from threadpoolctl import threadpool_info, threadpool_limits
-
     def send(message: Message) -> None:
         try:
             connection.send(message)
         except BrokenPipeError:  # the first process is gone: save and end
             signal.raise_signal(signal.SIGTERM)
 
-    most = max((pool["num_threads"] for pool in threadpool_info()), default=1)
-    threadpool_limits(max(1, most // count))
-    runner = FoldRunner(
-        dataclasses.replace(job, threads=max(1, job.threads // count), processes=count), ProgressForwarder(send)
-    )
-    if any(isinstance(settings, TimmSettings) for settings in job.models.values()):
-        import torch
-
-        torch.set_num_threads(max(1, torch.get_num_threads() // count))
-        if torch.cuda.is_available():
-            runner.device = torch.device("cuda", index % torch.cuda.device_count())
-            torch.cuda.set_device(runner.device)
-    return runner
+    limit_threads(max(1, cpu_count() // count))
+    shared = dataclasses.replace(job, threads=max(1, job.threads // count), processes=count)
+    return FoldRunner(shared, ProgressForwarder(send), device_of_worker(job, index))

@@ -25,11 +25,11 @@ from oof.errors import TrainingError
 from oof.files import atomic_path
 from oof.ids import ids_fingerprint
 from oof.store import PredictionStore
-from trainers.jobs.runner import TrainingJob, settings_record
+from trainers.jobs.runner import TrainingJob
+from trainers.kinds.base import RUNNING_FILES, settings_record
 
 _SEND_EVERY_S = 1.0  # looks at times and sizes alone
 _OF_A_FOLD = re.compile(r"(?:/|\.)fold(\d+)(?:/|\.)")
-_RUNNING = ("state.pt", "good.pt")
 _SECRET = re.compile(r"key|secret|token|password|sig", re.IGNORECASE)
 
 
@@ -84,9 +84,9 @@ class RemoteWorkspace:
         there = sync.listing()
         if fold is not None and not any(f"/oof.fold{fold}." in relative for relative in there):
             return False
-        fetched = sync.fetch([relative for relative in there if not relative.endswith(_RUNNING)])
+        fetched = sync.fetch([relative for relative in there if not relative.endswith(RUNNING_FILES)])
         if fold is not None:
-            for running in _RUNNING:
+            for running in RUNNING_FILES:
                 (job.work_dir / name / f"fold{fold}" / running).unlink(missing_ok=True)
         return bool(fetched)
 
@@ -159,7 +159,7 @@ class TaskSync:
             with _telling(self._url, "written"):
                 self._put(relative)
             self._same[relative] = stamp
-        for relative in [name for name in self._same if name.endswith(_RUNNING) and not self._path(name).exists()]:
+        for relative in [name for name in self._same if name.endswith(RUNNING_FILES) and not self._path(name).exists()]:
             with _telling(self._url, "written"), contextlib.suppress(FileNotFoundError):
                 self._files.rm_file(f"{self._root}/{relative}")
             del self._same[relative]

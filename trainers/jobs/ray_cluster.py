@@ -20,8 +20,9 @@ from oof.progress import Progress
 from trainers.jobs.object_store import RemoteWorkspace
 from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder, Task, TaskQueue, reason_of
+from trainers.kinds.registry import kind_of
 from trainers.runtime.signals import Stopped, StopRequest
-from trainers.settings import TimmSettings
+from trainers.runtime.threads import limit_threads
 
 _RETRIES = 20  # of a task whose machine or process died; machines that are lent may be taken away often
 _LOOK_EVERY_S = 0.3
@@ -107,7 +108,8 @@ class _Driver:
         return self._queue.finish()
 
     def _submit(self, task: Task) -> None:
-        gpus = self._needs.gpus if isinstance(self._own.models[task.model], TimmSettings) else 0
+        settings = self._own.models[task.model]
+        gpus = self._needs.gpus if kind_of(settings).resources(settings).gpu else 0
         perform = self._ray.remote(_perform).options(
             name=task.title, num_cpus=self._needs.cpus, num_gpus=gpus, max_retries=_RETRIES
         )
@@ -321,8 +323,5 @@ def _check_sight(job: TrainingJob, remote: RemoteWorkspace | None) -> None:
 
 
 def _make_runner(job: TrainingJob) -> FoldRunner:
-    if any(isinstance(settings, TimmSettings) for settings in job.models.values()):
-        import torch
-
-        torch.set_num_threads(job.threads)
+    limit_threads(job.threads)
     return FoldRunner(job)

@@ -1,4 +1,4 @@
-"""A training cut into tasks for other processes: what is to be done, what failed, how far each one is."""
+"""A training as tasks for other processes: what is left to do, what failed, and the progress of each."""
 
 import contextlib
 import time
@@ -13,7 +13,6 @@ from oof.errors import DfensError, TrainingError
 from oof.progress import Progress
 from oof.progress import Task as Shown
 from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
-from trainers.settings import LinearSettings
 
 _TELL_EVERY_S = 0.2
 
@@ -33,7 +32,7 @@ class Task:
         return f"{self.model}: predict test" if self.fold is None else f"{self.model} fold {self.fold}"
 
     def perform(self, runner: FoldRunner, folds: Sequence[int]) -> FoldResult | None:
-        """Do it here."""
+        """Do the task in this process."""
         if self.fold is not None:
             return runner.train(self.model, self.fold)
         runner.predict_test(self.model, folds)
@@ -43,7 +42,7 @@ class Task:
 class TaskQueue:
     """What is left to do: each fold of each model, then the test rows of a model whose folds have all ended.
 
-    A task that fails leaves the others to go on; `finish` tells of it.
+    When a task fails, the others continue; `finish` reports it.
     """
 
     def __init__(self, job: TrainingJob, folds: Sequence[int]) -> None:
@@ -55,13 +54,13 @@ class TaskQueue:
         self._failures: dict[str, list[Task]] = {}  # by reason
 
     def end(self, task: Task, result: FoldResult | None) -> None:
-        """A task went well."""
+        """Record a finished task."""
         if result is not None:
             self._results[task] = result
         self._close(task)
 
     def fail(self, task: Task, reason: str) -> None:
-        """A task did not go well."""
+        """Record a failed task."""
         self._failures.setdefault(reason, []).append(task)
         self._close(task)
 
@@ -69,13 +68,12 @@ class TaskQueue:
         if task.fold is None:
             return
         self._open[task.model] -= 1
-        linear = isinstance(self._job.models[task.model], LinearSettings)  # predicts the test rows as it trains
-        done = any(other.model == task.model for other in self._results)
-        if not self._open[task.model] and done and not linear:
+        done = [result for other, result in self._results.items() if other.model == task.model]
+        if not self._open[task.model] and not all(result.has_test for result in done):
             self.waiting.append(Task(task.model, None))
 
     def finish(self) -> list[FoldResult]:
-        """The results, in the order of models and folds.
+        """Return the results, in the order of models and folds.
 
         Raises:
             TrainingError: naming each task that failed, and why.
@@ -90,7 +88,7 @@ class TaskQueue:
         raise TrainingError(
             f"{failed} of the tasks failed; {len(self._results)} of {len(self._order)} folds are done and kept.\n"
             + "\n".join(lines)
-            + "\nThe same command goes on with what is missing."
+            + "\nRun the same command again for the tasks that are missing."
         )
 
     def _place(self, task: Task) -> int:
@@ -98,7 +96,7 @@ class TaskQueue:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a task failed: the message of an error made for people, the whole trace of any other."""
+    """Return why a task failed: the message of a named error, the whole traceback of any other."""
     if isinstance(error, DfensError):
         return str(error)
     return "".join(traceback.format_exception(error)).strip()
@@ -108,14 +106,14 @@ def reason_of(error: Exception) -> str:
 
 
 class ProgressForwarder:
-    """Progress of a process that cannot print: sends it as messages, few enough not to slow the work."""
+    """Sends the progress of a process that cannot print as messages, few enough not to slow the work."""
 
     def __init__(self, send: Callable[[Message], None]) -> None:
         self._send = send
         self._count = 0
 
     def note(self, text: str) -> None:
-        """Tell one lasting line."""
+        """Report one lasting line."""
         self._send(("note", text))
 
     def task(self, title: str, total: float | None = None, unit: str = "") -> "_ForwardedTask":
@@ -152,7 +150,7 @@ class _ForwardedTask:
 
 
 class ProgressDisplay:
-    """Shows the messages of many processes by one Progress."""
+    """Shows the messages of many processes through one Progress."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -173,6 +171,6 @@ class ProgressDisplay:
                 self._shown.pop((source, number))[1].close()
 
     def clear(self, source: str | None = None) -> None:
-        """Take away what a process (None: any) has not ended itself."""
+        """Close the tasks that a process (None: any) left open."""
         for key in [key for key in self._shown if source in (None, key[0])]:
             self._shown.pop(key)[1].close()

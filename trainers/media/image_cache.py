@@ -19,7 +19,7 @@ from oof.files import atomic_path, file_lock, read_parquet, write_json, write_pa
 from oof.progress import SILENT, Progress, Task
 from trainers.media.image import decode_at, load_image, read_bytes
 from trainers.media.image_info import in_threads
-from trainers.settings import Decode
+from trainers.media.settings import Decode
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from oof.progress import SILENT, Progress
 from trainers.media.image import load_image
+from trainers.media.settings import DeviceDecode
 from trainers.runtime.memory import free_memory
-from trainers.settings import DeviceDecode
 
 Images = NDArray[np.uint8]
 SHARE_OF_MEMORY = 0.3  # of what is free, for all images of one competition at one size

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from oof.errors import TrainingError, examples
 from trainers.networks.input_stem import SideInputs
 from trainers.networks.normalise import grey_mean_and_std
-from trainers.settings import TimmSettings
+from trainers.networks.settings import NetworkSettings
 
 _PREFIXES = ("module.", "_orig_mod.", "backbone.")
 
@@ -34,22 +34,23 @@ def check_backbone(name: str) -> str:
     return architecture
 
 
-def create_model(settings: TimmSettings, root: Path = Path()) -> nn.Module:
+def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()) -> nn.Module:
     """The network with one output (the logit of "fake"), its weights loaded.
 
     Args:
         settings: backbone, its options, its inputs, and where its weights come from.
+        image_size: height and width in pixels of what it sees.
         root: what a path of weights is relative to.
 
     Raises:
         TrainingError: an unknown backbone (the nearest names are offered), an option that it does not take,
             weights that cannot be fetched or do not fit.
     """
-    architecture = check_backbone(settings.backbone)
+    check_backbone(settings.backbone)
     from_hub = settings.pretrained is True
     try:
         model: nn.Module = timm.create_model(
-            settings.backbone, pretrained=from_hub, num_classes=1, **_options(settings, architecture)
+            settings.backbone, pretrained=from_hub, num_classes=1, **_options(settings, image_size)
         )
     except (OSError, ConnectionError) as err:
         raise TrainingError(
@@ -66,18 +67,30 @@ def create_model(settings: TimmSettings, root: Path = Path()) -> nn.Module:
         model = SideInputs(model, settings.inputs, *grey_mean_and_std(model))
     if isinstance(settings.pretrained, str):
         load_weights(model, root / settings.pretrained)
-    if settings.checkpointing and not hasattr(getattr(model, "backbone", model), "set_grad_checkpointing"):
-        raise TrainingError(f"{settings.backbone!r} cannot compute its activations twice. Set checkpointing = false.")
     return model
 
 
-def _options(settings: TimmSettings, architecture: str) -> dict[str, Any]:
+def enable_checkpointing(model: nn.Module) -> None:
+    """Let a network compute its activations twice, which saves memory.
+
+    Raises:
+        TrainingError: if it cannot.
+    """
+    backbone: Any = getattr(model, "backbone", model)
+    if not hasattr(backbone, "set_grad_checkpointing"):
+        raise TrainingError(
+            f"{type(backbone).__name__} cannot compute its activations twice. Set checkpointing = false."
+        )
+    backbone.set_grad_checkpointing(True)
+
+
+def _options(settings: NetworkSettings, image_size: int) -> dict[str, Any]:
     """Options of the backbone; one of a fixed image size is made for image_size (its positions are resized)."""
     options = dict(settings.backbone_options)
     config = timm.get_pretrained_cfg(settings.backbone, allow_unregistered=True)
-    edge = config.input_size[-1] if config is not None and config.input_size else settings.image_size
-    if "img_size" not in options and config is not None and config.fixed_input_size and edge != settings.image_size:
-        options["img_size"] = settings.image_size
+    edge = config.input_size[-1] if config is not None and config.input_size else image_size
+    if "img_size" not in options and config is not None and config.fixed_input_size and edge != image_size:
+        options["img_size"] = image_size
     return options
 
 

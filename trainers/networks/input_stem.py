@@ -7,14 +7,12 @@ DCT (F3Net, ECCV 2020), the image of phases alone (SPSL, CVPR 2021), YCbCr.
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from oof.errors import ConfigError
-
-Inputs = Literal["rgb", "ycbcr", "srm", "dct", "phase"]
+from trainers.networks.settings import Inputs
 
 CHANNELS: dict[Inputs, int] = {"rgb": 3, "ycbcr": 3, "srm": 3, "dct": 3, "phase": 1}
 _BLOCK = 8

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from trainers.settings import Loss
+from trainers.networks.settings import Loss
 
 _GAMMA = 2.0
 

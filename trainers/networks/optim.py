@@ -7,10 +7,10 @@ from torch import nn
 
 from oof.errors import TrainingError
 from trainers.networks.input_stem import SideInputs
-from trainers.settings import TimmSettings
+from trainers.networks.settings import NetworkSettings, OptimSettings
 
 
-def set_trainable(model: nn.Module, settings: TimmSettings) -> None:
+def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
     """Let all weights learn, or normalisation layers and the head, or the head alone.
 
     Tuning the normalisation of a large pretrained encoder alone keeps what it knows of images and
@@ -40,7 +40,7 @@ def set_trainable(model: nn.Module, settings: TimmSettings) -> None:
         parameter.requires_grad_(parameter in wanted)
 
 
-def make_optimizer(model: nn.Module, settings: TimmSettings, device: torch.device) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, settings: OptimSettings, device: torch.device) -> torch.optim.AdamW:
     """AdamW over the weights that learn; each group has its `lr_scale`, a factor on the rate.
 
     Biases, normalisation and what the backbone itself names are not decayed. Fused kernels: they
@@ -70,7 +70,7 @@ def make_optimizer(model: nn.Module, settings: TimmSettings, device: torch.devic
     )
 
 
-def lr_at(step: int, total: int, settings: TimmSettings) -> float:
+def lr_at(step: int, total: int, settings: OptimSettings) -> float:
     """Rate of a step (from 0): linear warm-up, then half a cosine down to zero."""
     warm = round(settings.warmup * total)
     if step < warm:

@@ -11,7 +11,7 @@ import ttach
 from torch import Tensor, nn
 
 from oof.errors import TrainingError
-from trainers.settings import Merge, Tta
+from trainers.networks.settings import Merge, Tta
 
 View = Callable[[Tensor], Tensor]
 _VIEWS: dict[Tta, list[ttach.base.BaseTransform]] = {

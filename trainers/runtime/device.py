@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trainers.settings import Precision
+from trainers.runtime.settings import Precision
 
 
 def default_device() -> torch.device:

@@ -1,25 +1,25 @@
 """Prediction with test-time augmentation: each image is decoded once for all views and all fold models."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from oof.errors import TrainingError
-from oof.progress import SILENT, Progress
+from trainers.kinds.base import Probabilities
+from trainers.kinds.timm.settings import TimmSettings
 from trainers.media.image_store import Images, Subset
 from trainers.media.loader import Loader, batch_plan
 from trainers.networks.backbone import create_model, load_weights
 from trainers.networks.normalise import Normalise
 from trainers.networks.tta import predict
 from trainers.runtime.device import amp_type, default_device, is_out_of_memory, keep_freed_memory
-from trainers.settings import TimmSettings
 
-Probabilities = NDArray[np.float64]
+ImagesOf = Callable[[pd.DataFrame], Subset]
 # What a layer gives of 8 images of 224 px still lies in the caches of a processor when the next one reads it: measured
 # 1.1 to 1.3 times as fast as 32 at once (resnet18, efficientnet_b0, convnext_tiny, vit_small).
 _PIXELS_AT_ONCE_CPU = 8 * 224 * 224
@@ -42,7 +42,7 @@ class Predictor:
         self._device = device
         self._amp = amp_type(device, settings.precision)
         self._normalise = Normalise(models[0], device)
-        self._micro_batch = max(1, -(-settings.step_images // settings.accumulate))
+        self._micro_batch = max(1, -(-settings.step_rows // settings.accumulate))
         if device.type == "cpu":
             self._micro_batch = min(self._micro_batch, max(1, _PIXELS_AT_ONCE_CPU // settings.image_size**2))
 
@@ -55,33 +55,40 @@ class Predictor:
         scratch = dataclasses.replace(settings, pretrained=False)
         models = []
         for path in weights:
-            model = create_model(scratch)
+            model = create_model(scratch, settings.image_size)
             load_weights(model, path)
             models.append(model.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
         return cls(settings, models, device)
 
-    def rows(
-        self, rows: Subset, workers: int, title: str = "", progress: Progress = SILENT, *, tta: bool = True
-    ) -> Probabilities:
-        """Probabilities of rows by each model, shape (n_models, n_rows); without `tta` of the plain view alone."""
-        plan = batch_plan(len(rows.positions), self.settings.step_images)
-        loader = Loader(workers, pin=self._device.type == "cuda")
-        found = []
+    @property
+    def count(self) -> int:
+        """Number of networks."""
+        return len(self._models)
+
+    def subset(self, subset: Subset, threads: int, *, tta: bool = True) -> Iterator[Probabilities]:
+        """Yield the probabilities of images by each network, batch after batch, shape (n_models, n_batch) each.
+
+        Args:
+            subset: the images, decoded ahead of their use.
+            threads: number of decoding threads.
+            tta: whether all views count, or each image as it is.
+        """
+        loader = Loader(threads, pin=self._device.type == "cuda")
         try:
-            with progress.task(title, total=len(rows.positions), unit="image") as task, self._evaluating():
-                for batch in loader.rows(plan, rows, self._device):
-                    found.append(self._batch(batch, tta))
-                    task.advance(len(batch))
+            plan = batch_plan(len(subset.positions), self.settings.step_rows)
+            for images in loader.rows(plan, subset, self._device):
+                with self._evaluating():
+                    found: Probabilities = self._batch(images, tta).cpu().numpy()
+                yield found
         finally:
             loader.close()
-        return _joined(found, len(self._models))
 
     def images(self, images: Images, *, tta: bool = True) -> Probabilities:
         """Probabilities of images (n_images, edge, edge, 3) by each model, shape (n_models, n_images)."""
         with self._evaluating():
             found = [
                 self._batch(torch.from_numpy(np.ascontiguousarray(images[rows])), tta)
-                for rows in batch_plan(len(images), self.settings.step_images)
+                for rows in batch_plan(len(images), self.settings.step_rows)
             ]
         return _joined(found, len(self._models))
 
@@ -123,3 +130,22 @@ def _joined(found: list[Tensor], models: int) -> Probabilities:
         return np.zeros((models, 0))
     joined: Probabilities = torch.cat(found, 1).cpu().numpy()
     return joined
+
+
+class TimmFoldModels:
+    """Fold models as the jobs use them.
+
+    Args:
+        predictor: their networks.
+        images_of: returns the images of a table of rows.
+        threads: number of decoding threads.
+        tta: whether all views count, or each image as it is.
+    """
+
+    def __init__(self, predictor: Predictor, images_of: ImagesOf, threads: int, *, tta: bool) -> None:
+        self._predictor, self._images_of, self._threads, self._tta = predictor, images_of, threads, tta
+        self.count = predictor.count
+        self.batch_rows = predictor.settings.step_rows
+
+    def predict(self, rows: pd.DataFrame) -> Iterator[Probabilities]:
+        return self._predictor.subset(self._images_of(rows), self._threads, tta=self._tta)

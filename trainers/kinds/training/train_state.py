@@ -1,19 +1,32 @@
-"""One step after another: forward, backward, optimiser, averaged weights, without waiting for the device."""
+"""One training step: forward, backward, optimiser and averaged weights, without waiting for the device."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainers.augment.mixing import mix
+from trainers.networks.backbone import enable_checkpointing
 from trainers.networks.losses import loss_by_name
-from trainers.networks.normalise import Normalise
-from trainers.networks.optim import make_optimizer, set_trainable
+from trainers.networks.optim import make_optimizer
+from trainers.networks.settings import OptimSettings
 from trainers.runtime.device import amp_type, keep_freed_memory
-from trainers.settings import TimmSettings
+
+Batch = Tensor | tuple[Tensor, ...]
+# part of a batch, its targets and a generator -> inputs of the network, targets
+MakeInputs = Callable[[Batch, Tensor, np.random.Generator], tuple[Batch, Tensor]]
+
+
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """Return some rows of a batch."""
+    return batch[rows] if isinstance(batch, Tensor) else tuple(part[rows] for part in batch)
+
+
+def as_tuple(batch: Batch) -> tuple[Tensor, ...]:
+    """Return a batch as the arguments of a network."""
+    return (batch,) if isinstance(batch, Tensor) else batch
 
 
 class TrainState:
@@ -23,15 +36,22 @@ class TrainState:
     device; reading them waits for it, so that is done now and then.
 
     Args:
-        settings: of the model.
+        settings: of the optimisation.
         model: on its device.
+        make_inputs: turns a part of a batch into what the network takes: normalised, on the device, mixed.
         positive_weight: what a fake counts for, relative to a real.
         parts: in how many parts a step is worked, one after the other.
         world: number of processes that share each step.
     """
 
     def __init__(
-        self, settings: TimmSettings, model: nn.Module, device: torch.device, positive_weight: float, world: int = 1
+        self,
+        settings: OptimSettings,
+        model: nn.Module,
+        device: torch.device,
+        make_inputs: MakeInputs,
+        positive_weight: float = 1.0,
+        world: int = 1,
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
@@ -40,10 +60,9 @@ class TrainState:
         self.device = device
         self.world = world
         self.parts = settings.accumulate
-        self.normalise = Normalise(model, device)
-        set_trainable(model, settings)
+        self._make_inputs = make_inputs
         if settings.checkpointing:
-            getattr(model, "backbone", model).set_grad_checkpointing(True)  # type: ignore[operator]
+            enable_checkpointing(model)
         self._forward: Any = torch.compile(model) if settings.compile else model
         if world > 1:
             self._forward = nn.parallel.DistributedDataParallel(
@@ -61,12 +80,12 @@ class TrainState:
         self.bad = torch.zeros(3, dtype=torch.float32, device=device)  # steps in all, in a row now, most in a row
 
     def step(
-        self, images: Tensor, target: Tensor, weight: Tensor | None, *, rate: float, step: int, seed: Sequence[int]
+        self, batch: Batch, target: Tensor, weight: Tensor | None, *, rate: float, step: int, seed: Sequence[int]
     ) -> None:
         """Learn from one batch.
 
         Args:
-            images: uint8 or float grey values (batch, 3, edge, edge) or uint8 (batch, edge, edge, 3).
+            batch: what `make_inputs` takes, (batch, …) or several such.
             target: (batch,) 0 or 1. weight: (batch,), or None.
             rate: of learning. step: how many were done before. seed: of dropout and mixing at this step.
         """
@@ -83,10 +102,10 @@ class TrainState:
         size = -(-len(target) // self.parts)
         for start in range(0, len(target), size):
             part = slice(start, start + size)
-            batch, soft = mix(self.normalise(images[part]), target[part], self.settings, rng)
+            inputs, soft = self._make_inputs(rows_of(batch, part), target[part], rng)
             with self._alone_until_last(start + size >= len(target)):
                 with torch.autocast(self.device.type, dtype=self._amp, enabled=self._amp is not None):
-                    logits = self._forward(batch).float().flatten()
+                    logits = self._forward(*as_tuple(inputs)).float().flatten()
                 loss = self._loss(logits, soft, count[part]) * (len(soft) / len(target))
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()

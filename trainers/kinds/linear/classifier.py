@@ -1,10 +1,8 @@
-"""The model kind `linear`: scikit-learn on small features, a floor that every network should beat, in seconds."""
+"""Classifiers of scikit-learn on handcrafted features."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +10,7 @@ from numpy.typing import NDArray
 from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
 from trainers.features.handcrafted import Matrix, file_features
-from trainers.settings import LinearSettings
-
-if TYPE_CHECKING:
-    from trainers.media.image_store import ImageStore, Subset
+from trainers.kinds.linear.settings import LinearSettings
 
 _MOST_ROWS = {"logistic": 50_000, "svm": 5_000, "extra_trees": 50_000}  # seconds to minutes
 
@@ -41,29 +36,6 @@ def linear_features(
     and noise residuals, as in `trainers.features.handcrafted`.
     """
     return file_features(paths, edge=settings.image_size, decode=settings.decode, workers=workers, progress=progress)
-
-
-_features_of_store: "WeakKeyDictionary[ImageStore, tuple[tuple[int, str], Matrix]]" = WeakKeyDictionary()
-
-
-def fit_linear(
-    settings: LinearSettings, train: "Subset", valid: "Subset", test: "Subset"
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Predictions of the held-out rows and of the test rows, by a fit on the training rows.
-
-    Features are taken from the files at their own scale, once for all folds of a competition.
-
-    Returns:
-        Probabilities of fake, (n_valid,) and (n_test,) float32.
-    """
-    store = train.images
-    key = (settings.image_size, settings.decode)
-    if store not in _features_of_store or _features_of_store[store][0] != key:
-        _features_of_store[store] = key, linear_features(settings, store.paths, workers=len(os.sched_getaffinity(0)))
-    rows = _features_of_store[store][1]
-    x_train, x_valid, x_test = (rows[part.positions] for part in (train, valid, test))
-    fold = fit_linear_fold(settings, x_train, train.target, x_valid, x_test)
-    return fold.oof, fold.test
 
 
 def fit_linear_fold(
@@ -94,7 +66,7 @@ def fit_classifier(
     """A function from features (n_rows, n_features) to probabilities of fake (n_rows,).
 
     The same input gives the same numbers. Of more than 50,000 training rows (5,000 for the
-    support-vector machine) an even draw of that many is fitted, since a floor need not take an hour.
+    support-vector machine) an even draw of that many is fitted, since a baseline need not take an hour.
 
     Raises:
         TrainingError: one class only, a single row of a class for the support-vector machine, or features that are

@@ -1,0 +1,27 @@
+"""On which device a process of a job works."""
+
+from typing import TYPE_CHECKING
+
+from trainers.jobs.runner import TrainingJob
+from trainers.kinds.registry import kind_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+def uses_gpu(job: TrainingJob) -> bool:
+    """Whether any model of a job uses a GPU where there is one."""
+    return any(kind_of(settings).resources(settings).gpu for settings in job.models.values())
+
+
+def device_of_worker(job: TrainingJob, index: int) -> "torch.device | None":
+    """Return the device of a process of this machine, CUDA devices in turn; None where the job needs none."""
+    if not uses_gpu(job):
+        return None
+    import torch  # takes seconds, and jobs without a network do without
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", index % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,218 @@
+"""What a kind of model is: the contract that every kind fulfils, and the values that pass between it and the jobs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import Field, asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import TrainingError, examples
+from oof.folds import Folds
+from oof.progress import SILENT, Progress
+from trainers.media.settings import Decode
+from trainers.runtime.process_group import ALONE, ProcessGroup
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+RUNNING_FILES = ("state.pt", "good.pt")  # of a fold in training; removed when the fold is done
+WEIGHTS_FILE = "weights.safetensors"
+Probabilities = NDArray[np.float64]
+
+
+class ModelSettings(Protocol):
+    """Settings of a model: a frozen dataclass whose field `kind` names the kind."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind in the registry."""
+
+
+S = TypeVar("S", bound=ModelSettings)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What training one fold takes.
+
+    gpu: whether it uses a GPU where there is one. joint: whether several processes can train one fold together, each
+    on a device of its own. memory: bytes beside the images that are kept in memory, 0 where unknown.
+    """
+
+    gpu: bool = False
+    joint: bool = False
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class CachedImages:
+    """Form of the resized images that a model can read from the cache: height and width in pixels, and decoding."""
+
+    size: int
+    decode: Decode
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModelContext(Generic[S]):
+    """One model, the rows of its competition and the resources of this process: what a kind works with.
+
+    The kind builds its own data from it (images, clips, features); nothing else in the code knows what a model reads.
+
+    name, settings: of the model.
+    train: training table (id, target, path, group, `column:NAME`) in the order of the folds.
+    test: test table (id, path) in the order of the test ids.
+    folds: of the training rows.
+    folder: of the model; each fold has a folder in it.
+    root: what paths in the settings are relative to.
+    work_dir: of the package, for what all models share, such as extracted features.
+    cache_dir: of resized images, or None.
+    max_parameters: rule of the competition, or None.
+    threads: number of decoding threads. processes: number of processes that share the memory of this machine.
+    device: None for the default device. group: the processes that train a fold together.
+    shared: objects that live as long as the process works on the job, for all models and folds, by keys that the kinds
+        choose, such as decoded images.
+    """
+
+    name: str
+    settings: S
+    train: "pd.DataFrame"
+    test: "pd.DataFrame"
+    folds: Folds
+    folder: Path
+    root: Path = Path()
+    work_dir: Path = Path()
+    cache_dir: Path | None = None
+    max_parameters: int | None = None
+    threads: int = 1
+    processes: int = 1
+    device: "torch.device | None" = None
+    group: ProcessGroup = ALONE
+    progress: Progress = SILENT
+    shared: dict[Hashable, Any] = field(default_factory=dict)
+
+    def fold_folder(self, fold: int) -> Path:
+        """Folder of one fold."""
+        return self.folder / f"fold{fold}"
+
+    def split(self, fold: int) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """Return the rows to train on and the held-out rows of a fold."""
+        held_out = self.folds.fold == fold
+        return self.train[~held_out].reset_index(drop=True), self.train[held_out].reset_index(drop=True)
+
+    def column(self, table: "pd.DataFrame", name: str, setting: str) -> "pd.Series[Any]":
+        """Return a column of a training table that a setting names.
+
+        Raises:
+            TrainingError: if there is none, listing those that there are.
+        """
+        key = next((key for key in (name, f"column:{name}") if key in table), None)
+        if key is None:
+            known = [str(column).removeprefix("column:") for column in table.columns]
+            raise TrainingError(
+                f"{setting} = {name!r} is not a column of the training table; it has {examples(known)}."
+            )
+        return table[key]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FoldOutcome:
+    """A trained fold.
+
+    oof: (n_held_out,) probability of fake of the held-out rows.
+    test: (n_test,) of the test rows, where they come at no cost; None where stored weights predict them later.
+    files: name of each file that predictions need later, and a function that writes it to a path.
+    epoch, epochs: whose weights predict, and how many there were; 0 for kinds without epochs.
+    optimistic: whether that epoch was chosen by the score of the same rows.
+    seconds: of training in this run.
+    history: JSON values for history.json: how it went.
+    """
+
+    oof: Probabilities
+    test: Probabilities | None = None
+    files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    epoch: int = 0
+    epochs: int = 0
+    optimistic: bool = False
+    seconds: float = 0.0
+    history: Mapping[str, Any] = field(default_factory=dict)
+
+
+class FoldModels(Protocol):
+    """Fold models with their weights, ready to predict.
+
+    count: number of fold models.
+    batch_rows: rows that are predicted at a time; where work is cut at multiples of it, no number changes.
+    """
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def batch_rows(self) -> int: ...
+
+    def predict(self, rows: "pd.DataFrame") -> Iterator[Probabilities]:
+        """Yield the probabilities of fake, batch after batch, (n_models, n_batch) each.
+
+        Args:
+            rows: table with id and path of each row; any files, also such as the model was not trained on.
+        """
+
+
+class ModelKind(ABC, Generic[S]):
+    """A kind of model.
+
+    Who does what: the kind reads its data, trains and predicts. The jobs decide which fold is trained where, hold the
+    locks, store predictions, histories and files, resume predictions of test rows, and compare settings. Every method
+    may be called in any process of a job, at the same time for different folds; one fold is only in one place.
+
+    An implementation has no state of its own; what shall live longer than a call belongs into `context.shared`, or
+    into files. Register it with one line in trainers/kinds/registry.py.
+    """
+
+    def resources(self, settings: S) -> Resources:
+        """Return what training one fold takes."""
+        return Resources()
+
+    def cached_images(self, settings: S) -> CachedImages | None:
+        """Return the form of resized images that the model can read from a cache, or None."""
+        return None
+
+    def check(self, context: ModelContext[S]) -> None:
+        """Find settings that cannot work, before anything is trained; takes seconds.
+
+        Raises:
+            DfensError: naming the setting and what to set instead.
+        """
+
+    def prepare(self, context: ModelContext[S]) -> None:
+        """Make what all folds and the test rows need, such as features extracted from clips.
+
+        Called under a lock before each fold and before prediction, so it must find at once what is done already.
+        """
+
+    @abstractmethod
+    def train_fold(self, context: ModelContext[S], fold: int) -> FoldOutcome:
+        """Train on the other folds, resuming what an earlier process left, and predict the held-out rows.
+
+        A training that takes longer saves its state in the fold's folder as RUNNING_FILES, and stops with
+        `trainers.runtime.signals.StopRequest` between two steps.
+        """
+
+    def has_weights(self, folder: Path) -> bool:
+        """Whether `load` finds what it needs in a fold's folder."""
+        return (folder / WEIGHTS_FILE).exists()
+
+    @abstractmethod
+    def load(self, context: ModelContext[S], folds: Sequence[int], *, tta: bool = True) -> FoldModels:
+        """Load the fold models of some folds; without `tta` they predict each row as it is."""
+
+
+def settings_record(settings: ModelSettings) -> dict[str, Any]:
+    """Settings as JSON values."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}

@@ -1,0 +1,98 @@
+"""Images of a model's rows: decoded images that all models of one size share, and the subsets that folds use."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import TrainingError
+from trainers.kinds.base import ModelContext
+from trainers.media.image_cache import CacheView, ImageCache
+from trainers.media.image_store import SHARE_OF_MEMORY, ImageStore, Subset
+from trainers.media.settings import ImageSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def subset(context: ModelContext[Any], table: "pd.DataFrame", *, weight: NDArray[np.float32] | None = None) -> Subset:
+    """Return the images of a table's rows, from the competition's images where they are among these.
+
+    Args:
+        context: whose settings include ImageSettings.
+        table: with id and path, and target where it has one.
+        weight: (n_rows,) of each row in the loss.
+    """
+    images, place = _competition_images(context)
+    paths = table["path"].tolist()
+    if all(path in place for path in paths):
+        positions = np.array([place[path] for path in paths], np.intp)
+    else:
+        settings: ImageSettings = context.settings
+        images = ImageStore(paths, settings.stored_size, settings.decode, context.threads, keep=False)
+        positions = np.arange(len(paths))
+    target = table["target"].to_numpy(np.int8) if "target" in table else np.zeros(len(table), np.int8)
+    return Subset(images, positions, table["id"].to_numpy(object), target, weight)
+
+
+def fill_images(context: ModelContext[Any]) -> None:
+    """Decode the images of all rows now, where they are kept in memory."""
+    images, _ = _competition_images(context)
+    images.fill(f"decode at {images.size} px", context.progress)
+
+
+def _competition_images(context: ModelContext[Any]) -> tuple[ImageStore, dict[str, int]]:
+    """The images of all rows, training rows first, and the position of each path; models of one size share them."""
+    settings: ImageSettings = context.settings
+    size, decode = settings.stored_size, settings.decode
+    key = ("images", size, decode)
+    if key not in context.shared:
+        paths = [*context.train["path"], *context.test["path"]]
+        cache = None if decode == "gpu" else _cache(context, paths)
+        share = SHARE_OF_MEMORY / context.processes
+        images = ImageStore(paths, size, decode, context.threads, cache=cache, share=share)
+        context.shared[key] = images, {path: at for at, path in enumerate(paths)}
+    found: tuple[ImageStore, dict[str, int]] = context.shared[key]
+    return found
+
+
+def _cache(context: ModelContext[Any], paths: Sequence[str]) -> CacheView | None:
+    """Resized images on disk, where `dfens cache` made them; a note says how many are missing."""
+    settings: ImageSettings = context.settings
+    if context.cache_dir is None:
+        return None
+    cache = ImageCache(context.cache_dir, settings.stored_size, settings.host_decode, context.root)
+    view = cache.view(paths, context.threads)
+    if view is not None and view.found < len(paths):
+        context.progress.note(
+            f"The cache contains {view.found:,} of {len(paths):,} images of {settings.stored_size} px; the others are "
+            f"decoded from their files. dfens cache adds them."
+        )
+    return view
+
+
+def row_weights(context: ModelContext[Any], fold: int, name: str) -> NDArray[np.float32] | None:
+    """Return what each training row of a fold counts for, from a column; over all rows the mean is 1.
+
+    Raises:
+        TrainingError: if the column is missing or has other values than numbers from 0 up.
+    """
+    if not name:
+        return None
+    column = context.column(context.train, name, "weight_column")
+    try:
+        weight = column.to_numpy(dtype=np.float32)
+    except ValueError as err:
+        raise TrainingError(f"weight_column = {name!r} contains non-numeric values: {err}.") from err
+    if not (np.isfinite(weight).all() and weight.min() >= 0 and weight.sum() > 0):
+        raise TrainingError(f"weight_column = {name!r} must contain numbers from 0 up, not all 0, and no gaps.")
+    scaled: NDArray[np.float32] = (weight / weight.mean())[context.folds.fold != fold]
+    return scaled
+
+
+def originals(context: ModelContext[Any], table: "pd.DataFrame", name: str) -> NDArray[np.object_] | None:
+    """Return the id of the real that each row was made from, "" where unknown; None without such a column."""
+    if not name:
+        return None
+    return context.column(table, name, "pair_column").fillna("").astype(str).to_numpy(object)

@@ -1,0 +1,1 @@
+"""The kind `linear`: scikit-learn on small features."""

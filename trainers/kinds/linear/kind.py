@@ -1,0 +1,75 @@
+"""The kind `linear`: scikit-learn on small features, a baseline that every network should beat, in seconds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.features.handcrafted import Matrix
+from trainers.kinds.base import FoldModels, FoldOutcome, ModelContext, ModelKind, Probabilities
+from trainers.kinds.linear.classifier import fit_classifier, fit_linear_fold, linear_features
+from trainers.kinds.linear.settings import LinearSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Context = ModelContext[LinearSettings]
+_BATCH = 256
+
+
+class LinearKind(ModelKind[LinearSettings]):
+    """Classifiers on features of the files at their own scale.
+
+    A fit is as fast as reading it back would be, and equal input gives equal numbers, so nothing but predictions is
+    stored: `load` fits again.
+    """
+
+    def train_fold(self, context: Context, fold: int) -> FoldOutcome:
+        features, held_out = _features(context), context.folds.fold == fold
+        train = features[: len(held_out)]
+        found = fit_linear_fold(
+            context.settings,
+            train[~held_out],
+            context.folds.target[~held_out],
+            train[held_out],
+            features[len(held_out) :],
+        )
+        return FoldOutcome(oof=found.oof.astype(np.float64), test=found.test.astype(np.float64), history=found.details)
+
+    def has_weights(self, folder: Path) -> bool:
+        return True
+
+    def load(self, context: Context, folds: Sequence[int], *, tta: bool = True) -> FoldModels:
+        return _LinearModels(context, folds)
+
+
+def _features(context: Context) -> Matrix:
+    """The features of all files, training rows first, once for all folds and models."""
+    settings = context.settings
+    key = ("linear features", settings.image_size, settings.decode)
+    if key not in context.shared:
+        paths = [*context.train["path"], *context.test["path"]]
+        context.shared[key] = linear_features(settings, paths, workers=context.threads, progress=context.progress)
+    found: Matrix = context.shared[key]
+    return found
+
+
+class _LinearModels:
+    batch_rows = _BATCH
+
+    def __init__(self, context: Context, folds: Sequence[int]) -> None:
+        self._context = context
+        features, target = _features(context)[: len(context.folds.ids)], context.folds.target
+        seen = [context.folds.fold != fold for fold in folds]
+        self._predict: list[Callable[[Matrix], NDArray[np.float32]]] = [
+            fit_classifier(context.settings, features[rows], target[rows]) for rows in seen
+        ]
+        self.count = len(folds)
+
+    def predict(self, rows: "pd.DataFrame") -> Iterator[Probabilities]:
+        for start in range(0, len(rows), _BATCH):
+            paths = rows["path"].iloc[start : start + _BATCH].tolist()
+            features = linear_features(self._context.settings, paths, workers=self._context.threads)
+            yield np.stack([predict(features) for predict in self._predict]).astype(np.float64)

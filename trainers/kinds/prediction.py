@@ -1,0 +1,42 @@
+"""Prediction of a table of rows by fold models, shared out to the processes of a group."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainers.kinds.base import FoldModels, Probabilities
+from trainers.runtime.process_group import ALONE, ProcessGroup
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def predict_rows(
+    models: FoldModels,
+    rows: "pd.DataFrame",
+    group: ProcessGroup = ALONE,
+    *,
+    until: Callable[[], bool] = lambda: False,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> Probabilities:
+    """Predict rows by each fold model.
+
+    Args:
+        models: loaded fold models.
+        rows: table with id and path of each row.
+        group: of processes; each predicts a part of the rows, and all get the result.
+        until: asked after each batch; prediction ends there when it is true (not in a group of several).
+        on_batch: called with the number of rows of each batch.
+
+    Returns:
+        Probabilities of fake, shape (n_models, n_rows), or of the rows before `until` was true.
+    """
+    mine = rows.iloc[group.share(len(rows), models.batch_rows)]
+    found = [np.zeros((models.count, 0))]
+    for batch in models.predict(mine):
+        found.append(batch)
+        on_batch(batch.shape[1])
+        if until():
+            break
+    return np.concatenate([part for parts in group.all_gather(found) for part in parts], axis=1)

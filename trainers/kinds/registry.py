@@ -1,0 +1,80 @@
+"""The kinds of models, by name. A kind is one line here; nothing else in the code asks which kind a model is.
+
+Kinds from elsewhere call `register`, in the module that defines their settings: a process that receives such settings
+imports that module, so the kind is registered there too. An installed package names such a module in the entry-point
+group `dfens.kinds`.
+"""
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from oof.errors import ConfigError
+from trainers.kinds.base import ModelKind, ModelSettings
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a kind is defined, as MODULE:CLASS: settings, whose module loads no heavy library, and implementation."""
+
+    settings: str
+    implementation: str
+
+
+_SOURCES = {
+    "timm": _Source("trainers.kinds.timm.settings:TimmSettings", "trainers.kinds.timm.kind:TimmKind"),
+    "linear": _Source("trainers.kinds.linear.settings:LinearSettings", "trainers.kinds.linear.kind:LinearKind"),
+}
+
+
+def register(name: str, *, settings: str, implementation: str) -> None:
+    """Make a kind known; both arguments name a class as MODULE:CLASS, which is imported when it is first needed.
+
+    Raises:
+        ConfigError: if another kind has that name.
+    """
+    source = _Source(settings, implementation)
+    if _SOURCES.setdefault(name, source) != source:
+        raise ConfigError(f"Two kinds of models are called {name!r}: {_SOURCES[name]} and {source}. Rename one.")
+
+
+def kind_names() -> list[str]:
+    """Names of all kinds."""
+    for entry in entry_points(group="dfens.kinds"):
+        if entry.name not in _SOURCES:
+            entry.load()
+    return list(_SOURCES)
+
+
+def settings_type(name: str) -> type[Any]:
+    """Return the settings class of a kind, without loading the libraries that it trains with.
+
+    Raises:
+        ConfigError: if there is no such kind.
+    """
+    return _imported(_source(name).settings)
+
+
+def kind_of(settings: ModelSettings) -> ModelKind[Any]:
+    """Return the kind that settings belong to."""
+    found: ModelKind[Any] = _imported(_source(settings.kind).implementation)()
+    return found
+
+
+def implementation_modules(names: Iterable[str]) -> list[str]:
+    """Return the modules that processes load which train models of these kinds."""
+    return [_source(name).implementation.partition(":")[0] for name in sorted(set(names))]
+
+
+def _source(name: str) -> _Source:
+    if name not in _SOURCES and name not in kind_names():
+        raise ConfigError(f"kind = {name!r} is unknown. Known: {', '.join(_SOURCES)}.")
+    return _SOURCES[name]
+
+
+def _imported(place: str) -> type[Any]:
+    module, _, name = place.partition(":")
+    found: type[Any] = getattr(importlib.import_module(module), name)
+    return found

@@ -1,0 +1,40 @@
+"""Settings of the kind `timm`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from oof.errors import ConfigError
+from trainers.augment.settings import AugmentSettings
+from trainers.media.settings import ImageSettings
+from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
+
+_GROUPS = (NetworkSettings, ImageSettings, OptimSettings, AugmentSettings, PredictionSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmSettings(PredictionSettings, AugmentSettings, OptimSettings, ImageSettings, NetworkSettings):
+    """A convolutional network or transformer of timm, trained on images.
+
+    preset: values of a proven recipe for all settings not given (listed in trainers/presets.py).
+    """
+
+    kind: Literal["timm"] = "timm"
+    preset: str = ""
+
+    def __post_init__(self) -> None:
+        for group in _GROUPS:
+            group.__post_init__(self)
+        if self.decode == "gpu" and self.changes_labels:
+            raise ConfigError(
+                'decode = "gpu" leaves no image on the CPU, where self_blend, face_cutout and pair_mix work. '
+                'Set decode = "area".'
+            )
+        if self.loss == "auc" and (self.mixup or self.cutmix):
+            raise ConfigError(
+                'loss = "auc" compares reals with fakes, and mixup and cutmix leave neither. Set one of them to 0.'
+            )
+        if self.tta == "ten_crop" and self.stored_size <= self.image_size:
+            raise ConfigError(
+                f'tta = "ten_crop" takes windows of image_size = {self.image_size} from larger images. Set crop to '
+                f"more than {self.image_size}, or another tta."
+            )

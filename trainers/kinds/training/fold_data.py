@@ -1,0 +1,62 @@
+"""What a kind of network gives the training loop for one fold: its batches, its targets and the network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainers.kinds.base import FoldModels
+from trainers.kinds.training.train_state import Batch, MakeInputs
+
+Rows = NDArray[np.intp]  # indices into the training rows of the fold
+
+
+class FoldData(ABC):
+    """The rows of one fold for `trainers.kinds.training.fold_trainer.FoldTrainer`.
+
+    Everything that is drawn at random is drawn from (seed, epoch, id), never from what was drawn before, so that a
+    training that resumes sees the same batches again.
+
+    ids: (n_rows,) of the training rows. target: (n_rows,) 0 or 1.
+    weight: (n_rows,) float32, what each row counts for, of mean 1; None: all alike.
+    held_out: table of the rows to validate on and predict.
+    batch_text: what one row of a step is, for messages, such as "images of 224 px".
+    """
+
+    ids: NDArray[np.object_]
+    target: NDArray[np.int8]
+    weight: NDArray[np.float32] | None = None
+    held_out: pd.DataFrame
+    batch_text: str = "rows"
+
+    @abstractmethod
+    def make_network(self) -> nn.Module:
+        """Return the network at the start of training, on the CPU; torch's generator is seeded just before."""
+
+    @abstractmethod
+    def make_inputs(self, network: nn.Module) -> MakeInputs:
+        """Return the function that turns a part of a batch into inputs of the network: normalised, mixed."""
+
+    @abstractmethod
+    def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
+        """Yield the batch of each step of an epoch, made ahead of its use by threads."""
+
+    def on_device(self, batch: Batch, epoch: int, rows: Rows) -> Batch:
+        """Move a batch to the device and change it there, once per step."""
+        return batch
+
+    def targets(self, epoch: int, rows: Rows) -> Tensor:
+        """Return the targets of a step, (n,) float32 from 0 to 1."""
+        return torch.from_numpy(self.target[rows].astype(np.float32))
+
+    def positive_share(self) -> float:
+        """Return the expected mean target, from which `class_weight = "balanced"` takes its weights."""
+        return float(self.target.mean()) if len(self.target) else 0.5
+
+    @abstractmethod
+    def fold_models(self, network: nn.Module, *, tta: bool) -> FoldModels:
+        """Return the network as it is now, ready to predict."""

@@ -1,0 +1,315 @@
+"""The loop of one fold: epochs, saving, resuming, divergence, stop requests, and the choice of the weights."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oof.errors import TrainingError
+from oof.metrics import roc_auc
+from oof.progress import SILENT, Progress, Task
+from trainers.kinds.prediction import predict_rows
+from trainers.kinds.training.fold_data import FoldData, Rows
+from trainers.kinds.training.train_state import Batch, TrainState
+from trainers.networks.optim import lr_at
+from trainers.networks.settings import OptimSettings
+from trainers.runtime import checkpoint
+from trainers.runtime.device import is_out_of_memory
+from trainers.runtime.process_group import ALONE, ProcessGroup
+from trainers.runtime.signals import StopRequest
+
+_SAVE_EVERY_S = 60.0
+_GOOD_STATE_EVERY = 1000  # steps between two states that a diverged training may return to, beside the ends of epochs
+_READ_LOSS_EVERY = 50  # steps between two reads of the losses on a device that works asynchronously
+_MOST_BAD = 5  # steps in a row without a finite loss
+_MOST_RETURNS = 3
+
+
+@dataclass
+class FoldHistory:
+    """Mean training loss and validation AUC of each epoch, number of skipped steps and of returns to a good state."""
+
+    loss: list[float] = field(default_factory=list)
+    auc: list[float] = field(default_factory=list)
+    skipped: int = 0
+    returns: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedFold:
+    """A fold at the end of its training.
+
+    oof: (n_held_out,) probability of the held-out rows. weights: what predicted them.
+    history: how it went. epoch: whose weights these are (from 1).
+    seconds, rows_per_s: of training in this run.
+    """
+
+    oof: NDArray[np.float64]
+    weights: dict[str, Tensor]
+    history: FoldHistory
+    epoch: int
+    seconds: float
+    rows_per_s: float
+
+
+class FoldTrainer:
+    """Trains one fold; its whole state is in `state_path` at the end of each epoch and every minute.
+
+    On a CPU the numbers are the same to the last bit for the same seed, thread count and machine, also when the process
+    was killed in between: the order of the rows is drawn from (seed, epoch), and the data draw from (seed, epoch, id).
+
+        folder of state_path/
+        ├── state.pt    where the training is; removed when the fold is done
+        └── good.pt     end of the last epoch, or each 1,000 steps: where a diverged training returns to
+    """
+
+    def __init__(
+        self,
+        settings: OptimSettings,
+        seed: int,
+        data: FoldData,
+        state_path: Path,
+        device: torch.device,
+        *,
+        progress: Progress = SILENT,
+        title: str = "",
+        group: ProcessGroup = ALONE,
+    ) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.data = data
+        self.state_path = state_path
+        self.device = device
+        self.progress = progress
+        self.title = title
+        self.group = group
+        self.batch_size = min(settings.step_rows, max(1, len(data.ids) // group.size) * group.size)
+        self._weight = None if data.weight is None else torch.from_numpy(data.weight)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set the state before the first step."""
+        torch.manual_seed(self.seed)
+        model = self.data.make_network()
+        model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        positives = self.data.positive_share()
+        balanced = self.settings.class_weight == "balanced"
+        positive_weight = (1 - positives) / positives if balanced else 1.0
+        make_inputs = self.data.make_inputs(model)
+        self.state = TrainState(self.settings, model, self.device, make_inputs, positive_weight, self.group.size)
+        self.history = FoldHistory()
+        self.best: tuple[int, list[Tensor]] | None = None
+        self.epoch = self.step = 0
+        self.rate_factor = 1.0
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The network."""
+        return self.state.model
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of an epoch; a last smaller one is left out, one batch is always there."""
+        return max(1, len(self.data.ids) // self.batch_size)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps since the beginning."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    # ---- training -----------------------------------------------------------
+
+    def run(self) -> TrainedFold:
+        """Train to the end, then predict the held-out rows."""
+        if self.group.broadcast(self.state_path.exists()):
+            self._restore(checkpoint.load(self.state_path))
+        begun, steps_before = time.monotonic(), self.steps_done
+        total = self.settings.epochs * self.steps_per_epoch
+        with self.progress.task(self.title, total=total, unit="step") as task, StopRequest() as request:
+            task.advance(steps_before)
+            while self.epoch < self.settings.epochs:
+                self._train_epoch(task, request)
+                if self.step == self.steps_per_epoch:
+                    self._end_epoch(request)
+                if self.group.any(request.heard)[0]:
+                    request.stop()
+        seconds = time.monotonic() - begun
+        epoch, values = self.best if self.best is not None else (self.settings.epochs, self.state.averaged)
+        self.state.put(values)
+        return TrainedFold(
+            self.predict(tta=True),
+            {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()},
+            self.history,
+            epoch,
+            seconds,
+            (self.steps_done - steps_before) * self.batch_size / max(seconds, 1e-9),
+        )
+
+    def _train_epoch(self, task: Task, request: StopRequest) -> None:
+        """Train to the end of this epoch, or until the training returned to an earlier state."""
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.data.ids))
+        size, mine = self.batch_size, self.group.share(self.batch_size)
+        plan = [order[step * size : (step + 1) * size][mine] for step in range(self.step, self.steps_per_epoch)]
+        self.model.train()
+        saved = time.monotonic()
+        for rows, batch in zip(plan, self.data.batches(self.epoch, plan), strict=True):
+            self._step(batch, rows)
+            self.step += 1
+            facts = {"epoch": f"{self.epoch + 1}/{self.settings.epochs}"}
+            if self.device.type == "cpu" or self.step % _READ_LOSS_EVERY == 0:
+                skipped, _, most_in_a_row = self.state.bad.tolist()
+                facts["loss"] = f"{float(self.state.loss_sum) / max(1, self.step):.3f}"
+                if not self._handle_bad_steps(int(skipped), int(most_in_a_row)):
+                    return
+            task.advance(1, **facts)
+            is_good_state = self.steps_done % _GOOD_STATE_EVERY == 0
+            stop, due = self.group.any(request.heard, time.monotonic() - saved > _SAVE_EVERY_S)
+            if is_good_state or stop or due:
+                if not self._save(is_good_state=is_good_state):
+                    return
+                saved = time.monotonic()
+            if stop:
+                request.stop()
+
+    def _step(self, batch: Batch, rows: Rows) -> None:
+        """Do one step; where memory is too small and the batch size is "auto", again in more parts."""
+        batch = self.data.on_device(batch, self.epoch, rows)
+        target = self.data.targets(self.epoch, rows)
+        weight = None if self._weight is None else self._weight[torch.from_numpy(rows)]
+        total = self.settings.epochs * self.steps_per_epoch
+        rate = lr_at(self.steps_done, total, self.settings) * self.rate_factor
+        seed = (self.seed, self.epoch, self.step, *([self.group.rank] if self.group.size > 1 else []))
+        while True:
+            try:
+                self.state.step(batch, target, weight, rate=rate, step=self.steps_done, seed=seed)
+                return
+            except Exception as err:
+                if not is_out_of_memory(err):
+                    raise
+                self.state.optimizer.zero_grad(set_to_none=True)
+                # the other processes of a group would wait in vain while this one tries again
+                fixed = self.settings.batch_size != "auto" or self.group.size > 1
+                if fixed or self.state.parts >= self.batch_size:
+                    raise TrainingError(
+                        f"{self.title}: {len(rows)} {self.data.batch_text} in {self.state.parts} parts do not fit into "
+                        f'the memory of {self.device}. Set batch_size = "auto", or a larger accumulate (parts of a '
+                        f"step), checkpointing = true, or smaller inputs. What was trained is kept up to the last save."
+                    ) from err
+            self.state.parts = min(2 * self.state.parts, self.batch_size)
+            self.progress.note(f"{self.title}: out of memory; steps are now computed in {self.state.parts} parts")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _handle_bad_steps(self, skipped: int, most_in_a_row: int) -> bool:
+        """Report skipped steps; return to a good state where there were too many in a row (then false)."""
+        if skipped > self.history.skipped:
+            self.progress.note(
+                f"{self.title}: {skipped - self.history.skipped} steps up to step {self.step} of epoch "
+                f"{self.epoch + 1} had no finite loss and were skipped"
+            )
+            self.history.skipped = skipped
+        if most_in_a_row < _MOST_BAD:
+            return True
+        self._go_back(f"{most_in_a_row} steps in a row had no finite loss")
+        return False
+
+    def _go_back(self, reason: str) -> None:
+        """Return to the last good state, with half the learning rate."""
+        returns, factor, skipped = self.history.returns + 1, self.rate_factor / 2, self.history.skipped
+        if returns > _MOST_RETURNS:
+            raise TrainingError(
+                f"{self.title}: {reason} in epoch {self.epoch + 1}, also after {_MOST_RETURNS} returns to a good state "
+                f"at smaller rates. Lower lr (now {self.settings.lr:g}), or set grad_clip = 1.0; dfens check --decode "
+                f"finds broken files."
+            )
+        good = self.state_path.with_name("good.pt")
+        if self.group.broadcast(good.exists()):
+            self._restore(checkpoint.load(good))
+        else:
+            self._begin()
+        self.state.bad.zero_()
+        self.state.bad[0] = skipped
+        self.history.skipped, self.history.returns, self.rate_factor = skipped, returns, factor
+        self.progress.note(
+            f"{self.title}: {reason}; back to epoch {self.epoch + 1}, step {self.step}, with {factor:g} of the rate"
+        )
+        self._write(self.state_path)
+
+    def _end_epoch(self, request: StopRequest) -> None:
+        """Validate with the averaged weights, and save; a stop request in between leaves that to the next process."""
+        skipped, _, most_in_a_row = self.state.bad.tolist()
+        if not self._handle_bad_steps(int(skipped), int(most_in_a_row)):
+            return
+        self.group.sync([*self.state.values, *self.state.averaged])
+        if self._is_diverged():
+            return
+        current = [value.detach().clone() for value in self.state.values]
+        self.state.put(self.state.averaged)
+        # the processes of a group predict different numbers of batches, so they stop only after the last
+        heard = (lambda: request.heard) if self.group.size == 1 else (lambda: False)
+        predictions = self.predict(tta=False, until=heard)
+        self.state.put(current)
+        if len(predictions) < len(self.data.held_out):
+            self._write(self.state_path)
+            return
+        if not np.isfinite(predictions).all():
+            self._go_back("predictions of held-out rows are not finite")
+            return
+        self.history.auc.append(roc_auc(self.data.held_out["target"].to_numpy(), predictions))
+        self.history.loss.append(float(self.state.loss_sum) / self.steps_per_epoch)
+        if self.settings.checkpoint == "best" and self.history.auc[-1] >= max(self.history.auc):
+            self.best = (self.epoch + 1, [value.clone() for value in self.state.averaged])
+        self.state.loss_sum.zero_()
+        self.epoch, self.step = self.epoch + 1, 0
+        self._save(is_good_state=True)
+
+    def predict(self, *, tta: bool, until: Callable[[], bool] = lambda: False) -> NDArray[np.float64]:
+        """Predict the held-out rows with the weights as they are, or some of them where `until` ends it."""
+        models = self.data.fold_models(self.model, tta=tta)
+        found: NDArray[np.float64] = predict_rows(models, self.data.held_out, self.group, until=until)[0]
+        return found
+
+    # ---- state --------------------------------------------------------------
+
+    def _is_diverged(self) -> bool:
+        """Whether weights were no longer finite; the training has then returned to a good state."""
+        diverged = self.group.any(not self.state.is_finite())[0]
+        if diverged:
+            self._go_back("weights are no longer finite")
+        return diverged
+
+    def _save(self, *, is_good_state: bool) -> bool:
+        """Write the state if it is finite; else return to the last good one (then false)."""
+        if self._is_diverged():
+            return False
+        self._write(self.state_path)
+        if is_good_state and not int(self.state.bad[1]):
+            self._write(self.state_path.with_name("good.pt"))
+        return True
+
+    def _write(self, path: Path) -> None:
+        state = {
+            **self.state.state(),
+            "best": None if self.best is None else list(self.best),
+            "epoch": self.epoch,
+            "step": self.step,
+            "rate_factor": self.rate_factor,
+            "history": vars(self.history),
+        }
+        self.group.on_rank_zero(lambda: checkpoint.save(path, state))
+
+    def _restore(self, state: dict[str, object]) -> None:
+        self.state.restore(state)
+        best, history = state["best"], state["history"]
+        self.best = None
+        if isinstance(best, Sequence):
+            self.best = (best[0], [value.to(self.device) for value in best[1]])
+        assert isinstance(history, dict)
+        self.history = FoldHistory(**{**history, "loss": list(history["loss"]), "auc": list(history["auc"])})
+        self.epoch, self.step = int(str(state["epoch"])), int(str(state["step"]))
+        self.rate_factor = float(str(state["rate_factor"]))

@@ -1,0 +1,115 @@
+"""Settings of networks: the backbone, its optimisation, and prediction with it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from oof.errors import ConfigError
+from trainers.runtime.settings import Precision, check_range
+
+Inputs = Literal["rgb", "ycbcr", "srm", "dct", "phase"]
+Loss = Literal["bce", "focal", "auc", "classes"]
+Tta = Literal["none", "hflip", "flips", "d4", "ten_crop"]
+Merge = Literal["mean", "gmean", "max"]
+AUTO_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The network.
+
+    backbone: a name that timm knows. backbone_options: further arguments of `timm.create_model`
+        (drop_rate, drop_path_rate, global_pool, img_size, ...).
+    pretrained: true (weights from the hub), false (random weights), or the path of a file of weights
+        (safetensors, or a PyTorch file that contains tensors only).
+    trainable: which weights are trained: all, norm (normalisation layers and the head), or head.
+    inputs: what the network sees, as channels side by side, reduced to three by a 1 x 1 convolution where there are
+        more: rgb, ycbcr, srm (noise residuals), dct (cosine transform of blocks), phase (image of the phases).
+    """
+
+    backbone: str
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool | str = True
+    trainable: Literal["all", "norm", "head"] = "all"
+    inputs: tuple[Inputs, ...] = ("rgb",)
+
+    def __post_init__(self) -> None:
+        if not self.inputs or len(set(self.inputs)) < len(self.inputs):
+            raise ConfigError(f"inputs = {list(self.inputs)} must name one input or more, each once.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimSettings:
+    """Training by gradient steps.
+
+    epochs: passes over the training rows. batch_size: rows in one step, or "auto": 64, in as many parts as the memory
+        requires.
+    accumulate: number of parts of a step that are computed one after the other, to save memory.
+    precision: auto (bf16 on a GPU that has it, else fp16 there, float32 on a CPU), float32, or bfloat16 anywhere.
+    checkpointing: compute activations twice to save memory. compile: by torch.compile (takes minutes at first).
+    lr: peak learning rate. weight_decay. warmup: fraction of all steps. grad_clip: largest norm of the gradient (0: no
+        limit).
+    layer_decay: factor on the learning rate from each block to the one before it, as in fine-tuning of transformers.
+    head_lr: factor on the learning rate of the head.
+    ema: decay of the averaged weights; 0 for none.
+    loss: bce; focal (gamma 2); auc (logistic loss over pairs of a real and a fake in a step); classes (the mean
+        over the reals plus the mean over the fakes).
+    label_smoothing: 0 to 1. class_weight: "balanced" gives both classes equal weight.
+    weight_column: a column of the training table with a weight for each row, or "".
+    checkpoint: "last" predicts with the last epoch's weights; "best" with those of the epoch of the best validation
+        AUC, which makes the OOF score optimistic, and is reported so.
+    seed: of weights, order and augmentation; a fold adds its index.
+    """
+
+    epochs: int = 10
+    batch_size: int | Literal["auto"] = 32
+    accumulate: int = 1
+    precision: Precision = "auto"
+    checkpointing: bool = False
+    compile: bool = False
+    lr: float = 3e-4
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    grad_clip: float = 0.0
+    layer_decay: float = 1.0
+    head_lr: float = 1.0
+    ema: float = 0.99
+    loss: Loss = "bce"
+    label_smoothing: float = 0.05
+    class_weight: Literal["none", "balanced"] = "none"
+    weight_column: str = ""
+    checkpoint: Literal["last", "best"] = "last"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_range(self, 0, 1, "label_smoothing", "warmup")
+        check_range(self, 0, 0.99999, "ema")
+        check_range(self, 1, 1e9, "epochs", "accumulate")
+        if self.batch_size != "auto":
+            check_range(self, 1, 1e9, "batch_size")
+            if self.accumulate > self.batch_size:
+                raise ConfigError(
+                    f"accumulate = {self.accumulate} is more than the batch_size = {self.batch_size} rows of a step."
+                )
+        check_range(self, 1e-12, 1e3, "lr")
+        check_range(self, 0, 2**31, "seed")
+        check_range(self, 0, 1e3, "weight_decay", "grad_clip", "head_lr")
+        check_range(self, 0.01, 1, "layer_decay")
+
+    @property
+    def step_rows(self) -> int:
+        """Rows in one step of the optimiser."""
+        return AUTO_BATCH if self.batch_size == "auto" else self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSettings:
+    """Prediction with trained weights; changing these needs no new training.
+
+    tta: views at prediction. tta_merge: how their probabilities become one.
+    """
+
+    tta: Tta = "hflip"
+    tta_merge: Merge = "mean"
+
+    def __post_init__(self) -> None:
+        """Accept every combination; the types say what is allowed."""

@@ -1,0 +1,19 @@
+"""What the settings of every kind share: checks of ranges, and the number formats that networks compute in."""
+
+from typing import Literal
+
+from oof.errors import ConfigError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def check_range(settings: object, low: float, high: float, *names: str) -> None:
+    """Check that numeric settings are in a range.
+
+    Raises:
+        ConfigError: naming the first setting that is not, with the range.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            raise ConfigError(f"{name} = {value} is out of range; it must be from {low:g} to {high:g}.")

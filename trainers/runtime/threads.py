@@ -1,0 +1,16 @@
+"""How many threads the numeric libraries of this process use."""
+
+import os
+import sys
+
+from threadpoolctl import threadpool_limits
+
+_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def limit_threads(count: int) -> None:
+    """Let the numeric libraries of this process use `count` threads each, also those that are loaded later."""
+    os.environ.update(dict.fromkeys(_VARIABLES, str(count)))
+    threadpool_limits(count)
+    if "torch" in sys.modules:  # has read the variables already
+        sys.modules["torch"].set_num_threads(count)
