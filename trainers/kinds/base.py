@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import TrainingError, examples
-from oof.folds import Folds
 from oof.progress import SILENT, Progress
 from trainers.media.settings import Decode
 from trainers.runtime.process_group import ALONE, ProcessGroup
@@ -18,6 +17,8 @@ from trainers.runtime.process_group import ALONE, ProcessGroup
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+
+    from oof.folds import Folds
 
 RUNNING_FILES = ("state.pt", "good.pt")  # of a fold in training; removed when the fold is done
 WEIGHTS_FILE = "weights.safetensors"
@@ -83,7 +84,7 @@ class ModelContext(Generic[S]):
     settings: S
     train: "pd.DataFrame"
     test: "pd.DataFrame"
-    folds: Folds
+    folds: "Folds"
     folder: Path
     root: Path = Path()
     work_dir: Path = Path()
