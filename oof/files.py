@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -24,16 +25,16 @@ _HEADER = b"dfens"
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, and move it to `path` when the block ends well.
+    """Give a temporary path to write to, and move it to `path` when the block succeeds.
 
-    The temporary file lies in the same folder, is flushed to disk before the move
+    The temporary file is in the same folder, is flushed to disk before the move
     (after a power cut the old or the new file is there, never half of one), and is
-    removed when the block fails.
+    removed if the block fails.
 
     Raises:
-        DfensError: when the disk is full or the folder may not be written to, naming it.
+        DfensError: if the disk is full, the folder is not writable or `path` is a folder, naming it.
     """
-    with _telling_why(path):
+    with _named_write_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
@@ -56,12 +57,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, ulimit -f
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextlib.contextmanager
-def _telling_why(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file that cannot be written into a named error."""
+def _named_write_error(path: Path) -> Iterator[None]:
+    """Turn an error of the system about a file that is written into a named error, with the remedy of its cause."""
     try:
         yield
     except OSError as err:
@@ -70,17 +71,28 @@ def _telling_why(path: Path) -> Iterator[None]:
                 f"The disk is full: {path} could not be written, and nothing of it was kept. "
                 f"Free space in {path.parent}, then run the same command again."
             ) from err
-        told = Path(os.fsdecode(err.filename or path))  # not of another file that the block opened
-        if err.errno in _NOT_ALLOWED and (told in path.parents or told.parent == path.parent):
-            raise DfensError(
-                f"{path} cannot be written ({err.strerror}). Expected a folder that this user may write to: correct "
-                f"the owner or the rights of {path.parent}, or work in another folder (dfens -C DIR)."
-            ) from err
-        raise
+        named = Path(os.fsdecode(err.filename or path))
+        if not (named in path.parents or named.parent == path.parent):  # another file that the block opened
+            raise
+        if err.errno in _NOT_ALLOWED:
+            remedy = (
+                f"Expected a folder that this user may write to: correct the owner or the permissions of "
+                f"{path.parent}, or work in another folder (dfens -C DIR)."
+            )
+        elif err.errno in (errno.ENOTDIR, errno.EEXIST):
+            blocking = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), path.parent)
+            remedy = f"{blocking} is a file where a folder is expected: move it away, or choose another folder."
+        elif err.errno == errno.EISDIR:
+            remedy = f"{path} is a folder: move it away, or choose another name."
+        elif err.errno == errno.ENAMETOOLONG:
+            remedy = "Choose a shorter name."
+        else:
+            remedy = f"Check the disk and the folder {path.parent}."
+        raise DfensError(f"{path} cannot be written ({err.strerror}). {remedy}") from err
 
 
 def _tells_full_disk(err: Exception, part: Path) -> bool:
-    """Whether a library's own error stands for a full disk: Rust's name the number, after C++'s a page is tried."""
+    """Return whether a library's error means a full disk: Rust's name the number; after others a page is written."""
     number = re.search(r"\(os error (\d+)\)", str(err))
     if number:
         return int(number[1]) in _DISK_FULL
@@ -123,21 +135,50 @@ def read_json(path: Path) -> Any:
     """Read JSON that `write_json` wrote.
 
     Raises:
-        StoreError: if the file is not JSON, naming it.
+        StoreError: if the file cannot be read or is not JSON, naming it and the remedy.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as err:
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        raise StoreError(_read_error(path, err)) from err
+    except (ValueError, RecursionError) as err:
         raise StoreError(
             f"{path} is not readable JSON ({err}). It was cut or edited by hand: "
             f"restore it, or move it away and run dfens status."
         ) from err
 
 
+def read_json_object(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that has some keys; raises as `read_json` does, also if it is anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} contains a {type(value).__name__}, not an object. {_RESTORE}")
+    missing = [key for key in keys if key not in value]
+    if missing:
+        raise StoreError(f"{path} lacks the key '{missing[0]}'. {_RESTORE}")
+    return value
+
+
+_RESTORE = "It was edited by hand: restore it, or move it away and run dfens status."
+
+
+def _read_error(path: Path, err: OSError) -> str:
+    """Return the message for a file that the system does not let one read, with the remedy of its cause."""
+    if isinstance(err, PermissionError):
+        remedy = "It may be whole: give this user permission to read it, or run dfens as its owner."
+    elif isinstance(err, IsADirectoryError):
+        remedy = "It is a folder where a file is expected: move it away."
+    else:
+        remedy = "It may be whole: check the disk, then run the same command again."
+    return f"{path} cannot be read ({err.strerror or err}). {remedy}"
+
+
 def write_parquet(path: Path, table: pd.DataFrame, header: Mapping[str, Any]) -> None:
     """Write a table as Parquet, atomically, with a JSON header in the file's metadata.
 
-    `pandas.read_parquet` opens it; the header (format version, fingerprints) stands
+    `pandas.read_parquet` opens it; the header (format version, fingerprints) is
     under the metadata key `dfens`.
     """
     arrow = pa.Table.from_pandas(table, preserve_index=False)
@@ -150,28 +191,30 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a table and its header written by `write_parquet`; text columns hold plain `str`.
 
     Raises:
-        StoreError: if the file is cut, no Parquet, or has no dfens header.
+        StoreError: if the file cannot be read, is cut, is not Parquet, or has no dfens header.
     """
-    with _telling_parquet(path):
-        arrow = pq.read_table(path)
+    with _named_parquet_error(path), path.open("rb") as file:
+        arrow = pq.read_table(file)
     return arrow.to_pandas(), _header_of(path, arrow.schema)
 
 
 def read_header(path: Path) -> dict[str, Any]:
     """Read the header of a table alone; raises as `read_parquet` does."""
-    with _telling_parquet(path):
-        schema = pq.read_schema(path)
+    with _named_parquet_error(path), path.open("rb") as file:
+        schema = pq.read_schema(file)
     return _header_of(path, schema)
 
 
 @contextlib.contextmanager
-def _telling_parquet(path: Path) -> Iterator[None]:
+def _named_parquet_error(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as err:
-        reason = str(err).splitlines()[0].rpartition(f"'{path}': ")[2].split(". ")[0].rstrip(".")
+        if isinstance(err, OSError) and err.errno is not None and not isinstance(err, pa.ArrowException):
+            raise StoreError(_read_error(path, err)) from err
+        reason = str(err).splitlines()[0].split(". ")[0].rstrip(".")
         raise StoreError(
             f"{path} cannot be read as Parquet ({reason}). It was cut or overwritten: move it away, then dfens status "
             f"names the command that makes it again."
@@ -181,13 +224,13 @@ def _telling_parquet(path: Path) -> Iterator[None]:
 def _header_of(path: Path, schema: pa.Schema) -> dict[str, Any]:
     raw = (schema.metadata or {}).get(_HEADER)
     if raw is None:
-        raise StoreError(f"{path} was not written by dfens (its metadata holds no 'dfens' header).")
+        raise StoreError(f"{path} was not written by dfens (its metadata has no 'dfens' header).")
     header: dict[str, Any] = json.loads(raw)
     return header
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal, read in a stream."""
+    """Return the SHA-256 of a file's bytes, hexadecimal, read as a stream."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -195,7 +238,7 @@ def file_sha256(path: Path) -> str:
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock among processes of this machine; freed by the kernel when a process dies."""
-    with _telling_why(path):
+    with _named_write_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
     with file:
@@ -203,17 +246,75 @@ def file_lock(path: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def shared_lock(path: Path) -> Iterator[None]:
+    """Wait until nobody holds the exclusive lock, and keep others from taking it; readers do not exclude each other.
+
+    Without a lock file that can be opened (nothing was written yet, or a disk that this user may only
+    read) there is no writer to wait for, and the block runs without.
+    """
+    try:
+        file = path.open()
+    except OSError:
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def temporary_folder(place: Path) -> Iterator[Path]:
+    """Make a hidden folder next to `place` to fill and move there; it is removed if it was not moved."""
+    folder = place.parent / f".{place.name}.{os.getpid()}-{os.urandom(4).hex()}.part"
+    with _named_write_error(place):
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what distinguishes a file or folder from another one of the same path, or None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def archive(path: Path, archive_dir: Path) -> Path:
     """Move a file or folder aside, under the time of the move; nothing is ever deleted.
 
     Returns:
-        Where it lies now: `archive_dir/20261123T101500.123456Z-name`.
+        Its new path: `archive_dir/20261123T101500.123456Z-name`.
     """
-    archive_dir.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     target = archive_dir / f"{stamp}-{path.name}"
-    path.rename(target)
+    with _named_write_error(target):
+        archive_dir.mkdir(parents=True, exist_ok=True)
+        move(path, target)
     return target
+
+
+def move(path: Path, target: Path) -> None:
+    """Move a file or folder, whole or not at all, also to another disk."""
+    try:
+        path.rename(target)
+    except OSError as err:
+        if err.errno != errno.EXDEV:
+            raise
+        with temporary_folder(target) as folder:  # a copy takes time: it gets its name when it is whole
+            copy = folder / path.name
+            if path.is_dir():
+                shutil.copytree(path, copy, symlinks=True)
+                copy.rename(target)
+                shutil.rmtree(path)
+            else:
+                shutil.copy2(path, copy)
+                copy.rename(target)
+                path.unlink()
 
 
 def free_path(path: Path) -> Path:

@@ -20,7 +20,7 @@ def as_ids(values: Sequence[str] | NDArray[np.object_] | pd.Series, what: str) -
     A number is refused rather than turned into text: by then `00012` has already become 12.
 
     Raises:
-        PredictionError: naming `what` and the first ids that are empty, no text, or doubled.
+        PredictionError: naming `what` and the first ids that are empty, not text, or duplicate.
     """
     ids = np.asarray(values, dtype=object)
     wrong = [i for i, value in enumerate(ids) if not isinstance(value, str) or not value]
@@ -29,11 +29,11 @@ def as_ids(values: Sequence[str] | NDArray[np.object_] | pd.Series, what: str) -
             f"{what}: id number {wrong[0]} is {ids[wrong[0]]!r}, and {len(wrong)} of {len(ids)} are not "
             f"non-empty text. Read the id column as text (dtype=str) so that '00012' stays '00012'."
         )
-    doubled = pd.Index(ids).duplicated()
-    if doubled.any():
+    duplicate = pd.Index(ids).duplicated()
+    if duplicate.any():
         raise PredictionError(
-            f"{what}: {int(doubled.sum())} of {len(ids)} ids stand more than once: "
-            f"{examples(sorted(set(ids[doubled])))}. Each row needs an id of its own; remove the copies."
+            f"{what}: {int(duplicate.sum())} of {len(ids)} ids are duplicate: "
+            f"{examples(sorted(set(ids[duplicate])))}. Each row needs its own id; remove the copies."
         )
     return ids
 
@@ -91,13 +91,18 @@ def join_positions(wanted: Ids, found: Ids, what: str, *, extra: str = "error") 
     return positions
 
 
+def is_name(name: str) -> bool:
+    """Return whether a name is safe as a folder name."""
+    return bool(_NAME.fullmatch(name))
+
+
 def check_name(name: str, what: str) -> str:
     """Return a name that is safe as a folder name.
 
     Raises:
         ConfigError: if it is empty, too long, or holds anything but letters, digits and . _ -
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ConfigError(
             f"{what} {name!r} cannot be a folder name. Use letters, digits, '.', '_' and '-', "
             f"beginning with a letter or digit, 100 characters at most."

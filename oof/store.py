@@ -1,14 +1,15 @@
 """The store of predictions: `work/oof/`, one small file per model and fold, every one atomic and checked."""
 
+import builtins
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,58 +18,16 @@ from numpy.typing import NDArray
 from oof import files
 from oof.errors import FoldError, PredictionError, StoreError, examples
 from oof.folds import Folds, check_folds
-from oof.ids import Ids, as_ids, check_name, ids_fingerprint, join_positions
+from oof.ids import Ids, as_ids, check_name, ids_fingerprint, is_name, join_positions
+from oof.predictions import ModelPredictions, ModelSummary, NewModel
+
+__all__ = ["FORMAT_VERSION", "ModelPredictions", "ModelSummary", "NewModel", "Part", "PredictionStore"]
 
 FORMAT_VERSION = 1
 Part = Literal["oof", "test"]
+T = TypeVar("T")
 _PART_FILE = re.compile(r"(oof|test)\.(all|fold(\d+))\.parquet")
-
-
-@dataclass(frozen=True, eq=False)
-class ModelPredictions:
-    """One model's predictions in the row order of the store.
-
-    oof: (n_rows,) float32, NaN where the model has no prediction.
-    test_by_fold: (n_parts, n_test) float32, one row for each fold model that predicted the
-        test ids (a single row for an imported mean), or None.
-    oof_folds, test_folds: the folds present; empty where the predictions came in as a whole.
-    """
-
-    name: str
-    kind: str
-    oof: NDArray[np.float32]
-    test_by_fold: NDArray[np.float32] | None
-    oof_folds: tuple[int, ...]
-    test_folds: tuple[int, ...]
-    details: Mapping[str, Any]
-
-    @property
-    def test(self) -> NDArray[np.float32] | None:
-        """Mean over the fold models, shape (n_test,)."""
-        if self.test_by_fold is None:
-            return None
-        mean: NDArray[np.float32] = self.test_by_fold.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return mean
-
-
-@dataclass(frozen=True)
-class ModelSummary:
-    """What the store holds of one model, told without reading its values."""
-
-    name: str
-    kind: str
-    oof_rows: int
-    rows: int
-    oof_folds: tuple[int, ...]
-    test_folds: tuple[int, ...]
-    has_test: bool
-    k: int
-    imported: bool
-
-    @property
-    def complete(self) -> bool:
-        """Every training row predicted, and the test ids by each fold model that there should be."""
-        return self.oof_rows == self.rows and self.has_test and (self.imported or len(self.test_folds) == self.k)
+_READS = 3  # of a model that is being replaced, before the lock is waited for
 
 
 class PredictionStore:
@@ -85,8 +44,9 @@ class PredictionStore:
         └── archive/                 what was replaced, by time
 
     Every file carries the fingerprints of the ids and folds it belongs to and is refused
-    when they do not match. Different models and folds may be written by several processes
-    at once; the folds may not be changed while models are being trained.
+    when they do not match. Several processes may read and write at once: a file is whole or
+    absent, and so is a model that is stored as a whole (`save_all`): a reader gets the old one or
+    the new one. The folds may not be changed while models are being trained.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -106,7 +66,13 @@ class PredictionStore:
     def archive_dir(self) -> Path:
         return self.root / "archive"
 
+    @property
+    def _lock_path(self) -> Path:
+        """Held while models are moved into place or aside, which takes moments."""
+        return self.root / ".lock"
+
     def has_folds(self) -> bool:
+        """Return whether folds were made."""
         return self.folds_path.exists()
 
     @cached_property
@@ -131,7 +97,7 @@ class PredictionStore:
         if folds.fingerprint != header["folds"]:
             raise StoreError(
                 f"{self.folds_path} was changed after it was made (its fingerprint is {folds.fingerprint}, "
-                f"its header says {header['folds']}). Run dfens folds --force to make it anew."
+                f"its header says {header['folds']}). Run dfens folds --force to make it again."
             )
         return folds
 
@@ -146,7 +112,7 @@ class PredictionStore:
         return as_ids(table["id"], str(self.test_ids_path))
 
     def save_folds(self, folds: Folds, *, force: bool = False) -> Path | None:
-        """Write the folds; unchanged folds are left as they are.
+        """Write the folds; folds that assign the same rows in the same way are left as they are, in their row order.
 
         Args:
             folds: the new assignment.
@@ -160,8 +126,10 @@ class PredictionStore:
             FoldError: if models depend on other folds and `force` is false.
         """
         check_folds(folds)
-        with files.file_lock(self.root / ".lock"):
-            archived = self._make_room_for(folds, force)
+        with files.file_lock(self._lock_path):
+            if self._has_these(folds):
+                return None
+            archived = self._archive_dependents(folds, force)
             table = pd.DataFrame({"id": folds.ids, "target": folds.target, "fold": folds.fold})
             if folds.groups is not None:
                 table["group"] = folds.groups
@@ -171,17 +139,32 @@ class PredictionStore:
                 "how": dict(folds.how),
             }
             files.write_parquet(self.folds_path, table, header)
-            self.__dict__.pop("folds", None)
+            for cached in ("folds", "_ids_fingerprint", "_id_order"):
+                self.__dict__.pop(cached, None)
         return archived
 
-    def _make_room_for(self, folds: Folds, force: bool) -> Path | None:
+    def _has_these(self, folds: Folds) -> bool:
+        """Return whether the store has these folds, with these groups, in any row order."""
+        try:
+            old = self.folds
+        except StoreError:
+            return False
+        if old.fingerprint != folds.fingerprint or dict(old.how) != json.loads(json.dumps(dict(folds.how))):
+            return False
+        if old.groups is None or folds.groups is None:
+            return old.groups is folds.groups
+        rows = join_positions(old.ids, folds.ids, "folds")
+        return bool((old.groups == folds.groups[rows]).all())
+
+    def _archive_dependents(self, folds: Folds, force: bool) -> Path | None:
+        """Move models of other folds, and those folds, to the archive; called under the lock."""
         try:
             old = self.folds.fingerprint
-        except StoreError:  # missing or broken: what the models were made with stands in their own files
+        except StoreError:  # missing or broken: what the models were made with is in their own files
             old = None
         if old == folds.fingerprint:
             return None
-        dependent = [name for name in self.names() if self._is_of_other_folds(name, folds, begun=old is not None)]
+        dependent = [name for name in self._names() if self._is_of_other_folds(name, folds, begun=old is not None)]
         if dependent and not force:
             raise FoldError(
                 f"{len(dependent)} models were made with other folds: {examples(dependent)}. New folds would mix "
@@ -196,7 +179,7 @@ class PredictionStore:
         return target if dependent or old is not None else None
 
     def _is_of_other_folds(self, name: str, folds: Folds, *, begun: bool) -> bool:
-        """Whether a model belongs to other folds (imports: to other rows); `begun` where it holds nothing yet."""
+        """Return whether a model belongs to other folds (imports: to other rows); `begun` where it is still empty."""
         headers = [files.read_header(path) for part in self._parts(name).values() for path in part.values()]
         own = {"folds": folds.fingerprint, "ids": ids_fingerprint(folds.ids)}
         return any(header.get(key, own[key]) != own[key] for header in headers for key in own) or (
@@ -204,14 +187,14 @@ class PredictionStore:
         )
 
     def save_test_ids(self, ids: Ids) -> Path | None:
-        """Write the ids to predict; test predictions made for other ids move to the archive, whose folder is returned.
+        """Write the ids to predict; return the archive folder of test predictions made for other ids, or None.
 
-        The fold models are as good as before: what trained them predicts the new ids with their weights.
+        The fold models stay valid: their weights predict the new ids.
         """
         ids = as_ids(ids, "test ids")
         fingerprint = ids_fingerprint(ids)
-        with files.file_lock(self.root / ".lock"):
-            paths = [path for name in self.names() for path in self._parts(name)["test"].values()]
+        with files.file_lock(self._lock_path):
+            paths = [path for name in self._names() for path in self._parts(name)["test"].values()]
             stale = [path for path in paths if files.read_header(path).get("test_ids") != fingerprint]
             target = self._new_archive("test")
             for path in stale:
@@ -219,8 +202,8 @@ class PredictionStore:
             files.write_parquet(
                 self.test_ids_path, pd.DataFrame({"id": ids}), _header("test_ids") | {"ids": fingerprint}
             )
-        self.__dict__.pop("test_ids", None)
-        self.__dict__.pop("_test_ids_fingerprint", None)
+        for cached in ("test_ids", "_test_ids_fingerprint", "_test_id_order"):
+            self.__dict__.pop(cached, None)
         return target if stale else None
 
     @cached_property
@@ -234,12 +217,16 @@ class PredictionStore:
     # ---- writing predictions ------------------------------------------------
 
     def model_dir(self, name: str) -> Path:
+        """Return the folder of a model; its name is checked."""
         return self.root / "models" / check_name(name, "model name")
 
     def save_model(self, name: str, kind: str, details: Mapping[str, Any]) -> None:
         """Record what a model is: its kind (`timm`, `linear`, `import`, `blend`) and details as JSON values."""
+        self._save_model(self.model_dir(name), name, kind, details)
+
+    def _save_model(self, folder: Path, name: str, kind: str, details: Mapping[str, Any]) -> None:
         value = {"version": FORMAT_VERSION, "name": name, "kind": kind, "details": dict(details)}
-        path = self.model_dir(name) / "model.json"
+        path = folder / "model.json"
         if not (path.exists() and files.read_json(path) == json.loads(json.dumps(value))):
             files.write_json(path, value)
 
@@ -255,20 +242,23 @@ class PredictionStore:
         Raises:
             PredictionError: NaN or infinity, or ids that do not match, with examples.
         """
+        return self._save_oof(self.model_dir(name), name, ids, predictions, fold)
+
+    def _save_oof(self, folder: Path, name: str, ids: Ids, predictions: NDArray[Any], fold: int | None) -> Path:
         what = f"OOF '{name}'" + ("" if fold is None else f" fold {fold}")
         if fold is None:
             rows = self._rows_of(ids, what)
             wanted = self.folds.ids[rows]
         else:
             wanted = self.folds.ids[self.folds.rows(fold)]
-        return self._save("oof", name, fold, wanted, ids, predictions, what)
+        return self._save(folder, "oof", name, fold, wanted, ids, predictions, what)
 
     def _rows_of(self, ids: Ids, what: str) -> NDArray[np.intp]:
         known = pd.Index(self.folds.ids).get_indexer(pd.Index(as_ids(ids, what)))
         if (known < 0).any():
             unknown = list(np.asarray(ids, dtype=object)[known < 0])
             raise PredictionError(
-                f"{what}: {len(unknown)} of {len(ids)} ids are no training rows: {examples(unknown)}. "
+                f"{what}: {len(unknown)} of {len(ids)} ids are not training rows: {examples(unknown)}. "
                 f"Check that the file belongs to this competition."
             )
         return np.sort(known)
@@ -278,11 +268,15 @@ class PredictionStore:
 
         ids must be exactly the test ids, in any order; predictions as in `save_oof`.
         """
+        return self._save_test(self.model_dir(name), name, ids, predictions, fold)
+
+    def _save_test(self, folder: Path, name: str, ids: Ids, predictions: NDArray[Any], fold: int | None) -> Path:
         what = f"test predictions '{name}'" + ("" if fold is None else f" fold {fold}")
-        return self._save("test", name, fold, self.test_ids, ids, predictions, what)
+        return self._save(folder, "test", name, fold, self.test_ids, ids, predictions, what)
 
     def _save(
         self,
+        folder: Path,
         part: Part,
         name: str,
         fold: int | None,
@@ -306,17 +300,14 @@ class PredictionStore:
             )
         values = values[join_positions(wanted, ids, what)]
         header = _header(part) | {"model": name, "fold": fold} | self._fingerprints(part, fold)
-        path = self._part_path(name, part, fold)
+        path = folder / _part_name(part, fold)
         files.write_parquet(path, pd.DataFrame({"id": wanted, "prediction": values}), header)
         return path
 
     def _fingerprints(self, part: Part, fold: int | None) -> dict[str, str]:
-        """What a file of predictions belongs to; an import depends on the training ids, not on the folds."""
+        """Return what a file of predictions belongs to; an import depends on the training ids, not on the folds."""
         found = {"ids": self._ids_fingerprint} if fold is None else {"folds": self.folds.fingerprint}
         return found | ({"test_ids": self._test_ids_fingerprint} if part == "test" else {})
-
-    def _part_path(self, name: str, part: Part, fold: int | None) -> Path:
-        return self.model_dir(name) / f"{part}.{'all' if fold is None else f'fold{fold}'}.parquet"
 
     def save(
         self,
@@ -327,30 +318,61 @@ class PredictionStore:
         *,
         kind: str = "import",
         details: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Write a model's predictions as a whole, made elsewhere or by a blend.
+    ) -> Path | None:
+        """Write one model as a whole, made elsewhere or by a blend; arguments as in `NewModel`.
 
-        Args:
-            name: model.
-            ids: (n,) training ids of `oof`, any order, all of them or some.
-            oof: (n,) OOF predictions; NaN stands for no prediction and is left out.
-            test: (n_test,) in the order of `test_ids`, or None.
+        Returns:
+            The archive folder of an earlier model of this name, or None.
         """
-        present = ~np.isnan(np.asarray(oof, dtype=np.float64))
-        self.save_oof(name, np.asarray(ids, dtype=object)[present], np.asarray(oof)[present], fold=None)
-        if test is not None:
-            self.save_test(name, self.test_ids, test, fold=None)
-        self.save_model(name, kind, details or {})
+        return self.save_all([NewModel(name=name, ids=ids, oof=oof, test=test, kind=kind, details=details or {})]).get(
+            name
+        )
+
+    def save_all(self, models: Sequence[NewModel]) -> dict[str, Path]:
+        """Write some models as wholes: all of them, or none if one cannot be written.
+
+        Each is written to a hidden folder; then all are moved into place under the lock of the store, and
+        earlier models of these names to the archive.
+
+        Returns:
+            The archive folder of each model that was replaced, by name.
+
+        Raises:
+            PredictionError: ids, values or names that cannot be stored; nothing is changed then.
+        """
+        archived = {}
+        with contextlib.ExitStack() as stack:
+            written = {}
+            for model in models:
+                place = self.model_dir(model.name)
+                written[place] = folder = stack.enter_context(files.temporary_folder(place))
+                present = ~np.isnan(np.asarray(model.oof, dtype=np.float64))
+                ids = np.asarray(model.ids, dtype=object)[present]
+                self._save_oof(folder, model.name, ids, np.asarray(model.oof)[present], None)
+                if model.test is not None:
+                    self._save_test(folder, model.name, self.test_ids, model.test, None)
+                self._save_model(folder, model.name, model.kind, model.details)
+            with files.file_lock(self._lock_path):
+                for place, folder in written.items():
+                    if place.exists():
+                        archived[place.name] = files.archive(place, self.archive_dir)
+                    folder.rename(place)
+        return archived
 
     # ---- reading predictions ------------------------------------------------
 
-    def names(self) -> list[str]:
-        """Names of the models, sorted."""
+    def names(self) -> builtins.list[str]:
+        """Return the names of the models, sorted; other folders among them are ignored."""
+        with files.shared_lock(self._lock_path):
+            return self._names()
+
+    def _names(self) -> builtins.list[str]:
         folder = self.root / "models"
-        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        found = folder.iterdir() if folder.is_dir() else []
+        return sorted(path.name for path in found if is_name(path.name) and _is_model(path))
 
     def _parts(self, name: str) -> dict[Part, dict[int | None, Path]]:
-        """The part files of one model: {"oof": {fold: path}, "test": {fold: path}}; fold None is a whole."""
+        """Return the part files of one model: {"oof": {fold: path}, "test": {fold: path}}; fold None is a whole."""
         found: dict[Part, dict[int | None, Path]] = {"oof": {}, "test": {}}
         folder = self.model_dir(name)
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -367,19 +389,29 @@ class PredictionStore:
         return name in self.names()
 
     def has(self, name: str, part: Part, fold: int) -> bool:
-        """Whether the predictions of one fold model are stored and belong to the current folds and ids."""
-        path = self._part_path(name, part, fold)
+        """Return whether the predictions of one fold model are stored and belong to the current folds and ids."""
+        path = self.model_dir(name) / _part_name(part, fold)
         if not path.exists():
             return False
         self._read_part(path, part, fold)
         return True
 
-    def list(self) -> list[ModelSummary]:
-        """What the store holds, by name."""
-        return [self.summary(name) for name in self.names()]
+    def list(self) -> builtins.list[ModelSummary]:
+        """Return what the store holds, by name; a model that is archived meanwhile is left out."""
+        found = []
+        for name in self.names():
+            try:
+                found.append(self.summary(name))
+            except StoreError:
+                if name in self:
+                    raise
+        return found
 
     def summary(self, name: str) -> ModelSummary:
-        """What the store holds of one model."""
+        """Return what the store holds of one model; raises as `load` does."""
+        return self._read_whole(name, lambda: self._summary(name))
+
+    def _summary(self, name: str) -> ModelSummary:
         parts = self._parts(name)
         oof_folds = tuple(sorted(fold for fold in parts["oof"] if fold is not None))
         rows = len(self.folds.ids)
@@ -403,9 +435,37 @@ class PredictionStore:
         path = self.model_dir(name) / "model.json"
         if not path.exists():
             return {"kind": "unknown", "details": {}}
-        value: dict[str, Any] = files.read_json(path)
+        value = files.read_json_object(path, "version", "kind", "details")
         _check_version(path, value)
         return value
+
+    def _read_whole(self, name: str, read: Callable[[], T]) -> T:
+        """Return what `read` finds of one model in one state, also while another process replaces that model.
+
+        A model is replaced by another folder, so if the folder is the same one before and after, all
+        files were of one state. Otherwise it is read again, in the end under the lock.
+        """
+        folder = self.model_dir(name)
+        for _ in range(_READS):
+            before = files.identity(folder)
+            try:
+                found = read()
+            except FileNotFoundError:
+                continue
+            except StoreError:
+                if before is not None and files.identity(folder) == before:
+                    raise
+                continue
+            if before is not None and files.identity(folder) == before:
+                return found
+        with files.shared_lock(self._lock_path):
+            try:
+                return read()
+            except FileNotFoundError as err:
+                raise StoreError(
+                    f"{err.filename} cannot be read: it is a link to a file that does not exist. Restore that file, or "
+                    f"run dfens oof archive {name} and make the model again."
+                ) from err
 
     def load(self, name: str) -> ModelPredictions:
         """Read one model's predictions in the order of the folds and of the test ids.
@@ -413,23 +473,18 @@ class PredictionStore:
         Raises:
             StoreError: if the model is unknown, or a file is broken or belongs to other folds or ids.
         """
-        if name not in self:
-            raise StoreError(
-                f"The store holds no model '{name}'; it holds {examples(self.names(), 10) or 'none'}. "
-                f"Run dfens train --model {name}, or dfens oof import {name}."
-            )
+        return self._read_whole(name, lambda: self._load(name))
+
+    def _load(self, name: str) -> ModelPredictions:
+        self._check_stored(name)
         parts = self._parts(name)
         info = self._model_json(name)
         oof = np.full(len(self.folds.ids), np.nan, np.float32)
         for fold, path in parts["oof"].items():
             table = self._read_part(path, "oof", fold)
             ids = table["id"].to_numpy(object)
-            if fold is None:
-                rows = self._rows_of(ids, str(path))
-                wanted = self.folds.ids[rows]
-            else:
-                rows = self.folds.rows(fold)
-                wanted = self.folds.ids[rows]
+            rows = self._rows_of(ids, str(path)) if fold is None else self.folds.rows(fold)
+            wanted = self.folds.ids[rows]
             oof[rows] = table["prediction"].to_numpy(np.float32)[join_positions(wanted, ids, str(path))]
         tests = []
         for fold, path in sorted(parts["test"].items(), key=lambda item: -1 if item[0] is None else item[0]):
@@ -449,6 +504,11 @@ class PredictionStore:
     def _read_part(self, path: Path, part: Part, fold: int | None) -> pd.DataFrame:
         table, header = files.read_parquet(path)
         _check_version(path, header)
+        if header.get("fold") != fold:
+            raise StoreError(
+                f"{path} contains predictions of fold {header.get('fold')}, not what its name says. Give it back its "
+                f"name, or move it away."
+            )
         for key, expected in self._fingerprints(part, fold).items():
             if header.get(key) != expected:
                 raise StoreError(
@@ -458,13 +518,32 @@ class PredictionStore:
                     f"dfens oof archive {header.get('model')} and make it again."
                 )
         if not np.isfinite(table["prediction"].to_numpy()).all():
-            raise StoreError(f"{path} holds NaN or infinite predictions. Move it away and make it again.")
+            raise StoreError(f"{path} contains NaN or infinite predictions. Move it away and make it again.")
         return table
 
     def fingerprint(self, name: str) -> str:
-        """The fingerprint of one model's predictions: equal predictions, equal text."""
+        """Return the fingerprint of one model's predictions: equal predictions, equal text."""
         model = self.load(name)
-        return predictions_fingerprint(model.oof, model.test_by_fold)
+        return self.fingerprint_of(model.oof, model.test_by_fold)
+
+    def fingerprint_of(self, oof: NDArray[np.float32], test_by_fold: NDArray[np.float32] | None) -> str:
+        """Return the SHA-256 over OOF and test predictions in the order of their ids, whatever the row order.
+
+        Args:
+            oof: shape (n_rows,). test_by_fold: shape (n_parts, n_test), or None; both in the row order of the store.
+        """
+        digest = hashlib.sha256(oof[self._id_order].tobytes())
+        if test_by_fold is not None:
+            digest.update(np.ascontiguousarray(test_by_fold[:, self._test_id_order]).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _id_order(self) -> NDArray[np.intp]:
+        return np.argsort(self.folds.ids.astype(str), kind="stable")
+
+    @cached_property
+    def _test_id_order(self) -> NDArray[np.intp]:
+        return np.argsort(self.test_ids.astype(str), kind="stable")
 
     # ---- moving aside -------------------------------------------------------
 
@@ -472,23 +551,34 @@ class PredictionStore:
         return self.archive_dir / datetime.now(UTC).strftime(f"%Y%m%dT%H%M%S.%fZ-{kind}")
 
     def archive(self, name: str) -> Path:
-        """Move a model to `archive/` and return where it lies now; nothing is deleted."""
-        if name not in self:
-            raise StoreError(f"The store holds no model '{name}'; dfens oof list shows what it holds.")
-        return files.archive(self.model_dir(name), self.archive_dir)
+        """Move a model to `archive/` and return its new path; nothing is deleted."""
+        with files.file_lock(self._lock_path):
+            self._check_stored(name, self._names())
+            return files.archive(self.model_dir(name), self.archive_dir)
+
+    def _check_stored(self, name: str, known: builtins.list[str] | None = None) -> None:
+        known = self._names() if known is None else known
+        if name not in known:
+            raise StoreError(
+                f"The store holds no model '{name}'; it holds {examples(known, 10) or 'none'}. "
+                f"Run dfens train --model {name}, or dfens oof import {name}."
+            )
 
 
-def predictions_fingerprint(oof: NDArray[np.float32], test_by_fold: NDArray[np.float32] | None) -> str:
-    """SHA-256 over OOF and test predictions, in store order."""
-    digest = hashlib.sha256(oof.tobytes())
-    if test_by_fold is not None:
-        digest.update(test_by_fold.tobytes())
-    return digest.hexdigest()
+def _part_name(part: Part, fold: int | None) -> str:
+    return f"{part}.{'all' if fold is None else f'fold{fold}'}.parquet"
+
+
+def _is_model(folder: Path) -> bool:
+    """Return whether a folder is that of a model, and not one that another program left here."""
+    if not folder.is_dir():
+        return False
+    return any(path.name == "model.json" or _PART_FILE.fullmatch(path.name) for path in folder.iterdir())
 
 
 def _move(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    path.rename(target)
+    files.move(path, target)
 
 
 def _header(kind: str) -> dict[str, Any]:

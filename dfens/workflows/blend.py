@@ -18,7 +18,7 @@ from ensemble.result import BlendResult
 from ensemble.settings import BlendSettings
 from oof.errors import BlendError, examples
 from oof.progress import SILENT, Progress
-from oof.store import ModelSummary, PredictionStore, predictions_fingerprint
+from oof.store import ModelSummary, PredictionStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,7 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
         tuple(names),
         np.stack([oof for oof, _ in found], axis=1),
         np.stack([_spread(test, parts) for test in tests], axis=2) if tests else None,
-        tuple(predictions_fingerprint(*predictions) for predictions in found),
+        tuple(store.fingerprint_of(*predictions) for predictions in found),
         tuple(notes),
     )
 

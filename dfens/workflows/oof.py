@@ -25,7 +25,7 @@ from oof.exchange.importing import (
 from oof.exchange.table_files import read_columns
 from oof.metrics import Metric, metric_by_name
 from oof.progress import SILENT, Progress
-from oof.store import ModelPredictions, ModelSummary
+from oof.store import ModelPredictions, ModelSummary, Part
 
 # ---- list --------------------------------------------------------------------
 
@@ -219,8 +219,9 @@ def export_models(
     workspace: Workspace, out: Path, models: Sequence[str] = (), *, test: bool = False, force: bool = False
 ) -> Exported:
     """Write predictions of some or all models as one wide table."""
-    path, part = workspace.resolve_output(out, force=force), "test" if test else "oof"
-    return Exported(path, tuple(export_predictions(workspace.predictions, path, models, part=part)), part)
+    path = workspace.resolve_output(out, force=force)
+    part: Part = "test" if test else "oof"
+    return Exported(path, tuple(export_predictions(workspace.predictions, path, models, part=part, force=force)), part)
 
 
 def archive_models(workspace: Workspace, names: Sequence[str]) -> Archived:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from ensemble.blend_store import BlendStore
 from oof.errors import BlendError, DfensError
 from oof.ids import join_positions
-from oof.store import PredictionStore, predictions_fingerprint
+from oof.store import PredictionStore
 
 Array = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ def read_member(store: PredictionStore, blends: BlendStore, name: str) -> tuple[
 def member_fingerprint(store: PredictionStore, blends: BlendStore, name: str) -> str | None:
     """What tells the predictions of a member from others; None where it is gone, or can serve no more."""
     try:
-        return predictions_fingerprint(*read_member(store, blends, name))
+        return store.fingerprint_of(*read_member(store, blends, name))
     except DfensError:
         return None
 

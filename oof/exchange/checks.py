@@ -1,6 +1,7 @@
-"""What imported predictions must satisfy, and what is only worth a warning."""
+"""Checks of imported predictions: what is an error, and what is worth a warning."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -12,23 +13,23 @@ from oof.folds import Folds
 from oof.ids import Ids, join_positions
 from oof.metrics import roc_auc
 
-_ROUNDING = 1e-5  # AUC may change by so much through float32 before it is told
+_ROUNDING = 1e-5  # change of the AUC by rounding to float32 that is worth a warning
 
 
 def rows_in_folds(table: PredictionFile, folds: Folds) -> NDArray[np.intp]:
-    """The position of each of the table's rows among the training rows, shape (n,).
+    """Return the position of each of the table's rows among the training rows, shape (n,).
 
     Raises:
-        PredictionError: ids that are no training rows, or targets that disagree, with examples.
+        PredictionError: if ids are not training rows, or targets disagree, with examples.
     """
     rows: NDArray[np.intp] = pd.Index(folds.ids).get_indexer(pd.Index(table.ids))
     unknown = table.ids[rows < 0]
     if len(unknown):
         raise PredictionError(
-            f"{table.path}: {len(unknown)} of {len(table.ids)} ids are no training rows: {examples(list(unknown))}. "
-            f"Training ids look like {examples(list(folds.ids), 3)}. Check that the file belongs to this competition, "
-            f"name the id column with --id-column, or (where no folds were made yet) the file with all rows with "
-            f"--folds-from."
+            f"{table.path}: {len(unknown)} of {len(table.ids)} ids in column '{table.roles.id}' are not training rows: "
+            f"{examples(list(unknown))}. Training ids look like {examples(list(folds.ids), 3)}. "
+            f"{_spelling(unknown, folds.ids)}Check that the file belongs to this competition, name the id column with "
+            f"--id-column, or (where no folds were made yet) the file with all rows with --folds-from."
         )
     if table.target is None:
         return rows
@@ -43,11 +44,26 @@ def rows_in_folds(table: PredictionFile, folds: Folds) -> NDArray[np.intp]:
     return rows
 
 
+def _spelling(unknown: Ids, known: Ids) -> str:
+    """Return a sentence on how all unknown ids differ from known ones, or nothing."""
+    ways: dict[str, Callable[[str], str]] = {
+        "blanks around them": str.strip,
+        "upper and lower case": str.casefold,
+        "the folder before them": lambda text: PurePosixPath(text.replace("\\", "/")).name,
+        "leading zeros": lambda text: text.lstrip("0"),
+        "the file ending": lambda text: PurePosixPath(text).stem,
+    }
+    for what, reduce in ways.items():
+        if {reduce(value) for value in unknown} <= {reduce(value) for value in known}:
+            return f"They differ from training ids only in {what}: write them as in the label file. "
+    return ""
+
+
 def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> tuple[list[str], list[str]]:
-    """Notes and warnings on one model's predictions; target (n,) is that of the table's rows.
+    """Return notes and warnings on one model's predictions; target (n,) is that of the table's rows.
 
     Raises:
-        PredictionError: infinite values, or none at all.
+        PredictionError: if values are infinite, also as float32, or there is none at all.
     """
     notes: list[str] = []
     warnings: list[str] = []
@@ -63,6 +79,10 @@ def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> 
             f"{table.path}: model '{name}' predicts {values[row]} for id '{table.ids[row]}'. Clip infinite logits to "
             f"finite numbers and import again."
         )
+    with np.errstate(over="ignore"):
+        narrow = values[present].astype(np.float32)
+    if np.isinf(narrow).any():
+        raise PredictionError(f"{table.path}: model '{name}' has values beyond float32. Scale them and import again.")
     if not present.all():
         notes.append(
             f"{name}: {int((~present).sum())} of {len(values)} predictions are empty or NaN and count as none."
@@ -70,7 +90,7 @@ def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> 
     values = values[present]
     distinct = len(np.unique(values))
     if distinct == 1:
-        warnings.append(f"{name}: all predictions are {values[0]:g}, which tells nothing.")
+        warnings.append(f"{name}: all predictions are {values[0]:g}, which carries no information.")
         return notes, warnings
     if distinct == 2:
         warnings.append(f"{name}: only two different values; probabilities would rank better than hard labels.")
@@ -79,13 +99,9 @@ def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> 
         return notes, warnings
     auc = roc_auc(y, values)
     if auc < 0.45:
-        warnings.append(f"{name}: AUC {auc:.4f}; predictions are turned round, or rows and ids do not match.")
+        warnings.append(f"{name}: AUC {auc:.4f}; predictions are inverted, or rows and ids do not match.")
     if auc > 0.9999:
-        warnings.append(f"{name}: AUC {auc:.6f} is too good to be true; were the rows in its training?")
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
-    if np.isinf(narrow).any():
-        raise PredictionError(f"{table.path}: model '{name}' has values beyond float32. Scale them and import again.")
+        warnings.append(f"{name}: AUC {auc:.6f} is implausibly high; were these rows in its training set?")
     if abs(roc_auc(y, narrow) - auc) > _ROUNDING:
         warnings.append(
             f"{name}: the store keeps float32, which makes near predictions equal (AUC {auc:.6f} becomes "
@@ -99,11 +115,23 @@ def match_tests(
     tests: Sequence[PredictionFile],
     test_ids: Ids,
 ) -> dict[str, NDArray[np.float64]]:
-    """Test predictions by model, in the order of the test ids.
+    """Return test predictions by model, in the order of the test ids.
 
     They belong to the model of the same name; where there is one model on each side, to that.
+
+    Raises:
+        PredictionError: if two files hold test predictions of one model, a model is unknown, a value is
+            missing or infinite, or the ids are not the test ids.
     """
-    found = {name: table for table in tests for name in table.predictions}
+    found: dict[str, PredictionFile] = {}
+    for table in tests:
+        for name in table.predictions:
+            if name in found:
+                raise PredictionError(
+                    f"{found[name].path} and {table.path} both hold test predictions of '{name}'. Give one file for "
+                    f"each model: average the files of fold models first, or name them after different models."
+                )
+            found[name] = table
     if len(found) == 1 and len(models) == 1:
         own, model = next(iter(found)), next(iter(models))
         pairs = {model: (found[own], own)}

@@ -1,27 +1,32 @@
-"""Which column of a table is what: ids, target, fold, predictions; given by name or told from names and values."""
+"""Which column of a table is what: ids, target, fold, group, predictions; as named, else by names and values."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from oof.errors import PredictionError
-from oof.exchange.table_files import Columns
+from oof.exchange.columns import Columns, is_number_text
+from oof.exchange.csv_files import not_a_header
+from oof.exchange.id_column import base_name, find_id, is_id_name, is_row_number, joined
+from oof.exchange.prediction_columns import complements, find_predictions, is_prediction_name
 from oof.ids import Ids
 
-_ID_NAMES = (
-    "id ids row_id image_id img_id img_name image_name image img filename file_name file video_name video_id video "
-    "clip name path key uuid sample_id index"
-).split()
-_TARGET_NAMES = "target targets label labels y y_true true truth gt is_fake fake class".split()
-_FOLD_NAMES = "fold kfold folds fold_id fold_index cv_fold cv k_fold".split()
-_GROUP_NAMES = "group groups group_id".split()
-_PREDICTION = re.compile(
-    r"(^|[^a-z])(preds?|predictions?|prob|probs|proba|probability|oof|scores?|logits?|p)([^a-z]|$)"
-)
+_TARGET_NAMES = frozenset("target targets label labels y y_true true truth ground_truth gt is_fake fake class".split())
+_FOLD_NAMES = frozenset("fold kfold folds fold_id fold_index cv_fold cv k_fold".split())
+_GROUP_NAMES = frozenset("group groups group_id".split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnChoice:
+    """Columns that the user named; None and () are found from names and values; target "none" means no target."""
+
+    id: str | None = None
+    predictions: tuple[str, ...] = ()
+    target: str | None = None
+    fold: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,126 +43,173 @@ class Roles:
 
 def assign_roles(
     columns: Columns,
+    choice: ColumnChoice | None = None,
     *,
-    id_column: str | None = None,
-    prediction_columns: Sequence[str] = (),
-    target_column: str | None = None,
-    fold_column: str | None = None,
-    group_column: str | None = None,
     known_ids: Ids | None = None,
     for_test: bool = False,
     with_predictions: bool = True,
 ) -> Roles:
-    """Tell the columns of a file of predictions apart.
+    """Find out which column is what.
 
-    What is given by name is taken. Ids else: the column that holds known ids, else the one of a
-    usual name, else the only text column. Predictions else: columns called so (`pred`, `oof`,
-    `prob`, …, also as a part: `lr_pred`), else every column of fractions. More than one prediction
-    column means as many models.
+    Columns that the user named are taken. The others are found from their names first, then from
+    their values, and only where exactly one answer fits: `find_id`, `_find_target`, `find_predictions`.
+    Several prediction columns are several models.
 
     Args:
         columns: of the file.
-        id_column, prediction_columns, target_column, fold_column, group_column: names, where the user gave them.
-        known_ids: of the training rows or test rows, where they are known.
-        for_test: whether the file is one of test predictions; in an NPZ that holds both kinds,
-            arrays whose name begins with `test` are these.
-        with_predictions: False for a file that need not hold any.
+        choice: columns that the user named.
+        known_ids: ids of the training rows or test rows, if they are known.
+        for_test: whether to look for test predictions; in an NPZ of both, arrays whose name begins with
+            `test` are these.
+        with_predictions: False for a file that need not contain any.
 
     Raises:
-        PredictionError: a name that the file lacks, or columns that could be either; all are listed.
+        PredictionError: if a named column is missing, or a role could be several columns; all are listed.
     """
-    without_target = target_column == "none" and "none" not in columns.names
-    target_column = None if without_target else target_column
-    _check_given(columns, [id_column, target_column, fold_column, group_column, *prediction_columns])
-    names = _of_part(columns, for_test)
-    id_name = id_column or _find_id(columns, names, known_ids)
+    choice = choice or ColumnChoice()
+    no_target = choice.target == "none" and "none" not in columns.names
+    asked = [choice.id, None if no_target else choice.target, choice.fold, choice.group, *choice.predictions]
+    _check_named(columns, asked)
+    _check_header(columns, known_ids)
+    names = columns.names if choice.predictions and choice.id else _of_part(columns, for_test)
+    id_name, notes = (choice.id, ()) if choice.id else find_id(columns, names, known_ids)
     rows = columns.length(id_name)
     names = [name for name in names if name != id_name and columns.length(name) == rows]
-    folds = (fold_column,) if fold_column else tuple(name for name in names if _base(name) in _FOLD_NAMES)
-    taken = {*folds, *prediction_columns}
-    group = group_column or next((name for name in names if _base(name) in _GROUP_NAMES and name not in taken), None)
-    taken.add(group or "")
-    target = target_column
-    if target is None and not without_target:
-        target = _find_target(columns, [name for name in names if name not in taken])
-    taken.add(target or "")
-    notes = [] if target_column or target is None or _base(target) in _TARGET_NAMES else [f"'{target}' taken as target"]
-    rest = [name for name in names if name not in taken and columns.is_number(name)]
+    folds = (choice.fold,) if choice.fold else _find_folds(columns, names, choice.predictions)
+    group = choice.group or _find_group(columns, [name for name in names if name not in (*folds, *choice.predictions)])
+    taken = {*folds, *choice.predictions, group}
+    left = [name for name in names if name not in taken and not is_row_number(columns, name)]
+    target = None if no_target else choice.target or _find_target(columns, left, choice.predictions, for_test)
+    if target and not choice.target and base_name(target) not in _TARGET_NAMES:
+        notes = (*notes, f"'{target}' taken as target")
     if not with_predictions:
         return Roles(id_name, (), target, folds, group, ())
-    predictions = tuple(prediction_columns) or _find_predictions(columns, rest)
-    ignored = [name for name in rest if name not in predictions]
-    if ignored and not prediction_columns:
-        notes.append(f"not used: {', '.join(ignored)}")
-    return Roles(id_name, predictions, target, folds, group, tuple(notes))
+    if for_test and choice.target is None:  # a test file's labels, if it has any, are not compared
+        target, left = None, _without_labels(columns, left)
+    rest = [name for name in left if name != target and columns.is_number(name)]
+    predictions, more = (choice.predictions, ()) if choice.predictions else find_predictions(columns, rest)
+    return Roles(id_name, predictions, target, folds, group, (*notes, *more))
 
 
-def _base(name: str) -> str:
-    """Lower case, without the column of a matrix behind it: `fold:lr` is a `fold`."""
-    return name.lower().split(":")[0].strip()
-
-
-def _of_part(columns: Columns, for_test: bool) -> list[str]:
-    """In a file whose columns differ in length (an NPZ of both parts), those of the part asked for."""
-    if len({columns.length(name) for name in columns.names}) == 1:
-        return columns.names
-    return [name for name in columns.names if _base(name).startswith("test") == for_test]
-
-
-def _check_given(columns: Columns, given: Sequence[str | None]) -> None:
-    for name in given:
+def _check_named(columns: Columns, asked: Sequence[str | None]) -> None:
+    for name in asked:
         if name is not None and name not in columns.names:
             raise PredictionError(f"{columns.path} has no column '{name}'; it has {', '.join(columns.names)}.")
 
 
-def _find_id(columns: Columns, names: Sequence[str], known_ids: Ids | None) -> str:
-    texts = [name for name in names if columns.may_be_ids(name)]
-    if known_ids is not None:
-        known = pd.Index(known_ids)
-        for name in texts:
-            if pd.Index(columns.text(name)).isin(known).mean() > 0.5:
-                return name
-    for usual in (*_ID_NAMES, *(f"test_{name}" for name in _ID_NAMES)):
-        for name in texts:
-            if _base(name) == usual:
-                return name
-    texts = [name for name in texts if not columns.is_number(name) and pd.Index(columns.text(name)).is_unique]
-    if len(texts) == 1:
-        return texts[0]
-    raise PredictionError(
-        f"{columns.path}: which column holds the ids? Its columns are {', '.join(columns.names)}. "
-        f"Name it with --id-column."
+def _check_header(columns: Columns, known_ids: Ids | None) -> None:
+    """Check that the first line of a text file is a header and not a row.
+
+    Raises:
+        PredictionError: if its fields are values of their columns: numbers above numbers, an id above ids.
+    """
+    names = columns.names
+    if not columns.header_is_text or any(not is_number_text(name) and columns.is_number(name) for name in names):
+        return
+    numbers = [name for name in names if columns.is_number(name)]
+    known = set() if known_ids is None else set(known_ids)
+    # `image,0,1` is the header of an array's columns; a fraction, or a whole number above such, is a value
+    is_row = any(not name.isdecimal() or not columns.is_fraction(name) for name in numbers) or any(
+        name in known or _shape(name) in _shapes(columns, name) for name in names if name not in numbers
     )
+    if numbers and is_row:
+        raise PredictionError(not_a_header(columns.path, names))
 
 
-def _find_target(columns: Columns, names: Sequence[str]) -> str | None:
-    for usual in _TARGET_NAMES:
-        for name in names:
-            if _base(name) == usual and columns.is_number(name):
-                return name
-    binary = [
-        name
-        for name in names
-        if not _PREDICTION.search(name.lower()) and columns.is_number(name) and _is_binary(columns.numbers(name))
-    ]
+def _shape(text: str) -> str:
+    return re.sub(r"\d+", "0", text.lower())
+
+
+def _shapes(columns: Columns, name: str) -> set[str]:
+    """Return the values of a column with all numbers alike, where they contain numbers: `a12.jpg` becomes `a0.jpg`."""
+    found = {_shape(value) for value in columns.text(name)[:1000]} if columns.may_be_ids(name) else set()
+    return {shape for shape in found if "0" in shape}
+
+
+def _of_part(columns: Columns, for_test: bool) -> list[str]:
+    """In a file that contains OOF and test predictions, return the columns of the part asked for."""
+    tests = [name for name in columns.names if base_name(name).startswith("test")]
+    others = [name for name in columns.names if name not in tests]
+    if not tests or not others:
+        return columns.names
+    apart = len({columns.length(name) for name in columns.names}) > 1
+    if apart or any(
+        is_id_name(name) or base_name(name) in ("test", "test_ids") for name in tests if columns.may_be_ids(name)
+    ):
+        return tests if for_test else others
+    oof = [name for name in others if columns.is_fraction(name)]
+    if not oof or not any(columns.is_fraction(name) for name in tests):
+        return columns.names
+    if for_test:
+        raise PredictionError(
+            f"{columns.path} contains OOF predictions ({', '.join(oof[:5])}) and test predictions "
+            f"({', '.join(tests[:5])}), but ids for one of them only. Save the ids of the test rows, too, as test_id."
+        )
+    return others
+
+
+def _find_folds(columns: Columns, names: Sequence[str], predictions: Sequence[str]) -> tuple[str, ...]:
+    """Return the fold columns: one, or those of a matrix with one for each model."""
+    found = [name for name in names if base_name(name) in _FOLD_NAMES and name not in predictions]
+    found = [name for name in found if base_name(name) != "cv" or not columns.is_fraction(name)]
+    if len(found) > 1 and all(base_name(name) != name.lower().strip() for name in found):
+        return tuple(found)
+    return tuple(_the_only(columns, found, "fold", "folds"))
+
+
+def _find_group(columns: Columns, names: Sequence[str]) -> str | None:
+    return next(iter(_the_only(columns, [n for n in names if base_name(n) in _GROUP_NAMES], "group", "groups")), None)
+
+
+def _find_target(columns: Columns, names: Sequence[str], predictions: Sequence[str], for_test: bool) -> str | None:
+    """Return the target column: one of a usual name with labels, else the only column of 0 and 1 of another name.
+
+    A column of a usual name that contains fractions is a target only beside other predictions; alone it is
+    the prediction, as in a submission.
+    """
+    pairs = {name for pair in complements(columns, names) for name in pair}
+    called = [name for name in names if base_name(name) in _TARGET_NAMES and name not in pairs]
+    labels = [name for name in called if columns.labels(name) is not None and not columns.is_fraction(name)]
+    if labels:
+        return _the_only(columns, labels, "target", "target")[0]
+    if for_test:
+        return None
+    unreadable = [name for name in called if columns.labels(name) is None]
+    if unreadable:
+        raise PredictionError(
+            f"{columns.path}: column '{unreadable[0]}' is called like a target, but contains neither numbers nor "
+            f"words such as real and fake. Name the target with --target-column, or give --target-column none."
+        )
+    others = [name for name in names if name not in called and (columns.is_fraction(name) or is_prediction_name(name))]
+    if called and (predictions or any(columns.is_number(name) for name in others)):
+        return _the_only(columns, called, "target", "target")[0]
+    binary = [name for name in names if not is_prediction_name(name) and name not in pairs and columns.is_binary(name)]
     return binary[0] if len(binary) == 1 else None
 
 
-def _is_binary(values: NDArray[np.float64]) -> bool:
-    return set(np.unique(values).tolist()) == {0.0, 1.0}
+def _without_labels(columns: Columns, names: Sequence[str]) -> list[str]:
+    """Return the columns of a test file without that of the target, unless nothing else is a prediction."""
+    left = [name for name in names if base_name(name) not in _TARGET_NAMES]
+    return left if any(columns.is_number(name) for name in left) else list(names)
 
 
-def _find_predictions(columns: Columns, rest: Sequence[str]) -> tuple[str, ...]:
-    called = [name for name in rest if _PREDICTION.search(name.lower())]
-    fractions = [name for name in rest if columns.is_fraction(name)]
-    if len(called) == 1 or (called and set(fractions) <= set(called)):
-        return tuple(called)
-    if not called and fractions and len(fractions) == len(rest):
-        return tuple(fractions)
-    if not called and len(rest) == 1:
-        return tuple(rest)
-    found = f"it could be any of {', '.join(rest)}" if rest else f"none of {', '.join(columns.names)} looks like it"
-    raise PredictionError(
-        f"{columns.path}: which column holds the predictions? {found[0].upper()}{found[1:]}. Name it with "
-        f"--prediction-column (several times for several models)."
-    )
+def _the_only(columns: Columns, found: Sequence[str], option: str, what: str) -> list[str]:
+    """Return the first of some columns that all hold the same.
+
+    Raises:
+        PredictionError: if they differ.
+    """
+    for other in found[1:]:
+        if not _same(columns, found[0], other):
+            raise PredictionError(
+                f"{columns.path}: which column holds the {what}? {joined(found)} differ. Name it with "
+                f"--{option}-column."
+            )
+    return list(found[:1])
+
+
+def _same(columns: Columns, a: str, b: str) -> bool:
+    first, second = columns.labels(a), columns.labels(b)
+    if first is None or second is None:
+        return first is second and bool((columns.text(a) == columns.text(b)).all())
+    return np.array_equal(first, second, equal_nan=True)

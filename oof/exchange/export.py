@@ -1,66 +1,101 @@
 """The predictions of the store as one wide table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from oof import files
 from oof.errors import PredictionError, examples
-from oof.store import PredictionStore
+from oof.exchange.column_roles import assign_roles
+from oof.exchange.columns import Columns
+from oof.exchange.prediction_files import model_names
+from oof.predictions import ModelPredictions
+from oof.store import Part, PredictionStore
+
+_ENDINGS = (".csv", ".parquet", ".feather", ".npz")
 
 
 def export_predictions(
-    store: PredictionStore, path: Path, models: Sequence[str] = (), *, part: str = "oof"
+    store: PredictionStore, path: Path, models: Sequence[str] = (), *, part: Part = "oof", force: bool = False
 ) -> list[str]:
     """Write the predictions of some or all models as one wide table and return their names.
 
     OOF: id, target, fold[, group], then one column for each model, empty where it has no
-    prediction. Test: id, then one column for each model. NPZ has the arrays `id`, `models` and
-    `oof` (n_rows, n_models) with `target` and `fold`, or `test_id` and `test`.
+    prediction. Test: id, then one column for each model. A column is called like its model, or, if
+    one of the names could be taken for something else (`label`, `cv`, `0`), all are `oof:NAME` or
+    `test:NAME`: `read_predictions` gives back the same models. NPZ has the arrays `id`, `models` and
+    `oof` (n_rows, n_models) with `target` and `fold`, or `test_id`, `models` and `test`.
 
     Args:
         path: `.csv`, `.parquet`, `.feather` or `.npz`.
         models: names; () for all that have this part.
         part: "oof" or "test".
+        force: whether to replace a file that exists.
 
     Raises:
-        PredictionError: no model to write, or an unknown kind of file.
+        PredictionError: if there is no model to write, the ending is unknown, or the file exists.
     """
-    if not path.name.lower().endswith((".csv", ".parquet", ".feather", ".npz")):
-        raise PredictionError(f"{path.name}: write to a name that ends in .csv, .parquet, .feather or .npz.")
+    if not path.name.lower().endswith(_ENDINGS):
+        raise PredictionError(f"{path.name}: the name must end in {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}.")
+    if not force and (path.exists() or path.is_symlink()):
+        raise PredictionError(f"{path} exists already. Choose another name, or replace the file with --force.")
+    chosen = _with_part(store, models, part)
+    names = [model.name for model in chosen]
+    values = [model.oof if part == "oof" else model.test for model in chosen]
+    head = _head(store, part)
+    with files.atomic_path(path) as partial:
+        if path.name.lower().endswith(".npz"):
+            prefix = "" if part == "oof" else "test_"
+            arrays = {f"{prefix}{name}": np.asarray(column.tolist()) for name, column in head.items()}
+            with partial.open("wb") as file:
+                np.savez_compressed(file, models=np.array(names), **{part: np.stack(values, axis=1)}, **arrays)  # type: ignore[arg-type]
+        else:
+            columns = _column_names(path, head, dict(zip(names, values, strict=True)), part)
+            _write_table(pd.DataFrame(head | dict(zip(columns, values, strict=True))), partial, path.suffix.lower())
+    return names
+
+
+def _with_part(store: PredictionStore, models: Sequence[str], part: Part) -> list[ModelPredictions]:
+    """Return the models that have OOF or test predictions; all that were named must have them."""
     chosen = [store.load(name) for name in models or [summary.name for summary in store.list()]]
-    lacking = [model.name for model in chosen if model.test is None] if part == "test" else []
+    lacking = [model.name for model in chosen if (model.test is None if part == "test" else np.isnan(model.oof).all())]
     if lacking and models:
-        raise PredictionError(f"{examples(lacking)} have no test predictions. Leave them out, or run dfens train.")
+        kind = "OOF" if part == "oof" else "test"
+        raise PredictionError(f"{examples(lacking)} have no {kind} predictions. Leave them out, or run dfens train.")
     chosen = [model for model in chosen if model.name not in lacking]
     if not chosen:
         raise PredictionError(f"The store holds no {part} predictions yet. Run dfens train, or dfens oof import.")
-    names = [model.name for model in chosen]
-    values = [model.oof if part == "oof" else model.test for model in chosen]
-    if part == "oof":
-        head: dict[str, Any] = {"id": store.folds.ids, "target": store.folds.target, "fold": store.folds.fold}
-        if store.folds.groups is not None:
-            head["group"] = store.folds.groups
-    else:
-        head = {"id": store.test_ids}
-    taken = [name for name in names if name in head]
-    if taken:
-        raise PredictionError(
-            f"A model named {examples(taken)} would stand in for the column of that name. Leave it out."
-        )
-    with files.atomic_path(path) as partial:
-        if path.name.lower().endswith(".npz"):
-            arrays = {name: np.asarray(column.tolist()) for name, column in head.items()}
-            prefix = "" if part == "oof" else "test_"
-            stacked = {f"{prefix}{name}": column for name, column in arrays.items()}
-            with partial.open("wb") as file:
-                np.savez_compressed(file, models=np.array(names), **{part: np.stack(values, axis=1)}, **stacked)  # type: ignore[arg-type]
-        else:
-            _write_table(pd.DataFrame(head | dict(zip(names, values, strict=True))), partial, path.suffix.lower())
-    return names
+    return chosen
+
+
+def _head(store: PredictionStore, part: Part) -> dict[str, NDArray[Any]]:
+    """Return the columns before those of the models."""
+    if part == "test":
+        return {"id": store.test_ids}
+    folds = store.folds
+    head: dict[str, NDArray[Any]] = {"id": folds.ids, "target": folds.target, "fold": folds.fold}
+    return head if folds.groups is None else head | {"group": folds.groups}
+
+
+def _column_names(path: Path, head: Mapping[str, Any], values: Mapping[str, Any], part: Part) -> list[str]:
+    """Return the names of the models, with the part before them if an import would not give back just these."""
+    names = list(values)
+    labelled = [f"{part}:{name}" for name in names]
+    if head.keys() & values.keys():
+        return labelled
+    table = {name: pa.array(column) for name, column in (dict(head) | dict(values)).items()}
+    try:
+        roles = assign_roles(Columns(path, table, header_is_text=True), for_test=part == "test")
+        found = (roles.id, roles.target, roles.folds, list(roles.predictions), model_names(path, roles.predictions))
+    except PredictionError:
+        return labelled
+    expected = ("target", ("fold",)) if part == "oof" else (None, ())
+    return names if found == ("id", *expected, names, names) else labelled
 
 
 def _write_table(table: pd.DataFrame, path: Path, kind: str) -> None:

@@ -11,10 +11,11 @@ from oof.folds import Folds, make_folds
 
 
 def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> Folds:
-    """Folds from the target and fold column of the table with the most rows; made anew where no table has folds.
+    """Return folds from the target and fold column of the table with the most rows; made here if it has no folds.
 
     Raises:
-        PredictionError: no table has a target, or it is not binary, or a table holds other rows.
+        PredictionError: if no table has a target, or it is not binary.
+        FoldError: if its folds are not whole numbers of at least 0.
     """
     with_target = [table for table in tables if table.target is not None]
     if not with_target:
@@ -33,7 +34,7 @@ def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> 
         fold = next(iter(best.folds.values()))
         row = int(np.flatnonzero(~_is_fold(fold))[0])
         raise FoldError(
-            f"{best.path}: fold {fold[row]:g} of id '{best.ids[row]}' is no whole number of at least 0. "
+            f"{best.path}: fold {fold[row]:g} of id '{best.ids[row]}' is not a whole number of at least 0. "
             f"Correct the column, or name another file with --folds-from."
         )
     values, codes = np.unique(fold, return_inverse=True)

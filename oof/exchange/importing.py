@@ -1,4 +1,4 @@
-"""Predictions made elsewhere into the store."""
+"""Import of predictions made elsewhere into the store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from oof import files
 from oof.errors import FoldError, PredictionError, StoreError, examples
 from oof.exchange.checks import check_values, match_tests, rows_in_folds
+from oof.exchange.column_roles import ColumnChoice
 from oof.exchange.export import export_predictions
 from oof.exchange.folds import folds_of
-from oof.exchange.prediction_files import ColumnChoice, PredictionFile, read_fold_table, read_predictions
+from oof.exchange.prediction_files import PredictionFile, read_fold_table, read_predictions
 from oof.folds import Folds
+from oof.ids import check_name
+from oof.predictions import NewModel
 from oof.store import PredictionStore
 
 __all__ = [
@@ -30,10 +33,10 @@ __all__ = [
 
 @dataclass(eq=False)
 class ImportReport:
-    """What an import did.
+    """The outcome of an import.
 
     models: names stored. rows: training rows that each covers. with_test: models with test predictions.
-    notes: what was guessed, made or left out. warnings: what is probably wrong.
+    notes: what was found, made or left out. warnings: what is probably wrong.
     """
 
     models: list[str] = field(default_factory=list)
@@ -65,7 +68,7 @@ def import_predictions(
         replace: replace models that were trained here, too; what is replaced moves to the archive.
 
     Raises:
-        PredictionError: ids that are no training rows, targets that disagree with the folds', two
+        PredictionError: ids that are not training rows, targets that disagree with those of the folds, two
             models of one name, infinite or no predictions; nothing is stored then.
     """
     report = ImportReport()
@@ -78,6 +81,7 @@ def import_predictions(
     if tests:
         report.notes += [f"{name}: no test predictions." for name in models if name not in test_by_model]
     for name, table in models.items():
+        check_name(name, "model name")
         notes, warnings = check_values(name, table, folds.target[rows[table.path]])
         report.notes += notes
         report.warnings += warnings
@@ -88,23 +92,24 @@ def import_predictions(
     if tests and test_ids is not None and not store.test_ids_path.exists():
         store.save_test_ids(test_ids)
         report.notes.append(f"{len(test_ids)} test ids taken from {tests[0].path.name}, in its order.")
+    new = []
     for name, table in models.items():
         report.models.append(name)
         report.rows[name] = int((~np.isnan(table.predictions[name])).sum())
         test = test_by_model.get(name)
-        if name in store:
-            if _is_stored(store, name, rows[table.path], table.predictions[name], test):
-                report.notes.append(f"{name}: the same predictions are stored already.")
-                continue
-            report.notes.append(f"The earlier '{name}' lies in {store.archive(name)}.")
+        if name in store and _is_stored(store, name, rows[table.path], table.predictions[name], test):
+            report.notes.append(f"{name}: the same predictions are stored already.")
+            continue
         details = _details(table, name, folds.fold[rows[table.path]])
-        store.save(name, table.ids, table.predictions[name], test, details=details)
+        new.append(NewModel(name=name, ids=table.ids, oof=table.predictions[name], test=test, details=details))
+    archived = store.save_all(new)
+    report.notes += [f"The earlier '{name}' was moved to {path}." for name, path in archived.items()]
     report.with_test = sorted(test_by_model)
     return report
 
 
 def _together(tables: Sequence[PredictionFile]) -> list[str]:
-    """The notes of all files, each once, with the files it is about."""
+    """Return the notes of all files, each once, with the files it is about."""
     files_by_note: dict[str, list[str]] = {}
     for table in tables:
         for note in table.notes:
@@ -140,7 +145,8 @@ def _gather(tables: Sequence[PredictionFile]) -> dict[str, PredictionFile]:
             if name in found:
                 raise PredictionError(
                     f"{found[name].path} and {table.path} would both become the model '{name}'. Rename a file, or "
-                    f"import them one by one with dfens oof import NAME --oof FILE."
+                    f"import them one by one with dfens oof import NAME --oof FILE. If only one "
+                    f"of several columns is a prediction, name it with --prediction-column."
                 )
             found[name] = table
     return found
@@ -158,7 +164,7 @@ def _check_replaced(store: PredictionStore, name: str, replace: bool) -> None:
 
 
 def _details(table: PredictionFile, name: str, store_fold: NDArray[np.int16]) -> dict[str, Any]:
-    """Where the predictions came from, for model.json, with the folds that they were made in."""
+    """Return where the predictions came from, for model.json, with the folds that they were made in."""
     column = table.roles.predictions[list(table.predictions).index(name)]
     details: dict[str, Any] = {
         "source": table.path.name,
@@ -186,7 +192,7 @@ def _is_stored(
     oof: NDArray[np.float64],
     test: NDArray[np.float64] | None,
 ) -> bool:
-    """Whether the store holds just these predictions under this name; rows (n,) are the positions of oof (n,)."""
+    """Return whether the store holds these predictions under this name; rows (n,) are the positions of oof (n,)."""
     try:
         stored = store.load(name)
     except StoreError:

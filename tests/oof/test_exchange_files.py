@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from oof.errors import PredictionError
-from oof.exchange.prediction_files import ColumnChoice, PredictionFile, read_predictions
+from oof.exchange.importing import ColumnChoice, PredictionFile, read_predictions
 
 IDS = ["00012", "1e5", "a b", "x,y", 'q"t', "ü"]
 VALUES = [0.1, 0.2, 0.3, 1e-7, 1.0, 0.25]
@@ -185,13 +185,13 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_word_among_the_predictions_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,pred", "a,0.5", "b,high")
-    with pytest.raises(PredictionError, match="1 values that are no numbers: 'high'"):
+    with pytest.raises(PredictionError, match="1 values that are not numbers: 'high'"):
         read_predictions(path, ColumnChoice(predictions=("pred",)))
 
 
-def test_doubled_ids_are_named(tmp_path: Path) -> None:
+def test_duplicate_ids_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,pred", "a,0.5", "b,0.5", "a,0.25")
-    with pytest.raises(PredictionError, match="1 of 3 ids stand more than once: a"):
+    with pytest.raises(PredictionError, match="1 of 3 ids are duplicate: a"):
         read_predictions(path)
 
 
@@ -212,13 +212,13 @@ def test_python_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
         ("a.parquet", b"PAR1 cut", "cannot be read"),
         ("a.feather", b"", "cannot be read"),
         ("a.npz", b"PK cut", "no whole NPZ|cannot be read|Python objects"),
-        ("a.pkl", b"x", "of no known kind. A pickle can run any code"),
-        ("a.xlsx", b"x", "of no known kind. Write it as one of .csv"),
+        ("a.pkl", b"x", "of an unknown kind. A pickle can run any code"),
+        ("a.xlsx", b"x", "of an unknown kind. Write it as one of .csv"),
     ],
 )
 def test_broken_and_unknown_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(PredictionError, match=message):
         read_predictions(tmp_path / name)
-    with pytest.raises(PredictionError, match=r"nowhere\.csv is not there"):
+    with pytest.raises(PredictionError, match=r"nowhere\.csv does not exist"):
         read_predictions(tmp_path / "nowhere.csv")

@@ -37,7 +37,9 @@ def test_a_full_disk_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
 )
 def test_a_folder_that_cannot_be_written_is_named(write: Callable[[Path], None], tmp_path: Path) -> None:
     (tmp_path / "work").write_text("a file stands where the workspace should be")
-    with pytest.raises(DfensError, match=r"work/oof/a cannot be written \(Not a directory\).*correct the owner"):
+    with pytest.raises(
+        DfensError, match=r"work/oof/a cannot be written \(Not a directory\).*work is a file where a folder"
+    ):
         write(tmp_path / "work" / "oof" / "a")
 
 

@@ -23,8 +23,8 @@ def test_what_is_no_text_is_refused_with_its_position(value: object) -> None:
         as_ids(np.array(["a", value], dtype=object), "rows")
 
 
-def test_doubled_ids_are_named() -> None:
-    with pytest.raises(PredictionError, match="1 of 3 ids stand more than once: a"):
+def test_duplicate_ids_are_named() -> None:
+    with pytest.raises(PredictionError, match="1 of 3 ids are duplicate: a"):
         as_ids(["a", "b", "a"], "rows")
 
 

@@ -1,0 +1,164 @@
+"""The columns of one table: text, numbers or labels, as asked for."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from oof.errors import PredictionError, examples
+
+_NO_VALUE = pa.array(["", "nan", "na", "n/a", "null", "none", "<na>", "#n/a"])
+_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
+_POSITIVE = ("1", "fake", "true", "yes", "spoof", "synthetic", "positive", "pos")
+_NEGATIVE = ("0", "real", "false", "no", "bonafide", "bona-fide", "genuine", "negative", "neg")
+OPPOSITES = {word: 1 for word in _POSITIVE} | {word: 0 for word in _NEGATIVE}
+
+
+class Columns:
+    """The columns of one file; each is text or numbers when it is asked for.
+
+    From a CSV every value is the text in the file, so that ids stay what they are to the letter.
+
+    Args:
+        path: of the file, for messages.
+        columns: by name, anything that pyarrow takes as one array; an NPZ may have columns of different lengths.
+        comma_decimals: whether numbers are written as `0,5`.
+        header_is_text: whether the names were a line of a text file, which could be a row by mistake.
+    """
+
+    def __init__(
+        self, path: Path, columns: Mapping[str, Any], *, comma_decimals: bool = False, header_is_text: bool = False
+    ) -> None:
+        self.path = path
+        self.header_is_text = header_is_text
+        self._columns = {name: _plain(column) for name, column in columns.items()}
+        self._comma_decimals = comma_decimals
+        self._numbers: dict[str, NDArray[np.float64] | None] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names in the order of the file."""
+        return list(self._columns)
+
+    def length(self, name: str) -> int:
+        """Return the number of rows of one column."""
+        return len(self._columns[name])
+
+    def text(self, name: str) -> NDArray[np.object_]:
+        """Return a column as text, shape (n,); whole numbers of a typed file become their digits.
+
+        Raises:
+            PredictionError: if the column contains fractions or anything else without a unique text form.
+        """
+        column = self._columns[name]
+        if pa.types.is_integer(column.type):
+            column = column.cast(pa.string())
+        if not _is_text(column.type):
+            raise PredictionError(
+                f"{self.path}: column '{name}' is of type {column.type}, which cannot be ids. "
+                f"Write ids as text, or name the id column with --id-column."
+            )
+        values: NDArray[np.object_] = np.array(column.to_pylist(), dtype=object)
+        return values
+
+    def is_typed_number(self, name: str) -> bool:
+        """Return whether the file itself declares a column as whole numbers (Parquet, Feather, NPZ; never CSV)."""
+        return bool(pa.types.is_integer(self._columns[name].type))
+
+    def may_be_ids(self, name: str) -> bool:
+        """Return whether a column is text or whole numbers."""
+        return (_is_text(self._columns[name].type) or self.is_typed_number(name)) and not self.is_fraction(name)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """Return a column as float64, shape (n,), NaN where it is empty or says so.
+
+        Raises:
+            PredictionError: naming values that are not numbers.
+        """
+        values = self._as_numbers(name)
+        if values is None:
+            wrong = [value for value in self._columns[name].to_pylist() if not is_number_text(value)]
+            raise PredictionError(
+                f"{self.path}: column '{name}' contains {len(wrong)} values that are not numbers: "
+                f"{examples([repr(value) for value in wrong])}. Choose another column with --prediction-column."
+            )
+        return values
+
+    def labels(self, name: str) -> NDArray[np.float64] | None:
+        """Return a column as labels, shape (n,): numbers as they are, words like `fake` or `FALSE` as 1 or 0.
+
+        None where the column contains anything else.
+        """
+        values = self._as_numbers(name)
+        if values is not None or not _is_text(self._columns[name].type):
+            return values
+        words = pc.utf8_lower(pc.utf8_trim_whitespace(self._columns[name]))
+        absent = pc.is_in(words, value_set=_NO_VALUE.cast(words.type))
+        found = [OPPOSITES.get(word, np.nan) for word in words.to_pylist()]
+        out = np.array(found, np.float64)
+        return out if not (np.isnan(out) & ~absent.to_numpy(zero_copy_only=False)).any() else None
+
+    def is_number(self, name: str) -> bool:
+        """Return whether every value of a column is a number or empty."""
+        return self._as_numbers(name) is not None
+
+    def is_fraction(self, name: str) -> bool:
+        """Return whether a column contains numbers that are not all whole."""
+        values = self._as_numbers(name)
+        if values is None:
+            return False
+        with np.errstate(invalid="ignore"):
+            return bool((values[np.isfinite(values)] % 1 != 0).any())
+
+    def is_binary(self, name: str) -> bool:
+        """Return whether a column contains 0 and 1, both, and nothing else but empty values."""
+        values = self.labels(name)
+        return values is not None and set(np.unique(values[~np.isnan(values)]).tolist()) == {0.0, 1.0}
+
+    def _as_numbers(self, name: str) -> NDArray[np.float64] | None:
+        if name not in self._numbers:
+            self._numbers[name] = _numbers(self._columns[name], self._comma_decimals)
+        return self._numbers[name]
+
+
+def _plain(column: Any) -> Any:
+    """Return a column as one chunk, without dictionary, bytes as text."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.string()) if pa.types.is_binary(column.type) else column
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_number_text(value: object) -> bool:
+    """Return whether a text is a number, or says that there is none (`nan`, `null`, …)."""
+    text = str(value).strip()
+    return bool(_NUMBER.fullmatch(text)) or text.lower() in _NO_VALUE.to_pylist()
+
+
+def _numbers(column: Any, comma_decimals: bool) -> NDArray[np.float64] | None:
+    kind = column.type
+    if _is_text(kind):
+        column = pc.utf8_trim_whitespace(column)
+        absent = pc.is_in(pc.utf8_lower(column), value_set=_NO_VALUE.cast(kind))
+        column = pc.if_else(absent, pa.scalar(None, kind), column)
+        if comma_decimals:
+            column = pc.replace_substring(column, ",", ".")
+    elif not any(is_kind(kind) for is_kind in _NUMERIC):
+        return None
+    try:
+        column = column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=True)
+    return values

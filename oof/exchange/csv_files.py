@@ -1,0 +1,119 @@
+"""CSV of any kind, read to the letter: delimiter, quotes, line ends, encoding and compression as found."""
+
+import csv
+import gzip
+import io
+import re
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+
+from oof.errors import PredictionError
+from oof.exchange.columns import Columns, is_number_text
+
+_DELIMITERS = ",\t;| "  # where a header contains equally many, the earlier counts
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*(?:\r\n|\r|\n))+")
+_HEAD = 1 << 22  # characters in which the header must end
+_BLOCK = 1 << 24  # bytes; a row must fit into one block of pyarrow's reader
+_BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+
+
+def read_csv(path: Path) -> Columns:
+    """Read a CSV; every value is the text in the file, without the quotes around it.
+
+    Delimiter `,` `;` tab `|` or space, found from the header; UTF-8 or UTF-16 with byte order mark; any
+    line ends; quoted fields; blank lines before the header; gzip, or a ZIP of one file.
+
+    Raises:
+        PredictionError: if the file is empty, not text, or has no header with two columns or no row.
+    """
+    text = _decoded(path, _decompressed(path))
+    text = text[blank.end() :] if (blank := _BLANK_LINES.match(text)) else text
+    if not text.strip():
+        raise PredictionError(f"{path} is empty. Expected a header line and one line for each row.")
+    if "\n" not in text:
+        text = text.replace("\r", "\n")
+    delimiter = _delimiter(re.split(r"[\r\n]", text, maxsplit=1)[0])
+    try:
+        width = len(next(csv.reader(io.StringIO(text[:_HEAD], newline=""), delimiter=delimiter)))
+    except csv.Error as err:
+        raise PredictionError(f"{path} has no readable header ({err}). Expected names between delimiters.") from err
+    table = pa.csv.read_csv(
+        pa.BufferReader(text.encode()),
+        read_options=pa.csv.ReadOptions(autogenerate_column_names=True, block_size=_BLOCK),
+        parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text),
+        convert_options=pa.csv.ConvertOptions(column_types={f"f{i}": pa.string() for i in range(width)}),
+    )
+    # the header is the first row as the same parser reads it; pandas writes a row index without a name
+    found = [column[0].as_py().strip() for column in table.columns]
+    names = [name or f"Unnamed: {position}" for position, name in enumerate(found)]
+    check_names(path, names, rows=len(table) - 1)
+    body = {name: column.slice(1) for name, column in zip(names, table.columns, strict=True)}
+    return Columns(path, body, comma_decimals=delimiter == ";", header_is_text=True)
+
+
+def check_names(path: Path, names: list[str], *, rows: int) -> None:
+    """Check that a table has rows and at least two columns, each with a name of its own.
+
+    Raises:
+        PredictionError: saying which of these it lacks.
+    """
+    duplicate = [name for name, count in Counter(names).items() if count > 1]
+    if any(is_number_text(name) for name in duplicate):
+        raise PredictionError(not_a_header(path, names))
+    if duplicate:
+        raise PredictionError(f"{path}: these columns are more than once in the header: {', '.join(duplicate[:5])}.")
+    if len(names) < 2:
+        raise PredictionError(
+            f"{path} has only the column {names[0] if names else ''!r}. Expected ids and predictions, between commas, "
+            f"semicolons, tabs, '|' or spaces, under a header."
+        )
+    if not rows:
+        raise PredictionError(f"{path} has a header and no rows. Expected one line for each row.")
+
+
+def not_a_header(path: Path, names: list[str]) -> str:
+    """Return the message for a first line that is a row."""
+    return (
+        f"{path}: the first line `{','.join(names[:5])}` looks like a row, not a header. Write a header line such as "
+        f"`id,pred` above it."
+    )
+
+
+def _decompressed(path: Path) -> bytes:
+    data = path.read_bytes()
+    name = path.name.lower()
+    if name.endswith(".gz"):
+        try:
+            return gzip.decompress(data)
+        except zlib.error as err:
+            raise OSError(f"damaged gzip data ({err})") from err
+    if not name.endswith(".zip"):
+        return data
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            files = [info for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
+            if len(files) != 1:
+                raise PredictionError(f"{path} contains {len(files)} files; expected one CSV. Unpack it.")
+            return archive.read(files[0])
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as err:
+        raise OSError(f"not a readable ZIP file ({err})") from err
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    encoding = next((name for mark, name in _BOMS.items() if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as err:
+        raise PredictionError(f"{path} is not UTF-8 text ({err}). Save it as UTF-8.") from err
+
+
+def _delimiter(header: str) -> str:
+    """Return the delimiter that is most frequent in a header outside of quotes; a space only where no other occurs."""
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    counts = Counter(unquoted)
+    return max(_DELIMITERS, key=lambda sign: (sign != " " and counts[sign], counts[sign]))

@@ -1,0 +1,241 @@
+"""Columns get their roles from names first, then from values, and only where exactly one answer fits."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from oof.errors import PredictionError
+from oof.exchange.importing import ColumnChoice, export_predictions, import_predictions, read_predictions
+from oof.folds import make_folds
+from oof.store import PredictionStore
+
+N = 60
+RNG = np.random.default_rng(0)
+ORDER = RNG.permutation(N)
+TRUTH = np.arange(N) % 2
+VALUES = np.round(0.5 * RNG.random(N) + 0.4 * TRUTH + 0.01, 4)
+KNOWN = np.array([str(i) for i in range(N)], object)
+
+
+def rows() -> pd.DataFrame:
+    """Predictions with whole numbers as ids, in the order in which a loader gave the rows."""
+    return pd.DataFrame({"id": ORDER, "pred": VALUES[ORDER]})
+
+
+def save(path: Path, table: pd.DataFrame, **options: Any) -> Path:
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False, **options)
+    elif path.suffix == ".npz":
+        np.savez(path, **{str(name): column.to_numpy() for name, column in table.items()})  # type: ignore[arg-type]
+    else:
+        table.to_parquet(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
+@pytest.mark.parametrize("first", ["Unnamed: 0", "index", "level_0", "row", "rank", "seq", "original", "target"])
+@pytest.mark.parametrize("knows", [True, False])
+def test_no_column_before_the_id_is_taken_for_it(tmp_path: Path, kind: str, first: str, knows: bool) -> None:
+    table = rows()
+    before = {"original": ORDER // 4 * 4, "target": TRUTH[ORDER], "rank": RNG.permutation(N)}.get(first, np.arange(N))
+    table.insert(0, first, before)
+    path = save(tmp_path / f"m.{kind}", table)
+    for for_test in (False, True):
+        found = read_predictions(path, known_ids=KNOWN if knows else None, for_test=for_test)
+        assert found.roles.id == "id"
+        assert found.ids.tolist() == [str(i) for i in ORDER]
+        assert found.predictions["m"].tolist() == VALUES[ORDER].tolist()
+
+
+def test_a_full_match_goes_before_a_half_match(tmp_path: Path) -> None:
+    table = rows().rename(columns={"id": "code"})
+    table.insert(0, "serial", np.arange(N) + 5)  # most of these are known ids, too
+    path = save(tmp_path / "m.csv", table)
+    found = read_predictions(path, known_ids=KNOWN)
+    assert found.roles.id == "code"
+    assert "ids are taken from column 'code'" in found.notes
+
+
+@pytest.mark.parametrize("names", [("serial", "code"), ("image", "path")])
+def test_two_columns_that_could_be_the_ids_are_a_question(tmp_path: Path, names: tuple[str, str]) -> None:
+    table = pd.DataFrame({names[0]: np.arange(N)[::-1], names[1]: ORDER, "pred": VALUES[ORDER]})
+    path = save(tmp_path / "m.csv", table)
+    with pytest.raises(PredictionError, match=f"{names[0]} and {names[1]} could be. Name it with --id-column"):
+        read_predictions(path, known_ids=KNOWN)
+    assert read_predictions(path, ColumnChoice(id=names[1]), known_ids=KNOWN).ids.tolist() == [str(i) for i in ORDER]
+
+
+def test_a_row_number_alone_is_no_id(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    rows()[["pred"]].to_csv(path)  # the rows are in an order that the file does not say
+    with pytest.raises(PredictionError, match="which column holds the ids"):
+        read_predictions(path, known_ids=KNOWN)
+    named = pd.DataFrame({"pred": [0.5, 0.25]}, index=["b.jpg", "a.jpg"])
+    named.to_csv(path)  # but an index of names is
+    assert read_predictions(path).ids.tolist() == ["b.jpg", "a.jpg"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["000.jpg,0.72", "001.jpg,0.3"],
+        ["a,0.72", "b,0.3"],
+        ["7,0.72", "8,0.3"],
+        ["img_3.png,1", "img_4.png,0"],
+        ["7,1", "8,0"],
+        ["000.jpg,1,0,0.72", "001.jpg,0,0,0.3"],
+        ["000.jpg,0,0,0.72", "001.jpg,1,0,0.3"],
+        ["x1,-3.5,1e-3", "x2,2.5,1.5"],
+    ],
+)
+def test_a_first_line_that_is_a_row_is_named(tmp_path: Path, lines: list[str]) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(PredictionError, match=f"the first line `{lines[0]}` looks like a row, not a header"):
+        read_predictions(path)
+
+
+def test_numbers_as_names_of_columns_are_a_header(tmp_path: Path) -> None:
+    frame = pd.DataFrame(RNG.random((5, 3)), index=pd.Index([f"x{i}" for i in range(5)], name="image"))
+    frame.to_csv(tmp_path / "m.csv")
+    assert list(read_predictions(tmp_path / "m.csv").predictions) == ["m.0", "m.1", "m.2"]
+
+
+@pytest.mark.parametrize(
+    ("zero", "one"), [("prob_0", "prob_1"), ("real", "fake"), ("p0", "p1"), ("0", "1"), ("neg_prob", "y_pred_1")]
+)
+def test_of_two_probabilities_that_of_class_1_is_taken(tmp_path: Path, zero: str, one: str) -> None:
+    table = pd.DataFrame({"id": ORDER, zero: np.round(1 - VALUES, 3)[ORDER], one: np.round(VALUES, 3)[ORDER]})
+    if zero == "neg_prob":  # which class is it? a question
+        with pytest.raises(PredictionError, match="sum to 1 in every row.*--prediction-column"):
+            read_predictions(save(tmp_path / "resnet.csv", table))
+        return
+    found = read_predictions(save(tmp_path / "resnet.csv", table))
+    assert list(found.predictions) == ["resnet"]
+    assert found.predictions["resnet"].tolist() == table[one].tolist()
+    assert any("the probability of class 1" in note for note in found.notes)
+
+
+def test_a_softmax_matrix_is_one_model(tmp_path: Path) -> None:
+    np.savez(tmp_path / "resnet.npz", ids=KNOWN.astype(str), oof=np.stack([1 - VALUES, VALUES], 1).astype("f4"))
+    found = read_predictions(tmp_path / "resnet.npz")
+    assert list(found.predictions) == ["resnet"]
+    np.testing.assert_allclose(found.predictions["resnet"], VALUES, atol=1e-6)
+
+
+def test_hard_labels_of_a_probability_are_left_out(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ORDER, "prob": VALUES[ORDER], "pred": (VALUES[ORDER] > 0.5).astype(int)})
+    found = read_predictions(save(tmp_path / "m.csv", table))
+    assert found.predictions["m"].tolist() == VALUES[ORDER].tolist()
+    assert "not used: pred ('prob' as hard labels)" in found.notes
+
+
+def test_other_columns_with_fractions_are_a_question(tmp_path: Path) -> None:
+    wide = rows().assign(convnext=VALUES[::-1], effnet=0.3 + VALUES / 2)
+    with pytest.raises(PredictionError, match="could be any of pred, convnext, effnet.*--prediction-column"):
+        read_predictions(save(tmp_path / "wide.csv", wide))
+    sizes = rows().assign(width=RNG.integers(200, 300, N))  # whole numbers beside a prediction are no model
+    assert read_predictions(save(tmp_path / "m.csv", sizes)).notes == ("not used: width",)
+
+
+@pytest.mark.parametrize("labels", [TRUTH, np.where(TRUTH == 1, "FAKE", "real"), TRUTH == 1, TRUTH.astype(float)])
+@pytest.mark.parametrize("name", ["target", "label", "y_true", "is_deepfake"])
+def test_a_target_that_is_there_is_compared(tmp_path: Path, labels: Any, name: str) -> None:
+    store = PredictionStore(tmp_path / "oof")
+    store.save_folds(make_folds(KNOWN, TRUTH, k=3, seed=0))
+    table = rows().assign(**{name: np.asarray(labels)[ORDER]})
+    import_predictions(store, [read_predictions(save(tmp_path / "a.csv", table), known_ids=KNOWN)])
+    wrong = rows().assign(**{name: np.roll(np.asarray(labels), 1)[ORDER]})
+    with pytest.raises(PredictionError, match="the target disagrees with that of the folds for 60 of 60 ids"):
+        import_predictions(store, [read_predictions(save(tmp_path / "b.csv", wrong), known_ids=KNOWN)])
+
+
+def test_two_targets_that_differ_are_a_question(tmp_path: Path) -> None:
+    table = rows().assign(target=TRUTH[ORDER], label=TRUTH[ORDER])
+    assert read_predictions(save(tmp_path / "m.csv", table)).roles.target == "target"
+    with pytest.raises(PredictionError, match="'target' and 'label' differ.*--target-column"):
+        read_predictions(save(tmp_path / "m.csv", table.assign(label=1 - table["label"])))
+    with pytest.raises(PredictionError, match="'fold' and 'kfold' differ.*--fold-column"):
+        read_predictions(save(tmp_path / "m.csv", rows().assign(fold=ORDER % 3, kfold=ORDER % 5)))
+
+
+def test_a_submission_has_its_prediction_under_the_name_of_the_target(tmp_path: Path) -> None:
+    path = save(tmp_path / "sub.csv", rows().rename(columns={"pred": "target"}))
+    assert read_predictions(path, for_test=True).predictions["sub"].tolist() == VALUES[ORDER].tolist()
+    labelled = rows().assign(label=TRUTH[ORDER])
+    found = read_predictions(save(tmp_path / "sub.csv", labelled), for_test=True)
+    assert found.predictions["sub"].tolist() == VALUES[ORDER].tolist()
+
+
+@pytest.mark.parametrize("n_test", [N, 20])
+def test_an_npz_of_both_parts_is_told_apart_by_names(tmp_path: Path, n_test: int) -> None:
+    test = RNG.random(n_test)
+    arrays = {
+        "id": KNOWN.astype(str),
+        "oof": VALUES,
+        "test_id": np.array([f"t{i}" for i in range(n_test)]),
+        "test": test,
+    }
+    np.savez(tmp_path / "both.npz", **arrays)  # type: ignore[arg-type]
+    assert read_predictions(tmp_path / "both.npz").predictions["both"].tolist() == VALUES.tolist()
+    found = read_predictions(tmp_path / "both.npz", for_test=True)
+    assert found.ids[0] == "t0"
+    assert found.predictions["both"].tolist() == test.tolist()
+    del arrays["test_id"]
+    np.savez(tmp_path / "both.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(PredictionError, match="ids"):
+        read_predictions(tmp_path / "both.npz", for_test=True)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "feather", "npz"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a1", "b1"],
+        ["convnext", "effnet", "vit_pred"],
+        ["cv", "b1"],
+        ["label", "b1"],
+        ["index", "path"],
+        ["id", "target", "fold"],
+        ["0", "1"],
+        ["only"],
+        ["test_a", "a"],
+        ["m.1", "m_1", "m-1"],
+    ],
+)
+def test_every_export_comes_back_whole(tmp_path: Path, kind: str, names: list[str]) -> None:
+    store = PredictionStore(tmp_path / "oof")
+    store.save_folds(make_folds(KNOWN, TRUTH, k=3, seed=0))
+    store.save_test_ids(np.array([f"t{i}" for i in range(7)], object))
+    for number, name in enumerate(names):
+        oof = RNG.random(N, np.float32)
+        oof[: 3 * number] = np.nan
+        store.save(name, KNOWN, oof, RNG.random(7, np.float32))
+    out, test = tmp_path / f"wide.{kind}", tmp_path / f"wide_test.{kind}"
+    export_predictions(store, out)
+    export_predictions(store, test, part="test")
+    with pytest.raises(PredictionError, match="exists already.*--force"):
+        export_predictions(store, out)
+    export_predictions(store, out, force=True)
+    other = PredictionStore(tmp_path / "other")
+    import_predictions(other, [read_predictions(out)], [read_predictions(test, for_test=True)])
+    assert other.names() == sorted(names)
+    assert {name: other.fingerprint(name) for name in names} == {name: store.fingerprint(name) for name in names}
+
+
+def test_test_predictions_given_twice_are_named(tmp_path: Path) -> None:
+    store = PredictionStore(tmp_path / "oof")
+    store.save_folds(make_folds(KNOWN, TRUTH, k=3, seed=0))
+    oof = read_predictions(save(tmp_path / "oof.csv", rows()), name="m")
+    tests = [
+        read_predictions(
+            save(tmp_path / f"{name}.csv", rows().rename(columns={"pred": "target"})), name="m", for_test=True
+        )
+        for name in ("t0", "t1")
+    ]
+    with pytest.raises(PredictionError, match="t0.csv and .*t1.csv both hold test predictions of 'm'"):
+        import_predictions(store, [oof], tests)
+    assert store.names() == []
