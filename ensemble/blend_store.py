@@ -1,8 +1,6 @@
 """The store of blends: `work/ensemble/`, one folder for each, whole or absent, nothing ever overwritten."""
 
 import builtins
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +136,7 @@ class BlendStore:
         facts = {"version": FORMAT_VERSION, "kind": "blend", "name": name, "ids": ids_fingerprint(ids)}
         facts |= result.facts() | dict(details or {})
         header = {"version": FORMAT_VERSION, "kind": "blend", "blend": name}
-        part = self.root / f".{name}.{os.getpid()}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        try:
+        with files.temporary_folder(path) as part:
             table = pd.DataFrame({"id": ids, "prediction": result.oof, "nested_prediction": result.nested_oof})
             files.write_parquet(part / "oof.parquet", table, header | {"ids": facts["ids"]})
             if test_ids is not None and test is not None:
@@ -152,9 +148,6 @@ class BlendStore:
             with files.file_lock(self.root / ".lock"):
                 archived = files.archive(path, self.archive_dir) if path.exists() else None
                 part.rename(path)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
         return archived
 
     def facts(self, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Files of predictions as people write them: each kind is read to the letter, each doubt lists the columns."""
 
 import gzip
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,47 @@ def test_duplicate_ids_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,pred", "a,0.5", "b,0.5", "a,0.25")
     with pytest.raises(PredictionError, match="1 of 3 ids are duplicate: a"):
         read_predictions(path)
+
+
+@pytest.mark.parametrize("change", ["cr", "blank line", "utf-16", "zip", "1400 models"])
+def test_ordinary_files_of_other_programs_are_read(tmp_path: Path, change: str) -> None:
+    text = "id,pred\na,0.5\nb,0.25\n"
+    path = tmp_path / "m.csv"
+    if change == "zip":
+        path = tmp_path / "m.csv.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("m.csv", text)
+    elif change == "1400 models":
+        names = [f"tf_efficientnetv2_b{k % 8}.in1k_fold{k % 5}_seed{k}_512px_tta8" for k in range(1400)]
+        path.write_text(f"id,{','.join(names)}\na{',0.5' * 1400}\nb{',0.25' * 1400}\n")
+    else:
+        changed = {"cr": text.replace("\n", "\r"), "blank line": "\n \n" + text}.get(change, text)
+        path.write_bytes(changed.encode("utf-16" if change == "utf-16" else "utf-8"))
+    found = read_predictions(path)
+    assert found.ids.tolist() == ["a", "b"]
+    assert [values.tolist() for values in found.predictions.values()] == [[0.5, 0.25]] * len(found.predictions)
+    assert len(found.predictions) == (1400 if change == "1400 models" else 1)
+
+
+def test_a_score_beside_the_matrix_is_left_out(tmp_path: Path) -> None:
+    oof = np.array([[0.5, 0.1], [0.25, 0.3], [0.75, 0.2]])
+    np.savez(tmp_path / "m.npz", id=np.array(["a", "b", "c"]), oof=oof, auc=np.float64(0.9))
+    assert list(read_predictions(tmp_path / "m.npz").predictions) == ["m.0", "m.1"]
+
+
+def test_text_that_is_not_utf8_and_names_that_are_too_long_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "b.npz", id=np.array([b"\xffa", b"b"]), pred=np.array([0.5, 0.25]))
+    with pytest.raises(PredictionError, match="the texts of 'id' are not UTF-8"):
+        read_predictions(tmp_path / "b.npz")
+    with pytest.raises(PredictionError, match="cannot be read: .*too long"):
+        read_predictions(tmp_path / ("x" * 300 + ".csv"))
+    with pytest.raises(PredictionError, match="a header and no rows"):
+        read_predictions(write(tmp_path / "h.csv", "id,fold,pred"))
+    for text in ("0_3", "0.3_1", "\u0660.\u0663"):
+        with pytest.raises(PredictionError, match="1 values that are not numbers"):
+            read_predictions(
+                write(tmp_path / "n.csv", "id,pred", "a,0.5", f"b,{text}"), ColumnChoice(predictions=("pred",))
+            )
 
 
 def test_python_objects_in_an_npz_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Readers beside writers: a model that is stored as a whole is the old one or the new one, never a mixture."""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oof import files
+from oof.errors import PredictionError, StoreError
+from oof.folds import make_folds
+from oof.predictions import NewModel
+from oof.store import PredictionStore
+
+N, ROUNDS = 24, 25
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PredictionStore:
+    store = PredictionStore(tmp_path / "oof")
+    ids = np.array([f"{i:03d}" for i in range(N)], object)
+    store.save_folds(make_folds(ids, np.arange(N) % 2, k=2, seed=0))
+    store.save_test_ids(np.array(["x", "y"], object))
+    return store
+
+
+def save(store: PredictionStore, value: float, *names: str) -> None:
+    ids = store.folds.ids
+    store.save_all([NewModel(name=name, ids=ids, oof=np.full(N, value), test=np.full(2, value)) for name in names])
+
+
+def run_together(*parts: Callable[[], None]) -> list[str]:
+    """Run functions in threads and return the errors that they raised."""
+    errors: list[str] = []
+
+    def guarded(part: Callable[[], None]) -> None:
+        try:
+            part()
+        except Exception as err:
+            errors.append(repr(err))
+
+    threads = [threading.Thread(target=guarded, args=(part,)) for part in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+def test_readers_beside_writers_see_whole_models(store: PredictionStore) -> None:
+    save(store, 0.0, "m")
+    done = threading.Event()
+    seen: Counter[str] = Counter()
+
+    def write(first: float) -> None:
+        own = PredictionStore(store.root)
+        for number in range(ROUNDS):
+            save(own, first + number, "m", "other")
+
+    def read() -> None:
+        while not done.is_set():
+            own = PredictionStore(store.root)
+            assert "m" in [summary.name for summary in own.list()]
+            model = own.load("m")
+            assert model.test is not None
+            seen["whole" if model.oof[0] == model.test[0] == model.oof[-1] else "mixed"] += 1
+
+    def write_all() -> None:
+        errors.extend(run_together(lambda: write(1.0), lambda: write(100.0)))
+        done.set()
+
+    errors: list[str] = []
+    errors.extend(run_together(write_all, read, read))
+    assert errors == []
+    assert seen["whole"] > 0
+    assert seen["mixed"] == 0
+    assert len(list(store.archive_dir.iterdir())) == 4 * ROUNDS - 1  # nothing was lost
+    assert sorted(path.name for path in (store.root / "models").iterdir()) == ["m", "other"]
+
+
+def test_a_model_that_cannot_be_written_leaves_the_others_as_they_were(store: PredictionStore) -> None:
+    save(store, 1.0, "a")
+    before = store.fingerprint("a")
+    models = [
+        NewModel(name="a", ids=store.folds.ids, oof=np.zeros(N)),
+        NewModel(name="b", ids=store.folds.ids, oof=np.full(N, 1e300)),
+    ]
+    with pytest.raises(PredictionError, match="NaN or infinite"):
+        store.save_all(models)
+    assert store.names() == ["a"]
+    assert store.fingerprint("a") == before
+    assert [path.name for path in (store.root / "models").iterdir()] == ["a"]
+
+
+def test_folders_of_other_programs_are_ignored(store: PredictionStore) -> None:
+    save(store, 1.0, "m")
+    for stray in (".ipynb_checkpoints", "lost+found", "my model", "empty", ".m.123-abc.part"):
+        (store.root / "models" / stray).mkdir()
+    assert [summary.name for summary in store.list()] == ["m"]
+
+
+def test_damage_is_named_with_its_file(store: PredictionStore) -> None:
+    save(store, 1.0, "m")
+    folder = store.root / "models" / "m"
+    details, oof = folder / "model.json", folder / "oof.all.parquet"
+    whole = details.read_text()
+    for text, message in (("[]", "contains a list, not an object"), ('{"version": 1}', "lacks the key 'kind'")):
+        details.write_text(text)
+        with pytest.raises(StoreError, match=f"model.json {message}"):
+            store.list()
+    details.write_text(whole)
+    oof.rename(folder / "kept")
+    oof.symlink_to("/nonexistent")
+    with pytest.raises(StoreError, match="a link to a file that does not exist"):
+        store.load("m")
+    oof.unlink()
+    oof.mkdir()
+    with pytest.raises(StoreError, match="is a folder where a file is expected"):
+        store.load("m")
+    oof.rmdir()
+    (folder / "kept").rename(folder / "oof.fold1.parquet")
+    with pytest.raises(StoreError, match="not what its name says"):
+        store.load("m")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_not_called_cut(store: PredictionStore) -> None:
+    store.folds_path.chmod(0)
+    with pytest.raises(StoreError, match="Permission denied.*give this user permission"):
+        _ = PredictionStore(store.root).folds
+
+
+def test_the_remedy_for_missing_permission_is_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.parquet"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreError, match="Permission denied.*It may be whole: give this user permission"):
+        files.read_parquet(path)
+
+
+def test_another_order_of_the_rows_changes_no_fingerprint(store: PredictionStore, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    oof, test = rng.random(N), rng.random(2)
+    store.save("m", store.folds.ids, oof, test)
+    other = PredictionStore(tmp_path / "other")
+    order = rng.permutation(N)
+    folds = make_folds(store.folds.ids[order], store.folds.target[order], k=2, seed=0)
+    other.save_folds(folds)
+    other.save_test_ids(store.test_ids[::-1])
+    other.save("m", store.folds.ids, oof, test[::-1])
+    assert other.folds.ids.tolist() != store.folds.ids.tolist()
+    assert other.fingerprint("m") == store.fingerprint("m")
+    before = store.folds_path.read_bytes()
+    assert store.save_folds(folds) is None
+    store.save_test_ids(store.test_ids[::-1])
+    assert store.folds_path.read_bytes() == before
+    assert store.fingerprint("m") == other.fingerprint("m")
