@@ -1,11 +1,20 @@
 """`python -m dfens` and the console script `dfens`."""
 
+import sys
+
 from dfens.cli import cli
+from dfens.streams import make_streams_lenient, report_lost_output
 
 
 def main() -> None:
     """Run the command line."""
-    cli(prog_name="dfens")
+    stdout, _ = make_streams_lenient()
+    try:
+        cli(prog_name="dfens")
+    finally:
+        sys.stdout.flush()
+        report_lost_output(stdout)
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":

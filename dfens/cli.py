@@ -18,6 +18,13 @@ _ORDER = (
     "compare ablate diagnose groups cache completion"
 ).split()
 
+# options by their former names
+_RENAMED_OPTIONS = {
+    ("check", "--workers"): "--threads",
+    ("blend", "--toward-test"): "--importance-weighting",
+    ("diagnose", "--suspects"): "--max-issues",
+}
+
 
 class _Failure(click.ClickException):
     """A named error, shown without a traceback; exit code 1."""
@@ -48,6 +55,11 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            renamed = _RENAMED_OPTIONS.get((ctx.invoked_subcommand or "", error.option_name))
+            if renamed is None:
+                raise
+            raise click.UsageError(f"{error.option_name} is now named {renamed}.", error.ctx) from error
         except DfensError as error:
             raise _Failure(str(error), _console_of(ctx)) from error
         except OSError as error:  # a file, folder or disk that no other module had more to say of

@@ -4,7 +4,8 @@ import click
 
 from dfens.console import Console
 from dfens.invocation import pass_workspace
-from dfens.options import threads_option
+from dfens.options import folds_option, threads_option
+from dfens.workflows.selection import FoldRanges
 from dfens.workspace.paths import Workspace
 
 
@@ -18,11 +19,16 @@ from dfens.workspace.paths import Workspace
     metavar="KEY=VALUE[,KEY=VALUE]",
     help="One variant; repeat it for more. Values as in dfens.toml; text needs no quotes.",
 )
-@click.option("--fold", "folds", default="all", show_default=True, help="Folds to train: 0-4, 0,2 or all.")
+@folds_option
 @threads_option("decoding threads")
 @pass_workspace
 def command(
-    workspace: Workspace, console: Console, name: str, changes: tuple[str, ...], folds: str, threads: int
+    workspace: Workspace,
+    console: Console,
+    name: str,
+    changes: tuple[str, ...],
+    folds: FoldRanges,
+    threads: int,
 ) -> None:
     """Train a model of dfens.toml with changed settings and compare each variant with it, fold by fold.
 

@@ -32,9 +32,10 @@ def command(workspace: Workspace, console: Console, folder: Path, recipe: str, i
     The steps are the commands that a user would type; each is shown before it runs. Run again,
     it resumes where it stopped.
     """
-    from dfens.cli import cli
     from dfens.views.demo import show_demo
     from dfens.workflows.demo import run_demo
+
+    cli = click.get_current_context().find_root().command
 
     def run_command(arguments: Sequence[str]) -> int:
         with redirect_stdout(sys.stderr) if console.as_json else nullcontext():

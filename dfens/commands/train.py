@@ -4,13 +4,14 @@ import click
 
 from dfens.console import Console
 from dfens.invocation import pass_workspace
-from dfens.options import threads_option
+from dfens.options import folds_option, threads_option
+from dfens.workflows.selection import FoldRanges
 from dfens.workspace.paths import Workspace
 
 
 @click.command("train", short_help="Train models over folds; predict held-out and test rows.")
 @click.option("--model", "names", multiple=True, metavar="NAME", help="Only this model; may be repeated.")
-@click.option("--fold", "folds", default="all", show_default=True, help="Folds to train: 0-4, 0,2 or all.")
+@folds_option
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -30,7 +31,7 @@ def command(
     workspace: Workspace,
     console: Console,
     names: tuple[str, ...],
-    folds: str,
+    folds: FoldRanges,
     workers: int,
     cluster: str | None,
     address: str | None,
@@ -45,9 +46,16 @@ def command(
     Exit code 143: stopped by SIGTERM, with everything saved.
     """
     from dfens.views.train import show_training
-    from dfens.workflows.train import TrainOptions, is_first_process, train
+    from dfens.workflows.train import TrainOptions, is_first_process, train, under_torchrun
     from trainers.runtime.signals import Stopped
 
+    if under_torchrun() and (workers > 1 or cluster):
+        raise click.UsageError("Under torchrun all processes train one fold; leave out --workers and --on.")
+    if cluster and workers > 1:
+        raise click.UsageError("--workers is for one machine; on Ray each GPU, or each machine, takes one fold.")
+    for option, value in (("--address", address), ("--share", share)):
+        if value is not None and not cluster:
+            raise click.UsageError(f"{option} goes with --on ray.")
     options = TrainOptions(
         models=names,
         folds=folds,

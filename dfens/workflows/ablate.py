@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfens.options import fold_indices
+from dfens.workflows.selection import FoldRanges, fold_indices
 from dfens.workspace.config import build
 from dfens.workspace.paths import Workspace
 from oof.analysis.compare import Comparison
@@ -39,7 +39,7 @@ def run_ablation(
     name: str,
     changes: Sequence[str],
     *,
-    folds: str = "all",
+    folds: FoldRanges = (),
     threads: int,
     progress: Progress = SILENT,
 ) -> AblationResult:

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfens.options import chosen_models
+from dfens.workflows.selection import chosen_models
 from dfens.workspace.paths import Workspace
 from oof.progress import SILENT, Progress
 from trainers.kinds.registry import kind_of

@@ -4,9 +4,7 @@ import functools
 import os
 from dataclasses import dataclass
 
-import click
-
-from dfens.options import chosen_models, fold_indices
+from dfens.workflows.selection import FoldRanges, chosen_models, fold_indices
 from dfens.workflows.status import next_command
 from dfens.workspace.changes import changes_since_folds
 from dfens.workspace.paths import Workspace
@@ -19,12 +17,12 @@ from trainers.train import Engine, FoldResult, train_here, train_models
 class TrainOptions:
     """What to train, and on what.
 
-    models: names, empty for all. folds: as given to --fold. workers: processes. threads: decoding threads of all
+    models: names, empty for all. folds: ranges, empty for all. workers: processes. threads: decoding threads of all
     processes. cluster: "ray" or None; address and share go with it. force: retrain models whose settings changed.
     """
 
     models: tuple[str, ...] = ()
-    folds: str = "all"
+    folds: FoldRanges = ()
     workers: int = 1
     threads: int = 1
     cluster: str | None = None
@@ -72,40 +70,33 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
     return TrainResult(tuple(results), next_command(workspace))
 
 
+def under_torchrun() -> bool:
+    """Whether this is one of several processes that torchrun started, by the environment variables that it sets."""
+    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def is_first_process() -> bool:
     """Whether this process reports: the only one, or the first of those that torchrun started."""
-    return not _under_torchrun() or os.environ["RANK"] == "0"
-
-
-def _under_torchrun() -> bool:
-    return "LOCAL_RANK" in os.environ
+    return not under_torchrun() or os.environ["RANK"] == "0"
 
 
 def _engine(options: TrainOptions) -> Engine:
-    """Return what trains the folds; torchrun is recognised by the environment variables that it sets."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size > 1 and _under_torchrun():
-        if options.workers > 1 or options.cluster:
-            raise click.UsageError("Under torchrun all processes train one fold; leave out --workers and --on.")
+    """Return what trains the folds; each engine loads only when it is used, since Ray and torch take seconds."""
+    if under_torchrun():
         from trainers.jobs.torchrun import train_with_torchrun
 
         return functools.partial(
             train_with_torchrun,
             rank=int(os.environ["RANK"]),
-            size=size,
+            size=int(os.environ["WORLD_SIZE"]),
             local_rank=int(os.environ["LOCAL_RANK"]),
             local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
         )
     if options.cluster == "ray":
-        if options.workers > 1:
-            raise click.UsageError("--workers is for one machine; on Ray each GPU, or each machine, takes one fold.")
         from trainers.jobs.ray_cluster import train_on_ray
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics to its makers
         return functools.partial(train_on_ray, address=options.address, share=options.share)
-    for option, value in (("--address", options.address), ("--share", options.share)):
-        if value is not None:
-            raise click.UsageError(f"{option} goes with --on ray.")
     if options.workers > 1:
         from trainers.jobs.multiprocess import train_in_workers
 

@@ -1,7 +1,9 @@
-"""dfens.toml, read once and checked wholly: each section becomes its room's own frozen dataclass."""
+"""dfens.toml, read once and checked as a whole: each section becomes a frozen dataclass of its package."""
 
 import dataclasses
 import json
+import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -10,6 +12,7 @@ from typing import Any, TypeVar
 
 from ensemble.settings import BlendSettings
 from oof.errors import ConfigError
+from oof.files import resolve_path
 from oof.ids import check_name
 from submissions.settings import SubmissionSettings
 from trainers.data.layouts import DataSettings
@@ -106,8 +109,8 @@ def read_config(path: Path) -> Config:
     Paths in it are relative to its own folder.
 
     Raises:
-        ConfigError: if the file is absent, is no TOML, has an unknown key (the nearest known one
-            is named), or a value of the wrong kind or out of range.
+        ConfigError: if the file is absent, cannot be read, is not valid TOML, has an unknown key (the nearest known
+            one is named), or a value of the wrong type or out of range.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -115,8 +118,14 @@ def read_config(path: Path) -> Config:
         raise ConfigError(
             f"There is no {path.name} in {path.parent}. Run dfens init to write one, or name its folder with -C DIR."
         ) from err
+    except OSError as err:
+        raise ConfigError(
+            f"{path} cannot be read ({err.strerror}). Expected a text file that this user may read."
+        ) from err
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise ConfigError(f"{path} is not valid TOML: {err}. Correct that line; strings need quotes.") from err
+    except RecursionError as err:
+        raise ConfigError(f"{path} is nested too deeply. Sections are one level deep, models two.") from err
     return parse_config(raw, path.parent)
 
 
@@ -134,14 +143,15 @@ def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
     if blend["optimize"] != "none":
         _known_metric(blend["optimize"], "[blend] optimize")
     data = _section(DataSettings, raw, "data")
+    submissions = _section(SubmissionSettings, raw, "submissions")
     return Config(
         competition=competition,
-        data=dataclasses.replace(data, root=root / data.root),
+        data=dataclasses.replace(data, root=resolve_path(data.root, root)),
         folds=_section(FoldSettings, raw, "folds"),
         models=_models(raw.get("train", {}), raw.get("models", {}), root),
         blend=build(BlendSettings, blend, "[blend]"),
         submit=_section(SubmitSettings, raw, "submit"),
-        submissions=_section(SubmissionSettings, raw, "submissions"),
+        submissions=dataclasses.replace(submissions, ledger=_ledger_address(submissions.ledger, root)),
     )
 
 
@@ -157,12 +167,35 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
         if not isinstance(own, Mapping):
             raise ConfigError(f"dfens.toml: models.{name} must be a section, written {where}.")
         kind = own.get("kind", defaults.get("kind", "timm"))
-        if kind not in fields_by_kind:
+        if not isinstance(kind, str) or kind not in fields_by_kind:
             raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), fields_by_kind)}.")
         inherited = {key: value for key, value in defaults.items() if key in fields_by_kind[kind]}
         values = with_preset(own, inherited) if "preset" in fields_by_kind[kind] else inherited | dict(own)
         found[name] = build(settings_type(kind), values | {"kind": kind}, where)
     return found
+
+
+def _ledger_address(text: str, root: Path) -> str:
+    """Return [submissions] ledger with its path resolved; the address of a server stays as it is.
+
+    A value may hold a password, so that no message repeats it.
+    """
+    scheme, colon, rest = text.partition(":")
+    if not text or not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        return str(resolve_path(text, root)) if text else ""
+    if not rest.startswith("//"):
+        raise ConfigError(
+            f"[submissions] ledger begins with '{scheme}:', as the address of a database, but '//' is missing. Write "
+            f"postgresql+psycopg://user@host/database, sqlite:///path, or a path that has no ':'."
+        )
+    if not scheme.lower().startswith("sqlite"):
+        return text
+    path = rest.removeprefix("///")
+    if path == rest or not path or path.startswith(":memory:"):
+        raise ConfigError(
+            "[submissions] ledger: a SQLite ledger needs a file. Write sqlite:///path, or the path alone."
+        )
+    return f"{scheme}:///{resolve_path(path, root)}"
 
 
 def _section(cls: type[T], raw: Mapping[str, Any], name: str) -> T:
@@ -172,10 +205,13 @@ def _section(cls: type[T], raw: Mapping[str, Any], name: str) -> T:
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Make a settings dataclass from a TOML table; `where` names the table in messages.
 
-    Kinds are strict: "10" is no number, 1.5 no whole number, 1 no truth value.
+    Types are strict: "10" is not a number, 1.5 not an integer, 1 not a boolean.
     """
     from pydantic import TypeAdapter, ValidationError
 
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{where} {key} = {value}: expected a finite number.")
     _known(values, _field_names(cls), where, "key")
     try:
         # read as JSON, since there a list may become a tuple and text a path, and nothing else changes its kind

@@ -47,10 +47,9 @@ class Workspace:
         `~` is the home folder, and a relative path is relative to the project folder: with -C DIR that is DIR, as
         for git and make.
         """
-        try:
-            return self.root / Path(path).expanduser()
-        except RuntimeError as err:  # no such user, or no home folder at all
-            raise ConfigError(f"The home folder in {str(path)!r} is unknown. Write the path without '~'.") from err
+        from oof.files import resolve_path
+
+        return resolve_path(path, self.root)
 
     def resolve_output(self, path: str | Path, *, force: bool = False) -> Path:
         """Return the path of a file to write that the user named, which must be new unless `force`.

@@ -129,7 +129,7 @@ def test_export_and_archive(tmp_path: Path) -> None:
     assert [model.name for model in PredictionStore(tmp_path / "work" / "oof").list()] == ["m2"]
     found = run(tmp_path, "archive", "m2", "m7")
     assert found.exit_code == 1
-    assert "holds no model m7; it holds m2" in found.stderr
+    assert "has no model m7; it has m2" in found.stderr
 
 
 def test_diversity_shows_correlations_duplicates_and_gains(tmp_path: Path) -> None:
