@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfens.views.values import json_value
+from dfens.values import json_value
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oof.errors import ConfigError, DfensError, StoreError
+from oof.errors import DfensError, StoreError
 
 _HEADER = b"dfens"
 
@@ -315,20 +315,6 @@ def move(path: Path, target: Path) -> None:
                 shutil.copy2(path, copy)
                 copy.rename(target)
                 path.unlink()
-
-
-def resolve_path(path: str | Path, folder: Path) -> Path:
-    """Return a path that a user wrote: `~` is the home folder, and a relative path is relative to `folder`.
-
-    Raises:
-        ConfigError: if the home folder of `~` is unknown, or the path contains a NUL.
-    """
-    if "\0" in str(path):
-        raise ConfigError(f"{str(path)!r} is not a valid path: it contains a NUL character.")
-    try:
-        return folder / Path(path).expanduser()
-    except RuntimeError as err:  # no such user, or no home folder at all
-        raise ConfigError(f"The home folder in {str(path)!r} is unknown. Write the path without '~'.") from err
 
 
 def free_path(path: Path) -> Path:

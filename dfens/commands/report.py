@@ -13,8 +13,9 @@ from dfens.workspace.paths import Workspace
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Page to write, by default work/reports/report.html."
 )
+@click.option("--force", is_flag=True, help="Replace the page of --out where it exists, and the JSON file next to it.")
 @pass_workspace
-def command(workspace: Workspace, console: Console, out: Path | None) -> None:
+def command(workspace: Workspace, console: Console, out: Path | None, force: bool) -> None:
     """Write a self-contained page, and the same facts as report.json next to it.
 
     The page needs no network: it opens from a mail, on a phone, in a light and a dark theme. Everything on it is read
@@ -23,5 +24,11 @@ def command(workspace: Workspace, console: Console, out: Path | None) -> None:
     from dfens.views.report import show_report
     from dfens.workflows.report import write_report
 
-    found = write_report(workspace, None if out is None else workspace.resolve(out), console.progress)
+    page = None
+    if out is not None:
+        if out.suffix == ".json":
+            raise click.UsageError("--out names the page; the JSON file gets its name. Write --out NAME.html.")
+        page = workspace.resolve_output(out, force=force)
+        workspace.resolve_output(page.with_suffix(".json"), force=force)
+    found = write_report(workspace, page, console.progress)
     console.show(found.report.to_json() | {"page": found.page, "json": found.json}, show_report(found, workspace))

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dfens.values import json_value
 from dfens.views.tables import FittedTable, make_table
-from dfens.views.values import json_value
 from dfens.workflows.ledger import cv_of, label_of
 from oof.metrics import metric_by_name
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dfens.report.inputs import BlendInput, ModelInput, ReportInputs
 from dfens.report.page import render_page
 from dfens.report.report import Report, build_report
-from dfens.views.values import json_value
+from dfens.values import json_value
 from dfens.workflows.ledger import read_entries
 from dfens.workflows.status import next_command
 from dfens.workspace.members import changed_members

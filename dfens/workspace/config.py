@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -12,8 +11,8 @@ from typing import Any, TypeVar
 
 from ensemble.settings import BlendSettings
 from oof.errors import ConfigError
-from oof.files import resolve_path
 from oof.ids import check_name
+from oof.paths import resolve_path
 from submissions.settings import SubmissionSettings
 from trainers.data.layouts import DataSettings
 from trainers.kinds.base import ModelSettings
@@ -143,15 +142,14 @@ def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
     if blend["optimize"] != "none":
         _known_metric(blend["optimize"], "[blend] optimize")
     data = _section(DataSettings, raw, "data")
-    submissions = _section(SubmissionSettings, raw, "submissions")
     return Config(
         competition=competition,
-        data=dataclasses.replace(data, root=resolve_path(data.root, root)),
+        data=dataclasses.replace(data, root=resolve_path(root, data.root)),
         folds=_section(FoldSettings, raw, "folds"),
         models=_models(raw.get("train", {}), raw.get("models", {}), root),
         blend=build(BlendSettings, blend, "[blend]"),
         submit=_section(SubmitSettings, raw, "submit"),
-        submissions=dataclasses.replace(submissions, ledger=_ledger_address(submissions.ledger, root)),
+        submissions=_section(SubmissionSettings, raw, "submissions"),
     )
 
 
@@ -173,29 +171,6 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
         values = with_preset(own, inherited) if "preset" in fields_by_kind[kind] else inherited | dict(own)
         found[name] = build(settings_type(kind), values | {"kind": kind}, where)
     return found
-
-
-def _ledger_address(text: str, root: Path) -> str:
-    """Return [submissions] ledger with its path resolved; the address of a server stays as it is.
-
-    A value may hold a password, so that no message repeats it.
-    """
-    scheme, colon, rest = text.partition(":")
-    if not text or not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
-        return str(resolve_path(text, root)) if text else ""
-    if not rest.startswith("//"):
-        raise ConfigError(
-            f"[submissions] ledger begins with '{scheme}:', as the address of a database, but '//' is missing. Write "
-            f"postgresql+psycopg://user@host/database, sqlite:///path, or a path that has no ':'."
-        )
-    if not scheme.lower().startswith("sqlite"):
-        return text
-    path = rest.removeprefix("///")
-    if path == rest or not path or path.startswith(":memory:"):
-        raise ConfigError(
-            "[submissions] ledger: a SQLite ledger needs a file. Write sqlite:///path, or the path alone."
-        )
-    return f"{scheme}:///{resolve_path(path, root)}"
 
 
 def _section(cls: type[T], raw: Mapping[str, Any], name: str) -> T:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oof.errors import ConfigError
+from oof.paths import resolve_path
 
 if TYPE_CHECKING:
     from dfens.workspace.config import Config
@@ -47,9 +48,7 @@ class Workspace:
         `~` is the home folder, and a relative path is relative to the project folder: with -C DIR that is DIR, as
         for git and make.
         """
-        from oof.files import resolve_path
-
-        return resolve_path(path, self.root)
+        return resolve_path(self.root, path)
 
     def resolve_output(self, path: str | Path, *, force: bool = False) -> Path:
         """Return the path of a file to write that the user named, which must be new unless `force`.

@@ -162,3 +162,32 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "dfens.toml"
     path.write_bytes(b"\xef\xbb\xbf" + TABLE.encode().replace(b"\n", b"\r\n"))
     assert read_config(path).data.layout == "table"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[models.m]\nkind = ["x"]\n', r"\[models.m\] kind = \['x'\] is unknown"),
+        ("[submissions]\nwait_limit_s = inf\n", r"\[submissions\] wait_limit_s = inf: expected a finite number"),
+        ("[models.m]\nlr = nan\n", r"\[models.m\] lr = nan: expected a finite number"),
+        ("a = " + "[" * 5000 + "]" * 5000, "is nested too deeply"),
+    ],
+)
+def test_values_that_no_setting_can_have_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "dfens.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_config(path)
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dfens.toml").mkdir()
+    with pytest.raises(ConfigError, match=r"dfens.toml cannot be read \(Is a directory\)"):
+        read_config(tmp_path / "dfens.toml")
+
+
+def test_the_data_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert parse_config({"data": {"root": "~/data"}}, tmp_path).data.root == tmp_path / "home" / "data"
+    with pytest.raises(ConfigError, match="The home folder in '~no-such-user/data' is unknown"):
+        parse_config({"data": {"root": "~no-such-user/data"}}, tmp_path)

@@ -14,7 +14,7 @@ from dfens.report.inputs import ReportInputs
 from dfens.report.models import calibration_error, models_panel
 from dfens.report.page import render_page
 from dfens.report.report import Report, build_report
-from dfens.views.values import json_value
+from dfens.values import json_value
 from oof.errors import DataError
 from oof.metrics import metric_by_name, roc_auc
 from tests.support.reports import PIXEL, make_inputs

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from oof.errors import TrainingError, examples
-from oof.files import resolve_path
+from oof.paths import resolve_path
 from trainers.networks.input_stem import SideInputs
 from trainers.networks.normalise import grey_mean_and_std
 from trainers.networks.settings import NetworkSettings
@@ -67,7 +67,7 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
     if settings.inputs != ("rgb",):
         model = SideInputs(model, settings.inputs, *grey_mean_and_std(model))
     if isinstance(settings.pretrained, str):
-        load_weights(model, resolve_path(settings.pretrained, root))
+        load_weights(model, resolve_path(root, settings.pretrained))
     return model
 
 

@@ -1,0 +1,152 @@
+"""What happens to the output changes neither exit code nor work; tables fit the terminal; files of users are kept."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dfens.cli import cli
+from dfens.terminal import make_console, printable
+from dfens.views.tables import make_table
+from oof.store import PredictionStore
+from tests.support.ensemble import make_workspace
+
+
+def dfens(
+    *arguments: str, out: int | None = None, error: int | None = None, **environment: str
+) -> tuple[int, str, str]:
+    """Run dfens as a process; out and error are descriptors, None to collect."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dfens", *arguments],
+        stdout=subprocess.PIPE if out is None else out,
+        stderr=subprocess.PIPE if error is None else error,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+        check=False,
+    )
+    return done.returncode, (done.stdout or b"").decode("latin-1"), (done.stderr or b"").decode("latin-1")
+
+
+@pytest.fixture(scope="module")
+def full() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("recipes",), ("recipes", "--json")])
+def test_a_full_disk_behind_the_output_is_a_warning(full: int, arguments: tuple[str, ...]) -> None:
+    code, _, error = dfens(*arguments, out=full)
+    assert (code, error) == (0, "Warning: standard output could not be written (No space left on device).\n")
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert dfens("recipes", out=writer) == (0, "", "")
+    os.close(writer)
+
+
+def test_errors_keep_their_exit_code_where_they_cannot_be_written(tmp_path: Path, full: int) -> None:
+    assert dfens("-C", str(tmp_path), "folds", error=full)[0] == 1
+    assert dfens("-C", str(tmp_path), "no-such-command", error=full)[0] == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_signs_that_an_encoding_lacks_become_others(tmp_path: Path, encoding: str) -> None:
+    store, _, _ = make_workspace(tmp_path)
+    store.save_model("half", "linear", {})
+    code, out, error = dfens("-C", str(tmp_path), "status", PYTHONIOENCODING=encoding)
+    assert (code, error) == (0, "")
+    assert "imported" in out or "OOF only" in out or "complete" in out
+    code, out, _ = dfens("-C", str(tmp_path), "status", "--json", PYTHONIOENCODING=encoding)
+    assert code == 0
+    assert json.loads(out)["models"]
+
+
+def test_a_closed_output_takes_no_file_of_the_work(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    command = f'"{sys.executable}" -m dfens -C "{tmp_path}" oof export --out out.csv >&- 2>&-'
+    done = subprocess.run(
+        ["sh", "-c", command], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "out.csv").read_text().startswith("id,target,fold,m0,m1,m2\n")
+
+
+def test_a_narrow_terminal_leaves_out_optional_columns_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [{"name": "a" * 20, "score": 0.5, "first": "x" * 15, "second": "y" * 15}]
+    console = make_console(stderr=False)
+    with console.capture() as captured:
+        console.print(make_table(rows, optional=["first", "second"]))
+    assert max(map(len, captured.get().splitlines()[:4])) <= 40
+    assert "0.50000" in captured.get()
+    assert "xxx" not in captured.get()
+    assert "Not shown in 40 columns: first, second." in " ".join(captured.get().split())
+
+
+def test_colours_respect_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    console = make_console(stderr=True)
+    with console.capture() as captured:
+        console.print("Error:", style="bold red")
+    assert "31m" not in captured.get()
+    monkeypatch.delenv("NO_COLOR")
+    console = make_console(stderr=True)
+    with console.capture() as captured:
+        console.print("Error:", style="bold red")
+    assert "31m" in captured.get()
+
+
+def test_ids_are_shown_as_they_are_and_cannot_steer_the_terminal() -> None:
+    console = make_console(stderr=False)
+    with console.capture() as captured:
+        console.print(make_table([{"id": "clip:id:b [red]", "team": "x\x1b[2J\u009b"}]))
+    assert "clip:id:b [red]" in captured.get()
+    assert "x\\x1b[2J\\x9b" in captured.get()
+    assert printable("tab\tline\n") == "tab\tline\n"
+
+
+def test_paths_in_options_are_relative_to_the_folder_of_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    project.mkdir()
+    elsewhere.mkdir()
+    make_workspace(project)
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("HOME", str(elsewhere))
+    for out, where in (("wide.csv", project), ("~/home.csv", elsewhere), (str(elsewhere / "full.csv"), elsewhere)):
+        result = CliRunner().invoke(cli, ["-C", str(project), "oof", "export", "--out", out])
+        assert result.exit_code == 0, result.output
+        assert (where / Path(out).name).exists()
+    (elsewhere / "wide.csv").write_text("id,m9\nnot,these\n")
+    result = CliRunner().invoke(cli, ["-C", str(project), "oof", "import", "wide.csv", "--replace"])
+    assert result.exit_code == 0, result.output
+    assert "m9" not in PredictionStore(project / "work" / "oof").names()
+
+
+def test_a_file_of_the_user_is_not_replaced_without_force(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    (tmp_path / "mine.csv").write_text("mine")
+    arguments = ["-C", str(tmp_path), "oof", "export", "--out", "mine.csv"]
+    refused = CliRunner().invoke(cli, arguments)
+    assert refused.exit_code == 1
+    assert f"{tmp_path / 'mine.csv'} exists. Choose another name, or give --force to replace it." in refused.stderr
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+    assert CliRunner().invoke(cli, [*arguments, "--force"]).exit_code == 0
+    (tmp_path / "page.json").write_text("mine")
+    report = CliRunner().invoke(cli, ["-C", str(tmp_path), "report", "--out", "page.html"])
+    assert report.exit_code == 1
+    assert (tmp_path / "page.json").read_text() == "mine"
+
+
+def test_init_keeps_every_earlier_file(tmp_path: Path) -> None:
+    (tmp_path / "dfens.toml").write_text("first")
+    for text in ("first", "second"):
+        (tmp_path / "dfens.toml").write_text(text)
+        assert CliRunner().invoke(cli, ["-C", str(tmp_path), "init", "--force"]).exit_code == 0
+    assert (tmp_path / "dfens.toml.old").read_text() == "first"
+    assert (tmp_path / "dfens.toml.old-2").read_text() == "second"
