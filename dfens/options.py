@@ -36,26 +36,32 @@ def split_names(text: str | None) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, (text or "").split(","))))
 
 
-class _Folds(click.ParamType):
-    """Folds as `0-4`, `0,2`, `1-2,4` or `all`; the value is a tuple of ranges, empty for all."""
+def parse_folds(text: str) -> FoldRanges:
+    """Return the ranges of folds that `--fold` means: `0-4`, `0,2`, `1-2,4` or `all`, which is ().
 
-    name = "folds"
+    Raises:
+        BadParameter: if the text is not a list of folds.
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FoldRanges:
-        if isinstance(value, tuple):
-            return value
-        if value.strip() == "all":
-            return ()
-        found = []
-        for part in value.split(","):
-            match = re.fullmatch(r"\s*([0-9]{1,6})(?:\s*-\s*([0-9]{1,6}))?\s*", part)
-            if not match or int(match[2] or match[1]) < int(match[1]):
-                self.fail(f"{value!r} is not a list of folds. Write 0-4, 0,2 or all.", param, ctx)
-            found.append((int(match[1]), int(match[2] or match[1])))
-        return tuple(found)
+    >>> parse_folds("0,2-3")
+    ((0, 0), (2, 3))
+    """
+    if text.strip() == "all":
+        return ()
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,6})(?:\s*-\s*([0-9]{1,6}))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise click.BadParameter(f"{text!r} is not a list of folds. Write 0-4, 0,2 or all.")
+        found.append((int(match[1]), int(match[2] or match[1])))
+    return tuple(found)
 
 
 folds_option = click.option(
-    "--fold", "folds", type=_Folds(), metavar="FOLDS", default="all", show_default=True,
+    "--fold",
+    "folds",
+    metavar="FOLDS",
+    default="all",
+    show_default=True,
+    callback=lambda ctx, param, value: parse_folds(value),
     help="Folds to train: 0-4, 0,2 or all.",
-)  # fmt: skip
+)
