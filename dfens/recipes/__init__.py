@@ -18,10 +18,11 @@ def recipe_text(name: str, slug: str | None = None) -> str:
 
 
 def recipe_summary(name: str) -> str:
-    """Return the comment that a recipe begins with, as one line."""
+    """Return the first paragraph of the comment that a recipe begins with, as one line."""
     lines = []
     for line in recipe_text(name).splitlines():
-        if not line.startswith("#"):
+        text = line.lstrip("# ").rstrip()
+        if not line.startswith("#") or not text:
             break
-        lines.append(line.lstrip("# ").rstrip())
+        lines.append(text)
     return " ".join(lines)
