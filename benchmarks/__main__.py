@@ -6,7 +6,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 HELPERS = {"__main__", "measure", "peers", "worlds"}
-NEEDS = {"imdb", "growth", "blend", "calibration", "select_calibration"}  # data, options, or hours
+NEEDS = {"intervals", "imdb", "growth", "blend", "calibration", "select_calibration"}  # data, options, or hours
 
 
 def main() -> None:

@@ -1,15 +1,15 @@
 """How sure a score is, and whether one model is better than another: intervals and p-values."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from oof.errors import PredictionError
+from oof.metrics.auc_interval import auc_interval
 from oof.metrics.bootstrap import bootstrap_scores
 from oof.metrics.delong import auc_covariance
 from oof.metrics.metric import Metric, MetricFunction
@@ -71,9 +71,9 @@ def score_interval(
 ) -> Interval:
     """The score with the interval that holds the true one in `confidence_level` of all samples.
 
-    AUC has DeLong's variance (with groups: Obuchowski's), taken on the logit scale, so that the
-    interval stays within [0, 1] and is longer toward 0.5; a perfect AUC of few rows has the exact
-    interval of as many pairs. Other metrics are bootstrapped: the interval runs between percentiles.
+    AUC has DeLong's variance (with groups: Obuchowski's) in a score interval (`oof.metrics.auc_interval`),
+    which stays within [0, 1], is longer toward 0.5 and holds with few positives. Other metrics are
+    bootstrapped: the interval runs between percentiles.
 
     Args:
         metric: name, function or Metric.
@@ -92,7 +92,7 @@ def score_interval(
     if _by_delong(metric, method):
         aucs, covariance = auc_covariance(y, [scores], groups)
         auc, error = float(aucs[0]), float(np.sqrt(covariance[0, 0]))
-        low, high = _auc_interval(auc, error, confidence_level, _independent_pairs(y, groups))
+        low, high = auc_interval(auc, float(covariance[0, 0]), *_rows_and_units(y, groups), confidence_level)
         return Interval(auc, low, high, error, confidence_level, _describe("DeLong", groups))
     found = bootstrap_scores(metric, y, [scores], groups, replicates=replicates, rng=_rng(rng))[:, 0]
     low, high = np.quantile(found, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
@@ -143,17 +143,6 @@ def _by_delong(metric: Metric, method: Method) -> bool:
     return metric.is_auc and method != "bootstrap"
 
 
-def _auc_interval(auc: float, error: float, confidence_level: float, pairs: int) -> tuple[float, float]:
-    tail = (1 - confidence_level) / 2
-    if math.isnan(error):
-        return 0.0, 1.0
-    if auc in (0.0, 1.0):  # no variance: Clopper and Pearson's interval of `pairs` independent pairs, all alike
-        near = tail ** (1 / pairs)
-        return (near, 1.0) if auc == 1 else (0.0, 1 - near)
-    reach = -float(ndtri(tail)) * error / (auc * (1 - auc))
-    return float(expit(logit(auc) - reach)), float(expit(logit(auc) + reach))
-
-
 def _gain_interval(gain: float, error: float, confidence_level: float, pairs: int) -> tuple[float, float, float]:
     if math.isnan(error):
         return -1.0, 1.0, 1.0
@@ -163,12 +152,17 @@ def _gain_interval(gain: float, error: float, confidence_level: float, pairs: in
     return gain - reach, gain + reach, float(2 * ndtr(-abs(gain) / error))
 
 
+def _rows_and_units(y: NDArray[Any], groups: NDArray[Any] | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the numbers of rows and of groups (rows where there are none) of the positives and of the negatives."""
+    classes = (np.asarray(y) == 1, np.asarray(y) != 1)
+    units = [rows.sum() if groups is None else len(np.unique(np.asarray(groups)[rows])) for rows in classes]
+    first, second = ((int(rows.sum()), int(count)) for rows, count in zip(classes, units, strict=True))
+    return first, second
+
+
 def _independent_pairs(y: NDArray[Any], groups: NDArray[Any] | None) -> int:
-    """How many (positive, negative) pairs share no row, or no group."""
-    y = np.asarray(y)
-    units: Callable[[NDArray[Any]], int] = len if groups is None else (lambda part: len(np.unique(part)))
-    of = y if groups is None else np.asarray(groups)
-    return max(1, min(units(of[y == 1]), units(of[y == 0])))
+    """Return how many (positive, negative) pairs share no row, or no group."""
+    return max(1, min(units for _, units in _rows_and_units(y, groups)))
 
 
 def _describe(how: str, groups: NDArray[Any] | None) -> str:

@@ -239,3 +239,24 @@ def test_the_same_generator_gives_the_same_interval() -> None:
         for _ in range(2)
     )
     assert first == second
+
+
+@pytest.mark.parametrize("positives", [10, 15, 25, 40, 60])
+@pytest.mark.parametrize("auc", [0.8, 0.95])
+def test_intervals_hold_with_few_positives(positives: int, auc: float) -> None:
+    rng = np.random.default_rng(positives)
+    y = np.arange(300) < positives
+    held = 0
+    for _ in range(400):
+        interval = score_interval("auc", y, rng.normal(size=300) + np.sqrt(2) * norm.ppf(auc) * y)
+        held += interval.low <= auc <= interval.high
+    assert 0.92 <= held / 400 <= 0.99  # 0.97, and two standard errors of 400 sets
+
+
+def test_with_many_rows_the_interval_is_that_of_delong() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(20_000) % 2
+    scores = rng.normal(size=20_000) + y
+    found = score_interval("auc", y, scores)
+    assert found.low == pytest.approx(found.score - 1.96 * found.standard_error, abs=2e-4)
+    assert found.high == pytest.approx(found.score + 1.96 * found.standard_error, abs=2e-4)
