@@ -243,7 +243,25 @@ def file_lock(path: Path) -> Iterator[None]:
         file = path.open("a")
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            os.utime(file.fileno())  # the time since when it is held, for `locked_since`
         yield
+
+
+def locked_since(path: Path) -> datetime | None:
+    """Return since when some process holds the exclusive lock of a file, or None if nobody does."""
+    try:
+        file = path.open()
+    except OSError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+        except OSError:
+            return None
+    return None
 
 
 @contextlib.contextmanager

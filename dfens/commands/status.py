@@ -1,4 +1,6 @@
-"""`dfens status`: where the work is, and what to run next."""
+"""`dfens status`: what runs, where the work is, and what to run next."""
+
+import time
 
 import click
 
@@ -7,12 +9,34 @@ from dfens.invocation import pass_workspace
 from dfens.workspace.paths import Workspace
 
 
-@click.command("status", short_help="Show where the work is and what to run next.")
+@click.command("status", short_help="Show what runs, where the work is and what to run next.")
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.5),
+    default=5.0,
+    show_default=True,
+    help="Seconds between two looks (--watch).",
+)
 @pass_workspace
-def command(workspace: Workspace, console: Console) -> None:
-    """Show what is done of each model and fold, the scores so far, and the next command."""
+def command(workspace: Workspace, console: Console, watch: bool, every: float) -> None:
+    """Show what runs now and how long it may take, the folds of each model, the scores so far, and the next command.
+
+    Nothing is changed, also while other commands work in the folder. The time left is estimated from the folds
+    that are trained.
+    """
     from dfens.views.status import show_status
     from dfens.workflows.status import read_status
 
-    found = read_status(workspace)
-    console.show(found, show_status(found))
+    try:
+        while True:
+            found = read_status(Workspace(workspace.root))  # settings and folds may have changed meanwhile
+            if watch and console.stdout.is_terminal and not console.as_json:
+                console.stdout.clear()
+            console.show(found, show_status(found))
+            if not watch:
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        if not watch:
+            raise

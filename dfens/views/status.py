@@ -4,18 +4,63 @@ import dataclasses
 from collections.abc import Iterator
 
 from dfens.views.tables import FittedTable, make_table
-from dfens.workflows.status import Status
+from dfens.workflows.progress import RunningWork, TimeLeft
+from dfens.workflows.status import Status, SubmissionStatus
 
 
 def show_status(found: Status) -> Iterator[FittedTable | str]:
-    """Show models, blends, facts and the next command."""
+    """Show what runs, models, blends, submissions, and the next command."""
+    yield from (_running_line(work) for work in found.running)
     if found.models:
         rows = [{_renamed(key, found.metric): value for key, value in vars(row).items()} for row in found.models]
         yield make_table(rows, title="Models", optional=["kind", "rows"])
     if found.blends:
         yield make_table([dataclasses.asdict(row) for row in found.blends], title="Blends", optional=["metric"])
     yield from found.facts
+    if found.left is not None and found.models:
+        yield _left_line(found.left)
+    if found.submissions is not None:
+        yield _submission_line(found.submissions)
     yield f"Next: {found.next}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, in its two largest units.
+
+    >>> duration(75), duration(4000), duration(200_000)
+    ('1 min 15 s', '1 h 6 min', '2 d 7 h')
+    """
+    whole = round(seconds)
+    for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // below} {smaller}"
+    return f"{whole} s"
+
+
+def _running_line(work: RunningWork) -> str:
+    what = (
+        f"training {work.model} fold {work.fold}" if work.fold is not None else f"predicting test rows by {work.model}"
+    )
+    left = "" if work.left_s is None else f", about {duration(work.left_s)} left"
+    return f"Now: {what}, for {duration(work.elapsed_s)}{left}"
+
+
+def _left_line(left: TimeLeft) -> str:
+    known = left.folds - left.unknown
+    text = f"{left.folds} folds are not trained yet"
+    if known:
+        text += f"; about {duration(left.seconds)} for {'them' if not left.unknown else f'{known} of them'}"
+    return text + ", by the folds that are." if known else text + "."
+
+
+def _submission_line(found: SubmissionStatus) -> str:
+    limit = "" if found.per_day is None else f" of {found.per_day}"
+    text = f"{found.made} submissions, {found.today}{limit} today"
+    if found.pending:
+        text += f", {found.pending} without a score yet (dfens submissions sync)"
+    if found.best_public is not None:
+        text += f"; best public score {found.best_public:.5f} ({found.best})"
+    return text + "."
 
 
 def _renamed(column: str, metric: str) -> str:

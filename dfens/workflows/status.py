@@ -1,10 +1,13 @@
-"""Where the work of a project is: models and folds done, blends, and the next command."""
+"""Where the work of a project is: what runs, models and folds done, blends, submissions, and the next command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
+from dfens.workflows.ledger import label_of, read_entries
+from dfens.workflows.progress import RunningWork, TimeLeft, running_work, time_left
 from dfens.workspace.members import changed_members
 from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
@@ -37,14 +40,35 @@ class BlendStatus:
 
 
 @dataclass(frozen=True)
+class SubmissionStatus:
+    """The ledger in short; `best` is the label of the submission with the best public score, None without one.
+
+    today: number made today (UTC). per_day: the limit of dfens.toml, None for Kaggle's alone.
+    """
+
+    made: int
+    today: int
+    per_day: int | None
+    pending: int
+    best: str | None
+    best_public: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where the work of one project is, and what to run next."""
+    """Where the work of one project is, and what to run next.
+
+    running: work that some process does now. left: estimate for the folds not trained yet, None where all are.
+    """
 
     metric: str
     folder: str
-    models: tuple[ModelStatus, ...]
-    blends: tuple[BlendStatus, ...]
-    facts: tuple[str, ...]
+    models: tuple[ModelStatus, ...] = ()
+    blends: tuple[BlendStatus, ...] = ()
+    running: tuple[RunningWork, ...] = ()
+    left: TimeLeft | None = None
+    submissions: SubmissionStatus | None = None
+    facts: tuple[str, ...] = ()
     next: str
 
 
@@ -52,16 +76,17 @@ def read_status(workspace: Workspace) -> Status:
     """Look at the settings and the workspace; nothing is changed."""
     folder, store = str(workspace.root), workspace.predictions
     if not workspace.config_path.exists() and not store.has_folds():
-        return Status("auc", folder, (), (), (f"No dfens.toml in {folder}.",), "dfens init")
+        return Status(metric="auc", folder=folder, facts=(f"No dfens.toml in {folder}.",), next="dfens init")
     config = workspace.config
     metric = config.competition.metric
     if not store.has_folds():
         if not config.data.root.exists():
-            return Status(metric, folder, (), (), (f"No data yet at {config.data.root}.",), "dfens download")
-        return Status(metric, folder, (), (), ("No folds yet.",), "dfens check, then dfens folds")
+            facts = (f"No data yet at {config.data.root}.",)
+            return Status(metric=metric, folder=folder, facts=facts, next="dfens download")
+        return Status(metric=metric, folder=folder, facts=("No folds yet.",), next="dfens check, then dfens folds")
     folds = store.folds
     how = ", ".join(f"{key} {value}" for key, value in folds.how.items())
-    facts = [f"{len(folds.ids)} training rows in {folds.k} folds ({how})."]
+    notes = [f"{len(folds.ids)} training rows in {folds.k} folds ({how})."]
     stored: dict[str, ModelSummary | None] = {}  # None: a file of the model cannot be read
     for name in store.names():
         try:
@@ -69,18 +94,57 @@ def read_status(workspace: Workspace) -> Status:
             stored[name] = store.summary(name)
         except StoreError as err:
             stored[name] = None
-            facts.append(str(err))
+            notes.append(str(err))
     models = []
     for name in [*config.models, *sorted(stored.keys() - config.models.keys())]:
         broken = name in stored and stored[name] is None
         models.append(_broken_model(workspace, name) if broken else _model(workspace, name, stored.get(name)))
     blends = _blends(workspace)
-    return Status(metric, folder, tuple(models), blends, tuple(facts), _next(workspace, blends, stored))
+    running = running_work(workspace, folds.k)
+    missing = {name: _missing_folds(stored.get(name), folds.k) for name in config.models}
+    return Status(
+        metric=metric,
+        folder=folder,
+        models=tuple(models),
+        blends=blends,
+        running=running,
+        left=time_left(workspace, missing, running, folds.k) if any(missing.values()) else None,
+        submissions=_submissions(workspace),
+        facts=tuple(notes),
+        next=_next(workspace, blends, stored),
+    )
 
 
 def next_command(workspace: Workspace) -> str:
     """Return the command to run next."""
     return read_status(workspace).next
+
+
+def _missing_folds(summary: ModelSummary | None, k: int) -> int:
+    """Number of folds that dfens train would train."""
+    if summary is None:
+        return k
+    return 0 if summary.imported else k - len(summary.oof_folds)
+
+
+def _submissions(workspace: Workspace) -> SubmissionStatus | None:
+    """Sum up the local ledger; None without one, and for a ledger on a server, which status does not wait for."""
+    settings = workspace.config.competition
+    if workspace.config.submissions.ledger or not workspace.ledger_path().exists():
+        return None
+    metric = metric_by_name(settings.metric)
+    sent = [entry for entry in read_entries(workspace) if entry.on_server]
+    scored = [entry for entry in sent if entry.public_score is not None]
+    best = max(scored, key=lambda entry: metric.gain(entry.public_score or 0.0), default=None)
+    today = datetime.now(UTC).date()
+    return SubmissionStatus(
+        made=len(sent),
+        today=sum((entry.submitted or entry.created).date() == today for entry in sent),
+        per_day=settings.submissions_per_day,
+        pending=sum(entry.status == "pending" for entry in sent),
+        best=None if best is None else label_of(best),
+        best_public=None if best is None else best.public_score,
+    )
 
 
 def _broken_model(workspace: Workspace, name: str) -> ModelStatus:

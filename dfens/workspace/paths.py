@@ -110,6 +110,14 @@ class Workspace:
         """Where features extracted from clips are stored."""
         return self.trainers_dir / "clips"
 
+    def fold_lock(self, model: str, fold: int) -> Path:
+        """The lock that a process holds while it trains one fold."""
+        return self.trainers_dir / model / f"fold{fold}" / ".lock"
+
+    def test_lock(self, model: str) -> Path:
+        """The lock that a process holds while it predicts the test rows by a model."""
+        return self.trainers_dir / model / ".test.lock"
+
     def history_path(self, model: str, fold: int) -> Path:
         """Where the training history of one fold is."""
         return self.trainers_dir / model / f"fold{fold}" / "history.json"

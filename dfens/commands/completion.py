@@ -1,0 +1,28 @@
+"""`dfens completion`: let the shell complete commands, options and names."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from dfens.console import Console
+from dfens.invocation import pass_workspace
+from dfens.workspace.paths import Workspace
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command("completion", short_help="Print the script that lets a shell complete dfens commands.")
+@click.argument("shell", type=click.Choice(SHELLS))
+@pass_workspace
+def command(workspace: Workspace, console: Console, shell: str) -> None:
+    """Print the completion script of SHELL.
+
+    \b
+    eval "$(dfens completion bash)"          # in ~/.bashrc
+    eval "$(dfens completion zsh)"           # in ~/.zshrc, after compinit
+    dfens completion fish > ~/.config/fish/completions/dfens.fish
+    """
+    completion = get_completion_class(shell)
+    if completion is None:  # of a shell that this click does not know
+        raise click.UsageError(f"{shell} is not supported by click {click.__version__}.")
+    script = completion(click.get_current_context().find_root().command, {}, "dfens", "_DFENS_COMPLETE").source()
+    console.show({"shell": shell, "script": script}, [script])

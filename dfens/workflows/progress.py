@@ -1,0 +1,86 @@
+"""What runs now, and how long the folds that are not trained yet may take."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dfens.workspace.paths import Workspace
+from oof.errors import StoreError
+from oof.files import locked_since, read_json_object
+
+
+@dataclass(frozen=True)
+class RunningWork:
+    """Work that some process does now, by the lock that it holds.
+
+    fold: None while the test rows are predicted. elapsed_s: since the lock was taken. left_s: by the folds of the same
+    model that are done, None where there are none.
+    """
+
+    model: str
+    fold: int | None
+    elapsed_s: float
+    left_s: float | None
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """How long all folds that are not trained yet will take, by the folds that are.
+
+    folds: number not trained. unknown: those of models without a trained fold, which seconds does not count.
+    """
+
+    folds: int
+    unknown: int
+    seconds: float
+
+
+def running_work(workspace: Workspace, k: int) -> tuple[RunningWork, ...]:
+    """Return the folds that are trained now and the models that predict test rows."""
+    now = datetime.now(UTC)
+    found = []
+    for model in workspace.config.models:
+        mean = _mean_seconds(workspace, model, k)
+        for fold in range(k):
+            since = locked_since(workspace.fold_lock(model, fold))
+            if since is not None:
+                elapsed = max(0.0, (now - since).total_seconds())
+                found.append(RunningWork(model, fold, elapsed, None if mean is None else max(0.0, mean - elapsed)))
+        since = locked_since(workspace.test_lock(model))
+        if since is not None:
+            found.append(RunningWork(model, None, max(0.0, (now - since).total_seconds()), None))
+    return tuple(found)
+
+
+def time_left(workspace: Workspace, missing: Mapping[str, int], running: tuple[RunningWork, ...], k: int) -> TimeLeft:
+    """Estimate the time that the missing folds take; folds that run side by side share it.
+
+    Args:
+        missing: number of folds of each model that are not trained, those that run included.
+        running: of `running_work`.
+        k: number of folds.
+    """
+    total, unknown = 0.0, 0
+    for model, folds in missing.items():
+        mean = _mean_seconds(workspace, model, k)
+        if mean is None:
+            unknown += folds
+            continue
+        done = sum(min(work.elapsed_s, mean) for work in running if work.model == model and work.fold is not None)
+        total += folds * mean - done
+    workers = max(1, sum(work.fold is not None for work in running))
+    return TimeLeft(sum(missing.values()), unknown, max(0.0, total) / workers)
+
+
+def _mean_seconds(workspace: Workspace, model: str, k: int) -> float | None:
+    """Mean training time of the folds of a model that are done."""
+    found = []
+    for fold in range(k):
+        path = workspace.history_path(model, fold)
+        try:
+            seconds = read_json_object(path).get("seconds") if path.exists() else None
+        except StoreError:  # cut by hand; `dfens diagnose` names it
+            continue
+        if isinstance(seconds, int | float) and seconds > 0:
+            found.append(float(seconds))
+    return sum(found) / len(found) if found else None

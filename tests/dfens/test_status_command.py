@@ -1,0 +1,135 @@
+"""`dfens status` as the cockpit: what runs, how long it may take, submissions; `--watch`; shell completion."""
+
+import json
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dfens.cli import cli
+from dfens.views.status import duration
+from dfens.workspace.paths import Workspace
+from oof.files import file_lock, locked_since, write_json
+from submissions.ledger import Ledger
+from submissions.upload import new_entry
+from tests.support.ensemble import make_workspace
+
+CONFIG = """
+[competition]
+slug = "tiny"
+submissions_per_day = 5
+[folds]
+k = 4
+[models.m0]
+kind = "linear"
+[models.new]
+kind = "linear"
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    make_workspace(tmp_path)
+    (tmp_path / "dfens.toml").write_text(CONFIG)
+    return Workspace(tmp_path)
+
+
+def status(workspace: Workspace) -> dict[str, Any]:
+    result = CliRunner().invoke(cli, ["-C", str(workspace.root), "status", "--json"])
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_a_lock_tells_since_when_it_is_held(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    assert locked_since(path) is None
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    with file_lock(path):
+        since = locked_since(path)
+        assert since is not None
+        assert before <= since <= datetime.now(UTC) + timedelta(seconds=1)
+    assert locked_since(path) is None
+
+
+def test_running_folds_and_the_time_left_are_shown(workspace: Workspace) -> None:
+    assert status(workspace)["running"] == []
+    write_json(workspace.history_path("new", 0), {"seconds": 3600.0})
+    with file_lock(workspace.fold_lock("new", 1)), file_lock(workspace.test_lock("m0")):
+        found = status(workspace)
+        (predicting, training) = found["running"]
+        assert (predicting["model"], predicting["fold"]) == ("m0", None)
+        assert (training["model"], training["fold"]) == ("new", 1)
+        assert 3500 < training["left_s"] <= 3600
+        assert found["left"]["folds"] == 4
+        assert 4 * 3600 - 100 < found["left"]["seconds"] <= 4 * 3600
+        shown = CliRunner().invoke(cli, ["-C", str(workspace.root), "status"]).stdout
+    assert "Now: training new fold 1" in shown
+    assert "Now: predicting test rows by m0" in shown
+    assert "4 folds are not trained yet; about" in shown
+    assert "left" not in CliRunner().invoke(cli, ["-C", str(workspace.root), "status"]).stdout.split("Models")[0]
+
+
+def test_folds_of_a_model_without_history_have_no_time(workspace: Workspace) -> None:
+    found = status(workspace)
+    assert found["left"] == {"folds": 4, "unknown": 4, "seconds": 0.0}
+    shown = CliRunner().invoke(cli, ["-C", str(workspace.root), "status"]).stdout
+    assert "4 folds are not trained yet." in shown
+
+
+def test_submissions_are_summed_up(workspace: Workspace) -> None:
+    assert status(workspace)["submissions"] is None
+    assert not workspace.submissions_dir.exists()  # status writes nothing
+    ledger = Ledger(workspace.ledger_path())
+    for ref, name, score in ((1005, "first", 0.8), (1006, "second", 0.9), (1007, "third", None)):
+        entry = ledger.add(new_entry("tiny", blend=name, message=""))
+        ledger.update(entry.key, status="pending" if score is None else "complete", ref=ref, public_score=score)
+    found = status(workspace)["submissions"]
+    assert (found["made"], found["today"], found["per_day"], found["pending"]) == (3, 3, 5, 1)
+    assert (found["best"], found["best_public"]) == ("1006 second", 0.9)
+    shown = CliRunner().invoke(cli, ["-C", str(workspace.root), "status"]).stdout
+    assert "3 submissions, 3 of 5 today, 1 without a score yet" in shown
+
+
+def test_watch_looks_again_until_it_is_interrupted(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    naps = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", nap)
+    result = CliRunner().invoke(cli, ["-C", str(workspace.root), "status", "--watch", "--every", "2"])
+    assert result.exit_code == 0, result.output
+    assert naps == [2.0] * 3
+    assert result.stdout.count("Next: dfens train") == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (75, "1 min 15 s"), (3599.6, "1 h 0 min"), (4000, "1 h 6 min"), (2e5, "2 d 7 h")]
+)
+def test_durations_are_readable(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_call_dfens(shell: str) -> None:
+    result = CliRunner().invoke(cli, ["completion", shell])
+    assert result.exit_code == 0, result.output
+    assert "_DFENS_COMPLETE" in result.stdout
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=result.stdout, text=True, check=True)
+
+
+def test_completion_completes_commands_and_options() -> None:
+    environment = {"COMP_WORDS": "dfens sub", "COMP_CWORD": "1", "_DFENS_COMPLETE": "bash_complete"}
+    result = CliRunner().invoke(cli, [], prog_name="dfens", env=environment)
+    assert result.stdout.splitlines() == ["plain,submit", "plain,submissions"]
+    environment = {"COMP_WORDS": "dfens train --wo", "COMP_CWORD": "2", "_DFENS_COMPLETE": "bash_complete"}
+    result = CliRunner().invoke(cli, [], prog_name="dfens", env=environment)
+    assert result.stdout.splitlines() == ["plain,--workers"]
