@@ -59,7 +59,7 @@ def read_inputs(store: PredictionStore) -> ReportInputs:
     for name in store.names():
         found = store.load(name)
         models.append(ModelInput(name, "timm", found.oof, found.test_by_fold))
-    mean = np.mean([model.oof for model in models], axis=0, dtype=np.float64)
+    mean = np.asarray(np.mean([model.oof for model in models], axis=0, dtype=np.float64), np.float64)
     facts: dict[str, Any] = {
         "members": [{"name": model.name, "weight": 1 / len(models), "score": 0.9} for model in models],
         "score": roc_auc(folds.target, mean),
@@ -87,7 +87,9 @@ def run_case(models: int, rows: int, browser: bool) -> dict[str, float]:
     picture = cv2.imencode(".jpg", cv2.GaussianBlur(rng.integers(0, 255, (320, 320, 3), np.uint8), (0, 0), 3))[1]
 
     def thumbnail(path: str, size: int) -> bytes:
-        return bytes(cv2.imencode(".jpg", cv2.resize(cv2.imdecode(picture, 1), (size, size)))[1].tobytes())
+        image = cv2.imdecode(picture, cv2.IMREAD_COLOR)
+        assert image is not None
+        return bytes(cv2.imencode(".jpg", cv2.resize(image, (size, size)))[1].tobytes())
 
     with tempfile.TemporaryDirectory() as folder:
         make_store(Path(folder), models, rows, rng)
