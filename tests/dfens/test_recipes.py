@@ -1,0 +1,53 @@
+"""The recipes: each says what it is, can be read, names backbones that exist, and trains with small stand-ins."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+
+from dfens.recipes import recipe_names, recipe_summary, recipe_text
+from dfens.workspace.config import parse_config
+from tests.support.training import tiny_competition
+from trainers.train import train_models
+
+REPRODUCED = [name for name in recipe_names() if "# Source:" in recipe_text(name)]
+
+
+def models(name: str) -> dict[str, Any]:
+    return dict(parse_config(tomllib.loads(recipe_text(name)), Path()).models)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_has_a_summary_of_one_line(name: str) -> None:
+    assert 20 < len(recipe_summary(name)) < 250
+
+
+@pytest.mark.parametrize("name", REPRODUCED)
+def test_what_is_reproduced_names_source_gaps_rules_and_cost(name: str) -> None:
+    text = recipe_text(name)
+    for part in ("# Source:", "# Not in it:", "# Rules:", "# Estimate, not measured:"):
+        assert part in text
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_backbones_exist_with_the_weights_named(name: str) -> None:
+    for settings in models(name).values():
+        if getattr(settings, "pretrained", False) is True:
+            assert timm.models.is_model_pretrained(settings.backbone)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_fold_trains_with_small_stand_ins(tmp_path: Path, name: str) -> None:
+    competition, store = tiny_competition(tmp_path, train_rows=12)
+    small = {}
+    for model, settings in list(models(name).items())[:3]:
+        changes: dict[str, Any] = {}
+        if hasattr(settings, "backbone"):
+            changes = {"backbone": "test_resnet", "backbone_options": {}, "pretrained": False, "image_size": 32}
+            changes |= {"crop": 0, "epochs": 1, "batch_size": 4, "checkpointing": False}
+        small[model] = dataclasses.replace(settings, **changes)
+    results = train_models(competition, store, small, [0], tmp_path / "work" / "trainers")
+    assert {result.model for result in results} == set(small)
