@@ -6,7 +6,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 HELPERS = {"__main__", "measure", "peers", "worlds"}
-NEEDS = {"intervals", "imdb", "growth", "blend", "calibration", "select_calibration"}  # data, options, or hours
+# data, options, or hours
+NEEDS = {"intervals", "imdb", "growth", "blend", "calibration", "gpu", "precision", "select_calibration"}
 
 
 def main() -> None:

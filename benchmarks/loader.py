@@ -10,6 +10,7 @@ within each repeat.
 """
 
 import argparse
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from measure import Way, cpu_ratio, machine, make_pictures, peak_memory, ratio, show, time_in_turn
 from PIL import Image
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from trainers.augment.pipeline import apply, sample_params, sample_rng
+from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.media.image_cache import ImageCache
 from trainers.media.image_store import ImageStore, Subset
@@ -87,25 +89,17 @@ def ours(store: ImageStore, device: torch.device, workers: int, *, changed: bool
     loader = Loader(workers, pin=device.type == "cuda")
     normalise = Normalise(nn.Identity(), device)
     plan = batch_plan(len(store.paths), BATCH)
+    settings = dataclasses.replace(SETTINGS, image_size=store.size, decode=store.decode)
+    data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=device, threads=workers)
 
-    def changes(row: int) -> Any:
-        drawn = sample_params(SETTINGS, store.size, store.size, sample_rng(0, 0, rows.ids[row]))
-        return apply(store[int(rows.positions[row])], drawn, SETTINGS, store.size)
-
-    def on_device() -> Iterable[Tensor]:
-        from trainers.augment.on_device import apply_on_device
-
-        for part, images in zip(plan, loader.rows(plan, rows, device), strict=True):
-            drawn = [sample_params(SETTINGS, store.size, store.size, sample_rng(0, 0, rows.ids[row])) for row in part]
-            yield apply_on_device(images.to(device, non_blocking=True), drawn, SETTINGS, store.size)
+    def augmented() -> Iterable[Tensor]:
+        for part, images in zip(plan, data.batches(0, plan), strict=True):
+            batch = data.on_device(images, 0, part)
+            assert isinstance(batch, Tensor)
+            yield batch
 
     def run() -> int:
-        if not changed:
-            batches: Iterable[Tensor] = loader.rows(plan, rows, device)
-        elif device.type == "cuda":
-            batches = on_device()
-        else:
-            batches = loader.batches(plan, (store.size, store.size, 3), changes)
+        batches = augmented() if changed else loader.rows(plan, rows, device)
         return consume(map(normalise, batches), device, store.size)
 
     return run

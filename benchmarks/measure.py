@@ -43,7 +43,7 @@ def make_pictures(folder: Path, count: int, edge: int = 512, quality: int = 90) 
             path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
         return str(path)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(draw, range(count)))
 
 

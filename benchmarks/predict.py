@@ -40,14 +40,16 @@ CHANGES: list[Callable[[Tensor], Tensor]] = [
 ]
 
 
-def naive(paths: list[str], models: list[nn.Module], size: int, device: torch.device, *, pillow: bool) -> Way:
+def naive(
+    paths: list[str], models: list[nn.Module], size: int, device: torch.device, workers: int, *, pillow: bool
+) -> Way:
     """The nest of loops."""
     mean, std = ((value / 255).flatten().tolist() for value in grey_mean_and_std(models[0]))
     kind = v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR
     steps = [v2.Resize((size, size), kind), *([v2.ToImage()] if pillow else [])]
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     files = Files(paths, read_pillow if pillow else read_torchvision, v2.Compose(steps))
-    loader = DataLoader(files, 32, num_workers=2, pin_memory=device.type == "cuda", persistent_workers=True)
+    loader = DataLoader(files, 32, num_workers=workers, pin_memory=device.type == "cuda", persistent_workers=True)
     amp = amp_type(device)
 
     def run() -> int:
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="threads or processes that decode")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
     options = parser.parse_args()
@@ -80,10 +83,10 @@ def main() -> None:
         print(f"{machine(device)}\n{FOLDS} folds x {VIEWS} views of {len(paths)} JPEG of 512 px at {options.size} px, ")
         print(f"{options.repeats} repeats.")
         for name in options.model:
-            compare(name, paths, options.size, options.repeats, device)
+            compare(name, paths, options.size, options.repeats, device, options.workers)
 
 
-def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.device) -> None:
+def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.device, workers: int) -> None:
     settings = TimmSettings(backbone=name, pretrained=False, image_size=size, tta="flips", batch_size=32)
     torch.manual_seed(0)
     models = [create_model(settings, size) for _ in range(FOLDS)]
@@ -93,16 +96,16 @@ def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.
     last = [model.to(device=device, memory_format=torch.channels_last) for model in models]  # type: ignore[call-overload]
     ways: dict[str, Way] = {}
     for label, pillow in (("nest of loops, Pillow", True), ("nest of loops, torchvision's decoder", False)):
-        ways[label] = naive(paths, plain, size, device, pillow=pillow)
+        ways[label] = naive(paths, plain, size, device, workers, pillow=pillow)
     rows = np.arange(len(paths))
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for precision in precisions:
 
         def one_pass(precision: Precision = precision) -> int:
-            store = ImageStore(paths, size, "area", 2, keep=False)
+            store = ImageStore(paths, size, "area", workers, keep=False)
             every = Subset(store, rows, rows.astype(object), np.zeros(len(rows), np.int8))
             chosen = dataclasses.replace(settings, precision=precision)
-            return sum(batch.shape[1] for batch in Predictor(chosen, last, device).subset(every, 2))
+            return sum(batch.shape[1] for batch in Predictor(chosen, last, device).subset(every, workers))
 
         ways[f"in one pass, {precision}"] = one_pass
     timing = time_in_turn(ways, repeats, apart=device.type == "cpu")

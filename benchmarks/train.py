@@ -4,12 +4,13 @@
 
 "From files": the steps of `trainers.kinds.timm.fold.FoldTrainer` with decoding and augmentation, nothing in memory.
 "Fed from memory": the same steps (optimiser, averaged weights, checks of the loss) on batches that lie ready.
-"timm loop": create_loader with two workers, BCE, AdamW, ModelEmaV3, loss.item() each step, as timm's train.py does
+"timm loop": create_loader with as many workers, BCE, AdamW, ModelEmaV3, loss.item() each step, as timm's train.py does
 with these options. Each way has a process of its own; all are taken in turn within each repeat. On a GPU all use
 its 16-bit floats, and MFU is told: operations of forward and backward a second, over those of a large matrix product.
 """
 
 import argparse
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,26 +30,30 @@ from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.media.image_store import ImageStore, Subset
+from trainers.media.settings import DeviceDecode
 from trainers.networks.optim import lr_at
 from trainers.runtime.device import amp_type
 from trainers.runtime.signals import StopRequest
 
 
-def rows_of(paths: list[str], size: int) -> Subset:
-    store = ImageStore(paths, size, "area", 2, keep=False)
+def rows_of(paths: list[str], size: int, workers: int, decode: DeviceDecode) -> Subset:
+    store = ImageStore(paths, size, decode, workers, keep=False)
     every = np.arange(len(paths))
     return Subset(store, every, np.array(paths, object), (every % 2).astype(np.int8))
 
 
-def trainer_of(settings: TimmSettings, rows: Subset, folder: Path, device: torch.device) -> FoldTrainer:
+def trainer_of(
+    settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int
+) -> FoldTrainer:
     """A training of one fold that never validates."""
-    data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=device)
+    rows = rows_of(paths, settings.image_size, workers, settings.decode)
+    data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=device, threads=workers)
     return FoldTrainer(settings, 0, data, folder / "state.pt", device)
 
 
-def from_files(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Way:
+def from_files(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int) -> Way:
     def make() -> Way:
-        trainer = trainer_of(settings, rows_of(paths, settings.image_size), folder, device)
+        trainer = trainer_of(settings, paths, folder, device, workers)
 
         def run() -> int:
             trainer.step = 0
@@ -63,8 +68,8 @@ def from_files(settings: TimmSettings, paths: list[str], folder: Path, device: t
 
 def from_memory(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Way:
     def make() -> Way:
-        rows = rows_of(paths, settings.image_size)
-        trainer = trainer_of(settings, rows, folder, device)
+        rows = rows_of(paths, settings.image_size, 2, "area")
+        trainer = trainer_of(settings, paths, folder, device, 2)
         size = trainer.batch_size
         images = torch.from_numpy(rows.images.take(np.arange(size))).to(device)
         target = torch.from_numpy(rows.target[:size].astype(np.float32)).to(device)
@@ -81,7 +86,7 @@ def from_memory(settings: TimmSettings, paths: list[str], folder: Path, device: 
     return lazy(make)
 
 
-def timm_loop(settings: TimmSettings, paths: list[str], device: torch.device) -> Way:
+def timm_loop(settings: TimmSettings, paths: list[str], device: torch.device, workers: int) -> Way:
     def make() -> Way:
         from timm.utils.model_ema import ModelEmaV3
 
@@ -89,7 +94,7 @@ def timm_loop(settings: TimmSettings, paths: list[str], device: torch.device) ->
         ema = ModelEmaV3(model, decay=settings.ema)
         optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
         loader = timm_loader_of(
-            paths, settings.image_size, device, 2, changed=True, batch=settings.step_rows, drop_last=True
+            paths, settings.image_size, device, workers, changed=True, batch=settings.step_rows, drop_last=True
         )
         loss_of = nn.BCEWithLogitsLoss()
         amp = amp_type(device)
@@ -132,6 +137,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="threads or processes that decode")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
     options = parser.parse_args()
@@ -150,9 +156,14 @@ def main() -> None:
             )
             ways = {
                 "fed from memory": from_memory(settings, paths, folder, device),
-                "dfens from files": from_files(settings, paths, folder, device),
-                "timm loop": timm_loop(settings, paths, device),
+                "dfens from files": from_files(settings, paths, folder, device, options.workers),
+                "timm loop": timm_loop(settings, paths, device, options.workers),
             }
+            if device.type == "cuda":
+                on_gpu = dataclasses.replace(settings, decode="gpu")
+                ways["dfens from files, decoded on the device"] = from_files(
+                    on_gpu, paths, folder, device, options.workers
+                )
             timing = time_in_turn(ways, options.repeats, apart=device.type == "cpu")
             peak = flops = 1.0
             if device.type == "cuda":

@@ -69,11 +69,17 @@ def test_a_cut_face_keeps_its_label() -> None:
     cut = forge(face_cutout=1.0)
     np.testing.assert_array_equal(cut.labels(0, ROWS), TARGET)
     assert all(changed(cut, 0))
-    landmarks = np.tile(np.array([[11.0, 14], [21, 14], [16, 19], [12, 23], [20, 23]]), (40, 1, 1))
-    landmarks[0] = np.nan
-    placed = forge(face_cutout=1.0, landmarks=landmarks)
-    np.testing.assert_array_equal(placed.image(0, 0, take), cut.image(0, 0, take))
-    assert any((placed.image(0, row, take) != cut.image(0, row, take)).any() for row in range(1, 8))
+
+
+def test_expected_labels_are_the_mean_over_epochs() -> None:
+    originals = np.where(TARGET == 1, np.array([f"{row - 1}.jpg" for row in ROWS], object), "").astype(object)
+    partner = pair_partners(IDS, TARGET, originals)
+    partner[20:] = -1
+    for settings in ({"self_blend": 0.4}, {"pair_mix": 0.6}, {"self_blend": 0.5, "pair_mix": 0.5}):
+        one = forge(**settings, partner=partner)
+        mean = np.mean([one.labels(epoch, ROWS) for epoch in range(200)], axis=0)
+        assert np.abs(mean - one.expected_labels()).max() < 0.15
+        assert mean.mean() == pytest.approx(one.expected_labels().mean(), abs=0.02)
 
 
 def test_partners_are_looked_for_among_the_rows_given() -> None:

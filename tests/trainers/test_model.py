@@ -1,16 +1,22 @@
 """Backbones by name, weights from a file or none, and messages that tell the way out."""
 
+import argparse
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from oof.errors import ConfigError, TrainingError
 from trainers.kinds.timm.settings import TimmSettings
-from trainers.networks.backbone import create_model, parameter_count
+from trainers.networks.backbone import check_backbone, create_model, deprecated_models, parameter_count
+from trainers.networks.optim import make_optimizer, set_trainable
+from trainers.networks.weights import head_parameters
 
 
 def settings(**values: object) -> TimmSettings:
@@ -92,3 +98,129 @@ def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
 def test_settings_out_of_range_are_refused(key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{key} = "):
         settings(**{key: value})
+
+
+# ---- names ----
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("xception", "legacy_xception"),
+        ("tf_efficientnet_b4_ns", "tf_efficientnet_b4.ns_jft_in1k"),
+        ("swsl_resnet50", "resnet50.fb_swsl_ig1b_ft_in1k"),
+    ],
+)
+def test_former_names_of_timm_stand_for_those_of_today(old: str, new: str) -> None:
+    assert check_backbone(old) == new
+
+
+def test_every_former_name_is_known_or_said_to_be_dropped() -> None:
+    renamed = deprecated_models()
+    assert len(renamed) > 150
+    for old, new in renamed.items():
+        if new is None:
+            with pytest.raises(TrainingError, match="any more"):
+                check_backbone(old)
+        else:
+            assert check_backbone(old) == new
+            assert timm.is_model(new)
+
+
+def test_names_of_the_hub_are_left_to_timm() -> None:
+    assert check_backbone("hf-hub:timm/resnet18.a1_in1k") == "hf-hub:timm/resnet18.a1_in1k"
+    with pytest.raises(TrainingError, match="Nearest: resnet18"):
+        check_backbone("ResNet18")
+
+
+# ---- wrappings of weights ----
+
+
+def plain_weights(name: str = "test_resnet", classes: int = 1000) -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    model: nn.Module = timm.create_model(name, num_classes=classes)
+    return dict(model.state_dict())
+
+
+def behind(prefix: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in weights.items()}
+
+
+WRAPPINGS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
+    "plain": lambda w: w,
+    "tutorial": lambda w: {"epoch": 3, "model_state_dict": w, "optimizer_state_dict": {"state": {0: {"m": w}}}},
+    "net": lambda w: {"net": w},
+    "lightning": lambda w: {"state_dict": {**behind("model.", w), "criterion.weight": torch.ones(2)}},
+    "dfdc": lambda w: {"state_dict": behind("module.encoder.", w), "bce_best": 0.2},
+    "parallel": lambda w: {"state_dict": behind("module.", w), "arch": "x"},
+    "compiled": lambda w: behind("_orig_mod.module.", w),
+    "other head": lambda w: {**behind("backbone.", w), "head.fc.weight": torch.ones(3, 3)},
+    "list": lambda w: [w],
+    "by number": lambda w: {0: w},
+    "deep": lambda w: {"checkpoint": {"ema": {"weights": w}}},
+    "timm script": lambda w: {"state_dict": w, "args": argparse.Namespace(lr=1), "metric": np.float64(0.5)},
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_the_same_weights_are_found_in_every_wrapping(wrapping: str, tmp_path: Path) -> None:
+    weights = plain_weights()
+    torch.save(WRAPPINGS[wrapping](weights), tmp_path / "a.pth")
+    model = made(settings(pretrained="a.pth"), tmp_path)
+    own = model.state_dict()
+    loaded = [name for name, value in own.items() if name in weights and value.shape == weights[name].shape]
+    assert len(loaded) >= len(weights) - 2  # the head is for other classes
+    for name in loaded:
+        assert torch.equal(model.state_dict()[name], weights[name]), name
+
+
+def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
+    weights = plain_weights()
+    averaged = {name: value + 1 if value.is_floating_point() else value for name, value in weights.items()}
+    torch.save({"state_dict": weights, "state_dict_ema": averaged}, tmp_path / "a.pth")
+    model = made(settings(pretrained="a.pth"), tmp_path)
+    assert torch.equal(model.state_dict()["conv1.0.weight"], averaged["conv1.0.weight"])
+
+
+def test_several_sets_of_weights_are_a_question(tmp_path: Path) -> None:
+    torch.save({"fold0": plain_weights(), "fold1": plain_weights()}, tmp_path / "a.pth")
+    with pytest.raises(TrainingError, match="contains 2 sets of weights that fit: fold0, fold1"):
+        made(settings(pretrained="a.pth"), tmp_path)
+
+
+def test_what_holds_no_weights_says_so(tmp_path: Path) -> None:
+    torch.save(torch.ones(3), tmp_path / "one.pth")
+    with pytest.raises(TrainingError, match="contains no named tensors"):
+        made(settings(pretrained="one.pth"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "backbone"), [("resnet18", "resnet34"), ("resnet34", "resnet18"), ("test_convnext", "test_convnext2")]
+)
+@pytest.mark.parametrize("classes", [1, 10])
+def test_weights_of_a_smaller_or_deeper_network_are_refused(
+    file: str, backbone: str, classes: int, tmp_path: Path
+) -> None:
+    save_file(plain_weights(file, classes), tmp_path / "a.safetensors")
+    with pytest.raises(TrainingError, match="belongs to another backbone"):
+        made(settings(backbone=backbone, pretrained="a.safetensors"), tmp_path)
+
+
+def test_positions_are_resized(tmp_path: Path) -> None:
+    save_file(plain_weights("test_vit"), tmp_path / "a.safetensors")  # made for 160 px
+    model = made(settings(backbone="test_vit", image_size=64, pretrained="a.safetensors"), tmp_path)
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 1)
+
+
+# ---- heads and tied weights ----
+
+
+def test_both_heads_of_a_distilled_network_are_trained() -> None:
+    model = made(settings(backbone="deit_tiny_distilled_patch16_224", image_size=224))
+    head = {name for name, value in model.named_parameters() if any(value is one for one in head_parameters(model))}
+    assert head == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+    chosen = settings(backbone="deit_tiny_distilled_patch16_224", image_size=224, trainable="head", head_lr=3.0)
+    set_trainable(model, chosen)
+    assert {name for name, value in model.named_parameters() if value.requires_grad} == head
+    groups = make_optimizer(model, chosen, torch.device("cpu")).param_groups
+    assert {group["lr_scale"] for group in groups} == {3.0}

@@ -1,7 +1,8 @@
 """Cutout of face parts: a model that may not look at one part learns from all of them.
 
-The winner of the Deepfake Detection Challenge dropped parts of most training faces (selimsef, 2020);
-cutout at random places is DeVries and Taylor, 2017; cells of a grid, GridMask (Chen et al., 2020).
+The winner of the Deepfake Detection Challenge dropped parts of most training faces by landmarks (selimsef, 2020).
+Competitions hand out crops that are aligned to the face, so the parts are placed where such a crop has them, give
+or take; no detector is run. On images that are not crops of faces this blackens places at random.
 """
 
 from collections.abc import Callable
@@ -11,19 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import DataError
+from trainers.augment.arrays import Image
 
-Image = NDArray[np.uint8]
 Points = NDArray[np.floating]
+# Eyes, nose, corners of the mouth in crops aligned as FFHQ's, x and y as shares of width and height (left of the image
+# first); measured on the faces of the image track, whose crops follow it.
+_ALIGNED = np.array([[0.38, 0.48], [0.62, 0.48], [0.50, 0.61], [0.41, 0.70], [0.59, 0.70]])
+_CENTRE = np.array([0.5, 0.58])
+_ZOOM = (0.9, 1.4)  # tighter crops, as detectors give them, show the face larger
 
 
 def cut_face_part(image: Image, rng: np.random.Generator, *, landmarks: Points | None = None) -> Image:
-    """Blacken one part of a face: eyes, nose, mouth, or a half; without landmarks, cells of a grid.
+    """Blacken one part of a face: both eyes, the nose, the mouth, or a half.
 
     Args:
-        image: RGB, shape (height, width, 3).
-        rng: of the part.
-        landmarks: (5, 2) of x and y in pixels: left eye, right eye, nose, left and right corner of the mouth, as
-            face detectors give them.
+        image: RGB crop of a face, shape (height, width, 3).
+        rng: draws the part, and where it is if there are no landmarks.
+        landmarks: (5, 2) of x and y in pixels: left eye, right eye, nose, left and right corner of the mouth; None
+            for those of an aligned crop, moved and scaled a little.
 
     Returns:
         A changed copy.
@@ -32,7 +38,7 @@ def cut_face_part(image: Image, rng: np.random.Generator, *, landmarks: Points |
         DataError: landmarks of another shape.
     """
     if landmarks is None:
-        return cut_grid(image, rng)
+        landmarks = aligned_landmarks(image.shape[:2], rng)
     if landmarks.shape != (5, 2):
         raise DataError(
             f"Expected 5 landmarks (eyes, nose, corners of the mouth), shape (5, 2); found {landmarks.shape}."
@@ -41,6 +47,12 @@ def cut_face_part(image: Image, rng: np.random.Generator, *, landmarks: Points |
     changed = image.copy()
     parts[rng.integers(len(parts))](changed, rng, landmarks)
     return changed
+
+
+def aligned_landmarks(shape: tuple[int, ...], rng: np.random.Generator) -> Points:
+    """Draw where an aligned crop of (height, width) pixels has the five landmarks, (5, 2), x and y in pixels."""
+    shares = _CENTRE + (_ALIGNED - _CENTRE) * rng.uniform(*_ZOOM) + rng.normal(0, 0.02, 2)
+    return np.asarray(shares * (shape[1], shape[0]), np.float64)
 
 
 def _between_eyes(landmarks: Points) -> float:
@@ -82,26 +94,3 @@ def _half(image: Image, rng: np.random.Generator, landmarks: Points) -> None:
 
 def _pixel(point: Points) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))
-
-
-def cut_grid(image: Image, rng: np.random.Generator, *, cells: int = 4, most: float = 0.35) -> Image:
-    """Blacken some cells of a grid, at least one, at most a share of the image.
-
-    Args:
-        image: RGB, shape (height, width, 3).
-        rng: of the cells.
-        cells: along each edge.
-        most: share of all cells, 0 to 1.
-
-    Returns:
-        A changed copy.
-    """
-    count = int(rng.integers(1, max(2, int(most * cells * cells) + 1)))
-    chosen = rng.choice(cells * cells, count, replace=False)
-    rows = np.linspace(0, image.shape[0], cells + 1).round().astype(int)
-    columns = np.linspace(0, image.shape[1], cells + 1).round().astype(int)
-    changed = image.copy()
-    for cell in chosen.tolist():
-        row, column = divmod(cell, cells)
-        changed[rows[row] : rows[row + 1], columns[column] : columns[column + 1]] = 0
-    return changed

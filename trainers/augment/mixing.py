@@ -1,4 +1,4 @@
-"""MixUp and CutMix: images of one step mixed with each other, and their targets with them."""
+"""MixUp and CutMix: images of one step mixed with each other, and what each counts for with them."""
 
 import numpy as np
 from torch import Tensor
@@ -6,35 +6,36 @@ from torch import Tensor
 from trainers.augment.settings import AugmentSettings
 
 
-def mix(images: Tensor, target: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def mix(images: Tensor, weights: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Mix each image with a partner of the same step, or leave the step as it is, as drawn.
 
     MixUp (Zhang et al., ICLR 2018) adds two images by shares; CutMix (Yun et al., ICCV 2019) puts a
-    rectangle of one into the other. With both set, each is as likely.
+    rectangle of one into the other. With both set, each is as likely. Weights are mixed by the same shares, so a row
+    counts in a mixture for what it counts alone: one of weight 0 is not learnt from in any.
 
     Args:
-        images: (batch, channels, edge, edge), any unit.
-        target: (batch,).
+        images: (batch, channels, size, size), any unit.
+        weights: (batch, 2), what each image counts for as a real and as a fake.
 
     Returns:
-        Mixed images and targets; the inputs stay as they were.
+        Mixed images and weights; the inputs stay as they were.
     """
     chance, coin = rng.random(2)
-    if not (settings.mixup or settings.cutmix) or chance >= settings.mix_share or len(target) < 2:
-        return images, target
+    if not (settings.mixup or settings.cutmix) or chance >= settings.mix_share or len(weights) < 2:
+        return images, weights
     cut = settings.cutmix > 0 and (settings.mixup == 0 or coin < 0.5)
     alpha = settings.cutmix if cut else settings.mixup
     share = float(rng.beta(alpha, alpha))
-    images_of, target_of = images.roll(1, 0), target.roll(1, 0)  # rows come in a random order
+    partners, partner_weights = images.roll(1, 0), weights.roll(1, 0)  # rows come in a random order
     if not cut:
-        return images * share + images_of * (1 - share), target * share + target_of * (1 - share)
-    edge = images.shape[2]
-    half = np.sqrt(1 - share) * edge / 2
-    middle = rng.random(2) * edge
+        return images * share + partners * (1 - share), weights * share + partner_weights * (1 - share)
+    size = images.shape[2]
+    half = np.sqrt(1 - share) * size / 2
+    middle = rng.random(2) * size
     (top, left), (bottom, right) = (
-        np.clip(np.rint(middle + sign * half), 0, edge).astype(int).tolist() for sign in (-1, 1)
+        np.clip(np.rint(middle + sign * half), 0, size).astype(int).tolist() for sign in (-1, 1)
     )
     mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images_of[:, :, top:bottom, left:right]
-    kept = 1 - (bottom - top) * (right - left) / edge**2
-    return mixed, target * kept + target_of * (1 - kept)
+    mixed[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
+    kept = 1 - (bottom - top) * (right - left) / size**2
+    return mixed, weights * kept + partner_weights * (1 - kept)

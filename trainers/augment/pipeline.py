@@ -1,172 +1,145 @@
-"""Augmentation of decoded images: drawn from (seed, epoch, id), then done by OpenCV; resuming draws the same again.
+"""Augmentation of decoded images: parameters are drawn from (seed, epoch, id), then applied by OpenCV or on a device.
 
-Drawing and doing are apart, so that the same draws can be done on a device (trainers/augment/on_device.py).
+Sampling and applying are apart, so that both ways apply the same parameters in the same order: window and mirror,
+RandAugment, color, downscaling, blur, noise, cutout, compression. Each operation has a module, with its version for
+one image on the CPU and its version for a batch on any device next to each other.
 """
 
-import zlib
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
+from trainers.augment.arrays import Image
+from trainers.augment.blur import blur, blur_batch, sample_sigma
+from trainers.augment.color_jitter import NONE, Jitter, jitter_color, jitter_colors, sample_jitter
+from trainers.augment.compression import sample_quality, through_jpeg, through_jpeg_batch, through_webp
+from trainers.augment.downscale import downscale, downscale_batch, sample_scale
+from trainers.augment.grid_cutout import cut_cells, cut_cells_batch, sample_cells
+from trainers.augment.noise import Noise, add_noise, add_noise_batch, sample_noise
+from trainers.augment.randaugment import randaugment
+from trainers.augment.random_streams import ImageRandom
 from trainers.augment.settings import AugmentSettings
+from trainers.augment.window import Window, sample_place, take_window, take_windows
+from trainers.runtime.device import on_device
 
-Image = NDArray[np.uint8]
-Floats = NDArray[np.float64]
-_QUALITY = (50, 100)
-_GRID = 4  # cells along an edge of which grid_cutout drops some
+T = TypeVar("T")
 
 
-@dataclass
+@dataclass(frozen=True)
 class AugmentParams:
-    """What happens to one image in one epoch; a change that does not happen has the value that does nothing.
+    """What happens to one image in one epoch; an operation that does not happen has the value that does nothing.
 
-    top, left: pixel of the window of the image, mirrored by `border` pixels on all sides before.
-    contrast, offset: value * contrast + offset (for each channel), around 128. sigma: of the blur in pixels.
-    noise: standard deviation in grey values. scale: edge after reducing / edge. jpeg, webp: quality, 0 for none.
-    cut: cells of a 4 x 4 grid to grey out, as bits. seed: of the noise and of RandAugment.
+    window: pixels that are seen. jitter: contrast and offsets. scale: smaller size / size. sigma: of the blur, pixels.
+    noise: standard deviation and seed. cells: of a 4 x 4 grid to paint grey, as bits. jpeg, webp: quality, 0 for none.
+    operations, seed: of RandAugment.
     """
 
-    top: int = 0
-    left: int = 0
-    border: int = 0
-    flip: bool = False
-    contrast: float = 1.0
-    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    sigma: float = 0.0
-    noise: float = 0.0
+    window: Window = field(default_factory=Window)
+    operations: int = 0
+    seed: int = 0
+    jitter: Jitter = NONE
     scale: float = 1.0
+    sigma: float = 0.0
+    noise: Noise = field(default_factory=Noise)
+    cells: int = 0
     jpeg: int = 0
     webp: int = 0
-    cut: int = 0
-    seed: int = 0
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether an operation is among them that has no version for batches."""
+        return bool(self.operations or self.webp)
 
 
-def sample_rng(seed: int, epoch: int, id_: str) -> np.random.Generator:
-    """The generator of one row in one epoch, whatever came before it."""
-    return np.random.default_rng([seed, epoch, zlib.crc32(id_.encode())])
+def sample_params(settings: AugmentSettings, edge: int, size: int, random: ImageRandom) -> AugmentParams:
+    """Draw the parameters of an image of `edge` pixels, of which the network sees `size`.
 
-
-def sample_params(settings: AugmentSettings, edge: int, size: int, rng: np.random.Generator) -> AugmentParams:
-    """Draw what happens to an image of that edge, of which the network sees a window of `size`.
-
-    Each change takes the same number of draws, done or not. So a setting that is switched on changes nothing else,
-    which keeps comparisons of settings paired.
+    Each operation that is switched on draws from a stream of its own.
     """
-    chance, amount = rng.random(10), rng.random(12)
-    drawn = AugmentParams(seed=int(rng.integers(1 << 31)))
-    if edge > size:
-        drawn.top, drawn.left = int(amount[0] * (edge - size + 1)), int(amount[1] * (edge - size + 1))
-    elif chance[0] < settings.translate:
-        drawn.border = max(1, size // 16)
-        drawn.top, drawn.left = (int(value * (2 * drawn.border + 1)) for value in amount[:2])
-    drawn.flip = bool(chance[1] < settings.hflip)
-    if chance[2] < settings.color_jitter:
-        drawn.contrast = 0.8 + 0.4 * amount[2]
-        brightness = 40 * amount[3] - 20
-        red, green, blue = (float(24 * value - 12 + brightness) for value in amount[4:7])
-        drawn.offset = (red, green, blue)
-    if chance[3] < settings.blur:
-        drawn.sigma = 0.3 + 1.2 * amount[7]
-    if chance[4] < settings.noise:
-        drawn.noise = 1 + 7 * amount[8]
-    if chance[5] < settings.downscale:
-        drawn.scale = 0.4 + 0.5 * amount[9]
-    quality = int(_QUALITY[0] + (_QUALITY[1] - _QUALITY[0]) * amount[10])
-    if chance[6] < settings.jpeg:
-        drawn.jpeg = quality
-    elif chance[7] < settings.webp:
-        drawn.webp = quality
-    if chance[8] < settings.grid_cutout:
-        drawn.cut = _block_of_cells(amount[11], drawn.seed)
-    return drawn
+
+    def draw(probability: float, sample: Callable[[float, np.random.Generator], T], name: str, none: T) -> T:
+        return sample(probability, random.stream(name)) if probability else none
+
+    top = left = border = 0
+    if edge > size or settings.translate:
+        top, left, border = sample_place(settings.translate, edge, size, random.stream("window"))
+    jpeg = draw(settings.jpeg, sample_quality, "jpeg", 0)
+    return AugmentParams(
+        window=Window(top, left, border, bool(settings.hflip and random.stream("hflip").random() < settings.hflip)),
+        operations=settings.randaugment,
+        seed=int(random.stream("randaugment").integers(1 << 31)) if settings.randaugment else 0,
+        jitter=draw(settings.color_jitter, sample_jitter, "color_jitter", NONE),
+        scale=draw(settings.downscale, sample_scale, "downscale", 1.0),
+        sigma=draw(settings.blur, sample_sigma, "blur", 0.0),
+        noise=draw(settings.noise, sample_noise, "noise", Noise()),
+        cells=draw(settings.grid_cutout, sample_cells, "grid_cutout", 0),
+        jpeg=jpeg,
+        webp=0 if jpeg else draw(settings.webp, sample_quality, "webp", 0),  # an image is compressed once
+    )
 
 
-def _block_of_cells(amount: float, seed: int) -> int:
-    """One block of 1 x 1 to 2 x 3 cells of the grid, as bits."""
-    rows, columns = ((1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2))[int(amount * 6)]
-    top, left = seed % (_GRID - rows + 1), seed // _GRID % (_GRID - columns + 1)
-    return sum(1 << (row * _GRID + column) for row in range(top, top + rows) for column in range(left, left + columns))
-
-
-def apply(image: Image, drawn: AugmentParams, settings: AugmentSettings, size: int) -> Image:
-    """Do what was drawn: window, flip, RandAugment, colour, resize, blur, noise, cutout, compression.
+def augment_image(image: Image, params: AugmentParams, size: int) -> Image:
+    """Apply the parameters by OpenCV.
 
     Args:
         image: RGB, shape (edge, edge, 3).
-        size: height and width in pixels of the window that the network sees, at most edge.
+        size: pixels that the network sees.
 
     Returns:
         RGB, shape (size, size, 3); may share memory with `image`.
     """
-    border = drawn.border
-    if border:
-        image = _typed(cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REFLECT_101))
-    image = image[drawn.top : drawn.top + size, drawn.left : drawn.left + size]
-    if drawn.flip:
-        image = _typed(cv2.flip(image, 1))  # numpy's mirrored view is ten times slower to copy
-    if settings.randaugment:
-        from trainers.augment.randaugment import randaugment
-
-        image = randaugment(image, settings.randaugment, drawn.seed)
-    if drawn.contrast != 1.0:
-        image = _typed(cv2.LUT(np.ascontiguousarray(image), colour_table(drawn)))
-    if drawn.scale != 1.0:
-        small = max(8, round(size * drawn.scale))
-        reduced = cv2.resize(np.ascontiguousarray(image), (small, small), interpolation=cv2.INTER_AREA)
-        image = _typed(cv2.resize(reduced, (size, size), interpolation=cv2.INTER_CUBIC))
-    if drawn.sigma:
-        image = _typed(cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), drawn.sigma))
-    if drawn.noise:
-        image = clipped(image + noise_field(drawn, size))
-    if drawn.cut:
-        image = np.where(cut_mask(drawn.cut, size)[..., None], np.uint8(128), image)
-    if drawn.jpeg or drawn.webp:
-        image = _compress(np.ascontiguousarray(image), drawn)
+    image = take_window(image, params.window, size)
+    if params.operations:
+        image = randaugment(image, params.operations, params.seed)
+    if params.jitter != NONE:
+        image = jitter_color(image, params.jitter)
+    if params.scale != 1.0:
+        image = downscale(image, params.scale)
+    if params.sigma:
+        image = blur(image, params.sigma)
+    if params.noise.sigma:
+        image = add_noise(image, params.noise)
+    if params.cells:
+        image = cut_cells(image, params.cells)
+    if params.jpeg:
+        image = through_jpeg(image, params.jpeg)
+    if params.webp:
+        image = through_webp(image, params.webp)
     return image
 
 
-def augment(image: Image, settings: AugmentSettings, size: int, rng: np.random.Generator) -> Image:
-    """Draw and do: a changed copy of an image at the size that the network sees."""
-    return np.ascontiguousarray(apply(image, sample_params(settings, len(image), size, rng), settings, size))
+def augment_batch(images: Tensor, params: Sequence[AugmentParams], size: int) -> Tensor:
+    """Apply the parameters of each image on the device of the batch, without waiting for it.
 
+    Window, color and cutout give the values of `augment_image`; downscaling and blur agree to one grey level, JPEG to
+    one on average; noise has another field of the same distribution.
 
-def colour_table(drawn: AugmentParams) -> Image:
-    """What each grey value of each channel becomes, shape (256, 1, 3)."""
-    values = (np.arange(256) - 128)[:, None] * drawn.contrast + 128 + np.asarray(drawn.offset)
-    return clipped(values)[:, None, :]
+    Args:
+        images: (batch, edge, edge, 3) uint8.
+        params: one for each image; of those that need the host, what `augment_image` made must be here already.
 
+    Returns:
+        Whole grey values 0 to 255, float32, shape (batch, 3, size, size).
+    """
+    params = [AugmentParams() if one.needs_host else one for one in params]
+    batch = take_windows(images, [one.window for one in params], size).float()
 
-def noise_field(drawn: AugmentParams, size: int) -> NDArray[np.float32]:
-    """Gaussian noise of one image, shape (size, size, 3)."""
-    field = np.random.default_rng(drawn.seed).standard_normal((size, size, 3), np.float32)
-    return field * np.float32(drawn.noise)
+    def change(batch: Tensor, function: Callable[[Tensor, list[T]], Tensor], values: list[T], none: T) -> Tensor:
+        """Apply an operation to the images that have it."""
+        rows = [row for row, value in enumerate(values) if value != none]
+        if not rows:
+            return batch
+        if len(rows) == len(values):
+            return function(batch, values)
+        chosen = on_device(np.array(rows, np.int64), batch.device)
+        return batch.index_copy(0, chosen, function(batch[chosen], [values[row] for row in rows]))
 
-
-def cut_mask(cut: int, size: int) -> NDArray[np.bool_]:
-    """The pixels of the cells that are dropped, shape (size, size)."""
-    cell = np.minimum(np.arange(size) * _GRID // size, _GRID - 1)
-    dropped = np.array([bool(cut >> bit & 1) for bit in range(_GRID * _GRID)]).reshape(_GRID, _GRID)
-    mask: NDArray[np.bool_] = dropped[cell[:, None], cell[None, :]]
-    return mask
-
-
-def clipped(values: NDArray[np.floating]) -> Image:
-    """Grey values: rounded, kept in 0 to 255."""
-    grey: Image = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return grey
-
-
-def _compress(image: Image, drawn: AugmentParams) -> Image:
-    """Through JPEG or WebP and back; the order of the planes is told to the coder, since it treats them apart."""
-    kind, flag = (".jpg", cv2.IMWRITE_JPEG_QUALITY) if drawn.jpeg else (".webp", cv2.IMWRITE_WEBP_QUALITY)
-    coded = cv2.imencode(kind, image[..., ::-1], [flag, drawn.jpeg or drawn.webp])[1]
-    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-    assert decoded is not None  # just coded
-    return _typed(decoded)[..., ::-1]
-
-
-def _typed(image: object) -> Image:
-    assert isinstance(image, np.ndarray)
-    return image
+    batch = change(batch, jitter_colors, [one.jitter for one in params], NONE)
+    batch = change(batch, downscale_batch, [one.scale for one in params], 1.0)
+    batch = change(batch, blur_batch, [one.sigma for one in params], 0.0)
+    batch = change(batch, add_noise_batch, [one.noise for one in params], Noise())
+    batch = change(batch, cut_cells_batch, [one.cells for one in params], 0)
+    return change(batch, through_jpeg_batch, [one.jpeg for one in params], 0)

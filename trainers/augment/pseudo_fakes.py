@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from oof.errors import ConfigError, DataError, examples
 from trainers.augment.face_cutout import cut_face_part
-from trainers.augment.pair_mix import mix_pair, mix_share
+from trainers.augment.pair_mix import MEAN_SHARE, mix_pair, mix_share
 from trainers.augment.self_blend import self_blend
 
 Image = NDArray[np.uint8]
@@ -28,7 +28,6 @@ class PseudoFakes:
     pair_mix: probability that a row with a counterpart is mixed with it, label between.
     face_cutout: probability that a part of the face is blackened, label kept.
     partner: (n_rows,) row of the real that a fake was made of, or of a fake made of this real; -1 for none.
-    landmarks: (n_rows, 5, 2) in pixels of the images given, NaN where unknown; None for none.
     """
 
     ids: NDArray[np.object_]
@@ -38,7 +37,6 @@ class PseudoFakes:
     pair_mix: float = 0.0
     face_cutout: float = 0.0
     partner: NDArray[np.intp] | None = None
-    landmarks: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         for name in ("self_blend", "pair_mix", "face_cutout"):
@@ -56,7 +54,18 @@ class PseudoFakes:
 
     def labels(self, epoch: int, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """The labels of rows in an epoch, shape (len(rows),), 0 to 1."""
+        if self.is_idle:
+            return self.target[rows].astype(np.float32)
         return np.array([self._plan(epoch, row)[1] for row in rows.tolist()], np.float32)
+
+    def expected_labels(self) -> NDArray[np.float64]:
+        """Return the mean label of each row over all epochs, shape (n_rows,), 0 to 1."""
+        label = self.target.astype(np.float64)
+        label = np.where(label == 0, self.self_blend, label)
+        if self.partner is None:
+            return label
+        paired = self.pair_mix * (self.partner >= 0)
+        return np.asarray(paired * MEAN_SHARE + (1 - paired) * label)
 
     def image(self, epoch: int, row: int, take: Callable[[int], Image]) -> Image:
         """The image of a row in an epoch.
@@ -64,18 +73,20 @@ class PseudoFakes:
         Args:
             take: gives the decoded image of a row; all of one shape.
         """
+        if self.is_idle:
+            return take(row)
         kind, _ = self._plan(epoch, row)
         image = take(row)
         rng = self._rng(epoch, row, 1)
         if kind == "blend":
-            image, _ = self_blend(image, rng, landmarks=self._points(row))
+            image, _ = self_blend(image, rng)
         elif kind == "mix":
             assert self.partner is not None
             other = take(int(self.partner[row]))
             real, fake = (image, other) if self.target[row] == 0 else (other, image)
             image, _ = mix_pair(real, fake, rng)
         if self._rng(epoch, row, 2).random() < self.face_cutout:
-            image = cut_face_part(image, self._rng(epoch, row, 3), landmarks=self._points(row))
+            image = cut_face_part(image, self._rng(epoch, row, 3))
         return image
 
     def _plan(self, epoch: int, row: int) -> tuple[str, float]:
@@ -87,11 +98,6 @@ class PseudoFakes:
         if label == 0 and chance[1] < self.self_blend:
             return "blend", 1.0
         return "", label
-
-    def _points(self, row: int) -> NDArray[np.floating] | None:
-        if self.landmarks is None or np.isnan(self.landmarks[row]).any():
-            return None
-        return np.asarray(self.landmarks[row], np.float64)
 
     def _rng(self, epoch: int, row: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, epoch, zlib.crc32(self.ids[row].encode()), purpose, 0x5EED])

@@ -8,6 +8,8 @@ from trainers.runtime.settings import check_range
 _PROBABILITIES = (
     "hflip translate color_jitter jpeg webp blur noise downscale grid_cutout self_blend face_cutout pair_mix mix_share"
 ).split()
+# applied to single images on the CPU, whatever the device
+ON_HOST = ("self_blend", "face_cutout", "pair_mix", "webp", "randaugment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,8 @@ class AugmentSettings:
         probabilities, 0 to 1.
     randaugment: number of random operations of RandAugment for each image.
     self_blend: probability that a real becomes a fake, blended with a changed copy of itself.
-    face_cutout: probability that parts of the image are blackened.
+    face_cutout: probability that a part of the face is blackened (eyes, nose, mouth or a half), where a crop that is
+        aligned to the face has it; for crops of faces only.
     pair_mix: probability that a fake is mixed with the real that it was made from, whose id is in pair_column, a
         column of the training table.
     mixup, cutmix: parameter alpha of the Beta distribution of the mixing weight, 0 for none.
@@ -49,8 +52,3 @@ class AugmentSettings:
         check_range(self, 0, 8, "randaugment")
         if bool(self.pair_mix) != bool(self.pair_column):
             raise ConfigError("pair_mix and pair_column belong together: how often, and the column of the originals.")
-
-    @property
-    def changes_labels(self) -> bool:
-        """Whether images are changed before augmentation proper, on the CPU, some with their labels."""
-        return bool(self.self_blend or self.face_cutout or self.pair_mix)

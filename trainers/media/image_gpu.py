@@ -1,6 +1,7 @@
 """JPEG files decoded on a CUDA device, by nvJPEG through torchvision: `decode = "gpu"`."""
 
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from oof.errors import TrainingError
 from trainers.media.image import decode_at, is_plain_jpeg
+from trainers.runtime.device import is_out_of_memory, on_device
 
 
 def decode_on_device(files: Sequence[bytes], paths: Sequence[str], edge: int, device: torch.device) -> Tensor:
@@ -27,14 +29,25 @@ def decode_on_device(files: Sequence[bytes], paths: Sequence[str], edge: int, de
         TrainingError: a torchvision that does not offer it.
     """
     plain = [row for row, data in enumerate(files) if is_plain_jpeg(data)]
-    decoded = dict(zip(plain, _decode_jpegs([files[row] for row in plain], device), strict=True)) if plain else {}
     batch = torch.empty((len(files), 3, edge, edge), dtype=torch.uint8, device=device)
+    try:
+        decoded = dict(zip(plain, _decode_jpegs([files[row] for row in plain], device), strict=True)) if plain else {}
+        by_shape: dict[torch.Size, dict[int, Tensor]] = defaultdict(dict)
+        for row, image in decoded.items():
+            if image is not None:
+                by_shape[image.shape][row] = image
+        for images in by_shape.values():
+            batch[on_device(np.array(list(images)), device)] = _resized(torch.stack(list(images.values())), edge)
+    except RuntimeError as err:
+        if not is_out_of_memory(err):
+            raise
+        raise TrainingError(
+            f'{len(files)} images do not fit into the memory of {device} for decode = "gpu". Set a smaller batch_size, '
+            f'or decode = "area".'
+        ) from err
     for row, (data, path) in enumerate(zip(files, paths, strict=True)):
-        image = decoded.get(row)
-        if image is None:
-            batch[row] = torch.from_numpy(decode_at(data, path, edge, "area")).to(device).permute(2, 0, 1)
-        else:
-            batch[row] = _resized(image, edge)
+        if decoded.get(row) is None:
+            batch[row] = on_device(decode_at(data, path, edge, "area"), device).permute(2, 0, 1)
     return batch.permute(0, 2, 3, 1)
 
 
@@ -52,6 +65,8 @@ def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor |
         try:
             return list(decode_jpeg(tensors, mode=ImageReadMode.RGB, device=device))
         except RuntimeError as err:
+            if _is_of_the_device(err):
+                raise
             if "not compiled" in str(err).lower():
                 raise TrainingError(
                     f'decode = "gpu" is not in this build of torchvision ({err}). Set decode = "area".'
@@ -60,13 +75,21 @@ def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor |
         for tensor in tensors:
             try:
                 found.append(decode_jpeg(tensor, mode=ImageReadMode.RGB, device=device))
-            except RuntimeError:
+            except RuntimeError as err:
+                if _is_of_the_device(err):
+                    raise
                 found.append(None)
         return found
 
 
-def _resized(image: Tensor, edge: int) -> Tensor:
-    if image.shape[1:] == (edge, edge):
-        return image
-    found = interpolate(image[None].float(), (edge, edge), mode="bilinear", antialias=True)
-    return found[0].round().clamp(0, 255).to(torch.uint8)
+def _is_of_the_device(error: RuntimeError) -> bool:
+    """Whether an error is the device's own and not about a file; another way of decoding would only hide it."""
+    return is_out_of_memory(error) or "cuda error" in str(error).lower()
+
+
+def _resized(images: Tensor, edge: int) -> Tensor:
+    """Resize (n, 3, height, width) uint8 by antialiased linear interpolation."""
+    if images.shape[2:] == (edge, edge):
+        return images
+    found = interpolate(images.float(), (edge, edge), mode="bilinear", antialias=True)
+    return found.round().clamp(0, 255).to(torch.uint8)

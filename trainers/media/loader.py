@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,8 +29,11 @@ class Loader:
 
     def __init__(self, workers: int, *, pin: bool = False) -> None:
         self._workers = max(1, workers)
+        if self._workers > 1:
+            cv2.setNumThreads(1)  # these threads are enough; OpenCV's own, of all cores, would be woken for each image
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
         self._pin = pin
+        self._device_pool: ThreadPoolExecutor | None = None
 
     def batches(self, plan: Iterable[Rowset], shape: tuple[int, ...], make_row: MakeRow) -> Iterator[Tensor]:
         """For each set of rows, the images of `make_row`, shape (len(rows), *shape), uint8, in that order.
@@ -74,16 +78,20 @@ class Loader:
         return ahead(plan, lambda part: self._begin_on_device(part, rows, device), 2)
 
     def _begin_on_device(self, rowset: Rowset, rows: Subset, device: torch.device) -> Callable[[], Tensor]:
-        def decode(part: NDArray[np.intp]) -> Tensor:
-            paths = [rows.images.paths[row] for row in rows.positions[part]]
-            return decode_on_device([read_bytes(path) for path in paths], paths, rows.images.size, device)
+        paths = [rows.images.paths[row] for row in rows.positions[rowset]]
+        files = [self._pool.submit(read_bytes, path) for path in paths]
 
-        parts = np.array_split(rowset, min(len(rowset), self._workers))  # nvJPEG likes many at once
-        futures = [self._pool.submit(decode, part) for part in parts]
-        return lambda: torch.cat([future.result() for future in futures])
+        def decode() -> Tensor:
+            return decode_on_device([file.result() for file in files], paths, rows.images.size, device)
+
+        if self._device_pool is None:  # one thread: nvJPEG decodes a whole batch at once
+            self._device_pool = ThreadPoolExecutor(1, thread_name_prefix="nvjpeg")
+        return self._device_pool.submit(decode).result
 
     def close(self) -> None:
         """End the threads; what is being made is thrown away."""
+        if self._device_pool is not None:
+            self._device_pool.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

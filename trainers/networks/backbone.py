@@ -1,38 +1,57 @@
 """Networks by timm name, with weights from the hub, from a file, or none."""
 
-import sys
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from torch import Tensor, nn
+from huggingface_hub.errors import HfHubHTTPError
+from torch import nn
 
-from oof.errors import TrainingError, examples
+from oof.errors import TrainingError
 from oof.paths import resolve_path
 from trainers.networks.input_stem import SideInputs
 from trainers.networks.normalise import grey_mean_and_std
 from trainers.networks.settings import NetworkSettings
+from trainers.networks.weights import first_line, load_weights
 
-_PREFIXES = ("module.", "_orig_mod.", "backbone.")
+_HUB = ("hf-hub:", "hf_hub:")
 
 
 def check_backbone(name: str) -> str:
-    """The architecture of a backbone's name, which timm must know.
+    """Return the name under which timm makes a backbone today.
+
+    timm renamed about 200 models in 2023 (xception is legacy_xception now, tf_efficientnet_b4_ns is
+    tf_efficientnet_b4.ns_jft_in1k); the old names, which papers and notebooks use, are accepted. Names of repositories
+    on the hub ("hf-hub:…") are left as they are.
 
     Raises:
-        TrainingError: an unknown one; the nearest names are offered.
+        TrainingError: an unknown one, or one that timm has dropped; the nearest names are offered.
     """
+    if name.startswith(_HUB):
+        return name
+    architecture, _, tag = name.partition(".")
+    renamed = deprecated_models()
+    if not tag and renamed.get(architecture):
+        return str(renamed[architecture])
     known = timm.list_models(pretrained=False)
-    architecture = name.split(".")[0]
     if architecture not in known:
-        close = get_close_matches(architecture, known, n=3, cutoff=0.4)
+        close = get_close_matches(architecture.lower(), known, n=3, cutoff=0.4)
+        dropped = " any more" if architecture in renamed else ""
         raise TrainingError(
-            f"backbone = {name!r} is no model of timm {timm.__version__}. "
+            f"backbone = {name!r} is no model of timm {timm.__version__}{dropped}. "
             f"Nearest: {', '.join(close) or 'none'}. python -c 'import timm; print(timm.list_models())' shows all."
         )
-    return architecture
+    return name
+
+
+def deprecated_models() -> Mapping[str, str | None]:
+    """Return timm's former names of models, each with its name today, None if it was dropped."""
+    from timm.models import _registry
+
+    found: Mapping[str, str | None] = getattr(_registry, "_deprecated_models", {})
+    return found
 
 
 def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()) -> nn.Module:
@@ -47,19 +66,19 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
         TrainingError: an unknown backbone (the nearest names are offered), an option that it does not take,
             weights that cannot be fetched or do not fit.
     """
-    check_backbone(settings.backbone)
+    name = check_backbone(settings.backbone)
     from_hub = settings.pretrained is True
     try:
         model: nn.Module = timm.create_model(
-            settings.backbone, pretrained=from_hub, num_classes=1, **_options(settings, image_size)
+            name, pretrained=from_hub, num_classes=1, **_options(settings, name, image_size)
         )
-    except (OSError, ConnectionError) as err:
+    except (OSError, HfHubHTTPError) as err:
         raise TrainingError(
-            f"The weights of {settings.backbone!r} could not be fetched from the hub ({_first_line(err)}). "
+            f"{settings.backbone!r} could not be fetched from the hub ({first_line(err)}). "
             f'Set pretrained = "path/to/weights.safetensors" to a file brought from elsewhere, or pretrained = false.'
         ) from err
     except (TypeError, RuntimeError, ValueError) as err:
-        reason = _first_line(err)
+        reason = first_line(err)
         raise TrainingError(
             f"{settings.backbone!r} cannot be made with backbone_options = {settings.backbone_options} and "
             f"pretrained = {settings.pretrained!r}: {reason}. Correct [models] in dfens.toml."
@@ -85,88 +104,16 @@ def enable_checkpointing(model: nn.Module) -> None:
     backbone.set_grad_checkpointing(True)
 
 
-def _options(settings: NetworkSettings, image_size: int) -> dict[str, Any]:
+def _options(settings: NetworkSettings, name: str, image_size: int) -> dict[str, Any]:
     """Options of the backbone; one of a fixed image size is made for image_size (its positions are resized)."""
     options = dict(settings.backbone_options)
-    config = timm.get_pretrained_cfg(settings.backbone, allow_unregistered=True)
+    config = None if name.startswith(_HUB) else timm.get_pretrained_cfg(name, allow_unregistered=True)
     edge = config.input_size[-1] if config is not None and config.input_size else image_size
     if "img_size" not in options and config is not None and config.fixed_input_size and edge != image_size:
         options["img_size"] = image_size
     return options
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a file of weights into a network; a head for other classes is left out, positions are resized.
-
-    The file is safetensors, or a PyTorch file, which is read as tensors alone: code in it never runs.
-
-    Raises:
-        TrainingError: if it is missing, no such file, or its tensors do not fit.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            found: dict[str, Any] = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as err:  # each library has its own kinds of errors for a broken file
-        raise TrainingError(
-            f"pretrained = '{path}' cannot be read as weights ({_first_line(err)}). "
-            f"It must be a .safetensors file, or a PyTorch file that holds tensors alone."
-        ) from err
-    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(found.get(key), dict):
-            found = found[key]
-    own = _fitting(model, found)
-    if len(own) < len(model.state_dict()):  # not a file that dfens itself wrote for this model
-        backbone = getattr(model, "backbone", model)
-        fitting = _fitting(backbone, _converted(backbone, {_bare(name): value for name, value in found.items()}))
-        wanted = backbone.state_dict()
-        if len(fitting) < 0.5 * len(wanted):
-            missing = [name for name in wanted if name not in fitting]
-            raise TrainingError(
-                f"pretrained = '{path}' fits {len(fitting)} of {len(wanted)} tensors; missing {examples(missing)}. "
-                f"It belongs to another backbone."
-            )
-        backbone.load_state_dict(fitting, strict=False)
-        return
-    model.load_state_dict(own)
-
-
-def _fitting(model: nn.Module, found: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors that a model has by that name and shape."""
-    wanted = model.state_dict()
-    return {
-        name: value
-        for name, value in found.items()
-        if name in wanted and isinstance(value, Tensor) and value.shape == wanted[name].shape
-    }
-
-
-def _converted(backbone: nn.Module, found: dict[str, Any]) -> dict[str, Any]:
-    """What timm makes of a file for this kind of backbone: names of the original authors, resized positions."""
-    convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
-    if convert is None:
-        return found
-    try:
-        converted: dict[str, Any] = convert(dict(found), backbone)
-    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError):  # a file of another backbone: told above
-        return found
-    return converted
-
-
-def _bare(name: str) -> str:
-    """The name of a tensor without what wrappers put before it."""
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
-
-
 def parameter_count(model: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _first_line(err: Exception) -> str:
-    return (str(err).strip().splitlines() or [type(err).__name__])[0][:200]

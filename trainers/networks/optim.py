@@ -8,6 +8,7 @@ from torch import nn
 from oof.errors import TrainingError
 from trainers.networks.input_stem import SideInputs
 from trainers.networks.settings import NetworkSettings, OptimSettings
+from trainers.networks.weights import head_parameters
 
 
 def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
@@ -21,7 +22,7 @@ def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
     """
     if settings.trainable == "all":
         return
-    wanted = set(_head(model))
+    wanted = set(head_parameters(model))
     if isinstance(model, SideInputs):
         wanted |= set(model.stem.parameters())
     if settings.trainable == "norm":
@@ -53,7 +54,7 @@ def make_optimizer(model: nn.Module, settings: OptimSettings, device: torch.devi
 
         for group in param_groups_layer_decay(backbone, layer_decay=settings.layer_decay):
             scales.update(dict.fromkeys(group["params"], float(group["lr_scale"])))
-    head = set(_head(model))
+    head = set(head_parameters(model))
     undecayed = set(backbone.no_weight_decay()) if hasattr(backbone, "no_weight_decay") else set()  # type: ignore[operator]
     names = {parameter: name for name, parameter in backbone.named_parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -82,8 +83,3 @@ def _backbone(model: nn.Module) -> nn.Module:
     found = getattr(model, "backbone", model)
     assert isinstance(found, nn.Module)
     return found
-
-
-def _head(model: nn.Module) -> list[nn.Parameter]:
-    head = _backbone(model).get_classifier()  # type: ignore[operator]
-    return list(head.parameters()) if isinstance(head, nn.Module) else []

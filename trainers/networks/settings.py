@@ -44,7 +44,8 @@ class OptimSettings:
     epochs: passes over the training rows. batch_size: rows in one step, or "auto": 64, in as many parts as the memory
         requires.
     accumulate: number of parts of a step that are computed one after the other, to save memory.
-    precision: auto (bf16 on a GPU that has it, else fp16 there, float32 on a CPU), float32, or bfloat16 anywhere.
+    precision: auto (bf16 on a GPU that has it, else fp16 there, float32 on a CPU), or float32,
+        bfloat16 or float16 (with a scaled loss) on any device.
     checkpointing: compute activations twice to save memory. compile: by torch.compile (takes minutes at first).
     lr: peak learning rate. weight_decay. warmup: fraction of all steps. grad_clip: largest norm of the gradient (0: no
         limit).

@@ -57,10 +57,12 @@ def predict(model: nn.Module, batch: Tensor, tta: Tta, merge: Merge, size: int) 
             f"tta = 'ten_crop' takes windows of image_size = {size} from larger images, and these have "
             f"{batch.shape[2]} pixels. Set crop above image_size, or another tta."
         )
-    logits = [
-        model(view(batch).contiguous(memory_format=torch.channels_last)).float().flatten() for view in views(tta, size)
-    ]
-    return merge_views(torch.stack(logits), merge)
+    seen = [view(batch).contiguous(memory_format=torch.channels_last) for view in views(tta, size)]
+    if batch.is_cuda:  # a GPU needs many images to be busy; the caches of a CPU hold few
+        logits = model(torch.cat(seen)).float().view(len(seen), -1)
+    else:
+        logits = torch.stack([model(view).float().flatten() for view in seen])
+    return merge_views(logits, merge)
 
 
 def merge_views(logits: Tensor, merge: Merge) -> Tensor:

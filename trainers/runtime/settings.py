@@ -4,7 +4,7 @@ from typing import Literal
 
 from oof.errors import ConfigError
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def check_range(settings: object, low: float, high: float, *names: str) -> None:

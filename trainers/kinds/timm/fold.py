@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from trainers.augment.mixing import mix
-from trainers.augment.on_device import apply_on_device
-from trainers.augment.pipeline import AugmentParams, apply, sample_params, sample_rng
+from trainers.augment.pipeline import AugmentParams, augment_batch, augment_image, sample_params
 from trainers.augment.pseudo_fakes import PseudoFakes, pair_partners
+from trainers.augment.random_streams import ImageRandom
 from trainers.kinds.base import FoldModels
 from trainers.kinds.timm.predict import ImagesOf, Predictor, TimmFoldModels
 from trainers.kinds.timm.settings import TimmSettings
@@ -71,51 +71,61 @@ class ImageFoldData(FoldData):
     def make_inputs(self, network: nn.Module) -> MakeInputs:
         normalise = Normalise(network, self.device)
 
-        def normalised_and_mixed(batch: Batch, target: Tensor, rng: np.random.Generator) -> tuple[Batch, Tensor]:
+        def normalised_and_mixed(batch: Batch, weights: Tensor, rng: np.random.Generator) -> tuple[Batch, Tensor]:
             assert isinstance(batch, Tensor)
-            return mix(normalise(batch), target, self.settings, rng)
+            return mix(normalise(batch), weights, self.settings, rng)
 
         return normalised_and_mixed
 
     def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
-        """Yield the images of each step; on a CPU they are augmented already, on other devices by `on_device`."""
+        """Yield the images of each step; on a CPU they are augmented already, on CUDA by `on_device`."""
 
-        def with_pseudo_fakes(row: int) -> Images:
-            return self._pseudo_fakes.image(epoch, row, self._stored_image)
+        def image_on_host(row: int) -> Images:
+            return self._image_on_host(epoch, row)
 
-        def augmented(row: int) -> Images:
-            params = self._params(epoch, row)
-            return apply(self._pseudo_fakes.image(epoch, row, self._stored_image), params, self.settings, size)
-
-        stored, size = self.train.images.size, self.settings.image_size
+        edge = self.train.images.size if self.device.type == "cuda" else self.settings.image_size
         loader = Loader(self.threads, pin=self.device.type == "cuda")
         try:
             if self.settings.decode == "gpu":
                 yield from loader.rows(plan, self.train, self.device)
-            elif self.device.type == "cuda":
-                yield from loader.batches(plan, (stored, stored, 3), with_pseudo_fakes)
             else:
-                yield from loader.batches(plan, (size, size, 3), augmented)
+                yield from loader.batches(plan, (edge, edge, 3), image_on_host)
         finally:
             loader.close()
+
+    def _image_on_host(self, epoch: int, row: int) -> Images:
+        """Return what the loader's threads make of a row: on CUDA only what has no version for batches."""
+        image, size = self._pseudo_fakes.image(epoch, row, self._stored_image), self.settings.image_size
+        if self.device.type == "cuda" and not (self.settings.webp or self.settings.randaugment):
+            return image
+        params = self._params(epoch, row)
+        if self.device.type != "cuda":
+            return augment_image(image, params, size)
+        if not params.needs_host:
+            return image
+        place = np.zeros_like(image)  # the device takes the window at the top left of what is done
+        place[:size, :size] = augment_image(image, params, size)
+        return place
 
     def _stored_image(self, row: int) -> Images:
         return self.train.images[int(self.train.positions[row])]
 
     def _params(self, epoch: int, row: int) -> AugmentParams:
-        rng = sample_rng(self.seed, epoch, self.ids[row])
-        return sample_params(self.settings, self.train.images.size, self.settings.image_size, rng)
+        random = ImageRandom(self.seed, epoch, self.ids[row])
+        return sample_params(self.settings, self.train.images.size, self.settings.image_size, random)
 
     def on_device(self, batch: Batch, epoch: int, rows: Rows) -> Batch:
         if self.device.type != "cuda":
             return batch
         assert isinstance(batch, Tensor)
         params = [self._params(epoch, row) for row in rows.tolist()]
-        images = batch.to(self.device, non_blocking=True)
-        return apply_on_device(images, params, self.settings, self.settings.image_size)
+        return augment_batch(batch.to(self.device, non_blocking=True), params, self.settings.image_size)
 
     def targets(self, epoch: int, rows: Rows) -> Tensor:
         return torch.from_numpy(self._pseudo_fakes.labels(epoch, rows))
+
+    def positive_share(self) -> float:
+        return self.weighted_mean(self._pseudo_fakes.expected_labels())
 
     def fold_models(self, network: nn.Module, *, tta: bool) -> FoldModels:
         predictor = Predictor(self.settings, [network], self.device)

@@ -30,7 +30,9 @@ class TimmKind(ModelKind[TimmSettings]):
                 f"Model '{context.name}': batch_size = {settings.step_rows} rows cannot be split evenly among "
                 f"{processes} processes. Set a multiple of {processes}."
             )
-        check_backbone(settings.backbone)
+        name = check_backbone(settings.backbone)
+        if name != settings.backbone:
+            context.progress.note(f"Model '{context.name}': timm calls {settings.backbone!r} {name!r} today.")
 
     def train_fold(self, context: ModelContext[TimmSettings], fold: int) -> FoldOutcome:
         settings = context.settings
@@ -51,7 +53,8 @@ class TimmKind(ModelKind[TimmSettings]):
             threads=context.threads,
         )
         outcome = train_network(context, fold, data)
-        return replace(outcome, history={**outcome.history, "images_from": train.images.source})
+        history = {"images_from": train.images.source, "timm_model": check_backbone(settings.backbone)}
+        return replace(outcome, history={**outcome.history, **history})
 
     def load(self, context: ModelContext[TimmSettings], folds: Sequence[int], *, tta: bool = True) -> FoldModels:
         files = [context.fold_folder(fold) / WEIGHTS_FILE for fold in folds]

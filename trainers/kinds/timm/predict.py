@@ -14,10 +14,11 @@ from trainers.kinds.base import Probabilities
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.media.image_store import Images, Subset
 from trainers.media.loader import Loader, batch_plan
-from trainers.networks.backbone import create_model, load_weights
+from trainers.networks.backbone import create_model
 from trainers.networks.normalise import Normalise
 from trainers.networks.tta import predict
-from trainers.runtime.device import amp_type, default_device, is_out_of_memory, keep_freed_memory
+from trainers.networks.weights import load_weights
+from trainers.runtime.device import amp_type, default_device, is_out_of_memory, keep_freed_memory, use_exact_float32
 
 ImagesOf = Callable[[pd.DataFrame], Subset]
 # What a layer gives of 8 images of 224 px still lies in the caches of a processor when the next one reads it: measured
@@ -37,6 +38,8 @@ class Predictor:
     def __init__(self, settings: TimmSettings, models: Sequence[nn.Module], device: torch.device) -> None:
         if device.type == "cpu":
             keep_freed_memory()
+        else:
+            use_exact_float32()
         self.settings = settings
         self._models = list(models)
         self._device = device
@@ -76,10 +79,15 @@ class Predictor:
         loader = Loader(threads, pin=self._device.type == "cuda")
         try:
             plan = batch_plan(len(subset.positions), self.settings.step_rows)
+            working: Tensor | None = None  # fetched when the next batch is under way, so that the device never waits
             for images in loader.rows(plan, subset, self._device):
                 with self._evaluating():
-                    found: Probabilities = self._batch(images, tta).cpu().numpy()
-                yield found
+                    found = self._batch(images, tta)
+                if working is not None:
+                    yield working.cpu().numpy()
+                working = found
+            if working is not None:
+                yield working.cpu().numpy()
         finally:
             loader.close()
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from oof.errors import ConfigError
-from trainers.augment.settings import AugmentSettings
+from trainers.augment.settings import ON_HOST, AugmentSettings
 from trainers.media.settings import ImageSettings
 from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
 
@@ -24,10 +24,10 @@ class TimmSettings(PredictionSettings, AugmentSettings, OptimSettings, ImageSett
     def __post_init__(self) -> None:
         for group in _GROUPS:
             group.__post_init__(self)
-        if self.decode == "gpu" and self.changes_labels:
+        on_host = [name for name in ON_HOST if getattr(self, name)]
+        if self.decode == "gpu" and on_host:
             raise ConfigError(
-                'decode = "gpu" leaves no image on the CPU, where self_blend, face_cutout and pair_mix work. '
-                'Set decode = "area".'
+                f'decode = "gpu" leaves no image on the CPU, where {", ".join(on_host)} work. Set decode = "area".'
             )
         if self.loss == "auc" and (self.mixup or self.cutmix):
             raise ConfigError(

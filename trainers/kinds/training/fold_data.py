@@ -46,7 +46,7 @@ class FoldData(ABC):
         """Yield the batch of each step of an epoch, made ahead of its use by threads."""
 
     def on_device(self, batch: Batch, epoch: int, rows: Rows) -> Batch:
-        """Move a batch to the device and change it there, once per step."""
+        """Move a part of a step's batch to the device and change it there; rows are those of the part."""
         return batch
 
     def targets(self, epoch: int, rows: Rows) -> Tensor:
@@ -54,8 +54,15 @@ class FoldData(ABC):
         return torch.from_numpy(self.target[rows].astype(np.float32))
 
     def positive_share(self) -> float:
-        """Return the expected mean target, from which `class_weight = "balanced"` takes its weights."""
-        return float(self.target.mean()) if len(self.target) else 0.5
+        """Return the share of fakes in what is trained on, from which `class_weight = "balanced"` takes its weights.
+
+        Rows count by their weight, and targets that change from epoch to epoch by their mean.
+        """
+        return self.weighted_mean(self.target.astype(np.float64))
+
+    def weighted_mean(self, targets: NDArray[np.float64]) -> float:
+        """Return the mean of one target per training row, by the weights of the rows; 0.5 without rows."""
+        return float(np.average(targets, weights=self.weight)) if len(targets) else 0.5
 
     @abstractmethod
     def fold_models(self, network: nn.Module, *, tta: bool) -> FoldModels:

@@ -99,7 +99,7 @@ class FoldTrainer:
         model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         positives = self.data.positive_share()
         balanced = self.settings.class_weight == "balanced"
-        positive_weight = (1 - positives) / positives if balanced else 1.0
+        positive_weight = (1 - positives) / positives if balanced and 0 < positives < 1 else 1.0
         make_inputs = self.data.make_inputs(model)
         self.state = TrainState(self.settings, model, self.device, make_inputs, positive_weight, self.group.size)
         self.history = FoldHistory()
@@ -143,7 +143,8 @@ class FoldTrainer:
         self.state.put(values)
         return TrainedFold(
             self.predict(tta=True),
-            {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()},
+            # copies: safetensors refuses tensors that share memory, and some networks (CoaT) tie weights
+            {name: value.detach().to("cpu", copy=True).contiguous() for name, value in self.model.state_dict().items()},
             self.history,
             epoch,
             seconds,
@@ -178,7 +179,10 @@ class FoldTrainer:
 
     def _step(self, batch: Batch, rows: Rows) -> None:
         """Do one step; where memory is too small and the batch size is "auto", again in more parts."""
-        batch = self.data.on_device(batch, self.epoch, rows)
+
+        def prepare(part_of_batch: Batch, part: slice) -> Batch:
+            return self.data.on_device(part_of_batch, self.epoch, rows[part])
+
         target = self.data.targets(self.epoch, rows)
         weight = None if self._weight is None else self._weight[torch.from_numpy(rows)]
         total = self.settings.epochs * self.steps_per_epoch
@@ -186,12 +190,12 @@ class FoldTrainer:
         seed = (self.seed, self.epoch, self.step, *([self.group.rank] if self.group.size > 1 else []))
         while True:
             try:
-                self.state.step(batch, target, weight, rate=rate, step=self.steps_done, seed=seed)
+                self.state.step(batch, target, weight, rate=rate, step=self.steps_done, seed=seed, prepare=prepare)
                 return
             except Exception as err:
                 if not is_out_of_memory(err):
                     raise
-                self.state.optimizer.zero_grad(set_to_none=True)
+                self.state.abandon()
                 # the other processes of a group would wait in vain while this one tries again
                 fixed = self.settings.batch_size != "auto" or self.group.size > 1
                 if fixed or self.state.parts >= self.batch_size:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from trainers.networks.backbone import enable_checkpointing
-from trainers.networks.losses import loss_by_name
+from trainers.networks.losses import class_weights, loss_by_name
 from trainers.networks.optim import make_optimizer
 from trainers.networks.settings import OptimSettings
-from trainers.runtime.device import amp_type, keep_freed_memory
+from trainers.runtime.device import amp_type, keep_freed_memory, use_exact_float32
 
 Batch = Tensor | tuple[Tensor, ...]
-# part of a batch, its targets and a generator -> inputs of the network, targets
+# part of a batch, what its rows count for as reals and as fakes (n, 2), a generator -> inputs of the network, the same
 MakeInputs = Callable[[Batch, Tensor, np.random.Generator], tuple[Batch, Tensor]]
 
 
@@ -29,11 +29,19 @@ def as_tuple(batch: Batch) -> tuple[Tensor, ...]:
     return (batch,) if isinstance(batch, Tensor) else batch
 
 
+def copy_values(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into tensors, all by one call."""
+    if into:  # torch refuses none
+        with torch.no_grad():
+            torch._foreach_copy_(list(into), list(values))
+
+
 class TrainState:
     """A network, its optimiser and its averaged weights; the whole state of a training but for the position.
 
-    A step whose loss or gradient is not finite changes nothing and is counted. The counts stay on the
-    device; reading them waits for it, so that is done now and then.
+    A step whose loss or gradient is not finite changes no weight, no statistic of normalisation and no average, on
+    any device, and is counted. The counts stay on the device; reading them waits for it, so that is done now and
+    then.
 
     Args:
         settings: of the optimisation.
@@ -55,6 +63,8 @@ class TrainState:
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
+        else:
+            use_exact_float32()
         self.settings = settings
         self.model = model
         self.device = device
@@ -76,41 +86,63 @@ class TrainState:
         # the tensors themselves: optimiser and normalisation layers change them in place
         self.values = [value for value in model.state_dict().values() if value.is_floating_point()]
         self.averaged = [value.detach().clone() for value in self.values]
+        # what the forward pass of a batch norm changes, before it is known whether the step is a good one
+        self._statistics = [
+            value for name, value in model.named_buffers() if name.endswith(("running_mean", "running_var"))
+        ]
+        self._statistics_before = [value.clone() for value in self._statistics]
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.bad = torch.zeros(3, dtype=torch.float32, device=device)  # steps in all, in a row now, most in a row
 
     def step(
-        self, batch: Batch, target: Tensor, weight: Tensor | None, *, rate: float, step: int, seed: Sequence[int]
+        self,
+        batch: Batch,
+        target: Tensor,
+        weight: Tensor | None,
+        *,
+        rate: float,
+        step: int,
+        seed: Sequence[int],
+        prepare: Callable[[Batch, slice], Batch] | None = None,
     ) -> None:
         """Learn from one batch.
 
         Args:
             batch: what `make_inputs` takes, (batch, …) or several such.
-            target: (batch,) 0 or 1. weight: (batch,), or None.
+            target: (batch,) 0 to 1. weight: (batch,), or None.
             rate: of learning. step: how many were done before. seed: of dropout and mixing at this step.
+            prepare: moves a part of the batch to the device and changes it there, given its place in the batch; so
+                its memory, too, is that of a part.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         # drawn anew from the step, so that resuming needs no stored random state
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         rng = np.random.default_rng([*seed, 1])
-        target = target.to(self.device, non_blocking=True)
-        count = torch.where(target > 0, self._positive_weight, 1.0)
-        if weight is not None:
-            count = count * weight.to(self.device, non_blocking=True)
+        weights = class_weights(target, weight, self._positive_weight).to(self.device, non_blocking=True)
+        copy_values(self._statistics_before, self._statistics)
         total = torch.zeros((), device=self.device)
         size = -(-len(target) // self.parts)
         for start in range(0, len(target), size):
             part = slice(start, start + size)
-            inputs, soft = self._make_inputs(rows_of(batch, part), target[part], rng)
+            rows = rows_of(batch, part)
+            inputs, mixed = self._make_inputs(rows if prepare is None else prepare(rows, part), weights[part], rng)
             with self._alone_until_last(start + size >= len(target)):
                 with torch.autocast(self.device.type, dtype=self._amp, enabled=self._amp is not None):
                     logits = self._forward(*as_tuple(inputs)).float().flatten()
-                loss = self._loss(logits, soft, count[part]) * (len(soft) / len(target))
+                loss = self._loss(logits, mixed) * (len(mixed) / len(target))
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self._update(total, step)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def abandon(self) -> None:
+        """Forget a step that an error broke off: its gradients, its statistics, and the scaler's notes of it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        copy_values(self._statistics, self._statistics_before)
+        if self.scaler.is_enabled():
+            state, self.scaler = self.scaler.state_dict(), torch.amp.GradScaler(self.device.type)
+            self.scaler.load_state_dict(state)
 
     def _alone_until_last(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients travel between processes once a step, with its last part."""
@@ -120,28 +152,32 @@ class TrainState:
         return without
 
     def _update(self, loss: Tensor, step: int) -> None:
-        bad = ~torch.isfinite(loss)
+        """Take the optimiser's step and average, unless the loss or the gradient is not finite.
+
+        One rule for all devices, and none of it asks the device: `found_inf` lets the fused optimiser skip, the
+        statistics are chosen by `torch.where`, and the average moves by a weight of 0.
+        """
         self.scaler.unscale_(self.optimizer)
+        gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         if self.settings.grad_clip:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.grad_clip)
-            bad = bad | (~torch.isfinite(norm) & (not self.scaler.is_enabled()))
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.grad_clip, norm)
+        bad = ~torch.isfinite(loss)
+        if not self.scaler.is_enabled():  # a scaler finds its scale by gradients that overflow: not a fault
+            bad = bad | ~torch.isfinite(norm)
         if self.world > 1:
             both = torch.stack([bad.float(), loss])
             torch.distributed.all_reduce(both)
             bad, loss = both[0] > 0, both[1] / self.world
-        if self.device.type == "cpu" and bool(bad):  # asking the CPU costs nothing
-            self._count(bad, loss)
-            self._mend_statistics()
-            return
+        skip = bad | ~torch.isfinite(norm)
+        self.optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
+        self.optimizer.step()
         if self.scaler.is_enabled():
-            self.scaler.step(self.optimizer)
             self.scaler.update()
-        else:
-            if self.device.type == "cuda":
-                self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
-            self.optimizer.step()
+        for value, before in zip(self._statistics, self._statistics_before, strict=True):
+            torch.where(skip, before, value, out=value)
         self._count(bad, loss)
-        self._average(step)
+        self._average(step, skip)
 
     def _count(self, bad: Tensor, loss: Tensor) -> None:
         """Keep count of bad steps and the sum of good losses, on the device."""
@@ -149,27 +185,21 @@ class TrainState:
         row = (self.bad[1] + 1) * bad
         self.bad = torch.stack([self.bad[0] + bad, row, torch.maximum(self.bad[2], row)])
 
-    def _average(self, step: int) -> None:
+    def _average(self, step: int, skip: Tensor) -> None:
         """Exponential moving average of the weights; its memory grows with the steps done, up to `ema`."""
         decay = min(self.settings.ema, (2 + step) / (11 + step))
+        weight = (1 - decay) * ~skip
         with torch.no_grad():
-            torch._foreach_lerp_(self.averaged, self.values, 1 - decay)
-
-    def _mend_statistics(self) -> None:
-        """Normalisation statistics that a bad step has spoilt are taken from the averaged weights."""
-        with torch.no_grad():
-            for value, mean in zip(self.values, self.averaged, strict=True):
-                if not torch.isfinite(value).all():
-                    value.copy_(mean)
+            for mean, value in zip(self.averaged, self.values, strict=True):
+                mean.lerp_(value, weight)
 
     def is_finite(self) -> bool:
         """Whether all weights and their averages are finite; waits for the device."""
-        return all(bool(torch.isfinite(value).all()) for value in (*self.values, *self.averaged))
+        return bool(torch.stack([torch.isfinite(value).all() for value in (*self.values, *self.averaged)]).all())
 
     def put(self, values: Sequence[Tensor]) -> None:
         """Set the weights."""
-        with torch.no_grad():
-            torch._foreach_copy_(self.values, list(values))
+        copy_values(self.values, values)
 
     def state(self) -> dict[str, Any]:
         """All that the next steps depend on."""
@@ -187,7 +217,8 @@ class TrainState:
         """Go back to a state."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if self.scaler.is_enabled() and state["scaler"]:  # empty from a run on a device that needed none
+            self.scaler.load_state_dict(state["scaler"])
         self.averaged = [value.to(self.device) for value in state["averaged"]]
         self.loss_sum, self.bad = state["loss_sum"].to(self.device), state["bad"].to(self.device)
         self.parts = state["parts"]

@@ -1,0 +1,133 @@
+"""All that needs a CUDA device, into one Markdown file: the tests marked `gpu`, then the benchmarks of the trainers.
+
+    python3 benchmarks/gpu.py [--out build/gpu.md] [--wheels DIR] [--minutes 9] [--only tests,train]
+
+Runs from a bare checkout with whatever Python holds torch, torchvision, timm, numba, opencv, pandas, scikit-learn,
+safetensors, pyarrow, psutil, pytest and pytest-timeout; nothing is fetched. Packages that such an environment lacks are
+taken from --wheels, a folder of wheels (docs/training.md lists them). Each section is a process of its own with a time
+limit; one that fails or runs out of time is reported in the file and the others go on.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+MODELS = ("resnet50", "convnext_tiny", "efficientnet_b4")
+# What a 16-core machine with an H100 took, and half as much again; a section gets no more than what is left.
+LIMITS = {"tests": 210, "train": 130, "predict": 110, "loader": 90, "precision": 60}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One command: its title in the file, arguments to Python, and most seconds."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+def sections(folder: Path, workers: int) -> list[Section]:
+    """What is run, in order of importance."""
+    cuda = ("--device", "cuda", "--workers", str(workers))
+    pictures = ("--folder", str(folder))
+    # only the files with such tests: others may need packages that such a machine lacks
+    files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
+    files += [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "DEVICES" in path.read_text()]
+    tests = ["-m", "pytest", *dict.fromkeys(files), *"-m gpu -q -n 0 -p no:cacheprovider".split()]
+    tests += "--timeout 150 --durations 8".split()
+    train = "--size 256 --batch 64 --steps 24 --repeats 3".split()
+    predict = "--size 256 --images 128 --repeats 2".split()
+
+    def benchmark(name: str, *options: str) -> tuple[str, ...]:
+        return (str(HERE / f"{name}.py"), *options, *cuda)
+
+    return [
+        Section("tests", tuple(tests)),
+        Section("train", benchmark("train", *pictures, "--model", *MODELS, *train)),
+        Section("predict", benchmark("predict", *pictures, "--model", *MODELS, *predict)),
+        Section("loader", benchmark("loader", *pictures, *"--edge 256 --images 1024 --repeats 3".split())),
+        Section("precision", benchmark("precision")),
+    ]
+
+
+def install(wheels: Path, site: Path) -> None:
+    """Unpack wheels into a folder of their own, without asking an index."""
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
+    subprocess.run([*command, "--target", str(site), *map(str, sorted(wheels.glob("*.whl")))], check=True)
+
+
+def run(section: Section, limit: float, environment: dict[str, str]) -> tuple[str, str]:
+    """Run a section; returns how it ended and what it printed."""
+    begun = time.monotonic()
+    log = subprocess.Popen(
+        [sys.executable, *section.arguments],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        printed, _ = log.communicate(timeout=limit)
+        end = "passed" if log.returncode == 0 else f"failed with exit code {log.returncode}"
+    except subprocess.TimeoutExpired:
+        os.killpg(log.pid, 9)
+        printed, _ = log.communicate()
+        end = f"stopped at its limit of {limit:.0f} s"
+    return f"{end}, {time.monotonic() - begun:.0f} s", printed
+
+
+def facts() -> str:
+    """The machine and its driver as Markdown lines."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,power.limit", "--format=csv,noheader"]
+    try:
+        card = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as err:
+        card = f"nvidia-smi failed: {err}"
+    import torch
+
+    return (
+        f"- device: {card}\n- {os.cpu_count()} CPU cores, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}\n"  # type: ignore[no-untyped-call]
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu.md")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels that this Python lacks")
+    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 2))
+    parser.add_argument("--only", default=",".join(LIMITS), help="sections, separated by commas")
+    options = parser.parse_args()
+    begun, failed = time.monotonic(), False
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        paths = [str(ROOT)]
+        if options.wheels is not None:
+            install(options.wheels, folder / "site")
+            paths.append(str(folder / "site"))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+        text = f"# dfens on a CUDA device\n\n{facts()}"
+        for section in sections(folder / "pictures", options.workers):
+            if section.name not in options.only.split(","):
+                continue
+            left = 60 * options.minutes - (time.monotonic() - begun)
+            end, printed = "left out: no time left", ""
+            if left > 10:
+                end, printed = run(section, min(left, LIMITS[section.name]), environment)
+            failed |= not end.startswith("passed")
+            block = f"```\n{printed}\n```" if section.name == "tests" else printed
+            text += f"\n## {section.name}: {end}\n\n{block}\n"
+            options.out.write_text(text)  # after each section, so that a kill loses one alone
+            print(f"{section.name}: {end}", flush=True)
+    print(f"{options.out}: {time.monotonic() - begun:.0f} s in all")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Tests that run on every device: the parameter list, and small sets of images that a network learns quickly."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from trainers.augment.arrays import Image, to_grey
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.media.image_store import ImageStore, Subset
+from trainers.media.settings import DeviceDecode
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+EDGE = 64
+
+
+def settings(**values: object) -> TimmSettings:
+    """A tiny network without augmentation, in float32."""
+    base: dict[str, object] = {
+        "backbone": "test_resnet", "pretrained": False, "image_size": EDGE, "epochs": 2, "batch_size": 16, "lr": 2e-3,
+        "hflip": 0.0, "translate": 0.0, "color_jitter": 0.0, "label_smoothing": 0.0, "tta": "none",
+        "precision": "float32",
+    }  # fmt: skip
+    return TimmSettings(**{**base, **values})  # type: ignore[arg-type]
+
+
+def picture(row: int, size: int = EDGE) -> Image:
+    """Smooth colours; pictures of odd rows carry a faint checkerboard, which is what a network can learn."""
+    rng = np.random.default_rng(row)
+    smooth = cv2.resize(rng.integers(40, 215, (8, 8, 3)).astype(np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+    mark = (np.indices((size, size)).sum(0) % 2 * 24 - 12)[..., None] * (row % 2)
+    return to_grey(smooth.astype(float) + mark)
+
+
+def picture_rows(
+    folder: Path, count: int, *, size: int = EDGE, decode: DeviceDecode = "area", ending: str = ".png", threads: int = 2
+) -> Subset:
+    """Pictures on disk as rows, labels 0 and 1 in turn, decoded when they are asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [str(folder / f"{row:04d}{ending}") for row in range(count)]
+    for row, path in enumerate(paths):
+        cv2.imwrite(path, np.ascontiguousarray(picture(row, size)[..., ::-1]))
+    store = ImageStore(paths, size, decode, threads, keep=False)
+    return Subset(store, np.arange(count), np.array(paths, object), (np.arange(count) % 2).astype(np.int8))
+
+
+def part_of(rows: Subset, chosen: NDArray[np.intp]) -> Subset:
+    """Some of the rows."""
+    return Subset(rows.images, rows.positions[chosen], rows.ids[chosen], rows.target[chosen])
+
+
+def farthest(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Largest difference between two tensors, on the CPU, in float64."""
+    return float((a.detach().cpu().double() - b.detach().cpu().double()).abs().max())

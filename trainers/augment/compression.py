@@ -1,0 +1,98 @@
+"""JPEG and WebP: through the coder and back.
+
+Both treat brightness and color apart, so the order of the channels matters to them. On a device JPEG is
+computed from its definition; WebP, a video coder's prediction of blocks, is left to the CPU.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, interpolate, pad
+
+from trainers.augment.arrays import Image, as_image, round_grey
+from trainers.runtime.device import on_device
+
+_QUALITY = (50, 100)
+# ITU-T T.81, tables K.1 and K.2: brightness and color
+_TABLES = np.array((
+    (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
+     51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120,
+     101, 72, 92, 95, 98, 112, 100, 103, 99),
+    (17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99,
+     99, 99, 99, 99, *(99,) * 32),
+), np.float32).reshape(2, 8, 8)  # fmt: skip
+_TO_YCC = np.array(((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)))
+_MIDDLE = np.array((0, 128, 128), np.float32).reshape(3, 1, 1)
+
+
+def sample_quality(probability: float, rng: np.random.Generator) -> int:
+    """Draw a quality of 50 to 99; 0 for none."""
+    chance, amount = rng.random(2)
+    return int(_QUALITY[0] + (_QUALITY[1] - _QUALITY[0]) * amount) if chance < probability else 0
+
+
+def through_jpeg(image: Image, quality: int) -> Image:
+    """Compress an RGB image by JPEG, with color at half resolution, and decode it."""
+    return _coded(image, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
+
+
+def through_webp(image: Image, quality: int) -> Image:
+    """Compress an RGB image by WebP and decode it."""
+    return _coded(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, quality)
+
+
+def _coded(image: Image, kind: str, flag: int, quality: int) -> Image:
+    coded = cv2.imencode(kind, image[..., ::-1], [flag, quality])[1]
+    return as_image(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1]
+
+
+def through_jpeg_batch(batch: Tensor, qualities: Sequence[int]) -> Tensor:
+    """Do to grey values (batch, 3, size, size) what JPEG does: color at half size, rounded cosine coefficients.
+
+    Agrees with `through_jpeg` (libjpeg, whole-number arithmetic) to one grey level on average; a value whose
+    coefficient was near the middle between two steps may differ by a step.
+    """
+    size = batch.shape[2]
+    to_ycc, to_rgb, middle = _constants(batch.device)
+    luma_steps, chroma_steps = on_device(_quantisation_steps(qualities), batch.device)
+    ycc = pad(conv2d(batch, to_ycc), (0, -size % 16, 0, -size % 16), mode="replicate")
+    ycc = round_grey(ycc + middle)
+    chroma = round_grey(interpolate(ycc[:, 1:], scale_factor=0.5, mode="area"))
+    luma = _rounded_blocks(ycc[:, 0], luma_steps)
+    coarse = torch.stack([_rounded_blocks(chroma[:, plane], chroma_steps) for plane in (0, 1)], 1)
+    # libjpeg's "fancy" up-sampling is linear between the centres of the coarse pixels
+    fine = round_grey(interpolate(coarse, scale_factor=2, mode="bilinear"))
+    full = torch.cat([luma[:, None], fine], 1)[:, :, :size, :size]
+    return round_grey(conv2d(full - middle, to_rgb))
+
+
+def _quantisation_steps(qualities: Sequence[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Steps of the coefficients of brightness and color for each image, (2, batch, 8, 8), as libjpeg scales them."""
+    quality = np.asarray(qualities, np.float64)
+    scale = np.floor(np.where(quality < 50, 5000 / quality, 200 - 2 * quality))[:, None, None]
+    return np.stack([np.clip(np.floor((table * scale + 50) / 100), 1, 255) for table in _TABLES]).astype(np.float32)
+
+
+@cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """RGB to YCbCr and back as 1 x 1 convolutions, and the zero points of the three planes."""
+    forth, back = (matrix.astype(np.float32).reshape(3, 3, 1, 1) for matrix in (_TO_YCC, np.linalg.inv(_TO_YCC)))
+    return on_device(forth, device), on_device(back, device), on_device(_MIDDLE, device)
+
+
+def _rounded_blocks(plane: Tensor, steps: Tensor) -> Tensor:
+    """Round the coefficients of all 8 x 8 blocks of a plane (batch, height, width) to multiples of the steps."""
+    places = torch.arange(8, device=plane.device, dtype=torch.float32)
+    basis = torch.cos(math.pi * (2 * places[None, :] + 1) * places[:, None] / 16) / 2
+    basis[0] /= math.sqrt(2)
+    batch, height, width = plane.shape
+    blocks = (plane - 128).view(batch, height // 8, 8, width // 8, 8).transpose(2, 3)  # (..., 8, 8)
+    step = steps[:, None, None]
+    coefficients = (basis @ blocks @ basis.T / step).round() * step
+    restored = basis.T @ coefficients @ basis
+    return round_grey(restored.transpose(2, 3).reshape(batch, height, width) + 128)

@@ -1,0 +1,64 @@
+"""Window and mirror: which pixels of the decoded image the network sees.
+
+From an image larger than the network's, a random window is taken (`crop`); else the image is moved by up to a
+sixteenth of its size, mirrored at its borders (`translate`). `hflip` mirrors left and right.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.augment.arrays import Image, as_image
+from trainers.runtime.device import on_device
+
+
+@dataclass(frozen=True)
+class Window:
+    """Top left pixel of the window, after the image was extended by `border` pixels on all sides, and the mirror."""
+
+    top: int = 0
+    left: int = 0
+    border: int = 0
+    flip: bool = False
+
+
+def sample_place(probability: float, edge: int, size: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Draw top, left and border of a window of `size` pixels in an image of `edge` pixels."""
+    chance, down, right = rng.random(3)
+    if edge > size:
+        return int(down * (edge - size + 1)), int(right * (edge - size + 1)), 0
+    if chance >= probability:
+        return 0, 0, 0
+    border = max(1, size // 16)
+    return int(down * (2 * border + 1)), int(right * (2 * border + 1)), border
+
+
+def take_window(image: Image, window: Window, size: int) -> Image:
+    """Cut the window out of an image (edge, edge, 3); may share memory with it."""
+    border = window.border
+    if border:
+        image = as_image(cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REFLECT_101))
+    image = image[window.top : window.top + size, window.left : window.left + size]
+    return as_image(cv2.flip(image, 1)) if window.flip else image  # numpy's mirrored view is 10 x slower to copy
+
+
+def take_windows(images: Tensor, windows: Sequence[Window], size: int) -> Tensor:
+    """Cut each image's window out of a batch (batch, edge, edge, 3); returns (batch, 3, size, size), equal values."""
+    batch, edge = images.permute(0, 3, 1, 2), images.shape[1]
+    starts = [(window.top - window.border, window.left - window.border, window.flip) for window in windows]
+    top, left, flip = on_device(np.array(starts, np.int64).reshape(-1, 3), images.device).unbind(1)
+    steps = torch.arange(size, device=images.device)
+
+    def mirrored(at: Tensor) -> Tensor:
+        at = at.abs()
+        return torch.where(at >= edge, 2 * (edge - 1) - at, at)
+
+    rows = mirrored(top[:, None] + steps)  # (batch, size)
+    columns = mirrored(left[:, None] + torch.where(flip[:, None] > 0, size - 1 - steps, steps))
+    every = torch.arange(len(batch), device=images.device)[:, None, None, None]
+    plane = torch.arange(3, device=images.device)[None, :, None, None]
+    return batch[every, plane, rows[:, None, :, None], columns[:, None, None, :]]

@@ -1,0 +1,206 @@
+"""Weights of a backbone from a file, in whatever wrapping a training left them; code in a file never runs."""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oof.errors import TrainingError, examples
+
+# Plain values that trainings store beside the weights; loading them runs no code of theirs.
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    PosixPath,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "bool")),
+    np.float64(0).__reduce__()[0],  # numpy's function that makes a scalar, at another place in each version
+]
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")  # taken where the plain weights fit, too
+_DEPTH = 3
+
+
+def head_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of the head, or of both: distilled transformers have two, which timm gives as a tuple."""
+    backbone: Any = getattr(model, "backbone", model)
+    found = backbone.get_classifier()
+    heads = found if isinstance(found, (tuple, list)) else [found]
+    return [parameter for head in heads if isinstance(head, nn.Module) for parameter in head.parameters()]
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a file of weights into a network; a head for other classes is left out, positions are resized.
+
+    The file is safetensors or a PyTorch file. Its tensors may be in a dictionary of it (`state_dict`,
+    `model_state_dict`, …) and have one prefix in common (`module.`, `model.`, `module.encoder.`): the one is taken, and
+    the other taken off, with which all but the head fits. A file that dfens wrote for this network fits whole.
+
+    Raises:
+        TrainingError: if it is missing, no such file, or its tensors do not fit.
+    """
+    sets = list(_tensor_sets(_read(path), ""))
+    for found in sets:
+        wanted = model.state_dict()
+        if found.tensors.keys() == wanted.keys() and _fitting(wanted, found.tensors).keys() == wanted.keys():
+            model.load_state_dict(dict(found.tensors))
+            return
+    if not sets:
+        raise TrainingError(
+            f"pretrained = '{path}' contains no named tensors. It must be a .safetensors file, or a PyTorch file "
+            f"with the state_dict() of a network."
+        )
+    backbone = getattr(model, "backbone", model)
+    matches = [match for found in sets for match in _matches(backbone, found)]
+    whole = [match for match in matches if match.is_whole]
+    if not whole:
+        raise TrainingError(_misfit(path, max(matches, key=lambda match: len(match.fitting)), backbone))
+    chosen = [match for match in whole if match.place.split(".")[-1] in _AVERAGED] or whole
+    places = sorted({match.place for match in chosen})
+    if len(places) > 1:
+        raise TrainingError(
+            f"pretrained = '{path}' contains {len(places)} sets of weights that fit: {examples(places)}. Save the one "
+            f"to start from in a file of its own."
+        )
+    backbone.load_state_dict(chosen[0].fitting, strict=False)
+
+
+def _read(path: Path) -> object:
+    """Return what a file contains: tensors, numbers, texts, and lists and dictionaries of them."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as err:  # each library has its own kinds of errors for a broken file
+        objects = re.search(r"GLOBAL (\S+)", str(err))
+        reason = (
+            f"it contains Python objects ({objects[1]}), and loading those runs code. Save the weights alone, by "
+            f"torch.save(model.state_dict(), file) where it was trained"
+            if objects
+            else f"{first_line(err)}. It must be a .safetensors file, or a PyTorch file that contains only tensors"
+        )
+        raise TrainingError(f"pretrained = '{path}' cannot be read as weights: {reason}.") from err
+
+
+@dataclass(frozen=True)
+class _TensorSet:
+    """Named tensors, and where in the file they are, "" for the top."""
+
+    place: str
+    tensors: Mapping[str, Tensor]
+
+
+def _tensor_sets(found: object, place: str, depth: int = _DEPTH) -> Iterator[_TensorSet]:
+    """Find the dictionaries of tensors in a file."""
+    if isinstance(found, Mapping):
+        tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        if tensors:
+            yield _TensorSet(place, tensors)
+        inner = list(found.items())
+    elif isinstance(found, Sequence) and not isinstance(found, str):
+        inner = list(enumerate(found))
+    else:
+        return
+    for key, value in inner if depth else []:
+        yield from _tensor_sets(value, f"{place}.{key}".lstrip("."), depth - 1)
+
+
+@dataclass(frozen=True)
+class _Match:
+    """What of a backbone a set of tensors has, with a prefix taken off.
+
+    missing: what the backbone needs beside its head. foreign: tensors for parts of the backbone that it has not, as
+    of a deeper network of its family.
+    """
+
+    place: str
+    prefix: str
+    fitting: dict[str, Tensor]
+    missing: list[str]
+    foreign: list[str]
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self.fitting) and not self.missing and not self.foreign
+
+
+def _matches(backbone: nn.Module, found: _TensorSet) -> list[_Match]:
+    """Fit a set of tensors under each prefix that may be the right one."""
+    wanted = backbone.state_dict()
+    heads = set(map(id, head_parameters(backbone)))
+    head = {name for name, value in backbone.named_parameters() if id(value) in heads}
+    buffers = {name for name, _ in backbone.named_buffers() if not name.endswith(("running_mean", "running_var"))}
+    parts = {name for name, _ in backbone.named_children()}
+    head_parts = {name.rpartition(".")[0] for name in head}
+    matches = []
+    for prefix in _prefixes(list(wanted), list(found.tensors)):
+        bare = {name.removeprefix(prefix): value for name, value in found.tensors.items() if name.startswith(prefix)}
+        converted = _converted(backbone, bare)
+        fitting = _fitting(wanted, converted)
+        missing = [name for name in wanted if name not in fitting and name not in head and name not in buffers]
+        foreign = [
+            name
+            for name in converted
+            if name not in wanted and name.split(".")[0] in parts and name.rpartition(".")[0] not in head_parts
+        ]
+        matches.append(_Match(found.place, prefix, fitting, missing, foreign))
+    return matches
+
+
+def _prefixes(wanted: list[str], names: list[str]) -> list[str]:
+    """Return what may stand before the names: none, what stands before some wanted names, what all have in common."""
+    found = dict.fromkeys([""])
+    for anchor in (wanted[0], wanted[len(wanted) // 2]):
+        found.update(dict.fromkeys(name.removesuffix(anchor) for name in names if name.endswith("." + anchor)))
+    first, last = min(names), max(names)
+    same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    common = first[: first.rfind(".", 0, same) + 1]
+    found[common] = None  # of files in the names of a backbone's authors, which timm converts
+    return list(found)
+
+
+def _fitting(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors that a network has by that name and shape."""
+    return {
+        name: value
+        for name, value in found.items()
+        if name in wanted and isinstance(value, Tensor) and value.shape == wanted[name].shape
+    }
+
+
+def _converted(backbone: nn.Module, found: dict[str, Tensor]) -> dict[str, Any]:
+    """Return what timm makes of a file for this kind of backbone: names of the original authors, resized positions."""
+    convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return dict(found)
+    try:
+        converted: dict[str, Any] = convert(dict(found), backbone)
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError):  # a file of another backbone
+        return dict(found)
+    return converted
+
+
+def _misfit(path: Path, best: _Match, backbone: nn.Module) -> str:
+    where = f" in {best.place!r}" if best.place else ""
+    where += f" after {best.prefix!r}" if best.prefix else ""
+    count = len(backbone.state_dict())
+    text = f"pretrained = '{path}' fits {len(best.fitting)} of the {count} tensors of this backbone, looked for{where}"
+    if best.missing:
+        text += f"; {len(best.missing)} are missing: {examples(best.missing)}"
+    if best.foreign:
+        text += f"; it has {len(best.foreign)} that this backbone has not: {examples(best.foreign)}"
+    return f"{text}. It belongs to another backbone or an unknown wrapping of it."
+
+
+def first_line(err: Exception) -> str:
+    """Return the first line of an error, without terminal colors."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(err)).strip()
+    return (text.splitlines() or [type(err).__name__])[0][:200]
