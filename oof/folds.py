@@ -1,4 +1,4 @@
-"""Folds: which training row is predicted by which fold model; stratified, grouped, deterministic."""
+"""Assign each training row to the fold whose model predicts it: stratified, grouped, deterministic."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,12 +37,12 @@ class Folds:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells one assignment from another, whatever the row order: ids, targets and folds."""
+        """Fingerprint of ids, targets and folds, whatever the order of the rows."""
         rows = zip(self.ids, self.target, self.fold, strict=True)
         return text_fingerprint(sorted(f"{id_}\t{target}\t{fold}" for id_, target, fold in rows))
 
     def rows(self, fold: int) -> NDArray[np.intp]:
-        """Positions of the rows of one fold."""
+        """Return the positions of the rows of one fold."""
         if not 0 <= fold < self.k:
             raise FoldError(f"Fold {fold} does not exist: these folds are 0 to {self.k - 1}.")
         return np.flatnonzero(self.fold == fold)
@@ -121,7 +121,7 @@ def make_folds(
 
 
 def check_folds(folds: Folds) -> None:
-    """Assert what every user of folds relies on: each row in one fold, groups whole, both classes everywhere.
+    """Check what every user of folds relies on: each row in one fold, groups whole, both classes everywhere.
 
     Raises:
         FoldError: saying which fold or group breaks the rule.
@@ -133,21 +133,33 @@ def check_folds(folds: Folds) -> None:
         classes = set(folds.target[folds.fold == index].tolist())
         if classes != {0, 1}:
             raise FoldError(
-                f"Fold {index} holds the classes {sorted(classes)} and AUC needs both. The groups are too few or "
-                f"too uneven for {folds.k} folds: lower [folds] k, try another [folds] seed, or other groups."
+                f"Fold {index} has only the classes {sorted(classes)}, and AUC needs both. The groups are too few or "
+                f"too uneven for {folds.k} folds{_largest_group(folds)}: lower [folds] k, try another [folds] seed, or "
+                f"other groups."
             )
     if folds.groups is not None:
         spread = pd.Series(folds.fold).groupby(folds.groups).nunique()
         split = [str(name) for name in spread.index[spread > 1]]
         if split:
             raise FoldError(
-                f"{len(split)} groups stand in more than one fold, so validation rows leak into training: "
+                f"{len(split)} groups are in more than one fold, so validation rows leak into training: "
                 f"{examples(split)}. Run dfens folds --force."
             )
 
 
+def _largest_group(folds: Folds) -> str:
+    """What to know of the largest group where groups are too uneven."""
+    if folds.groups is None:
+        return ""
+    name, rows = next(iter(pd.Series(folds.groups).value_counts().items()))
+    inside = folds.groups == name
+    whole = [label for label in (0, 1) if not (folds.target[~inside] == label).any()]
+    words = "".join(f", among them all of class {label}" for label in whole)
+    return f" (the largest, '{name}', has {rows} of {len(folds.ids)} rows{words})"
+
+
 def fold_table(folds: Folds) -> pd.DataFrame:
-    """Rows, positives and share of positives of each fold, for people."""
+    """Return rows, positives and share of positives of each fold, for people."""
     frame = pd.DataFrame({"fold": folds.fold, "target": folds.target})
     table = frame.groupby("fold")["target"].agg(rows="size", positive="sum").reset_index()
     table["positive_share"] = table["positive"] / table["rows"]

@@ -49,7 +49,7 @@ def test_groups_stay_whole() -> None:
 def test_a_split_group_is_a_leak() -> None:
     ids, y = rows(8, 2)
     groups = np.array(["a"] * 8, dtype=object)
-    with pytest.raises(FoldError, match="1 groups stand in more than one fold, so validation rows leak.*: a"):
+    with pytest.raises(FoldError, match="1 groups are in more than one fold, so validation rows leak.*: a"):
         check_folds(Folds(ids, y.astype(np.int8), np.repeat(np.array([0, 1], np.int16), 4), groups))
 
 
@@ -80,5 +80,8 @@ def test_other_targets_are_refused() -> None:
 def test_a_fold_without_a_class_is_refused() -> None:
     ids, y = rows(40, 2)
     groups = np.array([f"g{label}" for label in y], dtype=object)
-    with pytest.raises(FoldError, match="holds the classes"):
+    with pytest.raises(
+        FoldError,
+        match=r"Fold 0 has only the classes \[1\].*'g1', has 20 of 40 rows, among them all of",
+    ):
         make_folds(ids, y, k=2, seed=0, groups=groups, group="column:x")

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from oof.errors import ConfigError, DataError, FoldError
 from oof.folds import make_folds
-from tests.support.competitions import face, make_table, write_image, write_labels
+from tests.support.competitions import face, make_table, make_track, write_image, write_labels
 from trainers.data.groups import cluster_groups, derive_groups, hash_cache
 from trainers.data.layouts import DataSettings, read_competition
+from trainers.data.originals import column_groups
 from trainers.features.perceptual_hash import DISTANCE, hash_files, image_hash, near_groups, nearest_hashes
 from trainers.media.image import Image
 
@@ -232,3 +233,77 @@ def test_clusters_of_files_tell_how_they_were_made(tmp_path: Path) -> None:
     assert groups is not None
     soft_rows = np.array([row % 4 < 2 for row in range(40)])
     assert not set(groups[soft_rows]) & set(groups[~soft_rows])
+
+
+def originals(value_of_real: str) -> tuple[NDArray[np.object_], ...]:
+    """8 reals and 2 fakes of each, as in DFDC's metadata; values, ids, targets, paths."""
+    reals = [f"r{row}.mp4" for row in range(8)]
+    fakes = [f"f{row:02d}.mp4" for row in range(16)]
+    values = [value_of_real.format(id=real) for real in reals] + [reals[row // 2] for row in range(16)]
+    ids = np.array(reals + fakes, object)
+    return np.array(values, object), ids, np.array([0] * 8 + [1] * 16), np.array([f"/d/{id_}" for id_ in ids], object)
+
+
+@pytest.mark.parametrize("value", ["", "-1", "{id}", " ", "nan", "None"])
+def test_a_fake_shares_the_group_of_the_real_it_was_made_of(value: str) -> None:
+    found = column_groups(*originals(value))
+    assert found.names[:8].tolist() == [f"f{2 * row:02d}.mp4" for row in range(8)]
+    assert found.names[8:].tolist() == [f"f{2 * (row // 2):02d}.mp4" for row in range(16)]
+    assert (found.originals, found.made_of_them, found.unknown) == (8, 16, 0)
+    assert found.note == "16 rows share the group of the 8 rows that they were made of"
+
+
+def test_a_fake_of_a_fake_shares_the_group_of_the_first_real() -> None:
+    values, ids, target, paths = originals("")
+    values[23] = "f00"  # by its stem
+    found = column_groups(values, ids, target, paths)
+    assert len(set(found.names[[0, 8, 9, 23]])) == 1
+    assert found.names[7] != found.names[23]
+
+
+def test_fakes_of_one_absent_real_share_a_group() -> None:
+    values, ids, target, paths = originals("")
+    found = column_groups(values[1:], ids[1:], target[1:], paths[1:])
+    assert found.names[7] == found.names[8] == "f00.mp4"
+    assert found.unknown == 2
+    assert "2 name an original that is not among the rows" in str(found.note)
+
+
+def test_small_numbers_that_look_like_ids_are_plain_groups() -> None:
+    ids = np.array([str(row) for row in range(40)], object)
+    values = np.array([str(row % 10) if row % 7 else "" for row in range(40)], object)
+    found = column_groups(values, ids, np.arange(40) % 2, ids)
+    assert found.note is None
+    assert found.names[3] == found.names[13] == "3"
+    assert found.names[7] == "row 7"
+
+
+@pytest.mark.parametrize("how", ["none", "column:original", "duplicates", "clusters"])
+def test_groups_do_not_depend_on_the_order_of_the_rows(tmp_path: Path, how: str) -> None:
+    root = make_table(tmp_path / "data", rows=24, size=64)
+    for row in (3, 5, 11):
+        write_image(root / "train" / f"a{row:03d}.jpg", face(1, fake=True, size=64), quality=60)
+    lines = [f"a{row:03d}.jpg,{row % 2},{f'a{row - 1:03d}.jpg' if row % 4 == 1 else ''}" for row in range(24)]
+    found = []
+    for order in (lines, lines[::-1], [lines[at] for at in np.random.default_rng(0).permutation(24)]):
+        (root / "train.csv").write_text("\n".join(["img_name,target,original", *order]) + "\n")
+        competition = read_competition(settings(root, group="original"))
+        groups = derive_groups(competition, how, work_dir=tmp_path / "work")
+        assert groups is not None
+        found.append(dict(zip(competition.train["id"], groups, strict=True)))
+    assert found[0] == found[1] == found[2]
+    assert len(set(found[0].values())) > 1
+
+
+def test_a_column_that_only_one_label_file_has_is_empty_in_the_other(tmp_path: Path) -> None:
+    root = make_track(tmp_path / "data")
+    folder = root / "phase1"
+    lines = (folder / "trainset_label.txt").read_text().splitlines()
+    (folder / "trainset_label.txt").write_text(
+        "\n".join([f"{lines[0]},site", *(f"{line},s{row % 2}" for row, line in enumerate(lines[1:]))]) + "\n"
+    )
+    competition = read_competition(DataSettings(layout="ffdi", root=root, validation="join"))
+    groups = derive_groups(competition, "column:site", work_dir=tmp_path)
+    assert groups is not None
+    assert groups.tolist()[:3] == ["s0", "s1", "s0"]
+    assert groups.tolist()[8:] == [f"row {id_}" for id_ in competition.train["id"][8:]]

@@ -1,40 +1,66 @@
-"""Which of many named files are there: one directory scan per folder, no question per file."""
+"""Find which of many named files exist: one directory scan per folder, no system call per file."""
 
 import os
+import unicodedata
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.errors import DataError
+
+Media = Literal["images", "clips"]
+
 FOUND, MISSING, ESCAPES, AMBIGUOUS = 0, 1, 2, 3
-_MEDIA = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".mp4", ".avi", ".mov", ".mkv", ".webm")
+ENDINGS: Mapping[Media, tuple[str, ...]] = {
+    "images": (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    "clips": (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"),
+}
 # an absolute path, a drive, a step upward, or a zero byte
 _ESCAPE = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x00|^\\"
+_DETOUR = r"//|(^|/)\./"  # says nothing about which file is meant
 
 
-class Listing:
-    """The files of folders, scanned when first asked for, and which of them some row has named."""
+class FileIndex:
+    """The files of folders, scanned when first asked for, and which of them some row has named.
 
-    def __init__(self) -> None:
+    Args:
+        media: what the files are; files of the other kind do not compete for a name without an ending.
+    """
+
+    def __init__(self, media: Media = "images") -> None:
+        self._endings = ENDINGS[media]
         self._files: dict[str, set[str]] = {}
         self._named: defaultdict[str, set[str]] = defaultdict(set)
 
     def files(self, folder: str) -> set[str]:
-        """Names of the files in one folder (not below it); empty where there is no such folder."""
+        """Names of the files in one folder (not below it); empty where there is no such folder.
+
+        Raises:
+            DataError: if the folder may not be read.
+        """
         if folder not in self._files:
             try:
                 with os.scandir(folder) as entries:
                     self._files[folder] = {entry.name for entry in entries if entry.is_file()}
             except (FileNotFoundError, NotADirectoryError):
                 self._files[folder] = set()
+            except (OSError, ValueError) as err:  # no right to read it, a loop of links, a name too long
+                raise DataError(
+                    f"The folder {folder} cannot be read: {getattr(err, 'strerror', None) or err}. Correct its rights, "
+                    f"or the names in the label file."
+                ) from err
         return self._files[folder]
 
     def find(self, root: Path, names: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int8]]:
-        """Where the named files are, and whether they are there.
+        """Return where the named files are, and whether they exist.
 
-        A name without an ending matches the one file of that stem (`ISIC_0015719` finds
-        `ISIC_0015719.jpg`), as many competitions write their ids.
+        A name matches the file of that name, also where the label file writes `./a.jpg` or `b//a.jpg`, or accented
+        letters in another Unicode form. A name without an ending matches the one file of that stem (`ISIC_0015719`
+        finds `ISIC_0015719.jpg`), as many competitions write their ids.
 
         Args:
             root: folder that the names are relative to; they may name folders below it.
@@ -49,9 +75,13 @@ class Listing:
 
         text = pa.array(names, pa.string())
         escapes = pc.match_substring_regex(text, _ESCAPE).to_numpy(zero_copy_only=False) | (names == "")
+        detours = pc.match_substring_regex(text, _DETOUR).to_numpy(zero_copy_only=False) & ~escapes
+        if detours.any():
+            names = names.copy()
+            names[detours] = [os.path.normpath(name) for name in names[detours]]
         state = np.where(escapes, ESCAPES, MISSING).astype(np.int8)
         paths = np.array([f"{root}/{name}" for name in names], object)
-        for folder, rows in _by_folder(str(root), paths, np.flatnonzero(~escapes)).items():
+        for folder, rows in _by_folder(paths, np.flatnonzero(~escapes)).items():
             found = self.files(folder)
             named = self._named[folder]
             left = []
@@ -68,13 +98,16 @@ class Listing:
         return paths, state
 
     def _match_stems(self, folder: str, rows: list[int], paths: NDArray[np.object_], state: NDArray[np.int8]) -> None:
-        by_stem: defaultdict[str, list[str]] = defaultdict(list)
-        for name in self.files(folder):
+        """Match names by their Unicode normal form, with the ending or without it."""
+        by_name: defaultdict[str, list[str]] = defaultdict(list)
+        for file in self.files(folder):
+            name = normal_form(file)
+            by_name[name].append(file)
             stem, ending = os.path.splitext(name)  # noqa: PTH122 — half a million names
-            if ending.lower() in _MEDIA:
-                by_stem[stem].append(name)
+            if ending.lower() in self._endings:
+                by_name[stem].append(file)
         for row in rows:
-            matches = by_stem.get(paths[row][len(folder) + 1 :], [])
+            matches = by_name.get(normal_form(paths[row][len(folder) + 1 :]), [])
             if len(matches) == 1:
                 paths[row] = f"{folder}/{matches[0]}"
                 state[row] = FOUND
@@ -82,19 +115,61 @@ class Listing:
             elif matches:
                 state[row] = AMBIGUOUS
 
+    def mark_named(self, root: Path, files: list[str]) -> None:
+        """Count files, relative to `root`, as named by a row."""
+        for file in files:
+            folder, _, name = f"{root}/{file}".rpartition("/")
+            self._named[folder].add(name)
+
     def unnamed(self, root: Path) -> list[str]:
-        """Images and clips in `root` and the folders asked for below it that no row has named, sorted."""
+        """Return the media files in `root`, and in the folders asked for below it, that no row has named; sorted."""
         self.files(str(root))
         folders = [folder for folder in self._files if folder == str(root) or folder.startswith(f"{root}/")]
         return sorted(
-            f"{folder}/{name}"
+            printable(f"{folder}/{name}")
             for folder in folders
             for name in self._files[folder] - self._named[folder]
-            if os.path.splitext(name)[1].lower() in _MEDIA and not name.startswith(".")  # noqa: PTH122
+            if os.path.splitext(name)[1].lower() in self._endings and not name.startswith(".")  # noqa: PTH122
         )
 
+    def below(self, root: Path) -> Iterator[str]:
+        """Yield all media files below a folder, relative to it, in the order of their names."""
+        for folder, folders, files in os.walk(root):
+            folders.sort()
+            inside = os.path.relpath(folder, root)
+            for name in sorted(files):
+                if os.path.splitext(name)[1].lower() in self._endings:  # noqa: PTH122
+                    yield name if inside == "." else f"{inside}/{name}"
 
-def _by_folder(root: str, paths: NDArray[np.object_], rows: NDArray[np.intp]) -> dict[str, list[int]]:
+
+def normal_form(name: str) -> str:
+    """Return a name in the Unicode form that most systems write (NFC): `é` as one character."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def printable(name: str) -> str:
+    """Return the name of a file with what is not text in it replaced, so that it can be printed and written."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
+
+
+def media_of(names: NDArray[np.object_], folder: Path) -> Media:
+    """Return whether rows name images or clips, by their endings, or else by the files in their folder."""
+    counts = _count_endings(names.tolist())
+    if not any(counts.values()):
+        try:
+            with os.scandir(folder) as entries:
+                counts = _count_endings([entry.name for entry in entries])
+        except OSError:
+            pass  # reported where the files are looked for
+    return "clips" if counts["clips"] > 0 == counts["images"] or counts["clips"] > 10 * counts["images"] else "images"
+
+
+def _count_endings(names: list[str]) -> dict[Media, int]:
+    endings = [os.path.splitext(name)[1].lower() for name in names]  # noqa: PTH122
+    return {media: sum(ending in known for ending in endings) for media, known in ENDINGS.items()}
+
+
+def _by_folder(paths: NDArray[np.object_], rows: NDArray[np.intp]) -> dict[str, list[int]]:
     """Rows by the folder that their file is in."""
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for row in rows.tolist():

@@ -1,4 +1,4 @@
-"""Groups of training rows that must share a fold: given by a column, or found among the images."""
+"""Derive groups of training rows that must share a fold: given by a column, or found among the images."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from oof.errors import DataError, FoldError, examples
 from oof.progress import SILENT, Progress
+from trainers.data.originals import column_groups
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from trainers.data.layouts import Competition
 
 CLUSTERS = 20  # as the winners of the image track split their data
@@ -26,74 +29,88 @@ def derive_groups(
     progress: Progress = SILENT,
     seed: int = 0,
 ) -> NDArray[np.object_] | None:
-    """The group of each training row, as text.
+    """Return the group of each training row, as text; it does not depend on the order of the rows.
 
-    Random folds overstate when near-copies, or pictures of one origin, stand on both sides of a
-    split; whole groups in a fold tell how a model does on what it has not seen.
+    Random folds overstate a score when near-duplicates, or images of one origin, are on both sides of a
+    split; whole groups in a fold show how a model does on what it has not seen.
 
     Args:
         competition: the rows.
         how: "none" (the data's own groups where [data] group names them, else no groups),
-            "column:NAME" (a column of the training table), "duplicates" (pictures that are the same
-            but for encoding, size, light or a small crop) or "clusters" (20 kinds of pictures, so
+            "column:NAME" (a column of the training table), "duplicates" (images that are the same
+            but for encoding, size, light or a small crop) or "clusters" (20 kinds of images, so
             that a fold holds kinds that its training has not: by features of a frozen backbone where
             `trainers.features.embeddings` has made them, else by traces of generation and editing).
-        work_dir: folder of this room in the workspace (work/trainers); keeps hashes and features of images.
-        progress: told while images are read.
+        work_dir: folder of this package in the workspace (work/trainers); keeps hashes and features of images.
+        progress: receives progress while images are read, and a note on what the groups are.
         seed: of the clusters.
 
     Returns:
         Shape (n_rows,), aligned with `competition.train`; None where rows stand alone.
 
     Raises:
-        FoldError: an unknown way or column, naming those there are.
+        FoldError: an unknown way or column, listing those there are.
         DataError: an image that cannot be read, or clips.
     """
     train = competition.train
-    ids = train["id"].to_numpy(object)
-    if how == "none":
-        return _filled(train["group"].to_numpy(object), ids) if "group" in train else None
-    if how.startswith("column:"):
-        if how not in train:
-            known = [name.removeprefix("column:") for name in train.columns if name.startswith("column:")]
-            raise FoldError(
-                f"[folds] group = '{how}': the training table has no column '{how.removeprefix('column:')}'; found "
-                f"{examples(known, most=20)}."
-            )
-        return _filled(train[how].to_numpy(object), ids)
+    if how.startswith("column:") and how not in train:
+        known = [name.removeprefix("column:") for name in train.columns if name.startswith("column:")]
+        raise FoldError(
+            f"[folds] group = '{how}': the training table has no column '{how.removeprefix('column:')}'; found "
+            f"{examples(known, most=20)}."
+        )
+    if how == "none" and "group" not in train:
+        return None
+    if how == "none" or how.startswith("column:"):
+        return _named_groups(train, "group" if how == "none" else how, progress)
     if how not in ("duplicates", "clusters"):
         raise FoldError(f"[folds] group = '{how}' is unknown. Use none, duplicates, clusters, or column:NAME.")
     if competition.media != "images":
         raise DataError(f"[folds] group = '{how}' looks at images, and these are clips. Use none or column:NAME.")
-    if how == "duplicates":
-        return _duplicates(competition, work_dir, progress)
+    in_order = train.iloc[np.argsort(train["id"].to_numpy(object).astype(str), kind="stable")]
+    groups = (
+        _near_duplicates(in_order, competition.root, work_dir, progress)
+        if how == "duplicates"
+        else _clusters(in_order, work_dir, progress, seed)
+    )
+    found = np.empty(len(train), object)
+    found[train.index.get_indexer(in_order.index)] = groups
+    return found
+
+
+def _named_groups(train: "pd.DataFrame", column: str, progress: Progress) -> NDArray[np.object_]:
+    found = column_groups(
+        train[column].to_numpy(object),
+        train["id"].to_numpy(object),
+        train["target"].to_numpy(),
+        train["path"].to_numpy(object),
+    )
+    if found.note is not None:
+        progress.note(found.note)
+    return found.names
+
+
+def _clusters(rows: "pd.DataFrame", work_dir: Path, progress: Progress, seed: int) -> NDArray[np.object_]:
     from trainers.features.embeddings import embeddings_path, read_embeddings
     from trainers.features.handcrafted import file_features
 
-    kept = read_embeddings(embeddings_path(work_dir), ids)
+    kept = read_embeddings(embeddings_path(work_dir), rows["id"].to_numpy(object))
     if kept is not None:
         features, backbone = kept
         progress.note(f"clusters of features of the frozen backbone {backbone}")
     else:
-        features = file_features(train["path"].tolist(), edge=0, workers=_workers(), progress=progress)
+        features = file_features(rows["path"].tolist(), edge=0, workers=_workers(), progress=progress)
     return cluster_groups(features, clusters=CLUSTERS, seed=seed)
 
 
-def _filled(groups: NDArray[np.object_], ids: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Groups with rows of none (an empty text) each in a group of its own."""
-    empty = groups == ""
-    return np.where(empty, np.array([f"row {id_}" for id_ in ids], object), groups) if empty.any() else groups
-
-
-def _duplicates(competition: "Competition", work_dir: Path, progress: Progress) -> NDArray[np.object_]:
+def _near_duplicates(rows: "pd.DataFrame", root: Path, work_dir: Path, progress: Progress) -> NDArray[np.object_]:
     """Near-duplicates by perceptual hash; a group is named after its first row."""
     from trainers.features.perceptual_hash import hash_files, near_groups
 
-    train = competition.train
-    ids = train["id"].to_numpy(object)
-    cache = hash_cache(work_dir)
-    paths = train["path"].tolist()
-    hashes, known = hash_files(paths, root=competition.root, cache=cache, workers=_workers(), progress=progress)
+    ids = rows["id"].to_numpy(object)
+    hashes, known = hash_files(
+        rows["path"].tolist(), root=root, cache=hash_cache(work_dir), workers=_workers(), progress=progress
+    )
     if not known.all():
         raise DataError(
             f"{int((~known).sum())} training images cannot be read: {examples(list(ids[~known]))}. Run dfens check "
@@ -101,10 +118,10 @@ def _duplicates(competition: "Competition", work_dir: Path, progress: Progress) 
         )
     first = near_groups(hashes)
     found = len(np.unique(first))
-    if "group" in train:
-        first = _united(first, _filled(train["group"].to_numpy(object), ids))
+    if "group" in rows:
+        first = _united(first, _named_groups(rows, "group", progress))
     together = int((np.bincount(first, minlength=len(first)) > 1).sum())
-    progress.note(f"{len(ids)} images, {found} different ones; {together} groups of two rows or more share a fold")
+    progress.note(f"{len(ids)} images, {found} of them different; {together} groups of two rows or more share a fold")
     return np.asarray(ids[first], object)
 
 
@@ -123,7 +140,7 @@ def _united(first: NDArray[np.int64], given: NDArray[np.object_]) -> NDArray[np.
 
 
 def cluster_groups(features: NDArray[np.floating[Any]], *, clusters: int, seed: int) -> NDArray[np.object_]:
-    """Cluster rows by their features: standardised, 32 principal components, k-means in small batches.
+    """Return the cluster of each row by its features: standardised, 32 principal components, k-means in small batches.
 
     Args:
         features: (n_rows, n_features), finite.
@@ -154,7 +171,7 @@ def cluster_groups(features: NDArray[np.floating[Any]], *, clusters: int, seed: 
 
 
 def hash_cache(work_dir: Path) -> Path:
-    """Where the perceptual hashes of a workspace are kept."""
+    """Return where the perceptual hashes of a workspace are kept."""
     return work_dir / "phash.parquet"
 
 

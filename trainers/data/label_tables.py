@@ -1,110 +1,37 @@
-"""Label files and tables of ids, read as text to the letter: `00012` stays `00012`, `1e5` stays `1e5`."""
+"""Labels as sets hand them out, read as 0 (real) and 1 (fake): numbers, truth values, and words."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import re
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oof.errors import DataError, examples
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-_LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1, "false": 0, "true": 1}
-
-
-def read_text_table(path: Path, what: str) -> "pd.DataFrame":
-    """Read a CSV (any name; comma, semicolon or tab) or Parquet file, every value as text.
-
-    A byte order mark, CRLF, quotes and empty lines do no harm.
-
-    Args:
-        path: of the file; `.parquet` is Parquet, everything else CSV with a header line.
-        what: what it is for, for messages.
-
-    Raises:
-        DataError: a missing, empty, broken or not UTF-8 file, naming it; doubled column names.
-    """
-    import pandas as pd
-    import pyarrow as pa
-
-    if not path.is_file():
-        raise DataError(
-            f"The {what} {path} is missing. Correct [data] in dfens.toml (its paths are relative to root), or run "
-            f"dfens download."
-        )
-    try:
-        table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
-        raise DataError(
-            f"The {what} {path} cannot be read as {'Parquet' if path.suffix == '.parquet' else 'CSV in UTF-8'}: "
-            f"{str(err).splitlines()[0].rstrip('.')}. Get it again, or save it anew."
-        ) from err
-    names = [name.strip() for name in table.column_names]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise DataError(f"The {what} {path} has two columns named {examples(doubled)}. Give each a name of its own.")
-    if not table.num_rows:
-        raise DataError(f"The {what} {path} has no rows, only the columns {examples(names)}. Get it again.")
-    columns = {name: column.to_numpy(zero_copy_only=False) for name, column in zip(names, table.columns, strict=True)}
-    return pd.DataFrame(columns, dtype=object)
-
-
-def _read_csv(path: Path) -> Any:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    with path.open("rb") as file:
-        head = file.readline(1 << 16)
-    if not head.strip():
-        raise DataError(
-            f"{path} is empty. Expected a header line such as img_name,target, and a line for each row. Get it again."
-        )
-    header = head.decode("utf-8-sig")
-    delimiter = max(",;\t", key=header.count)
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=False)
-    with csv.open_csv(path, parse_options=parse) as reader:
-        names = reader.schema.names
-    convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    return csv.read_csv(path, parse_options=parse, convert_options=convert)
-
-
-def _read_parquet(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from pyarrow import parquet
-
-    table = parquet.read_table(path)
-    columns = []
-    for field in table.schema:
-        column = table[field.name]
-        if pa.types.is_dictionary(field.type):
-            column = column.cast(field.type.value_type)
-        nested = pa.types.is_nested(field.type) or pa.types.is_binary(field.type)
-        columns.append(pa.nulls(len(column), pa.string()) if nested else pc.fill_null(column.cast(pa.string()), ""))
-    return pa.table(columns, names=table.column_names)
-
-
-def take_column(table: "pd.DataFrame", name: str, path: Path, setting: str) -> NDArray[np.object_]:
-    """One column of a table, shape (n_rows,).
-
-    Raises:
-        DataError: if there is none of that name, naming those there are.
-    """
-    if name not in table:
-        raise DataError(
-            f"{path} has no column '{name}'; found {examples([repr(str(column)) for column in table.columns])}. "
-            f"Correct the header line, or name the right column ({setting})."
-        )
-    column: NDArray[np.object_] = table[name].to_numpy(object)
-    return column
+# full numbers only: Python's float would also take "1_0" and digits of other scripts
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:e[+-]?\d+)?", re.ASCII)
+_TRUTH_VALUES = {"false": 0, "true": 1}
+_WORDS = {"real": 0, "fake": 1, "bonafide": 0, "bona-fide": 0, "spoof": 1}
+KNOWN_LABELS = "0 and 1, false and true, real and fake, or bonafide and spoof"
 
 
 def parse_labels(texts: NDArray[np.object_]) -> NDArray[np.int8]:
-    """Turn label texts into 0 (real), 1 (fake), or -1 for anything else; shape (n_rows,).
+    """Return label texts as 0 (real), 1 (fake), or -1 for anything else; shape (n_rows,).
 
-    >>> parse_labels(np.array(["0", " 1", "1.0", "2", ""], object))
-    array([ 0,  1,  1, -1, -1], dtype=int8)
+    Case and blanks around a label do not matter. Where words stand beside truth values, the truth values are -1:
+    "true" could then mean a real as well as a fake.
+
+    >>> parse_labels(np.array(["0", " 1", "1.0e+00", "FAKE", "2", ""], object))
+    array([ 0,  1,  1,  1, -1, -1], dtype=int8)
     """
-    return np.array([_LABELS.get(text.strip(), -1) for text in texts], np.int8)
+    distinct, code = np.unique(texts.astype(str), return_inverse=True)
+    words = [text.strip().lower() for text in distinct.tolist()]
+    has_words = any(word in _WORDS for word in words)
+    return np.array([_parse(word, has_words) for word in words], np.int8)[code]
+
+
+def _parse(word: str, has_words: bool) -> int:
+    if word in _WORDS:
+        return _WORDS[word]
+    if word in _TRUTH_VALUES:
+        return -1 if has_words else _TRUTH_VALUES[word]
+    if _NUMBER.fullmatch(word):
+        return {0.0: 0, 1.0: 1}.get(float(word.replace(",", ".")), -1)
+    return -1

@@ -1,4 +1,4 @@
-"""Where a competition keeps its files: the names that organisers used, tried in turn."""
+"""Find the files of a competition under the names that organisers used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Sources:
 
 
 def locate(settings: "DataSettings") -> Sources:
-    """Find the files of the layout that the settings name.
+    """Return the files of the layout that the settings name.
 
     Raises:
         DataError: naming the files that were looked for.
@@ -181,7 +181,7 @@ def _one_label_file(bases: Sequence[Path], part: str) -> Path | None:
     """The label file of a part; where several are there, they must say the same."""
     found = [base / name for base in bases for name in _label_names(part) if (base / name).is_file()]
     if len(found) > 1:
-        contents = [path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").strip() for path in found]
+        contents = [_content(path) for path in found]
         for path, content in zip(found[1:], contents[1:], strict=True):
             if content != contents[0]:
                 raise DataError(
@@ -189,6 +189,16 @@ def _one_label_file(bases: Sequence[Path], part: str) -> Path | None:
                     f"move the other away."
                 )
     return found[0] if found else None
+
+
+def _content(path: Path) -> list[bytes]:
+    """The header and the sorted rows of a label file: their order is not content."""
+    try:
+        lines = [line.strip() for line in path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()]
+    except OSError as err:
+        raise DataError(f"The label file {path} cannot be read: {err.strerror}. Correct its rights.") from err
+    lines = [line for line in lines if line]
+    return lines[:1] + sorted(lines[1:])
 
 
 def _first(bases: Sequence[Path], names: Sequence[str], *, want_folder: bool = False) -> Path | None:

@@ -6,32 +6,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from oof.errors import ConfigError, DataError
+from trainers.data.file_index import Media
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Media = Literal["images", "clips"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Section [data].
 
-    layout: "ffdi" (the image track of multi-ffdi), "ffdv" (its audio-video track; labels only so far), or
-        "table" (any binary image competition).
+    layout: "ffdi" (the image track of multi-ffdi), "ffdv" (its audio-video track), or "table" (any binary
+        competition of images or clips).
+    media: of "table": "images" or "clips"; default what the file names end in.
     root: folder of the data; every path below is relative to it.
     phase: of ffdi and ffdv: 1, 2, or none for the latest whose test set is there.
     validation: of ffdi and ffdv: "join" the labelled validation set to the training set, or keep it "apart".
     skip_broken: leave training rows out whose file is missing or unreadable, or whose label is contradicted by
         a copy, and record them; test rows are never left out.
-    train, test: of "table": files of the training rows and of the rows to predict (CSV or Parquet).
-    train_dir, test_dir: of "table": folders of their images.
+    train, test: of "table": files of the training rows and of the rows to predict (CSV, Parquet or JSON).
+    train_dir, test_dir: of "table": folders of their images or clips.
     id, target, path, group: of "table": column names; path holds file names (default: the id), group what must
         share a fold.
     sample_submission: header, order and ids of the submission; default `test`, or the organisers' template.
     """
 
     layout: Literal["ffdi", "ffdv", "table"] = "table"
+    media: Media | None = None
     root: Path = Path("data")
     phase: int | None = None
     validation: Literal["join", "apart"] = "join"
@@ -150,7 +151,7 @@ def scan_competition(settings: DataSettings, quarantine: Path | None = None) -> 
         problems=reader.problems,
         unlabelled=reader.unlabelled(sources),
         notes=(*sources.notes, *reader.notes),
-        media="clips" if settings.layout == "ffdv" else "images",
+        media=reader.media or "images",
         root=settings.root,
         skip_broken=settings.skip_broken,
     )

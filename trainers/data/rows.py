@@ -1,4 +1,4 @@
-"""Rows of one part of a competition: ids, labels and paths, each kind of mistake found by name."""
+"""Read the rows of each part of a competition: ids, labels and paths, with every kind of mistake by name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import examples
-from trainers.data.file_index import AMBIGUOUS, ESCAPES, FOUND, MISSING, Listing
-from trainers.data.label_tables import parse_labels, read_text_table, take_column
+from trainers.data.file_index import AMBIGUOUS, ESCAPES, FOUND, MISSING, FileIndex, Media, media_of
+from trainers.data.label_tables import KNOWN_LABELS, parse_labels
 from trainers.data.layouts import BrokenRow, Problem
+from trainers.data.name_spelling import describe, find_misspellings
 from trainers.data.quarantine import read_quarantine
+from trainers.data.text_tables import read_text_table, take_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 
+_MEDIA: dict[str, Media] = {"ffdi": "images", "ffdv": "clips"}
+_FILE_REMEDIES = {  # by kind of problem, and whether it is one of the test set
+    ("missing", True): "Each needs a prediction, so test rows are never left out: get these files again "
+    "(dfens download).",
+    ("missing", False): "Get these files again (dfens download), or leave the rows out with [data] skip_broken = true.",
+    ("ambiguous", True): "Write the ending of the right file behind each name.",
+    ("ambiguous", False): "Write the ending of the right file behind each name, or leave the rows out with [data] "
+    "skip_broken = true.",
+}
+
 
 class RowReader:
     """Reads the parts of one competition; collects problems, and rows that skip_broken leaves out."""
@@ -28,59 +40,73 @@ class RowReader:
         self.problems: list[Problem] = []
         self.broken: list[BrokenRow] = []
         self.notes: list[str] = []
+        self.media: Media | None = _MEDIA.get(settings.layout, settings.media)
         self._settings = settings
         self._quarantine = quarantine
-        self._listing = Listing()
+        self._index: FileIndex | None = None
 
     def read_labelled(self, source: "Source") -> "pd.DataFrame":
-        """Rows with labels: id, target, path[, group] and `column:NAME`; rows with an unusable label are left out."""
+        """Return rows with labels: id, target, path[, group] and `column:NAME`; rows without a usable label are out."""
         assert source.table is not None
         assert source.target is not None
         table = self._read_table(source)
-        labels = take_column(table, source.target, source.table, "[data] target")
+        # the records of a metadata.json have names of their own: {"a.mp4": {"label": "FAKE", "original": "b.mp4"}}
+        is_metadata = source.target not in table and "label" in table and source.id in table
+        labels = take_column(table, "label" if is_metadata else source.target, source.table, "[data] target")
         rows = self._rows(table, source)
         rows.insert(1, "target", parse_labels(labels))
-        if source.group is not None:
-            rows["group"] = take_column(table, source.group, source.table, "[data] group")
+        group = "original" if source.group is None and is_metadata and "original" in table else source.group
+        if group is not None:
+            rows["group"] = take_column(table, group, source.table, "[data] group")
         for name in table.columns:
             rows[f"column:{name}"] = table[name]
         wrong = rows["target"].to_numpy() < 0
         if wrong.any():
-            pairs = [f"{id_} ({label!r})" for id_, label in zip(rows["id"][wrong], labels[wrong], strict=True)]
-            self._add(
-                "labels",
-                source.part,
-                f"{source.table}: {len(pairs)} of {len(rows)} labels are neither 0 (real) nor 1 (fake): "
-                f"{examples(pairs)}.",
-                "Correct them, or name the right column ([data] target).",
-                list(rows["id"][wrong]),
-            )
+            self._add_labels_problem(rows, labels, wrong, source)
             rows = _without(rows, wrong)
         return self._find_files(rows, source)
 
+    def _add_labels_problem(
+        self, rows: "pd.DataFrame", labels: NDArray[np.object_], wrong: Mask, source: "Source"
+    ) -> None:
+        pairs = [f"{id_} ({label!r})" for id_, label in zip(rows["id"][wrong], labels[wrong], strict=True)]
+        distinct = sorted({str(label).strip() for label in labels.tolist()})
+        self._add(
+            "labels",
+            source.part,
+            f"{source.table}: {len(pairs)} of {len(rows)} labels are neither 0 (real) nor 1 (fake): "
+            f"{examples(pairs)}. The column '{source.target}' has the values {examples(distinct)}.",
+            f"Labels are read as {KNOWN_LABELS}: write 0 and 1 for other values, or name the right column "
+            f"([data] target).",
+            list(rows["id"][wrong]),
+        )
+
     def join(self, train: "pd.DataFrame", validation: "pd.DataFrame") -> "pd.DataFrame":
-        """Training and validation rows in one table."""
+        """Return both sets of rows in one table; a column that only one of them has is empty in the other."""
         import pandas as pd
 
         self.notes.append(f"{len(validation)} validation rows are joined to {len(train)} training rows.")
-        return pd.concat([train, validation], ignore_index=True)
+        joined = pd.concat([train, validation], ignore_index=True)
+        texts = [name for name in joined.columns if name != "target"]
+        joined[texts] = joined[texts].fillna("")
+        return joined
 
     def check_training(self, rows: "pd.DataFrame") -> "pd.DataFrame":
-        """Doubled ids and classes, over all rows to train on."""
-        rows = self._drop_doubled(rows, "train")
+        """Return the rows to train on without duplicate ids; check that both classes are there."""
+        rows = self._drop_duplicate(rows, "train")
         rows = self._drop_quarantined(rows)
         self._check_classes(rows, "train")
         return rows
 
     def check_validation(self, train: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
-        """Doubled ids within the validation set, and ids that the training set has too."""
-        rows = self._drop_doubled(rows, "validation")
+        """Return the validation rows without duplicate ids; report ids that the training set has too."""
+        rows = self._drop_duplicate(rows, "validation")
         shared = rows["id"].isin(train["id"]).to_numpy()
         if shared.any():
             self._add(
                 "shared",
                 "validation",
-                f"{int(shared.sum())} of {len(rows)} validation ids stand in the training set too: "
+                f"{int(shared.sum())} of {len(rows)} validation ids are in the training set too: "
                 f"{examples(list(rows['id'][shared]))}.",
                 "Scores on the validation set count rows that were trained on.",
                 list(rows["id"][shared]),
@@ -90,7 +116,7 @@ class RowReader:
         return rows
 
     def read_test(self, sources: "Sources") -> tuple["pd.DataFrame", Path | None]:
-        """Rows to predict in the order of the sample submission, and that file."""
+        """Return the rows to predict in the order of the sample submission, and that file."""
         import pandas as pd
 
         source, sample = sources.test, sources.sample
@@ -102,37 +128,39 @@ class RowReader:
             rows = pd.DataFrame({"id": wanted, "path": wanted}, dtype=object)
         else:
             rows = self._rows(self._read_table(source), source)
-        doubled = rows["id"].duplicated().to_numpy()
-        if doubled.any():
-            names = sorted(set(rows["id"][doubled]))
+        duplicate = rows["id"].duplicated().to_numpy()
+        if duplicate.any():
+            names = sorted(set(rows["id"][duplicate]))
             self._add(
-                "doubled",
+                "duplicate",
                 "test",
-                f"{len(names)} test ids stand more than once: {examples(names)}.",
+                f"{len(names)} test ids appear more than once: {examples(names)}.",
                 "Each row needs an id of its own: get the file again.",
                 names,
             )
-            rows = _without(rows, doubled)
+            rows = _without(rows, duplicate)
         if wanted is not None and source.table is not None and source.table != sample:
             rows, sample = self._match_sample(rows, wanted, sample, source, sources.sample_is_certain)
         return self._find_files(rows, source)[["id", "path"]], sample
 
     def unlabelled(self, sources: "Sources") -> dict[str, list[str]]:
-        """Files of each part's folder that no row of any part names."""
+        """Return the files of each part's folder that no row of any part names."""
         folders: dict[Path, str] = {}
         for source in (sources.train, sources.validation, sources.test):
             if source is not None:
                 folders.setdefault(source.folder, source.part)
-        return {part: names for folder, part in folders.items() if (names := self._listing.unnamed(folder))}
+        index = self._index
+        return {part: names for folder, part in folders.items() if index and (names := index.unnamed(folder))}
 
     # ---- steps --------------------------------------------------------------
 
     def _read_table(self, source: "Source") -> "pd.DataFrame":
         assert source.table is not None
-        return read_text_table(source.table, "list of test rows" if source.target is None else "label file")
+        what = "list of test rows" if source.target is None else "label file"
+        return read_text_table(source.table, what, key=source.id)
 
     def _rows(self, table: "pd.DataFrame", source: "Source") -> "pd.DataFrame":
-        """Id and file name of each row; a test table without the path column names files by id."""
+        """Return id and file name of each row; a test table without the path column names files by id."""
         import pandas as pd
 
         assert source.table is not None
@@ -143,15 +171,15 @@ class RowReader:
         return pd.DataFrame({"id": ids, "path": names}, dtype=object)
 
     def _sample_ids(self, sample: Path, column: str) -> NDArray[np.object_]:
-        table = read_text_table(sample, "sample submission")
+        table = read_text_table(sample, "sample submission", key=column)
         if column not in table and len(table.columns) >= 2:
-            column = str(table.columns[0])  # Kaggle's own rule: the id stands first
+            column = str(table.columns[0])  # Kaggle's own rule: the id comes first
         return take_column(table, column, sample, "[data] id")
 
     def _match_sample(
         self, rows: "pd.DataFrame", wanted: NDArray[np.object_], sample: Path | None, source: "Source", certain: bool
     ) -> tuple["pd.DataFrame", Path | None]:
-        """Test rows in the order of the sample submission, which must name the same ids."""
+        """Return the test rows in the order of the sample submission, which must name the same ids."""
         import pandas as pd
 
         position = pd.Index(rows["id"]).get_indexer(pd.Index(wanted).unique())
@@ -180,9 +208,13 @@ class RowReader:
         import pandas as pd
 
         names = rows["path"].to_numpy(object)
-        paths, state = self._listing.find(source.folder, names)
+        if self._index is None:  # the training rows come first, and say what a table of images or clips is about
+            self.media = self.media or media_of(names, source.folder)
+            self._index = FileIndex(self.media)
+        paths, state = self._index.find(source.folder, names)
         rows = rows.assign(path=pd.Series(paths, rows.index, object))
-        escapes = state == ESCAPES
+        misspelled = self._check_spelling(rows, names, state, source)
+        escapes = (state == ESCAPES) & ~misspelled
         if escapes.any():
             self._add(
                 "escape",
@@ -193,28 +225,78 @@ class RowReader:
                 list(rows["id"][escapes]),
             )
         for code, kind, words in ((MISSING, "missing", "have no file"), (AMBIGUOUS, "ambiguous", "fit several files")):
-            rows_of = state == code
-            if not rows_of.any():
+            concerned = (state == code) & ~misspelled
+            if not concerned.any():
+                continue
+            if source.target is not None and self._settings.skip_broken:
+                self._leave_out(rows, concerned, f"{kind} file")
                 continue
             found = (
-                f"{int(rows_of.sum())} of {len(rows)} {source.part} rows {words} in {source.folder}: "
-                f"{examples(list(names[rows_of]))}."
+                f"{int(concerned.sum())} of {len(rows)} {source.part} rows {words} in {source.folder}: "
+                f"{examples(list(names[concerned]))}."
             )
-            if source.target is None:
-                remedy = (
-                    "Each needs a prediction, so test rows are never left out: get these files again (dfens download)."
-                )
-            else:
-                remedy = "Get these files again (dfens download), or leave the rows out with [data] skip_broken = true."
-            if source.target is not None and self._settings.skip_broken:
-                self._leave_out(rows, rows_of, f"{kind} file")
-            else:
-                self._add(kind, source.part, found, remedy, list(rows["id"][rows_of]))
+            self._add(
+                kind, source.part, found, _FILE_REMEDIES[kind, source.target is None], list(rows["id"][concerned])
+            )
         keep = (state == FOUND) if source.target is not None else ~escapes
-        return rows if keep.all() else _without(rows, ~keep)
+        rows = rows if keep.all() else _without(rows, ~keep)
+        return rows if source.target is None or source.path is not None else self._drop_same_file(rows, source.part)
 
-    def _drop_doubled(self, rows: "pd.DataFrame", part: str) -> "pd.DataFrame":
-        """Ids that stand more than once: copies are left out, and wholly those with two labels."""
+    def _check_spelling(
+        self, rows: "pd.DataFrame", names: NDArray[np.object_], state: NDArray[np.int8], source: "Source"
+    ) -> Mask:
+        """Report names that have a file but for their spelling; return which rows they are."""
+        assert self._index is not None
+        # a name with a step upward may mean anything; an absolute path may be that of another machine
+        lost = np.flatnonzero(((state == MISSING) | (state == ESCAPES)) & ~np.array([".." in name for name in names]))
+        misspelled: Mask = np.zeros(len(rows), bool)
+        found = find_misspellings(names[lost].tolist(), self._index.below(source.folder)) if len(lost) else []
+        if not found:
+            return misspelled
+        self._index.mark_named(source.folder, [one.file for one in found])
+        misspelled[lost] = np.isin(names[lost].astype(str), [one.name for one in found])
+        remedy = f"Correct these names in {source.table or 'the sample submission'}, or rename the files."
+        settings = self._settings
+        if settings.layout == "table" and all((settings.root / one.name).is_file() for one in found[:100]):
+            setting = "test_dir" if source.target is None else "train_dir"
+            remedy = f'Set [data] {setting} = ".", since the names are relative to {settings.root}.'
+        elif settings.layout == "table" and all(one.file.endswith(f"/{one.name}") for one in found):
+            remedy = (
+                "Add a column with the folder and the name, such as "
+                f"{found[0].file}, and name it with [data] path; or move the files into {source.folder}."
+            )
+        self._add(
+            "spelling",
+            source.part,
+            f"{len(found)} of {len(rows)} {source.part} rows have no file of exactly their name in {source.folder}: "
+            f"{describe(found)}",
+            remedy,
+            [f"{one.name} -> {one.file}" for one in found],
+        )
+        return misspelled
+
+    def _drop_same_file(self, rows: "pd.DataFrame", part: str) -> "pd.DataFrame":
+        """Leave out rows whose ids differ and whose file is the same, such as `a.jpg` and `./a.jpg`."""
+        copies: Mask = rows["path"].duplicated().to_numpy() & ~rows["id"].duplicated().to_numpy()
+        if not copies.any():
+            return rows
+        first = rows.drop_duplicates("path").set_index("path")["id"]
+        pairs = [f"{first[path]} = {id_}" for id_, path in zip(rows["id"][copies], rows["path"][copies], strict=True)]
+        if self._settings.skip_broken:
+            self._leave_out(rows, copies, "second id of a file")
+        else:
+            self._add(
+                "same-file",
+                part,
+                f"{len(pairs)} files of the {part} rows have two ids: {examples(pairs)}.",
+                "In different folds they would be trained on and scored. Remove the copies, or leave them out with "
+                "[data] skip_broken = true.",
+                pairs,
+            )
+        return _without(rows, copies)
+
+    def _drop_duplicate(self, rows: "pd.DataFrame", part: str) -> "pd.DataFrame":
+        """Leave out copies of an id, and all rows of an id that has two labels."""
         ids = rows["id"]
         if not ids.duplicated().any():
             return rows
@@ -222,14 +304,14 @@ class RowReader:
         contradictory: Mask = labels > 1
         copies: Mask = ids.duplicated().to_numpy() & ~contradictory
         for mask, kind, words in (
-            (copies, "doubled", "stand more than once, with one label"),
-            (contradictory, "contradictory", "stand more than once, with different labels"),
+            (copies, "duplicate", "appear more than once, with one label"),
+            (contradictory, "contradictory", "appear more than once, with different labels"),
         ):
             if not mask.any():
                 continue
             names = sorted(set(ids[mask]))
             if self._settings.skip_broken:
-                self._leave_out(rows, mask, "id stands more than once" if kind == "doubled" else "id has two labels")
+                self._leave_out(rows, mask, "duplicate id" if kind == "duplicate" else "id has two labels")
             else:
                 self._add(
                     kind,
@@ -254,13 +336,13 @@ class RowReader:
 
     def _check_classes(self, rows: "pd.DataFrame", part: str) -> None:
         counts = np.bincount(rows["target"].to_numpy(np.int64), minlength=2)
-        if counts.min() > 0:
-            return
+        if counts.min() > 0 or (not len(rows) and any(problem.part == part for problem in self.problems)):
+            return  # where no row is left, the reason is among the problems
         what = f"all {len(rows)} labels are {int(counts.argmax())}" if len(rows) else "no usable row is left"
         self._add(
             "classes",
             part,
-            f"The {part} rows hold one class at most: {what}.",
+            f"The {part} rows have one class at most: {what}.",
             "Both 0 (real) and 1 (fake) are needed: check the label file, or name the right column ([data] target).",
             is_error=part == "train",
         )

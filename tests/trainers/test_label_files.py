@@ -1,0 +1,251 @@
+"""Label files as people and organisers write them: formats, packings, spellings of labels and of file names."""
+
+import gzip
+import json
+import re
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oof.errors import DataError
+from tests.support.competitions import make_table
+from trainers.data.label_tables import parse_labels
+from trainers.data.layouts import Competition, DataSettings, read_competition, scan_competition
+from trainers.data.text_tables import read_text_table
+
+CSV = "id,target\na.jpg,0\n00012,1\n"
+
+
+def zipped(names: dict[str, str], path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in names.items():
+            archive.writestr(name, text)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CSV.encode(),
+        CSV.replace("\n", "\r").encode(),
+        CSV.replace("\n", "\r\n").encode("utf-8-sig"),
+        ("\n \r\n" + CSV).encode(),
+        CSV.replace(",", ";").encode(),
+        CSV.replace(",", "\t").encode("utf-16"),
+        CSV.replace("a.jpg", '"a.jpg"').encode(),
+        gzip.compress(CSV.encode()),
+        b'[{"id": "a.jpg", "target": 0}, {"id": "00012", "target": 1}]',
+        b'{"id": "a.jpg", "target": 0}\n{"id": "00012", "target": 1}\n',
+        b'\xef\xbb\xbf{"a.jpg": {"target": 0}, "00012": {"target": 1}}',
+    ],
+    ids=["plain", "cr", "excel", "blank_lines", "semicolon", "utf16_tab", "quotes", "gzip", "list", "lines", "object"],
+)
+def test_every_form_of_a_table_reads_alike(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "train.csv").write_bytes(content)
+    table = read_text_table(tmp_path / "train.csv", "label file", key="id")
+    assert table.to_dict("list") == {"id": ["a.jpg", "00012"], "target": ["0", "1"]}
+
+
+def test_a_zip_is_read_whatever_its_name(tmp_path: Path) -> None:
+    zipped({"train.csv": CSV, "__MACOSX/train.csv": "x"}, tmp_path / "train.csv")
+    assert list(read_text_table(tmp_path / "train.csv", "label file")["id"]) == ["a.jpg", "00012"]
+    zipped({"train.csv": CSV}, tmp_path / "other.csv.zip")
+    assert list(read_text_table(tmp_path / "other.csv", "label file")["id"]) == ["a.jpg", "00012"]
+
+
+def test_a_header_wider_than_a_block_is_read(tmp_path: Path) -> None:
+    names = [f"a_column_with_a_rather_long_name_{number:06d}" for number in range(40_000)]
+    (tmp_path / "wide.csv").write_text(",".join(names) + "\n" + ",".join(["1"] * len(names)) + "\n")
+    assert list(read_text_table(tmp_path / "wide.csv", "label file").columns) == names
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty"),
+        (b" \n\r\n", "is empty"),
+        ("id,target\né.jpg,0\n".encode("latin-1"), "cannot be read as CSV in UTF-8"),
+        (b"id,target\na,0,7\n", "Expected 2 columns, got 3"),
+        (b"id,id\na,0\n", "has two columns named id"),
+        (b"id,target\n", "has no rows"),
+        (b"PAR1 and then nothing", "cannot be read as Parquet"),
+        (b"PK\x03\x04 cut", "cannot be read"),
+        (gzip.compress(CSV.encode())[:-9], "cannot be read"),
+        (b'{"a.jpg": {"label": "FAKE"', "cannot be read as JSON"),
+        (b"[1, 2, 3]", "is JSON of another form"),
+        (b'[{"a": 1}, 2]', "is JSON of another form"),
+        (b"[" * 100_000, "cannot be read as JSON"),
+        (bytes(range(256)) * 4, "cannot be read as CSV"),
+    ],
+)
+def test_what_is_no_table_is_a_named_error(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "train.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"train\.csv.*{told}"):
+        read_text_table(tmp_path / "train.csv", "label file")
+
+
+def test_archives_of_other_things_are_named(tmp_path: Path) -> None:
+    zipped({"a.csv": CSV, "b.csv": CSV}, tmp_path / "two.zip")
+    with pytest.raises(DataError, match=r"two\.zip is a zip archive of 2 files \(a\.csv, b\.csv\); expected one table"):
+        read_text_table(tmp_path / "two.zip", "label file")
+    zipped({"xl/workbook.xml": "", "xl/styles.xml": ""}, tmp_path / "labels.xlsx")
+    with pytest.raises(DataError, match=r"labels\.xlsx is an Excel workbook\. Save it as CSV"):
+        read_text_table(tmp_path / "labels.xlsx", "label file")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["0", "1"], [0, 1]),
+        (["0.000e+00", "1.0E+00", "+1.", "1,0"], [0, 1, 1, 1]),
+        (["FALSE", "TRUE", "true"], [0, 1, 1]),
+        (["REAL", "FAKE", " fake "], [0, 1, 1]),
+        (["bonafide", "spoof"], [0, 1]),
+        (["1_0", "0_1", "١", "inf", "1e", "0x1", "2", ""], [-1] * 8),
+        (["TRUE", "FAKE", "REAL"], [-1, 1, 0]),  # "true" may mean a genuine image here
+    ],
+)
+def test_labels_in_every_common_spelling(texts: list[str], expected: list[int]) -> None:
+    assert parse_labels(np.array(texts, object)).tolist() == expected
+
+
+# ---- names of files ---------------------------------------------------------
+
+
+def labels_in_form(root: Path, form: str) -> None:
+    """Write the label file with `{name}` or `{stem}` put into a form."""
+    names = [f"a{row:03d}" for row in range(8)]
+    lines = [f"{form.format(name=f'{stem}.jpg', stem=stem)},{row % 2}" for row, stem in enumerate(names)]
+    (root / "train.csv").write_text("\n".join(["img_name,target", *lines]) + "\n")
+
+
+def scan(root: Path, **settings: str) -> Competition:
+    return scan_competition(DataSettings(root=root, id="img_name", **settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["./{name}", ".//{name}", "././{name}", "{stem}", "./{stem}"])
+def test_harmless_spellings_find_their_file_and_nothing_is_called_unused(tmp_path: Path, form: str) -> None:
+    root = make_table(tmp_path)
+    labels_in_form(root, form)
+    found = scan(root)
+    assert found.problems == []
+    assert found.unlabelled == {}
+    assert [Path(path).name for path in found.train["path"]] == [f"a{row:03d}.jpg" for row in range(8)]
+    assert found.train["id"][0] == form.format(name="a000.jpg", stem="a000")  # ids stay as they are
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_in_either_unicode_form_find_their_file(tmp_path: Path, form: str) -> None:
+    root = make_table(tmp_path)
+    other = "NFD" if form == "NFC" else "NFC"
+    for row in range(8):
+        path = root / "train" / f"a{row:03d}.jpg"
+        path.rename(path.with_name(unicodedata.normalize(form, f"é{path.name}")))  # type: ignore[arg-type]
+    labels_in_form(root, unicodedata.normalize(other, "é") + "{name}")  # type: ignore[arg-type]
+    assert scan(root).problems == []
+
+
+@pytest.mark.parametrize(
+    ("form", "difference"),
+    [
+        ("train\\{name}", r"'\\' in place of '/' and the folder train/ in front"),
+        ("{stem}.JPG", r"upper and lower case"),
+        ("{stem}.jpeg", r"the ending \(\.jpeg for \.jpg\)"),
+        ("{stem}.png", r"the ending \(\.png for \.jpg\)"),
+        ("images/{name}", r"the folder images/ in front"),
+        ("/kaggle/input/x/train/{name}", r"the folder /kaggle/input/x/train/ in front"),
+        ("C:\\data\\{name}", r"'\\' in place of '/' and the folder C:/data/ in front"),
+        (" {name} ", r"blanks around the name"),
+    ],
+)
+def test_the_difference_between_name_and_file_is_reported(tmp_path: Path, form: str, difference: str) -> None:
+    root = make_table(tmp_path)
+    labels_in_form(root, form)
+    found = scan(root)
+    (problem,) = found.problems
+    assert (problem.kind, problem.is_error, len(problem.items)) == ("spelling", True, 8)
+    expected = form.format(name="a000.jpg", stem="a000")
+    assert problem.found.startswith("8 of 8 train rows have no file of exactly their name in ")
+    assert f"('{expected}' and 'a000.jpg')" in problem.found
+    assert re.search(f"8 match a file except for {difference} ", problem.found)
+    assert "dfens download" not in problem.remedy
+    assert found.unlabelled == {}
+
+
+def test_a_folder_in_front_and_class_folders_name_the_setting(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    labels_in_form(root, "train/{name}")
+    (problem,) = scan(root).problems
+    assert 'Set [data] train_dir = "."' in problem.remedy
+    assert len(read_competition(DataSettings(root=root, id="img_name", train_dir=".")).train) == 8
+    labels_in_form(root, "{name}")
+    for row in range(8):
+        path = root / "train" / f"a{row:03d}.jpg"
+        (path.parent / "rf"[row % 2]).mkdir(exist_ok=True)
+        path.rename(path.parent / "rf"[row % 2] / path.name)
+    (problem,) = scan(root).problems
+    assert "the folder that the file is in" in problem.found
+    assert "The files are in f/, r/." in problem.found
+    assert "such as r/a000.jpg, and name it with [data] path" in problem.remedy
+
+
+def test_two_spellings_of_one_file_are_an_error_or_left_out(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    with (root / "train.csv").open("a") as file:
+        file.write("./a000.jpg,0\n./a001.jpg,1\n")
+    (problem,) = scan(root).problems
+    assert (problem.kind, problem.is_error) == ("same-file", True)
+    assert problem.items == ("a000.jpg = ./a000.jpg", "a001.jpg = ./a001.jpg")
+    found = read_competition(DataSettings(root=root, id="img_name", skip_broken=True))
+    assert [row.id for row in found.broken] == ["./a000.jpg", "./a001.jpg"]
+    assert len(found.train) == 8
+
+
+def test_a_clip_is_no_rival_of_an_image_of_its_name(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    for row in range(8):
+        (root / "train" / f"a{row:03d}.mp4").write_bytes(b"clip")
+    labels_in_form(root, "{stem}")
+    found = scan(root)
+    assert (found.problems, found.media, found.unlabelled) == ([], "images", {})
+    clips = scan(root, media="clips", test_dir="train", test="train.csv")
+    assert [Path(path).suffix for path in clips.train["path"]] == [".mp4"] * 8
+
+
+def test_a_file_name_that_is_no_text_is_listed_and_does_no_harm(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    (root / "train" / "b\udcff.jpg").write_bytes(b"x")
+    assert [Path(name).name for name in scan(root).unlabelled["train"]] == ["b\ufffd.jpg"]
+
+
+# ---- metadata.json ----------------------------------------------------------
+
+
+def test_metadata_of_dfdc_is_a_label_file_with_originals_as_groups(tmp_path: Path) -> None:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    records: dict[str, dict[str, str | None]] = {}
+    for row in range(6):
+        (folder / f"c{row}.mp4").write_bytes(b"clip")
+        label = "FAKE" if row % 2 else "REAL"
+        records[f"c{row}.mp4"] = {
+            "label": label,
+            "split": "train",
+            "original": f"c{row - 1}.mp4" if row % 2 else None,
+        }
+    (folder / "metadata.json").write_text(json.dumps(records))
+    (tmp_path / "sample.csv").write_text("filename,label\nc0.mp4,0.5\n")
+    settings = DataSettings(
+        root=tmp_path, train="train/metadata.json", test="sample.csv", test_dir="train", id="filename"
+    )
+    found = read_competition(settings)
+    assert found.media == "clips"
+    assert found.train["id"].tolist() == list(records)
+    assert found.train["target"].tolist() == [0, 1] * 3
+    assert found.train["group"].tolist() == ["", "c0.mp4", "", "c2.mp4", "", "c4.mp4"]
+    text = json.dumps(records).removesuffix("}") + ', "c0.mp4": {"label": "FAKE"}}'
+    (folder / "metadata.json").write_text(text)
+    with pytest.raises(DataError, match=r"1 ids of the train rows appear more than once, with different labels: c0"):
+        read_competition(settings)

@@ -1,0 +1,86 @@
+"""Say how the file names of a label file differ from the files that they seem to mean."""
+
+import os
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from oof.errors import examples
+from trainers.data.file_index import normal_form
+
+
+@dataclass(frozen=True)
+class Misspelling:
+    """A name that has no file, and the one file that it seems to mean.
+
+    name: as the label file has it. file: relative to the folder. differences: what is spelled differently.
+    """
+
+    name: str
+    file: str
+    differences: tuple[str, ...]
+
+
+def find_misspellings(names: Iterable[str], files: Iterable[str]) -> list[Misspelling]:
+    """Return the names that fit exactly one file but for blanks, slashes, folders, case or the ending.
+
+    Args:
+        names: that have no file.
+        files: all media files of the folder and below, relative to it.
+    """
+    by_key: defaultdict[str, list[str]] = defaultdict(list)
+    for file in files:
+        by_key[_loose(file)].append(file)
+    found = []
+    for name in names:
+        matches = by_key.get(_loose(name), [])
+        if len(matches) > 1:  # the ending or the case decides where it can
+            exact = [file for file in matches if posixpath.basename(file) == _basename(name)]
+            matches = exact or matches
+        if len(matches) == 1:
+            found.append(Misspelling(name, matches[0], _differences(name, matches[0])))
+    return found
+
+
+def describe(found: Sequence[Misspelling]) -> str:
+    """Return one sentence per kind of difference, with an example of each."""
+    by_kind: defaultdict[str, list[Misspelling]] = defaultdict(list)
+    for one in found:
+        by_kind[" and ".join(one.differences)].append(one)
+    lines = []
+    for kind, ones in sorted(by_kind.items(), key=lambda item: -len(item[1])):
+        first = ones[0]
+        lines.append(f"{len(ones)} match a file except for {kind} ('{first.name}' and '{first.file}')")
+    folders = sorted({posixpath.dirname(one.file) for one in found} - {""})
+    where = f" The files are in {examples([f'{folder}/' for folder in folders], 3)}." if folders else ""
+    return "; ".join(lines[:3]) + "." + where
+
+
+def _loose(name: str) -> str:
+    """What of a name remains when blanks, folders, case and the ending are taken away."""
+    return os.path.splitext(_basename(name))[0].casefold()  # noqa: PTH122
+
+
+def _basename(name: str) -> str:
+    return normal_form(posixpath.basename(name.strip().replace("\\", "/"))).strip()
+
+
+def _differences(name: str, file: str) -> tuple[str, ...]:
+    found = []
+    plain = name.strip()
+    if plain != name:
+        found.append("blanks around the name")
+    if "\\" in plain:
+        found.append("'\\' in place of '/'")
+    plain = posixpath.normpath(normal_form(plain.replace("\\", "/")))
+    folder, inside = posixpath.dirname(plain), posixpath.dirname(normal_form(file))
+    if folder != inside:
+        found.append(f"the folder {folder}/ in front" if not inside else "the folder that the file is in")
+    stem, ending = os.path.splitext(posixpath.basename(plain))  # noqa: PTH122
+    real_stem, real_ending = os.path.splitext(posixpath.basename(normal_form(file)))  # noqa: PTH122
+    if stem != real_stem or (ending != real_ending and ending.lower() == real_ending.lower()):
+        found.append("upper and lower case")
+    elif ending and ending != real_ending:
+        found.append(f"the ending ({ending} for {real_ending})")
+    return tuple(found) or ("its spelling",)

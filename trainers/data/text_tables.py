@@ -1,0 +1,197 @@
+"""Read tables as text to the letter: `00012` stays `00012`, `1e5` stays `1e5`."""
+
+import codecs
+import gzip
+import io
+import json
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import DataError, examples
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PACKED = (".gz", ".zip")
+_ZIP, _GZIP, _PARQUET = b"PK\x03\x04", b"\x1f\x8b", b"PAR1"
+# zipfile raises RuntimeError for a password, and NotImplementedError, its subclass, for rare packings
+_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_BLANK_LINES = re.compile(rb"\A(?:[ \t]*(?:\r\n|\r|\n))+")
+_FIRST_LINE = re.compile(rb"[^\r\n]*")
+
+
+def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.DataFrame":
+    """Return the rows of a CSV, Parquet or JSON file, every value as text.
+
+    What a file is follows from its bytes, not from its name: CSV with commas, semicolons or tabs and any line
+    ends; Parquet; JSON as a list of records or as an object of records by file name, like DFDC's `metadata.json`.
+    Each may be in a zip archive of its own or gzipped. A byte order mark, quotes and empty lines do no harm.
+
+    Args:
+        path: of the file. If it is missing and `PATH.zip` or `PATH.gz` is there, that one is read.
+        what: what the file is for, for messages.
+        key: name of the column that holds the keys of a JSON object.
+
+    Raises:
+        DataError: if the file is missing, empty, damaged, or not such a table, naming it; duplicate column names.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    path = _existing(path, what)
+    kind = "CSV in UTF-8"
+    try:
+        data = _unpacked(path.read_bytes(), path)
+        is_json = data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[")
+        kind = "Parquet" if data[:4] == _PARQUET else "JSON" if is_json else kind
+        if kind == "JSON":
+            columns = _json_columns(data, path, key)
+        else:
+            table = _read_parquet(data) if kind == "Parquet" else _read_csv(data, path)
+            names = [name.strip() for name in table.column_names]
+            duplicate = sorted({name for name in names if names.count(name) > 1})
+            if duplicate:
+                raise DataError(
+                    f"The {what} {path} has two columns named {examples(duplicate)}. Give each a name of its own."
+                )
+            columns = {
+                name: column.to_numpy(zero_copy_only=False) for name, column in zip(names, table.columns, strict=True)
+            }
+    except (*_READ_ERRORS, pa.ArrowException) as err:
+        reason = (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")
+        raise DataError(
+            f"The {what} {path} cannot be read as {kind}: {reason}. Get it again, or save it again in that format."
+        ) from err
+    frame = pd.DataFrame(columns, dtype=object)
+    if not len(frame):
+        raise DataError(f"The {what} {path} has no rows, only the columns {examples(list(frame.columns))}.")
+    return frame
+
+
+def _existing(path: Path, what: str) -> Path:
+    """The file, or the one that holds it packed."""
+    for candidate in (path, *(path.with_name(path.name + ending) for ending in _PACKED)):
+        if candidate.is_file():
+            return candidate
+    raise DataError(
+        f"The {what} {path} is missing. Correct [data] in dfens.toml (its paths are relative to root), or run "
+        f"dfens download."
+    )
+
+
+def _unpacked(data: bytes, path: Path) -> bytes:
+    """The bytes of the table: out of gzip, or out of a zip archive that has one file."""
+    if data[:2] == _GZIP:
+        return gzip.decompress(data)
+    if data[:4] != _ZIP:
+        return data
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        if "xl/workbook.xml" in names:
+            raise DataError(f"{path} is an Excel workbook. Save it as CSV, and name that file in [data].")
+        if len(names) != 1:
+            raise DataError(
+                f"{path} is a zip archive of {len(names)} files ({examples(names, 3)}); expected one table. Unpack it, "
+                f"and name the table in [data]."
+            )
+        return archive.read(names[0])
+
+
+def _read_csv(data: bytes, path: Path) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    data = data.decode(encoding).encode()
+    data = data[blank.end() :] if (blank := _BLANK_LINES.match(data)) else data
+    if not data.strip():
+        raise DataError(
+            f"{path} is empty. Expected a header line such as img_name,target, and a line for each row. Get it again."
+        )
+    header = _FIRST_LINE.match(data)
+    assert header is not None
+    delimiter = max(",;\t", key=header[0].decode().count)
+    read = csv.ReadOptions(block_size=max(1 << 20, len(header[0]) + 2))  # a header longer than a block is not read
+    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in data)
+    with csv.open_csv(io.BytesIO(data), read_options=read, parse_options=parse) as reader:
+        names = reader.schema.names
+    convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    return csv.read_csv(io.BytesIO(data), read_options=read, parse_options=parse, convert_options=convert)
+
+
+def _read_parquet(data: bytes) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import parquet
+
+    table = parquet.read_table(pa.BufferReader(data))
+    columns = []
+    for field in table.schema:
+        column = table[field.name]
+        if pa.types.is_dictionary(field.type):
+            column = column.cast(field.type.value_type)
+        nested = pa.types.is_nested(field.type) or pa.types.is_binary(field.type)
+        columns.append(pa.nulls(len(column), pa.string()) if nested else pc.fill_null(column.cast(pa.string()), ""))
+    return pa.table(columns, names=table.column_names)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as its pairs, so that a key that is there twice is not lost."""
+
+
+def _json_columns(data: bytes, path: Path, key: str) -> dict[str, list[str]]:
+    """Columns of a JSON file: records in a list, one per line, or by key in one object."""
+    text = data.decode("utf-8-sig")
+    decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_float=str, parse_int=str, parse_constant=str)
+    try:
+        value = decoder.decode(text)
+    except json.JSONDecodeError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        value = [decoder.decode(line) for line in lines]
+    except RecursionError as err:
+        raise ValueError("nested too deeply") from err
+    if isinstance(value, _Pairs):
+        records = [
+            _Pairs([(key, name), *(item if isinstance(item, _Pairs) else [("label", item)])]) for name, item in value
+        ]
+    else:
+        records = [item for item in value if isinstance(item, _Pairs)] if isinstance(value, list) else []
+        if not records or len(records) != len(value):
+            raise DataError(
+                f"{path} is JSON of another form. Expected an object of records by file name, such as "
+                f'{{"a.mp4": {{"label": "FAKE"}}}}, or a list of records.'
+            )
+    names = dict.fromkeys(name for record in records for name, _ in record)
+    rows = [dict(record) for record in records]
+    return {name: [_json_text(row.get(name)) for row in rows] for name in names}
+
+
+def _json_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def take_column(table: "pd.DataFrame", name: str, path: Path, setting: str) -> NDArray[np.object_]:
+    """Return one column of a table, shape (n_rows,).
+
+    Raises:
+        DataError: if there is none of that name, listing those there are.
+    """
+    if name not in table:
+        raise DataError(
+            f"{path} has no column '{name}'; found {examples([repr(str(column)) for column in table.columns])}. "
+            f"Correct the header line, or name the right column ({setting})."
+        )
+    column: NDArray[np.object_] = table[name].to_numpy(object)
+    return column
