@@ -125,7 +125,7 @@ def test_unreadable_files_are_left_out_and_named(tmp_path: Path) -> None:
     paths = images(tmp_path / "data", 3)
     Path(paths[1]).write_bytes(b"no image")
     (message,) = cache_of(tmp_path).make(paths)
-    assert "a001.jpg is no image" in message
+    assert "a001.jpg is not a valid image" in message
     view = cache_of(tmp_path).view(paths)
     assert view is not None
     assert view.found == 2

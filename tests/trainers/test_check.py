@@ -56,7 +56,7 @@ def test_unreadable_files_are_errors_or_quarantined(tmp_path: Path) -> None:
     assert [item.split(" (")[0] for item in problem.items] == ["a001.jpg", "a002.jpg", "a003.jpg"]
     assert "is cut or damaged" in problem.items[0]
     assert "is empty (0 bytes)" in problem.items[1]
-    assert "no image that can be read" in problem.items[2]
+    assert "is not a valid image" in problem.items[2]
     assert "skip_broken = true" in problem.remedy
     assert report.lists["train-unreadable"].read_text().splitlines() == list(problem.items)
     skipping = replace(settings, skip_broken=True)

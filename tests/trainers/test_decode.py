@@ -137,9 +137,7 @@ def test_zero_bytes_behind_a_whole_jpeg_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_images_say_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"x\.jpg is no image that can be read \(12 bytes, beginning with 'hello world\.'"
-    ):
+    with pytest.raises(DataError, match=r"x\.jpg is not a valid image \(12 bytes, beginning with 'hello world\.'"):
         decoded(b"hello world\n", tmp_path)
     with pytest.raises(DataError, match=r"x\.jpg is empty \(0 bytes\)"):
         decoded(b"", tmp_path)

@@ -1,4 +1,4 @@
-"""Image files to RGB arrays: any common kind of file, one meaning, and an error that names the file.
+"""Read image files of any common format as RGB arrays, with one meaning and an error that names the file.
 
 What every way of decoding does alike:
 
@@ -6,25 +6,36 @@ What every way of decoding does alike:
 - transparency is dropped, not painted over a background: the colours stored under it remain;
 - the EXIF orientation is applied, so that a photo stands as people see it (timm and torchvision do not);
 - of an animation the first frame is taken;
-- a file that ends early is an error, not a picture with a grey rest.
+- a file that ends early, or is damaged in its middle, is an error and not an image with a grey rest; so is one whose
+  values have no known range (floats, 32-bit integers, 8 bits stored in 16).
 """
 
 import io
 import re
 import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from oof.errors import DataError
+from trainers.media.image_damage import (
+    Image,
+    ImageDamageError,
+    check_hole,
+    check_jpeg,
+    check_png,
+    check_size,
+    decode_jpeg,
+    file_kind,
+    narrow_values,
+)
 
-Image = NDArray[np.uint8]
 Decode = Literal["area", "scaled", "pil"]
 
 DECODES: dict[Decode, str] = {
@@ -34,14 +45,18 @@ DECODES: dict[Decode, str] = {
 }
 _CLIPS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 _RGB = cv2.IMREAD_COLOR_RGB  # swapping the planes of 512 x 512 px afterwards took as long as decoding them
-_REDUCED = {1: _RGB} | {
-    scale: _RGB | (flag & ~cv2.IMREAD_COLOR)
-    for scale, flag in (
-        (2, cv2.IMREAD_REDUCED_COLOR_2),
-        (4, cv2.IMREAD_REDUCED_COLOR_4),
-        (8, cv2.IMREAD_REDUCED_COLOR_8),
-    )
+_SCALES = (1, 2, 4, 8)  # at which libjpeg can decode
+_TURNS: dict[int, Callable[[Image], Image]] = {  # how to undo each EXIF orientation
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: np.rot90(image),
 }
+_LIBPNG_LIMIT = 1_000_000  # pixels a side
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it prints names no file
 
 
 def load_image(path: str | Path, size: int | tuple[int, int], decode: Decode = "area") -> Image:
@@ -68,7 +83,8 @@ def decode_at(data: bytes, path: str | Path, size: int | tuple[int, int], decode
     """The same from the bytes of a file; `path` names them in messages."""
     shape = (size, size) if isinstance(size, int) else size
     if decode == "pil":
-        return _with_pillow(data, path, shape)
+        whole = Pillow.fromarray(decode_bytes(data, path))
+        return np.asarray(whole.resize(shape[::-1], Pillow.Resampling.BICUBIC)).copy()
     reduce = _dct_scale(data, shape) if decode == "scaled" else 1
     return resize_image(decode_bytes(data, path, reduce=reduce), shape)
 
@@ -116,11 +132,58 @@ def read_bytes(path: str | Path) -> bytes:
 
 def decode_bytes(data: bytes, path: str | Path, *, reduce: int = 1) -> Image:
     """Decode the bytes of an image; `path` names them in messages. Arguments and errors as in `decode_image`."""
-    if _is_whole(data):
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduce])
-        if decoded is not None:
-            return np.asarray(decoded, np.uint8)
-    return _with_pillow(data, path)
+    try:
+        image = _decode_plain(data, reduce)
+        return _with_pillow(data, path) if image is None else image
+    except ImageDamageError as err:
+        raise _broken(path, f"{err.what} ({len(data)} bytes: {err})") from err
+
+
+def _decode_plain(data: bytes, reduce: int) -> Image | None:
+    """A JPEG of 1 or 3 components or a whole PNG, upright; None for what Pillow shall decode.
+
+    Raises:
+        ImageDamageError: saying what is wrong with the file.
+    """
+    frame = _jpeg_frame(data)
+    if frame is not None:
+        if frame[2] in (1, 3):
+            return _upright(decode_jpeg(data, frame[:2], reduce=reduce), data)
+        check_jpeg(data)
+        return None
+    kind = file_kind(data)
+    check_hole(data, kind)
+    if kind != "PNG":
+        return None
+    check_png(data)
+    if max(struct.unpack(">II", data[16:24])) > _LIBPNG_LIMIT:
+        return None
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), _RGB)
+    if decoded is None:
+        return None
+    if data[24] == 16:  # bits per channel
+        wide = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+        narrow_values(wide if wide.ndim == 2 else wide[..., :3])  # not of the opacity
+    return np.asarray(decoded, np.uint8)
+
+
+def _upright(image: Image, data: bytes) -> Image:
+    """An image turned as the EXIF data of its file say."""
+    turn = _TURNS.get(_orientation(data))
+    return image if turn is None else np.ascontiguousarray(turn(image))
+
+
+def _orientation(data: bytes) -> int:
+    """The EXIF orientation of a JPEG, 1 to 8; 1 where there is none that can be read."""
+    if b"Exif" not in data[:65536]:
+        return 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Pillow.open(io.BytesIO(data)) as picture:
+                return int(picture.getexif().get(0x0112, 1))
+        except Exception:  # as in _with_pillow
+            return 1
 
 
 def resize_image(image: Image, size: int | tuple[int, int]) -> Image:
@@ -142,6 +205,21 @@ def image_size(data: bytes) -> tuple[int, int] | None:
     return None if frame is None else frame[:2]
 
 
+def count_frames(data: bytes) -> int:
+    """Return how many frames or pages a readable image file has; 1 for every JPEG."""
+    if file_kind(data) not in ("GIF", "WebP", "PNG", "TIFF", "AVIF"):
+        return 1
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"acTL" not in data[:65536]:
+        return 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Pillow.open(io.BytesIO(data)) as picture:
+                return int(getattr(picture, "n_frames", 1))
+        except Exception:  # as in _with_pillow; frames behind the first are not used
+            return 1
+
+
 def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
     """Height, width and number of components from a JPEG's frame header, or None."""
     if data[:2] != b"\xff\xd8":
@@ -160,30 +238,10 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
 
 
 def is_plain_jpeg(data: bytes) -> bool:
-    """Whether this is a whole JPEG of 1 or 3 components that no EXIF orientation turns."""
+    """Return whether this is a JPEG of 1 or 3 components, with its end in place, that no EXIF orientation turns."""
     frame = _jpeg_frame(data)
-    if frame is None or not _is_whole(data):
-        return False
-    if b"Exif" not in data[:65536]:
-        return True
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Pillow.open(io.BytesIO(data)) as picture:
-                return bool(picture.getexif().get(0x0112, 1) == 1)
-        except Exception:  # as in _with_pillow
-            return False
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether this is a JPEG of 1 or 3 components, or a PNG, with its end in place: what OpenCV decodes alone.
-
-    OpenCV before 5 gave a cut JPEG back with a grey rest, so the end is looked for here.
-    """
-    frame = _jpeg_frame(data)
-    if frame is not None:
-        return frame[2] in (1, 3) and data.rstrip(b"\0")[-2:] == b"\xff\xd9"
-    return data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" in data[-64:]
+    has_end = frame is not None and frame[2] in (1, 3) and data.rstrip(b"\0")[-2:] == b"\xff\xd9"
+    return has_end and _orientation(data) == 1
 
 
 def _dct_scale(data: bytes, size: tuple[int, int]) -> int:
@@ -192,44 +250,59 @@ def _dct_scale(data: bytes, size: tuple[int, int]) -> int:
     if frame is None:
         return 1
     return max(
-        scale for scale in _REDUCED if scale == 1 or min(frame[0] // scale - size[0], frame[1] // scale - size[1]) >= 0
+        scale for scale in _SCALES if scale == 1 or min(frame[0] // scale - size[0], frame[1] // scale - size[1]) >= 0
     )
 
 
-def _with_pillow(data: bytes, path: str | Path, size: tuple[int, int] | None = None) -> Image:
+def _with_pillow(data: bytes, path: str | Path) -> Image:
+    """Decode with Pillow, or with OpenCV what Pillow does not know."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; what matters raises
             with Pillow.open(io.BytesIO(data)) as picture:
+                check_size(picture.height, picture.width)
                 picture.load()
-                turned = ImageOps.exif_transpose(picture)
-                rgb = _to_rgb(turned)
-                if size is not None:
-                    rgb = rgb.resize((size[1], size[0]), Pillow.Resampling.BICUBIC)
+                rgb = _to_rgb(ImageOps.exif_transpose(picture), picture.format)
                 return np.asarray(rgb, np.uint8).copy()
     except UnidentifiedImageError as err:
-        decoded = _by_opencv_alone(data)  # kinds that Pillow does not know
+        decoded = _by_opencv_alone(data)
         if decoded is not None:
-            return decoded if size is None else resize_image(decoded, size)
+            return decoded
+        kind = file_kind(data)
         start = re.sub(r"[^ -~]", ".", data[:16].decode("latin-1"))
-        raise _broken(path, f"is no image that can be read ({len(data)} bytes, beginning with {start!r})") from err
+        if kind is not None:
+            raise _broken(
+                path, f"is cut or damaged ({len(data)} bytes: it begins as {kind}, but does not decode)"
+            ) from err
+        raise _broken(path, f"is not a valid image ({len(data)} bytes, beginning with {start!r})") from err
+    except ImageDamageError:
+        raise
     except Exception as err:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise _broken(path, f"is cut or damaged ({len(data)} bytes: {err})") from err
 
 
-def _to_rgb(picture: Pillow.Image) -> Pillow.Image:
-    if picture.mode.startswith(("I", "F")):  # 16 or 32 bits of grey; Pillow's own conversion cuts off at 255
-        values = np.asarray(picture, np.float64)
-        values = values / 256 if picture.mode.startswith("I") else values
-        return Pillow.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+def _to_rgb(picture: Pillow.Image, format_name: str | None) -> Pillow.Image:
+    if picture.mode.startswith(("I", "F")):  # grey of more than 8 bits; Pillow's own conversion cuts off at 255
+        values = np.asarray(picture)
+        if picture.mode == "I" and format_name in ("PNG", "PPM"):  # formats that have 16 bits at most
+            values = values.astype(np.uint16)
+        return Pillow.fromarray(narrow_values(values.astype(values.dtype.newbyteorder("=")))).convert("RGB")
     if picture.mode in ("P", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")  # else Pillow warns; the colours under transparency remain
     return picture.convert("RGB")
 
 
 def _by_opencv_alone(data: bytes) -> Image | None:
-    """Kinds of files that Pillow does not know, or None."""
+    """Formats that Pillow does not know, or None.
+
+    Raises:
+        ImageDamageError: for values without a known range, as of Radiance and OpenEXR.
+    """
     try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if decoded is None:
+            return None
+        narrow_values(np.asarray(decoded))
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), _RGB)
     except cv2.error:
         return None

@@ -298,6 +298,7 @@ def cache_recipe(edge: int, decode: Decode) -> dict[str, Any]:
     """What the pixels of a cache depend on, apart from the files."""
     import cv2
     import PIL
+    import simplejpeg
 
     return {
         "version": FORMAT_VERSION,
@@ -305,4 +306,5 @@ def cache_recipe(edge: int, decode: Decode) -> dict[str, Any]:
         "decode": decode,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
+        "simplejpeg": simplejpeg.__version__,
     }

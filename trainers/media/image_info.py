@@ -1,4 +1,4 @@
-"""Look into media files by the thousand: sizes on disk, identical bytes, decodability, pixels; in threads.
+"""Inspect image files by the thousand: sizes on disk, identical bytes, decodability, pixels; in threads.
 
 OpenCV, reading and hashing let other threads run, so threads do here what processes would,
 without copies of the lists.
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from oof.errors import DataError
 from oof.progress import Progress
-from trainers.media.image import decode_bytes, read_bytes
+from trainers.media.image import count_frames, decode_bytes, read_bytes
 
 T = TypeVar("T")
 _CHUNK = 64
@@ -23,27 +23,32 @@ _BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class Look:
-    """What an image file turned out to be. error: why it cannot be used, without its name; else None."""
+class ImageInfo:
+    """What an image file turned out to be.
+
+    frames: of an animation, or pages; only the first is used. error: why it cannot be used, without its name, or None.
+    """
 
     height: int = 0
     width: int = 0
+    frames: int = 1
     error: str | None = None
 
 
-def look_at(path: str) -> Look:
-    """Decode one image file."""
+def inspect_image(path: str) -> ImageInfo:
+    """Decode one image file, and return its size or why it cannot be read."""
     try:
-        image = decode_bytes(read_bytes(path), path)
+        data = read_bytes(path)
+        image = decode_bytes(data, path)
     except DataError as err:
-        return Look(error=str(err).removeprefix(f"{path} ").split(". Get the file again")[0])
-    return Look(image.shape[0], image.shape[1])
+        return ImageInfo(error=str(err).removeprefix(f"{path} ").split(". Get the file again")[0])
+    return ImageInfo(image.shape[0], image.shape[1], count_frames(data))
 
 
 def in_threads(
     function: Callable[[str], T], paths: Sequence[str], workers: int, progress: Progress, title: str
 ) -> list[T]:
-    """Apply a function to each path, in threads, with progress; results in the order of the paths."""
+    """Return the results of a function for each path, in the order of the paths; runs in threads, with progress."""
     results: list[T] = []
     chunks: Iterator[list[str]] = iter([])
     source = iter(paths)
@@ -60,7 +65,7 @@ def in_threads(
 
 
 def file_sizes(paths: Sequence[str], workers: int, progress: Progress) -> list[int]:
-    """Bytes of each file, -1 where it is not there."""
+    """Return the size of each file in bytes, -1 where it does not exist."""
 
     def size(path: str) -> int:
         try:
@@ -72,7 +77,7 @@ def file_sizes(paths: Sequence[str], workers: int, progress: Progress) -> list[i
 
 
 def identical_files(paths: Sequence[str], sizes: Sequence[int], workers: int, progress: Progress) -> list[list[int]]:
-    """Positions of files with the same bytes, in sets of two or more; empty and absent files are passed over.
+    """Return the positions of files with the same bytes, in sets of two or more; empty and absent files are ignored.
 
     Files of one size are compared by a block from their middle, and only those that agree are
     read whole: of half a million photos nearly all share their size with another one.

@@ -1,0 +1,194 @@
+"""Find damage and value ranges that image decoders pass over in silence.
+
+libjpeg fills what is missing with grey and prints a line that names no file; formats without checksums decode a hole
+of zeros as if it were an image; values beyond 8 bits are cut off or scaled by a guess.
+"""
+
+import re
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+MOST_PIXELS = 178_956_970  # Pillow's limit too; as RGB half a gigabyte
+_PNG = b"\x89PNG\r\n\x1a\n"
+# complaints of libjpeg about headers of whole files, such as phones write
+_HARMLESS = re.compile(r"SOS parameters|JFIF revision|Adobe color transform|extraneous bytes before marker 0xd8")
+_HOLE = bytes(64)  # entropy-coded data look random: 512 zero bits in a row are a lost block of a disk or a download
+_KINDS = {
+    b"\xff\xd8": "JPEG",
+    _PNG: "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+}
+
+
+class ImageDamageError(ValueError):
+    """An image file that is cut or damaged; the message says where, and `what` how to call it."""
+
+    what = "is cut or damaged"
+
+
+class ImageFormatError(ImageDamageError):
+    """An image that is whole, but too large, or of a value type without a known range."""
+
+    what = "cannot be used"
+
+
+def file_kind(data: bytes) -> str | None:
+    """Return the name of an image format by the first bytes of a file, or None for an unknown one.
+
+    >>> file_kind(b"GIF89a...")
+    'GIF'
+    """
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "AVIF"
+    return next((kind for start, kind in _KINDS.items() if data.startswith(start)), None)
+
+
+def decode_jpeg(data: bytes, shape: tuple[int, int], *, reduce: int = 1) -> Image:
+    """Return the pixels of a JPEG of 1 or 3 components as RGB, without its orientation applied.
+
+    The pixels are those of OpenCV and Pillow, which use the same library; but here its warnings are errors.
+
+    Args:
+        data: bytes of the file.
+        shape: height and width from its header.
+        reduce: 1, 2, 4 or 8 to decode at that fraction of the size.
+
+    Raises:
+        ImageDamageError: if data are missing or do not decode.
+    """
+    check_size(*shape)
+    check_hole(data, "JPEG")
+    smallest = [-(-length // reduce) for length in shape]
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", min_height=smallest[0], min_width=smallest[1]))
+    except (ValueError, MemoryError) as err:
+        if not _HARMLESS.search(str(err)):
+            raise ImageDamageError(str(err) or "too large for the memory") from err
+    return np.asarray(simplejpeg.decode_jpeg(data, "RGB", min_height=smallest[0], min_width=smallest[1], strict=False))
+
+
+def check_jpeg(data: bytes) -> None:
+    """Check a JPEG of 4 components (CMYK), which Pillow decodes, for damage.
+
+    Raises:
+        ImageDamageError: as `decode_jpeg`.
+    """
+    try:
+        simplejpeg.decode_jpeg(data, "CMYK")
+    except (ValueError, MemoryError) as err:
+        if not _HARMLESS.search(str(err)):
+            raise ImageDamageError(str(err) or "too large for the memory") from err
+
+
+def check_png(data: bytes) -> None:
+    """Check the structure of a PNG: every chunk with its checksum, up to the end.
+
+    Raises:
+        ImageDamageError: naming the chunk that is cut or damaged, or a size that is not decoded.
+    """
+    at = len(_PNG)
+    while True:
+        if at + 12 > len(data):
+            raise ImageDamageError("it ends before its last chunk (IEND)")
+        length = int.from_bytes(data[at : at + 4], "big")
+        name = data[at + 4 : at + 8]
+        end = at + 12 + length
+        label = name.decode("latin-1")
+        if end > len(data):
+            raise ImageDamageError(f"it ends within its chunk {label!r}")
+        # chunks with a small first letter are optional; a wrong checksum there spoils no pixel
+        if not name[:1].islower() and zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise ImageDamageError(f"the checksum of its chunk {label!r} is wrong")
+        if name == b"IHDR":
+            width, height = struct.unpack(">II", data[at + 8 : at + 16])
+            check_size(height, width)
+        if name == b"IEND":
+            return
+        at = end
+
+
+def check_size(height: int, width: int) -> None:
+    """Check that an image is not larger than what is decoded.
+
+    Raises:
+        ImageFormatError: giving its size and the limit; a size of 0.
+    """
+    if height * width > MOST_PIXELS:
+        raise ImageFormatError(f"it has {width} x {height} pixels by its header, and at most {MOST_PIXELS} are decoded")
+    if height * width == 0:
+        raise ImageFormatError(f"it has {width} x {height} pixels by its header")
+
+
+def check_hole(data: bytes, kind: str | None) -> None:
+    """Check the compressed data of formats without checksums for a run of zeros, which nothing else would notice.
+
+    Raises:
+        ImageDamageError: saying where the zeros begin.
+    """
+    end = len(data.rstrip(b"\0"))  # zeros behind the image do no harm
+    at = data.find(_HOLE, 0, end)
+    if at < 0:  # nearly always
+        return
+    start = _start_of_data(data, kind)
+    if start is None:
+        return
+    at = data.find(_HOLE, start, end)
+    if at >= 0:
+        raise ImageDamageError(f"its compressed data are zeros from byte {at} on")
+
+
+def _start_of_data(data: bytes, kind: str | None) -> int | None:
+    """Where entropy-coded data begin in which no run of zeros can occur; None where there may be one."""
+    if kind == "JPEG":
+        start = data.find(b"\xff\xda")
+        # codes of the standard tables for luminance: an end of block is 1010, so flat blocks are no zeros
+        return start if start > 0 and _STANDARD_AC in data[:start] else None
+    if kind == "WebP":
+        start = data.find(b"VP8 ", 12, 1 << 16)
+    elif kind == "AVIF":
+        start = data.find(b"mdat")
+    elif kind == "JPEG 2000":
+        start = data.find(b"\xff\x93")
+    else:
+        return None
+    return start if start > 0 else None
+
+
+# counts of codes by length, and the first symbols, of the AC table for luminance (ITU T.81, table K.5)
+_STANDARD_AC = b"\x10" + bytes.fromhex("0002010303020403050504040000017d01020300041105122131410613516107")
+
+
+def narrow_values(values: NDArray[Any]) -> Image:
+    """Return 16-bit values as their upper 8 bits.
+
+    Raises:
+        ImageFormatError: for floats and 32-bit integers, whose range no header states, and for 16-bit values of
+            which the upper 4 bits are all 0, as of 8 or 12 bits stored in 16.
+    """
+    if values.dtype == np.uint8:
+        return np.asarray(values, np.uint8)
+    low, high = values.min(), values.max()
+    if values.dtype != np.uint16:
+        raise ImageFormatError(
+            f"its values are of type {values.dtype}, from {low:g} to {high:g}, and what is white is not known: save it "
+            f"with 8 or 16 bits"
+        )
+    if 0 < high < 4096:
+        raise ImageFormatError(
+            f"its values of 16 bits end at {high}, so that their upper 8 bits would show next to nothing: scale them "
+            f"to 65535, or save them with 8 bits"
+        )
+    return (values >> 8).astype(np.uint8)

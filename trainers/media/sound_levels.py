@@ -1,0 +1,115 @@
+"""Measure silence and loudness at the two ends of a clip's sound, in bounded time and memory."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from oof.errors import DataError
+from trainers.media.clip_info import open_clip
+
+SILENCE_DB = -60.0  # of full scale: what is left of exact zeros after a codec
+PAUSE_DB = -40.0  # of the loudest sample: room noise before somebody speaks
+_UNKNOWN_S = 600.0  # decoded at most where no header states the length
+_END_S = 30.0  # of a longer sound only so much is decoded at either end
+
+
+@dataclass(frozen=True)
+class SoundLevels:
+    """Silence and loudness of a sound; times in seconds, levels in dB of full scale.
+
+    leading_silence_s, trailing_silence_s: until the first, and after the last sample above -60 dB; the length of what
+        was decoded where all is silent.
+    leading_pause_s, trailing_pause_s: the same for samples at most 40 dB below the loudest.
+    loudness_db: of the mean power. peak_db: of the loudest sample. decoded_s: length of what was decoded.
+    """
+
+    leading_silence_s: float
+    trailing_silence_s: float
+    leading_pause_s: float
+    trailing_pause_s: float
+    loudness_db: float
+    peak_db: float
+    decoded_s: float
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no sample is above -60 dB."""
+        return self.peak_db <= SILENCE_DB
+
+
+def measure_sound(path: str | Path) -> SoundLevels | None:
+    """Return the levels of a clip's first audio stream; None if it has none, or no sample in it.
+
+    A sound of more than a minute is decoded for half a minute at either end, so that a clip of ten hours costs as
+    much as one of a minute.
+
+    Raises:
+        DataError: as in `open_clip`, and for sound that does not decode.
+    """
+    with open_clip(path) as container:
+        stream = next(iter(container.streams.audio), None)
+        if stream is None:
+            return None
+        rate = stream.codec_context.sample_rate
+        unit = stream.time_base or 1
+        length_s = float(stream.duration * unit) if stream.duration else (container.duration or 0) / av.time_base
+        is_long = length_s > 2 * _END_S
+        start = end = _samples(_decoded(container, stream), rate, _END_S if is_long else _UNKNOWN_S)
+        if is_long:
+            container.seek(int((length_s - _END_S) / unit), stream=stream)
+            end = _samples(_decoded(container, stream), rate, 2 * _END_S)
+    if not len(start) or not len(end):
+        return None
+    if not (np.isfinite(start).all() and np.isfinite(end).all()):
+        raise DataError(f"{path} has sound with values that are not numbers. Get the file again.")
+    return _levels(start, end, rate)
+
+
+def _decoded(container: InputContainer, stream: av.AudioStream) -> Iterator[NDArray[np.float32]]:
+    """Blocks of samples, mono, each of shape (n_samples,)."""
+    resampler = av.AudioResampler(format="fltp", layout="mono")
+    for frame in container.decode(stream):
+        frame.pts = None  # of no interest here, and a gap would make the resampler fail
+        for block in resampler.resample(frame):
+            yield block.to_ndarray()[0]
+
+
+def _samples(blocks: Iterator[NDArray[np.float32]], rate: int, most_s: float) -> NDArray[np.float32]:
+    kept, count = [], 0
+    for block in blocks:
+        kept.append(block)
+        count += len(block)
+        if count > most_s * rate:
+            break
+    return np.concatenate(kept) if kept else np.zeros(0, np.float32)
+
+
+def _levels(start: NDArray[np.float32], end: NDArray[np.float32], rate: int) -> SoundLevels:
+    first, last = np.abs(start), np.abs(end)
+    peak = float(max(first.max(), last.max()))
+    power = float(np.mean(np.square(start, dtype=np.float64)))
+    silence, pause = 10 ** (SILENCE_DB / 20), peak * 10 ** (PAUSE_DB / 20)
+    return SoundLevels(
+        leading_silence_s=_first_above(first, silence) / rate,
+        trailing_silence_s=_first_above(last[::-1], silence) / rate,
+        leading_pause_s=_first_above(first, pause) / rate,
+        trailing_pause_s=_first_above(last[::-1], pause) / rate,
+        loudness_db=_decibels(math.sqrt(power)),
+        peak_db=_decibels(peak),
+        decoded_s=len(start) / rate + (len(end) / rate if end is not start else 0.0),
+    )
+
+
+def _first_above(magnitude: NDArray[np.float32], level: float) -> int:
+    above = magnitude > level
+    return int(above.argmax()) if above.any() else len(magnitude)
+
+
+def _decibels(amplitude: float) -> float:
+    return 20 * math.log10(max(amplitude, 1e-6))
