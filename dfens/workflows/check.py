@@ -7,7 +7,7 @@ from dfens.workflows.status import next_command
 from dfens.workspace.changes import changes_since_folds
 from dfens.workspace.paths import Workspace
 from oof.progress import SILENT, Progress
-from trainers.data.check import CheckReport, check_data
+from trainers.data.check import CheckOptions, CheckReport, check_data
 from trainers.data.groups import hash_cache
 from trainers.data.layouts import scan_competition
 
@@ -29,15 +29,15 @@ class DataCheck:
         return self.report.as_json() | {"changes": self.changes, "next": self.next}
 
 
-def check(workspace: Workspace, *, decode: bool = False, threads: int, progress: Progress = SILENT) -> DataCheck:
-    """Read labels and media; with `decode`, decode every image."""
+def check(
+    workspace: Workspace, *, decode: bool = False, leaks: bool = False, threads: int, progress: Progress = SILENT
+) -> DataCheck:
+    """Read labels and media; with `decode`, decode every file; with `leaks`, audit all training files for leaks."""
     config = workspace.config
     competition = scan_competition(config.data)
     report = check_data(
         competition,
-        decode=decode,
-        k=config.folds.k,
-        workers=threads,
+        CheckOptions(decode=decode, leaks=leaks, threads=threads, k=config.folds.k),
         report_dir=workspace.check_dir(),
         quarantine=workspace.quarantine_path(),
         hash_cache=hash_cache(workspace.trainers_dir),

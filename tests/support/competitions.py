@@ -56,11 +56,13 @@ def make_table(root: Path, rows: int = 8, test_rows: int = 4, size: int = 32) ->
     return root
 
 
-def make_track(root: Path, *, label_names: tuple[str, str] = ("trainset_label.txt", "valset_label.txt")) -> Path:
+def make_track(
+    root: Path, *, label_names: tuple[str, str] = ("trainset_label.txt", "valset_label.txt"), size: int = 32
+) -> Path:
     """Phase 1 of the image track: 8 training rows, 4 validation rows, the template of the submission."""
     phase = root / "phase1"
-    write_labels(phase / label_names[0], make_set(phase / "trainset", "a", 8))
-    validation = make_set(phase / "valset", "v", 4, first_seed=500)
+    write_labels(phase / label_names[0], make_set(phase / "trainset", "a", 8, size=size))
+    validation = make_set(phase / "valset", "v", 4, first_seed=500, size=size)
     write_labels(phase / label_names[1], validation)
     write_labels(phase / "prediction.txt.csv", dict.fromkeys(reversed(validation), 0.5), "img_name,y_pred")
     return root

@@ -6,20 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from oof.files import read_json
-from oof.progress import SILENT
+from tests.support.clips import voice, write_clip
 from tests.support.competitions import face, make_table, make_track, write_image, write_labels
 from trainers.data import check
-from trainers.data.check import CheckReport, check_data
+from trainers.data.check import CheckOptions, CheckReport, check_data
 from trainers.data.layouts import DataSettings, Problem, read_competition, scan_competition
-from trainers.media.image_info import file_sizes, identical_files
 
 
-def run(settings: DataSettings, work: Path, *, decode: bool = True) -> CheckReport:
-    return check_data(
-        scan_competition(settings), decode=decode, workers=2, report_dir=work / "check", quarantine=work / "q.json"
-    )
+def run(settings: DataSettings, work: Path, *, decode: bool = True, leaks: bool = False) -> CheckReport:
+    options = CheckOptions(decode=decode, leaks=leaks, threads=2)
+    return check_data(scan_competition(settings), options, report_dir=work / "check", quarantine=work / "q.json")
 
 
 def table(root: Path) -> DataSettings:
@@ -97,13 +96,13 @@ def test_identical_images_within_and_across_sets(tmp_path: Path) -> None:
     assert set(read_competition(skipping, tmp_path / "q.json").train["id"]).isdisjoint({"a000.jpg", "a001.jpg"})
 
 
-def test_near_copies_across_train_and_test_are_listed(tmp_path: Path) -> None:
+def test_near_duplicates_across_train_and_test_are_listed(tmp_path: Path) -> None:
     settings = table(make_table(tmp_path / "data", rows=10, size=96))
     write_image(tmp_path / "data" / "test" / "t002.jpg", face(3, fake=True, size=96), quality=55)
     shutil.copy(tmp_path / "data" / "train" / "a004.jpg", tmp_path / "data" / "test" / "t000.jpg")
     report = run(settings, tmp_path)
     assert report.ok
-    assert find(report, "near", "test").items == ("t002.jpg ~ a003.jpg (1)",)
+    assert find(report, "near-duplicate", "test").items == ("t002.jpg ~ a003.jpg (1)",)
     assert find(report, "identical", "test").items == ("a004.jpg = t000.jpg",)
 
 
@@ -127,7 +126,7 @@ def test_problems_of_the_rows_are_told_together_with_those_of_the_files(tmp_path
     report = run(settings, tmp_path)
     assert {(problem.kind, problem.is_error) for problem in report.problems} == {
         ("missing", True),
-        ("doubled", True),
+        ("duplicate", True),
         ("labels", True),
         ("unlabelled", False),
     }
@@ -142,53 +141,106 @@ def test_validation_kept_apart_is_counted_apart(tmp_path: Path) -> None:
 
 
 def test_a_large_set_is_sampled_unless_all_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "_SAMPLE", 5)
+    monkeypatch.setattr(check, "_SAMPLES", {"images": 5, "clips": 5})
     settings = table(make_table(tmp_path / "data", rows=24))
     (tmp_path / "data" / "train" / "a007.jpg").write_bytes(b"broken")
     everything = run(settings, tmp_path)
     assert find(everything, "unreadable").items[0].startswith("a007.jpg")
     sampled = run(settings, tmp_path, decode=False)
     assert [part.decoded for part in sampled.parts] == [5, 4]
-    assert sampled.notes == ("9 of 28 images were decoded; dfens check --decode decodes all.",)
+    assert sampled.notes == ("9 of 28 images were decoded; dfens check --decode decodes all of them.",)
     skipping = replace(settings, skip_broken=True)
     assert len(read_competition(skipping, tmp_path / "q.json").train) == 23  # what the fuller check found is kept
 
 
-def test_sizes_that_tell_the_class_are_warned_of(tmp_path: Path) -> None:
-    settings = table(make_table(tmp_path / "data", rows=40))
-    for row in range(1, 40, 2):
+def test_near_duplicates_in_a_validation_set_kept_apart_are_listed(tmp_path: Path) -> None:
+    root = make_track(tmp_path / "data", size=96)
+    names = sorted(path.name for path in (root / "phase1" / "valset").iterdir())
+    write_image(root / "phase1" / "valset" / names[1], face(3, fake=True, size=96), quality=55)
+    report = run(DataSettings(layout="ffdi", root=root, validation="apart"), tmp_path)
+    problem = find(report, "near-duplicate", "validation")
+    assert [item.split(" ~ ")[0] for item in problem.items] == [names[1]]
+    assert "score on the validation set" in problem.remedy
+
+
+def test_sizes_that_tell_the_class_are_a_leak(tmp_path: Path) -> None:
+    settings = table(make_table(tmp_path / "data", rows=60))
+    for row in range(1, 60, 2):
         write_image(tmp_path / "data" / "train" / f"a{row:03d}.jpg", face(row, fake=True, size=48))
     report = run(settings, tmp_path)
     assert report.ok
-    assert "alone tells real from fake with AUC 1.000" in find(report, "size-shortcut").found
-    assert report.parts[0].sizes == {"32 x 32": 20, "48 x 48": 20}
+    assert any("Pixels" in problem.found or "pixels" in problem.found for problem in report.problems)
+    assert report.leaks is not None
+    assert "pixels" in [leak.name for leak in report.leaks.leaks]
+    assert "pixels" in read_json(tmp_path / "check" / "report.json")["leaks"]["leaks"]
+    assert any(line.startswith("pixels (AUC 1.000)") for line in report.lists["train-leak"].read_text().splitlines())
+    assert report.parts[0].sizes == {"32 x 32": 30, "48 x 48": 30}
 
 
-def test_clips_are_compared_but_not_decoded(tmp_path: Path) -> None:
+def test_animations_are_reported(tmp_path: Path) -> None:
+    settings = table(make_table(tmp_path / "data"))
+    frames = [Image.fromarray(face(seed)) for seed in range(3)]
+    frames[0].save(tmp_path / "data" / "train" / "a002.jpg", "GIF", save_all=True, append_images=frames[1:])
+    report = run(settings, tmp_path)
+    assert report.ok
+    assert find(report, "animated").items == ("a002.jpg (3)",)
+
+
+def test_clips_are_inspected_and_broken_ones_named(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    (root / "trainset").mkdir(parents=True)
+    folder = root / "trainset"
+    whole = write_clip(folder / "c0.mp4", frames=30, sound=voice(1.2), seed=1).read_bytes()
+    write_clip(folder / "c1.mp4", frames=30, sound=voice(2.5), seed=2)  # longer than the picture
+    write_clip(folder / "c2.mp4", frames=30, seed=3)  # without sound
+    write_clip(folder / "c3.mp4", frames=30, sound=np.zeros(19200, np.float32), rotation=90, seed=4)
+    (folder / "c4.mp4").write_bytes(whole[: len(whole) // 2])
+    (folder / "c5.mp4").write_bytes(b"a text\n" * 99)
+    (folder / "c6.mp4").write_bytes(b"")
+    (folder / "c7.mp4").write_bytes(whole)  # a copy with the other label
+    write_clip(folder / "c8.mp4", frames=0, sound=voice(1.2))
+    write_labels(root / "trainset_label.txt", {f"c{row}.mp4": row % 2 for row in range(9)}, "video_name,target")
+    settings = DataSettings(layout="ffdv", root=root)
+    report = run(settings, tmp_path)
+    unreadable = find(report, "unreadable")
+    assert [item.split(" (")[0] for item in unreadable.items] == ["c4.mp4", "c5.mp4", "c6.mp4"]
+    assert "is cut" in unreadable.items[0]
+    assert "is not a clip that can be read" in unreadable.items[1]
+    assert "is empty (0 bytes)" in unreadable.items[2]
+    assert find(report, "contradictory-images").items == ("c0.mp4 (0) = c7.mp4 (1)",)
+    assert find(report, "no-sound").items == ("c2.mp4",)
+    assert find(report, "silent").items == ("c3.mp4",)
+    assert find(report, "rotated").items[0].startswith("c3.mp4 (")
+    assert find(report, "no-picture").items == ("c8.mp4",)
+    assert [item.split(" (")[0] for item in find(report, "length").items] == ["c1.mp4"]
+    counts = report.parts[0].clips
+    assert counts is not None
+    assert (counts.without_sound, counts.silent, counts.rotated) == (1, 1, 1)
+    assert counts.frame_rates == {"25": 5}
+    assert counts.formats["mov mpeg4 + aac"] == 4
+    assert counts.shortest_s == pytest.approx(1.2, abs=0.1)
+    skipping = replace(settings, skip_broken=True)
+    assert run(skipping, tmp_path).ok
+    read = read_competition(skipping, tmp_path / "q.json")
+    assert read.media == "clips"
+    assert list(read.train["id"]) == ["c1.mp4", "c2.mp4", "c3.mp4", "c8.mp4"]
+
+
+@pytest.mark.parametrize("layout", ["ffdv", "table"])
+def test_clips_of_every_layout_are_counted(tmp_path: Path, layout: str) -> None:
+    root = tmp_path / "data"
+    folder = root / ("trainset" if layout == "ffdv" else "train")
     for row in range(4):
-        (root / "trainset" / f"c{row}.mp4").write_bytes(b"clip" if row < 2 else bytes(10 + row))
-    write_labels(root / "trainset_label.txt", {f"c{row}.mp4": row % 2 for row in range(4)}, "video_name,target")
-    report = run(DataSettings(layout="ffdv", root=root), tmp_path)
-    assert find(report, "contradictory-images").items == ("c0.mp4 (0) = c1.mp4 (1)",)
-    assert report.parts[0].decoded == 0
-    assert any("Clips are looked for and compared, not decoded" in note for note in report.notes)
-
-
-def test_identical_files_agree_with_comparing_all_pairs(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    contents = [bytes(rng.integers(0, 2, 3, np.uint8)) * 5000 for _ in range(6)]
-    files = []
-    for number in range(40):
-        content = bytearray(contents[rng.integers(6)])
-        if rng.random() < 0.5:
-            content[0] ^= int(rng.integers(1, 3))  # differs outside the middle block
-        path = tmp_path / f"{number}.bin"
-        path.write_bytes(bytes(content))
-        files.append(str(path))
-    found = identical_files(files, file_sizes(files, 2, SILENT), 2, SILENT)
-    pairs = {(a, b) for same in found for a in same for b in same if a < b}
-    texts = [Path(file).read_bytes() for file in files]
-    assert pairs == {(a, b) for a in range(40) for b in range(a + 1, 40) if texts[a] == texts[b]}
-    assert pairs
+        write_clip(folder / f"c{row}.mp4", frames=5, seed=row)
+    labels = {f"c{row}.mp4": row % 2 for row in range(4)}
+    if layout == "ffdv":
+        write_labels(root / "trainset_label.txt", labels, "video_name,target")
+        settings = DataSettings(layout="ffdv", root=root)
+    else:
+        write_labels(root / "train.csv", labels, "id,target")
+        write_clip(root / "test" / "t0.mp4", frames=5, seed=9)
+        write_labels(root / "sample_submission.csv", {"t0.mp4": 0.5}, "id,target")
+        settings = DataSettings(layout="table", root=root)
+    report = run(settings, tmp_path)
+    assert report.ok
+    assert report.parts[0].decoded == 4
+    assert report.parts[0].sizes == {"64 x 48": 4}

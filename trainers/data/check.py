@@ -1,4 +1,4 @@
-"""Check a competition's labels and media before days of training: what is wrong, by name, and the way out."""
+"""Check a competition's labels and media before days of training: what is wrong, by name, and the remedy."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,34 +10,54 @@ import numpy as np
 
 from oof.files import write_json, write_text
 from oof.progress import SILENT, Progress
+from trainers.data.check_clips import ClipCheck, ClipCounts, clip_problems, count_clips, inspect_clip
 from trainers.data.check_findings import (
     CONTRADICTED,
-    Rows,
+    CheckedRows,
+    animated,
     contradictory,
     identical_problems,
-    near_copies,
-    size_shortcut,
+    near_duplicates,
     too_few,
     unlabelled,
     unreadable_problems,
 )
 from trainers.data.layouts import Problem
+from trainers.data.leaks import MOST, SAMPLES, LeakAudit, audit_leaks
+from trainers.data.originals import column_groups
 from trainers.data.quarantine import read_quarantine, write_quarantine
 from trainers.features.perceptual_hash import hash_files
-from trainers.media.image_info import Look, file_sizes, identical_files, in_threads, look_at
+from trainers.media.image_info import ImageInfo, file_sizes, identical_files, in_threads, inspect_image
 
 if TYPE_CHECKING:
     from trainers.data.layouts import Competition
 
-_SAMPLE = 1000  # images of a part that are decoded where not all are asked for
+_SAMPLES = {"images": 1000, "clips": 100}  # files of a part that are decoded where not all are asked for
 _MOST_SIZES = 5
+_LEAST_AUDITED = 3  # files of each class
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """How thorough a check is.
+
+    decode: decode every file; else all of a small set, and a sample of each part of a large one. leaks: audit all
+    training files for leaks (at most 40,000 images or 10,000 clips); else a sample of 2,000 images or 200 clips.
+    threads: number of threads. k: folds that the rows must suffice for.
+    """
+
+    decode: bool = False
+    leaks: bool = False
+    threads: int = 1
+    k: int = 2
 
 
 @dataclass(frozen=True)
 class PartCounts:
-    """How many rows a part has, of which class, and what its images look like.
+    """How many rows a part has, of which class, and what its files look like.
 
-    decoded: images decoded, of which `unreadable` failed. sizes: the commonest "width x height" and their counts.
+    decoded: files decoded, of which `unreadable` failed. sizes: the commonest "width x height" and their counts.
+    clips: of a part of clips, what those decoded are.
     """
 
     part: str
@@ -49,14 +69,16 @@ class PartCounts:
     unreadable: int
     distinct_sizes: int
     sizes: dict[str, int]
+    clips: ClipCounts | None = None
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found.
+    """The result of a check.
 
     parts: counts. problems: errors first. left_out: training rows that skip_broken leaves out, with reasons.
-    lists: full list of names of each problem, by "part-kind". notes: what a reader should know.
+    lists: full list of names of each problem, by "part-kind". notes: what a reader should know. leaks: which properties
+    of the files alone tell the classes apart; None where a class has too few files.
     """
 
     parts: tuple[PartCounts, ...]
@@ -64,6 +86,7 @@ class CheckReport:
     left_out: tuple[tuple[str, str], ...]
     lists: dict[str, Path]
     notes: tuple[str, ...]
+    leaks: LeakAudit | None = None
 
     @property
     def ok(self) -> bool:
@@ -71,7 +94,7 @@ class CheckReport:
         return not any(problem.is_error for problem in self.problems)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         problems = [
             {**asdict(problem), "items": list(problem.items[:20]), "count": len(problem.items)}
             for problem in self.problems
@@ -83,98 +106,132 @@ class CheckReport:
             "left_out": [{"id": id_, "reason": reason} for id_, reason in self.left_out],
             "lists": {name: str(path) for name, path in self.lists.items()},
             "notes": list(self.notes),
+            "leaks": None if self.leaks is None else self.leaks.as_json(),
         }
 
 
 def check_data(
     competition: "Competition",
+    options: CheckOptions,
     *,
-    decode: bool,
-    workers: int,
     report_dir: Path,
-    k: int = 2,
     quarantine: Path | None = None,
     hash_cache: Path | None = None,
     progress: Progress = SILENT,
 ) -> CheckReport:
-    """Look at every row and file of a competition.
+    """Inspect every row and file of a competition, and report what is wrong.
 
         report_dir/
         ├── report.json          counts, problems, notes
         └── PART-KIND.txt        all names of one kind of problem, one a line
 
     Args:
-        competition: as `trainers.data.layouts.scan_competition` gave it.
-        decode: decode every image; else all of a small set, and 1,000 of each part of a large one.
-        workers: threads.
-        report_dir: where the lists go; those of an earlier check are replaced.
-        k: folds that the rows must suffice for.
+        competition: as `trainers.data.layouts.scan_competition` returns it.
+        options: how thorough to be.
+        report_dir: where the lists are written; those of an earlier check are replaced.
         quarantine: where unreadable and contradictory training files are listed for skip_broken.
-        hash_cache: of perceptual hashes; near-duplicates across train and test are looked for where all is decoded.
-        progress: told of each step.
+        hash_cache: of perceptual hashes; near-duplicates across sets are looked for where all is decoded.
+        progress: receives the progress of each step.
     """
-    rows = Rows()
+    rows = CheckedRows(competition.media)
     rows.add("train", competition.train)
     if competition.validation is not None:
         rows.add("validation", competition.validation)
     rows.add("test", competition.test)
-    sizes = file_sizes(rows.path, workers, progress)
-    same = identical_files(rows.path, sizes, workers, progress)
-    chosen = _to_decode(rows, sizes, decode) if competition.media == "images" else []
-    looks = dict(
-        zip(chosen, in_threads(look_at, [rows.path[row] for row in chosen], workers, progress, "decode"), strict=True)
-    )
-    looks |= {row: Look(error="is empty (0 bytes)") for row, size in enumerate(sizes) if size == 0}
-    problems = [*competition.problems, *unlabelled(competition)]
-    bad = {row: str(look.error) for row, look in looks.items() if look.error is not None}
+    threads = options.threads
+    sizes = file_sizes(rows.path, threads, progress)
+    same = identical_files(rows.path, sizes, threads, progress)
+    chosen = _to_decode(rows, sizes, options.decode)
+    inspected = _inspect(rows, sizes, chosen, threads, progress)
+    bad = {row: str(info.error) for row, info in inspected.items() if info.error is not None}
     contradicted = contradictory(rows, same)
-    problems += too_few(rows, k)
+    problems = [*competition.problems, *unlabelled(competition), *too_few(rows, options.k)]
     problems += unreadable_problems(rows, bad, competition.skip_broken)
     problems += identical_problems(rows, same, contradicted, competition.skip_broken)
-    problems += size_shortcut(rows, looks)
+    problems += _media_problems(rows, inspected)
     if competition.media == "images" and len(chosen) == sum(size > 0 for size in sizes):
         hashes, known = hash_files(
-            rows.path, root=competition.root, cache=hash_cache, workers=workers, progress=progress
+            rows.path, root=competition.root, cache=hash_cache, workers=threads, progress=progress
         )
-        problems += near_copies(rows, same, hashes, known)
+        problems += near_duplicates(rows, same, hashes, known)
+    leaks = _audit(competition, options, progress)
+    problems += [] if leaks is None else leaks.problems()
     if quarantine is not None:
-        _update_quarantine(quarantine, competition.root, rows, looks, bad, contradicted)
+        _update_quarantine(quarantine, competition.root, rows, set(inspected), bad, contradicted)
     left_out = [(row.id, row.reason) for row in competition.broken]
     if competition.skip_broken:
         broken = {**{row: CONTRADICTED for row in contradicted}, **bad}
         left_out += [(rows.id[row], reason) for row, reason in sorted(broken.items()) if rows.part[row] == "train"]
     report = CheckReport(
-        tuple(_count(rows, part, sizes, looks) for part in dict.fromkeys(rows.part)),
+        tuple(_count(rows, part, sizes, inspected) for part in dict.fromkeys(rows.part)),
         tuple(sorted(problems, key=lambda problem: not problem.is_error)),
         tuple(left_out),
         _write_lists(report_dir, problems, left_out),
         (*competition.notes, *_decode_notes(competition, sizes, chosen)),
+        leaks,
     )
     write_json(report_dir / "report.json", report.as_json())
     return report
 
 
-def _to_decode(rows: Rows, sizes: Sequence[int], decode: bool) -> list[int]:
+def _audit(competition: "Competition", options: CheckOptions, progress: Progress) -> LeakAudit | None:
+    """Audit the training files, or a sample of them; None where a class has hardly any."""
+    train = competition.train
+    y = train["target"].to_numpy()
+    if min((y == label).sum() for label in (0, 1)) < _LEAST_AUDITED:
+        return None
+    paths = train["path"].to_numpy(object)
+    groups = None
+    if "group" in train:
+        groups = column_groups(train["group"].to_numpy(object), train["id"].to_numpy(object), y, paths).names
+    most = (MOST if options.leaks else SAMPLES)[competition.media]
+    return audit_leaks(
+        paths.tolist(), y, competition.media, groups=groups, most=most, threads=options.threads, progress=progress
+    )
+
+
+Inspected = dict[int, ImageInfo] | dict[int, ClipCheck]
+
+
+def _to_decode(rows: CheckedRows, sizes: Sequence[int], decode: bool) -> list[int]:
     """Which files to decode: all, or an even sample of each large part."""
+    sample = _SAMPLES[rows.media]
     chosen: list[int] = []
     for part in dict.fromkeys(rows.part):
-        there = [row for row, (of, size) in enumerate(zip(rows.part, sizes, strict=True)) if of == part and size > 0]
-        if not decode and len(there) > 2 * _SAMPLE:
-            there = [there[at] for at in np.linspace(0, len(there) - 1, _SAMPLE).astype(int)]
+        there = [row for row in rows.of(part) if sizes[row] > 0]
+        if not decode and len(there) > 2 * sample:
+            there = [there[at] for at in np.linspace(0, len(there) - 1, sample).astype(int)]
         chosen += there
     return chosen
 
 
+def _inspect(rows: CheckedRows, sizes: Sequence[int], chosen: list[int], threads: int, progress: Progress) -> Inspected:
+    """What each file to decode turned out to be; empty files need no decoding."""
+    paths = [rows.path[row] for row in chosen]
+    empty = [row for row, size in enumerate(sizes) if size == 0]
+    reason = "is empty (0 bytes)"
+    if rows.media == "clips":
+        clips = in_threads(inspect_clip, paths, threads, progress, "decode clips")
+        return dict(zip(chosen, clips, strict=True)) | {row: ClipCheck(error=reason) for row in empty}
+    images = in_threads(inspect_image, paths, threads, progress, "decode images")
+    return dict(zip(chosen, images, strict=True)) | {row: ImageInfo(error=reason) for row in empty}
+
+
+def _media_problems(rows: CheckedRows, inspected: Inspected) -> list[Problem]:
+    """Warnings about files that can be read."""
+    images = {row: info for row, info in inspected.items() if isinstance(info, ImageInfo)}
+    problems = animated(rows, images)
+    for part in dict.fromkeys(rows.part):
+        clips = {row: info for row in rows.of(part) if isinstance(info := inspected.get(row), ClipCheck)}
+        problems += clip_problems(part, [rows.id[row] for row in clips], list(clips.values()))
+    return problems
+
+
 def _update_quarantine(
-    path: Path,
-    root: Path,
-    rows: Rows,
-    looks: dict[int, Look],
-    bad: dict[int, str],
-    contradictory: set[int],
+    path: Path, root: Path, rows: CheckedRows, inspected: set[int], bad: dict[int, str], contradictory: set[int]
 ) -> None:
     """Replace the list, keeping what an earlier, fuller check found about files that were not decoded now."""
-    examined = {rows.path[row] for row in looks}
+    examined = {rows.path[row] for row in inspected}
     kept = {
         file: reason
         for file, reason in read_quarantine(path, root).items()
@@ -184,9 +241,10 @@ def _update_quarantine(
     write_quarantine(path, root, {**kept, **{rows.path[row]: CONTRADICTED for row in contradictory}, **found})
 
 
-def _count(rows: Rows, part: str, sizes: Sequence[int], looks: dict[int, Look]) -> PartCounts:
-    of = [row for row, name in enumerate(rows.part) if name == part]
-    shapes = Counter(f"{look.width} x {look.height}" for row in of if (look := looks.get(row)) and not look.error)
+def _count(rows: CheckedRows, part: str, sizes: Sequence[int], inspected: Inspected) -> PartCounts:
+    of = rows.of(part)
+    found = [info for row in of if (info := inspected.get(row)) is not None]
+    shapes = Counter(shape for info in found if (shape := _shape(info)) is not None)
     targets = Counter(rows.target[row] for row in of)
     return PartCounts(
         part,
@@ -194,19 +252,30 @@ def _count(rows: Rows, part: str, sizes: Sequence[int], looks: dict[int, Look]) 
         None if part == "test" else targets[0],
         None if part == "test" else targets[1],
         round(sum(max(0, sizes[row]) for row in of) / 1e6, 3),
-        sum(row in looks for row in of),
-        sum(row in looks and looks[row].error is not None for row in of),
+        len(found),
+        sum(info.error is not None for info in found),
         len(shapes),
         dict(shapes.most_common(_MOST_SIZES)),
+        count_clips([info for info in found if isinstance(info, ClipCheck)]),
     )
 
 
+def _shape(info: ImageInfo | ClipCheck) -> str | None:
+    """Width x height of a readable file."""
+    if info.error is not None:
+        return None
+    if isinstance(info, ImageInfo):
+        return f"{info.width} x {info.height}"
+    picture = None if info.info is None else info.info.picture
+    return None if picture is None else f"{picture.width} x {picture.height}"
+
+
 def _decode_notes(competition: "Competition", sizes: Sequence[int], chosen: list[int]) -> list[str]:
-    if competition.media == "clips":
-        return ["Clips are looked for and compared, not decoded: their frames and sound cannot be read yet."]
     with_bytes = sum(size > 0 for size in sizes)
     if len(chosen) < with_bytes:
-        return [f"{len(chosen)} of {with_bytes} images were decoded; dfens check --decode decodes all."]
+        return [
+            f"{len(chosen)} of {with_bytes} {competition.media} were decoded; dfens check --decode decodes all of them."
+        ]
     return []
 
 
@@ -214,7 +283,10 @@ def _write_lists(report_dir: Path, problems: Sequence[Problem], left_out: Sequen
     """Write all names of each problem; return the files."""
     for old in report_dir.glob("*.txt"):
         old.unlink()
-    lists = {f"{problem.part}-{problem.kind}": list(problem.items) for problem in problems if problem.items}
+    lists: dict[str, list[str]] = {}
+    for problem in problems:
+        if problem.items:
+            lists.setdefault(f"{problem.part}-{problem.kind}", []).extend(problem.items)
     if left_out:
         lists["left-out"] = [f"{id_}\t{reason}" for id_, reason in left_out]
     paths = {}

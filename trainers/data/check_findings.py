@@ -1,4 +1,4 @@
-"""What a check finds, as problems with a remedy: unreadable, identical, contradictory, near-identical images."""
+"""Turn what a check found into problems with a remedy: unreadable, identical, contradictory, near-duplicate files."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oof.errors import examples
+from trainers.data.file_index import Media
 from trainers.data.layouts import Problem
-from trainers.media.image_info import Look
+from trainers.media.image_info import ImageInfo
 
 if TYPE_CHECKING:
     from trainers.data.layouts import Competition
@@ -19,22 +20,29 @@ CONTRADICTED = "same bytes as a file with the other label"
 
 
 @dataclass
-class Rows:
-    """All rows of all parts side by side: part, id, target (-1 in the test set), path."""
+class CheckedRows:
+    """All rows of all parts side by side: part, id, target (-1 in the test set), path; media: what the files are."""
 
+    media: Media = "images"
     part: list[str] = field(default_factory=list)
     id: list[str] = field(default_factory=list)
     target: list[int] = field(default_factory=list)
     path: list[str] = field(default_factory=list)
 
     def add(self, part: str, rows: pd.DataFrame) -> None:
+        """Append the rows of one part."""
         self.part += [part] * len(rows)
         self.id += rows["id"].tolist()
         self.target += rows["target"].tolist() if "target" in rows else [-1] * len(rows)
         self.path += rows["path"].tolist()
 
+    def of(self, part: str) -> list[int]:
+        """Return the positions of the rows of one part."""
+        return [row for row, name in enumerate(self.part) if name == part]
+
 
 def unlabelled(competition: "Competition") -> list[Problem]:
+    """Return files that no row names."""
     return [
         Problem(
             "unlabelled",
@@ -48,8 +56,8 @@ def unlabelled(competition: "Competition") -> list[Problem]:
     ]
 
 
-def too_few(rows: Rows, k: int) -> list[Problem]:
-    """Fewer rows of a class than folds; no row of a class at all is told where labels are read."""
+def too_few(rows: CheckedRows, k: int) -> list[Problem]:
+    """Report fewer rows of a class than folds; a class without rows is reported where labels are read."""
     targets = [target for target, part in zip(rows.target, rows.part, strict=True) if part == "train"]
     least, label = min((targets.count(label), label) for label in (0, 1))
     if not 0 < least < k:
@@ -58,7 +66,8 @@ def too_few(rows: Rows, k: int) -> list[Problem]:
     return [Problem("too-few", "train", found, f"Lower [folds] k to {max(2, least)}, or add rows.")]
 
 
-def unreadable_problems(rows: Rows, bad: dict[int, str], skip_broken: bool) -> list[Problem]:
+def unreadable_problems(rows: CheckedRows, bad: dict[int, str], skip_broken: bool) -> list[Problem]:
+    """Return the files of each part that cannot be used, with the reason of each."""
     problems = []
     for part in dict.fromkeys(rows.part):
         names = [f"{rows.id[row]} ({reason})" for row, reason in sorted(bad.items()) if rows.part[row] == part]
@@ -73,13 +82,13 @@ def unreadable_problems(rows: Rows, bad: dict[int, str], skip_broken: bool) -> l
             remedy = "They are left out ([data] skip_broken = true)."
         else:
             remedy = "Get these files again (dfens download), or leave them out with [data] skip_broken = true."
-        found = f"{len(names)} {part} images cannot be read: {examples(names)}."
+        found = f"{len(names)} {part} {rows.media} cannot be read: {examples(names)}."
         problems.append(Problem("unreadable", part, found, remedy, tuple(names), part == "test" or not skip_broken))
     return problems
 
 
-def contradictory(rows: Rows, same: list[list[int]]) -> set[int]:
-    """Training rows whose bytes also stand under the other label."""
+def contradictory(rows: CheckedRows, same: list[list[int]]) -> set[int]:
+    """Return the training rows whose bytes also have the other label."""
     found: set[int] = set()
     for copies in same:
         train = [row for row in copies if rows.part[row] == "train"]
@@ -88,7 +97,11 @@ def contradictory(rows: Rows, same: list[list[int]]) -> set[int]:
     return found
 
 
-def identical_problems(rows: Rows, same: list[list[int]], contradictory: set[int], skip_broken: bool) -> list[Problem]:
+def identical_problems(
+    rows: CheckedRows, same: list[list[int]], contradictory: set[int], skip_broken: bool
+) -> list[Problem]:
+    """Return files with the same bytes: under both labels, within the training set, and across sets."""
+
     def names(copies: list[int]) -> str:
         return " = ".join(
             f"{rows.id[row]}" + (f" ({rows.target[row]})" if row in contradictory else "") for row in copies
@@ -103,7 +116,7 @@ def identical_problems(rows: Rows, same: list[list[int]], contradictory: set[int
             else "Correct the labels, or leave these rows out with [data] skip_broken = true."
         )
         lines = tuple(names([row for row in copies if row in contradictory]) for copies in wrong)
-        found = f"{len(lines)} training images stand under both labels, byte for byte: {examples(list(lines), 3)}."
+        found = f"{len(lines)} training {rows.media} have both labels, byte for byte: {examples(list(lines), 3)}."
         problems.append(Problem("contradictory-images", "train", found, remedy, lines, not skip_broken))
     copies_in_train = tuple(
         names(train)
@@ -115,9 +128,10 @@ def identical_problems(rows: Rows, same: list[list[int]], contradictory: set[int
             Problem(
                 "identical",
                 "train",
-                f"{len(copies_in_train)} training images are there more than once, byte for byte: "
+                f"{len(copies_in_train)} training {rows.media} appear more than once, byte for byte: "
                 f"{examples(list(copies_in_train), 3)}.",
-                'Copies in different folds make scores too good: set [folds] group = "duplicates".',
+                "Copies in different folds make scores too good: "
+                + ('set [folds] group = "duplicates".' if rows.media == "images" else "remove them, or group them."),
                 copies_in_train,
                 is_error=False,
             )
@@ -129,7 +143,7 @@ def identical_problems(rows: Rows, same: list[list[int]], contradictory: set[int
                 Problem(
                     "identical",
                     part,
-                    f"{len(across)} {part} images stand in the training set too, byte for byte: "
+                    f"{len(across)} {part} {rows.media} are in the training set too, byte for byte: "
                     f"{examples(list(across), 3)}.",
                     f"The score on the {part} set will be too good by them.",
                     across,
@@ -139,67 +153,48 @@ def identical_problems(rows: Rows, same: list[list[int]], contradictory: set[int
     return problems
 
 
-def size_shortcut(rows: Rows, looks: dict[int, Look]) -> list[Problem]:
-    """Warn where the size of an image alone tells its class: a model may learn that and nothing else."""
-    from oof.metrics import roc_auc
-
-    pixels = [
-        (rows.target[row], look.height * look.width)
-        for row, look in looks.items()
-        if rows.part[row] == "train" and not look.error
-    ]
-    y = np.array([target for target, _ in pixels])
-    if len(set(y.tolist())) < 2 or len(y) < 20:
-        return []
-    auc = roc_auc(y, np.array([area for _, area in pixels], np.float64))
-    if max(auc, 1 - auc) < 0.8:
-        return []
-    return [
-        Problem(
-            "size-shortcut",
-            "train",
-            f"The size of an image alone tells real from fake with AUC {max(auc, 1 - auc):.3f}.",
-            "A model may learn the traces of resizing and no forgery; see whether the test set has the same sizes.",
-            is_error=False,
+def animated(rows: CheckedRows, info: dict[int, ImageInfo]) -> list[Problem]:
+    """Return files of several frames or pages, of which only the first is used."""
+    problems = []
+    for part in dict.fromkeys(rows.part):
+        names = tuple(
+            f"{rows.id[row]} ({found.frames})"
+            for row, found in sorted(info.items())
+            if rows.part[row] == part and found.frames > 1
         )
-    ]
+        if names:
+            found_words = f"{len(names)} {part} images have several frames or pages: {examples(list(names))}."
+            problems.append(Problem("animated", part, found_words, "Only the first is used.", names, is_error=False))
+    return problems
 
 
-def near_copies(
-    rows: Rows, same: list[list[int]], hashes: NDArray[np.uint64], known: NDArray[np.bool_]
+def near_duplicates(
+    rows: CheckedRows, same: list[list[int]], hashes: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> list[Problem]:
-    """Test images that are the same picture as a training image, re-encoded, resized or a little cropped.
+    """Return test and validation images that are a training image re-encoded, resized or a little cropped.
 
     Args:
         rows: all rows.
-        same: sets of identical files, which are told elsewhere.
-        hashes, known: as `trainers.features.perceptual_hash.hash_files` gave them for all rows.
+        same: sets of identical files, which are reported elsewhere.
+        hashes, known: as `trainers.features.perceptual_hash.hash_files` returns them for all rows.
     """
     from trainers.features.perceptual_hash import nearest_hashes
 
-    identical = {row for copies in same for row in copies}
-    of_part = {
-        part: np.array([row for row, name in enumerate(rows.part) if name == part and known[row]], np.int64)
-        for part in ("train", "test")
-    }
-    queries = np.array([row for row in of_part["test"].tolist() if row not in identical], np.int64)
-    if not len(queries) or not len(of_part["train"]):
-        return []
-    found, _ = nearest_hashes(hashes[of_part["train"]], hashes[queries])
-    lines = [
-        f"{rows.id[row]} ~ {rows.id[of_part['train'][at]]} ({rows.target[of_part['train'][at]]})"
-        for row, at in zip(queries.tolist(), found.tolist(), strict=True)
-        if at >= 0
-    ]
-    if not lines:
-        return []
-    return [
-        Problem(
-            "near",
-            "test",
-            f"{len(lines)} test images look like copies of training images: {examples(lines, 3)}.",
-            "The score on the test set will be too good by them; their labels can be read off.",
-            tuple(lines),
-            is_error=False,
+    identical = {row for copies in same if any(rows.part[row] == "train" for row in copies) for row in copies}
+    train = np.array([row for row in rows.of("train") if known[row]], np.int64)
+    problems = []
+    for part in ("test", "validation"):
+        queries = np.array([row for row in rows.of(part) if known[row] and row not in identical], np.int64)
+        if not len(queries) or not len(train):
+            continue
+        found, _ = nearest_hashes(hashes[train], hashes[queries])
+        lines = tuple(
+            f"{rows.id[row]} ~ {rows.id[train[at]]} ({rows.target[train[at]]})"
+            for row, at in zip(queries.tolist(), found.tolist(), strict=True)
+            if at >= 0
         )
-    ]
+        if lines:
+            words = f"{len(lines)} {part} images look like copies of training images: {examples(list(lines), 3)}."
+            remedy = f"The score on the {part} set will be too good because of them."
+            problems.append(Problem("near-duplicate", part, words, remedy, lines, is_error=False))
+    return problems

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oof.errors import DataError
+from oof.paths import resolve_path
 
 if TYPE_CHECKING:
     from trainers.data.layouts import DataSettings
@@ -59,11 +60,11 @@ def locate(settings: "DataSettings") -> Sources:
 
 def _locate_table(settings: "DataSettings") -> Sources:
     root = settings.root
-    sample = root / (settings.sample_submission or settings.test)
+    sample = resolve_path(root, settings.sample_submission or settings.test)
     return Sources(
         Source(
             "train",
-            root / settings.train,
+            resolve_path(root, settings.train),
             _folder(root, settings.train_dir, "train_dir"),
             settings.id,
             settings.target,
@@ -73,7 +74,7 @@ def _locate_table(settings: "DataSettings") -> Sources:
         None,
         Source(
             "test",
-            root / settings.test,
+            resolve_path(root, settings.test),
             _folder(root, settings.test_dir, "test_dir"),
             settings.id,
             path=settings.path,
@@ -83,7 +84,7 @@ def _locate_table(settings: "DataSettings") -> Sources:
 
 
 def _folder(root: Path, name: str, setting: str) -> Path:
-    folder = root / name if name not in ("", ".") else root
+    folder = resolve_path(root, name) if name not in ("", ".") else root
     if not folder.is_dir():
         raise DataError(
             f"The folder {folder} is missing. Correct [data] {setting} in dfens.toml, or run dfens download."
@@ -168,7 +169,7 @@ def _locate_test(
 def _template(settings: "DataSettings", bases: Sequence[Path]) -> tuple[Path | None, bool]:
     """The sample submission, and whether it surely belongs to this test set."""
     if settings.sample_submission is not None:
-        return settings.root / settings.sample_submission, True
+        return resolve_path(settings.root, settings.sample_submission), True
     found = _first(bases, _TEMPLATES)
     return found, found is None or found.parent != settings.root or not (settings.root / "phase2").is_dir()
 

@@ -24,8 +24,8 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from oof.errors import DataError
+from trainers.media.image_damage import Image as Image
 from trainers.media.image_damage import (
-    Image,
     ImageDamageError,
     check_hole,
     check_jpeg,

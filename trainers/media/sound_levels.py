@@ -26,7 +26,7 @@ class SoundLevels:
     leading_silence_s, trailing_silence_s: until the first, and after the last sample above -60 dB; the length of what
         was decoded where all is silent.
     leading_pause_s, trailing_pause_s: the same for samples at most 40 dB below the loudest.
-    loudness_db: of the mean power. peak_db: of the loudest sample. decoded_s: length of what was decoded.
+    loudness_db: of the mean power between the pauses. peak_db: of the loudest sample. decoded_s: of what was decoded.
     """
 
     leading_silence_s: float
@@ -93,8 +93,9 @@ def _samples(blocks: Iterator[NDArray[np.float32]], rate: int, most_s: float) ->
 def _levels(start: NDArray[np.float32], end: NDArray[np.float32], rate: int) -> SoundLevels:
     first, last = np.abs(start), np.abs(end)
     peak = float(max(first.max(), last.max()))
-    power = float(np.mean(np.square(start, dtype=np.float64)))
     silence, pause = 10 ** (SILENCE_DB / 20), peak * 10 ** (PAUSE_DB / 20)
+    heard = start[_first_above(first, pause) : len(start) - _first_above(first[::-1], pause)]
+    power = float(np.mean(np.square(heard, dtype=np.float64))) if len(heard) else 0.0
     return SoundLevels(
         leading_silence_s=_first_above(first, silence) / rate,
         trailing_silence_s=_first_above(last[::-1], silence) / rate,

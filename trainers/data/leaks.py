@@ -1,0 +1,125 @@
+"""Audit files for leaks: properties of the files themselves that tell real from fake, before any content is seen.
+
+A model finds them first. Leading silence alone separates the classes of FakeAVCeleb and AV-Deepfake1M almost
+perfectly, and models that learned it fall when it is trimmed (Smeu et al., CVPR 2025, arXiv 2412.00175).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import examples
+from oof.progress import SILENT, Progress
+from trainers.data.file_index import Media
+from trainers.data.layouts import Problem
+from trainers.data.leak_properties import read_properties
+from trainers.data.leak_scores import Property, PropertyScore, Target, count_tests, score_property
+
+FAMILY_LEVEL = 0.99  # probability that no property of clean data is called a leak by chance
+SAMPLES: dict[Media, int] = {"images": 2000, "clips": 200}
+MOST: dict[Media, int] = {"images": 40_000, "clips": 10_000}
+
+
+@dataclass(frozen=True)
+class LeakAudit:
+    """How well each property of the files alone tells the classes apart.
+
+    media: "images" or "clips". real, fake: number of files that were read. all_rows: number of labelled files.
+    scores: best first. constant: properties that are the same for all files. unreadable: number of files left out.
+    confidence_level: of all intervals together.
+    """
+
+    media: Media
+    real: int
+    fake: int
+    all_rows: int
+    scores: tuple[PropertyScore, ...]
+    constant: tuple[str, ...]
+    unreadable: int
+    confidence_level: float = FAMILY_LEVEL
+
+    @property
+    def leaks(self) -> tuple[PropertyScore, ...]:
+        """The properties that tell the classes apart beyond chance, best first."""
+        return tuple(score for score in self.scores if score.verdict != "clean")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, each score with its verdict."""
+        scores = [{**asdict(score), "verdict": score.verdict} for score in self.scores]
+        return {**asdict(self), "scores": scores, "leaks": [score.name for score in self.leaks]}
+
+    def problems(self) -> list[Problem]:
+        """Return one warning for each kind of remedy, naming the properties that it is for."""
+        by_advice: dict[str, list[PropertyScore]] = {}
+        for score in self.leaks:
+            by_advice.setdefault(score.advice, []).append(score)
+        problems = []
+        for advice, scores in by_advice.items():
+            named = tuple(f"{score.name.split(' (')[0]} (AUC {score.auc:.3f})" for score in scores)
+            words = "tells" if len(named) == 1 else "tell"
+            listed = examples(list(named), 3)
+            found = f"{listed[0].upper()}{listed[1:]} alone {words} real from fake, before any content is looked at."
+            problems.append(Problem("leak", "train", found, advice, named, is_error=False))
+        return problems
+
+
+def audit_leaks(
+    paths: Sequence[str],
+    target: NDArray[Any],
+    media: Media,
+    *,
+    groups: NDArray[Any] | None = None,
+    most: int | None = None,
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> LeakAudit:
+    """Return how well each property of files alone tells the classes apart.
+
+    Args:
+        paths: of the files, (n_rows,).
+        target: (n_rows,) 0 or 1.
+        media: what the files are.
+        groups: (n_rows,) of files that depend on each other, such as clips of one person; None where none do.
+        most: number of files to read, half of each class where there are enough; None for all.
+        threads: number of reading threads.
+        progress: receives progress by file.
+    """
+    y = np.asarray(target, np.int8)
+    chosen = _balanced_sample(y, len(y) if most is None else most)
+    columns, is_read = read_properties([paths[row] for row in chosen], media, threads=threads, progress=progress)
+    known = chosen[is_read]
+    scores, constant = score_properties(columns, y[known], None if groups is None else np.asarray(groups)[known])
+    counts = np.bincount(y[known], minlength=2)
+    return LeakAudit(
+        media, int(counts[0]), int(counts[1]), len(y), tuple(scores), tuple(constant), int((~is_read).sum())
+    )
+
+
+def score_properties(
+    columns: Sequence[Property], target: Target, groups: NDArray[Any] | None = None
+) -> tuple[list[PropertyScore], list[str]]:
+    """Return the scores of properties, best first, and the names of those that no score can be given.
+
+    The intervals hold together, for all properties at once, with the probability FAMILY_LEVEL (Bonferroni).
+    """
+    level = 1 - (1 - FAMILY_LEVEL) / max(1, count_tests(columns))
+    scores, constant = [], []
+    for item in columns:
+        score = score_property(item, target, groups, confidence_level=level)
+        if score is None:
+            constant.append(item.name)
+        else:
+            scores.append(score)
+    order = {"separates": 0, "hints": 1, "clean": 2}
+    return sorted(scores, key=lambda score: (order[score.verdict], -score.auc)), constant
+
+
+def _balanced_sample(y: Target, most: int) -> NDArray[np.intp]:
+    """Rows spread evenly over each class, at most `most` of them, equally many of both where there are enough."""
+    by_class = [np.flatnonzero(y == label) for label in (0, 1)]
+    share = max(most // 2, most - min(len(rows) for rows in by_class))
+    chosen = [rows[np.unique(np.linspace(0, len(rows) - 1, min(share, len(rows))).astype(int))] for rows in by_class]
+    return np.sort(np.concatenate(chosen))
