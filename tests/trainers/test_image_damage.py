@@ -4,7 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from PIL import ImageOps
 
 from oof.errors import DataError
 from trainers.media import image_damage
-from trainers.media.image import DECODES, Decode, Image, count_frames, decode_image, load_image
+from trainers.media.image import DECODES, Image, count_frames, decode_image, load_image
 from trainers.media.image_damage import MOST_PIXELS, file_kind
 from trainers.media.image_info import inspect_image
 
@@ -40,7 +40,7 @@ def refused(data: bytes, tmp_path: Path, told: str) -> None:
     path = written(data, tmp_path)
     for decode in DECODES:
         with pytest.raises(DataError, match=rf"x\.img .*{told}.*dfens check --decode"):
-            load_image(path, 32, cast(Decode, decode))
+            load_image(path, 32, decode)
     assert inspect_image(str(path)).error is not None
 
 

@@ -75,7 +75,8 @@ def test_a_category_that_separates_is_found_and_rare_noise_is_not() -> None:
 
 def test_a_property_that_never_varies_or_has_one_class_has_no_score() -> None:
     y = labels(40)
-    for values in (np.ones(40), np.where(y == 1, 1.0, np.nan) * np.arange(40), np.array(["a"] * 40, object)):
+    of_one_class = np.asarray(np.where(y == 1, 1.0, np.nan) * np.arange(40), np.float64)
+    for values in (np.ones(40), of_one_class, np.array(["a"] * 40, object)):
         assert score_property(Property("x", values, ""), y, None, confidence_level=0.99) is None
 
 
