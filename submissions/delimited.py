@@ -34,8 +34,8 @@ class Delimited:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Column names without quotes and surrounding blanks."""
-        return tuple(unquoted(field).strip() for field in self.header)
+        """Column names without quotes, to the letter: Kaggle takes ` y_pred` for another name than `y_pred`."""
+        return tuple(unquoted(field) for field in self.header)
 
     @property
     def rows(self) -> int:
@@ -55,18 +55,14 @@ def unquoted(field: str) -> str:
     return field[1:-1].replace('""', '"') if field[:1] == '"' else field
 
 
-def read_delimited(path: Path, what: str) -> Delimited:
-    """Read a CSV with every field as text, keeping its quotes, separator, line ends and byte order mark.
-
-    Args:
-        path: of the file; UTF-8.
-        what: name of the file in messages, e.g. "sample submission".
+def read_bytes(path: Path, what: str) -> bytes:
+    """Read a file once: what is checked and what is sent are these bytes, also of a pipe or a file that changes.
 
     Raises:
-        SubmissionError: no such file, not UTF-8, empty, or a line with more or fewer fields than the header.
+        SubmissionError: no such file, or one that cannot be read.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        return path.read_bytes()
     except FileNotFoundError as err:
         raise SubmissionError(
             f"There is no {what} at {path}. Correct the path; a sample submission is named in dfens.toml "
@@ -74,6 +70,26 @@ def read_delimited(path: Path, what: str) -> Delimited:
         ) from err
     except IsADirectoryError as err:
         raise SubmissionError(f"The {what} {path} is a folder; expected a CSV file.") from err
+    except (OSError, ValueError) as err:  # rights, a name that is too long, a NUL in it
+        reason = err.strerror if isinstance(err, OSError) else err
+        raise SubmissionError(
+            f"The {what} {str(path)!r:.300} cannot be read ({reason}). Correct the path or its rights."
+        ) from err
+
+
+def parse_delimited(data: bytes, path: Path, what: str) -> Delimited:
+    """Parse a CSV with every field as text, keeping its quotes, separator, line ends and byte order mark.
+
+    Args:
+        data: the bytes of the file; UTF-8.
+        path: of the file, for messages.
+        what: name of the file in messages, e.g. "sample submission".
+
+    Raises:
+        SubmissionError: not UTF-8, empty, or a line with more or fewer fields than the header.
+    """
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError as err:
         raise SubmissionError(
             f"The {what} {path} is not UTF-8 text (byte {err.start}). If it is a zip, unpack it; "

@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from submissions.states import IN_DOUBT, ON_SERVER, Status
+
 Kind = Literal["file", "kernel"]
 Origin = Literal["dfens", "elsewhere"]
-Status = Literal["prepared", "uploading", "creating", "failed", "pending", "complete", "error"]
-
-IN_DOUBT: tuple[Status, ...] = ("prepared", "uploading", "creating")
-ON_SERVER: tuple[Status, ...] = ("pending", "complete", "error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +16,8 @@ class Entry:
     """A submission as the ledger knows it.
 
     key: 32 hexadecimal digits, made here; its first 12 stand in the file name, by which the submission is found
-        again on Kaggle. created, updated: of this row, UTC. who: user name on Kaggle, or of the machine.
+        again on Kaggle. created, updated: of this row, UTC. who: user name on Kaggle, empty where the
+        credentials did not tell it.
     kind: a file that was uploaded, or the output of a Kaggle notebook.
     origin: "elsewhere" for what sync brought in (web page, team mates).
     file_name: on Kaggle. path: where the table is kept, relative to the folder of dfens.toml. sha256: of its bytes.
@@ -85,9 +84,9 @@ class Entry:
         return self.status in ON_SERVER
 
     @property
-    def reconciled(self) -> bool:
-        """Whether it is known if Kaggle has it."""
-        return self.status not in IN_DOUBT
+    def in_doubt(self) -> bool:
+        """Whether it is not known yet if Kaggle has it."""
+        return self.status in IN_DOUBT
 
     @property
     def name(self) -> str:

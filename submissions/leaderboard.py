@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,11 +101,23 @@ def read_leaderboard(path: Path) -> list[Team]:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 name = next(name for name in archive.namelist() if name.endswith(".csv"))
                 data = archive.read(name)
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
+        missing = {"TeamName", "Score"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{', '.join(sorted(missing))} missing")
+        rows = list(reader)
         found = [Team(row["TeamName"], float(row["Score"])) for row in rows if row["Score"]]
-    except (KeyError, ValueError, StopIteration, zipfile.BadZipFile) as err:
+    except (
+        ValueError,
+        TypeError,
+        StopIteration,
+        csv.Error,
+        zlib.error,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    ) as err:
         raise SubmissionError(
-            f"{path} is no leaderboard: expected a CSV with the columns TeamName and Score ({err!r}). "
+            f"{path} is not a leaderboard: expected a CSV with the columns TeamName and Score ({err!r}). "
             f"Run dfens submissions leaderboard --refresh."
         ) from err
     return found

@@ -1,20 +1,18 @@
 """The ledger: every submission and every attempt, in SQLite or PostgreSQL, safe for many processes at once.
 
 A ledger is one table (`submissions.migrations`). By default it is the file
-work/submissions/ledger.sqlite (WAL; keep it off network drives); a team shares one by URL.
-An entry is written before anything is sent and committed to disk at each step, so that after
-`kill -9` or a power cut the next run knows what may have happened.
+work/submissions/ledger.sqlite; a team shares one by URL. An entry is written before anything is
+sent and committed to disk at each step, so that after `kill -9` or a power cut the next run knows
+what may have happened. Which steps there are is said in `submissions.states`.
 """
 
 import builtins
 import contextlib
 import dataclasses
-import fcntl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256 as sha256_of
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,29 +21,27 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Double,
     MetaData,
     String,
     Table,
-    create_engine,
     insert,
     select,
-    text,
     types,
     update,
 )
-from sqlalchemy import event as events
-from sqlalchemy.engine import URL, Connection, Dialect, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.engine import Dialect
 
-from oof.errors import ConfigError, StoreError, SubmissionError
-from submissions.entry import IN_DOUBT, Entry, Status
-from submissions.migrations import STEPS, migrate
+from oof.errors import StoreError, SubmissionError
+from submissions.database.address import open_database
+from submissions.database.base import SubmitLock
+from submissions.entry import Entry
+from submissions.migrations import STEPS, migrate, read_version
+from submissions.states import IN_DOUBT, TRANSITIONS, Status
 
-_BUSY_S = 60
-_CONNECT_S = 15
+VERSION = len(STEPS)
 _LOOK_S = 0.1
 
 
@@ -85,88 +81,117 @@ _TABLE = Table("submissions", MetaData(), *(_column(name) for name in _FIELDS))
 
 
 def new_key() -> str:
-    """A key for a new entry."""
+    """Return a key for a new entry."""
     return uuid.uuid4().hex
 
 
-class Ledger:
-    """The ledger at a path (SQLite) or URL (SQLite, PostgreSQL); its tables are made or brought up to date at once.
+class OvertakenError(SubmissionError):
+    """An entry is not in the state that a transition starts from: another process has changed it to `current`."""
 
-    All methods may be called from many processes. Each change is one transaction, on disk when the
-    method returns.
+    def __init__(self, message: str, current: Entry) -> None:
+        super().__init__(message)
+        self.current = current
+
+
+class Ledger:
+    """The ledger at a path or URL; its table is made with the first entry, and brought up to date when it is opened.
+
+    All methods may be called from many processes. Each change is one transaction, on disk when the method returns.
+    Reading needs no right to write.
+
+    Args:
+        address: a path (SQLite) or the URL of SQLite or PostgreSQL.
+        folder: what a relative path is relative to.
 
     Raises:
-        ConfigError: a URL that is none, or whose driver is not installed.
-        StoreError: a file that is no ledger, a server that can't be reached, a ledger of a newer dfens.
+        ConfigError: an address that dfens cannot use, or whose driver is not installed.
+        StoreError: a file that is not a ledger, a server that cannot be reached, a ledger of a newer dfens.
     """
 
-    def __init__(self, url: str | Path) -> None:
-        self._url = _parsed(url)
-        self.where = self._url.render_as_string(hide_password=True)
+    def __init__(self, address: str | Path, folder: Path = Path()) -> None:
+        self._database = open_database(address, folder)
+        self.where = self._database.where
         """The address, without password."""
-        self._path = Path(self._url.database) if self._sqlite and self._url.database else None
-        if self._path is not None:
-            self.where = str(self._path)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = self._make_engine()
-        with self._transaction(write=True) as connection:
-            migrate(connection, self.where)
+        self._version = self._read_version()
+        if self._version is not None and self._version < VERSION:
+            with self._writing():
+                pass  # brings it up to date
 
-    @property
-    def _sqlite(self) -> bool:
-        return self._url.get_backend_name() == "sqlite"
-
-    def _make_engine(self) -> Engine:
-        if not self._sqlite:
-            try:
-                return create_engine(self._url, poolclass=NullPool, connect_args={"connect_timeout": _CONNECT_S})
-            except (ImportError, NoSuchModuleError) as err:
-                raise ConfigError(
-                    f"[submissions] ledger = {self.where!r} needs a driver that is not installed ({err}). "
-                    f"Run pip install 'dfens[postgres]' and write the address as postgresql+psycopg://…"
-                ) from err
-        engine = create_engine(self._url, poolclass=NullPool, connect_args={"timeout": _BUSY_S})
-        events.listen(engine, "connect", _sqlite_connect)
-        events.listen(engine, "begin", _sqlite_begin)
-        return engine
+    def _read_version(self) -> int | None:
+        if not self._database.exists():
+            return None
+        with self._database.reading() as connection:
+            return read_version(connection, self.where)
 
     @contextlib.contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[Connection]:
-        with (
-            self._told(),
-            self._engine.connect().execution_options(dfens_write=write) as connection,
-            connection.begin(),
-        ):
+    def _writing(self) -> Iterator[Connection]:
+        current = self._version == VERSION and self._database.exists()
+        with self._database.writing() as connection:
+            if not current:
+                migrate(connection, self.where)
             yield connection
+        self._version = VERSION
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn the database's errors into dfens' own."""
-        try:
-            yield
-        except DatabaseError as err:
-            raise StoreError(
-                f"The ledger {self.where} cannot be used: {' '.join(str(err.orig).split()).rstrip('.?')}. "
-                + (
-                    "If the file was cut or is no ledger, move it away; dfens submissions sync fills a new one "
-                    "with what Kaggle knows."
-                    if self._sqlite
-                    else "Check that the server runs, and the address in [submissions] ledger."
-                )
-            ) from err
-        except SQLAlchemyError as err:
-            raise StoreError(f"The ledger {self.where} cannot be used: {err}.") from err
+    def _reading(self) -> Iterator[Connection | None]:
+        """A connection, or None where there is no table yet."""
+        if self._version is None:
+            self._version = self._read_version()
+        if self._version is None or not self._database.exists():
+            yield None
+            return
+        with self._database.reading() as connection:
+            yield connection
 
     # ---- entries ------------------------------------------------------------
 
     def add(self, entry: Entry) -> Entry:
-        """Write a new entry."""
-        with self._transaction(write=True) as connection:
+        """Write a new entry.
+
+        Raises:
+            SubmissionError: Kaggle's number is that of another entry.
+        """
+        with self._writing() as connection:
+            _check_ref(connection, entry.key, entry.competition, entry.ref)
             connection.execute(insert(_TABLE).values(_row(entry)))
         return entry
 
+    def move(
+        self, entry: Entry, transition: str, target: Status, lock: SubmitLock | None = None, **changes: Any
+    ) -> Entry:
+        """Make one transition of `submissions.states.TRANSITIONS`; return the entry as it is then.
+
+        Args:
+            lock: held by this process; a fenced transition needs it.
+            changes: further fields, changed with the state.
+
+        Raises:
+            OvertakenError: the entry has left the states that the transition starts from.
+            LockLostError: the right to submit is not held any more; nothing was changed.
+            StoreError: the ledger cannot be written. A commit whose answer was lost may have been made.
+        """
+        rule = TRANSITIONS[transition]
+        if target not in rule.targets or (rule.fenced and lock is None):
+            raise ValueError(f"'{transition}' cannot lead to '{target}' {'without a lock' if lock is None else ''}")
+        values = {"updated": datetime.now(UTC), **changes, "status": target}
+        with lock.transaction() if rule.fenced and lock is not None else self._writing() as connection:
+            _check_ref(connection, entry.key, entry.competition, changes.get("ref"))
+            where = (_TABLE.c.key == entry.key, _TABLE.c.status.in_(rule.sources))
+            moved = connection.execute(update(_TABLE).where(*where).values(values)).rowcount
+            row = connection.execute(select(_TABLE).where(_TABLE.c.key == entry.key)).one_or_none()
+        current = self._found(row, entry.key)
+        if moved != 1:
+            raise OvertakenError(
+                f"The entry {entry.name} is '{current.status}' in the ledger {self.where}, which another process has "
+                f"written; '{transition}' needs {' or '.join(rule.sources)}.",
+                current,
+            )
+        return current
+
     def update(self, key: str, **changes: Any) -> Entry:
-        """Change fields of an entry, and its time `updated`; the entry as it is now.
+        """Change fields of an entry, and its time `updated`; return the entry as it is now.
+
+        States change by `move`; to set one here is a repair by hand.
 
         Raises:
             StoreError: no such entry.
@@ -175,47 +200,51 @@ class Ledger:
         if unknown:
             raise TypeError(f"An entry has no field {', '.join(sorted(unknown))} to change.")
         changes = {"updated": datetime.now(UTC), **changes}
-        with self._transaction(write=True) as connection:
+        with self._writing() as connection:
             connection.execute(update(_TABLE).where(_TABLE.c.key == key).values(changes))
             row = connection.execute(select(_TABLE).where(_TABLE.c.key == key)).one_or_none()
+        return self._found(row, key)
+
+    def _found(self, row: Any, key: str) -> Entry:
         if row is None:
             raise StoreError(f"The ledger {self.where} has no entry {key}. Run dfens submissions list.")
         return _entry(row)
 
     def get(self, name: str | int, competition: str | None = None) -> Entry:
-        """The entry of a ref (Kaggle's number) or of a key, which may be shortened to 6 digits or more.
+        """Return the entry of a ref (Kaggle's number) or of a key, which may be shortened to 6 digits or more.
 
         Raises:
             SubmissionError: none, or several.
         """
         wanted = str(name).strip().lower()
-        found = [entry for entry in self.list(competition) if str(entry.ref or "") == wanted]
+        entries = self.list(competition)
+        found = [entry for entry in entries if str(entry.ref or "") == wanted]
         if not found and len(wanted) >= 6:
-            found = [entry for entry in self.list(competition) if entry.key.startswith(wanted)]
+            found = [entry for entry in entries if entry.key.startswith(wanted)]
         if len(found) == 1:
             return found[0]
-        known = ", ".join(entry.name for entry in self.list(competition)[-5:])
+        known = ", ".join(entry.name for entry in entries[-5:])
         raise SubmissionError(
             f"The ledger has {len(found) or 'no'} submission {wanted!r}; the last ones are {known or 'none'}. "
             f"Run dfens submissions list, or dfens submissions sync for what was submitted elsewhere."
         )
 
     def list(self, competition: str | None = None, status: Sequence[Status] | None = None) -> builtins.list[Entry]:
-        """Entries, oldest first."""
+        """Return entries, oldest first."""
         query = select(_TABLE).order_by(_TABLE.c.created, _TABLE.c.key)
         if competition is not None:
             query = query.where(_TABLE.c.competition == competition)
         if status is not None:
             query = query.where(_TABLE.c.status.in_(status))
-        with self._transaction(write=False) as connection:
-            return [_entry(row) for row in connection.execute(query)]
+        with self._reading() as connection:
+            return [] if connection is None else [_entry(row) for row in connection.execute(query)]
 
     def find_sha(self, competition: str, sha256: str) -> builtins.list[Entry]:
-        """Entries of these bytes that are on Kaggle, or may be."""
+        """Return the entries of these bytes that are on Kaggle, or may be."""
         return [entry for entry in self.list(competition) if entry.sha256 == sha256 and entry.status != "failed"]
 
     def in_doubt(self, competition: str) -> builtins.list[Entry]:
-        """Entries of which it is not known yet whether Kaggle has them."""
+        """Return the entries of which it is not known yet whether Kaggle has them."""
         return self.list(competition, IN_DOUBT)
 
     # ---- one at a time ------------------------------------------------------
@@ -223,28 +252,22 @@ class Ledger:
     @contextlib.contextmanager
     def exclusive(
         self, competition: str, limit_s: float, on_wait: Callable[[], None] | None = None
-    ) -> Iterator[tuple[int, ...]]:
+    ) -> Iterator[SubmitLock]:
         """Hold the right to submit to a competition; others wait, and a dead holder's right is free at once.
-
-        Within it the allowance that Kaggle tells is this process's alone, and an entry in doubt is
-        that of a process that died. SQLite: a lock on the file LEDGER.lock; PostgreSQL: an advisory
-        lock of a session.
 
         Args:
             limit_s: how long to wait for another holder, seconds.
             on_wait: called once when the right is not free at once.
 
-        Yields:
-            File descriptors that hold the lock too; given to a child process, they keep the right until it ends.
-
         Raises:
             SubmissionError: another process holds it for longer than `limit_s`.
         """
-        with contextlib.ExitStack() as stack:
-            take, held = self._lock(competition, stack)
-            deadline = time.monotonic() + limit_s
-            waited = False
-            while not take():
+        with self._writing():
+            pass  # the table exists, and this user may write it, before anything else is done
+        lock = self._database.lock(competition)
+        deadline, waited = time.monotonic() + limit_s, False
+        try:
+            while not lock.acquire():
                 if not waited and on_wait is not None:
                     on_wait()
                 waited = True
@@ -254,65 +277,20 @@ class Ledger:
                         f"Wait for it or end it, then run the same command again."
                     )
                 time.sleep(_LOOK_S)
-            yield held
-
-    def _lock(self, competition: str, stack: contextlib.ExitStack) -> tuple[Callable[[], bool], tuple[int, ...]]:
-        if self._path is not None:
-            file = stack.enter_context(self._path.with_name(self._path.name + ".lock").open("a"))
-            return lambda: _flock(file.fileno()), (file.fileno(),)
-        with self._told():
-            connection = stack.enter_context(self._engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
-        number = int.from_bytes(sha256_of(f"dfens {competition}".encode()).digest()[:8], "big", signed=True)
-        stack.callback(lambda: _unlock(connection, number))
-
-        def take() -> bool:
-            with self._told():
-                return bool(connection.execute(text("SELECT pg_try_advisory_lock(:n)"), {"n": number}).scalar_one())
-
-        return take, ()
+            yield lock
+        finally:
+            lock.release()
 
 
-def _parsed(url: str | Path) -> URL:
-    if isinstance(url, Path) or "://" not in url:
-        return URL.create("sqlite", database=str(url))
-    try:
-        found = make_url(url)
-        if found.get_backend_name() in ("sqlite", "postgresql"):
-            return found
-        problem = f"{found.get_backend_name()} is not known"
-    except ArgumentError as err:
-        problem = str(err)
-    raise ConfigError(
-        f"[submissions] ledger is no address that dfens can use ({problem}). "
-        f"Expected a path, sqlite:///path, or postgresql+psycopg://user@host/database."
-    )
-
-
-def _sqlite_connect(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # the driver would begin and end transactions at its own will
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # in WAL the default may lose the last step in a power cut
-    cursor.close()
-
-
-def _sqlite_begin(connection: Connection) -> None:
-    # a read that becomes a write fails at once where another writes; to begin as a writer waits its turn
-    write = connection.get_execution_options().get("dfens_write", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _flock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _unlock(connection: Connection, number: int) -> None:
-    with contextlib.suppress(SQLAlchemyError):  # a connection that is gone holds nothing
-        connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": number})
+def _check_ref(connection: Connection, key: str, competition: str, ref: int | None) -> None:
+    """Refuse a number of Kaggle that another entry has, before the database does it in words of its own."""
+    if ref is None:
+        return
+    columns = _TABLE.c
+    query = select(columns.key).where(columns.competition == competition, columns.ref == ref, columns.key != key)
+    other = connection.execute(query).scalar()
+    if other is not None:
+        raise SubmissionError(f"Submission {ref} is in the ledger already, as the entry {other[:12]}.")
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -321,6 +299,3 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _entry(row: Any) -> Entry:
     return Entry(**cast(dict[str, Any], row._mapping))
-
-
-VERSION = len(STEPS)

@@ -72,6 +72,15 @@ def _step_2(connection: Connection) -> None:
 STEPS: tuple[Callable[[Connection], None], ...] = (_step_1, _step_2)
 
 
+def read_version(connection: Connection, where: str) -> int | None:
+    """Return the version of the tables, None where there are none; raises as `migrate` does."""
+    tables = inspect(connection).get_table_names()
+    if "dfens_ledger" in tables:
+        return _checked_version(connection, where)
+    _refuse_other_tables(tables, where)
+    return None
+
+
 def migrate(connection: Connection, where: str, upto: int = len(STEPS)) -> None:
     """Bring the tables to version `upto`, in the caller's write transaction.
 
@@ -82,20 +91,29 @@ def migrate(connection: Connection, where: str, upto: int = len(STEPS)) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ONE_AT_A_TIME})
     tables = inspect(connection).get_table_names()
     if "dfens_ledger" not in tables:
-        if "submissions" in tables:
-            raise StoreError(
-                f"{where} has a table 'submissions' that is not dfens'. Give the ledger a database of its own "
-                f"([submissions] ledger)."
-            )
+        _refuse_other_tables(tables, where)
         connection.execute(text("CREATE TABLE dfens_ledger (version BIGINT NOT NULL)"))
         connection.execute(text("INSERT INTO dfens_ledger (version) VALUES (0)"))
+    version = _checked_version(connection, where)
+    for step in STEPS[version:upto]:
+        step(connection)
+        version += 1
+        connection.execute(text("UPDATE dfens_ledger SET version = :version"), {"version": version})
+
+
+def _checked_version(connection: Connection, where: str) -> int:
     version = int(connection.execute(text("SELECT version FROM dfens_ledger")).scalar_one())
     if version > len(STEPS):
         raise StoreError(
             f"The ledger {where} has version {version}; this dfens knows up to {len(STEPS)}. "
             f"Upgrade dfens to the version that your team uses."
         )
-    for step in STEPS[version:upto]:
-        step(connection)
-        version += 1
-        connection.execute(text("UPDATE dfens_ledger SET version = :version"), {"version": version})
+    return version
+
+
+def _refuse_other_tables(tables: list[str], where: str) -> None:
+    if "submissions" in tables:
+        raise StoreError(
+            f"{where} has a table 'submissions' that is not dfens'. Give the ledger a database of its own "
+            f"([submissions] ledger)."
+        )

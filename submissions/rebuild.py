@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from oof.files import file_sha256
 from oof.ids import Ids
+from submissions.delimited import parse_delimited, read_bytes
 from submissions.table import SubmissionTable, build_table, values_fingerprint
 
 _SHOWN = 12  # digits of a hash in a message
@@ -94,9 +95,7 @@ def rebuild(
 
 def _same_ids(sample: Path, source: Source, columns: Mapping[str, Any]) -> bool:
     """Whether the sample still asks for these ids; a changed sample is told as a change, not as an error."""
-    from submissions.delimited import read_delimited
-
-    table = read_delimited(sample, "sample submission")
+    table = parse_delimited(read_bytes(sample, "sample submission"), sample, "sample submission")
     name = columns.get("id_column") or table.names[0]
     return name in table.names and set(table.values(name)) == set(source.ids)
 

@@ -1,29 +1,32 @@
-"""Settings of the room `submissions`: section [submissions] of dfens.toml."""
+"""Settings of the package `submissions`: section [submissions] of dfens.toml."""
 
 from dataclasses import dataclass, fields
 
 from oof.errors import ConfigError
+
+_LONGEST_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubmissionSettings:
     """Section [submissions]; times in seconds.
 
-    ledger: address of a team's ledger, such as postgresql+psycopg://user@host/database (the password is
-        better kept in ~/.pgpass); empty for work/submissions/ledger.sqlite.
-    id_column, prediction_column: of the sample submission; empty for its first, and the only other one.
-    lowest, highest: the values that predictions may have.
-    public_share: of the test rows, as the competition's leaderboard page tells it; for choosing the finals.
-    call_limit_s: for one call to Kaggle; past it the client is killed.
-    upload_limit_s: for sending the file.
-    settle_s: how long after a lost answer Kaggle's list of submissions is asked before the submission is
-        taken for not made.
+    ledger: a path (relative to the folder of dfens.toml) or the address of a team's ledger, such as
+        postgresql+psycopg://user@host/database (the password is better kept in ~/.pgpass); empty for
+        work/submissions/ledger.sqlite.
+    id_column, prediction_column: names in the sample submission; empty for its first column, and the only other.
+    lowest, highest: range of the predictions.
+    public_share: share of the test rows, as on the competition's leaderboard page; for choosing the finals.
+    call_limit_s: limit of one call to Kaggle; past it the client is killed.
+    upload_limit_s: limit of an upload.
+    settle_s: settling time of Kaggle's list: a submission whose answer was lost counts as not made after it has
+        been missing for so long.
     lock_limit_s: how long to wait for another dfens submit of the same ledger.
-    retries: how often a call that Kaggle was too busy for is made again, where that is safe.
+    retries: how often a call that Kaggle was too busy for is repeated, where that is safe.
     retry_first_s: pause before the first of them; each further pause is twice as long.
-    wait_limit_s: for the score (--wait).
+    wait_limit_s: how long to wait for the score (--wait).
     poll_first_s, poll_longest_s: pause between two looks at the score; it grows from the first to the longest.
-    stall_limit_s: a download that brings nothing for so long is begun again where it stood.
+    stall_limit_s: a download that brings nothing for so long is resumed.
     """
 
     ledger: str = ""
@@ -46,8 +49,11 @@ class SubmissionSettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name.endswith("_s") and not value > 0:
-                raise ConfigError(f"[submissions] {field.name} = {value}: expected a number of seconds above 0.")
+            if field.name.endswith("_s") and not 0 < value <= _LONGEST_S:
+                raise ConfigError(
+                    f"[submissions] {field.name} = {value}: expected a number of seconds above 0, "
+                    f"at most {_LONGEST_S:g} (30 days)."
+                )
         if self.retries < 0:
             raise ConfigError(f"[submissions] retries = {self.retries}: expected 0 or more.")
         if not 0 < self.public_share < 1:

@@ -1,6 +1,7 @@
 """The table that goes out: predictions joined by id to the sample submission, checked, and written to the letter."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from oof.errors import SubmissionError, examples
 from oof.files import atomic_path
 from oof.ids import Ids
-from submissions.delimited import Delimited, read_delimited
+from submissions.delimited import Delimited, parse_delimited, read_bytes
 
+# what every reader of CSV takes for a number: Python's float also takes 0_3 and digits of other scripts
+_NUMBER = re.compile(r"(?ai)[ \t]*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)[ \t]*")
 _ROUNDING = 1e-9  # a weighted mean of probabilities may pass 1 by a few units of the last place
 
 
@@ -23,13 +26,15 @@ class SubmissionTable:
     """A checked submission.
 
     data: the bytes of the file. ids: (n_rows,) in the order of the file. predictions: (n_rows,) float64.
-    column: name of the prediction column. notes: what is unusual but does no harm.
+    column: name of the prediction column. sample_sha256: of the sample submission that it was checked against.
+    notes: what is unusual but does no harm.
     """
 
     data: bytes
     ids: Ids
     predictions: NDArray[np.float64]
     column: str
+    sample_sha256: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -40,7 +45,7 @@ class SubmissionTable:
     @property
     def sha256(self) -> str:
         """Of the bytes; what tells whether the same file was sent before."""
-        return hashlib.sha256(self.data).hexdigest()
+        return sha256_of(self.data)
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -77,7 +82,8 @@ def build_table(
         SubmissionError: ids missing, extra or doubled, NaN, infinite, out of range or constant
             predictions, with examples; a sample with several targets and none named.
     """
-    table = read_delimited(sample, "sample submission")
+    sample_data = read_bytes(sample, "sample submission")
+    table = parse_delimited(sample_data, sample, "sample submission")
     id_name, column = _columns(table, id_column, prediction_column)
     wanted = table.values(id_name)
     _check_unique(wanted, f"The sample submission {sample}", "Get the file again.")
@@ -96,7 +102,7 @@ def build_table(
     texts = number_texts(values)
     columns = list(table.columns)
     columns[table.names.index(column)] = [f'"{text}"' for text in texts] if quoted else texts
-    return SubmissionTable(_bytes(table, columns), wanted, values.astype(np.float64), column)
+    return SubmissionTable(_bytes(table, columns), wanted, values.astype(np.float64), column, sha256_of(sample_data))
 
 
 def validate_file(
@@ -114,13 +120,16 @@ def validate_file(
     in `notes`. Arguments and errors as in `build_table`; also a header that differs from the sample's,
     and values that are no numbers.
     """
-    expected = read_delimited(sample, "sample submission")
+    sample_data, data = read_bytes(sample, "sample submission"), read_bytes(path, "submission file")
+    expected = parse_delimited(sample_data, sample, "sample submission")
     id_name, column = _columns(expected, id_column, prediction_column)
-    table = read_delimited(path, "submission file")
+    table = parse_delimited(data, path, "submission file")
     if set(table.names) != set(expected.names):
+        same = {name.strip() for name in table.names} == {name.strip() for name in expected.names}
+        names = [map(repr, item.names) if same else item.names for item in (table, expected)]
         raise SubmissionError(
-            f"{path} has the columns {', '.join(table.names)}; the sample submission has {', '.join(expected.names)}. "
-            f"Kaggle takes these names only: correct the header."
+            f"{path} has the columns {', '.join(names[0])}; the sample submission has {', '.join(names[1])}. "
+            f"Kaggle takes these names only{', blanks included' if same else ''}: correct the header."
         )
     ids, wanted = table.values(id_name), expected.values(id_name)
     positions = _join(wanted, ids, str(path), "Make the file from the sample submission, ids read as text.")
@@ -134,7 +143,12 @@ def validate_file(
     for habit, name in (("separator", "separator"), ("newline", "line end"), ("bom", "byte order mark")):
         if getattr(table, habit) != getattr(expected, habit):
             notes.append(f"The {name} differs from the sample's.")
-    return SubmissionTable(path.read_bytes(), ids, values, column, tuple(notes))
+    return SubmissionTable(data, ids, values, column, sha256_of(sample_data), tuple(notes))
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the SHA-256 of bytes, as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def values_fingerprint(ids: Sequence[str] | Ids, predictions: NDArray[Any]) -> str:
@@ -207,6 +221,13 @@ def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[
                 f"Correct the column name in dfens.toml."
             )
     id_name = id_column or table.names[0]
+    if not id_column and _repeats(table, id_name):
+        unique = [name for name in table.names if not _repeats(table, name)]
+        if len(unique) == 1:
+            raise SubmissionError(
+                f"The first column of the sample submission {table.path}, '{id_name}', holds no ids: its values "
+                f"repeat. Those of '{unique[0]}' do not. Name it: [submissions] id_column = \"{unique[0]}\"."
+            )
     others = [name for name in table.names if name != id_name]
     if prediction_column in others:
         return id_name, prediction_column
@@ -216,6 +237,10 @@ def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[
             f"{examples(others, 12) or 'none'}. dfens fills one: name it with [submissions] prediction_column."
         )
     return id_name, others[0]
+
+
+def _repeats(table: Delimited, name: str) -> bool:
+    return len(set(table.column(name))) < table.rows
 
 
 def _texts(ids: Sequence[str] | Ids) -> Ids:
@@ -253,41 +278,43 @@ def _join(wanted: Ids, found: Ids, what: str, remedy: str) -> NDArray[np.intp]:
     raise SubmissionError(f"{what}: {' '.join(faults)} {_cause(missing, extra)}{remedy}")
 
 
+def _without_zeros(text: str) -> str:
+    return text.lstrip("0") or "0"
+
+
+def _without_ending(text: str) -> str:
+    return text.rpartition(".")[0]
+
+
 def _cause(missing: list[str], extra: list[str]) -> str:
     """Why ids differ, where it can be seen: zeros, blanks, an ending, or a number made of them."""
     left = set(extra)
     for cause, changed in (
-        ("lost their leading zeros", lambda text: text.lstrip("0") or "0"),
-        ("lost the blanks around them", str.strip),
-        ("lack their ending", lambda text: text.rpartition(".")[0]),
+        ("lost their leading zeros", _without_zeros),
+        ("lack their ending", _without_ending),
     ):
         if any(changed(text) != text and changed(text) in left for text in missing[:1000]):
             return f"It seems that the ids {cause}. "
         bare = {changed(text) for text in extra[:1000] if changed(text) != text}
         if cause != "lost their leading zeros" and bare.intersection(missing):
             return f"It seems that the ids of the sample {cause}. "
+    if any(text.strip() != text and text.strip() in left for text in missing[:1000]):
+        return "It seems that the ids lost the blanks around them. "
+    if {text.strip() for text in extra[:1000]}.intersection(missing):
+        return "It seems that there are blanks around the ids, which the sample does not have. "
     return ""
 
 
 def _numbers(table: Delimited, id_name: str, column: str) -> NDArray[np.float64]:
     texts = table.values(column)
-    try:
+    wrong = [row for row, text in enumerate(texts) if not _NUMBER.fullmatch(text)]
+    if not wrong:
         return texts.astype(np.float64)
-    except ValueError:
-        wrong = [row for row, text in enumerate(texts) if not _is_number(text)]
     names = table.values(id_name)
     raise SubmissionError(
         f"{table.path}: {len(wrong)} of {table.rows} values of '{column}' are no numbers: "
         f"{examples([f'{names[row]}: {texts[row]!r}' for row in wrong])}. Write numbers with a point, one for each id."
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _moved_inside(values: NDArray[Any], lowest: float, highest: float) -> NDArray[Any]:

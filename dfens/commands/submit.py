@@ -44,6 +44,7 @@ def command(
                 1  not submitted, and why
                 3  on Kaggle, but Kaggle cannot score it
                 4  submitted, no score yet when the wait was over
+                5  submitted, but the ledger could not be written; the message has Kaggle's number
     """
     if blend is not None and (file is not None or kernel is not None):
         raise click.UsageError("Name a BLEND, or --file, or --kernel, not two of them.")
@@ -54,18 +55,23 @@ def command(
             raise click.UsageError("--dry-run checks a table; a notebook's output is on Kaggle.")
     from dfens.views.submit import show_dry_run, show_submission
     from dfens.workflows import draft as drafting
-    from dfens.workflows.submit import send_kernel, send_table
+    from dfens.workflows.submit import NOT_RECORDED, KernelOutput, NotRecordedError, send_kernel, send_table
 
     progress = console.progress
-    if kernel is not None and kernel_version is not None and file is not None:
-        found = send_kernel(workspace, kernel, kernel_version, file, message, again=again, wait=wait, progress=progress)
-    else:
-        table = drafting.make_draft(workspace, blend, None if file is None else Path(file), message, stale=stale)
-        if dry_run:
-            checked = drafting.dry_run(workspace, table)
-            console.show(checked, show_dry_run(checked))
-            return
-        found = send_table(workspace, table, again=again, wait=wait, progress=progress)
+    try:
+        if kernel is not None and kernel_version is not None and file is not None:
+            output = KernelOutput(kernel, kernel_version, file)
+            found = send_kernel(workspace, output, message, again=again, wait=wait, progress=progress)
+        else:
+            table = drafting.make_draft(workspace, blend, None if file is None else Path(file), message, stale=stale)
+            if dry_run:
+                checked = drafting.dry_run(workspace, table)
+                console.show(checked, show_dry_run(checked))
+                return
+            found = send_table(workspace, table, again=again, wait=wait, progress=progress)
+    except NotRecordedError as err:
+        console.fail(str(err))
+        click.get_current_context().exit(NOT_RECORDED)
     console.show(found, show_submission(found))
     if found.exit_code:
         click.get_current_context().exit(found.exit_code)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from dfens.views.tables import FittedTable, make_table
 from dfens.workflows.download import DownloadedFiles, RemoteFiles
+from oof.errors import examples
 
 
 def show_files(found: RemoteFiles) -> Iterator[FittedTable | str]:
@@ -18,4 +19,11 @@ def show_download(found: DownloadedFiles) -> Iterator[str]:
     yield line if found.fetched else f"Nothing to do: {line}"
     if found.archives:
         yield f"Some are archives themselves and were not unpacked: {', '.join(found.archives[:5])}"
+    if found.changed:
+        yield (
+            f"{len(found.changed)} files differ from those of Kaggle and were left as they are: "
+            f"{examples(list(found.changed))}. --force fetches them again and keeps yours aside."
+        )
+    for name, place in found.replaced.items():
+        yield f"Replaced {name}; the former file is {place}."
     yield "Next: dfens check"

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -18,6 +17,7 @@ from dfens import __version__
 from dfens.workflows.extract import wanted
 from dfens.workspace.paths import Workspace
 from oof.cpus import cpu_count
+from submissions.kaggle.credentials import find_credentials
 
 _PACKAGES = "torch torchvision timm ttach numpy pandas scikit-learn scipy numba kaggle ray".split()
 _HUB = ("huggingface.co", 443)
@@ -53,7 +53,7 @@ def examine_machine(workspace: Workspace, *, offline: bool) -> Machine:
             "disk": f"{disk.free / 2**30:.1f} GiB free at {workspace.root}",
             "dfens.toml": str(config) if config.exists() else "none here (dfens init writes one)",
             "faces in clips": _faces(workspace),
-            "Kaggle credentials": credentials_found(os.environ, Path.home()),
+            "Kaggle credentials": credentials_found(os.environ),
             "weights hub": "not tried (--offline)" if offline else _hub(),
         }
     )
@@ -91,24 +91,15 @@ def _devices() -> str:
     return done.stdout.strip() or f"unknown: torch cannot be loaded ({done.stderr.strip().splitlines()[-1:]})"
 
 
-def credentials_found(environment: Mapping[str, str], home: Path) -> str:
-    """Return which source of Kaggle credentials the official client would take first, never their content."""
-    folder = Path(environment.get("KAGGLE_CONFIG_DIR") or home / ".kaggle")
-    sources = [
-        ("KAGGLE_API_TOKEN (environment)", bool(environment.get("KAGGLE_API_TOKEN"))),
-        ("~/.kaggle/access_token", (home / ".kaggle" / "access_token").exists()),
-        (
-            "KAGGLE_USERNAME and KAGGLE_KEY (environment)",
-            bool(environment.get("KAGGLE_USERNAME") and environment.get("KAGGLE_KEY")),
-        ),
-        (str(folder / "kaggle.json"), (folder / "kaggle.json").exists()),
-        ("~/.kaggle/credentials.json", (home / ".kaggle" / "credentials.json").exists()),
-    ]
-    found = [name for name, present in sources if present]
-    if not found:
+def credentials_found(environment: Mapping[str, str]) -> str:
+    """Return which source of Kaggle credentials is used, and what is wrong with the others; never their content."""
+    found = find_credentials(environment)
+    if not found.sources:
         return "none (make a token on kaggle.com under Settings, save it as ~/.kaggle/access_token)"
-    others = f"; also {', '.join(found[1:])}" if len(found) > 1 else ""
-    return f"{found[0]}{others}"
+    usable = [source.name for source in found.sources if not source.problem]
+    used = "none that can be used" if found.used is None else found.used.name
+    others = [name for name in usable if found.used is not None and name != used]
+    return "; ".join([used, *([f"also {', '.join(others)}"] if others else []), *found.problems])
 
 
 def _hub() -> str:

@@ -1,14 +1,14 @@
 """Fetch the competition's files through the Kaggle client."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dfens.workspace.paths import Workspace
 from oof.progress import SILENT, Progress
 from submissions.kaggle.client import KaggleClient
-from submissions.kaggle.download import download_all, download_some
+from submissions.kaggle.download import DownloadTarget, download_all, download_some
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class DownloadedFiles:
     """What is in the data folder after a download.
 
     fetched: bytes that came over the network. archives: files that are archives themselves and were not unpacked.
+    changed: files with other content than Kaggle's, left as they are. replaced: files that `force` replaced, and where
+    the former ones are now.
     """
 
     folder: Path
@@ -39,6 +41,8 @@ class DownloadedFiles:
     bytes: int
     fetched: int
     archives: tuple[str, ...]
+    changed: tuple[str, ...]
+    replaced: Mapping[str, Path]
 
 
 def list_files(workspace: Workspace, progress: Progress = SILENT) -> RemoteFiles:
@@ -58,10 +62,14 @@ def download(
     progress: Progress = SILENT,
 ) -> DownloadedFiles:
     """Fetch all files of the competition, or those named, into [data] root."""
-    config, folder, state = workspace.config, workspace.config.data.root, workspace.download_dir()
+    config = workspace.config
+    protected = (workspace.config_path, workspace.work_dir)  # [data] root may be the project's own folder
+    to = DownloadTarget(config.data.root, workspace.download_dir(), protected)
     with KaggleClient(config.competition.slug, config.submissions, os.environ, progress) as client:
         if names:
-            found = download_some(client, names, folder, state, force=force, progress=progress)
+            found = download_some(client, names, to, force=force, progress=progress)
         else:
-            found = download_all(client, folder, state, keep_archive=keep_archive, force=force, progress=progress)
-    return DownloadedFiles(folder, found.files, found.bytes, found.fetched, tuple(found.archives))
+            found = download_all(client, to, keep_archive=keep_archive, force=force, progress=progress)
+    return DownloadedFiles(
+        to.folder, found.files, found.bytes, found.fetched, tuple(found.archives), found.changed, found.replaced
+    )

@@ -13,7 +13,6 @@ from dfens.workflows.provenance import VERSION, read_recipe
 from dfens.workspace.members import changed_members
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
-from oof.files import file_sha256
 from submissions.message import make_message
 from submissions.table import SubmissionTable, build_table, validate_file
 
@@ -46,20 +45,16 @@ def make_draft(
     if file is not None:
         file = workspace.resolve(file)
         table = validate_file(file, sample, **column_settings(workspace))
-        facts: dict[str, Any] = {
-            "version": VERSION,
-            "source": "file",
-            "name": file.name,
-            "sample_sha256": file_sha256(sample),
-        }
+        facts: dict[str, Any] = {"version": VERSION, "source": "file", "name": file.name}
         blend, label, score, nested = "", file.stem, None, None
     else:
-        recipe = read_recipe(workspace, name, sample)
+        recipe = read_recipe(workspace, name)
         if not stale:
             _check_members(workspace, recipe.name)
         table = build_table(sample, recipe.ids, recipe.predictions, **column_settings(workspace))
         facts, blend, label = recipe.facts, recipe.name, recipe.name
         score, nested = recipe.score, recipe.nested_score
+    facts = {**facts, "sample_sha256": table.sample_sha256}
     text = make_message(
         message or workspace.config.submit.message, message_fields(workspace, label, score, nested, table.rows, facts)
     )
@@ -133,9 +128,7 @@ def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
         f"ids: the {table.rows} of the sample submission, each once",
         f"values of '{table.column}': {low:.6g} to {high:.6g}, no NaN, not constant",
     ]
-    sent = _sent_before(workspace, table.sha256)
-    if sent:
-        checks.append(sent)
+    checks += _sent_before(workspace, table.sha256)
     return DryRun(
         path,
         table.rows,
@@ -148,12 +141,12 @@ def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
     )
 
 
-def _sent_before(workspace: Workspace, sha256: str) -> str:
-    """Return whether the ledger has these bytes, as a sentence; a ledger that does not exist yet is not made for it."""
-    if not workspace.config.submissions.ledger and not workspace.ledger_path().exists():
-        return ""
+def _sent_before(workspace: Workspace, sha256: str) -> list[str]:
+    """Return whether the ledger has these bytes, as a sentence; a ledger on a server is not asked."""
+    if "://" in workspace.config.submissions.ledger:
+        return []
     copies = open_ledger(workspace).find_sha(workspace.config.competition.slug, sha256)
-    return f"against the ledger: the same bytes were submitted as {copies[-1].name}" if copies else ""
+    return [f"against the ledger: the same bytes were submitted as {copies[-1].name}"] if copies else []
 
 
 def git_state(folder: Path) -> tuple[str, bool | None]:

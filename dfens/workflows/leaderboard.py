@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from dfens.workflows.ledger import find_entry, label_of, read_entries
 from dfens.workflows.submissions import open_client
 from dfens.workspace.paths import Workspace
-from oof.errors import SubmissionError
+from oof.errors import StoreError, SubmissionError
+from oof.files import read_json, write_json
 from oof.metrics import metric_by_name
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry
-from submissions.leaderboard import LeaderboardRank, rank_score, read_leaderboard
+from submissions.kaggle.client import KaggleClient
+from submissions.leaderboard import LeaderboardRank, Team, rank_score, read_leaderboard
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,40 @@ def rank_scores(
 ) -> LeaderboardRanks:
     """Rank scores, refs or names (by default the best public score) on the leaderboard, which is fetched where needed.
 
-    `team` is the own team's name, which is then not counted as a rival of itself.
+    The own team is not counted as a rival of itself; its name is known from Kaggle, unless `team` gives another.
     """
     metric = metric_by_name(workspace.config.competition.metric)
     scores = _scores(read_entries(workspace), wanted, metric.gain(1.0))
     path = workspace.leaderboard_path()
     if refresh or not path.exists():
         with open_client(workspace, progress) as client:
-            client.leaderboard(path)
-    teams = read_leaderboard(path)
+            teams, own = fetch_leaderboard(workspace, client)
+    else:
+        teams, own = read_leaderboard(path), _own_team(workspace)
     return LeaderboardRanks(
         datetime.fromtimestamp(path.stat().st_mtime, UTC),
         len(teams),
         {
-            label: rank_score(teams, score, own_team=team, higher_is_better=metric.higher_is_better)
+            label: rank_score(teams, score, own_team=team or own, higher_is_better=metric.higher_is_better)
             for label, score in scores.items()
         },
     )
+
+
+def fetch_leaderboard(workspace: Workspace, client: KaggleClient) -> tuple[list[Team], str]:
+    """Fetch the public leaderboard and the name of the own team, empty where it has submitted nothing; keep both."""
+    path = workspace.leaderboard_path()
+    client.leaderboard(path)
+    team = next((submission.team for submission in client.submissions() if submission.team), "")
+    write_json(workspace.own_team_path(), {"version": 1, "team": team})
+    return read_leaderboard(path), team
+
+
+def _own_team(workspace: Workspace) -> str:
+    try:
+        return str(read_json(workspace.own_team_path()).get("team", ""))
+    except (StoreError, FileNotFoundError):
+        return ""
 
 
 def _scores(entries: Sequence[Entry], wanted: Sequence[str], sign: float) -> dict[str, float]:

@@ -16,7 +16,7 @@ from submissions.table import SubmissionTable, validate_file
 
 def open_ledger(workspace: Workspace) -> Ledger:
     """Open the ledger of the workspace, or the team's of [submissions] ledger."""
-    return Ledger(workspace.config.submissions.ledger or workspace.ledger_path())
+    return Ledger(workspace.config.submissions.ledger or workspace.ledger_path(), workspace.root)
 
 
 def read_entries(workspace: Workspace) -> list[Entry]:
@@ -35,7 +35,9 @@ def label_of(entry: Entry) -> str:
 
 
 def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
-    """The entry of a ref, the digits of a key, a file name, or a blend's name (its newest submission).
+    """Return the entry of a ref, the digits of a key, a file name, or a blend's name.
+
+    Of several, the newest submission counts; an attempt that failed only where there is no submission.
 
     Raises:
         SubmissionError: if there is none, with what there is.
@@ -49,7 +51,7 @@ def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
     for test in tests:
         found = [entry for entry in entries if test(entry)]
         if found:
-            return found[-1]
+            return next((entry for entry in reversed(found) if entry.status != "failed"), found[-1])
     names = [entry.name for entry in reversed(entries)]
     raise SubmissionError(
         f"The ledger has no submission '{wanted}'; it has {examples(names, 8) or 'none'}. "
@@ -59,9 +61,11 @@ def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
 
 def column_settings(workspace: Workspace) -> dict[str, Any]:
     """Settings of the submission table, from [submissions]."""
-    settings = workspace.config.submissions
+    settings, data = workspace.config.submissions, workspace.config.data
+    # the name of the id column that the data has, unless it is the default, which need not be meant
+    named = data.id if data.layout == "table" and data.id != "id" else ""
     return {
-        "id_column": settings.id_column,
+        "id_column": settings.id_column or named,
         "prediction_column": settings.prediction_column,
         "lowest": settings.lowest,
         "highest": settings.highest,

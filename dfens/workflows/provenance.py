@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from dfens.workspace.paths import Workspace
 from ensemble.blend_store import BlendStore, StoredBlend
 from ensemble.settings import BlendSettings
 from oof.errors import DfensError, SubmissionError, examples
-from oof.files import file_sha256
 from oof.ids import Ids, join_positions
 from oof.metrics import metric_by_name
 from submissions.rebuild import Source
@@ -41,8 +39,8 @@ class Recipe:
     facts: dict[str, Any]
 
 
-def read_recipe(workspace: Workspace, name: str | None, sample: Path) -> Recipe:
-    """The blend or model of a name (None: the newest blend), ready to submit.
+def read_recipe(workspace: Workspace, name: str | None) -> Recipe:
+    """Return the blend or model of a name (None: the newest blend), ready to submit.
 
     Raises:
         SubmissionError: neither a blend nor a model, or one without test predictions.
@@ -50,10 +48,15 @@ def read_recipe(workspace: Workspace, name: str | None, sample: Path) -> Recipe:
     blends = workspace.blends
     if name is None:
         name = blends.newest()
+    if name in blends and name in workspace.predictions:
+        raise SubmissionError(
+            f"'{name}' is the name of a blend and of a model. Blend again under another name (dfens blend --name), and "
+            f"submit that one; or move work/ensemble/{name} away to submit the model."
+        )
     if name in blends:
-        return _blend_recipe(blends.load(name), sample)
+        return _blend_recipe(blends.load(name))
     if name in workspace.predictions:
-        return _model_recipe(workspace, name, sample)
+        return _model_recipe(workspace, name)
     known = [*blends.list(), *(summary.name for summary in workspace.predictions.list())]
     raise SubmissionError(
         f"There is no blend or model '{name}'; there are {examples(known, 10) or 'none'}. "
@@ -61,7 +64,7 @@ def read_recipe(workspace: Workspace, name: str | None, sample: Path) -> Recipe:
     )
 
 
-def _blend_recipe(blend: StoredBlend, sample: Path) -> Recipe:
+def _blend_recipe(blend: StoredBlend) -> Recipe:
     if blend.test is None or blend.test_ids is None:
         raise SubmissionError(
             f"The blend '{blend.name}' has no test predictions, since its members have none. "
@@ -83,12 +86,11 @@ def _blend_recipe(blend: StoredBlend, sample: Path) -> Recipe:
         "settings": facts.get("settings", {}),
         "folds": facts.get("folds"),
         "blend_fingerprint": values_fingerprint(blend.test_ids, blend.test),
-        "sample_sha256": file_sha256(sample),
     }
     return Recipe(blend.name, blend.test_ids, blend.test, blend.score, blend.nested_score, provenance)
 
 
-def _model_recipe(workspace: Workspace, name: str, sample: Path) -> Recipe:
+def _model_recipe(workspace: Workspace, name: str) -> Recipe:
     store = workspace.predictions
     model = store.load(name)
     if model.test is None:
@@ -108,7 +110,6 @@ def _model_recipe(workspace: Workspace, name: str, sample: Path) -> Recipe:
         "transform": "none",
         "folds": store.folds.fingerprint,
         "blend_fingerprint": values_fingerprint(store.test_ids, model.test),
-        "sample_sha256": file_sha256(sample),
     }
     score = metric(store.folds.target[covered], model.oof[covered])
     return Recipe(name, store.test_ids, model.test, score, None, provenance)

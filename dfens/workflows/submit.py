@@ -1,29 +1,33 @@
 """Submit a checked table or a notebook's output once, and wait for its score."""
 
-import os
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dfens import __version__
 from dfens.workflows.draft import Draft, git_state, message_fields
+from dfens.workflows.leaderboard import fetch_leaderboard
 from dfens.workflows.ledger import cv_of, open_ledger
 from dfens.workflows.provenance import VERSION
 from dfens.workflows.submissions import open_client
 from dfens.workspace.paths import Workspace
-from oof.errors import SubmissionError
+from oof.errors import DfensError, SubmissionError
 from oof.files import file_sha256
 from oof.metrics import metric_by_name
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry
 from submissions.kaggle.client import KaggleClient, KaggleError
-from submissions.leaderboard import LeaderboardRank, rank_score, read_leaderboard
+from submissions.leaderboard import LeaderboardRank, rank_score
 from submissions.ledger import Ledger
 from submissions.message import make_message
-from submissions.upload import AlreadySent, Submitted, new_entry, submit_kernel, submit_table
+from submissions.reconcile import NotRecordedError
+from submissions.upload import AlreadySentError, Submitted, Submitter, new_entry
 from submissions.wait import wait_for_score
 
-SCORED, REFUSED_BY_KAGGLE, STILL_PENDING = 0, 3, 4
+SCORED, REFUSED_BY_KAGGLE, STILL_PENDING, NOT_RECORDED = 0, 3, 4, 5
+
+__all__ = ["NOT_RECORDED", "KernelOutput", "NotRecordedError", "SubmitResult", "send_kernel", "send_table"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class PublicScore:
 class SubmitResult:
     """What became of a submission.
 
-    found: why nothing was sent now; empty where it was. left_today: submissions that Kaggle still allows, where known.
+    found: why nothing was sent now; empty where it was. left_today: how many more may be
+    submitted today, by Kaggle's limit and that of dfens.toml; None where nothing was sent now.
     waited: whether the score was waited for. note: why there is no score after the wait.
     """
 
@@ -79,6 +84,15 @@ class SubmitResult:
         return vars(self.entry) | {"left_today": self.left_today, "note": self.note} | ranked
 
 
+@dataclass(frozen=True)
+class KernelOutput:
+    """A file that a version of a Kaggle notebook ("owner/slug") has written."""
+
+    kernel: str
+    version: int
+    file_name: str
+
+
 def send_table(
     workspace: Workspace, draft: Draft, *, again: bool = False, wait: bool = False, progress: Progress = SILENT
 ) -> SubmitResult:
@@ -94,27 +108,15 @@ def send_table(
     )
     ledger = open_ledger(workspace)
     with open_client(workspace, progress) as client:
-        made = _made(
-            wait,
-            submit_table,
-            ledger,
-            client,
-            draft.table,
-            entry,
-            root=workspace.root,
-            folder=workspace.sent_dir(),
-            again=again,
-            per_day=workspace.config.competition.submissions_per_day,
-            progress=progress,
-        )
+        submitter = _submitter(workspace, ledger, client, again, progress)
+        root, folder = workspace.root, workspace.sent_dir()
+        made = _made(wait, lambda: submitter.submit_table(draft.table, entry, root=root, folder=folder))
         return _followed(workspace, ledger, client, made, wait, progress)
 
 
 def send_kernel(
     workspace: Workspace,
-    kernel: str,
-    version: int,
-    file_name: str,
+    output: KernelOutput,
     message: str | None,
     *,
     again: bool = False,
@@ -122,14 +124,21 @@ def send_kernel(
     progress: Progress = SILENT,
 ) -> SubmitResult:
     """Submit the output of a notebook's version."""
-    facts = {"version": VERSION, "source": "kernel", "name": f"{kernel} version {version}"}
-    fields = message_fields(workspace, kernel, None, None, None, facts)
-    text = make_message(message or f"{kernel} version {version}", fields)
-    entry = _entry_of(workspace, text, facts, kernel=kernel, kernel_version=version, file_name=file_name)
+    name = f"{output.kernel} version {output.version}"
+    facts = {"version": VERSION, "source": "kernel", "name": name}
+    text = make_message(message or name, message_fields(workspace, output.kernel, None, None, None, facts))
+    entry = _entry_of(
+        workspace,
+        text,
+        facts,
+        kernel=output.kernel,
+        kernel_version=output.version,
+        file_name=output.file_name,
+    )
     ledger = open_ledger(workspace)
-    per_day = workspace.config.competition.submissions_per_day
     with open_client(workspace, progress) as client:
-        made = _made(wait, submit_kernel, ledger, client, entry, again=again, per_day=per_day, progress=progress)
+        submitter = _submitter(workspace, ledger, client, again, progress)
+        made = _made(wait, lambda: submitter.submit_kernel(entry))
         return _followed(workspace, ledger, client, made, wait, progress)
 
 
@@ -141,7 +150,6 @@ def _entry_of(workspace: Workspace, message: str, facts: Mapping[str, Any], **fi
         workspace.config.competition.slug,
         message=message,
         provenance=facts,
-        who=os.environ.get("USER", ""),
         git_commit=commit,
         git_dirty=dirty,
         dfens_version=__version__,
@@ -150,11 +158,18 @@ def _entry_of(workspace: Workspace, message: str, facts: Mapping[str, Any], **fi
     )
 
 
-def _made(wait: bool, submit: Callable[..., Submitted], *args: Any, **more: Any) -> Submitted:
+def _submitter(
+    workspace: Workspace, ledger: Ledger, client: KaggleClient, again: bool, progress: Progress
+) -> Submitter:
+    per_day = workspace.config.competition.submissions_per_day
+    return Submitter(ledger=ledger, client=client, again=again, per_day=per_day, progress=progress)
+
+
+def _made(wait: bool, submit: Callable[[], Submitted]) -> Submitted:
     """Submit; with --wait, what was sent before and has no score yet is waited for, as after an interrupted wait."""
     try:
-        return submit(*args, **more)
-    except AlreadySent as err:
+        return submit()
+    except AlreadySentError as err:
         if not wait or err.entry.status != "pending":
             raise
         return Submitted(err.entry, None, "The same was sent before and has no score yet.")
@@ -164,7 +179,7 @@ def _followed(
     workspace: Workspace, ledger: Ledger, client: KaggleClient, made: Submitted, wait: bool, progress: Progress
 ) -> SubmitResult:
     """Return what became of a submission, after its score where asked."""
-    left = None if made.limits is None else made.limits.allowed_now - 1
+    left = made.left_today
     result = SubmitResult(made.entry, made.found, left)
     if not wait:
         return result
@@ -173,7 +188,9 @@ def _followed(
     entry, note = _waited(workspace, ledger, client, made.entry, progress)
     public = None
     if entry.status == "complete" and entry.public_score is not None:
-        public = _public_score(workspace, ledger, client, entry)
+        public = PublicScore(entry.public_score, None, cv_of(entry), None, None)
+        with contextlib.suppress(DfensError, OSError):  # it is submitted and scored, whatever the comparison meets
+            public = _public_score(workspace, ledger, client, entry)
     return SubmitResult(entry, made.found, left, waited=True, note=note, public=public)
 
 
@@ -183,7 +200,9 @@ def _waited(
     try:
         entry = wait_for_score(ledger, client, entry, progress)
     except KaggleError as err:
-        return ledger.get(entry.key), f"It is submitted, but the score could not be asked for. {err}"
+        return entry, f"It is submitted, but the score could not be asked for. {err}"
+    except DfensError as err:
+        return entry, f"It is submitted, but its score could not be recorded. {err}"
     if entry.status == "pending":
         limit = workspace.config.submissions.wait_limit_s
         return entry, f"Still pending after {limit:g} s. Later: the same command, or dfens submissions sync."
@@ -210,14 +229,8 @@ def _public_score(workspace: Workspace, ledger: Ledger, client: KaggleClient, en
 
 def _rank(workspace: Workspace, client: KaggleClient, entry: Entry) -> LeaderboardRank | None:
     metric = metric_by_name(workspace.config.competition.metric)
-    path = workspace.leaderboard_path()
     try:
-        client.leaderboard(path)
-        return rank_score(
-            read_leaderboard(path),
-            entry.public_score or 0.0,
-            own_team=client.submission(entry.ref or 0).team,
-            higher_is_better=metric.higher_is_better,
-        )
+        teams, team = fetch_leaderboard(workspace, client)
     except SubmissionError:
         return None
+    return rank_score(teams, entry.public_score or 0.0, own_team=team, higher_is_better=metric.higher_is_better)

@@ -148,6 +148,10 @@ class Workspace:
         """Where the fetched public leaderboard is."""
         return self.submissions_dir / "leaderboard.zip"
 
+    def own_team_path(self) -> Path:
+        """Where the name that the own team has on the leaderboard is kept."""
+        return self.submissions_dir / "leaderboard_team.json"
+
     def submission_plot(self, name: str) -> Path:
         """Where a plot of submissions is written: finals, cv_and_public, history."""
         return self.submissions_dir / f"{name}.png"

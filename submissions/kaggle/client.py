@@ -1,19 +1,25 @@
 """The official Kaggle client, run in a process of its own that has time limits and can be killed."""
 
+import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from oof.errors import SubmissionError
+from oof.files import atomic_path
 from oof.progress import SILENT, Progress
 from submissions.kaggle.client_process import CallFailed, ClientProcess, Json
-from submissions.kaggle.credentials import child_environment, credential_sources, find_secrets, redact
+from submissions.kaggle.credentials import find_credentials
 from submissions.kaggle.errors import ErrorContext, Failure, Reason, explain, read_reason
+from submissions.leaderboard import read_leaderboard
 from submissions.settings import SubmissionSettings
+from submissions.states import ON_SERVER, Status
 
 LONGEST_PAUSE_S = 120.0
 _MOST_PAGES = 500
@@ -29,12 +35,16 @@ class KaggleError(SubmissionError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What Kaggle says of the team's allowance: made today (UTC), ever, and allowed for the rest of the day."""
+    """What Kaggle says of the team's allowance: made today (UTC), ever, and allowed for the rest of the day.
+
+    now: the time by Kaggle's clock, None where its answer had none.
+    """
 
     today: int
     total: int
     allowed_now: int
     limited_by_total: bool
+    now: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class KaggleSubmission:
     description: str
     error: str
     file_name: str
-    status: str
+    status: Status
     public_score: float | None
     private_score: float | None
     bytes: int | None
@@ -82,10 +92,9 @@ class KaggleClient:
             )
         self.competition = competition
         self.settings = settings
-        self._environment = child_environment(environment)
-        self.process = ClientProcess(self._environment)
-        self._sources = credential_sources(environment)
-        self._secrets = find_secrets(environment)
+        self._credentials = find_credentials(environment)
+        self._redact = self._credentials.redactor.redact
+        self.process = ClientProcess(self._credentials.environment)
         self._progress = progress
 
     def __enter__(self) -> Self:
@@ -104,12 +113,12 @@ class KaggleClient:
 
     def limits(self) -> Limits:
         """The team's allowance now."""
-        return Limits(
-            **self._safely(f"asking for the allowance in {self.competition}", "limits", competition=self.competition)
-        )
+        doing = f"asking for the allowance in {self.competition}"
+        answer = self._safely(doing, "limits", competition=self.competition)
+        return Limits(**answer | {"now": _http_date(answer.get("now"))})
 
-    def submissions(self, since: datetime | None = None) -> list[KaggleSubmission]:
-        """The team's submissions, newest first; with `since`, at least all that are newer."""
+    def submissions(self) -> list[KaggleSubmission]:
+        """Return all submissions of the team, newest first."""
         found: dict[int, KaggleSubmission] = {}
         for page in range(1, _MOST_PAGES):
             answer = self._safely(
@@ -118,21 +127,19 @@ class KaggleClient:
                 competition=self.competition,
                 page=page,
             )
-            new = [remote for remote in map(_submission, answer["submissions"]) if remote.ref not in found]
+            new = [self._submission(item) for item in answer["submissions"] if item["ref"] and item["ref"] not in found]
             found |= {remote.ref: remote for remote in new}
-            oldest = min((remote.date for remote in new if remote.date), default=None)
-            if not new or (since is not None and oldest is not None and oldest < since):
+            if not new:
                 break
         return list(found.values())
 
     def submission(self, ref: int) -> KaggleSubmission:
         """One submission."""
-        return _submission(self._safely(f"asking for submission {ref}", "submission", ref=ref))
+        answer = self._safely(f"asking for submission {ref}", "submission", ref=ref)
+        return self._submission(answer | {"ref": answer["ref"] or ref})
 
     def leaderboard(self, path: Path) -> None:
         """Fetch the public leaderboard as the zip that Kaggle gives."""
-        from oof.files import atomic_path
-
         with atomic_path(path) as part:
             self._safely(
                 f"fetching the leaderboard of {self.competition}",
@@ -140,6 +147,7 @@ class KaggleClient:
                 competition=self.competition,
                 path=str(part.absolute()),
             )
+            read_leaderboard(part)  # a login page is not kept in its place
 
     def files(self) -> dict[str, int]:
         """The competition's files and their sizes in bytes."""
@@ -212,7 +220,7 @@ class KaggleClient:
             return self.settings.call_limit_s
 
         answer = self._call(f"submitting to {self.competition}", name, limit_s, args, handle)
-        return int(answer["ref"] or 0), str(answer["message"] or "")
+        return int(answer["ref"] or 0), self._redact(str(answer["message"] or ""))
 
     def _safely(self, doing: str, name: str, **args: object) -> Json:
         """A call that changes nothing, made again where that may help."""
@@ -235,12 +243,27 @@ class KaggleClient:
     def _call(
         self, doing: str, name: str, limit_s: float, args: Json, on_event: Callable[[Json], float] | None = None
     ) -> Json:
-        if not self._sources:
+        if self._credentials.used is None:
             raise self._error(doing, Failure("credentials"))
         try:
             return self.process.call(name, args, limit_s, on_event)
         except CallFailed as err:
             raise self._error(doing, err.failure) from None
+
+    def _submission(self, item: Json) -> KaggleSubmission:
+        return KaggleSubmission(
+            int(item["ref"]),
+            datetime.fromisoformat(item["date"]).replace(tzinfo=UTC) if item["date"] else None,
+            self._redact(item["description"]),
+            self._redact(item["error"]),
+            item["file_name"],
+            item["status"] if item["status"] in ON_SERVER else "pending",
+            _score(item["public_score"]),
+            _score(item["private_score"]),
+            item["bytes"],
+            item["who"],
+            item["team"],
+        )
 
     # ---- errors -------------------------------------------------------------
 
@@ -248,17 +271,26 @@ class KaggleClient:
         hidden = Failure(
             failure.kind,
             failure.status,
-            redact(failure.body, self._secrets),
-            redact(failure.text, self._secrets),
+            self._redact(failure.body),
+            self._redact(failure.text),
             failure.retry_after,
         )
         reason = read_reason(hidden)
+        credentials = self._credentials
+        problems = credentials.problems
+        if (
+            credentials.used is not None
+            and credentials.used.kind == "oauth"
+            and not Path(credentials.used.name).exists()
+        ):
+            problems.append(f"The Kaggle client has removed {credentials.used.name}, since that login has expired.")
         context = ErrorContext(
             doing,
             self.competition,
-            self._sources,
+            [source.name for source in credentials.sources if not source.problem],
+            problems,
             self._entered() if reason.kind == "slug" else None,
-            [name for name in self._environment if name.lower().endswith("_proxy") and name.lower() != "no_proxy"],
+            [name for name in credentials.environment if re.fullmatch(r"(?i)(https?|all)_proxy", name)],
             datetime.now(UTC).astimezone(),
         )
         return KaggleError(explain(reason, context), reason)
@@ -276,24 +308,17 @@ def _brief(reason: Reason) -> str:
     return " ".join(filter(None, (reason.kind, str(reason.status or ""), reason.said[:80])))
 
 
-def _submission(item: Json) -> KaggleSubmission:
-    return KaggleSubmission(
-        int(item["ref"]),
-        datetime.fromisoformat(item["date"]).replace(tzinfo=UTC) if item["date"] else None,
-        item["description"],
-        item["error"],
-        item["file_name"],
-        item["status"],
-        _score(item["public_score"]),
-        _score(item["private_score"]),
-        item["bytes"],
-        item["who"],
-        item["team"],
-    )
-
-
 def _score(text: str) -> float | None:
+    """Return a finite number; what Kaggle shows for no score ("", "nan", "inf", "None") is None."""
     try:
-        return float(text)
+        score = float(text)
+    except ValueError:
+        return None
+    return score if math.isfinite(score) else None
+
+
+def _http_date(text: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text or "").astimezone(UTC)
     except ValueError:
         return None

@@ -13,13 +13,15 @@ A submission has two halves: the file goes up, `{"event": "uploaded"}` is sent, 
 submission itself is made only after the parent has answered `{"go": true}`.
 """
 
+import base64
 import contextlib
+import errno
+import hashlib
 import io
 import json
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +35,20 @@ _TELL_EVERY_S = 0.2
 _UPLOAD_TRIES = 4
 _PAGE = 100
 _MOST_PAGES = 1000
+_OF_THIS_MACHINE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+    errno.EIO,
+)
 
 Json = dict[str, Any]
 
@@ -43,11 +59,14 @@ class _Line:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what the client prints goes to stderr
+        # the client ends with site's exit(), which closes sys.stdin and would wait for ever for a thread that reads it
+        self._from_parent = os.fdopen(os.dup(0), "rb")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         self._in: queue.Queue[Json] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        for line in sys.stdin.buffer:
+        for line in self._from_parent:
             self._in.put(json.loads(line))
         os._exit(0)
 
@@ -72,22 +91,35 @@ class _Failed(Exception):
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
     line = _Line()
+    traffic = _Traffic()
     calls: _Calls | None = None
     while True:
         message = line.next()
         try:
+            traffic.answers = 0
             if calls is None:
-                calls = _Calls(line)
+                calls = _Calls(line, traffic)
                 line.send({"event": "ready"})
             answer = getattr(calls, message["call"])(**message["args"])
         except BaseException as err:  # SystemExit too: the client ends the process where it finds no credentials
-            line.send({"failure": _failure(err)})
+            line.send({"failure": _failure(err, answered=traffic.answers > 0, logged_in=calls is not None)})
         else:
             line.send({"answer": answer})
 
 
-def _failure(err: BaseException) -> Json:
-    """What went wrong, as plain values."""
+class _Traffic:
+    """What went over the network: number of answers in this call, the last one, the last one to an upload."""
+
+    answers = 0
+    last: Any = None
+    last_put: Any = None
+
+
+def _failure(err: BaseException, *, answered: bool, logged_in: bool) -> Json:
+    """What went wrong, as plain values.
+
+    answered: something has come from the network in this call; without it, no answer can be malformed.
+    """
     if isinstance(err, _Failed):
         return err.failure
     if isinstance(err, SystemExit):
@@ -110,10 +142,17 @@ def _failure(err: BaseException) -> Json:
         return {"kind": "tls", "text": text}
     if isinstance(err, exceptions.Timeout):
         return {"kind": "timeout", "text": text}
-    if isinstance(err, exceptions.JSONDecodeError | json.JSONDecodeError | KeyError | TypeError | ValueError):
-        return {"kind": "malformed", "text": text}
+    if isinstance(err, exceptions.InvalidProxyURL | exceptions.InvalidURL | exceptions.InvalidSchema):
+        return {"kind": "proxy", "text": text}
+    if isinstance(err, ValueError | KeyError | TypeError | AttributeError):  # JSON that is none is a ValueError too
+        if answered:
+            return {"kind": "malformed", "text": text}
+        # nothing was sent: what this machine put into the request cannot go out
+        return {"kind": "credentials" if not logged_in or "header" in text.lower() else "system", "text": text}
     if isinstance(err, exceptions.RequestException):
         return {"kind": "connection", "text": text}
+    if isinstance(err, OSError) and err.errno in _OF_THIS_MACHINE:
+        return {"kind": "system", "text": f"{err.filename or 'a file'}: {os.strerror(err.errno)}"}
     return {"kind": "other", "text": text}
 
 
@@ -146,27 +185,28 @@ def _http_failure(response: Any) -> Json:
 class _Calls:
     """What the parent may ask for; each method is a call."""
 
-    def __init__(self, line: _Line) -> None:
-        self._line = line
-        import kaggle  # logs in; without credentials it prints and goes on
+    def __init__(self, line: _Line, traffic: _Traffic) -> None:
+        self._line, self._traffic = line, traffic
         import requests
-        from kaggle.api.kaggle_api_extended import KaggleApi, ResumableUploadResult
 
         calls = self
-        self._last_put: Any = None
         plain_send = requests.Session.send
 
         def send(session: Any, request: Any, **kwargs: Any) -> Any:
             response = plain_send(session, request, **kwargs)
+            traffic.answers += 1
+            traffic.last = response
             if request.method == "PUT":
-                calls._last_put = response  # the client drops it, and the reason of a refusal with it
+                traffic.last_put = response  # the client drops it, and the reason of a refusal with it
             return response
 
         requests.Session.send = send  # type: ignore[method-assign,assignment]
+        import kaggle  # logs in; without credentials it prints and goes on
+        from kaggle.api.kaggle_api_extended import KaggleApi, ResumableUploadResult
 
         class Api(KaggleApi):  # type: ignore[misc]  # it ships no types
             def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:
-                calls._last_put = None
+                traffic.last_put = None
                 printed = io.StringIO()
                 for attempt in range(_UPLOAD_TRIES):
                     with contextlib.redirect_stdout(printed):
@@ -175,7 +215,7 @@ class _Calls:
                         break
                     time.sleep(0.2 * 3**attempt)
                 if result != ResumableUploadResult.COMPLETE:
-                    refused = calls._last_put
+                    refused = traffic.last_put
                     raise _Failed(
                         _http_failure(refused)
                         if refused is not None and refused.status_code >= 400
@@ -215,6 +255,7 @@ class _Calls:
             "total": found.num_total,
             "allowed_now": found.num_allowed_now,
             "limited_by_total": found.limited_by_total,
+            "now": self._traffic.last.headers.get("Date"),
         }
 
     def submit(self, competition: str, path: str, message: str) -> Json:
@@ -296,7 +337,10 @@ class _Calls:
         name = first.url.split("?")[0].rpartition("/")[2]
         facts = {"validator": validator, "total": total, "name": name}
         have = part.stat().st_size if part.exists() else 0
-        known = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.exists() else None
+        try:
+            known = json.loads(facts_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none, or cut by a kill
+            known = None
         if known != facts or not validator or (total is not None and have > total):
             have = 0
         self._line.send({"event": "begin", "total": total, "have": have})
@@ -305,6 +349,12 @@ class _Calls:
             first.close()
             headers = {**first.request.headers, "Range": f"bytes={have}-", "If-Range": validator}
             response = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
+            if response.status_code == 416:  # nothing after what is there; or the file has become shorter
+                response.close()
+                if response.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
+                    return self._checked(part, first, facts)
+                response = self._requests.get(first.url, stream=True, timeout=timeout_s)
+                response.raise_for_status()
             if response.status_code == 200:
                 have = 0
                 self._line.send({"event": "begin", "total": total, "have": 0})
@@ -317,8 +367,25 @@ class _Calls:
             with contextlib.closing(response), part.open("ab") as file:
                 self._copy(response, file.write)
         size = part.stat().st_size
-        if total is not None and size != total:
+        if total is not None and size < total:
             raise _Failed({"kind": "connection", "text": f"the download broke off after {size} of {total} bytes"})
+        return self._checked(part, first, facts)
+
+    def _checked(self, part: Path, first: Any, facts: Json) -> Json:
+        """Compare a whole file with its size and, where the server gives one, with its hash."""
+        size, total = part.stat().st_size, facts["total"]
+        wrong = f"{size} bytes instead of {total}" if total is not None and size != total else ""
+        hashes = dict(
+            item.strip().partition("=")[::2] for item in first.headers.get("x-goog-hash", "").split(",") if "=" in item
+        )
+        wanted = hashes.get("md5") or first.headers.get("Content-MD5")
+        if wanted and not wrong:
+            with part.open("rb") as file:
+                found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
+            wrong = "another MD5 than the server says" if found != wanted else ""
+        if wrong:
+            part.unlink()
+            raise _Failed({"kind": "connection", "text": f"the file that came has {wrong}"})
         return {"bytes": size, **facts}
 
     def _copy(self, response: Any, write: Callable[[bytes], object]) -> None:

@@ -1,24 +1,82 @@
-"""Where the official client takes its credentials from, what its process may see, and what must never be shown."""
+"""Where the official client takes its credentials from, whether they can be used, and what must never be shown."""
 
 import base64
+import codecs
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Literal
+from urllib.parse import unquote
+
+from submissions.redaction import Redactor
 
 _KEPT = (
     "HOME PATH LANG LC_ALL LC_CTYPE TMPDIR TZ XDG_CONFIG_HOME PYTHONPATH LD_LIBRARY_PATH "
     "REQUESTS_CA_BUNDLE CURL_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR"
 ).split()
 _PROXIES = "http_proxy https_proxy all_proxy no_proxy".split()
-_SHORTEST_SECRET = 6
-_HIDDEN = "***"
-_HEADER = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer)\s+)?[^\s'\",}]+")
+_INVISIBLE = " \t\r\n\v\f\ufeff\u200b\u200c\u200d\u2060\u00a0"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that holds something where credentials are looked for.
+
+    name: to show, never the content. kind: token, key (user name and key) or oauth.
+    problem: why it cannot be used, empty where it can.
+    variables: what the client gets of it in its environment, without blanks and line ends around.
+    """
+
+    name: str
+    kind: Literal["token", "key", "oauth"]
+    problem: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What an environment offers.
+
+    sources: in the order in which the client tries them. used: the one that it takes, None where there is none.
+    environment: all that the client's process may see. redactor: knows every secret that was found.
+    """
+
+    sources: tuple[Source, ...]
+    used: Source | None
+    environment: Mapping[str, str]
+    redactor: Redactor
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the sources that cannot be used, one sentence each."""
+        return [
+            f"The credentials in {item.name} cannot be used: {item.problem}." for item in self.sources if item.problem
+        ]
+
+
+def find_credentials(environment: Mapping[str, str]) -> Credentials:
+    """Look for credentials as the official client does, and check what it would take.
+
+    An unusable token ends the search, as it would end the client; a kaggle.json without a key is passed over.
+    """
+    sources = tuple(_sources(environment))
+    used = None
+    for source in sources:
+        if not source.problem:
+            used = source
+        if used or source.kind == "token":
+            break
+    child = child_environment(environment)
+    for name, value in used.variables if used else ():
+        child[name] = value
+    return Credentials(sources, used, child, Redactor(find_secrets(environment)))
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the client's process gets of an environment: credentials, proxies, certificates, and little else.
+    """Return what the client's process gets of an environment: credentials, proxies, certificates, and little else.
 
     VERBOSE stays out, since with it the client prints the Authorization header.
     KAGGLE_API_ENVIRONMENT stays out unless it names the own machine: the client knows no other.
@@ -34,64 +92,172 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def credential_sources(environment: Mapping[str, str]) -> list[str]:
-    """Names of the sources that hold credentials, in the order in which the client tries them; never their content."""
-    home, folder = _home(environment), _config_dir(environment)
-    notebook = environment.get("KAGGLE_API_V1_TOKEN", "") if "KAGGLE_KERNEL_RUN_TYPE" in environment else ""
-    sources = [
-        ("KAGGLE_API_V1_TOKEN (Kaggle notebook)", bool(notebook) and _filled(Path(notebook))),
-        ("KAGGLE_API_TOKEN (environment)", bool(environment.get("KAGGLE_API_TOKEN"))),
-        (str(home / ".kaggle" / "access_token"), _filled(home / ".kaggle" / "access_token")),
-        (str(home / ".kaggle" / "access_token.txt"), _filled(home / ".kaggle" / "access_token.txt")),
-        (
-            "KAGGLE_USERNAME and KAGGLE_KEY (environment)",
-            bool(environment.get("KAGGLE_USERNAME") and environment.get("KAGGLE_KEY")),
-        ),
-        (str(folder / "kaggle.json"), _filled(folder / "kaggle.json")),
-        (str(home / ".kaggle" / "credentials.json"), _filled(home / ".kaggle" / "credentials.json")),
-    ]
-    return [name for name, present in sources if present]
+# ---- sources ----------------------------------------------------------------
 
 
-def find_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Every key, token and proxy password that the client may come to hold, longest first."""
+def _sources(environment: Mapping[str, str]) -> Iterator[Source]:
     home, folder = _home(environment), _config_dir(environment)
-    found = {environment.get("KAGGLE_API_TOKEN", ""), environment.get("KAGGLE_KEY", "")}
+    if "KAGGLE_KERNEL_RUN_TYPE" in environment and environment.get("KAGGLE_API_V1_TOKEN"):
+        yield from _token_file(Path(environment["KAGGLE_API_V1_TOKEN"]), "KAGGLE_API_V1_TOKEN (Kaggle notebook)", ())
+    token = environment.get("KAGGLE_API_TOKEN", "")
+    if _clean(token):
+        path = _as_file(token)
+        yield from (
+            [_token(token, "KAGGLE_API_TOKEN (environment)")]
+            if path is None
+            else _token_file(path, f"{path} (KAGGLE_API_TOKEN)")
+        )
     for name in ("access_token", "access_token.txt"):
-        found.add(_text(home / ".kaggle" / name).strip())
-    token_path = Path(environment.get("KAGGLE_API_TOKEN") or "/")
-    if len(str(token_path)) < 1000 and token_path.is_file():
-        found.add(_text(token_path).strip())
+        yield from _token_file(home / ".kaggle" / name)
+    user, key = environment.get("KAGGLE_USERNAME", ""), environment.get("KAGGLE_KEY", "")
+    if _clean(user) and _clean(key):
+        yield _key(user, key, "KAGGLE_USERNAME and KAGGLE_KEY (environment)")
+    yield from _key_file(folder / "kaggle.json")
+    yield from _oauth_file(home / ".kaggle" / "credentials.json")
+
+
+def _token(text: str, name: str, variable: str = "KAGGLE_API_TOKEN") -> Source:
+    token = _clean(text)
+    return Source(name, "token", _problem(token, "the token"), ((variable, token),))
+
+
+def _token_file(path: Path, name: str = "", variables: tuple[tuple[str, str], ...] | None = None) -> Iterator[Source]:
+    text, problem = _read(path)
+    if problem:
+        yield Source(name or str(path), "token", problem)
+    elif _clean(text):
+        found = _token(text, name or str(path))
+        yield found if variables is None else Source(found.name, "token", found.problem, variables)
+
+
+def _key(user: str, key: str, name: str) -> Source:
+    user, key = _clean(user), _clean(key)
+    problem = _problem(user, "the user name") or _problem(key, "the key")
+    return Source(name, "key", problem, (("KAGGLE_USERNAME", user), ("KAGGLE_KEY", key)))
+
+
+def _key_file(path: Path) -> Iterator[Source]:
+    text, problem = _read(path)
+    if problem or not text.strip():
+        if problem:
+            yield Source(str(path), "key", problem)
+        return
+    values, problem = _object(text)
+    user, key = values.get("username"), values.get("key")
+    if problem:
+        yield Source(str(path), "key", problem)
+    elif isinstance(user, str) and isinstance(key, str) and _clean(user) and _clean(key):
+        yield _key(user, key, str(path))
+    else:
+        yield Source(str(path), "key", "it has no username and key")
+
+
+def _oauth_file(path: Path) -> Iterator[Source]:
+    text, problem = _read(path)
+    if not problem and text.strip():
+        values, problem = _object(text)
+        if not problem and not values.get("refresh_token"):
+            problem = "it has no refresh_token (kaggle auth login makes a new one)"
+    elif not problem:
+        return
+    yield Source(str(path), "oauth", problem)
+
+
+def _problem(text: str, what: str) -> str:
+    """What is wrong with a token or key that goes into a header of HTTP."""
+    if not text:
+        return f"{what} is empty"
+    if re.search(r"\s", text):
+        return f"{what} contains a line end or a blank; expected one word alone"
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        return f"{what} contains characters other than ASCII, which may be invisible; copy it again"
+    return ""
+
+
+def _clean(text: str) -> str:
+    """A token or key without what editors, shells and secret stores put around it."""
+    text = text.strip(_INVISIBLE)
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1].strip(_INVISIBLE)
+    return text
+
+
+def _as_file(token: str) -> Path | None:
+    try:
+        path = Path(_clean(token))
+        return path if path.is_file() else None
+    except (OSError, ValueError):  # too long for a name, or NUL: a token
+        return None
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """The text of a file in any usual encoding, and why it cannot be read; both empty where there is no file."""
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return "", ""
+    except (OSError, ValueError) as err:
+        return "", f"it cannot be read ({getattr(err, 'strerror', None) or err})"
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding), ""
+    except UnicodeDecodeError:
+        return "", "it is not text in UTF-8"
+
+
+def _object(text: str) -> tuple[dict[str, object], str]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}, "it is not valid JSON; it may have been cut"
+    return (found, "") if isinstance(found, dict) else ({}, "it is not a JSON object with username and key")
+
+
+# ---- secrets ----------------------------------------------------------------
+
+
+def find_secrets(environment: Mapping[str, str]) -> set[str]:
+    """Return every key, token and proxy password that the client may come to hold, in its plain form."""
+    home, folder = _home(environment), _config_dir(environment)
+    keys = {environment.get("KAGGLE_API_TOKEN", ""), environment.get("KAGGLE_KEY", "")}
     users = {environment.get("KAGGLE_USERNAME", "")}
+    files = [home / ".kaggle" / name for name in ("access_token", "access_token.txt")]
+    files += [path for path in (_as_file(environment.get("KAGGLE_API_TOKEN", "")),) if path is not None]
+    keys |= {_read(path)[0] for path in files}
     for path in (folder / "kaggle.json", home / ".kaggle" / "kaggle.json", home / ".kaggle" / "credentials.json"):
-        values = _json(path)
-        found |= {str(values.get(name) or "") for name in ("key", "access_token", "refresh_token")}
+        text = _read(path)[0]
+        values = _object(text)[0]
+        keys |= {str(values.get(name) or "") for name in ("key", "access_token", "refresh_token")}
+        # a file that was cut is no JSON, and still holds the key
+        keys |= set(re.findall(r'"(?:key|access_token|refresh_token)"\s*:\s*"([^"]*)', text))
         users.add(str(values.get("username") or ""))
-    found |= {base64.b64encode(f"{user}:{key}".encode()).decode() for user in users for key in set(found) if key}
+    for key in [key for key in keys if _clean(key)]:
+        keys.add(_clean(key))
+        keys |= {base64.b64encode(f"{user}:{item}".encode()).decode() for user in users for item in (key, _clean(key))}
     for name in _PROXIES:
         for variant in (name, name.upper()):
-            password = urlsplit(environment.get(variant, "")).password or ""
-            found |= {password, unquote(password)}
-    return tuple(sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len, reverse=True))
+            keys |= _proxy_secrets(environment.get(variant, ""))
+    return {key for key in keys if key.strip()}
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """A text without the secrets, nor what looks like an Authorization header, a URL's password or its query.
-
-    >>> redact("key abcdef123 at http://me:pw@proxy:80", ["abcdef123"])
-    'key *** at http://***@proxy:80'
-    """
-    for secret in secrets:
-        text = text.replace(secret, _HIDDEN)
-    text = re.sub(
-        r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer)\s+)?[^\s'\",}]+", rf"\1{_HIDDEN}", text
-    )
-    text = re.sub(r"(?<=://)[^/\s@]+@", f"{_HIDDEN}@", text)
-    return re.sub(r"(?<=/)([^\s?'\"]*)\?[^\s'\")]+", rf"\1?{_HIDDEN}", text)  # addresses that Kaggle signs
+def _proxy_secrets(address: str) -> set[str]:
+    """The password of a proxy's address, also where it has signs that cut the address short."""
+    login = address.rpartition("@")[0].rpartition("://")[2]
+    user, _, password = login.partition(":")
+    if not password:
+        return set()
+    plain = unquote(password)
+    basic = base64.b64encode(f"{unquote(user)}:{plain}".encode()).decode()
+    return {password, plain, basic, *re.split(r"[/?#@:]", password), *re.split(r"[/?#@:]", plain)}
 
 
 def _home(environment: Mapping[str, str]) -> Path:
-    return Path(environment.get("HOME") or "~").expanduser()
+    if environment.get("HOME"):
+        return Path(environment["HOME"])
+    try:
+        return Path.home()
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        return Path(os.sep)
 
 
 def _config_dir(environment: Mapping[str, str]) -> Path:
@@ -101,22 +267,3 @@ def _config_dir(environment: Mapping[str, str]) -> Path:
     if (home / ".kaggle").exists():
         return home / ".kaggle"
     return Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _filled(path: Path) -> bool:
-    return bool(_text(path).strip())
-
-
-def _json(path: Path) -> dict[str, object]:
-    try:
-        found = json.loads(_text(path) or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -1,11 +1,12 @@
 """The competition's files: fetched in a stream, taken up where it stopped, verified, unpacked."""
 
 import contextlib
+import fcntl
 import shutil
 import time
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,78 +14,141 @@ from oof import files
 from oof.errors import DataError, DfensError, StoreError, examples
 from oof.progress import SILENT, Progress, Task
 from submissions.kaggle.client import KaggleClient, KaggleError
-from submissions.kaggle.unpack import unpack, writing_into
+from submissions.kaggle.unpack import Destination, is_protected, move_aside, unpack, writing_into
 
 FORMAT_VERSION = 1
 _SPARE = 64 << 20
 _LONGEST_PAUSE_S = 60.0
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """files, bytes: what lies in the folder now. fetched: bytes that came over the network; 0 where all was there."""
+    """What came of a download.
+
+    files, bytes: number and size of the files asked for. fetched: bytes that came over the network, 0 where all was
+    there. archives: files that are archives themselves and were not unpacked. changed: files that were there with
+    other content, as corrected by their user, and were left as they are. replaced: with `force`, the files replaced
+    and where the former ones are now.
+    """
 
     files: int
     bytes: int
     fetched: int
     archives: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    replaced: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DownloadTarget:
+    """Where a download goes.
+
+    folder: for the competition's files. state_dir: for what is on its way; its tree is shown in `download_all`.
+    protected: files and folders that no downloaded file may become.
+    """
+
+    folder: Path
+    state_dir: Path
+    protected: tuple[Path, ...] = ()
 
 
 def download_all(
     client: KaggleClient,
-    folder: Path,
-    state_dir: Path,
+    to: DownloadTarget,
     *,
     keep_archive: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Downloaded:
-    """All files of the competition, as the one archive that Kaggle makes of them.
+    """Fetch all files of the competition, as the one archive that Kaggle makes of them.
 
         state_dir/
-            SLUG.zip.part        what has come so far; the next run goes on there
+            lock                 held while a download is at work
+            SLUG.zip.part        what has come so far; the next run resumes there
             SLUG.zip.part.json   what it belongs to: version on the server, size
             SLUG.zip             whole; removed after unpacking unless it is to be kept
             SLUG.json            what was unpacked; with it a second run does nothing
+            replaced/            files that --force has replaced
 
-    Memory stays flat: data is copied in pieces of 1 MiB.
+    Memory stays flat: data is copied in pieces of 1 MiB. A file that is there is never overwritten: one whose content
+    differs was corrected by its user, and is reported.
 
     Args:
-        folder: where the files go. force: fetch again although all files are there.
+        force: fetch again although all files are there, and replace those that differ.
 
     Raises:
         KaggleError: with Kaggle's reason; what has come is kept.
         DataError, DfensError: see `submissions.kaggle.unpack.unpack`; a disk too small, before anything is fetched.
     """
-    slug = client.competition
+    slug, folder, state_dir = client.competition, to.folder, to.state_dir
     record_path, archive = state_dir / f"{slug}.json", state_dir / f"{slug}.zip"
-    if not force:
-        known = _unpacked_before(record_path, folder)
+    destination = Destination(folder, state_dir / "replaced" if force else None, to.protected)
+    with _alone(state_dir, client, progress):
+        known = None if force else _unpacked_before(record_path, folder)
         if known is not None:
-            return Downloaded(len(known), sum(known.values()), 0, _inner(known))
-    fetched = 0
-    if force or not archive.exists():
-        fetched = _fetch(client, "", archive, progress)
-    unpacked = unpack(archive, folder, progress)
-    files.write_json(
-        record_path,
-        {"version": FORMAT_VERSION, "competition": slug, "folder": str(folder.resolve()), "files": unpacked.sizes},
+            changed = tuple(name for name, size in known.items() if (folder / name).stat().st_size != size)
+            return Downloaded(len(known), sum(known.values()), 0, _inner(known), changed)
+        fetched = 0
+        if force or not archive.exists():
+            fetched = _fetch(client, "", archive, progress)
+        unpacked = unpack(archive, destination, progress)
+        files.write_json(
+            record_path,
+            {"version": FORMAT_VERSION, "competition": slug, "folder": str(folder.resolve()), "files": unpacked.sizes},
+        )
+        if not keep_archive:
+            archive.unlink()
+    return Downloaded(
+        len(unpacked.sizes),
+        sum(unpacked.sizes.values()),
+        fetched,
+        _inner(unpacked.sizes),
+        unpacked.kept,
+        unpacked.replaced,
     )
-    if not keep_archive:
-        archive.unlink()
-    return Downloaded(len(unpacked.sizes), sum(unpacked.sizes.values()), fetched, _inner(unpacked.sizes))
+
+
+@contextlib.contextmanager
+def _alone(state_dir: Path, client: KaggleClient, progress: Progress) -> Iterator[None]:
+    """Be the only download into a folder: two that write one part would mix their bytes."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    deadline, waiting = time.monotonic() + client.settings.lock_limit_s, False
+    with (state_dir / "lock").open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not waiting:
+                    progress.note("Another dfens download is at work here; waiting for it.")
+                waiting = True
+            if time.monotonic() > deadline:
+                raise DfensError(
+                    f"Another dfens download has been at work in {state_dir} for more than "
+                    f"{client.settings.lock_limit_s:g} s. Wait for it or end it, then run the same command again."
+                )
+            time.sleep(_LOOK_S)
+        client.process.kill()
+        client.process.held = (file.fileno(),)
+        try:
+            yield
+        finally:
+            client.process.kill()  # it holds the lock too
+            client.process.held = ()
 
 
 def download_some(
     client: KaggleClient,
     names: Sequence[str],
-    folder: Path,
-    state_dir: Path,
+    to: DownloadTarget,
     *,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Downloaded:
-    """Files of the competition by name, each verified against the size in Kaggle's list.
+    """Fetch files of the competition by name, each verified against the size in Kaggle's list.
+
+    A file that is there with another size is left as it is, unless `force`, which moves it to state_dir/replaced.
 
     Raises:
         DataError: a name that Kaggle's list does not have, or that leads outside the folder.
@@ -96,29 +160,50 @@ def download_some(
             f"{client.competition} has no file {examples(unknown)}; it has {examples(sorted(listed), 12)}. "
             f"Run dfens download --list."
         )
-    fetched = 0
-    for name in names:
-        if ".." in PurePosixPath(name).parts or name.startswith("/"):
-            raise DataError(f"The file name {name!r} leads outside {folder}. Fetch it by hand.")
-        path = folder / name
-        if not force and path.is_file() and path.stat().st_size == listed[name]:
-            continue
-        held = state_dir / "files" / f"{name}.held"
-        fetched += _fetch(client, name, held, progress)
-        if held.stat().st_size != listed[name] and _holds_only(held, PurePosixPath(name).name):
-            unpack(held, path.parent, progress)  # Kaggle gives large text files zipped
-            held.unlink()
-        else:
+    folder, state_dir = to.folder, to.state_dir
+    fetched, changed, replaced = 0, [], {}
+    with _alone(state_dir, client, progress):
+        for name in names:
+            path = _safe_path(to, name)
+            if path.exists() and not force:
+                if path.stat().st_size != listed[name]:
+                    changed.append(name)
+                continue
+            fetched += _fetch_one(client, name, listed[name], state_dir, progress)
+            held = state_dir / "files" / f"{name}.held"
             with writing_into(folder):
+                if path.exists():
+                    replaced[name] = move_aside(path, state_dir / "replaced" / name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(held, path)
-        size = path.stat().st_size
-        if size != listed[name]:
-            raise DataError(
-                f"{path} has {size} bytes; Kaggle's list says {listed[name]}. It may have just been replaced there: "
-                f"run dfens download --file {name} --force."
-            )
-    return Downloaded(len(names), sum(listed[name] for name in names), fetched)
+    total = sum(listed[name] for name in names)
+    return Downloaded(len(names), total, fetched, changed=tuple(changed), replaced=replaced)
+
+
+def _safe_path(to: DownloadTarget, name: str) -> Path:
+    path = to.folder / name
+    if ".." in PurePosixPath(name).parts or name.startswith("/") or is_protected(path, to.protected):
+        raise DataError(f"The file name {name!r} leads outside {to.folder}, or to a file of dfens. Fetch it by hand.")
+    return path
+
+
+def _fetch_one(client: KaggleClient, name: str, size: int, state_dir: Path, progress: Progress) -> int:
+    """Fetch one file to state_dir/files/NAME.held, with the size that Kaggle lists; return the bytes that came."""
+    held = state_dir / "files" / f"{name}.held"
+    fetched = _fetch(client, name, held, progress)
+    if held.stat().st_size != size and _holds_only(held, PurePosixPath(name).name):
+        inner = held.with_name(f"{held.name}.unpacked")  # Kaggle gives large text files zipped
+        unpack(held, Destination(inner, aside=inner), progress)
+        (inner / PurePosixPath(name).name).replace(held)
+        shutil.rmtree(inner)
+    found = held.stat().st_size
+    if found != size:
+        held.unlink()
+        raise DataError(
+            f"{name} came with {found} bytes; Kaggle's list says {size}. It may have just been replaced there: run the "
+            f"same command again."
+        )
+    return fetched
 
 
 def _holds_only(path: Path, name: str) -> bool:
@@ -129,7 +214,7 @@ def _holds_only(path: Path, name: str) -> bool:
 
 
 def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:
-    """Sizes of what an earlier run unpacked, if every file is still there; else None."""
+    """Sizes of what an earlier run unpacked, if every file is still there, changed or not; else None."""
     if not record_path.exists():
         return None
     try:
@@ -139,11 +224,8 @@ def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:
     if record.get("version") != FORMAT_VERSION or record.get("folder") != str(folder.resolve()):
         return None
     sizes: dict[str, int] = record["files"]
-    for name, size in sizes.items():
-        try:
-            if (folder / name).stat().st_size != size:
-                return None
-        except OSError:
+    for name in sizes:
+        if not (folder / name).exists():
             return None
     return sizes
 
@@ -167,13 +249,13 @@ def _fetch(client: KaggleClient, name: str, path: Path, progress: Progress) -> i
                 facts = client.download(name, part, meter.handle)
                 break
             except KaggleError as err:
-                idle = 0 if meter.received > before else idle + 1
+                idle = 0 if meter.received > before and meter.restarts <= settings.retries else idle + 1
                 if not err.reason.retry or idle > settings.retries:
                     kept = part.stat().st_size if part.exists() else 0
-                    more = f" {kept} bytes are kept; the same command goes on from there." if kept else ""
+                    more = f" {kept} bytes are kept; the same command resumes there." if kept else ""
                     raise KaggleError(f"{err}{more}", err.reason) from err
                 pause = settings.retry_first_s if idle == 0 else min(2 * pause, _LONGEST_PAUSE_S)
-                progress.note(f"The download broke off ({err.reason.said or err.reason.kind}); going on.")
+                progress.note(f"The download broke off ({err.reason.said or err.reason.kind}); resuming.")
                 time.sleep(pause)
     if part.stat().st_size != facts["bytes"]:
         raise DfensError(f"{part} was changed while it was being written. Remove it, then run dfens download again.")
@@ -190,6 +272,8 @@ class _Meter:
         self._task: Task | None = None
         self._shown = 0
         self.received = 0
+        self.restarts = 0
+        """How often it began from the first byte although something had come: a server that never gives the whole."""
 
     def handle(self, event: dict[str, Any]) -> None:
         """One event: begin (total, have) or progress (bytes since the last)."""
@@ -203,6 +287,7 @@ class _Meter:
                 )
             if self._task is None:
                 self._task = self._stack.enter_context(self._progress.task(self._title, total=total, unit="B"))
+            self.restarts += self.received > 0 and have == 0
             self._task.advance(have - self._shown)
             self._shown = have
         elif self._task is not None:

@@ -25,6 +25,7 @@ Kind = Literal[
     "network",
     "timeout",
     "malformed",
+    "system",
     "client",
 ]
 _SITE = "https://www.kaggle.com/competitions"
@@ -54,7 +55,8 @@ class Failure:
     """A call that failed, as the client's process tells it.
 
     kind: http (Kaggle answered), connection, proxy, tls, timeout, malformed (an answer that is none),
-        credentials (none found), missing (a package), died (the process), other.
+        credentials (none that can be used), system (this machine: disk, rights, settings), missing (a package),
+        died (the process), other.
     status, body, retry_after: of an http answer. text: what the client said.
     """
 
@@ -93,6 +95,7 @@ def read_reason(failure: Failure) -> Reason:
         "connection": "network",
         "malformed": "malformed",
         "credentials": "credentials",
+        "system": "system",
     }
     kind = kinds.get(failure.kind, "client")
     return Reason(
@@ -158,7 +161,8 @@ def _short(text: str) -> str:
 class ErrorContext:
     """What a message needs besides the reason.
 
-    doing: what was tried, e.g. "submitting to multi-ffdi". sources: of credentials, in the client's order.
+    doing: what was tried, e.g. "submitting to multi-ffdi". sources: of usable credentials, in the client's order.
+    problems: what is wrong with the others, whole sentences.
     entered: slugs of the competitions entered, None where they could not be asked.
     proxies: names of the variables that set one. now: with the local time zone.
     """
@@ -166,6 +170,7 @@ class ErrorContext:
     doing: str
     competition: str
     sources: Sequence[str]
+    problems: Sequence[str]
     entered: Sequence[str] | None
     proxies: Sequence[str]
     now: datetime
@@ -226,6 +231,11 @@ def _advice(reason: Reason, at: ErrorContext) -> str:
                 f"The answer was none that Kaggle gives{plain}; a login page of the network, or a proxy, may stand "
                 f"between. Open {link} in a browser, then run the same command again."
             )
+        case "system":
+            return (
+                f"This machine stopped it{plain}; Kaggle did not. Free space, or correct the rights or the setting "
+                f"that is named, then run the same command again."
+            )
         case "client":
             return f"The Kaggle client failed{plain}. Run dfens doctor, and pip install --upgrade kaggle six."
         case _:
@@ -251,10 +261,12 @@ def _slug_advice(at: ErrorContext, link: str) -> str:
 
 def _credentials_advice(at: ErrorContext, plain: str) -> str:
     make = "Make a new token on kaggle.com under Settings, API, and save it as ~/.kaggle/access_token"
-    if not at.sources:
-        return f"No Kaggle credentials were found. {make} (chmod 600)."
+    if not at.sources or (at.problems and not plain):
+        problems = " ".join(at.problems) or "No Kaggle credentials were found."
+        return f"{problems} {make} (chmod 600)."
     others = f" It comes before {', '.join(at.sources[1:])}, so remove it to use these." if len(at.sources) > 1 else ""
-    return f"The credentials from {at.sources[0]} were used and not taken{plain}.{others} {make}."
+    more = " ".join([*at.problems, make])
+    return f"The credentials from {at.sources[0]} were used and not taken{plain}.{others} {more}."
 
 
 def reset_time(now: datetime) -> str:

@@ -1,14 +1,18 @@
 """A zip unpacked without trust in it: nothing outside the folder, no links, no bomb, whole files only."""
 
 import contextlib
+import hashlib
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 from oof.errors import DataError, DfensError, examples
@@ -21,32 +25,66 @@ _TELL_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class Unpacked:
-    """names -> bytes of all files that the archive holds; written: how many were not there yet."""
+    """What was unpacked.
+
+    sizes: bytes of each file in the archive. written: number of files that were not there yet.
+    kept: files that were there with other content and were left as they are.
+    replaced: those that were replaced, with where the former file is now.
+    """
 
     sizes: dict[str, int]
     written: int
+    kept: tuple[str, ...] = ()
+    replaced: dict[str, Path] = field(default_factory=dict)
 
 
-def unpack(archive: Path, folder: Path, progress: Progress = SILENT) -> Unpacked:
-    """Unpack a zip into a folder; a file that is there already, whole, is left as it is.
+@dataclass(frozen=True)
+class Destination:
+    """Where an archive is unpacked, and what it may not touch.
+
+    folder: for the files. aside: for files that are replaced; None: files that are there with other content are kept.
+    protected: files and folders of dfens, which no member may become.
+    """
+
+    folder: Path
+    aside: Path | None = None
+    protected: tuple[Path, ...] = ()
+
+
+def unpack(archive: Path, to: Destination, progress: Progress = SILENT) -> Unpacked:
+    """Unpack a zip; a file that is there already is left as it is, whole or changed by its user.
 
     Each file is written under another name and moved into place, so that an interrupted run leaves
-    no half of one, and the next goes on.
+    no half of one, and the next resumes.
 
     Raises:
-        DataError: no zip, a broken one, or a member that is not safe: an absolute name, `..`, a link,
-            an encrypted or doubled one, sizes that can't be.
+        DataError: not a zip, a broken one, or a member that is not safe: an absolute name, `..`, a link, an encrypted
+            or duplicate one, a file of dfens, sizes that cannot be.
         DfensError: more bytes than the disk has free.
     """
     try:
-        with zipfile.ZipFile(archive) as opened, writing_into(folder):
-            members = check_members(opened, archive)
-            _check_room(sum(info.file_size for _, info in members), folder)
-            return _unpack(opened, members, folder, progress)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as err:
+        with writing_into(to.folder), zipfile.ZipFile(archive) as opened:
+            members = check_members(opened, archive, to)
+            _check_room(sum(info.file_size for _, info in members), to.folder)
+            return _unpack(opened, members, to, progress)
+    except _DAMAGE as err:
         raise DataError(
             f"{archive} is not a zip that can be read ({err}). Run dfens download --force to fetch it again."
         ) from err
+
+
+# what zipfile and its decompressors raise for damaged bytes
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    RuntimeError,
+)
 
 
 @contextlib.contextmanager
@@ -55,14 +93,16 @@ def writing_into(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
+        if err.errno is None:  # of bz2: damaged bytes
+            raise zipfile.BadZipFile(str(err)) from err
         raise DfensError(
             f"{err.filename or folder} cannot be written ({err.strerror}). Free space, correct the rights of {folder}, "
             f"or point [data] root to another folder; then run the same command again: what is there is kept."
         ) from err
 
 
-def check_members(opened: zipfile.ZipFile, archive: Path) -> list[tuple[str, zipfile.ZipInfo]]:
-    """The files of a zip with their safe relative names.
+def check_members(opened: zipfile.ZipFile, archive: Path, to: Destination) -> list[tuple[str, zipfile.ZipInfo]]:
+    """Return the files of a zip with their safe relative names, in one spelling (no `./`, no `//`).
 
     Raises:
         DataError: naming the members that are not safe.
@@ -72,10 +112,13 @@ def check_members(opened: zipfile.ZipFile, archive: Path) -> list[tuple[str, zip
     for info in opened.infolist():
         if info.is_dir():
             continue
-        name = info.filename.replace("\\", "/")
-        fault = _fault(name, info)
+        raw = info.filename.replace("\\", "/")
+        name = PurePosixPath(raw).as_posix()
+        fault = _fault(raw, info)
         if not fault and name in found:
-            fault = "doubled"
+            fault = "duplicate"
+        if not fault and is_protected(to.folder / name, to.protected):
+            fault = "a file of dfens"
         if fault:
             faults.append(f"{info.filename!r} ({fault})")
         found[name] = info
@@ -83,11 +126,11 @@ def check_members(opened: zipfile.ZipFile, archive: Path) -> list[tuple[str, zip
     faults += [f"{name!r} (a file and a folder)" for name in found if name in parents]
     if faults:
         raise DataError(
-            f"{archive} holds {len(faults)} members that are not safe to unpack: {examples(faults)}. Nothing was "
+            f"{archive} contains {len(faults)} members that are not safe to unpack: {examples(faults)}. Nothing was "
             f"unpacked. Unpack what you trust by hand."
         )
     if sum(info.compress_size for info in found.values()) > archive.stat().st_size:
-        raise DataError(f"{archive} holds members that lie over one another, as in a zip bomb. Nothing was unpacked.")
+        raise DataError(f"{archive} holds members that overlap, as in a zip bomb. Nothing was unpacked.")
     return list(found.items())
 
 
@@ -101,7 +144,7 @@ def _fault(name: str, info: zipfile.ZipInfo) -> str:
     if kind == stat.S_IFLNK:
         return "a link"
     if kind not in (0, stat.S_IFREG):
-        return "no plain file"
+        return "not a regular file"
     if info.flag_bits & 1:
         return "encrypted"
     return ""
@@ -117,16 +160,28 @@ def _check_room(wanted: int, folder: Path) -> None:
         )
 
 
+def is_protected(path: Path, protected: Sequence[Path]) -> bool:
+    """Whether a path is one of these files, or inside one of these folders."""
+    path = path.resolve()
+    return any(path.is_relative_to(other.resolve()) for other in protected)
+
+
 def _unpack(
-    opened: zipfile.ZipFile, members: Sequence[tuple[str, zipfile.ZipInfo]], folder: Path, progress: Progress
+    opened: zipfile.ZipFile, members: Sequence[tuple[str, zipfile.ZipInfo]], to: Destination, progress: Progress
 ) -> Unpacked:
     sizes, written, untold = {}, 0, 0
+    kept, replaced = [], {}
     with progress.task("unpack", total=sum(info.file_size for _, info in members), unit="B") as task:
         for name, info in members:
-            path = folder / name
-            if not _same(path, info):
+            path = to.folder / name
+            is_there = path.exists() or path.is_symlink()
+            if not is_there or (to.aside is not None and not _same(path, info)):
+                if is_there and to.aside is not None:
+                    replaced[name] = move_aside(path, to.aside / name)
                 _write(opened, info, path)
                 written += 1
+            elif not _same(path, info):
+                kept.append(name)
             sizes[name] = info.file_size
             untold += info.file_size
             if untold > _TELL_BYTES:
@@ -134,7 +189,15 @@ def _unpack(
                 untold = 0
         task.advance(untold)
     os.sync()  # before anyone is told that all is there
-    return Unpacked(sizes, written)
+    return Unpacked(sizes, written, tuple(kept), replaced)
+
+
+def move_aside(path: Path, to: Path) -> Path:
+    """Move a file that is about to be replaced; return where it is now, under a name that was free."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    free = next(name for number in count(1) if not (name := to.with_name(f"{number}-{to.name}"[:200])).exists())
+    shutil.move(path, free)
+    return free
 
 
 def _same(path: Path, info: zipfile.ZipInfo) -> bool:
@@ -150,7 +213,7 @@ def _same(path: Path, info: zipfile.ZipInfo) -> bool:
 
 def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name[:200]}.part")
+    part = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.part")
     try:
         with opened.open(info) as source, part.open("wb") as file:
             shutil.copyfileobj(source, file, _CHUNK)  # zipfile gives no more than the declared size, and checks the CRC

@@ -25,10 +25,16 @@ def test_doctor_tells_versions_and_devices(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_credentials_are_named_in_the_clients_order(tmp_path: Path) -> None:
-    assert credentials_found({}, tmp_path).startswith("none")
-    (tmp_path / ".kaggle").mkdir()
-    (tmp_path / ".kaggle" / "kaggle.json").write_text("{}")
-    assert credentials_found({}, tmp_path) == str(tmp_path / ".kaggle" / "kaggle.json")
-    found = credentials_found({"KAGGLE_USERNAME": "me", "KAGGLE_KEY": "secret"}, tmp_path)
-    assert found.startswith("KAGGLE_USERNAME and KAGGLE_KEY (environment); also")
-    assert "secret" not in found
+    home = {"HOME": str(tmp_path)}
+    assert credentials_found(home).startswith("none (make")
+    config = tmp_path / ".config" / "kaggle"
+    config.mkdir(parents=True)
+    (config / "kaggle.json").write_text('{"username": "me", "key": "secret-key"}')
+    assert credentials_found(home) == str(config / "kaggle.json")
+    found = credentials_found(home | {"KAGGLE_USERNAME": "me", "KAGGLE_KEY": "secret-key"})
+    assert found == f"KAGGLE_USERNAME and KAGGLE_KEY (environment); also {config / 'kaggle.json'}"
+    (config / "kaggle.json").write_text("{}")
+    assert credentials_found(home) == (
+        f"none that can be used; The credentials in {config / 'kaggle.json'} cannot be used: "
+        f"it has no username and key."
+    )

@@ -42,7 +42,7 @@ def add_entries(folder: Path) -> None:
     sample = folder / "data" / "sample_submission.csv"
     begun = datetime(2026, 11, 20, tzinfo=UTC)
     for place, (name, public) in enumerate(PUBLIC.items()):
-        recipe = read_recipe(app, name, sample)
+        recipe = read_recipe(app, name)
         table = build_table(sample, recipe.ids, recipe.predictions)
         path = Path("work") / "submissions" / f"{name}.csv"
         table.write(folder / path)

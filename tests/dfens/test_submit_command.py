@@ -14,6 +14,7 @@ from dfens.workflows.draft import git_state
 from dfens.workflows.ledger import open_ledger
 from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
+from submissions.entry import Entry
 from submissions.ledger import Ledger
 from tests.support.ensemble import make_workspace
 from tests.support.kaggle_server import KaggleServer
@@ -249,17 +250,20 @@ def test_without_a_slug_it_says_where_to_write_it(folder: Path, server: KaggleSe
 def test_a_ledger_that_fails_after_kaggle_took_it_is_mended_by_the_next_run(
     folder: Path, server: KaggleServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update = Ledger.update
+    move = Ledger.move
 
-    def full(self: Ledger, key: str, **changes: Any) -> Any:
-        if changes.get("status") == "pending":
+    def full(self: Ledger, entry: Entry, transition: str, *args: Any, **changes: Any) -> Any:
+        if transition == "confirm":
             raise StoreError("The ledger cannot be used: database or disk is full.")
-        return update(self, key, **changes)
+        return move(self, entry, transition, *args, **changes)
 
-    monkeypatch.setattr(Ledger, "update", full)
-    assert "disk is full" in run(folder, "submit", code=1).stderr
+    monkeypatch.setattr(Ledger, "move", full)
+    said = run(folder, "submit", code=5).stderr
+    assert "as 1000, but the ledger could not record it: The ledger cannot be used: database or disk is full." in said
+    assert "It IS on Kaggle: do not send it again." in said
+    assert "move it away" not in said
     assert len(server.submissions) == 1
-    monkeypatch.setattr(Ledger, "update", update)
+    monkeypatch.setattr(Ledger, "move", move)
     assert "An interrupted run had sent it, and Kaggle has it. It is 1000" in run(folder, "submit").stdout
     assert len(server.submissions) == 1
 

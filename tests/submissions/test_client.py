@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from submissions.kaggle.client import KaggleClient, KaggleError
-from submissions.kaggle.credentials import child_environment, credential_sources, find_secrets, redact
+from submissions.kaggle.credentials import child_environment, find_credentials
 from submissions.kaggle.errors import ErrorContext, Failure, explain, read_reason, reset_time, said_in
+from submissions.redaction import Redactor
 from tests.support.kaggle_server import KEY, SLUG, TOKEN, USER, KaggleServer
 from tests.support.submissions import Desk, quick
 
@@ -286,10 +287,10 @@ def test_secrets_are_found_wherever_they_lie(tmp_path: Path) -> None:
         "KAGGLE_KEY": "key-outside",
         "https_proxy": "http://u:proxy%20word@h:1",
     }
-    found = find_secrets(environment)
+    found = find_credentials(environment)
     text = "key-in-a-file token-in-a-file oauth-access oauth-refresh key-outside proxy%20word Ym9iOmtleS1pbi1hLWZpbGU="
-    assert redact(text, found) == " ".join(["***"] * 7)
-    assert credential_sources(environment) == [
+    assert found.redactor.redact(text) == " ".join(["***"] * 7)
+    assert [source.name for source in found.sources] == [
         str(folder / "access_token"),
         str(folder / "kaggle.json"),
         str(folder / "credentials.json"),
@@ -306,7 +307,7 @@ def test_secrets_are_found_wherever_they_lie(tmp_path: Path) -> None:
     ],
 )
 def test_what_looks_secret_is_hidden(text: str, hidden: str) -> None:
-    assert redact(text, ()) == hidden
+    assert Redactor(()).redact(text) == hidden
 
 
 # ---- reasons ----------------------------------------------------------------
@@ -344,6 +345,6 @@ def test_the_reset_is_told_in_local_time_too() -> None:
     there = timezone(timedelta(hours=5, minutes=30))
     now = datetime(2026, 5, 1, 21, 48, tzinfo=UTC).astimezone(there)
     assert reset_time(now) == "in 2 h 12 min (00:00 UTC, 05:30 local time)"
-    at = ErrorContext("submitting", SLUG, [], None, [], now)
+    at = ErrorContext("submitting", SLUG, [], [], None, [], now)
     limit = read_reason(Failure("http", 400, '{"message":"daily submission allowance"}'))
     assert explain(limit, at).endswith("the count starts again in 2 h 12 min (00:00 UTC, 05:30 local time).")

@@ -1,5 +1,7 @@
 """Downloads go on where they stopped, are verified, and unpack nothing that is not safe."""
 
+import base64
+import hashlib
 import io
 import os
 import stat
@@ -7,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +19,8 @@ import pytest
 
 from oof.errors import DataError, DfensError
 from submissions.kaggle.client import KaggleError
-from submissions.kaggle.download import Downloaded, download_all, download_some
-from submissions.kaggle.unpack import unpack
+from submissions.kaggle.download import Downloaded, DownloadTarget, download_all, download_some
+from submissions.kaggle.unpack import Destination, unpack
 from tests.support.kaggle_server import SLUG, KaggleServer
 from tests.support.submissions import Desk
 
@@ -35,9 +38,13 @@ def desk(kaggle: KaggleServer, tmp_path: Path) -> Desk:
     return Desk(kaggle, tmp_path)
 
 
+def target(desk: Desk) -> DownloadTarget:
+    return DownloadTarget(desk.folder / "data", desk.folder / "state", (desk.folder / "work",))
+
+
 def fetch(desk: Desk, **options: Any) -> Downloaded:
     with desk.client() as client:
-        return download_all(client, desk.folder / "data", desk.folder / "state", **options)
+        return download_all(client, target(desk), **options)
 
 
 def assert_all_there(desk: Desk) -> None:
@@ -54,7 +61,7 @@ def test_all_files_arrive_and_a_second_run_does_nothing(desk: Desk) -> None:
     assert (done.files, done.bytes) == (4, sum(map(len, FILES.values())))
     assert done.fetched == len(desk.server.zipped())
     assert_all_there(desk)
-    assert [path.name for path in (desk.folder / "state").iterdir()] == [f"{SLUG}.json"]
+    assert sorted(path.name for path in (desk.folder / "state").iterdir()) == ["lock", f"{SLUG}.json"]
     calls = len(desk.server.calls)
     assert fetch(desk) == Downloaded(4, done.bytes, 0)
     assert len(desk.server.calls) == calls
@@ -67,13 +74,82 @@ def test_a_missing_file_is_fetched_again_and_the_others_are_left(desk: Desk) -> 
     assert fetch(desk).fetched == 0  # the archive was kept
     assert_all_there(desk)
     assert (desk.folder / "data" / "train" / "00012.jpg").stat().st_mtime_ns == kept
-    (desk.folder / "data" / "train.csv").write_bytes(b"cut")
-    assert fetch(desk).fetched > 0
-    assert_all_there(desk)
     assert fetch(desk, force=True).fetched > 0
 
 
-def test_a_cut_download_goes_on_where_it_stopped(desk: Desk) -> None:
+def test_a_file_that_its_user_corrected_is_never_overwritten_in_silence(desk: Desk) -> None:
+    train = desk.folder / "data" / "train.csv"
+    train.parent.mkdir()
+    train.write_bytes(b"my own")  # before the first download
+    assert fetch(desk).changed == ("train.csv",)
+    again = fetch(desk)
+    assert (again.changed, again.fetched, train.read_bytes()) == (("train.csv",), 0, b"my own")
+    (desk.folder / "data" / "empty.txt").unlink()  # so that the archive is unpacked again
+    assert fetch(desk).changed == ("train.csv",)
+    forced = fetch(desk, force=True)
+    assert forced.replaced["train.csv"].read_bytes() == b"my own"
+    assert_all_there(desk)
+    train.write_bytes(b"corrected again")
+    with desk.client() as client:
+        assert download_some(client, ["train.csv"], target(desk)).changed == ("train.csv",)
+        replaced = download_some(client, ["train.csv"], target(desk), force=True).replaced
+    assert replaced["train.csv"].read_bytes() == b"corrected again"
+    assert train.read_bytes() == FILES["train.csv"]
+
+
+def test_two_downloads_at_once_give_one_whole_file(desk: Desk) -> None:
+    desk.server.files["train.csv"] = np.random.default_rng(3).bytes(600_000)
+    desk.server.chunk_delay_s = 0.02
+
+    def one(force: bool) -> Downloaded:
+        with desk.client() as client:
+            return download_some(client, ["train.csv"], target(desk), force=force)
+
+    with ThreadPoolExecutor() as pool:
+        done = [item.result() for item in [pool.submit(one, False) for _ in range(3)]]
+    assert sorted(item.fetched for item in done) == [0, 0, 600_000]
+    assert (desk.folder / "data" / "train.csv").read_bytes() == desk.server.files["train.csv"]
+
+
+def test_a_file_with_another_hash_than_the_server_says_is_fetched_again(desk: Desk) -> None:
+    right = base64.b64encode(hashlib.md5(FILES["train.csv"]).digest()).decode()
+    desk.server.file_headers = {"x-goog-hash": f"crc32c=AAAAAA==, md5={right}"}
+    desk.server.fail("GET", flip=True)
+    with desk.client() as client:
+        download_some(client, ["train.csv"], target(desk))
+    assert (desk.folder / "data" / "train.csv").read_bytes() == FILES["train.csv"]
+    assert desk.server.count("GET") == 2
+
+
+@pytest.mark.parametrize("name", ["dfens.toml", "work/submissions/ledger.sqlite", "./work/x", "a/../work/y"])
+def test_an_archive_cannot_become_a_file_of_dfens(name: str, tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", {"good.txt": b"good", name: b"evil"})
+    to = Destination(tmp_path, protected=(tmp_path / "dfens.toml", tmp_path / "work"))
+    with pytest.raises(DataError, match="a file of dfens|leads outside"):
+        unpack(archive, to)
+    assert not (tmp_path / "good.txt").exists()
+
+
+@pytest.mark.parametrize("names", [("a", "./a"), ("a/b", "a//b")])
+def test_two_spellings_of_one_name_are_duplicates(names: tuple[str, str], tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", {name: name.encode() for name in names})
+    with pytest.raises(DataError, match=r"\(duplicate\)"):
+        unpack(archive, Destination(tmp_path / "here"))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_is_named_whatever_the_compression(method: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a" * 80 + "ä" * 80, np.random.default_rng(0).bytes(20_000))
+    data = bytearray(path.read_bytes())
+    data[2000:2100] = bytes(100)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"Run dfens download --force"):
+        unpack(path, Destination(tmp_path / "here"))
+
+
+def test_a_cut_download_resumes_where_it_stopped(desk: Desk) -> None:
     desk.server.fail("GET", share=0.3)
     desk.server.fail("GET", share=0.5)
     desk.server.fail("GET", share=0.0)
@@ -89,7 +165,7 @@ def test_a_cut_download_goes_on_where_it_stopped(desk: Desk) -> None:
 def test_a_killed_download_goes_on_in_the_next_run(desk: Desk) -> None:
     desk.server.fail("GET", share=0.6)
     failing = Desk(desk.server, desk.folder, retries=0)
-    with pytest.raises(KaggleError, match=r"\d+ bytes are kept; the same command goes on from there"):
+    with pytest.raises(KaggleError, match=r"\d+ bytes are kept; the same command resumes there"):
         for _ in range(9):
             desk.server.fail("GET", share=0.0)
         fetch(failing)
@@ -138,13 +214,13 @@ def test_rules_not_accepted_are_told(desk: Desk) -> None:
 
 def test_single_files_are_verified_against_the_list(desk: Desk) -> None:
     with desk.client() as client:
-        state, data = desk.folder / "state", desk.folder / "data"
-        done = download_some(client, ["train.csv", "train/00012.jpg"], data, state)
+        data = desk.folder / "data"
+        done = download_some(client, ["train.csv", "train/00012.jpg"], target(desk))
         assert done.files == 2
         assert (data / "train/00012.jpg").read_bytes() == FILES["train/00012.jpg"]
-        assert download_some(client, ["train.csv"], data, state).fetched == 0
+        assert download_some(client, ["train.csv"], target(desk)).fetched == 0
         with pytest.raises(DataError, match=r"has no file tarin.csv; it has empty.txt, test/a b.jpg"):
-            download_some(client, ["tarin.csv"], data, state)
+            download_some(client, ["tarin.csv"], target(desk))
 
 
 def test_a_file_that_kaggle_zips_is_unpacked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +231,7 @@ def test_a_file_that_kaggle_zips_is_unpacked(desk: Desk, monkeypatch: pytest.Mon
     monkeypatch.setattr("submissions.kaggle.client.KaggleClient.files", lambda self: listed)
     desk.server.files["train.csv"] = buffer.getvalue()
     with desk.client() as client:
-        download_some(client, ["train.csv"], desk.folder / "data", desk.folder / "state")
+        download_some(client, ["train.csv"], target(desk))
     assert (desk.folder / "data" / "train.csv").read_bytes() == FILES["train.csv"]
 
 
@@ -177,10 +253,10 @@ def test_memory_stays_flat(desk: Desk) -> None:
         "import os, resource\n"
         "from pathlib import Path\n"
         "from submissions.kaggle.client import KaggleClient\n"
-        "from submissions.kaggle.download import download_all\n"
+        "from submissions.kaggle.download import DownloadTarget, download_all\n"
         "from submissions.settings import SubmissionSettings\n"
         f"with KaggleClient({SLUG!r}, SubmissionSettings(), os.environ) as client:\n"
-        "    download_all(client, Path('data'), Path('state'))\n"
+        "    download_all(client, DownloadTarget(Path('data'), Path('state')))\n"
         "own = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
         "print(max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))\n"
     )
@@ -219,20 +295,20 @@ def make_zip(path: Path, members: dict[str, bytes], *, links: dict[str, str] | N
 def test_members_that_lead_outside_are_refused(name: str, fault: str, tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", {"good.txt": b"good", name: b"evil"})
     with pytest.raises(DataError, match=rf"1 members that are not safe.*{fault}.*Nothing was unpacked"):
-        unpack(archive, tmp_path / "in" / "here")
+        unpack(archive, Destination(tmp_path / "in" / "here"))
     assert not list(tmp_path.rglob("*.txt"))
 
 
 def test_links_and_doubled_members_are_refused(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", {}, links={"out": "/etc", "out/passwd": "x"})
     with pytest.raises(DataError, match=r"'out' \(a link\), 'out/passwd' \(a link\), 'out' \(a file and a folder\)"):
-        unpack(archive, tmp_path / "here")
+        unpack(archive, Destination(tmp_path / "here"))
     with zipfile.ZipFile(tmp_path / "y.zip", "w") as doubled:
         doubled.writestr("a", b"1")
         with pytest.warns(UserWarning, match="Duplicate name"):
             doubled.writestr("a", b"2")
-    with pytest.raises(DataError, match=r"'a' \(doubled\)"):
-        unpack(tmp_path / "y.zip", tmp_path / "here")
+    with pytest.raises(DataError, match=r"'a' \(duplicate\)"):
+        unpack(tmp_path / "y.zip", Destination(tmp_path / "here"))
 
 
 def test_a_bomb_is_refused_by_its_declared_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +316,7 @@ def test_a_bomb_is_refused_by_its_declared_size(tmp_path: Path, monkeypatch: pyt
     assert archive.stat().st_size < 100_000
     monkeypatch.setattr("submissions.kaggle.unpack.shutil.disk_usage", lambda path: SimpleNamespace(free=100 << 20))
     with pytest.raises(DfensError, match=r"needs 50.0 MiB and the disk of .* has 100.0 MiB free. Nothing was unpacked"):
-        unpack(archive, tmp_path / "here")
+        unpack(archive, Destination(tmp_path / "here"))
     assert not list((tmp_path / "here").iterdir())
 
 
@@ -249,7 +325,7 @@ def test_a_bomb_that_lies_about_its_size_gives_no_more_than_it_declared(tmp_path
     data = archive.read_bytes()
     archive.write_bytes(data.replace(struct.pack("<L", 5 << 20), struct.pack("<L", 1000)))
     with pytest.raises(DataError, match="is not a zip that can be read"):
-        unpack(archive, tmp_path / "here")
+        unpack(archive, Destination(tmp_path / "here"))
     assert not [path for path in (tmp_path / "here").rglob("*") if path.is_file()]
 
 
@@ -264,8 +340,8 @@ def test_members_over_one_another_are_refused(tmp_path: Path) -> None:
             opened.filelist.append(copied)
             opened.NameToInfo[copied.filename] = copied
         opened._didModify = True  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="over one another, as in a zip bomb"):
-        unpack(archive, tmp_path / "here")
+    with pytest.raises(DataError, match="overlap, as in a zip bomb"):
+        unpack(archive, Destination(tmp_path / "here"))
 
 
 def test_a_broken_archive_is_named(tmp_path: Path) -> None:
@@ -274,10 +350,10 @@ def test_a_broken_archive_is_named(tmp_path: Path) -> None:
     data[5000] ^= 0xFF
     archive.write_bytes(data)
     with pytest.raises(DataError, match=r"Run dfens download --force"):
-        unpack(archive, tmp_path / "here")
+        unpack(archive, Destination(tmp_path / "here"))
     archive.write_bytes(data[:50_000])
     with pytest.raises(DataError, match="not a zip"):
-        unpack(archive, tmp_path / "here")
+        unpack(archive, Destination(tmp_path / "here"))
     assert not [path for path in (tmp_path / "here").rglob("*") if path.is_file()]
 
 
@@ -286,6 +362,6 @@ def test_unpacking_goes_on_after_an_interruption(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "a").write_bytes(b"1")
     (tmp_path / "here" / "d").write_bytes(b"9")
-    done = unpack(archive, tmp_path / "here")
-    assert done.written == 2
-    assert (tmp_path / "here" / "d").read_bytes() == b"3"
+    done = unpack(archive, Destination(tmp_path / "here"))
+    assert (done.written, done.kept) == (1, ("d",))  # what differs is its user's, never a half of ours
+    assert (tmp_path / "here" / "d").read_bytes() == b"9"

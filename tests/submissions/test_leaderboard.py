@@ -67,7 +67,14 @@ def test_a_leaderboard_is_read_from_csv_and_zip(tmp_path: Path) -> None:
 def test_what_is_no_leaderboard_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SubmissionError, match="no leaderboard at .* yet. Run dfens submissions leaderboard --refresh"):
         read_leaderboard(tmp_path / "none.csv")
-    for data in (b"<html>\n<body>", b"PK\x03\x04broken", b"TeamName,Score\na,x\n", b"Name,Score\na,0.5\n"):
+    for data in (
+        b"",
+        b"<html>log in</html>",
+        b"<html>\n<body>",
+        b"PK\x03\x04broken",
+        b"TeamName,Score\na,x\n",
+        b"Name,Score\na,0.5\n",
+    ):
         (tmp_path / "x").write_bytes(data)
-        with pytest.raises(SubmissionError, match="is no leaderboard"):
+        with pytest.raises(SubmissionError, match="is not a leaderboard"):
             read_leaderboard(tmp_path / "x")

@@ -9,9 +9,9 @@ import pytest
 
 from oof.errors import ConfigError, DfensError, SubmissionError
 from submissions.entry import Entry
-from submissions.kaggle.client import KaggleError
+from submissions.kaggle.client import KaggleClient, KaggleError
 from submissions.reconcile import reconcile
-from submissions.upload import new_entry, sent_name, submit_kernel
+from submissions.upload import Submitted, Submitter, new_entry, sent_name
 from tests.support.kaggle_server import SLUG, USER, KaggleServer
 from tests.support.submissions import Desk, make_table
 from tests.support.upload_faults import CASES, Case, run_case
@@ -54,8 +54,9 @@ def test_an_entry_tells_what_was_sent(kaggle: KaggleServer, tmp_path: Path) -> N
     done = Desk(kaggle, tmp_path).submit(table)
     (sent,) = kaggle.submissions
     entry = done.entry
-    assert done.limits is not None
-    assert done.limits.allowed_now == 5
+    assert done.allowance is not None
+    assert done.allowance.limits.allowed_now == 5
+    assert done.left_today == 4
     assert sent.data == table.data == (tmp_path / entry.path).read_bytes()
     assert sent.file_name == entry.file_name == f"b7-{entry.key[:12]}.csv"
     assert sent.description == entry.message == "b7 oof=0.98765"
@@ -176,8 +177,8 @@ def test_settling_finds_it_behind_many_newer_ones(kaggle: KaggleServer, tmp_path
     kaggle.page_size_cap = 10
     for number in range(35):
         kaggle.add(f"web{number}.csv")
-    with desk.client() as client, desk.ledger.exclusive(SLUG, 5):
-        (entry,) = reconcile(desk.ledger, client)
+    with desk.client() as client, desk.ledger.exclusive(SLUG, 5) as lock:
+        (entry,) = reconcile(desk.ledger, client, lock)
     assert (entry.ref, entry.status) == (1000, "pending")
 
 
@@ -209,13 +210,17 @@ def kernel_entry(**changes: object) -> Entry:
     return new_entry(SLUG, message="from a notebook", **(facts | changes))
 
 
+def submit_kernel(desk: Desk, client: KaggleClient, entry: Entry) -> Submitted:
+    return Submitter(ledger=desk.ledger, client=client).submit_kernel(entry)
+
+
 def test_a_notebooks_output_is_submitted_once(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     with desk.client() as client:
-        entry = submit_kernel(desk.ledger, client, kernel_entry()).entry
+        entry = submit_kernel(desk, client, kernel_entry()).entry
         with pytest.raises(SubmissionError, match="The same notebook version was submitted"):
-            submit_kernel(desk.ledger, client, kernel_entry())
-        assert submit_kernel(desk.ledger, client, kernel_entry(kernel_version=4)).entry.ref == 1001
+            submit_kernel(desk, client, kernel_entry())
+        assert submit_kernel(desk, client, kernel_entry(kernel_version=4)).entry.ref == 1001
     body = next(body for method, body in kaggle.calls if method == "CreateCodeSubmission")
     assert body == {
         "competitionName": SLUG,
@@ -233,15 +238,15 @@ def test_a_notebooks_lost_answer_is_found_by_its_mark(kaggle: KaggleServer, tmp_
     kaggle.add("submission.csv", "from a notebook")
     kaggle.fail("CreateCodeSubmission", drop=True, after=True)
     with desk.client() as client:
-        assert submit_kernel(desk.ledger, client, kernel_entry()).entry.ref == 1001
+        assert submit_kernel(desk, client, kernel_entry()).entry.ref == 1001
         kaggle.fail("CreateCodeSubmission", drop=True)
         with pytest.raises(KaggleError, match="nothing was submitted"):
-            submit_kernel(desk.ledger, client, kernel_entry(kernel_version=5))
+            submit_kernel(desk, client, kernel_entry(kernel_version=5))
     assert desk.states() == ["pending", "failed"]
 
 
 def test_a_kernel_is_owner_and_slug(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     with desk.client() as client, pytest.raises(ConfigError, match="expected OWNER/SLUG"):
-        submit_kernel(desk.ledger, client, kernel_entry(kernel="notebook"))
+        submit_kernel(desk, client, kernel_entry(kernel="notebook"))
     assert kaggle.calls == []

@@ -39,6 +39,7 @@ class Fault:
     status, message, shape: an error answer; shape nested, flat, empty or html. headers: sent with it.
     after: do the work first, then fail. drop: close the connection without an answer.
     hang_s: keep silent so long. raw: answer these bytes as JSON. share: of the bytes to take in or to give out.
+    flip: give out a file with another first byte.
     """
 
     status: int = 0
@@ -50,6 +51,7 @@ class Fault:
     hang_s: float = 0.0
     raw: bytes | None = None
     share: float | None = None
+    flip: bool = False
     times: int = 1
 
 
@@ -94,6 +96,7 @@ class KaggleServer:
         self.files: dict[str, bytes] = {"train.csv": b"id,target\n1,0\n"}
         self.archive: bytes | None = None
         self.etag = '"v1"'
+        self.file_headers: dict[str, str] = {}
         self.ranges = True
         self.leaderboard: list[tuple[str, str]] = [("the others", "0.95"), ("the team", "0.90"), ("late", "0.80")]
         self.calls: list[tuple[str, Json]] = []
@@ -396,10 +399,12 @@ class _Handler(BaseHTTPRequestHandler):
         kaggle.gets.append(dict(self.headers.items()))
         with self._careful():
             fault = self._take("GET")
-            if fault and fault.share is None:
+            if fault and fault.share is None and not fault.flip:
                 self._do(fault)
             data = kaggle.zipped() if name == "archive.zip" else kaggle.files[name]
-            start, status, headers = 0, 200, {"ETag": kaggle.etag}
+            if fault and fault.flip:
+                data = bytes([data[0] ^ 1]) + data[1:]
+            start, status, headers = 0, 200, {"ETag": kaggle.etag, **kaggle.file_headers}
             wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             if wanted and kaggle.ranges and self.headers.get("If-Range", kaggle.etag) == kaggle.etag:
                 start, status = int(wanted.group(1)), 206

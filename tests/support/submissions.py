@@ -9,7 +9,7 @@ from submissions.kaggle.client import KaggleClient
 from submissions.ledger import Ledger
 from submissions.settings import SubmissionSettings
 from submissions.table import SubmissionTable
-from submissions.upload import Submitted, new_entry, submit_table
+from submissions.upload import Submitted, Submitter, new_entry
 from tests.support.kaggle_server import SLUG, KaggleServer
 
 QUICK: dict[str, Any] = {
@@ -58,16 +58,8 @@ class Desk:
     ) -> Submitted:
         entry = new_entry(slug, blend="b7", message="b7 oof=0.98765")
         with self.client(slug) as client:
-            return submit_table(
-                self.ledger,
-                client,
-                table or make_table(),
-                entry,
-                root=self.folder,
-                folder=self.folder / "sent",
-                again=again,
-                per_day=per_day,
-            )
+            submitter = Submitter(ledger=self.ledger, client=client, again=again, per_day=per_day)
+            return submitter.submit_table(table or make_table(), entry, root=self.folder, folder=self.folder / "sent")
 
     def states(self) -> list[str]:
         """Status of each entry, oldest first."""

@@ -12,7 +12,7 @@ from typing import Any
 from oof.errors import SubmissionError
 from submissions.entry import Entry
 from submissions.kaggle.client import KaggleError
-from submissions.upload import AlreadySent
+from submissions.upload import AlreadySentError
 from tests.support.kaggle_server import LIMIT_TEXT, KaggleServer
 from tests.support.submissions import Desk, make_table
 
@@ -138,13 +138,13 @@ CASES = (
     Case(
         "create: answer lost, and the list fails",
         _once("CreateSubmission", drop=True, after=True) + _always("ListSubmissions", status=500),
-        "not known; the ledger keeps it as open",
+        "not known; the ledger keeps it in doubt",
         ledger=("creating",),
     ),
     Case(
         "create: dropped, and the list fails",
         _once("CreateSubmission", drop=True) + _always("ListSubmissions", drop=True),
-        "not known; the ledger keeps it as open",
+        "not known; the ledger keeps it in doubt",
         ledger=("creating",),
         made=0,
         then=("failed", "pending"),
@@ -183,7 +183,7 @@ def _run(desk: Desk, server: KaggleServer) -> Ran:
         entry = desk.submit(make_table(200)).entry
     except KaggleError as err:
         message, reason = str(err), err.reason.kind
-    except AlreadySent as err:
+    except AlreadySentError as err:
         message, reason = str(err), "sent before"
     except SubmissionError as err:
         message = str(err)
@@ -212,7 +212,7 @@ def _outcome(ran: Ran) -> str:
     if ran.reason == "sent before":
         return "not sent again: the same bytes are on Kaggle"
     if "not known" in ran.message:
-        return "told as open"
+        return "in doubt"
     kind = f" ({ran.reason})" if ran.reason else ""
     return f"not submitted{kind}: {ran.message.partition('. ')[0][:110]}"
 

@@ -1,0 +1,68 @@
+"""From the setting [submissions] ledger to a database: one meaning for each spelling, or an error."""
+
+import re
+from pathlib import Path
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from oof.errors import ConfigError
+from submissions.database.base import Database
+from submissions.database.postgresql import PostgresDatabase
+from submissions.database.sqlite import SqliteDatabase
+
+_EXPECTED = "Expected a path, sqlite:///path, or postgresql+psycopg://user@host/database."
+# postgresql:/me@host, postgres:me@host, me@host/db, host=… dbname=…: addresses with a slip, which may hold a password
+_LIKE_ADDRESS = re.compile(
+    r"(?i)^[a-z][a-z0-9+.-]+:|^(postgres|postgresql|sqlite|mysql)\b[^.]|@|\b(host|user|dbname)\s*="
+)
+
+
+def open_database(address: str | Path, folder: Path) -> Database:
+    """Return the database of an address.
+
+    Args:
+        address: a path, or a URL of SQLite or PostgreSQL. `~` is the home folder.
+        folder: what a relative path is relative to, in a URL too; the folder of dfens.toml.
+
+    Raises:
+        ConfigError: an address that is not one of these. The message does not repeat it: it may hold a password.
+    """
+    if isinstance(address, Path):
+        return SqliteDatabase(_resolved(str(address), folder))
+    if "://" not in address:
+        if _LIKE_ADDRESS.search(address):
+            raise ConfigError(
+                f"[submissions] ledger looks like an address of a database, but has no '://'. {_EXPECTED} "
+                f"If it is the path of a file, write it as sqlite:///path."
+            )
+        return SqliteDatabase(_resolved(address, folder))
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):  # the text of either quotes the address
+        raise ConfigError(f"[submissions] ledger is not an address that dfens can read. {_EXPECTED}") from None
+    if url.drivername in ("sqlite", "sqlite+pysqlite"):
+        return SqliteDatabase(_resolved(_sqlite_path(url), folder))
+    if url.get_backend_name() == "postgresql":
+        return PostgresDatabase(url)
+    raise ConfigError(f"[submissions] ledger: {url.drivername} is not supported. {_EXPECTED}")
+
+
+def _sqlite_path(url: URL) -> str:
+    path = url.database or ""
+    if path in ("", ":memory:") or path.startswith("file:") or url.query:
+        raise ConfigError(
+            "[submissions] ledger names no file: a ledger in memory would be lost, and options after '?' are not "
+            "supported. Write sqlite:///path."
+        )
+    return path
+
+
+def _resolved(path: str, folder: Path) -> Path:
+    """The one path of a file: relative to `folder`, `~` expanded, links followed."""
+    if not path or "\0" in path:
+        raise ConfigError("[submissions] ledger is not a path: it is empty or holds a NUL character.")
+    try:
+        return (folder / Path(path).expanduser()).resolve()
+    except (RuntimeError, OSError) as err:  # ~ without a home folder, a loop of links
+        raise ConfigError(f"[submissions] ledger = {path!r} cannot be resolved ({err}). Write a full path.") from err

@@ -1,0 +1,178 @@
+"""A ledger on a PostgreSQL server, for a team; its lock is an advisory lock of a session."""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from oof.errors import ConfigError, StoreError
+from submissions.database.base import LockLostError
+from submissions.redaction import Redactor
+
+_CONNECT_S = 15
+_ANSWER_S = 15.0  # for one transaction; a server or a way to it that falls silent is given up then
+_UNLOCK_S = 5.0
+_LIMITS = {
+    "connect_timeout": _CONNECT_S,
+    "keepalives": 1,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "options": f"-c statement_timeout={1000 * int(_ANSWER_S)} -c lock_timeout={1000 * int(_ANSWER_S)}",
+}
+# what it prints of a connection that breaks while it closes belongs into no one's terminal: the error is raised too
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+
+
+class PostgresDatabase:
+    """One database of a server; every call has a limit in time.
+
+    Args:
+        url: of the server; a password in it is never shown.
+
+    Raises:
+        ConfigError: its driver is not installed.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.where = URL.create(url.drivername, url.username, None, url.host, url.port, url.database).render_as_string()
+        secrets = [url.password or "", *(str(value) for name, value in url.query.items() if "password" in name)]
+        self._redactor = Redactor(secrets)
+        # what the address says comes first: a server may refuse start-up options, as some poolers do
+        limits = {name: value for name, value in _LIMITS.items() if name not in url.query}
+        try:
+            self._engine: Engine = create_engine(url, poolclass=NullPool, connect_args=limits)
+        except (ImportError, NoSuchModuleError) as err:
+            raise ConfigError(
+                f"[submissions] ledger = {self.where!r} needs a driver that is not installed ({err}). "
+                f"Run pip install 'dfens[postgres]' and write the address as postgresql+psycopg://…"
+            ) from err
+        except (TypeError, ValueError, SQLAlchemyError) as err:
+            raise ConfigError(
+                f"[submissions] ledger = {self.where!r} cannot be read ({self._redactor.redact(str(err))})."
+            ) from None
+
+    def exists(self) -> bool:
+        """Whether there is anything to read; only the server knows."""
+        return True
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Begin a transaction."""
+        with self.explained(), self._engine.connect() as connection, limited(connection), connection.begin():
+            yield connection
+
+    writing = reading
+
+    def lock(self, competition: str) -> "AdvisoryLock":
+        """The lock of a competition, in a session of its own."""
+        return AdvisoryLock(self, competition)
+
+    def connect(self) -> Connection:
+        """A connection that stays open."""
+        with self.explained():
+            return self._engine.connect()
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn errors of the database into a StoreError without secrets."""
+        try:
+            yield
+        except SQLAlchemyError as err:
+            reason = " ".join(str(err.orig if isinstance(err, DBAPIError) else err).split()).rstrip(".?")
+            raise StoreError(
+                f"The ledger {self.where} cannot be used: {self._redactor.redact(reason)}. Check that the server runs "
+                f"and can be reached, and the address in [submissions] ledger."
+            ) from None  # the cause repeats the address with its password
+
+
+class AdvisoryLock:
+    """An advisory lock of the session that `acquire` opens.
+
+    The session, not this process, holds the lock: a server that restarts, a pooler or a firewall may end it unseen.
+    So a fenced transaction runs in that very session and asks the server whether it has the lock.
+    """
+
+    descriptors: tuple[int, ...] = ()
+    outlives_sender = False  # a session that ended says nothing about the client that was at work under it
+
+    def __init__(self, database: PostgresDatabase, competition: str) -> None:
+        self._database = database
+        self._number = int.from_bytes(sha256(f"dfens {competition}".encode()).digest()[:8], "big", signed=True)
+        self._connection: Connection | None = None
+
+    def acquire(self) -> bool:
+        """Try to take the lock."""
+        if self._connection is None:
+            self._connection = self._database.connect()
+        connection = self._connection
+        with self._database.explained(), limited(connection), connection.begin():
+            taken = connection.execute(text("SELECT pg_try_advisory_lock(:n)"), {"n": self._number})
+            return bool(taken.scalar_one())
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Begin a transaction in the session that holds the lock."""
+        connection = self._connection
+        if connection is None:
+            raise LockLostError("The right to submit is not held.")
+        try:
+            with self._database.explained(), limited(connection), connection.begin():
+                if not connection.execute(_HELD, {"n": self._number}).scalar_one():
+                    raise LockLostError(
+                        f"The ledger {self._database.where} does not know any more that this dfens submit holds the "
+                        f"right to submit; a pooler that shares sessions does that. Connect to the server itself."
+                    )
+                yield connection
+        except StoreError as err:
+            raise LockLostError(f"The session that holds the right to submit was lost. {err}") from err
+
+    def release(self) -> None:
+        """Give the lock up and close the session."""
+        if self._connection is None:
+            return
+        with contextlib.suppress(Exception), limited(self._connection, _UNLOCK_S), self._connection.begin():
+            self._connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": self._number})
+        with contextlib.suppress(Exception):
+            self._connection.invalidate()  # a close would speak to the server once more
+        with contextlib.suppress(Exception):
+            self._connection.close()
+        self._connection = None
+
+
+# a 64-bit number is shown in two halves
+_HELD = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "
+    "AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = :n"
+)
+
+
+@contextlib.contextmanager
+def limited(connection: Connection, limit_s: float = _ANSWER_S) -> Iterator[None]:
+    """Hang up on the server when the block takes longer than `limit_s`; what waits for it fails at once then.
+
+    The server's own limits do not help where the way to it falls silent: a statement that never arrives runs into no
+    statement_timeout, and a proxy on this machine acknowledges every packet.
+    """
+    with contextlib.closing(socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno()))) as way:  # type: ignore[union-attr]
+        timer = threading.Timer(limit_s, _hang_up, [way])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _hang_up(way: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        way.shutdown(socket.SHUT_RDWR)

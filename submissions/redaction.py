@@ -1,0 +1,92 @@
+"""Secrets taken out of texts, in every form in which they come back."""
+
+import base64
+import html
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+HIDDEN = "***"
+_SHORTEST = 4  # a shorter piece of a secret is found in ordinary words
+_SHORTEST_WORD = 8
+_WORD = re.compile(rf"[\w.~+/=-]{{{_SHORTEST_WORD},}}")
+
+# what looks secret whoever it belongs to: headers, tokens of Kaggle, passwords in addresses and their queries
+_PATTERNS = (
+    (
+        re.compile(
+            r"(?i)((?:proxy-)?authorization\\?['\"]?\s*[:=]\s*(?:b?\\?['\"])?)(?:(?:basic|bearer)\s+)?[^\s'\",}\\]+"
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"(?i)\b(basic|bearer)\s+[\w.~+/=-]{6,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"KGAT_\w{6,}"), HIDDEN),
+    (re.compile(r"(?<=://)[^\s'\"<>]*@"), f"{HIDDEN}@"),
+    (
+        re.compile(
+            r"(?i)\b((?:\w*password|passwd|pwd|secret|api_?key|access_token|refresh_token)['\"]?\s*[=:]\s*['\"]?)[^\s'\"&,}]+"
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"(?<=/)([^\s?'\"]*)\?[^\s'\")]+"), rf"\1?{HIDDEN}"),  # addresses that Kaggle signs
+)
+
+
+class Redactor:
+    """Takes known secrets out of texts.
+
+    Args:
+        secrets: keys, tokens and passwords as they are known; blanks around them and their line ends do no harm.
+
+    >>> Redactor(["pass word"]).redact("login pass%20word failed at http://me:pw@proxy:80")
+    'login *** failed at http://***@proxy:80'
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        found: set[str] = set()
+        for secret in secrets:
+            found |= secret_forms(secret)
+        self.forms = tuple(sorted(found, key=lambda form: (-len(form), form)))
+
+    def redact(self, text: str) -> str:
+        """Return the text without the secrets, nor what looks like one."""
+        for form in self.forms:
+            text = text.replace(form, HIDDEN)
+        for pattern, replacement in _PATTERNS:
+            text = pattern.sub(replacement, text)
+        return text
+
+
+def secret_forms(secret: str) -> set[str]:
+    """Return every text in which a secret may come back: stripped, its lines and words, escaped, encoded."""
+    pieces = {secret, secret.strip(), secret.strip("\ufeff\u200b \t\r\n'\""), *secret.splitlines()}
+    pieces |= {line.strip() for line in secret.splitlines()}
+    # a word that is part of a secret is one too, unless it may be an ordinary word
+    pieces |= {word for word in _WORD.findall(secret) if re.search(r"[\d_]", word) or len(word) >= 16}
+    forms: set[str] = set()
+    for piece in pieces:
+        if len(piece.strip()) >= _SHORTEST:
+            forms |= _encoded(piece)
+    return {form for form in forms if len(form.strip()) >= _SHORTEST}
+
+
+def _encoded(text: str) -> set[str]:
+    """A text as Python, JSON, HTML, an address or a header of HTTP would show it."""
+    data = text.encode("utf-8", "surrogateescape")
+    found = {text}
+    for _ in range(2):  # an error that quotes an error escapes twice
+        found |= {escaped for form in found for escaped in _escaped(form)}
+    for coded in (quote(data, safe=""), quote(data), quote_plus(data)):
+        found |= {coded, re.sub("%[0-9A-F]{2}", lambda match: match.group().lower(), coded)}
+    found |= {base64.b64encode(data).decode().rstrip("="), base64.urlsafe_b64encode(data).decode().rstrip("=")}
+    return found
+
+
+def _escaped(text: str) -> set[str]:
+    shown_bytes = repr(text.encode("utf-8", "surrogateescape"))[2:-1]
+    escaped = text.encode("unicode_escape").decode()
+    as_json = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    found = {repr(text)[1:-1], ascii(text)[1:-1], shown_bytes, escaped, html.escape(text), *as_json}
+    # which quotes repr() escapes depends on what else is quoted with the secret
+    return found | {form.replace("'", "\\'") for form in found}

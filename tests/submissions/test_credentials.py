@@ -1,0 +1,124 @@
+"""Credentials in every shape that editors, shells and secret stores leave behind."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from submissions.kaggle.client import KaggleClient, KaggleError
+from submissions.kaggle.credentials import find_credentials
+from tests.support.kaggle_server import KEY, SLUG, TOKEN, USER, KaggleServer
+from tests.support.submissions import quick
+
+GOOD = json.dumps({"username": USER, "key": KEY})
+
+
+def home_with(folder: Path, name: str, data: bytes) -> dict[str, str]:
+    (folder / ".kaggle").mkdir(exist_ok=True)
+    (folder / ".kaggle" / name).write_bytes(data)
+    return {"HOME": str(folder)}
+
+
+@pytest.mark.parametrize(
+    "text", [TOKEN, TOKEN + "\n", TOKEN + "\r\n", "\n" + TOKEN, f"'{TOKEN}'", f'"{TOKEN}"\n', TOKEN + "\u200b"]
+)
+def test_what_surrounds_a_token_is_taken_off(text: str, tmp_path: Path) -> None:
+    for environment in (
+        {"HOME": str(tmp_path), "KAGGLE_API_TOKEN": text},
+        home_with(tmp_path, "access_token", text.encode()),
+    ):
+        found = find_credentials(environment)
+        assert found.used is not None
+        assert found.environment["KAGGLE_API_TOKEN"] == TOKEN
+        assert TOKEN not in found.redactor.redact(f"{text!r} {text} {TOKEN}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_kaggle_json_is_read_in_any_usual_encoding(encoding: str, tmp_path: Path) -> None:
+    found = find_credentials(home_with(tmp_path, "kaggle.json", GOOD.encode(encoding)))
+    assert (found.environment["KAGGLE_USERNAME"], found.environment["KAGGLE_KEY"]) == (USER, KEY)
+    assert found.problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("kaggle.json", b'{"competition": "multi-ffdi"}', "it has no username and key"),
+        ("kaggle.json", GOOD[:20].encode(), "it is not valid JSON; it may have been cut"),
+        ("kaggle.json", b"[]", "it is not a JSON object"),
+        ("kaggle.json", b"\xff\x00\xfe", "it is not text in UTF-8"),
+        ("kaggle.json", b"[" * 100_000, "it is not valid JSON"),
+        ("access_token", f"# my token\n{TOKEN}\n".encode(), "contains a line end or a blank"),
+        ("access_token", "KGAT_näh".encode(), "characters other than ASCII"),
+        ("credentials.json", b'{"access_token": "a"}', "it has no refresh_token"),
+    ],
+)
+def test_unusable_credentials_are_named_at_once(
+    name: str, data: bytes, problem: str, tmp_path: Path, kaggle: KaggleServer
+) -> None:
+    environment = kaggle.environment(tmp_path) | home_with(tmp_path, name, data)
+    for variable in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
+        del environment[variable]
+    begun = time.process_time()
+    with KaggleClient(SLUG, quick(), environment) as client, pytest.raises(KaggleError) as caught:
+        client.limits()
+    assert f"The credentials in {tmp_path}/.kaggle/{name} cannot be used: " in str(caught.value)
+    assert problem in str(caught.value)
+    assert "Make a new token on kaggle.com" in str(caught.value)
+    assert caught.value.reason.kind == "credentials"
+    assert TOKEN not in str(caught.value)
+    assert time.process_time() - begun < 5
+    assert kaggle.calls == []
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".kaggle" / "kaggle.json").mkdir(parents=True)
+    found = find_credentials({"HOME": str(tmp_path)})
+    assert found.used is None
+    assert "it cannot be read (Is a directory)" in found.problems[0]
+
+
+def test_a_kaggle_json_without_a_key_is_passed_over_for_an_oauth_login(tmp_path: Path) -> None:
+    environment = home_with(tmp_path, "kaggle.json", b'{"competition": "x"}')
+    home_with(tmp_path, "credentials.json", b'{"refresh_token": "rrrrrrrrrrrr"}')
+    found = find_credentials(environment)
+    assert found.used is not None
+    assert found.used.kind == "oauth"
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://me:SEK/RET99@127.0.0.1:9",
+        "http://me:SEK%2FRET99@127.0.0.1:9",
+        "http://me:SEKRET99",
+        "me:SEK#RET99@127.0.0.1:9",
+    ],
+)
+def test_no_part_of_a_proxys_password_is_shown(proxy: str, kaggle: KaggleServer, tmp_path: Path) -> None:
+    environment = kaggle.environment(tmp_path, http_proxy=proxy, https_proxy=proxy)
+    with KaggleClient(SLUG, quick(retries=0), environment) as client, pytest.raises(KaggleError) as caught:
+        client.limits()
+    if "@" in proxy:
+        for piece in ("RET99", "SEK/RET99", "SEK%2FRET99"):
+            assert piece not in str(caught.value)
+    assert "http_proxy" in str(caught.value)
+
+
+def test_a_client_that_ends_the_process_does_not_hang(kaggle: KaggleServer, tmp_path: Path) -> None:
+    """site's exit() closes sys.stdin, for which a thread that reads it holds the lock."""
+    expired = {
+        "refresh_token": "r" * 20,
+        "access_token": "a" * 20,
+        "access_token_expiration": "2025-01-01T00:00:00+00:00",
+    }
+    environment = kaggle.environment(tmp_path) | home_with(tmp_path, "credentials.json", json.dumps(expired).encode())
+    for variable in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
+        del environment[variable]
+    kaggle.fail("GenerateAccessToken", status=401, message="expired", times=9)
+    kaggle.fail("ExchangeOAuthToken", status=401, message="expired", times=9)
+    with KaggleClient(SLUG, quick(), environment) as client, pytest.raises(KaggleError) as caught:
+        client.limits()
+    assert caught.value.reason.kind == "credentials"
+    assert "did not answer in time" not in str(caught.value)
