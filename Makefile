@@ -7,13 +7,14 @@ WHEELS ?=
 # The first of these that runs: a shim of pyenv may exist and still refuse.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: setup demo test test-oldest wheel-demo check lint types layers folds train blend submit bench gpu help
+.PHONY: setup demo test test-oldest wheel-demo check lint types layers docs folds train blend submit bench gpu help
 
 help:
 	@echo "make demo    set-up, then the whole main job on a small generated competition (about 5 minutes)"
 	@echo "make test    set-up, then all tests"
 	@echo "make check   lint, types, layers, tests"
 	@echo "make folds | train | blend | submit   CONFIG=path/to/dfens.toml (default: ./dfens.toml) ARGS='further options'"
+	@echo "make docs    the guide and the reference as a static site"
 	@echo "make bench   the benchmarks"
 	@echo "make gpu     on a machine with a CUDA device: its tests and benchmarks into build/gpu.md, in 9 minutes"
 	@echo "make test-oldest   all tests on the oldest supported versions (constraints-oldest.txt)"
@@ -64,6 +65,11 @@ folds train blend submit: setup
 	@test -f "$(CONFIG)" || { echo "$(CONFIG) does not exist; name one with CONFIG=path/to/dfens.toml, or write one with $(BIN)/dfens init"; exit 1; }
 	@test "$$(basename "$(CONFIG)")" = dfens.toml || { echo "$(CONFIG) must be called dfens.toml, in a folder of its own, where its workspace lies"; exit 1; }
 	$(BIN)/dfens -C "$$(dirname "$(CONFIG)")" $@ $(ARGS)
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b dirhtml docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -22,8 +22,8 @@ class AugmentSettings:
     self_blend: probability that a real becomes a fake, blended with a changed copy of itself.
     face_cutout: probability that a part of the face is blackened (eyes, nose, mouth or a half), where a crop that is
         aligned to the face has it; for crops of faces only.
-    pair_mix: probability that a fake is mixed with the real that it was made from, whose id is in pair_column, a
-        column of the training table.
+    pair_mix: probability that a fake is mixed with the real that it was made from.
+    pair_column: column of the training table with the id of that real.
     mixup, cutmix: parameter alpha of the Beta distribution of the mixing weight, 0 for none.
     mix_share: fraction of the steps whose images are mixed.
     """

@@ -47,8 +47,8 @@ class OptimSettings:
     precision: auto (bf16 on a GPU that has it, else fp16 there, float32 on a CPU), or float32,
         bfloat16 or float16 (with a scaled loss) on any device.
     checkpointing: compute activations twice to save memory. compile: by torch.compile (takes minutes at first).
-    lr: peak learning rate. weight_decay. warmup: fraction of all steps. grad_clip: largest norm of the gradient (0: no
-        limit).
+    lr: peak learning rate. weight_decay: of AdamW. warmup: fraction of all steps. grad_clip: largest norm of the
+        gradient (0: no limit).
     layer_decay: factor on the learning rate from each block to the one before it, as in fine-tuning of transformers.
     head_lr: factor on the learning rate of the head.
     ema: decay of the averaged weights; 0 for none.

@@ -1,0 +1,33 @@
+"""The guide as a static site: `make docs` builds it into docs/_build with Sphinx, MyST and Furo."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+_DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(_DOCS.parent))
+
+from docs.reference import write_reference  # noqa: E402  (needs the path above)
+
+project = "dfens"
+author = "The dfens developers"
+extensions = ["myst_parser"]
+exclude_patterns = ["_build", "snippets", "figures"]
+html_theme = "furo"
+html_title = "dfens"
+html_show_copyright = False
+html_show_sphinx = False
+myst_heading_anchors = 4
+nitpicky = True
+
+
+def _set_language(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Name the language of the Chinese pages in their HTML, for fonts and screen readers."""
+    if page.startswith("zh/"):
+        context["language"] = "zh-CN"
+
+
+def setup(app: Any) -> None:
+    """Write the reference before Sphinx looks for pages."""
+    write_reference(_DOCS / "reference")
+    app.connect("html-page-context", _set_language)

@@ -1,0 +1,2 @@
+du -sh work/trainers/clips             # what the features take on disk
+dfens extract --remove                 # removes them all

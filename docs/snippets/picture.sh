@@ -1,0 +1,1 @@
+python -m docs.figures.self_blend steps.png    # in the source tree of dfens

@@ -1,0 +1,2 @@
+dfens recipes                          # every recipe with what it reproduces
+dfens init jtgroup --recipe ffdi-jtgroup

@@ -1,0 +1,3 @@
+mkdir ffdi && cd ffdi
+dfens init --recipe ffdi-baseline
+dfens download
