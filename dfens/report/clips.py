@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from trainers.data.leaks import LeakAudit
+
+_WORDS = {"separates": "Separates the classes. ", "hints": "Hints at the class. "}
+
 
 @dataclass(frozen=True)
 class ModalityScore:
@@ -17,7 +21,7 @@ class ModalityScore:
 
 @dataclass(frozen=True)
 class LeakRow:
-    """One property of the files, scored alone against the target."""
+    """One property of the files, scored alone against the target; warning: what to do, "" where it is no leak."""
 
     name: str
     auc: float
@@ -33,3 +37,20 @@ class ClipsPanel:
 
     modalities: tuple[ModalityScore, ...]
     leaks: tuple[LeakRow, ...]
+
+
+def leak_rows(audit: LeakAudit | None) -> tuple[LeakRow, ...]:
+    """Return the rows of the last leak audit, leaks first; none where there was no audit."""
+    if audit is None:
+        return ()
+    return tuple(
+        LeakRow(
+            score.name,
+            score.auc,
+            score.low,
+            score.high,
+            score.rows,
+            "" if score.verdict == "clean" else _WORDS[score.verdict] + score.advice,
+        )
+        for score in audit.scores
+    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfens.workflows.status import next_command
-from dfens.workspace.changes import changes_since_folds
+from dfens.workspace.changes import changes_since_folds, files_changed_since_training
 from dfens.workspace.paths import Workspace
 from oof.progress import SILENT, Progress
 from trainers.data.check import CheckOptions, CheckReport, check_data
@@ -16,8 +16,8 @@ from trainers.data.layouts import scan_competition
 class DataCheck:
     """What `dfens check` found.
 
-    changes: how labels and test rows differ from those of the folds. next: the command to run, or None where
-    training would go wrong.
+    changes: how labels, test rows and files differ from those that folds and models were made with. next: the
+    command to run, or None where training would go wrong.
     """
 
     report: CheckReport
@@ -43,6 +43,9 @@ def check(
         hash_cache=hash_cache(workspace.trainers_dir),
         progress=progress,
     )
-    following = next_command(workspace) if workspace.predictions.has_folds() else "dfens folds"
-    changes = tuple(changes_since_folds(workspace.predictions, competition))
-    return DataCheck(report, changes, following if report.ok else None)
+    following, changes = "dfens folds", list[str]()
+    if workspace.predictions.has_folds():
+        following = next_command(workspace)
+        changes = changes_since_folds(workspace.predictions, competition)
+        changes += files_changed_since_training(workspace, competition)
+    return DataCheck(report, tuple(changes), following if report.ok else None)

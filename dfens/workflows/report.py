@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfens.report.clips import ClipsPanel, leak_rows
 from dfens.report.inputs import BlendInput, ModelInput, ReportInputs
 from dfens.report.page import render_page
 from dfens.report.report import Report, build_report
@@ -24,6 +25,7 @@ from oof.ids import join_positions
 from oof.metrics import metric_by_name
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry
+from trainers.data.leaks import read_leak_audit
 from trainers.media.thumbnail import thumbnail
 
 
@@ -50,7 +52,11 @@ def write_report(workspace: Workspace, out: Path | None = None, progress: Progre
     """
     inputs = load_inputs(workspace)
     report = build_report(
-        inputs, find_paths=lambda ids: _find_paths(workspace, ids), thumbnail=thumbnail, progress=progress
+        inputs,
+        find_paths=lambda ids: _find_paths(workspace, ids),
+        thumbnail=thumbnail,
+        clips=_files_panel(workspace),
+        progress=progress,
     )
     page = workspace.report_page() if out is None else out
     facts = page.with_suffix(".json")
@@ -58,6 +64,15 @@ def write_report(workspace: Workspace, out: Path | None = None, progress: Progre
     write_text(page, text)
     write_json(facts, json_value(report.to_json()))
     return WrittenReport(report, page, facts, len(text.encode()))
+
+
+def _files_panel(workspace: Workspace) -> ClipsPanel | None:
+    """What the last check found out about the files alone; None before a check, and of another version's."""
+    try:
+        leaks = leak_rows(read_leak_audit(workspace.check_dir()))
+    except DfensError:  # dfens check writes it again
+        return None
+    return ClipsPanel((), leaks) if leaks else None
 
 
 def load_inputs(workspace: Workspace) -> ReportInputs:

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from oof.errors import examples
-from oof.files import archive
+from oof.files import archive, read_json
+from trainers.runtime.provenance import files_fingerprint
 
 if TYPE_CHECKING:
+    from dfens.workspace.paths import Workspace
     from oof.store import PredictionStore
     from trainers.data.layouts import Competition
 
@@ -55,6 +57,33 @@ def changes_since_folds(store: "PredictionStore", competition: "Competition") ->
                 f"then dfens train, which predicts them with the weights that are there."
             )
     return found
+
+
+def files_changed_since_training(workspace: "Workspace", competition: "Competition") -> list[str]:
+    """Report folds that were trained with files of other names or sizes than those that are there now.
+
+    A fold whose number of files differs is not reported: then rows were added or removed, which
+    `changes_since_folds` tells by name.
+    """
+    paths = [*competition.train["path"], *competition.test["path"]]
+    try:
+        now = files_fingerprint(paths)
+    except OSError:  # a missing file, which the check reports by name
+        return []
+    changed = []
+    for name in workspace.predictions.names():
+        folds = []
+        for fold in range(workspace.predictions.folds.k):
+            path = workspace.history_path(name, fold)
+            then = read_json(path).get("data") if path.is_file() else None
+            if isinstance(then, dict) and then.get("files") == now["files"] and then != now:
+                folds.append(str(fold))
+        if folds:
+            changed.append(
+                f"The files have other names or sizes than when fold {examples(folds)} of '{name}' was trained. "
+                f"Restore them, or train that model again (dfens train --model {name} --force)."
+            )
+    return changed
 
 
 def _named(what: str, ids: "pd.Index[str]") -> list[str]:

@@ -6,7 +6,11 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from dfens.cli import cli
-from tests.support.competitions import make_table
+from dfens.workspace.changes import files_changed_since_training
+from dfens.workspace.paths import Workspace
+from oof.files import write_json
+from tests.support.competitions import face, make_table, write_image
+from trainers.runtime.provenance import files_fingerprint
 
 CONFIG = '[data]\nlayout = "table"\nroot = "data"\nid = "img_name"\n'
 
@@ -68,3 +72,44 @@ def test_a_missing_label_file_is_a_named_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
     assert result.exit_code == 1
     assert "data/train is missing" in result.stderr
+
+
+def test_leaks_are_shown_as_a_table_and_as_json(tmp_path: Path) -> None:
+    make_table(tmp_path / "data", rows=60)
+    for row in range(1, 60, 2):
+        write_image(tmp_path / "data" / "train" / f"a{row:03d}.jpg", face(row, fake=True), quality=70)
+    (tmp_path / "dfens.toml").write_text(CONFIG)
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check", "--leaks"], env={"COLUMNS": "140"})
+    assert result.exit_code == 0, result.output
+    assert "how well a property of the files alone tells 30 real from 30 fake" in result.stdout
+    line = next(line for line in result.stdout.splitlines() if "JPEG quality" in line)
+    assert "92" in line
+    assert "70" in line
+    assert "separates the classes" in line
+    assert "Re-encode all files alike" in result.stdout
+    assert "name order" in result.stdout  # clean properties too
+    narrow = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"], env={"COLUMNS": "70"})
+    assert "name order" not in narrow.stdout
+    assert "JPEG quality" in narrow.stdout
+    found = json.loads(CliRunner().invoke(cli, ["-C", str(tmp_path), "check", "--json"]).stdout)
+    assert "JPEG quality" in found["leaks"]["leaks"]
+
+
+def test_files_that_changed_since_a_fold_was_trained_are_reported(tmp_path: Path) -> None:
+    root = make_table(tmp_path / "data", rows=12)
+    (tmp_path / "dfens.toml").write_text(CONFIG + "[folds]\nk = 2\n")
+    assert CliRunner().invoke(cli, ["-C", str(tmp_path), "folds"]).exit_code == 0
+    workspace = Workspace(tmp_path)
+    store, competition = workspace.predictions, workspace.competition()
+    store.save("m", store.folds.ids, store.folds.target * 0.5)
+    then = files_fingerprint([*competition.train["path"], *competition.test["path"]])
+    assert then == files_fingerprint([*competition.test["path"], *competition.train["path"][::-1]])
+    write_json(workspace.history_path("m", 1), {"data": then})
+    assert files_changed_since_training(workspace, competition) == []
+    write_image(root / "train" / "a003.jpg", face(3, size=64))
+    (change,) = files_changed_since_training(workspace, competition)
+    assert change.startswith("The files have other names or sizes than when fold 1 of 'm' was trained.")
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
+    assert "than when fold 1 of 'm' was trained" in result.stdout
+    (root / "test" / "t003.jpg").unlink()
+    assert files_changed_since_training(workspace, competition) == []  # named by the check itself

@@ -53,6 +53,15 @@ def test_page_and_json_are_written_and_agree(workspace: Path) -> None:
     assert f"{value['head']['nested_score']:.5f}" in text
 
 
+def test_the_leak_audit_of_the_last_check_is_shown(workspace: Path) -> None:
+    run(workspace, "check")
+    value = json.loads(run(workspace, "report", "--json").stdout)
+    assert "file size (kB)" in {row["name"] for row in value["clips"]["leaks"]}
+    assert "file size (kB)" in (workspace / "work" / "reports" / "report.html").read_text()
+    (workspace / "work" / "reports" / "check" / "leaks.json").write_text("{}")
+    assert json.loads(run(workspace, "report", "--json").stdout)["clips"] is None
+
+
 def test_a_page_of_ones_own_name(workspace: Path, tmp_path: Path) -> None:
     run(workspace, "report", "--out", str(tmp_path / "monday.html"))
     assert (tmp_path / "monday.html").exists()

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oof.files import read_json
+from oof.errors import StoreError
+from oof.files import read_json, write_json
 from tests.support.clips import voice, write_clip
 from tests.support.competitions import face, make_table, make_track, write_image, write_labels
 from trainers.data import check
 from trainers.data.check import CheckOptions, CheckReport, check_data
 from trainers.data.layouts import DataSettings, Problem, read_competition, scan_competition
+from trainers.data.leaks import read_leak_audit
 
 
 def run(settings: DataSettings, work: Path, *, decode: bool = True, leaks: bool = False) -> CheckReport:
@@ -170,11 +172,19 @@ def test_sizes_that_tell_the_class_are_a_leak(tmp_path: Path) -> None:
     report = run(settings, tmp_path)
     assert report.ok
     assert any("Pixels" in problem.found or "pixels" in problem.found for problem in report.problems)
+    assert report.parts[0].sizes == {"32 x 32": 30, "48 x 48": 30}
     assert report.leaks is not None
     assert "pixels" in [leak.name for leak in report.leaks.leaks]
     assert "pixels" in read_json(tmp_path / "check" / "report.json")["leaks"]["leaks"]
     assert any(line.startswith("pixels (AUC 1.000)") for line in report.lists["train-leak"].read_text().splitlines())
-    assert report.parts[0].sizes == {"32 x 32": 30, "48 x 48": 30}
+    assert read_leak_audit(tmp_path / "check") == report.leaks
+    write_json(tmp_path / "check" / "leaks.json", {"version": 0})
+    with pytest.raises(StoreError, match=r"of another version .* Run dfens check again"):
+        read_leak_audit(tmp_path / "check")
+    for row in range(1, 60):
+        (tmp_path / "data" / "train" / f"a{row:03d}.jpg").unlink()
+    assert run(settings, tmp_path).leaks is None
+    assert read_leak_audit(tmp_path / "check") is None
 
 
 def test_animations_are_reported(tmp_path: Path) -> None:

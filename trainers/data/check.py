@@ -23,7 +23,7 @@ from trainers.data.check_findings import (
     unreadable_problems,
 )
 from trainers.data.layouts import Problem
-from trainers.data.leaks import MOST, SAMPLES, LeakAudit, audit_leaks
+from trainers.data.leaks import LEAKS_NAME, MOST, SAMPLES, LeakAudit, audit_leaks
 from trainers.data.originals import column_groups
 from trainers.data.quarantine import read_quarantine, write_quarantine
 from trainers.features.perceptual_hash import hash_files
@@ -123,6 +123,7 @@ def check_data(
 
         report_dir/
         ├── report.json          counts, problems, notes
+        ├── leaks.json           the leak audit; absent where a class has too few files
         └── PART-KIND.txt        all names of one kind of problem, one a line
 
     Args:
@@ -171,6 +172,10 @@ def check_data(
         leaks,
     )
     write_json(report_dir / "report.json", report.as_json())
+    if leaks is None:
+        (report_dir / LEAKS_NAME).unlink(missing_ok=True)  # of an earlier check
+    else:
+        write_json(report_dir / LEAKS_NAME, leaks.as_json())
     return report
 
 

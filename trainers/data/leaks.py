@@ -4,20 +4,23 @@ A model finds them first. Leading silence alone separates the classes of FakeAVC
 perfectly, and models that learned it fall when it is trimmed (Smeu et al., CVPR 2025, arXiv 2412.00175).
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oof.errors import examples
+from oof.errors import StoreError, examples
+from oof.files import read_json
 from oof.progress import SILENT, Progress
 from trainers.data.file_index import Media
 from trainers.data.layouts import Problem
 from trainers.data.leak_properties import read_properties
 from trainers.data.leak_scores import Property, PropertyScore, Target, count_tests, score_property
 
+LEAKS_NAME = "leaks.json"
 FAMILY_LEVEL = 0.99  # probability that no property of clean data is called a leak by chance
 SAMPLES: dict[Media, int] = {"images": 2000, "clips": 200}
 MOST: dict[Media, int] = {"images": 40_000, "clips": 10_000}
@@ -51,6 +54,21 @@ class LeakAudit:
         scores = [{**asdict(score), "verdict": score.verdict} for score in self.scores]
         return {**asdict(self), "scores": scores, "leaks": [score.name for score in self.leaks]}
 
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "LeakAudit":
+        """Return the audit that `as_json` wrote.
+
+        Raises:
+            StoreError: for facts of another version.
+        """
+        try:
+            names = [item.name for item in fields(PropertyScore)]
+            scores = tuple(PropertyScore(**{name: score[name] for name in names}) for score in stored["scores"])
+            facts = {item.name: stored[item.name] for item in fields(cls)}
+        except (KeyError, TypeError) as err:
+            raise StoreError(f"The leak audit is of another version ({err}). Run dfens check again.") from err
+        return cls(**{**facts, "scores": scores, "constant": tuple(facts["constant"])})
+
     def problems(self) -> list[Problem]:
         """Return one warning for each kind of remedy, naming the properties that it is for."""
         by_advice: dict[str, list[PropertyScore]] = {}
@@ -64,6 +82,16 @@ class LeakAudit:
             found = f"{listed[0].upper()}{listed[1:]} alone {words} real from fake, before any content is looked at."
             problems.append(Problem("leak", "train", found, advice, named, is_error=False))
         return problems
+
+
+def read_leak_audit(report_dir: Path) -> LeakAudit | None:
+    """Return the audit of the last check from its folder, or None where there is none.
+
+    Raises:
+        StoreError: for a file that cannot be read, or of another version.
+    """
+    path = report_dir / LEAKS_NAME
+    return LeakAudit.from_json(read_json(path)) if path.is_file() else None
 
 
 def audit_leaks(

@@ -46,7 +46,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def files_fingerprint(paths: Sequence[str]) -> dict[str, Any]:
-    """Names and sizes of the images, as a fingerprint; of many, of 10,000 spread evenly."""
-    chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _MOST_FILES)).astype(int))
-    texts = [f"{Path(paths[row]).name}:{Path(paths[row]).stat().st_size}" for row in chosen]
+    """Return a fingerprint of names and sizes of files, whatever their order; of many, of 10,000 spread evenly."""
+    ordered = sorted(paths)
+    chosen = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), _MOST_FILES)).astype(int))
+    texts = [f"{Path(ordered[row]).name}:{Path(ordered[row]).stat().st_size}" for row in chosen]
     return {"files": len(paths), "looked_at": len(chosen), "fingerprint": text_fingerprint(sorted(texts))}
