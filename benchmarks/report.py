@@ -68,7 +68,9 @@ def read_inputs(store: PredictionStore) -> ReportInputs:
     }
     if len(mean) * len(models) <= 100_000:
         table = np.stack([model.oof for model in models], axis=1)
-        facts = fit_blend(table, folds.target, folds=folds.fold, names=[model.name for model in models]).facts()
+        facts = fit_blend(
+            table, folds.target, folds=folds.fold, names=[model.name for model in models]
+        ).summary.to_json()
     when = [now - timedelta(days=20 - number) for number in range(20)]
     entries = [
         Entry(key=f"{number:032d}", created=day, updated=day, submitted=day, competition="bench", status="complete",

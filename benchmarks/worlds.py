@@ -99,13 +99,15 @@ def draw(name: str, seed: int, *, test_rows: int = 50_000, rows: int | None = No
     )
 
 
-def draw_from(world: World, name: str, seed: int, *, test_rows: int) -> Sample:
-    """One sample of a world that need not be in the list."""
+def draw_from(
+    world: World, name: str, seed: int, *, test_rows: int, test_positive_share: float | None = None
+) -> Sample:
+    """One sample of a world that need not be in the list; the AUC of test rows does not depend on their balance."""
     rng = np.random.default_rng([seed, sum(map(ord, name))])
     make = _models(world, rng)
     y = _labels(world.rows, world.positive_share, rng)
     folds = (rng.permutation(world.rows) % 5).astype(np.int8)
-    test_y = _labels(test_rows, world.positive_share, rng)
+    test_y = _labels(test_rows, test_positive_share or world.positive_share, rng)
     oof = make(y, folds, rng)
     test = make(test_y, None, rng)
     return Sample(name, oof, y, folds, test, test_y)

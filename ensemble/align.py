@@ -8,19 +8,19 @@ nested scores.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
-from ensemble.methods import Method, fit_method
+from ensemble.methods import TRIAL, fit_method
 from ensemble.table import BinaryTable
 from ensemble.transforms import Columns, Distribution, FittedTransforms, fit_distribution
 from oof.metrics.intervals import difference
 
 _SUSPECT = 2.0  # root mean square of the standardised differences of fold means; 1 where nothing drifts
 _LEAST_ROWS = 100  # of a fold, to know its distribution by
-_TRIAL = Method("trial", ("rank-logit",))
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +29,33 @@ class Alignment:
 
     by_fold: tuple[tuple[Distribution, ...], ...]
 
-    def apply(self, columns: Columns, fold: int, transforms: FittedTransforms) -> Columns:
-        """Predictions of the models of one fold on the common scale, (n_models, n_rows)."""
+    @cached_property
+    def of_mean(self) -> tuple[Distribution, ...]:
+        """The distribution function of the mean over the fold models, for each model.
+
+        Fold models of one model put rows in nearly one order, so a row at rank u of each of them has the mean of
+        their predictions at rank u.
+        """
+        found = []
+        for model in range(len(self.by_fold[0])):
+            parts = [fold[model] for fold in self.by_fold]
+            ranks = np.unique(np.concatenate([part.cdf for part in parts]))
+            means = np.mean([np.interp(ranks, part.cdf, part.knots) for part in parts], axis=0)
+            knots, first = np.unique(means, return_index=True)
+            found.append(Distribution(knots, ranks[first]))
+        return tuple(found)
+
+    def apply(self, columns: Columns, fold: int | None, transforms: FittedTransforms) -> Columns:
+        """Return predictions on the common scale, (n_models, n_rows).
+
+        Args:
+            columns: (n_models, n_rows) predictions by the models of one fold, or means over the fold models.
+            fold: which fold; None for means.
+            transforms: of the models, with the common scale.
+        """
+        distributions = self.of_mean if fold is None else self.by_fold[fold]
         out = np.empty_like(columns)
-        for model, distribution in enumerate(self.by_fold[fold]):
+        for model, distribution in enumerate(distributions):
             out[model] = transforms.distributions[model].values(distribution.ranks(columns[model]))
         return out
 
@@ -66,7 +89,7 @@ def align_folds(table: BinaryTable) -> tuple[BinaryTable, Alignment | None]:
         by_fold.append(tuple(fit_distribution(column) for column in inside))
         aligned[:, rows] = Alignment((by_fold[-1],)).apply(inside, 0, table.transforms)
     other = replace(table, columns=aligned)
-    before, after = fit_method(_TRIAL, table).nested, fit_method(_TRIAL, other).nested
+    before, after = fit_method(TRIAL, table).nested, fit_method(TRIAL, other).nested
     if _auc(table, after) <= _auc(table, before):
         return table, None
     gap = difference("auc", table.y, after, before)

@@ -1,8 +1,10 @@
 """The store of blends: `work/ensemble/`, one folder for each, whole or absent, nothing ever overwritten."""
 
 import builtins
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ensemble.predictor import Predictor, predictor_from_json
 from ensemble.result import BlendResult
+from ensemble.summary import BlendSummary
 from oof import files
 from oof.errors import StoreError, examples
 from oof.ids import Ids, check_name, ids_fingerprint
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, 2)  # version 1 has no predictor
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 @dataclass(frozen=True, eq=False)
 class StoredBlend:
-    """A blend as it lies on disk.
+    """A blend as it is on disk.
 
     ids: (n_rows,) training ids. oof: (n_rows,) the blend on the rows its weights were fitted on.
     nested_oof: (n_rows,) with weights fitted without the row's fold; what another blend may learn from.
@@ -45,20 +51,27 @@ class StoredBlend:
         """Metric with the weights fitted without the fold that is scored."""
         return float(self.facts["nested_score"])
 
+    @property
+    def summary(self) -> BlendSummary:
+        """All that is shown of it."""
+        return BlendSummary.from_json(self.facts)
+
 
 class BlendStore:
     """Blends with their predictions, so that others read them as plain arrays.
 
         root/
         ├── NAME/
-        │   ├── blend.json              members with fingerprints, weights, formula, scores, settings
+        │   ├── blend.json              when it was made, members with fingerprints, weights, scores, settings
+        │   ├── predictor.json          the function from the members' predictions to the blend's
+        │   ├── distributions.parquet   fold, model, knot, cdf: the part of the function with many numbers
         │   ├── oof.parquet             id, prediction (weights fitted on these rows), nested_prediction
-        │   ├── test.parquet            id, prediction; absent where a member has no test predictions
-        │   └── distributions.parquet   model, knot, cdf: the stored distribution functions of the members
+        │   └── test.parquet            id, prediction; absent where a member has no test predictions
         └── archive/                    earlier blends of the same names, by time
 
     A blend is written to a hidden folder and moved into place; a blend of the same name is
-    moved to the archive first. Two processes may write at once.
+    moved to the archive first. Readers and writers take turns (`.lock`), so that a reader gets one blend whole;
+    where the folder is read-only, nobody writes and no lock is needed.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -73,43 +86,54 @@ class BlendStore:
         return self.root / check_name(name, "blend name")
 
     def list(self) -> list[str]:
-        """Names of the blends, sorted."""
+        """Return the names of the blends, sorted."""
+        with self._turn():
+            return self._names()
+
+    def _names(self) -> "builtins.list[str]":
         if not self.root.is_dir():
             return []
         return sorted(path.parent.name for path in self.root.glob("*/blend.json") if path.parent.name[0] != ".")
 
     def overview(self) -> "builtins.list[dict[str, Any]]":
-        """Name, members, fitted and nested score of each blend, oldest first."""
-        found = []
-        for name in sorted(self.list(), key=self._written):
-            facts = self.facts(name)
-            found.append(
-                {
-                    "blend": name,
-                    "members": len(facts["members"]),
-                    "metric": facts["metric"],
-                    "score_on_the_rows_fitted": facts["score"],
-                    "nested_score": facts["nested_score"],
-                }
-            )
-        return found
+        """Return name, members, fitted and nested score of each blend, oldest first."""
+        return [
+            {
+                "blend": name,
+                "members": len(facts["members"]),
+                "metric": facts["metric"],
+                "score_on_the_rows_fitted": facts["score"],
+                "nested_score": facts["nested_score"],
+            }
+            for name, facts in self._by_time()
+        ]
 
     def newest(self) -> str:
-        """Name of the blend that was made last.
+        """Return the name of the blend that was made last.
 
         Raises:
             StoreError: if there is none.
         """
-        names = self.list()
-        if not names:
+        found = self._by_time()
+        if not found:
             raise StoreError("There is no blend yet. Run dfens blend.")
-        return max(names, key=self._written)
+        return found[-1][0]
 
-    def _written(self, name: str) -> int:
-        return (self.path(name) / "blend.json").stat().st_mtime_ns
+    def _by_time(self) -> "builtins.list[tuple[str, dict[str, Any]]]":
+        """Return name and facts of each blend, oldest first, by the time that it recorded.
+
+        The time of a file would not do: copies and clones of a project give their files times of their own.
+        """
+        with self._turn():
+            found = [(name, self._facts(name)) for name in self._names()]
+        return sorted(found, key=lambda item: (item[1]["made_at"], item[0]))
 
     def __contains__(self, name: str) -> bool:
         return name in self.list()
+
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        """Keep writers out for a while."""
+        return files.shared_lock(self.root / ".lock")
 
     def save(
         self,
@@ -121,7 +145,7 @@ class BlendStore:
         test: NDArray[np.float64] | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Path | None:
-        """Write a blend; returns where an earlier one of the same name lies now, or None.
+        """Write a blend; return where an earlier one of the same name was moved to, or None.
 
         Args:
             name: of the blend; `archive` is taken.
@@ -132,9 +156,11 @@ class BlendStore:
         """
         path = self.path(name)
         if name == self.archive_dir.name:
-            raise StoreError("A blend cannot be named 'archive': replaced blends lie there. Choose another --name.")
+            raise StoreError("A blend cannot be named 'archive': earlier blends are kept there. Choose another --name.")
         facts = {"version": FORMAT_VERSION, "kind": "blend", "name": name, "ids": ids_fingerprint(ids)}
-        facts |= result.facts() | dict(details or {})
+        facts |= result.summary.to_json() | dict(details or {})
+        facts["made_at"] = datetime.now(UTC).strftime(_TIME)
+        predictor, distributions = _split(result.predictor.to_json(), result.names)
         header = {"version": FORMAT_VERSION, "kind": "blend", "blend": name}
         with files.temporary_folder(path) as part:
             table = pd.DataFrame({"id": ids, "prediction": result.oof, "nested_prediction": result.nested_oof})
@@ -143,7 +169,8 @@ class BlendStore:
                 facts["test_ids"] = ids_fingerprint(test_ids)
                 table = pd.DataFrame({"id": test_ids, "prediction": test})
                 files.write_parquet(part / "test.parquet", table, header | {"test_ids": facts["test_ids"]})
-            files.write_parquet(part / "distributions.parquet", result.distributions(), header)
+            files.write_parquet(part / "distributions.parquet", distributions, header)
+            files.write_json(part / "predictor.json", header | predictor)
             files.write_json(part / "blend.json", facts)
             with files.file_lock(self.root / ".lock"):
                 archived = files.archive(path, self.archive_dir) if path.exists() else None
@@ -151,32 +178,56 @@ class BlendStore:
         return archived
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What blend.json says of a blend, without reading its predictions.
+        """Return blend.json of a blend, without reading its predictions.
 
         Raises:
-            StoreError: if there is no such blend, or another version of dfens wrote it.
+            StoreError: if there is no such blend, or a newer version of dfens wrote it.
         """
-        if name not in self:
+        with self._turn():
+            return self._facts(name)
+
+    def _facts(self, name: str) -> dict[str, Any]:
+        if name not in self._names():
             raise StoreError(
-                f"There is no blend '{name}'; there are {examples(self.list(), 10) or 'none'}. "
+                f"There is no blend '{name}'; there are {examples(self._names(), 10) or 'none'}. "
                 f"Run dfens blend --name {name}."
             )
         path = self.path(name) / "blend.json"
         facts: dict[str, Any] = files.read_json(path)
-        if facts.get("version") != FORMAT_VERSION:
+        if facts.get("version") not in _READABLE:
             raise StoreError(
                 f"{path} has format version {facts.get('version')}; this dfens reads {FORMAT_VERSION}. "
-                f"Run dfens blend --name {name} to make it anew."
+                f"Run dfens blend --name {name} to make it again."
             )
+        if facts["version"] == 1:
+            facts["methods"] = facts.pop("attempts")
+            written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            facts |= {"made_at": written.strftime(_TIME), "calibration": None}
         return facts
 
+    def models_of(self, name: str) -> set[str]:
+        """Return everything that a blend was made of, also through blends that are among its members."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            for member in self.facts(waiting.pop())["members"]:
+                if member["name"] not in found:
+                    found.add(member["name"])
+                    waiting += [member["name"]] if member["name"] in self else []
+        return found
+
     def load(self, name: str) -> StoredBlend:
-        """Read a blend with its predictions."""
-        facts = self.facts(name)
-        folder = self.path(name)
-        oof = files.read_parquet(folder / "oof.parquet")[0]
-        test_path = folder / "test.parquet"
-        test = files.read_parquet(test_path)[0] if test_path.exists() else None
+        """Read a blend with its predictions.
+
+        Raises:
+            StoreError: if there is no such blend, or one of its files is cut.
+        """
+        with self._turn():
+            facts = self._facts(name)
+            folder = self.path(name)
+            oof = files.read_parquet(folder / "oof.parquet")[0]
+            test_path = folder / "test.parquet"
+            test = files.read_parquet(test_path)[0] if test_path.exists() else None
         return StoredBlend(
             name,
             oof["id"].to_numpy(object),
@@ -186,3 +237,46 @@ class BlendStore:
             None if test is None else test["prediction"].to_numpy(np.float64),
             facts,
         )
+
+    def load_predictor(self, name: str) -> Predictor:
+        """Read the function of a blend; members are in the order of `facts["members"]`.
+
+        Raises:
+            StoreError: if there is no such blend, or an earlier dfens wrote it without its predictor.
+        """
+        with self._turn():
+            facts = self._facts(name)
+            folder = self.path(name)
+            if facts["version"] == 1:
+                raise StoreError(f"The blend '{name}' has no stored predictor. Run dfens blend --name {name} again.")
+            value = files.read_json(folder / "predictor.json")
+            table = files.read_parquet(folder / "distributions.parquet")[0]
+        return predictor_from_json(_joined(value, table, [member["name"] for member in facts["members"]]))
+
+
+def _split(predictor: dict[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the predictor without its distributions, and these as a table: fold (-1 for all), model, knot, cdf."""
+    found = predictor.pop("distributions", [])
+    sizes = [len(item["knots"]) for item in found]
+    table = pd.DataFrame(
+        {
+            "fold": np.repeat(np.array([item["fold"] for item in found], np.int64), sizes),
+            "model": np.repeat(np.array([names[item["model"]] for item in found], object), sizes),
+            "knot": np.concatenate([np.empty(0), *(item["knots"] for item in found)]),
+            "cdf": np.concatenate([np.empty(0), *(item["cdf"] for item in found)]),
+        }
+    )
+    return {"predictor": predictor}, table
+
+
+def _joined(value: Mapping[str, Any], table: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
+    """Return the predictor with its distributions, by fold and model."""
+    position = {name: index for index, name in enumerate(names)}
+    distributions = []
+    models = table["model"].map(position)
+    for fold in sorted(set(table["fold"])):
+        for model in range(len(names)):
+            part = table[(table["fold"] == fold) & (models == model)]
+            knots, cdf = part["knot"].to_numpy(), part["cdf"].to_numpy()
+            distributions.append({"fold": int(fold), "model": model, "knots": knots, "cdf": cdf})
+    return dict(value["predictor"]) | {"distributions": distributions}

@@ -45,28 +45,15 @@ class Design:
         found = np.repeat(np.arange(len(self.transforms)), self.models)
         return np.asarray(np.r_[found, np.full(len(self.transforms) * self.with_means, len(self.transforms))], np.intp)
 
-    @cached_property
-    def _margins(self) -> NDArray[np.float32]:
-        return self.table.transforms.margins.astype(np.float32)[:, None]
-
     def _raw_block(self, rows: Segment) -> NDArray[np.float32]:
         m = self.models
         inside = slice(rows.begin, rows.end)
         out = np.empty((self.width, rows.end - rows.begin), np.float32)
+        columns = self.table.columns[:, inside]
         for index, transform in enumerate(self.transforms):
             part = out[index * m : (index + 1) * m]
-            if transform == "prob":
-                part[:] = self.table.columns[:, inside]
-            elif transform == "logit":
-                np.clip(self.table.columns[:, inside], self._margins, np.float32(1) - self._margins, out=part)
-                np.log(part / (np.float32(1) - part), out=part)
-            elif transform == "rank":
-                part[:] = self.table.ranks[:, inside]
-            elif transform == "rank-logit":
-                ranks = self.table.ranks[:, inside]
-                np.log(ranks / (np.float32(1) - ranks), out=part)
-            else:
-                part[:] = self.table.transforms.apply(transform, self.table.columns[:, inside])
+            ranks = self.table.ranks[:, inside] if transform in ("rank", "rank-logit") else None
+            self.table.transforms.apply(transform, columns, ranks=ranks, out=part)
             if self.with_means:
                 part.mean(axis=0, out=out[len(self.transforms) * m + index])
         return out

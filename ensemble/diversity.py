@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import BlendError
-from oof.metrics import roc_auc
+from oof.metrics import Metric, roc_auc
 from oof.metrics.intervals import Difference, difference
 from oof.progress import SILENT, Progress
 
@@ -127,7 +127,7 @@ def leave_one_out(
     n_models: int,
     *,
     groups: NDArray[Any] | None = None,
-    metric: str = "auc",
+    metric: str | Metric = "auc",
     progress: Progress = SILENT,
 ) -> list[MemberGain]:
     """What each member adds to the blend of all, with interval and p-value; the least useful first.
@@ -160,7 +160,7 @@ def prune_members(
     n_models: int,
     *,
     groups: NDArray[Any] | None = None,
-    metric: str = "auc",
+    metric: str | Metric = "auc",
     at_least: int = 1,
     progress: Progress = SILENT,
 ) -> list[int]:

@@ -37,14 +37,19 @@ class Formula:
         return sums if self.link is None else self.link.odds(sums)
 
     def to_json(self) -> dict[str, Any]:
-        link = None
-        if self.link is not None:
-            link = {"low": self.link.low, "per_unit": self.link.per_unit, "values": self.link.values.tolist()}
+        """Return the formula as JSON values."""
         return {
             "intercept": self.intercept,
-            "terms": {name: coefficients.tolist() for name, coefficients in self.terms.items()},
-            "link": link,
+            # a list, since sums of floats depend on their order and JSON objects have none
+            "terms": [{"transform": name, "coefficients": found.tolist()} for name, found in self.terms.items()],
+            "link": None if self.link is None else self.link.to_json(),
         }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Formula":
+        """Return what `to_json` wrote."""
+        terms = {item["transform"]: np.array(item["coefficients"], np.float64) for item in value["terms"]}
+        return Formula(value["intercept"], terms, None if value["link"] is None else Link.from_json(value["link"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +91,16 @@ class Mixture:
         return scores
 
     def to_json(self) -> dict[str, Any]:
+        """Return the mixture as JSON values."""
         return {
             "output": self.output,
             "parts": [{"weight": weight} | formula.to_json() for weight, formula in self.parts],
         }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Mixture":
+        """Return what `to_json` wrote."""
+        return Mixture(tuple((part["weight"], Formula.from_json(part)) for part in value["parts"]), value["output"])
 
 
 def shares(mixture: Mixture, transforms: FittedTransforms, columns: Columns) -> Vector:

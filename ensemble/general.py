@@ -1,4 +1,4 @@
-"""Blends of class probabilities and of real values: the same honesty, with weights that suit them.
+"""Blends of class probabilities and of real values: weights that suit them, and nested scores.
 
 Classes: probabilities are pooled, linearly or as the softmax of weighted logarithms (Newton on
 the log loss). Real values: a weighted sum with an intercept, by least squares, shrunk toward
@@ -11,137 +11,133 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ensemble.averaging import averaging_weights
 from ensemble.kernels import non_negative_minimum
-from ensemble.result import BlendResult, MethodScore
+from ensemble.nested import nested_predictions
+from ensemble.predictor import (
+    GeneralPart,
+    GeneralPredictor,
+    Rule,
+    apply_rule,
+    fill_by_mean,
+    log_probabilities,
+    softmax,
+)
+from ensemble.prepare import BlendData
+from ensemble.result import BlendResult
+from ensemble.settings import BlendOptions
 from ensemble.significance import compare, nested_interval, verdict
+from ensemble.summary import MethodScore
 from oof.errors import BlendError
 from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
 Array = NDArray[np.float64]
 Fit = Callable[[Array, NDArray[Any]], Array]  # (rows, models[, classes]) and y to parameters
-Apply = Callable[[Array, Array], Array]  # parameters and predictions to a blend
 _SMALL = 1e-12
+_BEST_SINGLE = "best single"
 
 
 @dataclass(frozen=True)
 class _Method:
+    """A method: how its parameters are fitted, and the rule by which they are applied."""
+
     name: str
     transform: str
     fit: Fit
-    apply: Apply
+    rule: Rule = "linear"
 
 
 @dataclass(frozen=True, eq=False)
-class GeneralPredictor:
-    """The mean of some methods of blending, each with its parameters."""
+class _Fitted:
+    """A method with its parameters of all rows, its predictions, and the nested ones."""
 
-    parts: tuple[tuple[float, _Method, Array], ...]
-
-    def predict(self, rows: NDArray[Any], fold: int | None = None) -> Array:
-        filled = fill_by_mean(np.asarray(rows, np.float64))
-        return np.asarray(sum(weight * method.apply(parameters, filled) for weight, method, parameters in self.parts))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "kind": "general",
-            "parts": [
-                {"weight": weight, "method": method.name, "parameters": parameters.tolist()}
-                for weight, method, parameters in self.parts
-            ],
-        }
-
-    def tables(self) -> pd.DataFrame:
-        return pd.DataFrame(
-            {"fold": np.empty(0, int), "model": np.empty(0, int), "knot": np.empty(0), "cdf": np.empty(0)}
-        )
+    method: _Method
+    parameters: Array
+    predictions: Array
+    nested: Array
 
 
-def fill_by_mean(oof: Array) -> Array:
-    """Put the mean of the models that predict a row at the gaps of the others."""
-    gaps = np.isnan(oof)
-    if not gaps.any():
-        return oof
-    counts = (~gaps).sum(axis=1, keepdims=True)
-    mean = np.where(gaps, 0.0, oof).sum(axis=1, keepdims=True) / np.maximum(counts, 1)
-    whole = np.nanmean(oof, axis=(0, 1), keepdims=True)
-    return np.where(gaps, np.where(counts > 0, mean, whole), oof)
-
-
-def fit_general(
-    oof: NDArray[Any],
-    y: NDArray[Any],
-    fold: NDArray[np.int32],
-    groups: NDArray[Any] | None,
-    metric: Metric,
-    names: tuple[str, ...],
-    progress: Progress = SILENT,
-) -> BlendResult:
+def fit_general(data: BlendData, options: BlendOptions, progress: Progress = SILENT) -> BlendResult:
     """Blend class probabilities (n_rows, n_models, n_classes) or real values (n_rows, n_models).
 
     Raises:
-        BlendError: class labels or probabilities that do not fit.
+        BlendError: class labels or probabilities that do not match.
     """
-    filled = fill_by_mean(np.asarray(oof, np.float64))
+    metric, y, fold = options.metric, data.y, data.fold
+    given = np.asarray(data.oof, np.float64)
+    typical = np.nanmean(given, axis=(0, 1))
+    filled = fill_by_mean(given, typical)
     if filled.ndim == 3:
         _check_classes(filled, y)
     methods = _class_methods(metric) if filled.ndim == 3 else _value_methods(metric)
-    k = int(fold.max()) + 1
-    fitted: list[tuple[_Method, Array, Array, Array]] = []
+    fitted: list[_Fitted] = []
     with progress.task("blend", total=len(methods), unit="method") as task:
         for method in methods:
-            parameters = method.fit(filled, y)
-            nested = np.empty_like(filled[:, 0])
-            for index in range(k):
-                held_out = fold == index
-                apart = method.fit(filled[~held_out], y[~held_out]) if k > 1 else parameters
-                nested[held_out] = method.apply(apart, filled[held_out])
-            fitted.append((method, parameters, method.apply(parameters, filled), nested))
+            fitted.append(_fit_nested(method, filled, y, fold))
             task.advance(1)
-    open_methods = [item for item in fitted if item[0].name != "best single"]
-    weights = _weights([nested for _, _, _, nested in open_methods], y, fold, metric)
+    averaged = [one for one in fitted if one.method.name != _BEST_SINGLE]
+    weights = _weights([one.nested for one in averaged], y, fold, metric)
+    k = int(fold.max()) + 1
     nested = np.empty_like(filled[:, 0])
     for index in range(k):
         rows = fold == index
-        by_others = _weights([item[3] for item in open_methods], y, fold, metric, index) if k > 2 else weights
-        nested[rows] = sum(w * item[3][rows] for w, item in zip(by_others, open_methods, strict=True))
-    kept = [(float(w), item) for w, item in zip(weights, open_methods, strict=True) if w > 0]
-    predictor = GeneralPredictor(tuple((w, item[0], item[1]) for w, item in kept))
-    predictions = np.asarray(sum(w * item[2] for w, item in kept))
-    by_name = {item[0].name: item for item in fitted}
-    others = {name: by_name[name][3] for name in ("best single", "mean")}
-    comparisons = compare(metric, y, nested, others, groups)
+        by_others = _weights([one.nested for one in averaged], y, fold, metric, index) if k > 1 else weights
+        nested[rows] = sum(w * one.nested[rows] for w, one in zip(by_others, averaged, strict=True))
+    kept = [(float(w), one) for w, one in zip(weights, averaged, strict=True) if w > 0]
+    parts = tuple(GeneralPart(one.method.name, w, one.method.rule, one.parameters) for w, one in kept)
+    predictor = GeneralPredictor(parts, np.asarray(typical))
+    predictions = np.asarray(sum(w * one.predictions for w, one in kept))
+    by_name = {one.method.name: one for one in fitted}
+    others = {name: by_name[name].nested for name in (_BEST_SINGLE, "mean")}
+    comparisons = compare(metric, y, nested, others, data.groups)
     score = metric(y, predictions)
-    share = {item[0].name: w for w, item in kept}
-    compared = [
-        MethodScore(m.name, m.transform, metric(y, scores), metric(y, apart), share.get(m.name, 0.0), 0.0)
-        for m, _, scores, apart in fitted
-    ]
     return BlendResult(
         weights=_shares(predictor, filled),
         score=score,
         nested_score=metric(y, nested),
-        nested_interval=nested_interval(metric, y, nested, score, groups),
-        names=names,
+        nested_interval=nested_interval(metric, y, nested, score, data.groups),
+        names=data.names,
         metric=metric.name,
-        transform="+".join(dict.fromkeys(item[0].transform for _, item in kept)),
-        method=", ".join(f"{item[0].name} ({w:.0%})" for w, item in kept),
-        methods=tuple(sorted(compared, key=lambda item: -metric.gain(item.nested_score))),
+        transform="+".join(dict.fromkeys(one.method.transform for _, one in kept)),
+        method=", ".join(f"{one.method.name} ({w:.0%})" for w, one in kept),
+        methods=_method_scores(fitted, {one.method.name: w for w, one in kept}, metric, y),
         oof=predictions,
         nested_oof=nested,
-        single_scores=np.array([_single_score(oof[:, model], y, metric) for model in range(oof.shape[1])]),
+        single_scores=np.array([_single_score(given[:, model], y, metric) for model in range(given.shape[1])]),
         comparisons=comparisons,
-        references={
-            name: (metric(y, by_name[name][2]), metric(y, by_name[name][3])) for name in ("best single", "mean")
-        },
+        references={name: (metric(y, by_name[name].predictions), metric(y, by_name[name].nested)) for name in others},
         verdict=verdict(comparisons),
         warnings=(),
         predictor=predictor,
     )
+
+
+def _fit_nested(method: _Method, filled: Array, y: NDArray[Any], fold: NDArray[np.int32]) -> _Fitted:
+    parameters = method.fit(filled, y)
+    predictions = apply_rule(method.rule, parameters, filled)
+
+    def without(index: int) -> Array | None:
+        rest = fold != index
+        if not rest.any():
+            return None
+        return apply_rule(method.rule, method.fit(filled[rest], y[rest]), filled)
+
+    nested = nested_predictions(fold, without, predictions, filled.mean(axis=1))
+    return _Fitted(method, parameters, predictions, nested)
+
+
+def _method_scores(
+    fitted: list[_Fitted], share: dict[str, float], metric: Metric, y: NDArray[Any]
+) -> tuple[MethodScore, ...]:
+    """Return all that was tried, best nested score first."""
+    found = []
+    for one in fitted:
+        name, scores = one.method.name, (metric(y, one.predictions), metric(y, one.nested))
+        found.append(MethodScore(name, one.method.transform, *scores, share.get(name, 0.0), 0.0))
+    return tuple(sorted(found, key=lambda item: -metric.gain(item.nested_score)))
 
 
 def _single_score(column: NDArray[Any], y: NDArray[Any], metric: Metric) -> float:
@@ -184,11 +180,7 @@ def _best_single(metric: Metric) -> _Method:
         chosen = int(np.argmax([metric.gain(metric(y, oof[:, model])) for model in range(oof.shape[1])]))
         return np.asarray(np.eye(oof.shape[1])[chosen])
 
-    return _Method("best single", "prob", fit, _linear)
-
-
-def _linear(weights: Array, oof: Array) -> Array:
-    return np.asarray(np.tensordot(oof, weights, axes=(1, 0)))
+    return _Method(_BEST_SINGLE, "prob", fit)
 
 
 def _mean_weights(oof: Array, y: NDArray[Any]) -> Array:
@@ -201,14 +193,10 @@ def _mean_weights(oof: Array, y: NDArray[Any]) -> Array:
 def _value_methods(metric: Metric) -> list[_Method]:
     return [
         _best_single(metric),
-        _Method("mean", "prob", _mean_weights, _linear),
-        _Method("non-negative weights", "prob", _non_negative_values, _affine),
-        _Method("signed weights", "prob", _signed_values, _affine),
+        _Method("mean", "prob", _mean_weights),
+        _Method("non-negative weights", "prob", _non_negative_values, "affine"),
+        _Method("signed weights", "prob", _signed_values, "affine"),
     ]
-
-
-def _affine(parameters: Array, oof: Array) -> Array:
-    return np.asarray(oof @ parameters[1:] + parameters[0])
 
 
 def _non_negative_values(oof: Array, y: NDArray[Any]) -> Array:
@@ -268,29 +256,15 @@ def _check_classes(oof: Array, y: NDArray[Any]) -> None:
 def _class_methods(metric: Metric) -> list[_Method]:
     return [
         _best_single(metric),
-        _Method("mean", "prob", _mean_weights, _linear),
-        _Method("geometric mean", "geometric", _mean_weights, _pooled_logs),
-        _Method("weights of probabilities", "prob", _linear_pool, _linear),
-        _Method("weights of logarithms", "logit", _log_pool, _pooled_logs_with_bias),
+        _Method("mean", "prob", _mean_weights),
+        _Method("geometric mean", "geometric", _mean_log_pool, "log_pool"),
+        _Method("weights of probabilities", "prob", _linear_pool),
+        _Method("weights of logarithms", "logit", _log_pool, "log_pool"),
     ]
 
 
-def _logs(oof: Array) -> Array:
-    return np.log(np.clip(oof, 1e-6, None))
-
-
-def _softmax(scores: Array) -> Array:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def _pooled_logs(weights: Array, oof: Array) -> Array:
-    return _softmax(_linear(weights, _logs(oof)))
-
-
-def _pooled_logs_with_bias(parameters: Array, oof: Array) -> Array:
-    count = oof.shape[1]
-    return _softmax(_linear(parameters[:count], _logs(oof)) + parameters[count:])
+def _mean_log_pool(oof: Array, y: NDArray[Any]) -> Array:
+    return np.asarray(np.r_[_mean_weights(oof, y), np.zeros(oof.shape[2])])
 
 
 def _linear_pool(oof: Array, y: NDArray[Any]) -> Array:
@@ -309,14 +283,14 @@ def _linear_pool(oof: Array, y: NDArray[Any]) -> Array:
 def _log_pool(oof: Array, y: NDArray[Any]) -> Array:
     """Weights of logarithms and a bias for each class with the least log loss, shrunk toward the geometric mean."""
     n, m, c = oof.shape
-    logs = _logs(oof)
+    logs = log_probabilities(oof)
     features = np.concatenate([logs, np.broadcast_to(np.eye(c), (n, c, c))], axis=1)  # (n, m + c, c)
     start = np.r_[np.full(m, 1.0 / m), np.zeros(c)]
     shrink = np.r_[np.full(m, 1.0), np.full(c, 1e-2)]
     parameters = start.copy()
     true = features[np.arange(n), :, np.asarray(y, np.intp)]  # (n, m + c)
     for _ in range(30):
-        chance = _softmax(np.einsum("npc,p->nc", features, parameters))
+        chance = softmax(np.einsum("npc,p->nc", features, parameters))
         expected = np.einsum("npc,nc->np", features, chance)
         gradient = (true - expected).sum(axis=0) - shrink * (parameters - start)
         square = np.einsum("npc,nc,nqc->pq", features, chance, features, optimize=True) - expected.T @ expected

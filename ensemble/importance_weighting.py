@@ -5,19 +5,21 @@ Inference 2000: rows are weighted by how much likelier they are among the test r
 noisier, so both blends are scored out of fold on rows drawn by the same weights.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.binary import fit_binary, simpler_blends
+from ensemble.nested import nested_predictions
+from ensemble.prepare import BlendData
 from ensemble.result import BlendResult
+from ensemble.settings import BlendOptions
 from ensemble.shift import shift_weights
 from ensemble.significance import REPLICATES, compare, nested_interval, verdict
-from oof.metrics import Metric
 from oof.metrics.intervals import difference
-from oof.progress import Progress
+from oof.progress import SILENT, Progress
 
 Rows = NDArray[np.intp]
 
@@ -33,68 +35,59 @@ def draw_rows(weights: NDArray[np.float64]) -> Rows:
 
 
 def fit_importance_weighted(
-    fit: Callable[[Rows], BlendResult],
-    plain: BlendResult,
-    oof: NDArray[Any],
-    y: NDArray[Any],
-    fold: NDArray[np.int32],
-    groups: NDArray[Any] | None,
-    metric: Metric,
-    test: NDArray[Any],
-    others: dict[str, NDArray[Any]],
-    progress: Progress,
+    data: BlendData, options: BlendOptions, plain: BlendResult, test: NDArray[Any], progress: Progress
 ) -> BlendResult:
-    """The blend of weighted rows, or the plain one, which then says why.
+    """Return the blend of weighted rows, or the plain one with a note that says why.
 
     Args:
-        fit: blends some of the rows, which may stand more than once.
-        plain: the blend of all rows alike.
-        oof, y, fold, groups, test: as in `fit_blend`.
-        metric: what is compared.
-        others: nested predictions of simpler blends, (n_rows,) each, to compare with.
-        progress: told per fit.
+        data, options: as for the plain blend. plain: the blend of all rows alike.
+        test: as in `fit_blend`.
+        progress: callback, once a fit.
     """
-    weights = shift_weights(oof, test)
+    metric, y, fold = options.metric, data.y, data.fold
+    weights = shift_weights(data.oof, test)
     if np.ptp(weights) == 0:
         note = "OOF and test predictions cannot be told apart, so all rows count alike."
         return replace(plain, warnings=(*plain.warnings, note))
-    nested = plain.nested_oof.copy()
-    heights = np.sort(plain.oof)
-    folds = np.unique(fold)
-    with progress.task("blend toward the test set", total=len(folds) + 1, unit="fit") as task:
-        for index in folds:
-            inside, outside = np.flatnonzero(fold == index), np.flatnonzero(fold != index)
+    folds = int(fold.max()) + 1
+    with progress.task("blend with importance weights", total=folds + 1, unit="fit") as task:
+
+        def without(index: int) -> NDArray[np.float64] | None:
+            outside = np.flatnonzero(fold != index)
             rows = outside[draw_rows(weights[outside])] if len(outside) else outside
-            if len(np.unique(y[rows])) == 2:
-                everywhere = fit(rows).predict(oof)
-                nested[inside] = np.interp(everywhere[inside], np.sort(everywhere), heights)
             task.advance(1)
+            if len(np.unique(y[rows])) < 2:
+                return None
+            return fit_binary(data.rows(rows), options, SILENT).predict(data.oof)
+
+        nested = nested_predictions(fold, without, plain.oof, plain.nested_oof, level=metric.kind == "ranking")
         drawn = draw_rows(weights)
         # copies of a row count as one, or the interval would be too narrow
-        together = drawn if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1][drawn]
+        together = drawn if data.groups is None else np.unique(data.groups, return_inverse=True)[1][drawn]
         gap = difference(metric, y[drawn], nested[drawn], plain.nested_oof[drawn], together, replicates=REPLICATES)
         change = f"{gap.gain:+.5f} +- {gap.standard_error:.5f}"
         told = f"changes the nested {metric.name} of rows like the test rows by {change}"
         if not gap.gain > gap.standard_error:
-            note = f"Weighting the rows toward the test set {told}, which does not pay; all rows count alike."
+            note = f"Weighting the rows by importance {told}, which does not pay; all rows count alike."
             return replace(plain, warnings=(*plain.warnings, note))
-        whole = fit(drawn)
+        whole = fit_binary(data.rows(drawn), options, SILENT)
         task.advance(1)
-    predictions = whole.predict(oof)
+    predictions = whole.predict(data.oof)
     score = metric(y, predictions)
-    comparisons = compare(metric, y, nested, others, groups)
+    comparisons = compare(metric, y, nested, simpler_blends(data, metric), data.groups)
     return replace(
         plain,
         weights=whole.weights,
         score=score,
         nested_score=metric(y, nested),
-        nested_interval=nested_interval(metric, y, nested, score, groups),
+        nested_interval=nested_interval(metric, y, nested, score, data.groups),
         transform=whole.transform,
-        method=f"{whole.method}; rows weighted toward the test set",
+        method=f"{whole.method}; rows weighted by importance for the test set",
         oof=predictions,
         nested_oof=nested,
         comparisons=comparisons,
         verdict=verdict(comparisons),
-        warnings=(*plain.warnings, f"Rows are weighted toward the test set: that {told}."),
+        warnings=(*plain.warnings, f"Rows are weighted by importance for the test set: that {told}."),
         predictor=whole.predictor,
+        calibration=whole.calibration,
     )

@@ -150,13 +150,14 @@ def ranks_of(
     """
     count = len(knots)
     low, high = knots[0], knots[count - 1]
-    span = max(high - low, 1e-12)
+    span = high - low if high > low else 1.0
     for i in range(len(values)):
         value = float(values[i])
         if value != value:
             out[i] = np.nan
         elif value <= low:
-            out[i] = cdf[0] / (1.0 + (low - value) / span)
+            # far beyond the end of a tiny range the rank would round to 0, whose logit is infinite
+            out[i] = max(cdf[0] / (1.0 + (low - value) / span), 1e-30)
         elif value >= high:
             # float32 would round what lies nearer to 1 up to 1, whose logit is infinite
             out[i] = min(1.0 - (1.0 - cdf[count - 1]) / (1.0 + (value - high) / span), 0.9999998)

@@ -7,6 +7,7 @@ the order alone, as AUC does (a single-index model; Ichimura 1993), and stay a l
 so that shrinkage can be estimated.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,16 @@ class Link:
     def rescaled(self, factor: float) -> "Link":
         """The same log-odds for scores multiplied by a factor."""
         return Link(self.low * factor, self.per_unit / factor, self.values, self.slopes / factor, self.smoothness)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the log-odds as JSON values; slopes and smoothness serve the fit alone."""
+        return {"low": self.low, "per_unit": self.per_unit, "values": self.values.tolist()}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Link":
+        """Return what `to_json` wrote."""
+        values = np.array(value["values"], np.float64)
+        return Link(value["low"], value["per_unit"], values, np.gradient(values) * value["per_unit"])
 
 
 def sigmoid_link(low: float, high: float, positives: Vector, negatives: Vector) -> Link:

@@ -1,16 +1,21 @@
 """Methods of blending: averages, which fit nothing, and weights fitted to transforms of the models."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from ensemble.auc import auc_of_classes
+from ensemble.calibration import fit_calibrator
 from ensemble.design import Design
 from ensemble.formula import Formula, Output
+from ensemble.nested import nested_predictions
 from ensemble.solver import Fit, fit_weights
 from ensemble.table import BinaryTable
 from ensemble.transforms import PROBABILITY_TRANSFORMS
+from oof.metrics import Metric
 
 Scores = NDArray[np.float32]
 FOUR_TRANSFORMS = ("prob", "logit", "rank-logit", "rank")
@@ -20,7 +25,6 @@ _FEWER: dict[tuple[str, ...], tuple[str, ...]] = {  # where the columns would be
     ("prob", "rank-logit"): ("rank-logit",),
 }
 _START_ROWS = 40_000  # a fit to more rows begins from a fit to about so many
-_KNOTS = 100_000  # of a distribution function: more would not lie in the caches
 _MOST_COLUMNS = 1_200
 
 
@@ -28,8 +32,8 @@ _MOST_COLUMNS = 1_200
 class Method:
     """One method of blending.
 
-    name: for people. transforms: of the predictions. fitted: whether it has weights. learnt: whether the link of
-    the fit is learnt. non_negative: whether weights below 0 are barred. output: of an average.
+    name: for people. transforms: of the predictions. fitted: whether it has weights. learnt: whether the link is
+    learnt, or the sigmoid. non_negative: whether weights below 0 are ruled out. output: of an average.
     """
 
     name: str
@@ -60,6 +64,7 @@ class FittedMethod:
 
 
 MEAN = Method("mean of probabilities", ("prob",), fitted=False, output="identity")
+TRIAL = Method("trial", ("rank-logit",))  # one fit that tells which rows, members or scales to use
 RANK_MEAN = Method("mean of ranks", ("rank",), fitted=False, output="identity")
 LOGIT_MEAN = Method("mean of logits", ("logit",), fitted=False)
 BEST_SINGLE = Method("best single", ("prob",), fitted=False, output="identity")
@@ -110,20 +115,53 @@ def fit_average(method: Method, table: BinaryTable) -> FittedMethod:
     return FittedMethod(method, formula, scores, scores)
 
 
-def fit_best_single(table: BinaryTable) -> FittedMethod:
-    """The model with the best AUC; nested, each fold gets the model that is best on the others."""
-    chosen = [best_model(table, fold) for fold in range(-1, table.k)]
+def fit_calibrated_mean(table: BinaryTable, *, level: bool = True) -> FittedMethod:
+    """Return log-odds of the mean of rank-logits: two numbers are fitted, so that few rows suffice."""
+    mean = fit_average(AVERAGES["rank-logit"], table).scores.astype(np.float64)
+
+    def fit(rows: NDArray[Any]) -> tuple[float, float]:
+        spread = float(mean[rows].std()) or 1.0
+        slope, intercept = fit_calibrator("platt", expit(mean[rows] / spread), table.y[rows]).coefficients
+        return slope / spread, intercept
+
+    def without(fold: int) -> NDArray[Any] | None:
+        if table.k < 2 or not table.trainable(fold):
+            return None
+        slope, intercept = fit(table.fold != fold)
+        return slope * mean + intercept
+
+    slope, intercept = fit(np.ones(len(mean), bool))
+    scores = (slope * mean + intercept).astype(np.float32)
+    nested = nested_predictions(table.fold, without, scores, mean, level=level).astype(np.float32)
+    count = len(table.columns)
+    formula = Formula(intercept, {"rank-logit": np.full(count, slope / count)})
+    return FittedMethod(Method("mean of rank-logits, calibrated", ("rank-logit",)), formula, scores, nested)
+
+
+def fit_best_single(table: BinaryTable, metric: Metric) -> FittedMethod:
+    """The model with the best score; nested, each fold gets the model that is best on the others."""
+    chosen = best_model(table, metric)
     weights = np.zeros(len(table.columns))
-    weights[chosen[0]] = 1.0
-    nested = np.empty(len(table.y), np.float32)
-    for segment in table.segments:
-        inside = slice(segment.begin, segment.end)
-        nested[inside] = table.columns[chosen[segment.fold + 1], inside]
-    return FittedMethod(BEST_SINGLE, Formula(0.0, {"prob": weights}), table.columns[chosen[0]], nested)
+    weights[chosen] = 1.0
+    by_fold = [best_model(table, metric, left_out=fold) for fold in range(table.k)]
+    scores = table.columns[chosen]
+    nested = scores.copy()
+    if set(by_fold) != {chosen}:  # models differ in scale, so that those chosen are brought to one
+        level = metric.kind == "ranking"
+        mean = table.columns.mean(axis=0, dtype=np.float64)
+        found = nested_predictions(table.fold, lambda fold: table.columns[by_fold[fold]], scores, mean, level=level)
+        nested = found.astype(np.float32)
+    return FittedMethod(BEST_SINGLE, Formula(0.0, {"prob": weights}), scores, nested)
 
 
-def best_model(table: BinaryTable, left_out: int) -> int:
-    """The model with the best AUC on the rows outside a fold (-1: on all)."""
+def best_model(table: BinaryTable, metric: Metric, left_out: int = -1) -> int:
+    """Return the model with the best score on the rows outside a fold (-1: on all)."""
+    if not metric.is_auc:
+        rows = table.fold != left_out
+        y = table.y[rows]
+        if not 0 < y.sum() < len(y):
+            return 0
+        return int(np.argmax([metric.gain(metric(y, column[rows])) for column in table.columns]))
     found = []
     for column in table.columns:
         parts: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
@@ -135,12 +173,11 @@ def best_model(table: BinaryTable, left_out: int) -> int:
 
 
 def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> FittedMethod:
-    """Weights fitted to all rows and, for the nested scores, without each fold.
+    """Fit weights to all rows and, for the nested scores, without each fold.
 
-    The fits without each fold differ in height and steepness: a fold with many positives leaves few to its
-    fit, which then says less for all of its rows. Pooled, that feigns disorder; it cost nested AUC up to 0.01.
-    So with `level`, for metrics of which order alone counts, the scores of each fit take the distribution, over
-    all rows, of the fit to all rows. That moves a fold as a whole and needs none of its labels.
+    Args:
+        method: with weights. table: the rows.
+        level: whether the fits are brought to one distribution, for metrics of which the order alone counts.
     """
     design = Design(table, method.transforms)
     left_out = tuple(fold for fold in range(table.k) if table.trainable(fold)) if table.k > 1 else ()
@@ -158,24 +195,16 @@ def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> Fit
         start=start,
         iterations=iterations,
     )
-    scores = fit.links[0].odds(fit.scores[0]).astype(np.float32)
-    nested = np.full(len(table.y), np.nan, np.float32)
     tasks = {fold: task for task, fold in enumerate(left_out, start=1)}
-    knots = np.linspace(0, len(scores) - 1, min(len(scores), _KNOTS)).astype(np.intp)
-    whole = np.sort(scores)[knots]
-    for fold, task in tasks.items():
-        ordered = np.sort(fit.scores[task])[knots] if level else None
-        for segment in table.segments:
-            if segment.fold != fold:
-                continue
-            inside = slice(segment.begin, segment.end)
-            if ordered is None:
-                nested[inside] = fit.links[task].odds(fit.scores[task][inside])
-            else:
-                nested[inside] = np.interp(fit.scores[task][inside], ordered, whole)
-    untrained = np.isnan(nested)
-    if untrained.any():  # no fit without this fold: what fits nothing stands in
-        rows = np.flatnonzero(untrained)
-        ranks = table.ranks[:, rows].mean(axis=0, dtype=np.float64)
-        nested[rows] = np.log(ranks / (1 - ranks))
-    return FittedMethod(method, design.formula(fit.weights[0], fit.links[0]), scores, nested)
+    scores = fit.links[0].odds(fit.scores[0]).astype(np.float32)
+
+    def without(fold: int) -> NDArray[Any] | None:
+        task = tasks.get(fold)
+        if task is None:
+            return None
+        # a link never turns the order, so that levelled scores do not need it
+        return fit.scores[task] if level else fit.links[task].odds(fit.scores[task])
+
+    mean = table.ranks.mean(axis=0, dtype=np.float64)
+    nested = nested_predictions(table.fold, without, scores, mean, level=level)
+    return FittedMethod(method, design.formula(fit.weights[0], fit.links[0]), scores, nested.astype(np.float32))

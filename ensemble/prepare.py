@@ -1,6 +1,7 @@
 """From what a caller gives to a checked table: labels, folds, members without gaps, and warnings on odd members."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,31 @@ from ensemble.transforms import Columns, Imputation, fill_missing, fit_transform
 from oof.errors import BlendError, examples
 
 FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class BlendData:
+    """The rows that a blend is fitted to.
+
+    oof: (n_rows, n_models[, n_classes]). y: (n_rows,). fold: (n_rows,) 0..k-1. groups: (n_rows,) or None.
+    names: of the models. seed: of everything drawn at random.
+    own_folds: whether the folds are those of the models that predicted the rows.
+    """
+
+    oof: NDArray[Any]
+    y: NDArray[Any]
+    fold: NDArray[np.int32]
+    groups: NDArray[Any] | None
+    names: tuple[str, ...]
+    seed: int
+    own_folds: bool
+
+    def rows(self, chosen: NDArray[np.intp]) -> "BlendData":
+        """Return some of the rows, which may be repeated."""
+        groups = None if self.groups is None else self.groups[chosen]
+        return replace(
+            self, oof=self.oof[chosen], y=self.y[chosen], fold=self.fold[chosen], groups=groups, own_folds=False
+        )
 
 
 def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None) -> tuple[str, ...]:
@@ -97,19 +123,13 @@ def _refuse_split_groups(fold: NDArray[np.int32], members: NDArray[np.intp], gro
         )
 
 
-def binary_table(
-    oof: NDArray[Any],
-    y: NDArray[Any],
-    fold: NDArray[np.int32],
-    names: tuple[str, ...],
-    seed: int,
-    imputation: Imputation = "rank",
-) -> BinaryTable:
-    """The rows sorted by class and fold, gaps filled.
+def binary_table(data: BlendData, imputation: Imputation = "rank") -> BinaryTable:
+    """Return the rows sorted by class and fold, gaps filled.
 
     Raises:
         BlendError: labels other than 0 and 1, or one class only.
     """
+    oof, y, fold = data.oof, data.y, data.fold
     labels = np.unique(y)
     if len(labels) != 2 or labels[0] != 0 or labels[1] != 1:
         raise BlendError(
@@ -128,8 +148,8 @@ def binary_table(
         int(fold.max()) + 1,
         order,
         transforms,
-        names,
-        seed,
+        data.names,
+        data.seed,
     )
 
 

@@ -1,10 +1,16 @@
-"""Few members: which models to keep when a blend may only have so many."""
+"""Which members a blend keeps: at most so many, or those that the blend needs."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.averaging import as_metric_input
 from ensemble.design import Design
-from ensemble.methods import best_model
+from ensemble.diversity import prune_members
+from ensemble.methods import TRIAL, best_model, fit_method
+from ensemble.settings import BlendOptions
 from ensemble.solver import fit_weights
 from ensemble.table import BinaryTable
 
@@ -12,18 +18,51 @@ _ROWS = 20_000
 _DROPPED = 0.2  # of the models left, at each refit
 
 
-def choose_members(table: BinaryTable, limit: int) -> NDArray[np.intp]:
-    """Positions of at most `limit` models, rising.
+def select_members(
+    table: BinaryTable, options: BlendOptions, groups: NDArray[np.intp] | None, *, fitted: bool
+) -> NDArray[np.intp]:
+    """Return the positions of the members that a blend of these rows keeps, increasing.
+
+    Args:
+        table: the rows. options: `prune` and `max_members`. groups: (n_rows,) in the table's order.
+        fitted: whether weights are fitted to these rows; without weights nothing tells members apart.
+    """
+    kept = np.arange(len(table.columns))
+    if options.prune and fitted:
+        kept = needed_members(table, options, groups)
+    if options.max_members is not None and options.max_members < len(kept):
+        kept = kept[choose_members(table.only(kept), options.max_members, options)]
+    return kept
+
+
+def needed_members(table: BinaryTable, options: BlendOptions, groups: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Return the members without which the nested score falls by more than a standard error, increasing.
+
+    The score of a set of members is that of signed weights of their rank-logits. It is a choice by nested scores,
+    and flatters them: the nested score of the blend needs the choice to be made again without each fold.
+    """
+
+    def blend(columns: Sequence[int]) -> NDArray[Any]:
+        part = table.only(np.asarray(columns))
+        nested = fit_method(TRIAL, part, level=options.metric.kind == "ranking").nested
+        return as_metric_input(nested, options.metric)
+
+    count = len(table.columns)
+    return np.asarray(prune_members(table.y, blend, count, groups=groups, metric=options.metric), np.intp)
+
+
+def choose_members(table: BinaryTable, limit: int, options: BlendOptions) -> NDArray[np.intp]:
+    """Return the positions of at most `limit` models, increasing.
 
     Signed weights of rank-logits are fitted, the fifth of the models whose part of the
     sum varies least is dropped, and so on: of two models alike, one goes and the other takes
-    its weight at the next refit. A single model is the one with the best AUC.
+    its weight at the next refit. A single model is the one with the best score.
     """
     count = len(table.columns)
     if limit >= count:
         return np.arange(count)
     if limit == 1:
-        return np.array([best_model(table, -1)])
+        return np.array([best_model(table, options.metric)])
     thin = table.thin(_ROWS) if len(table.y) > _ROWS else table
     kept = np.arange(count)
     while len(kept) > limit:
@@ -36,7 +75,7 @@ def choose_members(table: BinaryTable, limit: int) -> NDArray[np.intp]:
 
 
 def _own_weights(design: Design, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each model's weight in units of its own spread, its share of the mean's column included."""
+    """Return each model's weight in units of its own spread, its share of the mean's column included."""
     scale = design.moments[1]
     own = np.asarray(weights[: design.models], np.float64)
     spread = np.divide(1.0, scale[: design.models, 0], out=np.zeros(design.models), where=scale[: design.models, 0] > 0)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.result import Comparison
+from ensemble.summary import Comparison
 from oof.metrics import Metric
 from oof.metrics.intervals import difference, score_interval
 

@@ -5,6 +5,7 @@ rows go through the same function one at a time. Ranks come from a stored distri
 function over all OOF rows, in which equal predictions share the middle of their ranks.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -83,20 +84,43 @@ class FittedTransforms:
     imputation: Imputation = "rank"
 
     def only(self, models: NDArray[np.intp]) -> "FittedTransforms":
-        """The transforms of some of the models."""
+        """Return the transforms of some of the models."""
         chosen = tuple(self.distributions[model] for model in models)
         return FittedTransforms(chosen, self.margins[models], self.in_unit_range, self.imputation)
 
-    def apply(self, transform: str, columns: Columns) -> Columns:
-        """One transform of every model, shape (n_models, n_rows); NaN stays NaN.
+    def to_json(self) -> dict[str, Any]:
+        """Return margins and rules as JSON values; the distributions have a table of their own."""
+        return {
+            "margins": self.margins.tolist(),
+            "in_unit_range": self.in_unit_range,
+            "imputation": self.imputation,
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any], distributions: tuple[Distribution, ...]) -> "FittedTransforms":
+        """Return what `to_json` wrote, with the distribution of each model."""
+        margins = np.array(value["margins"], np.float64)
+        return FittedTransforms(distributions, margins, value["in_unit_range"], value["imputation"])
+
+    def apply(
+        self, transform: str, columns: Columns, *, ranks: Columns | None = None, out: Columns | None = None
+    ) -> Columns:
+        """Return one transform of every model, shape (n_models, n_rows); NaN stays NaN.
+
+        Args:
+            transform: its name. columns: (n_models, n_rows) predictions.
+            ranks: (n_models, n_rows) of the same predictions, where they are known.
+            out: where to write to.
 
         Raises:
             BlendError: if the transform needs probabilities and some predictions lie outside [0, 1].
         """
-        if transform == "prob":
+        if transform == "prob" and out is None:
             return columns
-        out = np.empty_like(columns)
-        if transform in PROBABILITY_TRANSFORMS:
+        out = np.empty_like(columns) if out is None else out
+        if transform == "prob":
+            out[:] = columns
+        elif transform in PROBABILITY_TRANSFORMS:
             self.require_probabilities(transform)
             margins = self.margins.astype(np.float32)[:, None]
             np.clip(columns, margins, np.float32(1) - margins, out=out)
@@ -104,12 +128,13 @@ class FittedTransforms:
                 return np.power(out, np.float32(POWER), out=out)
             if transform == "logit":
                 out /= np.float32(1) - out
-            return np.log(out, out=out)
-        for model, values in enumerate(columns):
-            out[model] = self.distributions[model].ranks(values)
-        if transform == "rank-logit":
-            out /= np.float32(1) - out
             np.log(out, out=out)
+        else:
+            for model, values in enumerate(columns):
+                out[model] = self.distributions[model].ranks(values) if ranks is None else ranks[model]
+            if transform == "rank-logit":
+                out /= np.float32(1) - out
+                np.log(out, out=out)
         return out
 
     def require_probabilities(self, transform: str) -> None:

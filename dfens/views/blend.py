@@ -26,6 +26,12 @@ def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedT
             f"Against {item.other}: {item.gain:+.5f} nested, 95 % interval {item.interval[0]:+.5f} to "
             f"{item.interval[1]:+.5f}, p = {item.p_value:.2g}."
         )
+    if result.calibration is not None:
+        loss, error = result.calibration.log_loss, result.calibration.calibration_error
+        yield (
+            f"Calibration ({result.calibration.method}): nested log loss {loss[0]:.5f} before, {loss[1]:.5f} after; "
+            f"calibration error {error[0]:.4f} before, {error[1]:.4f} after."
+        )
     yield result.verdict
     yield from (f"Warning: {text}" for text in result.warnings)
     if found.archived is not None:

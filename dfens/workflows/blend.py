@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from dfens.workspace.members import read_member
 from dfens.workspace.paths import Workspace
 from ensemble.blend_store import BlendStore
-from ensemble.diversity import prune_members
 from ensemble.fit import fit_blend
 from ensemble.result import BlendResult
 from ensemble.settings import BlendSettings
 from oof.errors import BlendError, examples
 from oof.progress import SILENT, Progress
 from oof.store import ModelSummary, PredictionStore
+
+_Predictions = tuple[NDArray[np.float32], NDArray[np.float32] | None]  # OOF and test of one member
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +45,16 @@ class NewBlend:
             "has_test": self.has_test,
             "left_out": self.notes,
             "archived": self.archived,
-        } | self.result.facts()
+        } | self.result.summary.to_json()
 
 
 def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress: Progress = SILENT) -> NewBlend:
     """Blend stored models by the settings of [blend], with `changes` to them, and store the blend under a name."""
     settings = dataclasses.replace(workspace.config.blend, **changes)
     store, blends = workspace.predictions, workspace.blends
+    if name in store:
+        raise BlendError(f"There is a model '{name}', and a blend may not share its name. Choose another --name.")
     members = gather_members(store, blends, settings.members, name)
-    if settings.prune:
-        members = drop_redundant(store, members, settings, progress)
     result, test = blend_members(store, members, settings, progress)
     archived = blends.save(
         name,
@@ -63,33 +64,33 @@ def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress:
         test=test,
         details=members.details(store, settings),
     )
-    return NewBlend(name, blends.path(name), result, members.notes, archived, test is not None)
+    notes = (*members.notes, *_dropped(result, settings))
+    return NewBlend(name, blends.path(name), result, notes, archived, test is not None)
+
+
+def _dropped(result: BlendResult, settings: BlendSettings) -> list[str]:
+    """Return a note that names the members without a weight, where members were chosen."""
+    names = [name for name, weight in zip(result.names, result.weights, strict=True) if weight == 0]
+    if not names or not settings.prune:
+        return []
+    return [f"Dropped, since the blend loses no more than one standard error without them: {', '.join(names)}."]
 
 
 @dataclass(frozen=True, eq=False)
 class Members:
     """What goes into a blend, in the row order of the store.
 
-    oof: (n_rows, n_models). test: (n_parts, n_test, n_models), one part for each fold model, or None.
-    fingerprints: of each member's predictions. notes: what was left out, and why.
+    oof: (n_rows, n_models), NaN where a model has no prediction. test: (n_parts, n_test, n_models), one part for each
+    fold model, or None. averaged: (n_models,) whose test predictions are means over fold models, the same in each part.
+    fingerprints: of each member's predictions. notes: what was left out or is incomplete, and why.
     """
 
     names: tuple[str, ...]
     oof: NDArray[np.float32]
     test: NDArray[np.float32] | None
+    averaged: NDArray[np.bool_]
     fingerprints: tuple[str, ...]
     notes: tuple[str, ...]
-
-    def only(self, columns: Sequence[int]) -> "Members":
-        """Some of the members."""
-        chosen = list(columns)
-        return Members(
-            tuple(self.names[column] for column in chosen),
-            self.oof[:, chosen],
-            None if self.test is None else self.test[:, :, chosen],
-            tuple(self.fingerprints[column] for column in chosen),
-            self.notes,
-        )
 
     def details(self, store: PredictionStore, settings: BlendSettings) -> dict[str, Any]:
         """Provenance for blend.json."""
@@ -102,65 +103,77 @@ class Members:
 
 
 def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[str], own_name: str) -> Members:
-    """Read the members asked for, or all complete models.
+    """Read the members asked for, or all models.
 
-    A model that lacks training rows is left out with a note, and an error where it was asked for by name.
-    An earlier blend serves as a member with its nested predictions, since the others were fitted on the labels.
+    Rows that an imported model lacks are filled from the other members. A model that is not trained on all folds yet is
+    left out with a note, and taken as it is where it was asked for by name.
+    An earlier blend is a member with its nested predictions, since the others were fitted on the labels.
     """
-    summaries = {summary.name: summary for summary in store.list()}
     notes: list[str] = []
+    summaries = {summary.name: summary for summary in store.list()}
     if wanted:
-        if own_name in wanted and own_name not in summaries:
-            raise BlendError(f"The blend '{own_name}' cannot be a member of itself. Choose another --name.")
         names = list(dict.fromkeys(wanted))
-        for name in names:
-            _must_serve(name, summaries, blends)
+        _check_wanted(names, summaries, blends, own_name)
     else:
         names = []
         for summary in summaries.values():
-            lack = _lack(summary)
-            if lack:
-                notes.append(f"Left out: {summary.name} ({lack}).")
+            missing = _missing(summary)
+            if missing and (not summary.imported or not summary.oof_rows):
+                notes.append(f"Left out: {summary.name} ({missing}).")
             else:
                 names.append(summary.name)
         if not names:
             raise BlendError(
                 "No model is complete yet"
-                + (f": {'; '.join(notes)}" if notes else "")
+                + (f": {'; '.join(notes)}" if notes else ".")
                 + " Run dfens train --fold all, or dfens oof import NAME --oof FILE, then dfens status."
             )
     found = [read_member(store, blends, name) for name in names]
-    with_test = [name for name, (_, test) in zip(names, found, strict=True) if test is not None]
-    if with_test and len(with_test) < len(names):
-        without = [name for name in names if name not in with_test]
-        if wanted:
-            raise BlendError(
-                f"These members have no test predictions, and the others have: {examples(without)}. "
-                f"Run dfens train for them, or leave them out of --members."
+    for name, (oof, _) in zip(names, found, strict=True):
+        covered = int((~np.isnan(oof)).sum())
+        if covered < len(oof):
+            notes.append(
+                f"{name} predicts {covered} of {len(oof)} training rows; the others are filled from the other members."
             )
-        notes += [f"Left out: {name} (no test predictions, and other models have them)." for name in without]
-        found = [item for name, item in zip(names, found, strict=True) if name in with_test]
-        names = with_test
+    names, found, more = _with_test(names, found, must=bool(wanted))
     tests = [test for _, test in found if test is not None]
     parts = max((len(test) for test in tests), default=0)
     return Members(
         tuple(names),
         np.stack([oof for oof, _ in found], axis=1),
         np.stack([_spread(test, parts) for test in tests], axis=2) if tests else None,
+        np.array([len(test) < parts for test in tests], bool),
         tuple(store.fingerprint_of(*predictions) for predictions in found),
-        tuple(notes),
+        (*notes, *more),
     )
 
 
+def _with_test(
+    names: list[str], found: list[_Predictions], *, must: bool
+) -> tuple[list[str], list[_Predictions], list[str]]:
+    """Return the members that have test predictions, where some have, and notes on the others."""
+    without = [name for name, (_, test) in zip(names, found, strict=True) if test is None]
+    if not without or len(without) == len(names):
+        return names, found, []
+    if must:
+        raise BlendError(
+            f"These members have no test predictions, and the others have: {examples(without)}. "
+            f"Run dfens train for them, or leave them out of --members."
+        )
+    notes = [f"Left out: {name} (no test predictions, and other models have them)." for name in without]
+    kept = [(name, item) for name, item in zip(names, found, strict=True) if name not in without]
+    return [name for name, _ in kept], [item for _, item in kept], notes
+
+
 def _spread(test: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
-    """Test predictions of as many fold models as the others have; where the number differs, their mean for each."""
+    """Return test predictions by as many fold models as the others have; where the number differs, their mean."""
     if len(test) == parts:
         return test
     return np.broadcast_to(test.mean(axis=0, keepdims=True), (parts, test.shape[1]))
 
 
-def _lack(summary: ModelSummary) -> str:
-    """What a model lacks to be blended by default, or nothing."""
+def _missing(summary: ModelSummary) -> str:
+    """Return what a model lacks, with the command that adds it, or nothing."""
     if summary.oof_rows < summary.rows:
         missing = [fold for fold in range(summary.k) if fold not in summary.oof_folds]
         rows = f"{summary.oof_rows} of {summary.rows} training rows predicted"
@@ -175,17 +188,34 @@ def _join(folds: Sequence[int]) -> str:
     return ",".join(str(fold) for fold in folds)
 
 
-def _must_serve(name: str, summaries: dict[str, ModelSummary], blends: BlendStore) -> None:
-    if name in summaries:
-        lack = _lack(summaries[name])
-        if lack:
-            raise BlendError(f"Member '{name}' is not complete: {lack}. Finish it, or leave it out of --members.")
-    elif name not in blends:
-        known = [*summaries, *blends.list()]
-        raise BlendError(
-            f"There is no model or blend '{name}'; there are {examples(known, 10) or 'none'}. "
-            f"Correct --members, or run dfens oof list."
-        )
+def _check_wanted(
+    names: Sequence[str], summaries: Mapping[str, ModelSummary], blends: BlendStore, own_name: str
+) -> None:
+    """Refuse members that are unknown, empty, or part of one another."""
+    made_of: dict[str, set[str]] = {}
+    for name in names:
+        if name in summaries:
+            if not summaries[name].oof_rows:
+                raise BlendError(f"Member '{name}' has no OOF predictions: {_missing(summaries[name])}.")
+        elif name not in blends:
+            known = [*summaries, *blends.list()]
+            raise BlendError(
+                f"There is no model or blend '{name}'; there are {examples(known, 10) or 'none'}. "
+                f"Correct --members, or run dfens oof list."
+            )
+        elif name == own_name:
+            raise BlendError(f"The blend '{own_name}' cannot be a member of itself. Choose another --name.")
+        else:
+            made_of[name] = blends.models_of(name)
+    for name, models in made_of.items():
+        others = set(names).union(*(made_of[other] for other in made_of if other != name)) - {name}
+        shared = sorted(models & others)
+        if shared:
+            raise BlendError(
+                f"The blend '{name}' was made of {examples(shared)}, and they are in this blend too, by name or in "
+                f"another blend. Beside its own members, a blend's nested predictions show the labels of each "
+                f"fold, and the nested score would be too high. Name the blend, or its members, but not both."
+            )
 
 
 def blend_members(
@@ -194,17 +224,8 @@ def blend_members(
     """Fit the blend, and blend the test predictions where there are any."""
     if settings.importance_weighting and members.test is None:
         raise BlendError("--importance-weighting needs test predictions, and the members have none. Leave it out.")
-    result = _fit(
-        store, members, settings, progress, test=members.test, importance_weighting=settings.importance_weighting
-    )
-    return result, None if members.test is None else result.predict(members.test)
-
-
-def _fit(
-    store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress = SILENT, **more: Any
-) -> BlendResult:
     folds = store.folds
-    return fit_blend(
+    result = fit_blend(
         members.oof,
         folds.target,
         folds=folds.fold,
@@ -212,30 +233,12 @@ def _fit(
         optimize=settings.optimize,
         transform=settings.transform,
         seed=settings.seed,
-        max_members=settings.max_members,
         names=members.names,
+        max_members=settings.max_members,
+        prune=settings.prune,
+        calibrate=settings.calibrate,
+        test=members.test,
+        importance_weighting=settings.importance_weighting,
         progress=progress,
-        **more,
     )
-
-
-def drop_redundant(store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress) -> Members:
-    """The members without those that the blend loses nothing without, and a note that names them."""
-
-    def blend(columns: Sequence[int]) -> NDArray[np.float64]:
-        return _fit(store, members.only(columns), settings).nested_oof
-
-    count = len(members.names)
-    if count < 2:
-        return members
-    folds = store.folds
-    metric = "auc" if settings.optimize == "none" else settings.optimize
-    kept = prune_members(folds.target, blend, count, groups=folds.groups, metric=metric, progress=progress)
-    dropped = [name for index, name in enumerate(members.names) if index not in kept]
-    if not dropped:
-        return members
-    note = (
-        f"Dropped, since the blend loses no more than one standard error without them: {', '.join(dropped)}. Nested "
-        f"scores chose that, so the nested score below is a little flattered."
-    )
-    return dataclasses.replace(members.only(kept), notes=(*members.notes, note))
+    return result, None if members.test is None else result.predict(members.test, averaged=members.averaged)

@@ -50,9 +50,40 @@ def test_a_model_with_missing_folds_is_left_out_by_name(tmp_path: Path) -> None:
     found = run(tmp_path)
     assert found.exit_code == 0, found.output
     assert "Left out: half (50 of 200 training rows predicted; dfens train --model half --fold 1,2,3)." in found.stderr
-    named = run(tmp_path, "--members", "m0,half")
-    assert named.exit_code == 1
-    assert "Member 'half' is not complete" in named.stderr
+    named = run(tmp_path, "--members", "m0,half", "--json")
+    assert named.exit_code == 1  # the others have test predictions, and a model of one fold has none
+    assert "no test predictions, and the others have: half" in named.stderr
+
+
+def test_a_model_that_lacks_rows_is_blended_with_a_note(tmp_path: Path) -> None:
+    store, folds, oof = make_workspace(tmp_path, with_test=False)
+    store.save_model("part", "imported", {})
+    store.save_oof("part", folds.ids[:130], oof[:130, 0], fold=None)
+    for arguments in ((), ("--members", "m0,m1,part")):
+        found = run(tmp_path, *arguments, "--json")
+        assert found.exit_code == 0, found.output
+        note = "part predicts 130 of 200 training rows; the others are filled from the other members."
+        assert note in json.loads(found.stdout)["left_out"]
+        blend = BlendStore(tmp_path / "work" / "ensemble").load("blend")
+        assert "part" in blend.facts["fingerprints"]
+        assert np.isfinite(blend.nested_oof).all()
+
+
+def test_a_blend_may_not_be_named_like_a_model(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    found = run(tmp_path, "--name", "m0")
+    assert found.exit_code == 1
+    assert "There is a model 'm0', and a blend may not share its name." in found.stderr
+
+
+def test_a_blend_beside_its_own_members_is_refused(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    run(tmp_path, "--name", "first", "--members", "m0,m1")
+    run(tmp_path, "--name", "second", "--members", "first,m2")
+    for members in ("first,m0", "second,m1", "first,second"):
+        found = run(tmp_path, "--name", "third", "--members", members)
+        assert found.exit_code == 1
+        assert "Name the blend, or its members, but not both." in " ".join(found.stderr.split())
 
 
 def test_an_unknown_member_is_named(tmp_path: Path) -> None:
@@ -104,10 +135,21 @@ def test_redundant_members_are_dropped_by_name(tmp_path: Path) -> None:
     assert "Dropped" not in run(tmp_path).stderr
     found = run(tmp_path, "--prune")
     assert found.exit_code == 0, found.output
-    dropped = found.stderr.partition("without them: ")[2].partition(". Nested scores chose that")[0].split(", ")
-    kept = BlendStore(tmp_path / "work" / "ensemble").load("blend").facts["fingerprints"]
+    dropped = found.stderr.partition("without them: ")[2].partition(".")[0].split(", ")
+    members = BlendStore(tmp_path / "work" / "ensemble").load("blend").facts["members"]
     assert dropped[0].startswith("m")
-    assert set(kept) == {"m0", "m1", "m2", "m3"} - set(dropped)
+    assert {member["name"] for member in members if member["weight"] == 0} == set(dropped)
+
+
+def test_calibration_is_stored_with_what_it_did(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    path = tmp_path / "dfens.toml"
+    path.write_text(path.read_text() + '[blend]\ncalibrate = "beta"\n')
+    found = run(tmp_path, "--json")
+    assert found.exit_code == 0, found.output
+    report = json.loads(found.stdout)["calibration"]
+    assert report["method"] == "beta"
+    assert len(report["log_loss"]) == 2
 
 
 def test_weighting_toward_the_test_set_tells_what_came_of_it(tmp_path: Path) -> None:

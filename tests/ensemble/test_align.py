@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from ensemble.align import drift
 from ensemble.fit import fit_blend
-from ensemble.prepare import binary_table
+from ensemble.prepare import BlendData, binary_table
 from oof.metrics import roc_auc
 from tests.support.ensemble import make_world
 
@@ -25,9 +25,10 @@ def test_drift_is_about_one_where_nothing_drifts() -> None:
     oof, y = make_world(4_000, 4)
     folds = (np.arange(4_000) % 4).astype(np.int32)
     names = tuple("abcd")
-    assert 0.4 < drift(binary_table(oof, y, folds, names, 0)) < 1.7
+    assert 0.4 < drift(binary_table(BlendData(oof, y, folds, None, names, 0, own_folds=True))) < 1.7
     moved, y, folds_of, _ = drifting(4_000, 0)
-    assert drift(binary_table(moved, y, folds_of.astype(np.int32), names, 0)) > 5
+    data = BlendData(moved, y, folds_of.astype(np.int32), None, names, 0, own_folds=True)
+    assert drift(binary_table(data)) > 5
 
 
 def test_fold_models_on_unlike_scales_are_brought_to_one() -> None:
@@ -44,8 +45,8 @@ def test_fold_models_on_unlike_scales_are_brought_to_one() -> None:
     assert roc_auc(new_y, aligned.predict(by_fold)) == pytest.approx(aligned.nested_score, abs=0.01)
     one = [roc_auc(new_y, aligned.predictor.predict(by_fold[fold], fold)) for fold in range(4)]
     assert max(one) - min(one) < 0.004  # each fold model serves as well as another
-    table = aligned.distributions()
-    assert sorted(set(table["fold"])) == [-1, 0, 1, 2, 3]
+    stored = aligned.predictor.to_json()["distributions"]
+    assert sorted({item["fold"] for item in stored}) == [-1, 0, 1, 2, 3]
 
 
 def test_models_that_do_not_drift_are_left_as_they_are() -> None:

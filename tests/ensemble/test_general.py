@@ -84,3 +84,29 @@ def test_class_numbers_and_probabilities_are_checked() -> None:
         fit_blend(oof * 3, y, optimize="log_loss")
     with pytest.raises(BlendError, match="For more classes or a real target, name a metric"):
         fit_blend(oof[:, :, 0], y.astype(float))
+
+
+def test_a_row_that_no_model_predicts_is_blended_alike_alone_and_among_others() -> None:
+    oof, y = _classes(400, 0)
+    result = fit_blend(oof, y, optimize="log_loss")
+    test = oof[:10].copy()
+    test[3] = np.nan
+    np.testing.assert_allclose(result.predict(test)[3:4], result.predict(test[3:4]))
+    np.testing.assert_allclose(result.predict(test[3:4]).sum(), 1.0)
+
+
+def test_of_two_folds_each_is_mixed_without_its_own_labels() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=400)
+    oof = y[:, None] + rng.normal(size=(400, 4)) * np.array([0.5, 1, 1, 1])
+    folds = np.arange(400) % 2
+    other = np.where(folds == 1, rng.permutation(y), y)  # other labels in fold 1
+    before = fit_blend(oof, y, optimize="rmse", folds=folds).nested_oof
+    after = fit_blend(oof, other, optimize="rmse", folds=folds).nested_oof
+    np.testing.assert_array_equal(before[folds == 1], after[folds == 1])
+
+
+def test_options_of_binary_blends_are_refused_for_classes() -> None:
+    oof, y = _classes(100, 0)
+    with pytest.raises(BlendError, match="max_members, calibrate: supported for binary predictions alone"):
+        fit_blend(oof, y, optimize="log_loss", max_members=2, calibrate="platt")

@@ -1,7 +1,8 @@
-"""The nested score: no row is scored by weights that have seen it, nor its group, nor flatters a choice."""
+"""The nested score: no row is scored by weights or a choice that have seen it or its group."""
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ensemble.fit import fit_blend
 from oof.errors import BlendError
@@ -107,3 +108,118 @@ def test_the_interval_knows_that_weights_were_fitted() -> None:
         assert (result.nested_interval[0] < fixed.low - 1e-4) == wider
         assert (result.nested_interval[1] > fixed.high + 1e-4) == wider
         assert result.nested_interval[1] <= 1
+
+
+def _uneven(rows: int, models: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
+    """Folds of 2 to 98 % positives: fold and label of each row."""
+    fold = rng.integers(0, 5, rows)
+    y = (rng.random(rows) < np.array([0.02, 0.2, 0.5, 0.8, 0.98])[fold]).astype(int)
+    return fold, y
+
+
+def test_few_members_of_uneven_folds_score_as_new_rows_do() -> None:
+    gaps = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        strength = np.linspace(1.2, 0.4, 6)
+        fold, y = _uneven(1_500, 6, rng)
+        _, new_y = _uneven(20_000, 6, rng)
+        oof, new = (1 / (1 + np.exp(-(rng.normal(size=(len(t), 6)) + t[:, None] * strength))) for t in (y, new_y))
+        result = fit_blend(oof, y, folds=fold, max_members=4)
+        gaps.append(result.nested_score - roc_auc(new_y, result.predict(new)))
+    assert abs(float(np.mean(gaps))) < 0.012  # each set alone is known to about 0.008; unlevelled fits gave -0.04
+
+
+@pytest.mark.parametrize("max_members", [None, 20])
+def test_noise_with_all_positives_in_one_fold_scores_as_noise(max_members: int | None) -> None:
+    nested = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        fold = np.arange(300) % 5
+        y = ((fold == 0) & (rng.random(300) < 0.8)).astype(int)
+        nested.append(fit_blend(rng.random((300, 25)), y, folds=fold, max_members=max_members).nested_score)
+    assert abs(float(np.mean(nested)) - 0.5) < 0.08  # two standard errors of three sets; was 0.976
+
+
+@pytest.mark.parametrize("max_members", [None, 2])
+def test_the_labels_of_a_fold_do_not_reach_the_choice_of_members_that_scores_it(max_members: int | None) -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(240) < 0.4).astype(int)
+    scores = rng.normal(size=(240, 5))
+    scores[:, :2] += 0.8 * y[:, None]
+    oof = 1 / (1 + np.exp(-scores))
+    folds = np.arange(240) % 3
+    inside = folds == 1
+    turned = y.copy()
+    turned[inside] = 1 - y[inside]
+    straight, other = (
+        fit_blend(oof, labels, folds=folds, max_members=max_members, prune=max_members is None)
+        for labels in (y, turned)
+    )
+    assert np.count_nonzero(straight.weights) < 5
+    order, turned_order = (np.argsort(np.argsort(result.nested_oof[inside])) for result in (straight, other))
+    assert np.corrcoef(order, turned_order)[0, 1] > 0.9999
+
+
+def test_the_best_single_model_is_the_best_by_the_metric() -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(3_000) < 0.5).astype(int)
+    base = rng.normal(size=3_000) + 1.5 * y
+    calibrated = 1 / (1 + np.exp(-(1.5 * (base + 0.25 * rng.normal(size=3_000)) - 1.1)))
+    overconfident = 1 / (1 + np.exp(-(8 * (base + 0.15 * rng.normal(size=3_000)) - 6)))  # of a better order
+    result = fit_blend(np.column_stack([overconfident, calibrated]), y, optimize="log_loss")
+    assert result.references["best single"][0] == pytest.approx(result.single_scores.min())
+    assert result.comparisons[0].gain < 0.1
+
+
+def test_best_models_that_differ_by_fold_are_brought_to_one_scale() -> None:
+    """Two models of one order, one of them a tenth of the other: whichever is best on the other folds, AUC stays."""
+    oof, y = make_world(400, 1)
+    noise = np.random.default_rng(0).normal(0, 0.02, (400, 4)).astype(np.float32)
+    columns = np.clip(oof + noise, 0.01, 0.99) * np.array([1.0, 0.1, 0.5, 0.02], np.float32)
+    score, nested = fit_blend(columns, y).references["best single"]
+    assert nested > score - 0.02
+
+
+def test_nested_scores_of_groups_of_rows_hold_the_truth() -> None:
+    """Rows of a group share an error: the truth of new groups lies within the interval of the nested score."""
+    inside = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+
+        def rows(groups: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+            y = np.repeat(rng.random(groups) < 0.4, 5).astype(np.int64)
+            shared = np.repeat(rng.normal(size=(groups, 4)), 5, axis=0)
+            scores = shared + 0.5 * rng.normal(size=(5 * groups, 4)) + y[:, None]
+            return 1 / (1 + np.exp(-scores)), y
+
+        (oof, y), (new, new_y) = rows(120, rng), rows(4_000, rng)
+        result = fit_blend(oof, y, groups=np.repeat(np.arange(120), 5))
+        low, high = result.nested_interval
+        inside += low <= roc_auc(new_y, result.predict(new)) <= high
+    assert inside >= 3
+
+
+def test_of_few_positives_the_interval_holds_the_truth_and_a_sentence_says_how_little_is_known() -> None:
+    """Two standard errors below the nominal 95 % of 16 sets of 12 positives."""
+    inside = 0
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        y, new_y = np.arange(240) < 12, np.arange(6_000) % 2
+        oof, new = (1 / (1 + np.exp(-(rng.normal(size=(len(t), 3)) + 1.2 * t[:, None]))) for t in (y, new_y))
+        result = fit_blend(oof, y.astype(int))
+        low, high = result.nested_interval
+        inside += low <= roc_auc(new_y, result.predict(new)) <= high
+        assert f"Only 12 positive rows: the nested auc of this blend is known to be between {low:.3f}" in "".join(
+            result.warnings
+        )
+    assert inside >= 13
+
+
+def test_a_blend_of_few_positives_leans_to_the_mean() -> None:
+    oof, y = make_world(400, 5)
+    rare = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:15]]
+    few = {method.name: method.share for method in fit_blend(oof[rare], y[rare]).methods}
+    assert few["mean of rank-logits, calibrated"] == pytest.approx(0.2)
+    many = {method.name for method in fit_blend(oof, y).methods}
+    assert "mean of rank-logits, calibrated" not in many

@@ -96,3 +96,12 @@ def test_a_sigmoid_link_matches_the_number_of_positives() -> None:
     at = -4 + (np.arange(BINS) + 0.5) * 8 / BINS
     expected = ((positives + negatives) / (1 + np.exp(-link.odds(at)))).sum()
     assert expected == pytest.approx(positives.sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-12, 1e-13, 1e-20, 1e-30])
+def test_ranks_do_not_depend_on_the_unit(scale: float) -> None:
+    values = np.random.default_rng(0).random(3_000).astype(np.float32)
+    small = (values.astype(np.float64) * scale).astype(np.float32)
+    np.testing.assert_allclose(fit_distribution(small).ranks(small), fit_distribution(values).ranks(values), atol=1e-3)
+    beyond = fit_distribution(small).ranks(np.array([-1.0, 1.0], np.float32))
+    assert np.isfinite(np.log(beyond / (1 - beyond))).all()

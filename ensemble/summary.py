@@ -1,0 +1,113 @@
+"""Everything that is shown of a blend, as values: for the command, its JSON, the store and the report."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ensemble.calibration import CalibrationReport, ReliabilityBin
+
+
+@dataclass(frozen=True)
+class MethodScore:
+    """One method of blending that was tried.
+
+    score: on the rows that its weights were fitted on. nested_score: with the weights fitted without the
+    fold that is scored. share: of this method in the blend. seconds: it took.
+    """
+
+    name: str
+    transform: str
+    score: float
+    nested_score: float
+    share: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The blend against another, by nested scores on the same rows.
+
+    other: what it is compared with. gain: positive where the blend is better, also for losses.
+    interval: 95 %. p_value: of no difference, two-sided.
+    """
+
+    other: str
+    gain: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+@dataclass(frozen=True)
+class MemberScore:
+    """A member with its weight in the blend and its own score on the rows that it predicts."""
+
+    name: str
+    weight: float
+    score: float
+
+
+@dataclass(frozen=True)
+class BlendSummary:
+    """A blend without its predictions.
+
+    score: metric on the rows that the weights were fitted on. nested_score: each fold with the weights fitted without
+    it; expect this one of new rows. nested_interval: (low, high), 95 %.
+    references: name -> (score, nested score) of the best single model and the plain averages.
+    methods: all that were tried, best nested score first. calibration: what it did, or None.
+    verdict: whether the gain can be told from luck. warnings: sentences.
+    """
+
+    metric: str
+    method: str
+    transform: str
+    score: float
+    nested_score: float
+    nested_interval: tuple[float, float]
+    members: tuple[MemberScore, ...]
+    comparisons: tuple[Comparison, ...]
+    methods: tuple[MethodScore, ...]
+    references: Mapping[str, tuple[float, float]]
+    calibration: CalibrationReport | None
+    verdict: str
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as JSON values, with a word on what each score is of."""
+        return asdict(self) | {
+            "score_of": "the rows that the weights were fitted on",
+            "nested_score_of": "each fold, with the weights fitted without it",
+            "references": {
+                name: {"score": score, "nested_score": nested} for name, (score, nested) in self.references.items()
+            },
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "BlendSummary":
+        """Return what `to_json` wrote; other keys are passed over."""
+        low, high = value["nested_interval"]
+        return BlendSummary(
+            metric=value["metric"],
+            method=value["method"],
+            transform=value["transform"],
+            score=value["score"],
+            nested_score=value["nested_score"],
+            nested_interval=(low, high),
+            members=tuple(MemberScore(**item) for item in value["members"]),
+            comparisons=tuple(
+                Comparison(item["other"], item["gain"], (item["interval"][0], item["interval"][1]), item["p_value"])
+                for item in value["comparisons"]
+            ),
+            methods=tuple(MethodScore(**item) for item in value["methods"]),
+            references={name: (item["score"], item["nested_score"]) for name, item in value["references"].items()},
+            calibration=_calibration(value.get("calibration")),
+            verdict=value["verdict"],
+            warnings=tuple(value["warnings"]),
+        )
+
+
+def _calibration(value: Mapping[str, Any] | None) -> CalibrationReport | None:
+    if value is None:
+        return None
+    before, after = (tuple(ReliabilityBin(**item) for item in value[key]) for key in ("before", "after"))
+    loss, error = value["log_loss"], value["calibration_error"]
+    return CalibrationReport(value["method"], (loss[0], loss[1]), (error[0], error[1]), before, after)
