@@ -51,7 +51,10 @@ class Loader:
                 images[place] = make_row(int(rows[place]))
 
         # parts smaller than a thread's share, so that one slow image does not hold up the batch
-        parts = np.array_split(np.arange(len(rows)), min(len(rows), 1 if self._workers == 1 else 2 * self._workers))
+        parts = np.array_split(
+            np.arange(len(rows)),
+            min(len(rows), 1 if self._workers == 1 else max(self._workers, min(2 * self._workers, 16))),
+        )
         futures: list[Future[None]] = [self._pool.submit(fill, part) for part in parts]
 
         def wait() -> Tensor:

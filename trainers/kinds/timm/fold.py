@@ -58,6 +58,7 @@ class ImageFoldData(FoldData):
         self.threads = threads
         self.ids, self.target, self.weight = train.ids, train.target, train.weight
         self.batch_text = f"images of {settings.image_size} px"
+        self._drawn: dict[tuple[int, int], AugmentParams] = {}  # by epoch and row, until the device has applied them
         partner = None if train.originals is None else pair_partners(train.ids, train.target, train.originals)
         self._pseudo_fakes = PseudoFakes(
             train.ids, train.target, seed, settings.self_blend, settings.pair_mix, settings.face_cutout, partner
@@ -83,6 +84,7 @@ class ImageFoldData(FoldData):
         def image_on_host(row: int) -> Images:
             return self._image_on_host(epoch, row)
 
+        self._drawn.clear()
         edge = self.train.images.size if self.device.type == "cuda" else self.settings.image_size
         loader = Loader(self.threads, pin=self.device.type == "cuda")
         try:
@@ -96,11 +98,10 @@ class ImageFoldData(FoldData):
     def _image_on_host(self, epoch: int, row: int) -> Images:
         """Return what the loader's threads make of a row: on CUDA only what has no version for batches."""
         image, size = self._pseudo_fakes.image(epoch, row, self._stored_image), self.settings.image_size
-        if self.device.type == "cuda" and not (self.settings.webp or self.settings.randaugment):
-            return image
         params = self._params(epoch, row)
         if self.device.type != "cuda":
             return augment_image(image, params, size)
+        self._drawn[epoch, row] = params  # here and not in the main thread, which has the network to feed
         if not params.needs_host:
             return image
         place = np.zeros_like(image)  # the device takes the window at the top left of what is done
@@ -118,7 +119,8 @@ class ImageFoldData(FoldData):
         if self.device.type != "cuda":
             return batch
         assert isinstance(batch, Tensor)
-        params = [self._params(epoch, row) for row in rows.tolist()]
+        drawn = [self._drawn.pop((epoch, row), None) for row in rows.tolist()]
+        params = [one or self._params(epoch, row) for one, row in zip(drawn, rows.tolist(), strict=True)]
         return augment_batch(batch.to(self.device, non_blocking=True), params, self.settings.image_size)
 
     def targets(self, epoch: int, rows: Rows) -> Tensor:
