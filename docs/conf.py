@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers.special import TextLexer
+
 _DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(_DOCS.parent))
 
@@ -30,4 +32,5 @@ def _set_language(app: Any, page: str, template: str, context: dict[str, Any], d
 def setup(app: Any) -> None:
     """Write the reference before Sphinx looks for pages."""
     write_reference(_DOCS / "reference")
+    app.add_lexer("mermaid", TextLexer)  # GitHub draws it; a page without scripts from elsewhere shows its text
     app.connect("html-page-context", _set_language)

@@ -225,3 +225,18 @@ def test_the_messages_in_troubleshooting_are_those_of_the_program() -> None:
     titles = re.findall(r"^### `(.+)`$", (DOCS / "howto/troubleshooting.md").read_text(), re.MULTILINE)
     assert len(titles) > 10
     assert [title for title in titles if title not in source] == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=name_of)
+def test_the_chinese_chapter_has_the_commands_settings_and_numbers_of_the_english_one(chapter: Path) -> None:
+    facts = []
+    for page in (chapter, DOCS / "zh" / chapter.name):
+        text = page.read_text().replace("/zh/", "/guide/")
+        included = re.findall(r"^`{3}\{\w+\} (\S+)", text, re.MULTILINE)
+        code = set(re.findall(r"`([^`\n]+)`", prose(page)))
+        numbers = set(re.findall(r"(?<![\w.])\d+(?:[.,]\d+)+|(?<![\w.])\d{2,}(?!\w|\.\d)", prose(page)))
+        facts.append((included, code, numbers))
+    english, chinese = facts
+    assert chinese[0] == english[0]
+    assert chinese[1] ^ english[1] == set()
+    assert chinese[2] ^ english[2] == set()
