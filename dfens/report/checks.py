@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from dfens.report.clips import ClipsPanel
 from dfens.report.images import depth_in_other_class
 from dfens.report.inputs import ReportInputs
 from dfens.report.ledger import SubmissionsPanel
@@ -25,7 +26,11 @@ class Check:
 
 
 def all_checks(
-    inputs: ReportInputs, models: ModelsPanel, shift: ShiftPanel | None, ledger: SubmissionsPanel | None
+    inputs: ReportInputs,
+    models: ModelsPanel,
+    shift: ShiftPanel | None,
+    ledger: SubmissionsPanel | None,
+    clips: ClipsPanel | None = None,
 ) -> tuple[Check, ...]:
     """Every check, failures first."""
     found = [
@@ -35,6 +40,7 @@ def all_checks(
         *_blends(inputs),
         *_shift(shift),
         _ledger(ledger),
+        _leaks(clips),
         *_rows(inputs),
     ]
     order = {"fail": 0, "warn": 1, "unknown": 2, "pass": 3}
@@ -155,6 +161,17 @@ def _ledger(ledger: SubmissionsPanel | None) -> Check:
     off = sum(bool(row.remark) and row.public is not None for row in ledger.rows)
     outcome: Outcome = "warn" if off or "does not" in ledger.verdict or "can't" in ledger.verdict else "pass"
     return Check("CV against public score", outcome, ledger.verdict)
+
+
+def _leaks(clips: ClipsPanel | None) -> Check:
+    if clips is None or not clips.leaks:
+        return Check("Leaks", "unknown", "The files were not audited yet. Run dfens check --leaks.")
+    leaks = [row for row in clips.leaks if row.warning]
+    if not leaks:
+        return Check("Leaks", "pass", f"None of {len(clips.leaks)} properties of the files alone tells real from fake.")
+    return Check(
+        "Leaks", "warn", f"{leaks[0].name} alone tells real from fake (AUC {leaks[0].auc:.3f}). {leaks[0].warning}"
+    )
 
 
 def _rows(inputs: ReportInputs) -> Iterator[Check]:

@@ -95,7 +95,7 @@ def build_report(
         shift = shift_panel(inputs)
         task.advance()
         ledger = submissions_panel(inputs, medals)
-        checks = all_checks(inputs, models, shift, ledger)
+        checks = all_checks(inputs, models, shift, ledger, clips)
         task.advance()
         images = images_panel(inputs, find_paths, thumbnail)
         task.advance()

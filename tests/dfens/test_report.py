@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dfens.report.clips import ClipsPanel, LeakRow
 from dfens.report.images import images_panel
 from dfens.report.inputs import ReportInputs
 from dfens.report.models import calibration_error, models_panel
@@ -148,6 +149,21 @@ def test_uneven_folds_are_a_warning_and_even_ones_are_not() -> None:
     models = [replace(inputs.models[0], oof=bad), *inputs.models[1:]]
     outcome = {check.name: check.outcome for check in build(replace(inputs, models=models)).checks}
     assert outcome["Fold spread"] == "warn"
+
+
+def test_the_worst_leak_is_a_check() -> None:
+    rows = (
+        LeakRow("leading silence (s)", 0.97, 0.9, 0.99, 400, "Separates the classes. Trim the silence."),
+        LeakRow("duration (s)", 0.51, 0.4, 0.6, 400, ""),
+    )
+    for leaks, outcome in ((rows, "warn"), (rows[1:], "pass"), ((), "unknown")):
+        clips = ClipsPanel((), leaks)
+        report = build_report(
+            make_inputs(count=2), find_paths=lambda ids: {}, thumbnail=lambda path, size: PIXEL, clips=clips
+        )
+        check = next(check for check in report.checks if check.name == "Leaks")
+        assert check.outcome == outcome
+        assert (outcome == "warn") == ("Trim the silence" in check.sentence)
 
 
 def test_grids_show_the_rows_that_their_titles_promise() -> None:
