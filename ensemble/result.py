@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.calibration import CalibrationReport
+from ensemble.notebook import blend_html
 from ensemble.predictor import Predictor
 from ensemble.summary import BlendSummary, Comparison, MemberScore, MethodScore
 from oof.errors import BlendError
@@ -95,6 +96,10 @@ class BlendResult:
             )
 
     @property
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows for this blend."""
+        return blend_html(self.summary())
+
     def summary(self) -> BlendSummary:
         """The blend without its predictions."""
         scored = zip(self.names, self.weights, self.single_scores, strict=True)
