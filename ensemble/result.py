@@ -95,11 +95,11 @@ class BlendResult:
                 f"column for each model of the blend; got {test.shape}."
             )
 
-    @property
     def _repr_html_(self) -> str:
         """Return what a notebook shows for this blend."""
-        return blend_html(self.summary())
+        return blend_html(self.summary)
 
+    @property
     def summary(self) -> BlendSummary:
         """The blend without its predictions."""
         scored = zip(self.names, self.weights, self.single_scores, strict=True)
