@@ -121,7 +121,7 @@ def make_folds(
 
 
 def check_folds(folds: Folds) -> None:
-    """Check what every user of folds relies on: each row in one fold, groups whole, both classes everywhere.
+    """Check the rules of folds: each row in one fold, whole groups, both classes in every fold.
 
     Raises:
         FoldError: saying which fold or group breaks the rule.

@@ -10,7 +10,7 @@ from dfens.workspace.changes import archive_dependents
 from dfens.workspace.paths import Workspace
 from oof.folds import fold_table, make_folds
 from oof.progress import SILENT, Progress
-from trainers.data.groups import derive_groups
+from trainers.data.groups import derive_groups, original_note
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class NewFolds:
     """The folds as they are stored now.
 
     how: k, seed, group. folds: rows, positives and their share by fold. moved: what belonged to replaced folds and is
-    in the archive now. moved_test: earlier test predictions, where the rows to predict have changed.
+    in the archive now. moved_test: earlier test predictions, where the rows to predict have changed. note: what a
+    column of originals meant.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class NewFolds:
     moved: tuple[Path, ...]
     moved_test: Path | None
     next: str
+    note: str | None = None
 
 
 def assign_folds(
@@ -67,4 +69,5 @@ def assign_folds(
         moved,
         moved_test,
         next_command(workspace),
+        original_note(competition, settings.group),
     )

@@ -113,3 +113,17 @@ def test_files_that_changed_since_a_fold_was_trained_are_reported(tmp_path: Path
     assert "than when fold 1 of 'm' was trained" in result.stdout
     (root / "test" / "t003.jpg").unlink()
     assert files_changed_since_training(workspace, competition) == []  # named by the check itself
+
+
+def test_originals_as_groups_are_said_by_check_and_folds(tmp_path: Path) -> None:
+    root = make_table(tmp_path / "data", rows=18)
+    lines = [f"a{row:03d}.jpg,{int(row >= 6)},{f'a{(row - 6) // 2:03d}.jpg' if row >= 6 else -1}" for row in range(18)]
+    (root / "train.csv").write_text("\n".join(["img_name,target,original", *lines]) + "\n")
+    (tmp_path / "dfens.toml").write_text(CONFIG + 'group = "original"\n[folds]\nk = 3\n')
+    told = "12 rows share the group of the 6 rows that they were made of."
+    assert told in CliRunner().invoke(cli, ["-C", str(tmp_path), "check"]).stdout
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds"])
+    assert told in result.stdout, result.output
+    folds = Workspace(tmp_path).predictions.folds
+    fold = dict(zip(folds.ids, folds.fold, strict=True))
+    assert all(fold[f"a{row:03d}.jpg"] == fold[f"a{(row - 6) // 2:03d}.jpg"] for row in range(6, 18))

@@ -254,3 +254,23 @@ def test_clips_of_every_layout_are_counted(tmp_path: Path, layout: str) -> None:
     assert report.ok
     assert report.parts[0].decoded == 4
     assert report.parts[0].sizes == {"64 x 48": 4}
+
+
+def test_files_outside_the_data_folder_are_quarantined_too(tmp_path: Path) -> None:
+    root = make_table(tmp_path / "data", rows=12)
+    (root / "train").rename(tmp_path / "images")
+    (tmp_path / "images" / "a001.jpg").write_bytes(b"broken")
+    for train_dir in ("../images", str(tmp_path / "images")):
+        settings = replace(table(root), skip_broken=True, train_dir=train_dir)
+        assert [id_ for id_, _ in run(settings, tmp_path).left_out] == ["a001.jpg"]
+        assert len(read_competition(settings, tmp_path / "q.json").train) == 11
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"version": 1}', '{"version": 1, "files": [{}]}', '{"version": 9}', "{"]
+)
+def test_a_quarantine_that_cannot_be_read_is_a_named_error(tmp_path: Path, content: str) -> None:
+    root = make_table(tmp_path / "data")
+    (tmp_path / "q.json").write_text(content)
+    with pytest.raises(StoreError, match=r"q\.json"):
+        read_competition(replace(table(root), skip_broken=True), tmp_path / "q.json")

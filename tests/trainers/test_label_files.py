@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from oof.errors import DataError
-from tests.support.competitions import make_table
+from tests.support.competitions import make_table, make_track
 from trainers.data.label_tables import parse_labels
 from trainers.data.layouts import Competition, DataSettings, read_competition, scan_competition
 from trainers.data.text_tables import read_text_table
@@ -84,6 +84,14 @@ def test_what_is_no_table_is_a_named_error(tmp_path: Path, content: bytes, told:
     (tmp_path / "train.csv").write_bytes(content)
     with pytest.raises(DataError, match=rf"train\.csv.*{told}"):
         read_text_table(tmp_path / "train.csv", "label file")
+
+
+def test_a_packed_label_file_of_a_track_is_found(tmp_path: Path) -> None:
+    root = make_track(tmp_path)
+    path = root / "phase1" / "trainset_label.txt"
+    zipped({path.name: path.read_text()}, path.with_name(f"{path.name}.zip"))
+    path.unlink()
+    assert len(read_competition(DataSettings(layout="ffdi", root=root)).train) == 12
 
 
 def test_archives_of_other_things_are_named(tmp_path: Path) -> None:

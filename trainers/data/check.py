@@ -22,9 +22,9 @@ from trainers.data.check_findings import (
     unlabelled,
     unreadable_problems,
 )
+from trainers.data.groups import column_groups_of, original_note
 from trainers.data.layouts import Problem
 from trainers.data.leaks import LEAKS_NAME, MOST, SAMPLES, LeakAudit, audit_leaks
-from trainers.data.originals import column_groups
 from trainers.data.quarantine import read_quarantine, write_quarantine
 from trainers.features.perceptual_hash import hash_files
 from trainers.media.image_info import ImageInfo, file_sizes, identical_files, in_threads, inspect_image
@@ -168,7 +168,7 @@ def check_data(
         tuple(sorted(problems, key=lambda problem: not problem.is_error)),
         tuple(left_out),
         _write_lists(report_dir, problems, left_out),
-        (*competition.notes, *_decode_notes(competition, sizes, chosen)),
+        (*competition.notes, *_file_notes(competition, sizes, chosen)),
         leaks,
     )
     write_json(report_dir / "report.json", report.as_json())
@@ -185,13 +185,11 @@ def _audit(competition: "Competition", options: CheckOptions, progress: Progress
     y = train["target"].to_numpy()
     if min((y == label).sum() for label in (0, 1)) < _LEAST_AUDITED:
         return None
-    paths = train["path"].to_numpy(object)
-    groups = None
-    if "group" in train:
-        groups = column_groups(train["group"].to_numpy(object), train["id"].to_numpy(object), y, paths).names
+    paths = train["path"].tolist()
+    groups = column_groups_of(train, "group").names if "group" in train else None
     most = (MOST if options.leaks else SAMPLES)[competition.media]
     return audit_leaks(
-        paths.tolist(), y, competition.media, groups=groups, most=most, threads=options.threads, progress=progress
+        paths, y, competition.media, groups=groups, most=most, threads=options.threads, progress=progress
     )
 
 
@@ -275,13 +273,15 @@ def _shape(info: ImageInfo | ClipCheck) -> str | None:
     return None if picture is None else f"{picture.width} x {picture.height}"
 
 
-def _decode_notes(competition: "Competition", sizes: Sequence[int], chosen: list[int]) -> list[str]:
+def _file_notes(competition: "Competition", sizes: Sequence[int], chosen: list[int]) -> list[str]:
     with_bytes = sum(size > 0 for size in sizes)
+    notes = []
     if len(chosen) < with_bytes:
-        return [
+        notes.append(
             f"{len(chosen)} of {with_bytes} {competition.media} were decoded; dfens check --decode decodes all of them."
-        ]
-    return []
+        )
+    note = original_note(competition, "none")
+    return [*notes, f"{note}."] if note is not None else notes
 
 
 def _write_lists(report_dir: Path, problems: Sequence[Problem], left_out: Sequence[tuple[str, str]]) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from oof.errors import DataError, FoldError, examples
 from oof.progress import SILENT, Progress
-from trainers.data.originals import column_groups
+from trainers.data.originals import ColumnGroups, column_groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,32 +62,34 @@ def derive_groups(
     if how == "none" and "group" not in train:
         return None
     if how == "none" or how.startswith("column:"):
-        return _named_groups(train, "group" if how == "none" else how, progress)
+        return column_groups_of(train, "group" if how == "none" else how).names
     if how not in ("duplicates", "clusters"):
         raise FoldError(f"[folds] group = '{how}' is unknown. Use none, duplicates, clusters, or column:NAME.")
     if competition.media != "images":
         raise DataError(f"[folds] group = '{how}' looks at images, and these are clips. Use none or column:NAME.")
-    in_order = train.iloc[np.argsort(train["id"].to_numpy(object).astype(str), kind="stable")]
+    order = np.argsort(train["id"].to_numpy(object).astype(str), kind="stable")
+    in_order = train.iloc[order]
     groups = (
         _near_duplicates(in_order, competition.root, work_dir, progress)
         if how == "duplicates"
         else _clusters(in_order, work_dir, progress, seed)
     )
     found = np.empty(len(train), object)
-    found[train.index.get_indexer(in_order.index)] = groups
+    found[order] = groups
     return found
 
 
-def _named_groups(train: "pd.DataFrame", column: str, progress: Progress) -> NDArray[np.object_]:
-    found = column_groups(
-        train[column].to_numpy(object),
-        train["id"].to_numpy(object),
-        train["target"].to_numpy(),
-        train["path"].to_numpy(object),
-    )
-    if found.note is not None:
-        progress.note(found.note)
-    return found.names
+def original_note(competition: "Competition", how: str) -> str | None:
+    """Return how many rows share the group of the row that they were made of; None where no column names originals."""
+    column = how if how.startswith("column:") else "group"
+    return column_groups_of(competition.train, column).note if column in competition.train else None
+
+
+def column_groups_of(rows: "pd.DataFrame", column: str) -> ColumnGroups:
+    """Return the groups that a column of a table of rows gives."""
+    names = (column, "id", "path")
+    values, ids, paths = (rows[name].to_numpy(object) for name in names)
+    return column_groups(values, ids, rows["target"].to_numpy(), paths)
 
 
 def _clusters(rows: "pd.DataFrame", work_dir: Path, progress: Progress, seed: int) -> NDArray[np.object_]:
@@ -119,7 +121,7 @@ def _near_duplicates(rows: "pd.DataFrame", root: Path, work_dir: Path, progress:
     first = near_groups(hashes)
     found = len(np.unique(first))
     if "group" in rows:
-        first = _united(first, _named_groups(rows, "group", progress))
+        first = _united(first, column_groups_of(rows, "group").names)
     together = int((np.bincount(first, minlength=len(first)) > 1).sum())
     progress.note(f"{len(ids)} images, {found} of them different; {together} groups of two rows or more share a fold")
     return np.asarray(ids[first], object)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from oof.errors import DataError
 from oof.paths import resolve_path
+from trainers.data.text_tables import PACKED
 
 if TYPE_CHECKING:
     from trainers.data.layouts import DataSettings
@@ -181,6 +182,9 @@ def _label_names(part: str) -> list[str]:
 def _one_label_file(bases: Sequence[Path], part: str) -> Path | None:
     """The label file of a part; where several are there, they must say the same."""
     found = [base / name for base in bases for name in _label_names(part) if (base / name).is_file()]
+    if not found:  # as downloaded
+        packed = [f"{name}{ending}" for name in _label_names(part) for ending in PACKED]
+        found = [base / name for base in bases for name in packed if (base / name).is_file()]
     if len(found) > 1:
         contents = [_content(path) for path in found]
         for path, content in zip(found[1:], contents[1:], strict=True):

@@ -1,4 +1,4 @@
-"""A competition's rows and files, read from the folders that the organisers hand out."""
+"""Read the rows and files of a competition from the folders that its organisers publish."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -105,7 +105,7 @@ def read_competition(settings: DataSettings, quarantine: Path | None = None) -> 
     """Read labels and find every file, or say what is wrong with them.
 
     Files are looked for by one scan per folder, so half a million rows take seconds;
-    whether they can be decoded is told by `trainers.data.check.check_data`.
+    whether they can be decoded is reported by `trainers.data.check.check_data`.
 
     Args:
         settings: section [data].

@@ -44,7 +44,7 @@ def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts)
 
     DFDC's `original` names the real that each fake was made of, and is empty, -1 or the own name for a real. Where a
     column is of that kind, a real joins the group of its fakes, through several steps if a fake was made of a fake.
-    Else equal values are a group, and an empty value stands alone.
+    Else equal values are a group, and a row with an empty value is a group of its own.
 
     Args:
         values: (n_rows,) text of the column.

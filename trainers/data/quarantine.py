@@ -14,18 +14,18 @@ def write_quarantine(path: Path, root: Path, reasons: Mapping[str, str]) -> None
 
     Args:
         path: of the list.
-        root: the data folder, which the files are written relative to.
+        root: the data folder; files inside it are written relative to it.
         reasons: by path of the file.
     """
     rows = []
     for file, reason in sorted(reasons.items()):
         try:
             facts = Path(file).stat()
-        except FileNotFoundError:
+        except OSError:  # gone since, which the check reports by itself
             continue
         rows.append(
             {
-                "path": Path(file).relative_to(root).as_posix(),
+                "path": file.removeprefix(f"{root}/"),
                 "reason": reason,
                 "size": facts.st_size,
                 "mtime_ns": facts.st_mtime_ns,
@@ -35,23 +35,27 @@ def write_quarantine(path: Path, root: Path, reasons: Mapping[str, str]) -> None
 
 
 def read_quarantine(path: Path, root: Path) -> dict[str, str]:
-    """Reasons by path of the file; a file that was replaced since then is no longer named.
+    """Return reasons by path of the file; a file that was replaced since then is no longer named.
 
     Raises:
         StoreError: a list of another version, or one that cannot be read.
     """
     if not path.exists():
         return {}
-    stored = read_json(path)
-    if stored.get("version") != VERSION:
-        raise StoreError(f"{path} has version {stored.get('version')}; expected {VERSION}. Run dfens check again.")
+    try:
+        stored = read_json(path)
+        if stored.get("version") != VERSION:
+            raise StoreError(f"{path} has version {stored.get('version')}; expected {VERSION}. Run dfens check again.")
+        rows = [(str(row["path"]), str(row["reason"]), (row["size"], row["mtime_ns"])) for row in stored["files"]]
+    except (OSError, AttributeError, KeyError, TypeError) as err:
+        raise StoreError(f"{path} cannot be read as a list of files ({err!r}). Run dfens check again.") from err
     found = {}
-    for row in stored["files"]:
-        file = root / row["path"]
+    for name, reason, stamp in rows:
+        file = root / name  # an absolute name stays what it is
         try:
             facts = file.stat()
-        except FileNotFoundError:
+        except (OSError, ValueError):
             continue
-        if (facts.st_size, facts.st_mtime_ns) == (row["size"], row["mtime_ns"]):
-            found[f"{root}/{row['path']}"] = row["reason"]
+        if (facts.st_size, facts.st_mtime_ns) == stamp:
+            found[name if Path(name).is_absolute() else f"{root}/{name}"] = reason
     return found

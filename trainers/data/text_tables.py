@@ -18,7 +18,7 @@ from oof.errors import DataError, examples
 if TYPE_CHECKING:
     import pandas as pd
 
-_PACKED = (".gz", ".zip")
+PACKED = (".gz", ".zip")
 _ZIP, _GZIP, _PARQUET = b"PK\x03\x04", b"\x1f\x8b", b"PAR1"
 # zipfile raises RuntimeError for a password, and NotImplementedError, its subclass, for rare packings
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -76,7 +76,7 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
 
 def _existing(path: Path, what: str) -> Path:
     """The file, or the one that holds it packed."""
-    for candidate in (path, *(path.with_name(path.name + ending) for ending in _PACKED)):
+    for candidate in (path, *(path.with_name(path.name + ending) for ending in PACKED)):
         if candidate.is_file():
             return candidate
     raise DataError(

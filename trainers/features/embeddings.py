@@ -44,7 +44,7 @@ def embed_images(
         save_to: Parquet file, `embeddings_path` of the workspace, where `derive_groups` looks.
         root: what a path of weights is relative to.
         workers: threads that decode.
-        progress: told per image.
+        progress: receives progress by image.
 
     Returns:
         Shape (n_images, n_features).

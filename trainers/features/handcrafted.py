@@ -27,12 +27,12 @@ _KERNELS: list[Matrix] = [
 
 
 def pixel_features(image: Image, edge: int) -> Matrix:
-    """The image at edge x edge pixels, 0 to 1, shape (edge * edge * 3,)."""
+    """Return the image at edge x edge pixels, 0 to 1, shape (edge * edge * 3,)."""
     return resize_image(image, edge).astype(np.float32).ravel() / np.float32(255)
 
 
 def trace_features(image: Image) -> Matrix:
-    """What generators and editors leave behind: radial spectrum and statistics of noise residuals.
+    """Return what generators and editors leave behind: radial spectrum and statistics of noise residuals.
 
     The spectrum is the mean logarithm of the power in 48 rings of spatial frequency (Durall et al.,
     Watch Your Up-Convolution, CVPR 2020). The residuals are those of the spatial rich model (SRM;
@@ -88,7 +88,7 @@ def file_features(
     workers: int = 1,
     progress: Progress = SILENT,
 ) -> Matrix:
-    """Features of image files.
+    """Return features of image files.
 
     Args:
         paths: of the files.
@@ -96,7 +96,7 @@ def file_features(
         decode: how files are read for the pixel features.
         traces: whether spectrum and residuals are taken too.
         workers: threads.
-        progress: told per file.
+        progress: receives progress by file.
 
     Returns:
         Shape (n_files, n_features).

@@ -1,4 +1,4 @@
-"""Near pairs among 256-bit hashes without comparing all: pigeonhole on 16 bands of 16 bits; compiled, no checks.
+"""Find near pairs among 256-bit hashes without comparing all: pigeonhole on 16 bands of 16 bits; compiled, no checks.
 
 Two hashes at most r bits apart agree in some band up to r // 16 bits. So for each hash only those
 are compared that share a band with it, or (for r of 16 to 31) a band but for one bit: exact, and at
@@ -61,7 +61,7 @@ def _root(parent: NDArray[np.int64], row: int) -> int:
 
 @compiled
 def link_near(hashes: Hashes, distance: int, parent: NDArray[np.int64]) -> None:
-    """Unite in `parent` all hashes at most `distance` bits apart, and what hangs together by them."""
+    """Unite in `parent` all hashes at most `distance` bits apart, and all that these pairs connect."""
     order = np.empty(len(hashes), np.int64)
     starts = np.empty(_VALUES + 1, np.int64)
     probes = 17 if distance >= BANDS else 1
@@ -83,7 +83,7 @@ def link_near(hashes: Hashes, distance: int, parent: NDArray[np.int64]) -> None:
 
 @compiled
 def nearest(hashes: Hashes, queries: Hashes, distance: int, found: NDArray[np.int64], apart: NDArray[np.int64]) -> None:
-    """For each query the nearest of `hashes` within `distance` bits, the first of several; -1 where there is none."""
+    """Find for each query the nearest of `hashes` within `distance` bits, the first of several, or -1."""
     order = np.empty(len(hashes), np.int64)
     starts = np.empty(_VALUES + 1, np.int64)
     probes = 17 if distance >= BANDS else 1

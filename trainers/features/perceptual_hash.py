@@ -1,4 +1,4 @@
-"""Perceptual hashes: which images are the same picture, re-encoded, resized, brightened or a little cropped."""
+"""Hash images by what they show, to find copies that are re-encoded, resized, brightened or a little cropped."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +25,9 @@ Hashes = NDArray[np.uint64]
 
 
 def image_hash(image: Image) -> Hashes:
-    """The perceptual hash of a picture: which of its 255 lowest frequencies are stronger than their median.
+    """Return the perceptual hash of an image: which of its 255 lowest frequencies are stronger than their median.
 
-    The usual 64 bits do not tell aligned faces apart: of 800 photos of different persons the nearest
+    The usual 64 bits do not distinguish aligned faces: of 800 photos of different persons the nearest
     two are 6 bits apart, and a crop by 4 % changes 4 bits. Here the nearest two are 62 of 256 bits
     apart; JPEG at quality 30, blur, noise or half the size change up to 8, a fifth more light up to 22.
 
@@ -55,14 +55,14 @@ def hash_files(
     workers: int = 1,
     progress: Progress = SILENT,
 ) -> tuple[Hashes, NDArray[np.bool_]]:
-    """Perceptual hashes of image files.
+    """Return perceptual hashes of image files.
 
     Args:
         paths: of the files.
         root: the data folder, which the cache names files relative to.
         cache: Parquet file of hashes made before; a file of another size or time is hashed anew.
         workers: threads.
-        progress: told per file.
+        progress: receives progress by file.
 
     Returns:
         Hashes, shape (n_files, 4), and whether each file could be read, shape (n_files,).
@@ -119,7 +119,7 @@ def _read_cache(cache: Path) -> pd.DataFrame | None:
 
 
 def near_groups(hashes: Hashes, distance: int = DISTANCE) -> NDArray[np.int64]:
-    """Number the sets of images that hang together by near hashes; a set's number is its first row.
+    """Return the number of the set of near-duplicates that each image belongs to: the first row of the set.
 
     Exact: every pair at most `distance` bits apart is in one set, however many images there are.
 
@@ -146,7 +146,7 @@ def near_groups(hashes: Hashes, distance: int = DISTANCE) -> NDArray[np.int64]:
 def nearest_hashes(
     hashes: Hashes, queries: Hashes, distance: int = DISTANCE
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each query the nearest hash within `distance` bits.
+    """Find for each query the nearest hash within `distance` bits.
 
     Returns:
         Position in `hashes`, -1 where none is near, and bits apart; both of shape (n_queries,).

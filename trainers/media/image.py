@@ -4,7 +4,7 @@ What every way of decoding does alike:
 
 - the result is uint8 RGB; grey is repeated, palettes are looked up, CMYK is converted, 16 bits keep their upper 8;
 - transparency is dropped, not painted over a background: the colours stored under it remain;
-- the EXIF orientation is applied, so that a photo stands as people see it (timm and torchvision do not);
+- the EXIF orientation is applied, so that a photo is upright (timm and torchvision do not);
 - of an animation the first frame is taken;
 - a file that ends early, or is damaged in its middle, is an error and not an image with a grey rest; so is one whose
   values have no known range (floats, 32-bit integers, 8 bits stored in 16).
@@ -80,7 +80,7 @@ def load_image(path: str | Path, size: int | tuple[int, int], decode: Decode = "
 
 
 def decode_at(data: bytes, path: str | Path, size: int | tuple[int, int], decode: Decode = "area") -> Image:
-    """The same from the bytes of a file; `path` names them in messages."""
+    """Decode the bytes of a file as `load_image` does; `path` names them in messages."""
     shape = (size, size) if isinstance(size, int) else size
     if decode == "pil":
         whole = Pillow.fromarray(decode_bytes(data, path))
@@ -106,7 +106,7 @@ def decode_image(path: str | Path, *, reduce: Literal[1, 2, 4, 8] = 1) -> Image:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The bytes of an image file.
+    """Return the bytes of an image file.
 
     Raises:
         DataError: if it is missing, empty, or a clip.
@@ -197,7 +197,7 @@ def resize_image(image: Image, size: int | tuple[int, int]) -> Image:
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width as the header of a JPEG or PNG tells them, or None."""
+    """Return height and width from the header of a JPEG or PNG, or None."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         return height, width
