@@ -16,7 +16,7 @@ from submissions.kaggle.errors import Failure
 
 Json = dict[str, Any]
 
-_START_S = 60.0  # to load the client and log in, on a busy machine
+_START_S = 120.0  # to load the client and log in, on a busy machine
 _CHILD = Path(__file__).with_name("client_child.py")
 
 

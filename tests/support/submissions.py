@@ -18,8 +18,8 @@ QUICK: dict[str, Any] = {
     "retries": 2,
     "poll_first_s": 0.05,
     "poll_longest_s": 0.1,
-    "call_limit_s": 20.0,
-    "stall_limit_s": 20.0,
+    "call_limit_s": 120.0,
+    "stall_limit_s": 120.0,
 }
 
 

@@ -48,7 +48,7 @@ def start(server: KaggleServer, folder: Path, *arguments: str) -> "subprocess.Po
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
     """Exit code and all that it wrote."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=900)
     return process.returncode, out + err
 
 

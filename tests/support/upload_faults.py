@@ -77,7 +77,7 @@ CASES = (
         _always("GetSubmissionLimits", hang_s=60),
         "in time",
         **_NOT_SENT,
-        settings={"call_limit_s": 2.0},
+        settings={"call_limit_s": 3.0},
     ),
     Case("limits: 401", _once("GetSubmissionLimits", status=401, message="Unauthenticated"), "not taken", **_NOT_SENT),
     Case("allowance of zero", (), r"used up \(5 made\).*00:00 UTC.*Nothing was sent", **_NOT_SENT, prepare=_used_up),
@@ -97,7 +97,7 @@ CASES = (
     Case("upload: 503 once", _once("PUT", status=503, shape="empty")),
     Case("upload: cut midway", _once("PUT", share=0.5, drop=True)),
     Case("upload: truncated, yet taken", _once("PUT", share=0.5)),
-    Case("upload: no answer", _always("PUT", hang_s=60), "in time", **_FAILED, settings={"upload_limit_s": 2.0}),
+    Case("upload: no answer", _always("PUT", hang_s=60), "in time", **_FAILED, settings={"upload_limit_s": 3.0}),
     Case("create: 400 daily limit", _once("CreateSubmission", status=400, message=LIMIT_TEXT), "used up", **_FAILED),
     Case(
         "create: 400 flat, code-only",
@@ -123,10 +123,10 @@ CASES = (
         _once("CreateSubmission", hang_s=60),
         "nothing was submitted",
         **_FAILED,
-        settings={"call_limit_s": 2.0},
+        settings={"call_limit_s": 3.0},
     ),
     Case(
-        "create: no answer, yet done", _once("CreateSubmission", hang_s=60, after=True), settings={"call_limit_s": 2.0}
+        "create: no answer, yet done", _once("CreateSubmission", hang_s=60, after=True), settings={"call_limit_s": 3.0}
     ),
     Case(
         "create: no number",
@@ -165,7 +165,7 @@ class Ran:
 
 def run_case(case: Case, server: KaggleServer, folder: Path) -> tuple[Ran, Ran]:
     """Run a case, then the same again without its fault."""
-    settings: dict[str, Any] = {"upload_limit_s": 20.0} | case.settings
+    settings: dict[str, Any] = {"upload_limit_s": 120.0} | case.settings
     desk = Desk(server, folder, **settings)
     case.prepare(server)
     for method, fault in case.orders:
