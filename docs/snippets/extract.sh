@@ -1,4 +1,8 @@
-dfens check                            # labels and headers of all clips
-dfens extract --dry-run                # what is there, what is missing
-dfens extract                          # frames, key frames and sound; resumes after kill -9
-dfens extract --sheet sheet.png        # 12 clips to look at: frames, key frames, spectrogram
+# labels and headers of all clips
+dfens check
+# what is there, what is missing
+dfens extract --dry-run
+# frames, key frames and sound; resumes after kill -9
+dfens extract
+# 12 clips to look at: frames, key frames, spectrogram
+dfens extract --sheet sheet.png

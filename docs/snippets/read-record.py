@@ -3,7 +3,8 @@ from pathlib import Path
 import pandas as pd
 import safetensors.numpy
 
-folder = next(Path("work/trainers/clips").iterdir())  # one folder for each set of settings
+# one folder for each set of settings
+folder = next(Path("work/trainers/clips").iterdir())
 row = pd.concat(map(pd.read_parquet, folder.glob("*.parquet"))).query("n_bytes > 0").iloc[0]
 with (folder / f"{row.shard}.bin").open("rb") as shard:
     shard.seek(row.offset)

@@ -1,0 +1,1 @@
+dfens check --leaks                    # all training files; without --leaks a sample
