@@ -40,6 +40,7 @@ from ensemble.significance import compare, nested_interval, verdict
 from ensemble.summary import MethodScore
 from ensemble.table import BinaryTable
 from ensemble.transforms import Imputation
+from oof.cpus import cpu_count
 from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
@@ -90,7 +91,7 @@ def _fit_mixture(table: BinaryTable, options: BlendOptions, groups: Groups, prog
     tried: list[FittedMethod] = []
     seconds: dict[str, float] = {}
     with progress.task("blend", total=len(methods) + 1, unit="method") as task:
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(min(_THREADS, cpu_count())) as pool:
             _ = table.ranks  # made once, before the methods share it
             for found, elapsed_s in pool.map(partial(_timed, table, options.metric), methods):
                 tried.append(found)
