@@ -169,8 +169,8 @@ def test_rows_weighted_toward_another_mix_of_kinds_serve_it_better() -> None:
     test, truth = two_kinds(20_000, 101, 0.85)
     plain = fit_blend(oof, y, test=test)
     weighted = fit_blend(oof, y, test=test, importance_weighting=True)
-    assert "Rows are weighted toward the test set" in weighted.warnings[-1]
-    assert weighted.method.endswith("rows weighted toward the test set")
+    assert "Rows are weighted by importance for the test set" in weighted.warnings[-1]
+    assert weighted.method.endswith("rows weighted by importance for the test set")
     assert roc_auc(truth, weighted.predict(test)) > roc_auc(truth, plain.predict(test)) + 0.005
     assert weighted.score == pytest.approx(roc_auc(y, weighted.oof))
     assert weighted.nested_score == pytest.approx(roc_auc(y, weighted.nested_oof))
