@@ -6,6 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def _meanings(docstring: str, names: set[str]) -> dict[str, str]:
     marker = re.compile(rf"(?:(?<=^)|(?<=[.;)] ))({name}(?:(?:, | and ){name})*): ")
     starts = list(marker.finditer(text))
     found = {}
-    for start, following in zip(starts, [*starts[1:], None], strict=True):
+    for start, following in zip_longest(starts, starts[1:]):
         meaning = text[start.end() : following.start() if following else None].strip()
         for one, note in re.findall(r"(\w+)(?: (\([^)]*\)))?(?:, | and |$)", start.group(1)):
             found[one] = f"{note} {meaning}".strip().rstrip(".;")

@@ -240,3 +240,10 @@ def test_the_chinese_chapter_has_the_commands_settings_and_numbers_of_the_englis
     assert chinese[0] == english[0]
     assert chinese[1] ^ english[1] == set()
     assert chinese[2] ^ english[2] == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_excerpts_begin_and_end_at_lines_that_exist(page: Path) -> None:
+    for path, options in re.findall(r"^`{3}\{literalinclude\} (\S+)\n((?::.*\n)*)", page.read_text(), re.MULTILINE):
+        for marker in re.findall(r"^:(?:start|end)-at: (.+)$", options, re.MULTILINE):
+            assert marker in (page.parent / path).read_text()
