@@ -42,8 +42,8 @@ def comparison_tables(comparison: "Comparison") -> "tuple[FittedTable, FittedTab
             "gain": gain.gain,
             "low": gain.low,
             "high": gain.high,
-            "p": gain.p_value,
-            "p_adjusted": gain.p_adjusted,
+            "p": f"{gain.p_value:.2g}",
+            "p_adjusted": f"{gain.p_adjusted:.2g}",
             "folds_better": f"{gain.folds_better} of {gain.folds}",
             "verdict": gain.verdict,
         }

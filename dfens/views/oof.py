@@ -88,7 +88,7 @@ def show_diversity(found: "Diversity") -> "Iterator[FittedTable | str]":
     for item in found.duplicates:
         yield f"{item.model} repeats {item.of} (rank correlation {item.correlation:.5f})"
     if found.leave_one_out:
-        gains = [dataclasses.asdict(gain) for gain in found.leave_one_out]
+        gains = [dataclasses.asdict(gain) | {"p": f"{gain.p:.2g}"} for gain in found.leave_one_out]
         yield make_table(gains, title="What each model adds to the nested score of the blend")
 
 

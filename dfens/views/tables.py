@@ -51,7 +51,14 @@ class FittedTable:
 
     def _table(self, columns: Sequence[str]) -> Table:
         heading = Text(printable(self.title), no_wrap=True, overflow="ignore") if self.title else None
-        table = Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table = Table(
+            title=heading,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            collapse_padding=True,
+            pad_edge=False,
+        )
         for name in columns:
             is_number = all(_is_number(row.get(name)) for row in self.rows)
             table.add_column(
