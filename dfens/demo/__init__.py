@@ -5,4 +5,4 @@ dfens.toml and truth.csv (id and target of the test rows), and `STEPS`, the comm
 """
 
 # recipe of dfens init: module of the competition that it is for
-COMPETITIONS = {"demo": "dfens.demo.competition"}
+COMPETITIONS = {"demo": "dfens.demo.competition", "demo-av": "dfens.demo.clips"}

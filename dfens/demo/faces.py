@@ -58,13 +58,14 @@ def draw_person(rng: np.random.Generator) -> Person:
     )
 
 
-def draw_face(person: Person, rng: np.random.Generator, size: int = 64) -> Image:
+def draw_face(person: Person, rng: np.random.Generator, size: int = 64, mouth: float | None = None) -> Image:
     """Draw one picture of a person.
 
     Args:
         person: who.
         rng: of pose, expression, light, background and sensor noise.
         size: edge in pixels.
+        mouth: how far it is open, 0 to 1; None for a draw. Nothing else of the picture depends on it.
 
     Returns:
         RGB, shape (size, size, 3).
@@ -111,7 +112,11 @@ def draw_face(person: Person, rng: np.random.Generator, size: int = 64) -> Image
         ellipse(place(side * person.eye_gap * 1.1, 0.09), (0.05 * px, 0.035 * px), skin * [1.04, 0.94, 0.92])  # cheeks
     ellipse(place(0, 0.5 * person.nose), (0.018 * px, person.nose * 0.6 * px), skin * 0.92)
     ellipse(place(0, person.nose), (0.032 * px, 0.016 * px), skin * 0.84)
-    ellipse(place(0, 0.17), (person.mouth * px, (0.012 + 0.02 * rng.random()) * px), skin * [0.86, 0.55, 0.55])
+    drawn = 0.012 + 0.02 * rng.random()
+    ellipse(place(0, 0.17), (person.mouth * px, (drawn if mouth is None else 0.012) * px), skin * [0.86, 0.55, 0.55])
+    if mouth:
+        dark = np.array([60.0, 20.0, 24.0])
+        ellipse(place(0, 0.185), (person.mouth * 0.8 * px, 0.07 * mouth * px), dark)
     return _photograph(canvas, rng, size)
 
 

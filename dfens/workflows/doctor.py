@@ -72,7 +72,7 @@ def _faces(workspace: Workspace) -> str:
         return "centre crop (onnxruntime is not installed; pip install 'dfens[faces]' for a detector)"
     if not workspace.config_path.exists():
         return "centre crop unless a model sets faces = FILE.onnx"
-    files = sorted({str(settings.faces) for settings, _ in wanted(workspace) if settings.faces is not None})
+    files = sorted({settings.faces for settings, _ in wanted(workspace) if settings.faces})
     return ", ".join(files) or "centre crop (no model sets faces = FILE.onnx)"
 
 

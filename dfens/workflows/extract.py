@@ -1,5 +1,6 @@
 """Extract frames, key frames, faces and sound from the clips of a competition."""
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from oof.progress import SILENT, Progress
 from trainers.analysis.contact_sheet import draw_sheet
 from trainers.features.clips import clip_store, extract_clips
 from trainers.features.settings import ExtractSettings
+from trainers.kinds.registry import kind_of
 from trainers.media.clip_store import ClipFailure
+from trainers.media.image import is_clip
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def extract(
         DataError: if the competition has images instead of clips, or if there is nothing to draw a sheet of.
     """
     competition = workspace.competition()
-    if competition.media != "clips":
+    if not is_clip(competition.train["path"].iloc[0]):
         raise DataError(
             "This competition has images, and dfens extract reads clips. For clips set [data] layout = "
             '"ffdv", or name files with an ending such as .mp4 in the table.'
@@ -94,7 +97,7 @@ def extract(
                 frames=settings.frames,
                 key_frames=settings.key_frames,
                 frame_size=settings.frame_size,
-                crop="centre" if settings.faces is None else "face",
+                crop="face" if settings.faces else "centre",
                 sample_rate=settings.sample_rate,
                 clips=summary.clips,
                 stored=summary.stored,
@@ -113,7 +116,16 @@ def extract(
 
 def wanted(workspace: Workspace) -> Iterator[tuple[ExtractSettings, tuple[str, ...]]]:
     """Yield each set of settings that models of dfens.toml use, with their names; the defaults without such models."""
-    yield ExtractSettings(), ()
+    models: dict[ExtractSettings, list[str]] = {}
+    for name, model in workspace.config.models.items():
+        extraction = kind_of(model).extraction(model)
+        if extraction is not None:
+            faces = str(workspace.resolve(extraction.faces)) if extraction.faces else ""
+            models.setdefault(dataclasses.replace(extraction, faces=faces), []).append(name)
+    for settings, names in models.items():
+        yield settings, tuple(names)
+    if not models:
+        yield ExtractSettings(), ()
 
 
 def _draw(workspace: Workspace, paths: list[str], sheet: Path, most: int) -> None:

@@ -345,9 +345,9 @@ def test_other_settings_have_another_store_but_a_spectrogram_does_not(tmp_path: 
     assert len({folder(), *(folder(**options) for options in others)}) == 5
     detector = tmp_path / "a.onnx"
     detector.write_bytes(b"1")
-    first = folder(faces=detector)
+    first = folder(faces=str(detector))
     detector.write_bytes(b"2")
-    assert folder(faces=detector) != first
+    assert folder(faces=str(detector)) != first
 
 
 def test_shards_hold_many_clips(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def _draw_strip(axes: Any, record: ClipRecord, positions: "np.ndarray[Any, Any]"
         sheet[:, left : left + _EDGE] = image
     axes.imshow(sheet, aspect="equal", interpolation="nearest")
     axes.set_anchor("W")
-    if not images:
+    if not images and most == _FRAMES:
         axes.text(0, _EDGE / 2, "no picture", fontsize=8, color="0.4")
 
 

@@ -40,7 +40,7 @@ def extract_clips(
         ConfigError: a face detector that cannot be used. DataError: a full disk.
         KeyboardInterrupt, Stopped: what was read until then is stored.
     """
-    detector = None if settings.faces is None else load_detector(settings.faces)
+    detector = load_detector(Path(settings.faces)) if settings.faces else None
 
     def extract(path: str) -> bytes:
         return encode_record(extract_clip(path, settings, detector), settings.frame_format)

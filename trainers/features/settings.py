@@ -60,7 +60,7 @@ class ExtractSettings(MelSettings):
     frames: int = 16
     key_frames: int = 4
     frame_size: int = 224
-    faces: Path | None = None
+    faces: str = ""
     face_margin: float = 0.3
     frame_format: FrameFormat = "png"
     sound_seconds: float = 60.0
@@ -86,4 +86,4 @@ class ExtractSettings(MelSettings):
         """What frames and sound depend on, as JSON values; the face detector by the SHA-256 of its file."""
         fields = dataclasses.fields(ExtractSettings)
         values = {item.name: getattr(self, item.name) for item in fields if item.name not in _MEL}
-        return {**values, "faces": None if self.faces is None else file_sha256(self.faces)}
+        return {**values, "faces": file_sha256(Path(self.faces)) if self.faces else None}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from oof.folds import Folds
+    from trainers.features.settings import ExtractSettings
 
 RUNNING_FILES = ("state.pt", "good.pt")  # of a fold in training; removed when the fold is done
 WEIGHTS_FILE = "weights.safetensors"
@@ -182,6 +183,10 @@ class ModelKind(ABC, Generic[S]):
 
     def cached_images(self, settings: S) -> CachedImages | None:
         """Return the form of resized images that the model can read from a cache, or None."""
+        return None
+
+    def extraction(self, settings: S) -> "ExtractSettings | None":
+        """Return what the model needs extracted from clips, or None for a model that reads none."""
         return None
 
     def check(self, context: ModelContext[S]) -> None:

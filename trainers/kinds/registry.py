@@ -25,6 +25,9 @@ class _Source:
 
 _SOURCES = {
     "timm": _Source("trainers.kinds.timm.settings:TimmSettings", "trainers.kinds.timm.kind:TimmKind"),
+    "frames": _Source("trainers.kinds.clips.settings:FramesSettings", "trainers.kinds.clips.kind:ClipKind"),
+    "audio": _Source("trainers.kinds.clips.settings:AudioSettings", "trainers.kinds.clips.kind:ClipKind"),
+    "av": _Source("trainers.kinds.clips.settings:AvSettings", "trainers.kinds.clips.kind:ClipKind"),
     "linear": _Source("trainers.kinds.linear.settings:LinearSettings", "trainers.kinds.linear.kind:LinearKind"),
 }
 

@@ -122,6 +122,11 @@ class ClipRecord:
         return float(self._about["sound_start_s"])
 
     @property
+    def sample_rate(self) -> int:
+        """Sample rate of the sound, Hz."""
+        return int(self._about["mel_settings"]["sample_rate"])
+
+    @property
     def mel_settings(self) -> dict[str, Any]:
         """How the stored log-mel spectrogram was made."""
         return dict(self._about["mel_settings"])

@@ -59,6 +59,11 @@ _LIBPNG_LIMIT = 1_000_000  # pixels a side
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it prints names no file
 
 
+def is_clip(path: str | Path) -> bool:
+    """Whether a file is a clip, by the ending of its name."""
+    return Path(path).suffix.lower() in _CLIPS
+
+
 def load_image(path: str | Path, size: int | tuple[int, int], decode: Decode = "area") -> Image:
     """Read an image at the size that a model takes, in the way that is named.
 
@@ -112,10 +117,10 @@ def read_bytes(path: str | Path) -> bytes:
         DataError: if it is missing, empty, or a clip.
     """
     path = Path(path)
-    if path.suffix.lower() in _CLIPS:
+    if is_clip(path):
         raise DataError(
-            f"{path} is a clip, and models read images only: frames and sound of clips cannot be trained on yet. "
-            f'Extract frames, and describe them with [data] layout = "table".'
+            f'{path} is a clip, and this model reads images. Set kind = "frames", "audio", "av" or "linear" for '
+            f"models on clips (docs/clips.md)."
         )
     try:
         data = path.read_bytes()

@@ -17,6 +17,7 @@ from trainers.media.image_gpu import decode_on_device
 from trainers.media.image_store import Images, Subset
 
 T = TypeVar("T")
+R = TypeVar("R")
 Rowset = NDArray[np.intp]
 MakeRow = Callable[[int], Images]  # index into the rows -> image
 
@@ -98,9 +99,9 @@ class Loader:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def ahead(items: Iterable[T], begin: Callable[[T], Callable[[], Tensor]], count: int) -> Iterator[Tensor]:
+def ahead(items: Iterable[T], begin: Callable[[T], Callable[[], R]], count: int) -> Iterator[R]:
     """Begin `count` items before the first is waited for, and keep so many begun."""
-    begun: deque[Callable[[], Tensor]] = deque()
+    begun: deque[Callable[[], R]] = deque()
     for item in items:
         begun.append(begin(item))
         if len(begun) > count:

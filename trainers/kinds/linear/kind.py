@@ -1,16 +1,23 @@
 """The kind `linear`: scikit-learn on small features, a baseline that every network should beat, in seconds."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.progress import SILENT, Progress
+from trainers.features.clip_features import clip_features
 from trainers.features.handcrafted import Matrix
+from trainers.features.settings import ExtractSettings
 from trainers.kinds.base import FoldModels, FoldOutcome, ModelContext, ModelKind, Probabilities
+from trainers.kinds.clips.clips import ClipSource, prepare_clips
 from trainers.kinds.linear.classifier import fit_classifier, fit_linear_fold, linear_features
 from trainers.kinds.linear.settings import LinearSettings
+from trainers.media.image import is_clip
+from trainers.media.image_info import in_threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +32,13 @@ class LinearKind(ModelKind[LinearSettings]):
     A fit is as fast as reading it back would be, and equal input gives equal numbers, so nothing but predictions is
     stored: `load` fits again.
     """
+
+    def extraction(self, settings: LinearSettings) -> ExtractSettings | None:
+        return settings.extraction
+
+    def prepare(self, context: Context) -> None:
+        if _reads_clips(context):
+            prepare_clips(context)
 
     def train_fold(self, context: Context, fold: int) -> FoldOutcome:
         features, held_out = _features(context), context.folds.fold == fold
@@ -48,12 +62,32 @@ class LinearKind(ModelKind[LinearSettings]):
 def _features(context: Context) -> Matrix:
     """The features of all files, training rows first, once for all folds and models."""
     settings = context.settings
-    key = ("linear features", settings.image_size, settings.decode)
+    key = ("linear features", settings.image_size, settings.decode, settings.extraction, settings.leaks)
     if key not in context.shared:
         paths = [*context.train["path"], *context.test["path"]]
-        context.shared[key] = linear_features(settings, paths, workers=context.threads, progress=context.progress)
+        context.shared[key] = _features_of(context, paths, context.progress)
     found: Matrix = context.shared[key]
     return found
+
+
+def _features_of(context: Context, paths: Sequence[str], progress: Progress = SILENT) -> Matrix:
+    if not _reads_clips(context):
+        return linear_features(context.settings, paths, workers=context.threads, progress=progress)
+    record_of = ClipSource(context)
+    rows = in_threads(
+        partial(_clip_row, record_of, context.settings.leaks), paths, context.threads, progress, "features"
+    )
+    width = next((len(row) for row in rows if row is not None), 1)
+    return np.stack([np.zeros(width, np.float32) if row is None else row.astype(np.float32) for row in rows])
+
+
+def _clip_row(record_of: ClipSource, leaks: bool, path: str) -> NDArray[np.float64] | None:
+    record = record_of(path)
+    return None if record is None else clip_features(record, leaks=leaks)
+
+
+def _reads_clips(context: Context) -> bool:
+    return len(context.train) > 0 and is_clip(context.train["path"].iloc[0])
 
 
 class _LinearModels:
@@ -71,5 +105,5 @@ class _LinearModels:
     def predict(self, rows: "pd.DataFrame") -> Iterator[Probabilities]:
         for start in range(0, len(rows), _BATCH):
             paths = rows["path"].iloc[start : start + _BATCH].tolist()
-            features = linear_features(self._context.settings, paths, workers=self._context.threads)
+            features = _features_of(self._context, paths)
             yield np.stack([predict(features) for predict in self._predict]).astype(np.float64)

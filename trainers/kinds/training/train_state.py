@@ -129,8 +129,12 @@ class TrainState:
             inputs, mixed = self._make_inputs(rows if prepare is None else prepare(rows, part), weights[part], rng)
             with self._alone_until_last(start + size >= len(target)):
                 with torch.autocast(self.device.type, dtype=self._amp, enabled=self._amp is not None):
-                    logits = self._forward(*as_tuple(inputs)).float().flatten()
-                loss = self._loss(logits, mixed) * (len(mixed) / len(target))
+                    outputs = self._forward(*as_tuple(inputs))
+                logits, sides = outputs if isinstance(outputs, tuple) else (outputs, ())
+                loss = self._loss(logits.float().flatten(), mixed)
+                for side_logits, share in sides:  # further heads, such as those of single modalities
+                    loss = loss + self._loss(side_logits.float().flatten(), mixed * share[:, None])
+                loss = loss * (len(mixed) / len(target))
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self._update(total, step)

@@ -1,0 +1,260 @@
+"""Models on clips through folds, training, interruption, workers and the store."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfens.workspace.config import build
+from oof.errors import ConfigError, TrainingError
+from oof.files import read_json
+from oof.folds import make_folds
+from oof.store import PredictionStore
+from tests.support.clips import voice
+from tests.support.training import Notes, stored_bytes
+from trainers.data.layouts import Competition, DataSettings, read_competition
+from trainers.jobs.multiprocess import train_in_workers
+from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.kinds.clips.moments import MomentReader, spread_places
+from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
+from trainers.kinds.linear.settings import LinearSettings
+from trainers.media.clip_writer import Encoding, write_clip
+from trainers.media.image import Image
+from trainers.train import train_models
+
+SHARED: dict[str, Any] = {
+    "pretrained": False,
+    "frames": 4,
+    "key_frames": 0,
+    "frame_size": 32,
+    "moments": 2,
+    "time_views": 2,
+    "batch_size": 8,
+    "epochs": 2,
+    "lr": 3e-3,
+    "seed": 1,
+}
+MODELS: dict[str, Any] = {
+    "frames": FramesSettings(backbone="test_resnet", pooling="auto", **SHARED),
+    "audio": AudioSettings(backbone="test_resnet", window_s=0.3, bands=32, tta="none", **SHARED),
+    "raw": AudioSettings(backbone="aasist-l", window_s=0.42, **{**SHARED, "moments": 1, "time_views": 1, "epochs": 1}),
+    "av": AvSettings(
+        backbone="test_resnet",
+        sound_backbone="test_resnet",
+        sound_pretrained=False,
+        window_s=0.2,
+        bands=32,
+        pooling="attention",
+        **SHARED,
+    ),
+    "linear": LinearSettings(frames=4, key_frames=0, frame_size=32, leaks=True),
+}
+
+
+def moving(seed: int, *, fake: bool) -> list[Image]:
+    """A bright bar that moves; in fakes it is red."""
+    frames = []
+    for index in range(8):
+        frame = np.random.default_rng([seed, index]).integers(60, 90, (32, 32, 3), np.uint8)
+        left = (3 * seed + 2 * index) % 26
+        frame[:, left : left + 6] = [220, 60, 60] if fake else [60, 60, 220]
+        frames.append(frame)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def competition(tmp_path_factory: pytest.TempPathFactory) -> tuple[Competition, Path]:
+    """24 training and 6 test clips; two have no sound, one no picture; fakes are red and loud."""
+    root = tmp_path_factory.mktemp("clips")
+    rows = {"train": 24, "test": 6}
+    fast = Encoding(options={"crf": "20", "preset": "ultrafast"})
+    for part, count in rows.items():
+        for row in range(count):
+            fake = row % 2 == 1
+            sound = voice(0.5, seed=row) * (1.5 if fake else 0.2)
+            write_clip(
+                root / "data" / part / f"{part} {row}.mp4",
+                [] if row == 4 else moving(row, fake=fake),
+                16,
+                None if row in (2, 3) else np.asarray(sound, np.float32),
+                encoding=fast,
+            )
+    train = pd.DataFrame({"id": [f"train {row}.mp4" for row in range(24)], "target": [row % 2 for row in range(24)]})
+    train.to_csv(root / "data" / "train.csv", index=False)
+    pd.DataFrame({"id": [f"test {row}.mp4" for row in range(6)], "y_pred": 0.5}).to_csv(
+        root / "data" / "sample_submission.csv", index=False
+    )
+    return read_competition(DataSettings(layout="table", root=root / "data")), root
+
+
+def make_job(competition: tuple[Competition, Path], folder: Path, *names: str, **changes: Any) -> TrainingJob:
+    found, root = competition
+    store = PredictionStore(folder / "oof")
+    store.save_folds(make_folds(found.train["id"].to_numpy(object), found.train["target"].to_numpy(), k=2, seed=0))
+    store.save_test_ids(found.test["id"].to_numpy(object))
+    models = {name: dataclasses.replace(MODELS[name], **changes) for name in names}
+    return TrainingJob(found, store.root, models, folder / "trainers", root=root)
+
+
+def train(competition: tuple[Competition, Path], folder: Path, *names: str, **changes: Any) -> PredictionStore:
+    job = make_job(competition, folder, *names, **changes)
+    FoldRunner(job).all([0, 1])
+    return PredictionStore(folder / "oof")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_predicts_all_rows_and_repeats_to_the_bit(
+    competition: tuple[Competition, Path], tmp_path: Path, name: str
+) -> None:
+    first = train(competition, tmp_path / "a", name)
+    model = first.load(name)
+    assert model.test is not None
+    assert np.isfinite(model.oof).all()
+    assert np.isfinite(model.test).all()
+    assert ((model.oof >= 0) & (model.oof <= 1)).all()
+    assert stored_bytes(train(competition, tmp_path / "b", name), name) == stored_bytes(first, name)
+
+
+def test_pooling_rule_is_chosen_and_kept_with_the_weights(
+    competition: tuple[Competition, Path], tmp_path: Path
+) -> None:
+    train(competition, tmp_path, "frames")
+    folder = tmp_path / "trainers" / "frames" / "fold0"
+    history = read_json(folder / "history.json")
+    assert read_json(folder / "pooling.json")["rule"] == history["pooling_rule"]
+    assert history["pooling_rule"] in ("mean", "top_k", "confidence", "dfdc")
+    assert history["views"] == 4  # two in time, each also mirrored
+
+
+class Kill(Exception):
+    """Ends a training as a kill would: nothing after it runs."""
+
+
+def test_killed_fold_resumes_to_the_same_bits(
+    competition: tuple[Competition, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(competition, tmp_path / "whole", "av")
+    from trainers.kinds.training.fold_trainer import FoldTrainer
+
+    monkeypatch.setattr("trainers.kinds.training.fold_trainer._SAVE_EVERY_S", 0.0)
+    plain, steps = FoldTrainer._step, []
+
+    def dying(self: Any, *arguments: Any) -> None:
+        plain(self, *arguments)
+        steps.append(1)
+        if len(steps) == 2:
+            raise Kill
+
+    job = make_job(competition, tmp_path / "killed", "av")
+    with monkeypatch.context() as patch:
+        patch.setattr(FoldTrainer, "_step", dying)
+        with pytest.raises(Kill):
+            FoldRunner(job).all([0, 1])
+    assert (tmp_path / "killed" / "trainers" / "av" / "fold0" / "state.pt").exists()
+    FoldRunner(job).all([0, 1])
+    assert stored_bytes(PredictionStore(tmp_path / "killed" / "oof"), "av") == stored_bytes(whole, "av")
+
+
+def test_two_workers_give_the_numbers_of_one_process(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = train(competition, tmp_path / "one", "av")
+    finally:
+        torch.set_num_threads(threads)
+    job = make_job(competition, tmp_path / "two", "av")
+    train_in_workers(job, [0, 1], Notes(), workers=2)
+    there = PredictionStore(tmp_path / "two" / "oof").load("av")
+    assert there.oof == pytest.approx(alone.load("av").oof, abs=1e-6)
+
+
+def test_broken_test_clip_is_reported_and_broken_training_clip_refused(
+    competition: tuple[Competition, Path], tmp_path: Path
+) -> None:
+    found, root = competition
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no clip")
+    test = found.test.copy()
+    test.loc[0, "path"] = str(broken)
+    notes = Notes()
+    job = make_job((dataclasses.replace(found, test=test), root), tmp_path, "audio")
+    FoldRunner(job, notes).all([0, 1])
+    assert any("1 test clips cannot be read" in line and "broken.mp4" in line for line in notes.lines)
+    train_table = found.train.copy()
+    train_table.loc[1, "path"] = str(broken)
+    job = make_job((dataclasses.replace(found, train=train_table), root), tmp_path / "other", "audio")
+    with pytest.raises(TrainingError, match=r"1 training clips cannot be read: .*broken\.mp4: is not a clip"):
+        FoldRunner(job).all([0])
+
+
+def test_models_share_what_was_extracted(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+    job = make_job(competition, tmp_path, "av", "linear")
+    train_models(job.competition, PredictionStore(job.store_root), job.models, [0], job.work_dir, root=job.root)
+    assert len(list((tmp_path / "trainers" / "clips").iterdir())) == 1
+
+
+# ---- moments -----------------------------------------------------------------
+
+
+def test_views_in_time_see_different_moments_that_cover_the_clip() -> None:
+    views = [spread_places(4, view, 3) for view in range(3)]
+    everything = np.sort(np.concatenate(views))
+    assert np.diff(everything) == pytest.approx(1 / 12)
+    assert everything[0] == pytest.approx(1 / 24)
+
+
+def test_window_of_sound_lies_around_its_frame(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+    from trainers.features.extract import extract_clip
+    from trainers.media.clip_record import ClipRecord, encode_record
+
+    settings = MODELS["av"]
+    click = np.zeros(8_000, np.float32)
+    click[4_000:4_100] = 0.8  # at 0.25 s
+    path = write_clip(tmp_path / "a.mkv", moving(0, fake=False), 16, click, encoding=Encoding(audio_codec="flac"))
+    parts = extract_clip(str(path), settings.extraction)
+    record = ClipRecord(memoryview(encode_record(parts, "png")), "a")
+    found = MomentReader(dataclasses.replace(settings, moments=4)).view(record, 0, 1)
+    times = record.tensor("times_s")[record.spread]
+    assert found.seen.tolist() == [1, 1, 1, 1]
+    for time, window in zip(times, found.sound, strict=True):
+        loud = np.flatnonzero(np.abs(window.astype(int)) > 10_000)
+        if abs(time - 0.25) < 0.09:
+            assert (time - 0.1) * 16_000 + loud[0] == pytest.approx(4_000, abs=40)
+        elif abs(time - 0.25) > 0.12:
+            assert not len(loud)
+
+
+def test_moments_for_training_are_drawn_from_seed_epoch_and_id(competition: tuple[Competition, Path]) -> None:
+    from trainers.features.extract import extract_clip
+    from trainers.media.clip_record import ClipRecord, encode_record
+
+    settings = MODELS["av"]
+    parts = extract_clip(competition[0].train["path"].iloc[0], settings.extraction)
+    record = ClipRecord(memoryview(encode_record(parts, "png")), "a")
+    reader = MomentReader(settings, seed=3)
+    first, again, other = (reader.drawn(record, "x", epoch) for epoch in (0, 0, 1))
+    assert np.array_equal(first.frames, again.frames)
+    assert np.array_equal(first.sound, again.sound)
+    assert not np.array_equal(first.sound, other.sound)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "told"),
+    [
+        (FramesSettings, {"backbone": "resnet18", "cutmix": 1.0}, "cutmix changes single images"),
+        (FramesSettings, {"backbone": "resnet18", "tta": "d4"}, 'tta = "d4" is not supported for clips'),
+        (FramesSettings, {"backbone": "resnet18", "image_size": 500}, "image_size = 500 must be from 0"),
+        (FramesSettings, {"backbone": "resnet18", "pooling": "dfdc", "temporal": "conv"}, "looks at all together"),
+        (AudioSettings, {"backbone": "aasist", "sample_rate": 22_050, "fmax": 8_000.0}, "hears waveforms of 16,000 Hz"),
+        (AudioSettings, {"backbone": "resnet18", "fmax": 9_000.0}, "fmax = 9000"),
+        (AvSettings, {"backbone": "resnet18", "fusion": "sum"}, "fusion = 'sum'"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(kind: Any, values: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        build(kind, values, "[models.a]")

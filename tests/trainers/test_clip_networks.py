@@ -1,0 +1,184 @@
+"""Networks on clips: sizes, masks, pooling rules, and what hides parts of spectrograms."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from oof.metrics import roc_auc
+from trainers.augment.spec_augment import spec_augment
+from trainers.kinds.clips.pooling import RULES, choose_rule, pool_dfdc, pool_nested
+from trainers.networks.aasist import SIZES, Aasist
+from trainers.networks.clip_network import ClipNetwork
+from trainers.networks.clip_settings import ClipNetworkSettings
+
+
+@pytest.mark.parametrize(("name", "published"), [("aasist", 297_866), ("aasist-l", 85_306)])
+def test_aasist_has_the_published_number_of_parameters(name: str, published: int) -> None:
+    network = Aasist(SIZES[name])
+    head = nn.Linear(network.num_features, 2)  # the authors' has two outputs
+    assert sum(value.numel() for module in (network, head) for value in module.parameters()) == published
+
+
+def test_aasist_hears_windows_of_any_length() -> None:
+    network = Aasist(SIZES["aasist-l"]).eval()
+    for samples in (6_560, 16_000, 64_600):
+        assert network(torch.randn(2, samples)).shape == (2, 160)
+
+
+class Mean(nn.Module):
+    """An encoder whose features are the mean of its input and zeros."""
+
+    num_features = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, values: Tensor) -> Tensor:
+        mean = self.scale * values.flatten(1).mean(1)
+        return torch.stack([mean, *[torch.zeros_like(mean)] * 3], 1)
+
+
+def inputs(batch: int = 3, moments: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    frames, sound = torch.randn(batch, moments, 3, 8, 8), torch.randn(batch, moments, 40)
+    return frames, torch.ones(batch, moments), sound, torch.ones(batch, moments)
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {"temporal": temporal, "pooling": pooling, "fusion": fusion}
+    for temporal in ("none", "conv", "transformer")
+    for pooling, fusion in (("mean", "gated"), ("attention", "cross_attention"))
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize("modalities", ["picture", "sound", "both"])
+def test_what_is_masked_has_no_effect(options: dict[str, Any], modalities: str) -> None:
+    settings = ClipNetworkSettings(**options)
+    torch.manual_seed(1)
+    picture, sound = (Mean() if modalities in (name, "both") else None for name in ("picture", "sound"))
+    network = ClipNetwork(picture, sound, settings).eval()
+    frames, seen, voice, heard = inputs()
+    seen[:, 3:], heard[:, 3:], heard[1] = 0, 0, 0
+    before = network(frames, seen, voice, heard)
+    assert before.shape == (3,)
+    frames, voice = frames.clone(), voice.clone()
+    frames[:, 3:], voice[:, 3:], voice[1] = 9, 9, 9
+    assert torch.allclose(network(frames, seen, voice, heard), before, atol=1e-6)
+    nothing = torch.zeros_like(seen)
+    assert torch.isfinite(network(frames, nothing, voice, nothing)).all()
+
+
+def test_training_hides_a_modality_only_from_clips_that_have_both() -> None:
+    network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(modality_dropout=1.0))
+    _, seen, _, heard = inputs(batch=200)
+    heard[:50] = 0
+    torch.manual_seed(0)
+    left_seen, left_heard = network._drop_modalities(seen, heard)
+    assert (left_seen[:50] == 1).all()
+    hidden = (left_seen[50:].amax(1) == 0).float() + (left_heard[50:].amax(1) == 0).float()
+    assert (hidden == 1).all()
+    assert 40 < int((left_seen[50:].amax(1) == 0).sum()) < 110
+
+
+def test_losses_of_single_modalities_count_where_they_are_present() -> None:
+    network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(modality_dropout=0.0, modality_loss=0.25)).train()
+    frames, seen, sound, heard = inputs()
+    heard[2] = 0
+    logits, sides = network(frames, seen, sound, heard)
+    assert logits.shape == (3,)
+    assert [weight.tolist() for _, weight in sides] == [[0.25, 0.25, 0.25], [0.25, 0.25, 0.0]]
+    (logits.sum() + sum((side * weight).sum() for side, weight in sides)).backward()
+    assert all(value.grad is not None for head in network.side_heads or () for value in head.parameters())
+
+
+# ---- pooling -----------------------------------------------------------------
+
+
+def clips() -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    probabilities = rng.random((40, 9))
+    weight = (rng.random((40, 9)) < 0.8).astype(float)
+    weight[:, 0] = 1
+    return probabilities, weight
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_agree_where_all_moments_do_and_ignore_absent_ones(name: str) -> None:
+    probabilities, weight = clips()
+    same = np.repeat(np.linspace(0, 1, 40)[:, None], 9, 1)
+    assert RULES[name](same, weight) == pytest.approx(np.linspace(0, 1, 40))
+    pooled = RULES[name](probabilities, weight)
+    changed = np.where(weight > 0, probabilities, 0.99)
+    assert RULES[name](changed, weight) == pytest.approx(pooled)
+    order = np.random.default_rng(1).permutation(9)
+    assert RULES[name](probabilities[:, order], weight[:, order]) == pytest.approx(pooled)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([0.9] * 5 + [0.3] * 5, 0.9),  # half are sure
+        ([0.9] * 4 + [0.3] * 6, 0.54),  # 40 % are not more than 40 %
+        ([0.1] * 19 + [0.9], 0.1),  # 95 % below 0.2
+        ([0.1] * 9 + [0.9], 0.18),
+        ([0.5] * 10, 0.5),
+    ],
+)
+def test_rule_of_the_deepfake_detection_challenge(row: list[float], expected: float) -> None:
+    assert pool_dfdc(np.array([row]), np.ones((1, len(row)))) == pytest.approx([expected])
+
+
+def planted() -> tuple[Any, Any, Any]:
+    """Fakes show in one moment of nine, so the upper third is the best rule."""
+    rng = np.random.default_rng(3)
+    target = np.arange(200) % 2
+    probabilities = rng.beta(3, 3, (200, 9))
+    probabilities[target == 1, 4] = 0.97
+    return probabilities, np.ones_like(probabilities), target.astype(np.int8)
+
+
+def test_best_rule_is_found_and_no_row_chooses_its_own() -> None:
+    probabilities, weight, target = planted()
+    assert choose_rule(probabilities, weight, target) == "top_k"
+    pooled, rule, rules = pool_nested(probabilities, weight, target, seed=0)
+    assert (rule, rules) == ("top_k", ("top_k", "top_k"))
+    assert roc_auc(target, pooled) > roc_auc(target, RULES["mean"](probabilities, weight)) + 0.05
+
+
+def test_choice_of_a_rule_does_not_flatter_noise() -> None:
+    gains = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        probabilities, target = rng.random((60, 8)), (np.arange(60) % 2).astype(np.int8)
+        gains.append(roc_auc(target, pool_nested(probabilities, np.ones_like(probabilities), target, seed)[0]) - 0.5)
+    assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(len(gains))
+
+
+def test_mean_is_taken_where_labels_cannot_tell() -> None:
+    probabilities, weight = clips()
+    assert choose_rule(probabilities, weight, np.zeros(40, np.int8)) == "mean"
+
+
+# ---- SpecAugment -------------------------------------------------------------
+
+
+def test_stretches_of_frequency_and_time_are_hidden() -> None:
+    mel = torch.randn(64, 40, 100) + 5
+    torch.manual_seed(0)
+    changed = spec_augment(mel, 0.2, 0.3, count=1)
+    mean = mel.mean((1, 2))
+    for row in range(64):
+        hidden = changed[row] == mean[row]
+        bands, columns = hidden.all(1), hidden.all(0)
+        assert bands.sum() <= 0.2 * 40 + 1
+        assert columns.sum() <= 0.3 * 100 + 1
+        assert torch.equal(hidden, bands[:, None] | columns[None])  # whole stretches, nothing else
+        assert torch.equal(changed[row][~hidden], mel[row][~hidden])
+        for line in (bands, columns):
+            assert int((line.int().diff() == 1).sum()) <= 1  # in one piece
+    assert torch.equal(spec_augment(mel, 0, 0), mel)

@@ -1,0 +1,1 @@
+"""The kinds of models on clips: `frames`, `audio` and `av`."""

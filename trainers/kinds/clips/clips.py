@@ -1,0 +1,78 @@
+"""Clips of a model's rows: extracted when they are first needed, then read from the store."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from oof.errors import DataError, TrainingError, examples
+from trainers.features.clips import clip_store, extract_clips
+from trainers.features.extract import extract_clip
+from trainers.features.settings import ExtractSettings
+from trainers.kinds.base import ModelContext
+from trainers.media.clip_record import ClipRecord, encode_record
+from trainers.media.clip_store import ClipView
+from trainers.media.face_detector import load_detector
+
+
+def extraction_of(context: ModelContext[Any]) -> ExtractSettings:
+    """Return what the model needs from clips; the path of a face detector is relative to `context.root`."""
+    settings: ExtractSettings = context.settings.extraction
+    return dataclasses.replace(settings, faces=str(context.root / settings.faces)) if settings.faces else settings
+
+
+def prepare_clips(context: ModelContext[Any]) -> None:
+    """Extract the clips of all rows that are missing, once per process and settings.
+
+    Raises:
+        TrainingError: training clips of which nothing can be read. DataError, ConfigError: as in `extract_clips`.
+    """
+    settings = extraction_of(context)
+    key = ("clips extracted", settings)
+    if key in context.shared:
+        return
+    paths = [*context.train["path"], *context.test["path"]]
+    store = clip_store(settings, context.work_dir, context.root)
+    summary = store.summary(paths, context.threads)
+    if summary.missing:
+        summary = extract_clips(
+            paths, settings, context.work_dir, context.root, threads=context.threads, progress=context.progress
+        )
+    failed = {failure.path: failure.reason for failure in summary.failures}
+    in_training = [f"{path}: {failed[path]}" for path in context.train["path"] if path in failed]
+    if in_training:
+        raise TrainingError(
+            f"{len(in_training)} training clips cannot be read: {examples(in_training, 3)}. Get them again, or set "
+            f"[data] skip_broken = true and run dfens check --decode, which leaves them out."
+        )
+    if failed:
+        context.progress.note(
+            f"{len(failed)} test clips cannot be read: {examples(list(failed), 3)}. They are predicted as "
+            f"clips without picture and sound, which is the base rate of the model, not a judgement."
+        )
+    context.shared[key] = True
+
+
+class ClipSource:
+    """Records of rows by path: from the store, or extracted on the spot for files that the store does not know."""
+
+    def __init__(self, context: ModelContext[Any]) -> None:
+        self._settings = extraction_of(context)
+        key = ("clips", self._settings)
+        if key not in context.shared:
+            paths = [*context.train["path"], *context.test["path"]]
+            store = clip_store(self._settings, context.work_dir, context.root)
+            context.shared[key] = store.view(paths, context.threads), {path: row for row, path in enumerate(paths)}
+        found: tuple[ClipView, dict[str, int]] = context.shared[key]
+        self._view, self._place = found
+
+    def __call__(self, path: str) -> ClipRecord | None:
+        """Return the record of a clip, None for one that cannot be read."""
+        row = self._place.get(path)
+        if row is not None:
+            return self._view.record(row)
+        detector = load_detector(Path(self._settings.faces)) if self._settings.faces else None
+        try:
+            parts = extract_clip(path, self._settings, detector)
+        except DataError:
+            return None
+        return ClipRecord(memoryview(encode_record(parts, self._settings.frame_format)), path)

@@ -1,0 +1,96 @@
+"""The clips of one fold for the training loop."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainers.kinds.base import FoldModels, Probabilities
+from trainers.kinds.clips.moments import AnyClipSettings, MomentReader, Moments, batches
+from trainers.kinds.clips.network import ToDevice, make_clip_network
+from trainers.kinds.clips.predict import ClipModels, RecordOf
+from trainers.kinds.training.fold_data import FoldData, Rows
+from trainers.kinds.training.train_state import Batch, MakeInputs
+from trainers.networks.clip_network import ClipNetwork
+from trainers.networks.optim import set_trainable
+
+
+class ClipFoldData(FoldData):
+    """Clips of one fold.
+
+    Args:
+        settings: of the model.
+        train, held_out: tables of rows.
+        record_of: returns the record of a path.
+        weight: (n_train,) of each row in the loss, or None.
+        seed: of everything that is drawn. device: where the network is. root: what paths of weights are relative to.
+        threads: number of decoding threads.
+
+    moments: probabilities and weights of the moments of the held-out rows in the last prediction with TTA.
+    """
+
+    def __init__(
+        self,
+        settings: AnyClipSettings,
+        train: pd.DataFrame,
+        held_out: pd.DataFrame,
+        record_of: RecordOf,
+        *,
+        weight: NDArray[np.float32] | None,
+        seed: int,
+        device: torch.device,
+        root: Path,
+        threads: int,
+    ) -> None:
+        self.settings, self.held_out, self.weight = settings, held_out, weight
+        self.ids = train["id"].to_numpy(object)
+        self.target = train["target"].to_numpy(np.int8)
+        self.batch_text = f"clips of {settings.moments} moments"
+        self.moments: list[tuple[Probabilities, Probabilities]] = []
+        self._paths: list[str] = train["path"].tolist()
+        self._record_of, self._device, self._root, self._threads = record_of, device, root, threads
+        self._reader = MomentReader(settings, seed)
+
+    def make_network(self) -> nn.Module:
+        network = make_clip_network(self.settings, self._root)
+        set_trainable(network, self.settings)
+        return network
+
+    def make_inputs(self, network: nn.Module) -> MakeInputs:
+        assert isinstance(network, ClipNetwork)
+        to_device = ToDevice(network, self._device)
+
+        def inputs(batch: Batch, weights: Tensor, rng: np.random.Generator) -> tuple[Batch, Tensor]:
+            frames, seen, sound, heard = batch
+            return to_device((frames, seen, sound, heard)), weights
+
+        return inputs
+
+    def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
+        def read(row: int) -> Moments:
+            return self._reader.drawn(self._record_of(self._paths[row]), str(self.ids[row]), epoch)
+
+        yield from batches(plan, read, self._threads)
+
+    def fold_models(self, network: nn.Module, *, tta: bool) -> FoldModels:
+        assert isinstance(network, ClipNetwork)
+        rule = "mean" if self.settings.pooling in ("auto", "attention") else self.settings.pooling
+        if tta:
+            self.moments = []
+        return ClipModels(
+            self.settings,
+            [network],
+            [rule],
+            self._record_of,
+            self._device,
+            self._threads,
+            tta=tta,
+            keep=self._keep if tta else None,
+        )
+
+    def _keep(self, probabilities: Probabilities, weight: Probabilities) -> None:
+        self.moments.append((probabilities, weight))

@@ -1,0 +1,107 @@
+"""The kinds `frames`, `audio` and `av`: networks on clips."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from oof.errors import TrainingError
+from oof.files import read_json, write_json
+from trainers.features.settings import ExtractSettings
+from trainers.kinds.base import WEIGHTS_FILE, FoldModels, FoldOutcome, ModelContext, ModelKind, Resources
+from trainers.kinds.clips.clips import ClipSource, prepare_clips
+from trainers.kinds.clips.fold import ClipFoldData
+from trainers.kinds.clips.moments import AnyClipSettings
+from trainers.kinds.clips.network import make_clip_network
+from trainers.kinds.clips.pooling import pool_nested
+from trainers.kinds.clips.predict import ClipModels
+from trainers.kinds.clips.settings import RAW_BACKBONES, AudioSettings, AvSettings
+from trainers.kinds.images import row_weights
+from trainers.kinds.training.outcome import device_of, fold_seed, train_network
+from trainers.networks.backbone import check_backbone
+from trainers.networks.weights import load_weights
+
+POOLING_FILE = "pooling.json"
+
+Context = ModelContext[AnyClipSettings]
+
+
+class ClipKind(ModelKind[AnyClipSettings]):
+    """Networks that see moments of clips: frames, windows of sound, or both; the settings say which.
+
+    folder of a fold/
+    ├── weights.safetensors
+    └── pooling.json        with pooling = "auto": the rule for rows that were not held out
+    """
+
+    def resources(self, settings: AnyClipSettings) -> Resources:
+        return Resources(gpu=True, joint=settings.pooling != "auto")
+
+    def extraction(self, settings: AnyClipSettings) -> ExtractSettings | None:
+        return settings.extraction
+
+    def check(self, context: Context) -> None:
+        settings, processes = context.settings, context.group.size
+        if settings.step_rows % processes:
+            raise TrainingError(
+                f"Model '{context.name}': batch_size = {settings.step_rows} rows cannot be split evenly among "
+                f"{processes} processes. Set a multiple of {processes}."
+            )
+        names = [settings.backbone, *([settings.sound_backbone] if isinstance(settings, AvSettings) else [])]
+        for position, name in enumerate(names):
+            hears = isinstance(settings, AudioSettings) or position == 1
+            if not (hears and name in RAW_BACKBONES):
+                check_backbone(name)
+
+    def prepare(self, context: Context) -> None:
+        prepare_clips(context)
+
+    def train_fold(self, context: Context, fold: int) -> FoldOutcome:
+        settings = context.settings
+        train, held_out = context.split(fold)
+        data = ClipFoldData(
+            settings,
+            train,
+            held_out,
+            ClipSource(context),
+            weight=row_weights(context, fold, settings.weight_column),
+            seed=fold_seed(settings, fold),
+            device=device_of(context),
+            root=context.root,
+            threads=context.threads,
+        )
+        outcome = train_network(context, fold, data)
+        outcome = replace(outcome, history={**outcome.history, "views": settings.views, "pooling": settings.pooling})
+        return _with_rule(settings, outcome, data) if settings.pooling == "auto" else outcome
+
+    def load(self, context: Context, folds: Sequence[int], *, tta: bool = True) -> FoldModels:
+        settings, device = context.settings, device_of(context)
+        scratch = replace(settings, pretrained=False)
+        if isinstance(scratch, AvSettings):
+            scratch = replace(scratch, sound_pretrained=False)
+        networks, rules = [], []
+        for fold in folds:
+            network = make_clip_network(scratch)
+            load_weights(network, context.fold_folder(fold) / WEIGHTS_FILE)
+            networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+            found = context.fold_folder(fold) / POOLING_FILE
+            rules.append(read_json(found)["rule"] if found.exists() else settings.pooling)
+        rules = ["mean" if rule in ("auto", "attention") else rule for rule in rules]
+        return ClipModels(settings, networks, rules, ClipSource(context), device, context.threads, tta=tta)
+
+
+def _with_rule(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
+    """Pool the held-out rows again, by rules that were chosen without them."""
+    probabilities, weight = (np.concatenate([part[at] for part in data.moments]) for at in (0, 1))
+    target = data.held_out["target"].to_numpy(np.int8)
+    oof, rule, rules = pool_nested(probabilities, weight, target, settings.seed)
+
+    def save_rule(path: Path) -> None:
+        write_json(path, {"version": 1, "rule": rule})
+
+    files: dict[str, Callable[[Path], None]] = {**outcome.files, POOLING_FILE: save_rule}
+    history: dict[str, Any] = {**outcome.history, "pooling_rule": rule, "pooling_rules_of_halves": list(rules)}
+    return replace(outcome, oof=oof, files=files, history=history)

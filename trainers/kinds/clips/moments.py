@@ -1,0 +1,160 @@
+"""The moments of clips that a network sees: frames and windows of sound at chosen times."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainers.augment.pipeline import augment_image, sample_params
+from trainers.augment.random_streams import ImageRandom
+from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
+from trainers.media.clip_record import ClipRecord
+from trainers.media.loader import ahead
+
+AnyClipSettings = FramesSettings | AudioSettings | AvSettings
+Places = NDArray[np.float64]  # of moments in a clip, 0 to 1, ascending
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """One clip, or a batch of clips with a leading axis.
+
+    frames: (moments, size, size, 3) uint8. seen: (moments,) 1 where there is a frame. sound: (moments, n_samples)
+    int16. heard: (moments,) 1 where there is sound. What a kind does not read has size or n_samples 0.
+    """
+
+    frames: NDArray[np.uint8]
+    seen: NDArray[np.float32]
+    sound: NDArray[np.int16]
+    heard: NDArray[np.float32]
+
+
+def spread_places(count: int, view: int, views: int) -> Places:
+    """Return the places of the moments of one view: evenly spread, each view between those of the others."""
+    return (np.arange(count) + (view + 0.5) / views) / count
+
+
+class MomentReader:
+    """Reads moments of clips for one model.
+
+    Args:
+        settings: of the model.
+        seed: of what is drawn for training.
+    """
+
+    def __init__(self, settings: AnyClipSettings, seed: int = 0) -> None:
+        self._settings, self._seed = settings, seed
+        self.size = 0
+        if isinstance(settings, FramesSettings | AvSettings):
+            self.size = settings.image_size or settings.frame_size
+        self.samples = 0
+        if isinstance(settings, AudioSettings | AvSettings):
+            self.samples = round(settings.window_s * settings.sample_rate)
+
+    def view(self, record: ClipRecord | None, view: int, views: int) -> Moments:
+        """Return the moments of one view at prediction."""
+        places = spread_places(self._settings.moments, view, views)
+        found = self._read(record, places)
+        edge = found.frames.shape[1]
+        inset = (edge - self.size) // 2
+        frames = found.frames[:, inset : inset + self.size, inset : inset + self.size]
+        return Moments(frames, found.seen, found.sound, found.heard)
+
+    def drawn(self, record: ClipRecord | None, id_: str, epoch: int) -> Moments:
+        """Return augmented moments for training, drawn from (seed, epoch, id): one in each equal part of the clip."""
+        random = ImageRandom(self._seed, epoch, id_)
+        count = self._settings.moments
+        found = self._read(record, (np.arange(count) + random.stream("moments").random(count)) / count)
+        frames = found.frames
+        if self.size:  # the same change of all frames, so that what differs between them is the clip's own
+            params = sample_params(self._settings, frames.shape[1], self.size, random)
+            frames = np.stack([augment_image(frame, params, self.size) for frame in frames])
+        return Moments(frames, found.seen, self._changed(found.sound, random.stream("sound")), found.heard)
+
+    def _read(self, record: ClipRecord | None, places: Places) -> Moments:
+        count = len(places)
+        stored = self._settings.frame_size if self.size else 0
+        frames = np.zeros((count, stored, stored, 3), np.uint8)
+        sound = np.zeros((count, self.samples), np.int16)
+        seen, heard = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        if record is None:
+            return Moments(frames, seen, sound, heard)
+        times: NDArray[np.float64] | None = None
+        if self.size and len(record.spread):
+            rows = record.spread[np.minimum((places * len(record.spread)).astype(int), len(record.spread) - 1)]
+            unique, back = np.unique(rows, return_inverse=True)
+            frames, seen[:] = record.frames(unique)[back], 1
+            times = record.tensor("times_s")[rows].astype(np.float64)
+        if self.samples and len(record.sound):
+            for at, start in enumerate(self._starts(record, places, times)):
+                sound[at], heard[at] = _window(record.sound, start, self.samples)
+        return Moments(frames, seen, sound, heard)
+
+    def _starts(self, record: ClipRecord, places: Places, times: NDArray[np.float64] | None) -> list[int]:
+        """Where each window starts in the sound: around its frame, or anywhere in a clip that is only heard."""
+        rate = self._settings.sample_rate
+        if times is not None:
+            starts = (times - record.sound_start_s) * rate - self.samples / 2
+        else:
+            starts = places * max(0, len(record.sound) - self.samples)
+        return [round(float(start)) for start in starts]
+
+    def _changed(self, sound: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
+        """Another level, and noise."""
+        settings = self._settings
+        if not self.samples or isinstance(settings, FramesSettings):
+            return sound
+        gain, chance, noise_db = rng.uniform(-1, 1), rng.random(), rng.uniform(15, 40)
+        values = sound.astype(np.float32) * np.float32(10 ** (gain * settings.gain_db / 20))
+        if chance < settings.sound_noise:
+            power = float(np.sqrt(np.mean(values**2)))
+            noise = rng.standard_normal(values.shape, np.float32)
+            values += noise * np.float32(power * 10 ** (-noise_db / 20))
+        return np.asarray(np.clip(np.rint(values), -32_768, 32_767), np.int16)
+
+
+def _window(sound: NDArray[np.int16], start: int, count: int) -> tuple[NDArray[np.int16], float]:
+    """Some samples, with zeros where the sound does not reach; and 1.0 if any are its own."""
+    window = np.zeros(count, np.int16)
+    first, last = max(0, start), min(len(sound), start + count)
+    if first >= last:
+        return window, 0.0
+    window[first - start : last - start] = sound[first:last]
+    return window, 1.0
+
+
+Batch4 = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def stacked(moments: Sequence[Moments]) -> Batch4:
+    """Return clips as one batch: frames, seen, sound, heard."""
+    return (
+        torch.from_numpy(np.stack([clip.frames for clip in moments])),
+        torch.from_numpy(np.stack([clip.seen for clip in moments])),
+        torch.from_numpy(np.stack([clip.sound for clip in moments])),
+        torch.from_numpy(np.stack([clip.heard for clip in moments])),
+    )
+
+
+def batches(plan: Iterable[NDArray[np.intp]], read: Callable[[int], Moments], threads: int) -> Iterator[Batch4]:
+    """Yield the clips of each set of rows, read ahead of their use by threads.
+
+    Args:
+        plan: rows of each batch.
+        read: returns the moments of a row.
+        threads: number of them.
+    """
+    pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="clips")
+
+    def begin(rows: NDArray[np.intp]) -> Callable[[], Batch4]:
+        futures = [pool.submit(read, row) for row in rows.tolist()]
+        return lambda: stacked([future.result() for future in futures])
+
+    try:
+        yield from ahead(plan, begin, 2)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,132 @@
+"""Prediction of clips: views in time and picture, pooled over moments."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from oof.errors import TrainingError
+from trainers.kinds.base import Probabilities
+from trainers.kinds.clips.moments import AnyClipSettings, Batch4, MomentReader, Moments, batches
+from trainers.kinds.clips.network import ToDevice
+from trainers.kinds.clips.pooling import RULES
+from trainers.media.clip_record import ClipRecord
+from trainers.media.loader import batch_plan
+from trainers.networks.clip_network import ClipNetwork
+from trainers.networks.tta import merge_views
+from trainers.runtime.device import amp_type, is_out_of_memory, keep_freed_memory
+
+RecordOf = Callable[[str], ClipRecord | None]
+
+
+class ClipModels:
+    """Fold models on clips.
+
+    Args:
+        settings: of the model.
+        networks: on the device.
+        rules: of pooling, one for each network; one that pools logits itself ignores it.
+        record_of: returns the record of a path.
+        device: where the networks are. threads: number of decoding threads.
+        tta: whether all views count, or one.
+        keep: called with the probabilities and weights of the moments of each batch by the first network.
+    """
+
+    def __init__(
+        self,
+        settings: AnyClipSettings,
+        networks: Sequence[ClipNetwork],
+        rules: Sequence[str],
+        record_of: RecordOf,
+        device: torch.device,
+        threads: int,
+        *,
+        tta: bool,
+        keep: Callable[[Probabilities, Probabilities], None] | None = None,
+    ) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
+        self._settings, self._networks, self._rules = settings, list(networks), list(rules)
+        self._record_of, self._device, self._threads, self._keep = record_of, device, threads, keep
+        self._time_views = settings.time_views if tta else 1
+        self._picture_views = settings.views // settings.time_views if tta else 1
+        self._reader = MomentReader(settings)
+        self._to_device = ToDevice(networks[0], device)
+        self._amp = amp_type(device, settings.precision)
+        self._micro_batch = max(1, settings.step_rows // settings.accumulate)
+        self.count = len(networks)
+        self.batch_rows = settings.step_rows
+
+    def predict(self, rows: pd.DataFrame) -> Iterator[Probabilities]:
+        paths, views = rows["path"].tolist(), self._time_views
+        # each batch of clips is read once for each view in time; a job is the number of a clip and of its view
+        plan = [
+            part * views + view for part in batch_plan(len(paths), self._settings.step_rows) for view in range(views)
+        ]
+
+        def read(job: int) -> Moments:
+            row, view = divmod(job, views)
+            return self._reader.view(self._record_of(paths[row]), view, views)
+
+        found: list[tuple[Tensor, Tensor]] = []
+        for batch in batches(plan, read, self._threads):
+            with self._evaluating():
+                found += self._views(batch)
+            if len(found) == views * self._picture_views:
+                yield self._pooled(found)
+                found = []
+
+    def _evaluating(self) -> torch.inference_mode:
+        for network in self._networks:
+            network.eval()
+        return torch.inference_mode()
+
+    def _views(self, batch: Batch4) -> list[tuple[Tensor, Tensor]]:
+        """Logits and weights of the moments in each view of the picture, (n_models, batch, moments) on the CPU."""
+        frames, seen, sound, heard = batch
+        mirrored = [(frames.flip(3), seen, sound, heard)] if self._picture_views == 2 else []
+        return [self._logits(view) for view in (batch, *mirrored)]
+
+    def _logits(self, batch: Batch4) -> tuple[Tensor, Tensor]:
+        """The same for one view, in smaller parts where memory asks for it."""
+        while True:
+            try:
+                parts = [
+                    self._part(part) for part in zip(*(torch.split(v, self._micro_batch) for v in batch), strict=True)
+                ]
+                return torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts], 1)
+            except Exception as err:
+                if not is_out_of_memory(err):
+                    raise
+                if self._micro_batch == 1:
+                    raise TrainingError(
+                        f"One clip of {self._settings.moments} moments does not fit into the memory of {self._device} "
+                        f"with {self.count} fold models. Predict fewer folds at once (--fold), or set a smaller "
+                        f"image_size or moments."
+                    ) from err
+            self._micro_batch = -(-self._micro_batch // 2)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _part(self, batch: Batch4) -> tuple[Tensor, Tensor]:
+        inputs = self._to_device(batch)
+        with torch.autocast(self._device.type, dtype=self._amp, enabled=self._amp is not None):
+            found = [network.moments(*inputs) for network in self._networks]
+        return torch.stack([a for a, _ in found]).double().cpu(), torch.stack([b for _, b in found]).double().cpu()
+
+    def _pooled(self, views: list[tuple[Tensor, Tensor]]) -> Probabilities:
+        """One probability of each clip, (n_models, batch), from the logits of all its moments in all views."""
+        settings = self._settings
+        if settings.temporal != "none" or settings.pooling == "attention":  # moments were seen together: mean logits
+            clips = torch.stack([(logits * weight).sum(2) / weight.sum(2) for logits, weight in views])
+            merged = [merge_views(clips[:, model], settings.tta_merge) for model in range(self.count)]
+            found: Probabilities = torch.stack(merged).numpy()
+            return found
+        # the rules look at all moments of a clip, those of all views together
+        probabilities = torch.cat([logits.sigmoid() for logits, _ in views], 2).numpy()
+        weight = torch.cat([part for _, part in views], 2).numpy()
+        if self._keep is not None:
+            self._keep(probabilities[0], weight[0])
+        return np.stack([RULES[rule](p, w) for rule, p, w in zip(self._rules, probabilities, weight, strict=True)])

@@ -1,0 +1,158 @@
+"""Settings of the kinds `frames`, `audio` and `av`."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from oof.errors import ConfigError
+from trainers.augment.settings import AugmentSettings
+from trainers.features.settings import ExtractSettings
+from trainers.networks.clip_settings import ClipNetworkSettings
+from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
+from trainers.runtime.settings import check_range
+
+RAW_BACKBONES = ("aasist", "aasist-l")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ClipSettings(PredictionSettings, AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings):
+    """What all kinds on clips share."""
+
+    reads_picture: ClassVar[bool] = True
+    reads_sound: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for group in (AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings):
+            group.__post_init__(self)
+        unsupported = [
+            name for name in ("self_blend", "face_cutout", "pair_mix", "mixup", "cutmix") if getattr(self, name)
+        ]
+        if unsupported:
+            raise ConfigError(f"{unsupported[0]} changes single images and cannot be used on clips. Set it to 0.")
+        if self.tta not in ("none", "hflip"):
+            raise ConfigError(f'tta = "{self.tta}" is not supported for clips. Set "none" or "hflip".')
+        if self.layer_decay != 1.0:
+            raise ConfigError("layer_decay is not supported for clips. Leave it at 1.0.")
+
+    @property
+    def extraction(self) -> ExtractSettings:
+        """What is extracted from clips for this model."""
+        names = ExtractSettings.__dataclass_fields__
+        return ExtractSettings(**{name: getattr(self, name) for name in names})
+
+    @property
+    def views(self) -> int:
+        """How often prediction sees each clip: the cost of test-time augmentation."""
+        return self.time_views * (2 if self.tta == "hflip" and self.reads_picture else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PictureSettings:
+    """How frames are seen.
+
+    image_size: height and width in pixels of what the network sees (0: frame_size, the size of the stored frames); if
+        smaller, training takes random windows, the same in all frames of a clip, and prediction the central one.
+    """
+
+    image_size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SoundSettings:
+    """How sound is heard.
+
+    window_s: seconds of one window. spec_frequency, spec_time: SpecAugment: the longest hidden stretch of a
+    spectrogram, as a share of its bands and columns. gain_db: the level of a clip is changed by up to so much.
+    sound_noise: probability that noise is added to the sound of a clip.
+    """
+
+    window_s: float = 2.0
+    spec_frequency: float = 0.15
+    spec_time: float = 0.15
+    gain_db: float = 6.0
+    sound_noise: float = 0.3
+
+    def check_sound(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: naming the first setting out of range.
+        """
+        check_range(self, 0.01, 3600, "window_s")
+        check_range(self, 0, 1, "spec_frequency", "spec_time", "sound_noise")
+        check_range(self, 0, 60, "gain_db")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesSettings(_ClipSettings, _PictureSettings, NetworkSettings):
+    """A timm backbone on frames of clips; `moments` is the number of frames seen at once."""
+
+    kind: Literal["frames"] = "frames"
+    reads_sound: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        NetworkSettings.__post_init__(self)
+        _check_image_size(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioSettings(_ClipSettings, _SoundSettings, NetworkSettings):
+    """A backbone on windows of sound; `moments` is the number of windows heard at once.
+
+    backbone: a name that timm knows, for log-mel spectrograms (time axis kept), or `aasist` or `aasist-l` for raw
+    waveforms, without pretrained weights.
+    """
+
+    kind: Literal["audio"] = "audio"
+    moments: int = 2
+    reads_picture: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        NetworkSettings.__post_init__(self)
+        self.check_sound()
+        _check_raw(self.backbone, self.sample_rate, self.window_s)
+        if self.inputs != ("rgb",):
+            raise ConfigError("inputs is about pictures. Leave it out in a model of the kind audio.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, NetworkSettings):
+    """Picture and sound together: each of `moments` frames with the sound around it.
+
+    backbone: of the frames; sound_backbone: of the sound around each frame (window_s seconds), as in the kind audio.
+    sound_options: further arguments of `timm.create_model` for it.
+    sound_pretrained: as `pretrained`, for the sound.
+    fusion: gated or cross_attention. modality_dropout: share of the clips with both whose picture or sound is hidden
+        in training. modality_loss: weight of a loss on the picture alone and one on the sound alone.
+    """
+
+    kind: Literal["av"] = "av"
+    sound_backbone: str = "resnet18"
+    sound_options: dict[str, Any] = field(default_factory=dict)
+    sound_pretrained: bool | str = True
+    window_s: float = 0.5
+    temporal: Literal["none", "conv", "transformer"] = "conv"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        NetworkSettings.__post_init__(self)
+        self.check_sound()
+        _check_image_size(self)
+        _check_raw(self.sound_backbone, self.sample_rate, self.window_s)
+
+
+def _check_image_size(settings: "FramesSettings | AvSettings") -> None:
+    if not 0 <= settings.image_size <= settings.frame_size:
+        raise ConfigError(
+            f"image_size = {settings.image_size} must be from 0 (all of the frame) to frame_size = "
+            f"{settings.frame_size}, the size of the stored frames."
+        )
+
+
+def _check_raw(backbone: str, sample_rate: int, window_s: float) -> None:
+    if backbone in RAW_BACKBONES and (sample_rate != 16_000 or window_s < 0.4):
+        raise ConfigError(
+            f'backbone "{backbone}" hears waveforms of 16,000 Hz and at least 0.4 s; here sample_rate = {sample_rate} '
+            f"and window_s = {window_s:g}."
+        )

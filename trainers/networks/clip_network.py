@@ -1,0 +1,218 @@
+"""Networks on clips: an encoder for each modality, what joins them over time, and one logit for the clip."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainers.networks.clip_settings import ClipNetworkSettings
+
+_WIDTH = 128  # of what fusion and temporal head compute with
+_HEADS = 4
+
+
+class ClipNetwork(nn.Module):
+    """Clips as sequences of moments: each is a frame, a window of sound, or both.
+
+    Args:
+        picture, sound: encoders that turn (n, …) into features (n, num_features); None where a model does without.
+        settings: temporal head, fusion, dropout and losses of modalities, and whether moments are weighed by attention.
+    """
+
+    def __init__(self, picture: nn.Module | None, sound: nn.Module | None, settings: ClipNetworkSettings) -> None:
+        super().__init__()
+        self.picture, self.sound = picture, sound
+        self.fusion = _fusion(picture, sound, settings)
+        width = _features(picture) or _features(sound) if self.fusion is None else _WIDTH
+        self.temporal = None if settings.temporal == "none" else _temporal(settings, width)
+        width = width if self.temporal is None else _WIDTH
+        self.attention = nn.Linear(width, 1) if settings.pooling == "attention" else None
+        self.head = nn.Linear(width, 1)
+        both = self.fusion is not None and settings.modality_loss > 0
+        self.side_heads = nn.ModuleList(nn.Linear(_WIDTH, 1) for _ in range(2)) if both else None
+        self._modality_loss, self._modality_dropout = settings.modality_loss, settings.modality_dropout
+
+    def forward(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> Any:
+        """Return the logit of each clip, (batch,).
+
+        In training with losses of the modalities also, for each of them, its logit and what a clip counts there.
+
+        Args:
+            frames: (batch, moments, 3, size, size), normalised. seen: (batch, moments), 1 where there is a frame.
+            sound: (batch, moments, n_samples), -1 to 1. heard: (batch, moments), 1 where there is sound.
+        """
+        if self.training and self.fusion is not None and self._modality_dropout:
+            seen, heard = self._drop_modalities(seen, heard)
+        logits, weight, parts = self._moments(frames, seen, sound, heard)
+        clip = _mean(logits, weight)
+        if not self.training or self.side_heads is None:
+            return clip
+        sides = []
+        for head, part, mask in zip(self.side_heads, parts, (seen, heard), strict=True):
+            sides.append((_mean(head(part)[..., 0], mask), self._modality_loss * mask.amax(1)))
+        return clip, tuple(sides)
+
+    def moments(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logit of each moment and its weight in the mean of the clip, (batch, moments) each."""
+        logits, weight, _ = self._moments(frames, seen, sound, heard)
+        return logits, weight
+
+    def _moments(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Tensor, Any]:
+        picture = None if self.picture is None else _encode(self.picture, frames)
+        voice = None if self.sound is None else _encode(self.sound, sound)
+        parts: Any = ()
+        if self.fusion is not None:
+            values, parts = self.fusion(picture, seen, voice, heard)
+            mask = torch.maximum(seen, heard)
+        else:
+            alone, mask = (voice, heard) if picture is None else (picture, seen)
+            assert alone is not None
+            values = alone * mask[..., None]
+        if self.temporal is not None:
+            values = self.temporal(values, mask)
+        # a clip of which nothing can be read still needs a logit: that of empty moments
+        weight = torch.where(mask.amax(1, keepdim=True) > 0, mask, torch.ones_like(mask))
+        if self.attention is not None:
+            score = self.attention(values)[..., 0].float().masked_fill(weight == 0, -1e4)
+            weight = score.softmax(1)
+        return self.head(values)[..., 0].float(), weight, parts
+
+    def _drop_modalities(self, seen: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
+        """Hide the picture or the sound of some clips that have both, so that neither is relied on alone."""
+        has_both = (seen.amax(1) > 0) & (heard.amax(1) > 0)
+        draw = torch.rand(2, len(seen), device=seen.device)
+        hidden = has_both & (draw[0] < self._modality_dropout)
+        hide_picture = hidden & (draw[1] < 0.5)
+        return seen * ~hide_picture[:, None], heard * ~(hidden & ~hide_picture)[:, None]
+
+    # ---- what timm's networks have, and the optimiser asks for --------------
+
+    def get_classifier(self) -> nn.Module:
+        """Return everything after the encoders: what starts from random weights."""
+        after: list[nn.Module | None] = [self.fusion, self.temporal, self.attention, self.head, self.side_heads]
+        return nn.ModuleList(module for module in after if module is not None)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Let the encoders compute their activations twice, which saves memory."""
+        for encoder in (self.picture, self.sound):
+            inner = getattr(encoder, "backbone", encoder)
+            if hasattr(inner, "set_grad_checkpointing"):
+                inner.set_grad_checkpointing(enable)  # type: ignore[operator, union-attr]
+
+
+def _encode(encoder: nn.Module, values: Tensor) -> Tensor:
+    features: Tensor = encoder(values.flatten(0, 1)).float()
+    return features.view(*values.shape[:2], -1)
+
+
+def _mean(logits: Tensor, weight: Tensor) -> Tensor:
+    return (logits.float() * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
+
+
+def _features(encoder: nn.Module | None) -> int:
+    return 0 if encoder is None else int(encoder.num_features)  # type: ignore[arg-type]
+
+
+def _fusion(picture: nn.Module | None, sound: nn.Module | None, settings: ClipNetworkSettings) -> nn.Module | None:
+    if picture is None or sound is None:
+        return None
+    kind = GatedFusion if settings.fusion == "gated" else CrossAttentionFusion
+    return kind(_features(picture), _features(sound))
+
+
+class _Parts(nn.Module):
+    """Both modalities at one width; where one is missing, a learned vector takes its place."""
+
+    def __init__(self, picture: int, sound: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(
+            nn.Sequential(nn.Linear(n, _WIDTH), nn.LayerNorm(_WIDTH)) for n in (picture, sound)
+        )
+        self.absent = nn.Parameter(torch.zeros(2, _WIDTH))
+
+    def both(self, picture: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
+        found = []
+        for index, (values, mask) in enumerate(((picture, seen), (sound, heard))):
+            there = mask[..., None] > 0
+            found.append(torch.where(there, self.project[index](values), self.absent[index]))
+        return found[0], found[1]
+
+
+class GatedFusion(_Parts):
+    """Each channel takes from picture or sound by a learned gate, and a network sees both moments together.
+
+    The gate is that of Arevalo et al., Gated Multimodal Units, 2017; the product of both parts lets the network
+    compare them: a mouth that is open while nothing is heard.
+    """
+
+    def __init__(self, picture: int, sound: int) -> None:
+        super().__init__(picture, sound)
+        self.gate = nn.Linear(2 * _WIDTH, _WIDTH)
+        self.compare = nn.Sequential(nn.Linear(3 * _WIDTH, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, _WIDTH))
+
+    def forward(self, picture: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Any]:
+        first, second = self.both(picture, seen, sound, heard)
+        gate = self.gate(torch.cat([first, second], -1)).sigmoid()
+        joined = gate * first + (1 - gate) * second
+        return joined + self.compare(torch.cat([first, second, first * second], -1)), (first, second)
+
+
+class CrossAttentionFusion(_Parts):
+    """Each modality's moments attend to those of the other, at all times of the clip."""
+
+    def __init__(self, picture: int, sound: int) -> None:
+        super().__init__(picture, sound)
+        self.attend = nn.ModuleList(nn.MultiheadAttention(_WIDTH, _HEADS, batch_first=True) for _ in range(2))
+        self.place = nn.Linear(1, _WIDTH)
+        self.join = nn.Sequential(nn.LayerNorm(4 * _WIDTH), nn.Linear(4 * _WIDTH, _WIDTH), nn.GELU())
+
+    def forward(self, picture: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Any]:
+        first, second = self.both(picture, seen, sound, heard)
+        place = self.place(_places(first))
+        from_sound = self.attend[0](first + place, second + place, second, need_weights=False)[0]
+        from_picture = self.attend[1](second + place, first + place, first, need_weights=False)[0]
+        return self.join(torch.cat([first, second, from_sound, from_picture], -1)), (first, second)
+
+
+def _places(values: Tensor) -> Tensor:
+    """Position of each moment in the clip, -1 to 1, (1, moments, 1)."""
+    return torch.linspace(-1, 1, values.shape[1], device=values.device)[None, :, None]
+
+
+def _temporal(settings: ClipNetworkSettings, width: int) -> nn.Module:
+    return TemporalConvolution(width) if settings.temporal == "conv" else TemporalTransformer(width)
+
+
+class TemporalConvolution(nn.Module):
+    """What changes from moment to moment: convolutions over time on features and their differences."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.Linear(width, _WIDTH), nn.LayerNorm(_WIDTH))
+        self.convolutions = nn.Sequential(
+            nn.Conv1d(2 * _WIDTH, _WIDTH, 3, padding=1), nn.GELU(), nn.Conv1d(_WIDTH, _WIDTH, 3, padding=1)
+        )
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        base = self.project(values) * mask[..., None]
+        change = torch.cat([torch.zeros_like(base[:, :1]), base[:, 1:] - base[:, :-1]], 1)
+        seen: Tensor = self.convolutions(torch.cat([base, change.abs()], -1).transpose(1, 2)).transpose(1, 2)
+        changed: Tensor = base + seen
+        return changed
+
+
+class TemporalTransformer(nn.Module):
+    """Moments attend to each other: two layers of a transformer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.Linear(width, _WIDTH), nn.LayerNorm(_WIDTH))
+        self.place = nn.Linear(1, _WIDTH)
+        layer = nn.TransformerEncoderLayer(_WIDTH, _HEADS, 2 * _WIDTH, 0.1, "gelu", batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        base = self.project(values)
+        nothing = mask.amax(1, keepdim=True) == 0  # attention to no moment at all would be NaN
+        found: Tensor = self.layers(base + self.place(_places(base)), src_key_padding_mask=(mask == 0) & ~nothing)
+        return found

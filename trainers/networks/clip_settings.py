@@ -1,0 +1,44 @@
+"""Settings of networks on clips."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from oof.errors import ConfigError
+from trainers.runtime.settings import check_range
+
+Pooling = Literal["mean", "top_k", "confidence", "dfdc", "attention", "auto"]
+Temporal = Literal["none", "conv", "transformer"]
+Fusion = Literal["gated", "cross_attention"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipNetworkSettings:
+    """From the moments of a clip (frames, windows of sound) to its prediction.
+
+    moments: number of frames or windows of a clip that the network sees at once. time_views: number of times that
+        prediction sees a clip, each time at other moments; the cost of prediction is a multiple of it.
+    pooling: from moments to the clip: mean; top_k (mean of the upper third); confidence (weighted by the distance
+        from 0.5); dfdc (rule of the winner of the Deepfake Detection Challenge); attention (learned weights); auto (the
+        first four compared on held-out rows, each half with the rule that is best on the other half).
+    temporal: a head over the features of the moments: none, conv or transformer.
+    """
+
+    moments: int = 8
+    time_views: int = 2
+    pooling: Pooling = "mean"
+    temporal: Temporal = "none"
+
+    # of the kind `av`, which alone has them as settings
+    fusion: Fusion = "gated"
+    modality_dropout: float = 0.2
+    modality_loss: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, 1e4, "moments", "time_views")
+        check_range(self, 0, 1, "modality_dropout")
+        check_range(self, 0, 1e3, "modality_loss")
+        if self.temporal != "none" and self.pooling not in ("mean", "attention"):
+            raise ConfigError(
+                f'pooling = "{self.pooling}" pools predictions of single moments, and temporal = "{self.temporal}" '
+                f'looks at all together. Set pooling = "mean" or "attention", or temporal = "none".'
+            )
