@@ -144,13 +144,15 @@ def main() -> None:
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        paths = make_pictures(options.folder or folder, options.batch * options.steps)
+        count = options.batch * options.steps
+        pictures = make_pictures(options.folder or folder, min(count, 512))
+        paths = (pictures * -(-count // len(pictures)))[:count]
         print(f"{machine(device)}\n{options.steps} steps of {options.batch} images of {options.size} px from JPEG of ")
         print(f"512 px, {options.repeats} repeats.")
-        rows = []
         heads = ["way", "images/s", "× fed from memory", "× timm loop", "by CPU-s: × memory", "× timm loop"]
         heads += ["MFU"] if device.type == "cuda" else []
         for name in options.model:
+            rows = []
             settings = TimmSettings(
                 backbone=name, pretrained=False, image_size=options.size, batch_size=options.batch, epochs=10**6
             )
@@ -174,7 +176,7 @@ def main() -> None:
                 row += [cpu_ratio(found, timing["fed from memory"]), cpu_ratio(found, timing["timm loop"])]
                 row += [f"{flops * found.rate / peak:.2f}"] if device.type == "cuda" else []
                 rows.append(row)
-        show(heads, rows)
+            show(heads, rows)  # after each model, so that a run that is stopped loses one
 
 
 def step_flops(settings: TimmSettings, device: torch.device) -> float:
