@@ -93,6 +93,47 @@ class Project:
         assert recorded == on_kaggle
 
 
+def test_a_ledger_that_was_moved_away_does_not_lead_to_a_second_submission(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.submit()
+    (tmp_path / "ledger.sqlite").rename(tmp_path / "old.sqlite")
+    with pytest.raises(AlreadySentError, match="as 1000"):
+        project.submit()
+    (tmp_path / "ledger.sqlite").rename(tmp_path / "older.sqlite")
+    project.sync()
+    with pytest.raises(AlreadySentError, match="as 1000"):
+        project.submit()
+    project.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "carried_out_s"), [("lost", 30.0), ("lost", 61.0), ("lost", 115.0), ("empty", 1.0), ("empty", 59.0)]
+)
+def test_what_is_carried_out_within_the_settling_time_is_found(
+    answer: str, carried_out_s: float, tmp_path: Path
+) -> None:
+    project = Project(tmp_path)
+    project.kaggle.plan = Plan(answer=answer, carried_out_s=carried_out_s)
+    assert project.submit().entry.ref == 1000
+    with pytest.raises(AlreadySentError):
+        project.submit()
+    project.time.sleep(300.0)
+    assert len(project.kaggle.submissions) == 1
+    project.close()
+
+
+def test_a_message_that_names_an_attempt_is_not_taken_for_it(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.kaggle.plan = Plan(answer="refused")
+    with pytest.raises(DfensError, match="closed"):
+        project.submit()
+    (failed,) = project.ledger.list()
+    project.kaggle.make("web.csv", f"second try of {failed.file_name} [dfens {failed.key[:12]}]", b"x")
+    project.sync()
+    assert project.ledger.get(failed.key).status == "failed"
+    project.close()
+
+
 @contextlib.contextmanager
 def killed_at(line: int) -> Iterator[list[int]]:
     """Raise Killed before the n-th line that is run in the traced modules, and before all that follow."""
@@ -193,6 +234,10 @@ class Submissions(RuleBasedStateMachine):
             project.end_process()
         else:
             assert done.entry.ref in {item.ref for item in project.kaggle.submissions}
+            return
+        project.kaggle.plan = Plan()
+        with contextlib.suppress(DfensError):  # what people do: the same command again
+            project.submit(value)
 
     @contextlib.contextmanager
     def _fault(self, fault: str, line: int) -> Iterator[None]:
@@ -250,6 +295,7 @@ class Submissions(RuleBasedStateMachine):
         self.project.time.sleep(120.0)  # what is still on its way arrives
         self.project.sync()
         self.project.settled()
+        self.never_two_of_the_same_bytes()
 
     @invariant()
     def never_two_of_the_same_bytes(self) -> None:

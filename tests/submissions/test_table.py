@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import os
 import time
 from pathlib import Path
 
@@ -226,3 +227,52 @@ def test_half_a_million_rows_take_a_few_seconds_at_most(tmp_path: Path) -> None:
     found = build_table(sample, ids[::-1], np.random.default_rng(0).random(500_000, np.float32))
     assert found.rows == 500_000
     assert time.process_time() - begun < 8
+
+
+@pytest.mark.parametrize("text", ["0_3", "0.3_1", "\u0660.\u0663", "[0.3]", "0,3", "0x1p-2", "1 2", ""])
+def test_what_only_python_takes_for_a_number_is_refused(tmp_path: Path, text: str) -> None:
+    sample = write(tmp_path, PLAIN)
+    path = write(tmp_path, f'id,target\na,0.1\nb,"{text}"\nc,0.3\n', "mine.csv")
+    with pytest.raises(SubmissionError, match="1 of 3 values of 'target' are no numbers: b: "):
+        validate_file(path, sample)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "+.5", " 0.25 ", "1.", "0"])
+def test_usual_spellings_of_numbers_are_taken(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, f"id,target\na,0.1\nb,{text}\nc,0.3\n", "mine.csv")
+    assert validate_file(path, write(tmp_path, PLAIN)).predictions[1] == float(text)
+
+
+def test_a_blank_in_a_header_is_another_name(tmp_path: Path) -> None:
+    path = write(tmp_path, PLAIN.replace("id,target", "id, target").replace(",0", ",0.5"), "mine.csv")
+    with pytest.raises(SubmissionError, match="has the columns 'id', ' target'.*blanks included"):
+        validate_file(path, write(tmp_path, PLAIN))
+
+
+def test_a_sample_whose_first_column_holds_no_ids_is_told(tmp_path: Path) -> None:
+    sample = write(tmp_path, "y_pred,img_name\n0.5,a\n0.5,b\n")
+    with pytest.raises(SubmissionError, match="'y_pred', holds no ids.*id_column = \"img_name\""):
+        build_table(sample, ["a", "b"], np.array([0.1, 0.2]))
+
+
+def test_blanks_around_the_ids_of_a_file_are_told_as_that(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,target\na ,0.1\nb ,0.2\nc ,0.3\n", "mine.csv")
+    with pytest.raises(SubmissionError, match="there are blanks around the ids, which the sample does not have"):
+        validate_file(path, write(tmp_path, PLAIN))
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    data = b"id,target\na,0.1\nb,0.2\nc,0.3\n"
+    reader, writer = os.pipe()
+    os.write(writer, data)
+    os.close(writer)
+    found = validate_file(Path(f"/dev/fd/{reader}"), write(tmp_path, PLAIN))
+    os.close(reader)
+    assert found.data == data
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".csv", "sample_submission.csv/x.csv", "a\0b"])
+def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    sample = write(tmp_path, PLAIN)
+    with pytest.raises(SubmissionError, match="submission file .* cannot be read"):
+        validate_file(tmp_path / name, sample)
