@@ -48,7 +48,7 @@ def make_streams_lenient() -> tuple[LenientFile, LenientFile]:
 
 
 def report_lost_output(stdout: LenientFile) -> None:
-    """Say on standard error that the result could not be written; a reader that went away is no reason to."""
+    """Warn on standard error if the result could not be written, unless its reader closed the pipe."""
     if stdout.failure is not None and stdout.failure.errno != errno.EPIPE:
         print(f"Warning: standard output could not be written ({stdout.failure.strerror}).", file=sys.stderr)  # noqa: T201
 

@@ -17,7 +17,7 @@ def command(workspace: Workspace, console: Console, decode: bool, leaks: bool, t
     """Read labels and media: counts, balance, missing, unreadable and identical files, and leaks.
 
     A leak is a property that a file has before anyone looks at its content, such as leading silence or the
-    quality of a JPEG, and that alone tells real from fake. Each is scored by its AUC, with an interval.
+    quality of a JPEG, and that alone separates real from fake. Each is scored by its AUC, with an interval.
 
     Findings are listed by name, and in full in work/reports/check. Exit code 1 where training or
     prediction would go wrong; [data] skip_broken = true leaves broken training rows out.

@@ -1,4 +1,4 @@
-"""`dfens compare`: is one model better than another, and how do they bear corrupted images?"""
+"""`dfens compare`: paired differences between models, and their AUC on corrupted images."""
 
 import click
 

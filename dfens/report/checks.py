@@ -168,9 +168,11 @@ def _leaks(clips: ClipsPanel | None) -> Check:
         return Check("Leaks", "unknown", "The files were not audited yet. Run dfens check --leaks.")
     leaks = [row for row in clips.leaks if row.warning]
     if not leaks:
-        return Check("Leaks", "pass", f"None of {len(clips.leaks)} properties of the files alone tells real from fake.")
+        return Check(
+            "Leaks", "pass", f"None of {len(clips.leaks)} properties of the files alone separates real from fake."
+        )
     return Check(
-        "Leaks", "warn", f"{leaks[0].name} alone tells real from fake (AUC {leaks[0].auc:.3f}). {leaks[0].warning}"
+        "Leaks", "warn", f"{leaks[0].name} alone separates real from fake (AUC {leaks[0].auc:.3f}). {leaks[0].warning}"
     )
 
 

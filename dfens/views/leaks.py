@@ -40,7 +40,9 @@ class LeakTable:
     def _table(self, *, with_bar: bool, with_values: bool) -> Table:
         audit = self.audit
         table = Table(
-            title=Text(f"Leaks: how well a property of the files alone tells {audit.real} real from {audit.fake} fake"),
+            title=Text(
+                f"Leaks: how well a property of the files alone separates {audit.real} real from {audit.fake} fake"
+            ),
             title_justify="left",
             title_style="bold",
             box=box.SIMPLE_HEAD,

@@ -143,7 +143,7 @@ def _stored_blends(workspace: Workspace, name: str) -> Iterator[tuple[str, Store
 
 
 def _fitted_again(workspace: Workspace, facts: Mapping[str, Any]) -> Source | None:
-    """The blend fitted anew by its recorded settings, where all members are what they were."""
+    """Fit the blend again by its recorded settings, if all members are unchanged; None otherwise."""
     now, recorded = members_now(workspace, facts), facts.get("members") or {}
     order = [name for name in facts.get("member_order") or [] if name in recorded]
     if not order or any(now.get(name) != recorded[name].get("fingerprint") for name in order):

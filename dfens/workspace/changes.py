@@ -1,4 +1,4 @@
-"""What spans the rooms of a workspace: what depends on replaced folds, and what the data changed since."""
+"""What concerns several packages of a workspace: what depends on replaced folds, and how the data has changed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from oof.store import PredictionStore
     from trainers.data.layouts import Competition
 
-_KEPT = ("archive", "cache")  # earlier things, and images, which are the same for all folds
+_KEPT = ("archive", "cache", "clips")  # earlier things, and what is read from media, which no fold changes
 
 
 def archive_dependents(work: Path) -> list[Path]:
-    """Move checkpoints and blends that belong to replaced folds into their room's archive; return where they lie."""
+    """Move checkpoints and blends of replaced folds into the archive of their package; return their new paths."""
     moved = []
-    for room in (work / "trainers", work / "ensemble"):
-        for path in sorted(room.iterdir()) if room.is_dir() else []:
+    for folder in (work / "trainers", work / "ensemble"):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.is_dir() and path.name not in _KEPT and not path.name.startswith("."):
-                moved.append(archive(path, room / "archive"))
+                moved.append(archive(path, folder / "archive"))
     return moved
 
 
@@ -32,7 +32,7 @@ def changes_since_folds(store: "PredictionStore", competition: "Competition") ->
     """What the label file and the list of test rows say otherwise than when the folds were made; empty if nothing.
 
     Models are trained on the rows and labels of the folds, so a corrected label changes nothing
-    until the folds are made anew.
+    until the folds are made again.
     """
     if not store.has_folds():
         return []
@@ -46,7 +46,7 @@ def changes_since_folds(store: "PredictionStore", competition: "Competition") ->
     if parts:
         found.append(
             f"The training rows are not those of the folds: {'; '.join(parts)}. Restore them, or run dfens folds "
-            f"--force, which moves what was trained to the archive, and train anew."
+            f"--force, which moves what was trained to the archive, and train again."
         )
     if store.test_ids_path.exists():
         before, after = pd.Index(store.test_ids), pd.Index(competition.test["id"].to_numpy(object))
@@ -63,7 +63,7 @@ def files_changed_since_training(workspace: "Workspace", competition: "Competiti
     """Report folds that were trained with files of other names or sizes than those that are there now.
 
     A fold whose number of files differs is not reported: then rows were added or removed, which
-    `changes_since_folds` tells by name.
+    `changes_since_folds` lists by name.
     """
     paths = [*competition.train["path"], *competition.test["path"]]
     try:

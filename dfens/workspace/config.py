@@ -38,7 +38,7 @@ _TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a tab
 class CompetitionSettings:
     """Section [competition].
 
-    slug: the name in the competition's address on Kaggle; empty for a folder of one's own.
+    slug: the name in the competition's address on Kaggle; empty for data that is not on Kaggle.
     metric: what blends optimise and tables sort by.
     submissions_per_day: a limit of your own below Kaggle's (UTC days); None for Kaggle's alone, which is asked anyway.
     max_parameters: rule on the size of a solution, for each model and for a blend's members together.

@@ -31,7 +31,7 @@ def read_member(store: PredictionStore, blends: BlendStore, name: str) -> tuple[
 
 
 def member_fingerprint(store: PredictionStore, blends: BlendStore, name: str) -> str | None:
-    """What tells the predictions of a member from others; None where it is gone, or can serve no more."""
+    """Return the fingerprint of a member's predictions, or None if they are gone or do not match the folds."""
     try:
         return store.fingerprint_of(*read_member(store, blends, name))
     except DfensError:

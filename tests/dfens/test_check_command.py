@@ -81,7 +81,7 @@ def test_leaks_are_shown_as_a_table_and_as_json(tmp_path: Path) -> None:
     (tmp_path / "dfens.toml").write_text(CONFIG)
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check", "--leaks"], env={"COLUMNS": "140"})
     assert result.exit_code == 0, result.output
-    assert "how well a property of the files alone tells 30 real from 30 fake" in result.stdout
+    assert "how well a property of the files alone separates 30 real from 30 fake" in result.stdout
     line = next(line for line in result.stdout.splitlines() if "JPEG quality" in line)
     assert "92" in line
     assert "70" in line

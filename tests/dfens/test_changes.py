@@ -1,0 +1,20 @@
+"""What is archived when folds are replaced."""
+
+from pathlib import Path
+
+from dfens.workspace.changes import archive_dependents
+
+
+def test_models_and_blends_of_replaced_folds_move_and_what_no_fold_changes_stays(tmp_path: Path) -> None:
+    for name in (
+        "trainers/net/fold0",
+        "trainers/ablations/net",
+        "trainers/cache/64px",
+        "trainers/clips/a",
+        "ensemble/blend",
+    ):
+        (tmp_path / name).mkdir(parents=True)
+    moved = archive_dependents(tmp_path)
+    assert sorted(path.name.split("-", 1)[1] for path in moved) == ["ablations", "blend", "net"]
+    assert {path.name for path in (tmp_path / "trainers").iterdir()} == {"archive", "cache", "clips"}
+    assert archive_dependents(tmp_path) == []
