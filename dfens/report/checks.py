@@ -12,6 +12,7 @@ from dfens.report.inputs import ReportInputs
 from dfens.report.ledger import SubmissionsPanel
 from dfens.report.models import ModelScores, ModelsPanel
 from dfens.report.shift import ShiftPanel
+from trainers.kinds.registry import baseline_kinds
 
 Outcome = Literal["pass", "warn", "fail", "unknown"]
 
@@ -90,10 +91,11 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
         )  # fmt: skip
     else:
         yield Check("Fold spread", "pass", "The AUC differs between folds no more than their size explains.")
-    linear = [row for row in rows if row.kind == "linear"]
-    floor = max([row.auc for row in linear], default=0.5)
-    weak = [row.name for row in rows if row.kind != "linear" and row.auc <= floor]
-    baseline = "the linear baseline" if linear else "chance"
+    kinds = baseline_kinds()
+    baselines = [row for row in rows if row.kind in kinds]
+    floor = max([row.auc for row in baselines], default=0.5)
+    weak = [row.name for row in rows if row.kind not in kinds and row.auc <= floor]
+    baseline = "the baseline" if baselines else "chance"
     if weak:
         yield Check("Baseline", "warn", f"{_names(weak)} score no better than {baseline} (AUC {floor:.4f}).")
     else:

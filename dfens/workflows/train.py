@@ -10,7 +10,7 @@ from dfens.workspace.changes import changes_since_folds
 from dfens.workspace.paths import Workspace
 from oof.errors import DataError
 from oof.progress import SILENT, Progress
-from trainers.train import Engine, FoldResult, train_here, train_models
+from trainers.train import Engine, FoldResult, TrainingJob, train_here, train_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +53,18 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
     changes = changes_since_folds(store, competition)
     if changes:
         raise DataError(" ".join(changes))
-    results = train_models(
+    job = TrainingJob(
         competition,
-        store,
+        store.root,
         models,
-        fold_indices(options.folds, store.folds.k),
         workspace.trainers_dir,
-        progress=progress,
-        force=options.force,
         threads=options.threads,
         max_parameters=config.competition.max_parameters,
         root=workspace.root,
         cache_dir=workspace.image_cache_dir(),
-        engine=engine,
     )
+    folds = fold_indices(options.folds, store.folds.k)
+    results = train_models(job, folds, engine=engine, force=options.force, progress=progress)
     return TrainResult(tuple(results), next_command(workspace))
 
 

@@ -1,14 +1,20 @@
 """A competition of a few drawn images, and settings that train on it in seconds."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dfens.demo.competition import make_competition
 from oof.folds import make_folds
+from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
+from trainers import train
 from trainers.data.layouts import Competition, DataSettings, read_competition
+from trainers.kinds.base import ModelSettings
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.train import Engine, FoldResult, TrainingJob, train_here
 
 TINY = TimmSettings(
     backbone="test_resnet", pretrained=False, image_size=32, epochs=2, batch_size=8, lr=3e-3, jpeg=0.3, blur=0.3
@@ -43,6 +49,23 @@ def tiny_competition(folder: Path, *, train_rows: int = 40, k: int = 2) -> tuple
     store.save_folds(make_folds(train["id"].to_numpy(object), train["target"].to_numpy(), k=k, seed=0))
     store.save_test_ids(competition.test["id"].to_numpy(object))
     return competition, store
+
+
+def train_models(
+    competition: Competition,
+    store: PredictionStore,
+    models: Mapping[str, ModelSettings],
+    folds: Sequence[int],
+    work_dir: Path,
+    *,
+    engine: Engine = train_here,
+    force: bool = False,
+    progress: Progress = SILENT,
+    **job: Any,
+) -> list[FoldResult]:
+    """Train models of a competition in a folder."""
+    found = TrainingJob(competition, store.root, dict(models), work_dir, **job)
+    return train.train_models(found, folds, engine=engine, force=force, progress=progress)
 
 
 def stored_bytes(store: PredictionStore, name: str) -> bytes:

@@ -14,14 +14,13 @@ import pytest
 from oof.errors import DataError, DfensError
 from oof.files import read_json, write_parquet
 from tests.support.competitions import face, make_set, write_image
-from tests.support.training import TINY, stored_bytes, tiny_competition
+from tests.support.training import TINY, stored_bytes, tiny_competition, train_models
 from trainers.media import image_cache as cache_module
 from trainers.media.image import load_image
 from trainers.media.image_cache import ImageCache
 from trainers.media.image_store import ImageStore
 from trainers.media.settings import Decode
 from trainers.runtime.memory import free_memory
-from trainers.train import train_models
 
 
 def images(folder: Path, count: int = 10) -> list[str]:

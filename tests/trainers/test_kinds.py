@@ -24,11 +24,10 @@ from oof.errors import ConfigError, TrainingError
 from oof.files import read_json
 from oof.store import PredictionStore
 from tests.support.toy_kind import ToySettings
-from tests.support.training import stored_bytes, tiny_competition
+from tests.support.training import stored_bytes, tiny_competition, train_models
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.kinds import registry
 from trainers.kinds.registry import kind_names, kind_of, register, settings_type
-from trainers.train import train_models
 
 ROOT = Path(__file__).parents[2]
 TOML = """
@@ -84,8 +83,7 @@ def test_a_killed_training_resumes(tmp_path: Path, undisturbed: PredictionStore)
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
         "from tests.support.toy_kind import ToySettings\n"
-        "from tests.support.training import tiny_competition\n"
-        "from trainers.train import train_models\n"
+        "from tests.support.training import tiny_competition, train_models\n"
         "folder = Path(sys.argv[1])\n"
         "competition, store = tiny_competition(folder)\n"
         "train_models(competition, store, {'toy': ToySettings(pause_s=0.2)}, (0, 1), folder / 'work' / 'trainers')\n"

@@ -13,13 +13,12 @@ import pytest
 from oof.errors import DataError, TrainingError
 from oof.metrics import roc_auc
 from tests.support.competitions import face, make_set, write_image
-from tests.support.training import tiny_competition
+from tests.support.training import tiny_competition, train_models
 from trainers.features.handcrafted import Matrix, file_features, pixel_features, trace_features
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear import classifier as classifier_module
 from trainers.kinds.linear.classifier import fit_linear_fold, linear_features
 from trainers.kinds.linear.settings import Classifier, LinearSettings
-from trainers.train import train_models
 
 Settings = partial(LinearSettings, image_size=8)
 

@@ -12,6 +12,7 @@ from oof.folds import make_folds
 from oof.metrics import roc_auc
 from oof.store import PredictionStore
 from tests.support.competitions import face, make_table
+from tests.support.training import train_models
 from trainers.analysis.plots import plot_curves
 from trainers.analysis.robustness import robustness_curves
 from trainers.augment.corruptions import PERTURBATIONS, noise
@@ -20,7 +21,6 @@ from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.kinds.timm.settings import TimmSettings
-from trainers.train import train_models
 
 
 def prepare(tmp_path: Path, rows: int = 48) -> tuple[Competition, PredictionStore]:

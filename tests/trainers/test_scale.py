@@ -17,12 +17,12 @@ import pytest
 from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
-from tests.support.training import TINY, stored_bytes, tiny_competition
+from tests.support.training import TINY, stored_bytes, tiny_competition, train_models
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
-from trainers.train import Engine, FoldResult, train_here, train_models
+from trainers.train import Engine, FoldResult, train_here
 
 MODELS: dict[str, ModelSettings] = {"tiny": TINY, "floor": LinearSettings()}
 

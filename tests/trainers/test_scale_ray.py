@@ -18,12 +18,11 @@ from click.testing import CliRunner
 from dfens.cli import cli
 from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
-from tests.support.training import TINY, Notes, stored_bytes, tiny_competition
+from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
 from trainers.jobs.ray_cluster import _Needs, train_on_ray
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.runtime.signals import Stopped
-from trainers.train import train_models
 
 ray = pytest.importorskip("ray")
 

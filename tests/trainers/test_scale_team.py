@@ -19,13 +19,12 @@ from oof.errors import TrainingError
 from oof.files import read_json
 from oof.progress import SILENT
 from oof.store import PredictionStore
-from tests.support.training import TINY, tiny_competition
+from tests.support.training import TINY, tiny_competition, train_models
 from trainers.jobs.runner import TrainingJob
 from trainers.jobs.torchrun import train_with_torchrun
 from trainers.kinds.registry import implementation_modules
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.runtime.process_group import ProcessGroup
-from trainers.train import train_models
 
 EPOCHS = 30
 # layer norm alone: statistics of batch norm are each process's own

@@ -15,13 +15,12 @@ import pytest
 
 from oof.errors import TrainingError
 from oof.store import PredictionStore
-from tests.support.training import TINY, Notes, stored_bytes, tiny_competition
+from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
 from trainers.jobs.object_store import RemoteWorkspace, TaskSync
 from trainers.jobs.ray_cluster import train_on_ray
 from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
-from trainers.train import train_models
 
 MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=60), "floor": LinearSettings()}
 

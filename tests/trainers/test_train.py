@@ -16,11 +16,10 @@ from torch import Tensor
 from oof.errors import DfensError, StoreError, TrainingError
 from oof.files import read_json
 from oof.progress import SILENT
-from tests.support.training import TINY, stored_bytes, tiny_competition
+from tests.support.training import TINY, stored_bytes, tiny_competition, train_models
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.kinds.training.train_state import TrainState
-from trainers.train import train_models
 
 
 def train(folder: Path, settings: TimmSettings = TINY, folds: tuple[int, ...] = (0, 1), **options: object) -> bytes:

@@ -12,8 +12,9 @@ from oof.files import read_json
 from oof.ids import join_positions
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
+from trainers.jobs.run import Engine, run_job, train_here
+from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings
-from trainers.train import train_models
 
 if TYPE_CHECKING:
     from trainers.data.layouts import Competition
@@ -37,6 +38,7 @@ def ablate(
     threads: int = 2,
     root: Path = Path(),
     cache_dir: Path | None = None,
+    engine: Engine = train_here,
     progress: Progress = SILENT,
 ) -> Comparison:
     """Train variants of a model on the same folds and compare each with it.
@@ -49,13 +51,13 @@ def ablate(
     its folds are in the real store with the same settings.
 
     Args:
-        competition, store: as for `trainers.train.train_models`.
+        competition: rows and files. store: of folds and predictions.
         name, settings: the model as it is.
         variants: changed settings by the name of the change.
         folds: which folds to train; few are enough for a first look.
         work_dir: of this room.
         metric: to compare by.
-        threads, root, cache_dir, progress: as for `train_models`.
+        threads, root, cache_dir: as in `TrainingJob`. engine: as for `trainers.train.train_models`.
 
     Raises:
         ConfigError: no variants, or one that changes nothing.
@@ -70,18 +72,16 @@ def ablate(
     first_row = competition.test.iloc[:1].reset_index(drop=True)
     own.save_test_ids(first_row["id"].to_numpy(object))
     _reuse(store, own, name, settings, folds, work_dir)
-    train_models(
+    variants_job = TrainingJob(
         dataclasses.replace(competition, test=first_row),
-        own,
+        own.root,
         {name: settings, **variants},
-        folds,
         own.root.parent,
-        progress=progress,
-        force=True,
-        threads=threads,
+        threads,
         root=root,
         cache_dir=cache_dir,
     )
+    run_job(variants_job, folds, engine=engine, force=True, progress=progress)
     return compare_models(own, [name, *variants], metric=metric)
 
 

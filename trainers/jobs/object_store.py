@@ -84,7 +84,7 @@ class RemoteWorkspace:
         there = sync.listing()
         if fold is not None and not any(f"/oof.fold{fold}." in relative for relative in there):
             return False
-        fetched = sync.fetch([relative for relative in there if not relative.endswith(RUNNING_FILES)])
+        fetched = sync.fetch([relative for relative in there if not _is_temporary(relative)])
         if fold is not None:
             for running in RUNNING_FILES:
                 (job.work_dir / name / f"fold{fold}" / running).unlink(missing_ok=True)
@@ -159,7 +159,7 @@ class TaskSync:
             with _telling(self._url, "written"):
                 self._put(relative)
             self._same[relative] = stamp
-        for relative in [name for name in self._same if name.endswith(RUNNING_FILES) and not self._path(name).exists()]:
+        for relative in [name for name in self._same if _is_temporary(name) and not self._path(name).exists()]:
             with _telling(self._url, "written"), contextlib.suppress(FileNotFoundError):
                 self._files.rm_file(f"{self._root}/{relative}")
             del self._same[relative]
@@ -191,7 +191,7 @@ class TaskSync:
         models = f"models/{self._name}"
         for room, patterns in (
             ("oof", ("folds.parquet", "test_ids.parquet", f"{models}/*")),
-            ("trainers", (f"{self._name}/settings.json", f"{self._name}/fold*/*")),
+            ("trainers", (f"{self._name}/settings.json", f"{self._name}/fold*/*", f"{self._name}/test-*/*")),
         ):
             for pattern in patterns:
                 for path in self._here[room].glob(pattern):
@@ -212,6 +212,11 @@ class TaskSync:
     def _path(self, relative: str) -> Path:
         room, _, rest = relative.partition("/")
         return self._here[room] / rest
+
+
+def _is_temporary(relative: str) -> bool:
+    """Whether a file belongs to a fold in training or to unfinished test predictions, and goes when they are done."""
+    return relative.endswith(RUNNING_FILES) or "/test-" in relative
 
 
 def _stamp(path: Path) -> tuple[int, int]:

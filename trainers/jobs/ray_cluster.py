@@ -109,9 +109,14 @@ class _Driver:
 
     def _submit(self, task: Task) -> None:
         settings = self._own.models[task.model]
-        gpus = self._needs.gpus if kind_of(settings).resources(settings).gpu else 0
-        perform = self._ray.remote(_perform).options(
-            name=task.title, num_cpus=self._needs.cpus, num_gpus=gpus, max_retries=_RETRIES
+        resources = kind_of(settings).resources(settings)
+        gpus = self._needs.gpus if resources.gpu else 0
+        # max_calls: Ray's processes keep what they have allocated on a GPU, so each one ends with its task; Ray itself
+        # does so for tasks declared with num_gpus, not for those that get it as an option (remote_function.py)
+        perform = self._ray.remote(max_calls=1)(_perform) if gpus else self._ray.remote(_perform)
+        memory = resources.memory or None
+        perform = perform.options(
+            name=task.title, num_cpus=self._needs.cpus, num_gpus=gpus, memory=memory, max_retries=_RETRIES
         )
         self._running[perform.remote(self._job, self._run, task, self._folds, self._mailbox, self._remote)] = task
 

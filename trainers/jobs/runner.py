@@ -5,12 +5,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oof.errors import DfensError, TrainingError
 from oof.files import atomic_path, read_json, write_json
 from oof.ids import join_positions
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
-from trainers.kinds.base import RUNNING_FILES, FoldOutcome, ModelContext, ModelSettings, settings_record
+from trainers.jobs.model_record import FORMAT_VERSION, check_still_own, same_training
+from trainers.jobs.test_predictions import predict_test_rows, remove_parts
+from trainers.kinds.base import (
+    RUNNING_FILES,
+    FoldOutcome,
+    ModelContext,
+    ModelSettings,
+    Probabilities,
+    settings_record,
+)
 from trainers.kinds.prediction import predict_rows
 from trainers.kinds.registry import kind_of
 from trainers.runtime.process_group import ALONE, ProcessGroup
@@ -21,8 +31,6 @@ if TYPE_CHECKING:
     import torch
 
     from trainers.data.layouts import Competition
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -85,14 +93,24 @@ class FoldRunner:
         """Folder of one fold of one model."""
         return self.job.work_dir / name / f"fold{fold}"
 
-    def check(self) -> None:
-        """Find settings that cannot work, in all models, before anything is trained.
+    def check(self, folds: Sequence[int]) -> None:
+        """Find settings that cannot work, in all models that are not finished, before anything is trained.
 
         Raises:
-            DfensError: naming each such model.
+            DfensError: with the message of each such model.
         """
+        problems = []
         for name, settings in self.job.models.items():
-            kind_of(settings).check(self.context(name))
+            if all(self._is_trained(name, fold) for fold in folds):
+                continue
+            try:
+                kind_of(settings).check(self.context(name))
+            except DfensError as err:
+                problems.append(err)
+        if len(problems) > 1:
+            raise TrainingError("\n".join(map(str, problems)))
+        if problems:
+            raise problems[0]
 
     def all(self, folds: Sequence[int]) -> list[FoldResult]:
         """Train all folds of all models, one after the other, and predict the test rows of each model."""
@@ -110,7 +128,11 @@ class FoldRunner:
         with self.group.lock(folder / ".lock"):
             if self.group.broadcast(self._is_trained(name, fold)):
                 return self._done(name, fold)
+            check_still_own(self.job.work_dir / name, self.job.models[name])
             self._prepare(name)
+            if self.group.broadcast(self._has_trained_weights(name, fold)):
+                self._predict_held_out(name, fold)
+                return self._done(name, fold)
             if kind.resources(self.job.models[name]).joint:
                 outcome = kind.train_fold(self.context(name), fold)
                 return self.group.on_rank_zero(lambda: self._keep(name, fold, outcome))
@@ -133,6 +155,30 @@ class FoldRunner:
         has_test, optimistic = self.store.has(name, "test", fold), history.get("optimistic", False)
         return FoldResult(name, fold, auc, epoch, epochs, optimistic, 0.0, True, has_test)
 
+    def _has_trained_weights(self, name: str, fold: int) -> bool:
+        """Whether a fold has been trained to its end, and only its predictions are missing."""
+        folder, settings = self.folder(name, fold), self.job.models[name]
+        history = folder / "history.json"
+        if any((folder / running).exists() for running in RUNNING_FILES) or not history.exists():
+            return False
+        return kind_of(settings).has_weights(folder) and same_training(read_json(history), settings)
+
+    def _predict_held_out(self, name: str, fold: int) -> None:
+        """Predict the held-out rows of a fold with its stored weights."""
+        joint = kind_of(self.job.models[name]).resources(self.job.models[name]).joint
+
+        def predict() -> Probabilities:
+            context = self.context(name, alone=not joint)
+            models = kind_of(self.job.models[name]).load(context, [fold])
+            held_out = context.split(fold)[1]
+            with self.progress.task(f"{name} fold {fold}: predict", total=len(held_out), unit="row") as task:
+                found: Probabilities = predict_rows(models, held_out, context.group, on_batch=task.advance)[0]
+            return found
+
+        oof = predict() if joint else self.group.on_rank_zero(predict)
+        ids = self.store.folds.ids[self.store.folds.rows(fold)]
+        self.group.on_rank_zero(lambda: self.store.save_oof(name, ids, oof, fold=fold))
+
     def _prepare(self, name: str) -> None:
         """Let the kind make what all folds need, in one process at a time."""
         with self.group.lock(self.job.work_dir / name / ".prepare.lock"):
@@ -141,6 +187,7 @@ class FoldRunner:
     def _keep(self, name: str, fold: int, outcome: FoldOutcome) -> FoldResult:
         """Store what came of a fold; OOF predictions come last, since they mark it as done."""
         folder, rows = self.folder(name, fold), self.store.folds.rows(fold)
+        check_still_own(folder.parent, self.job.models[name])
         for file_name, write in outcome.files.items():
             with atomic_path(folder / file_name) as part:
                 write(part)
@@ -195,14 +242,13 @@ class FoldRunner:
                 )
 
     def _predict_test(self, name: str, folds: Sequence[int], context: ModelContext[Any], group: ProcessGroup) -> None:
-        models = kind_of(self.job.models[name]).load(context, folds)
-        title = f"{name}: predict test by fold {', '.join(map(str, folds))}"
-        with self.progress.task(title, total=len(context.test), unit="row") as task:
-            found = predict_rows(models, context.test, group, on_batch=task.advance)
+        found = predict_test_rows(kind_of(self.job.models[name]), context, folds, group, self.progress)
 
         def keep() -> None:
+            check_still_own(context.folder, context.settings)
             for fold, values in zip(folds, found, strict=True):
                 self.store.save_test(name, self.store.test_ids, values, fold=fold)
+            remove_parts(context)
 
         group.on_rank_zero(keep)
 

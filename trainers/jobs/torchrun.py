@@ -41,7 +41,7 @@ def train_with_torchrun(
     threads = max(1, job.threads // local_size)
     shared = dataclasses.replace(job, threads=threads, processes=local_size)
     runner = FoldRunner(shared, SILENT if rank else progress, device, ProcessGroup(rank, size))
-    runner.check()
+    runner.check(folds)
     # the environment that torchrun sets says where the other processes are
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:

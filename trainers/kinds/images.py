@@ -72,8 +72,8 @@ def _cache(context: ModelContext[Any], paths: Sequence[str]) -> CacheView | None
     return view
 
 
-def row_weights(context: ModelContext[Any], fold: int, name: str) -> NDArray[np.float32] | None:
-    """Return what each training row of a fold counts for, from a column; over all rows the mean is 1.
+def row_weights(context: ModelContext[Any], name: str) -> NDArray[np.float32] | None:
+    """Return what each training row counts for in the loss, from a column, scaled to mean 1; None without a column.
 
     Raises:
         TrainingError: if the column is missing or has other values than numbers from 0 up.
@@ -87,7 +87,7 @@ def row_weights(context: ModelContext[Any], fold: int, name: str) -> NDArray[np.
         raise TrainingError(f"weight_column = {name!r} contains non-numeric values: {err}.") from err
     if not (np.isfinite(weight).all() and weight.min() >= 0 and weight.sum() > 0):
         raise TrainingError(f"weight_column = {name!r} must contain numbers from 0 up, not all 0, and no gaps.")
-    scaled: NDArray[np.float32] = (weight / weight.mean())[context.folds.fold != fold]
+    scaled: NDArray[np.float32] = weight / weight.mean()
     return scaled
 
 

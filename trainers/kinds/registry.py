@@ -66,6 +66,11 @@ def kind_of(settings: ModelSettings) -> ModelKind[Any]:
     return found
 
 
+def baseline_kinds() -> set[str]:
+    """Return the kinds that are baselines, which other models should beat."""
+    return {name for name in kind_names() if getattr(settings_type(name), "is_baseline", False)}
+
+
 def implementation_modules(names: Iterable[str]) -> list[str]:
     """Return the modules that processes load which train models of these kinds."""
     return [_source(name).implementation.partition(":")[0] for name in sorted(set(names))]

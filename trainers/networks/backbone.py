@@ -16,7 +16,7 @@ from trainers.networks.normalise import grey_mean_and_std
 from trainers.networks.settings import NetworkSettings
 from trainers.networks.weights import first_line, load_weights
 
-_HUB = ("hf-hub:", "hf_hub:")
+HUB = ("hf-hub:", "hf_hub:")
 
 
 def check_backbone(name: str) -> str:
@@ -29,7 +29,7 @@ def check_backbone(name: str) -> str:
     Raises:
         TrainingError: an unknown one, or one that timm has dropped; the nearest names are offered.
     """
-    if name.startswith(_HUB):
+    if name.startswith(HUB):
         return name
     architecture, _, tag = name.partition(".")
     renamed = deprecated_models()
@@ -107,7 +107,7 @@ def enable_checkpointing(model: nn.Module) -> None:
 def _options(settings: NetworkSettings, name: str, image_size: int) -> dict[str, Any]:
     """Options of the backbone; one of a fixed image size is made for image_size (its positions are resized)."""
     options = dict(settings.backbone_options)
-    config = None if name.startswith(_HUB) else timm.get_pretrained_cfg(name, allow_unregistered=True)
+    config = None if name.startswith(HUB) else timm.get_pretrained_cfg(name, allow_unregistered=True)
     edge = config.input_size[-1] if config is not None and config.input_size else image_size
     if "img_size" not in options and config is not None and config.fixed_input_size and edge != image_size:
         options["img_size"] = image_size

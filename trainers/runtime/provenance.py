@@ -1,5 +1,6 @@
 """Where a model came from: versions, the state of the folder in git, the files it learnt from."""
 
+import hashlib
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from oof.ids import text_fingerprint
 
 _PACKAGES = ("dfens", "torch", "torchvision", "timm", "ttach", "numpy", "opencv-python-headless", "scikit-learn")
+_MOST_READ, _BYTES_READ = 100, 1 << 16
 _MOST_FILES = 10_000  # looked at, evenly drawn; asking each of 500,000 files takes minutes on a network disk
 
 
@@ -45,9 +47,33 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many of `count` positions, spread evenly."""
+    return [int(row) for row in np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _first_bytes(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.sha256(file.read(_BYTES_READ)).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
 def files_fingerprint(paths: Sequence[str]) -> dict[str, Any]:
-    """Return a fingerprint of names and sizes of files, whatever their order; of many, of 10,000 spread evenly."""
-    ordered = sorted(paths)
-    chosen = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), _MOST_FILES)).astype(int))
-    texts = [f"{Path(ordered[row]).name}:{Path(ordered[row]).stat().st_size}" for row in chosen]
-    return {"files": len(paths), "looked_at": len(chosen), "fingerprint": text_fingerprint(sorted(texts))}
+    """Return a fingerprint of files: names and sizes of at most 10,000, and the first bytes of at most 100 of these.
+
+    The order of the paths does not count, and neither do folders or times, which differ between machines.
+    """
+    ordered = sorted(paths, key=lambda path: (Path(path).name, path))
+    chosen = [ordered[row] for row in _spread(len(ordered), _MOST_FILES)]
+    texts = [f"{Path(path).name}:{_size(path)}" for path in chosen]
+    texts += [_first_bytes(chosen[row]) for row in _spread(len(chosen), _MOST_READ)]
+    return {"files": len(paths), "looked_at": len(chosen), "fingerprint": text_fingerprint(texts)}

@@ -1,7 +1,7 @@
 """Settings of the kind `linear`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from trainers.features.settings import ExtractSettings
 from trainers.media.settings import Decode
@@ -23,6 +23,8 @@ class LinearSettings(ExtractSettings):
     leaks: of clips also what a file gives away before anyone looks at its content (silence at the ends, duration,
         rates, sizes): not a model to submit, but a way to see how far such leaks carry.
     """
+
+    is_baseline: ClassVar[bool] = True
 
     kind: Literal["linear"] = "linear"
     classifier: Classifier = "logistic"

@@ -1,0 +1,125 @@
+"""What is trained is not trained again: test predictions resume, other views are predicted with the stored weights."""
+
+import dataclasses
+import functools
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from oof.errors import TrainingError
+from oof.files import file_lock, read_json, write_json
+from tests.support.toy_kind import ToySettings, _ToyModels
+from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
+from trainers.jobs import test_predictions
+from trainers.kinds.base import Probabilities
+from trainers.kinds.training.fold_trainer import FoldTrainer
+
+
+def train(folder: Path, settings: Any, **options: Any) -> bytes:
+    competition, store = tiny_competition(folder)
+    train_models(competition, store, {"m": settings}, (0, 1), folder / "work" / "trainers", **options)
+    return stored_bytes(store, "m")
+
+
+def test_test_predictions_resume_at_the_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = train(tmp_path / "quiet", ToySettings())
+    monkeypatch.setattr(test_predictions, "_SAVE_EVERY_S", -1.0)  # a part for each batch
+    predict = _ToyModels.predict
+    asked: list[int] = []
+
+    def killed(self: _ToyModels, rows: pd.DataFrame) -> Iterator[Probabilities]:
+        asked.append(len(rows))
+        for number, batch in enumerate(predict(self, rows)):
+            if number == 2 and len(asked) == 1:
+                raise MemoryError  # as a kill, it leaves nothing but files
+            yield batch
+
+    monkeypatch.setattr(_ToyModels, "predict", killed)
+    with pytest.raises(MemoryError):
+        train(tmp_path / "killed", ToySettings())
+    folder = tmp_path / "killed" / "work" / "trainers" / "m"
+    assert sorted(path.name for path in folder.glob("test-*/*")) == ["0of1.0.npy", "0of1.3.npy"]
+    next(folder.glob("test-*/0of1.3.npy")).write_bytes(b"half")
+    assert train(tmp_path / "killed", ToySettings()) == expected
+    assert asked == [8, 5]  # of 8 rows, 3 were predicted before
+    assert not list(folder.glob("test-*"))
+
+
+def test_a_stop_request_keeps_what_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = _ToyModels.predict
+
+    def stopped(self: _ToyModels, rows: pd.DataFrame) -> Iterator[Probabilities]:
+        for batch in predict(self, rows):
+            os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    monkeypatch.setattr(_ToyModels, "predict", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, ToySettings())
+    (part,) = (tmp_path / "work" / "trainers" / "m").glob("test-*/*")
+    assert np.load(part).shape == (2, 3)
+
+
+def test_other_views_are_predicted_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_epoch = dataclasses.replace(TINY, epochs=1, tta="none")
+    flipped = dataclasses.replace(one_epoch, tta="hflip")
+    expected = train(tmp_path / "other", flipped)
+    before = train(tmp_path / "here", one_epoch)
+    assert before != expected
+    monkeypatch.setattr(FoldTrainer, "run", None)  # would fail if it were called
+    notes = Notes()
+    assert train(tmp_path / "here", flipped, progress=notes) == expected
+    assert "m: tta 'none' to 'hflip'; predicted again with the stored weights" in notes.lines[0]
+    assert train(tmp_path / "here", one_epoch) == before
+    with pytest.raises(TrainingError, match="was trained with other settings; changed: lr 0.003 to 0.1"):
+        train(tmp_path / "here", dataclasses.replace(flipped, lr=0.1))
+
+
+def test_images_that_changed_between_folds_are_noticed(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    work = tmp_path / "work" / "trainers"
+    train_models(competition, store, {"m": ToySettings()}, (0,), work)
+    for path in competition.train["path"]:
+        data = bytearray(Path(path).read_bytes())
+        data[-20] ^= 1  # as many bytes as before
+        Path(path).write_bytes(bytes(data))
+    with pytest.raises(TrainingError, match="changed: the files of the training rows"):
+        train_models(competition, store, {"m": ToySettings()}, (1,), work)
+    train_models(competition, store, {"m": ToySettings()}, (0, 1), work, force=True)
+
+
+def test_force_leaves_a_model_alone_that_is_being_trained(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    work = tmp_path / "work" / "trainers"
+    train_models(competition, store, {"m": ToySettings()}, (0,), work)
+    other = {"m": ToySettings(steps=3)}
+    with (
+        file_lock(work / "m" / "fold1" / ".lock"),
+        pytest.raises(TrainingError, match="Another process is training 'm'"),
+    ):
+        train_models(competition, store, other, (0,), work, force=True)
+    assert read_json(work / "m" / "settings.json")["settings"]["steps"] == 20
+
+
+def test_a_fold_of_a_replaced_model_is_not_stored(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    work = tmp_path / "work" / "trainers"
+
+    def replaced(*arguments: Any, engine: Any) -> Any:
+        record = read_json(work / "m" / "settings.json")
+        write_json(work / "m" / "settings.json", record | {"settings": record["settings"] | {"steps": 7}})
+        return engine(*arguments)
+
+    from trainers.train import train_here
+
+    with pytest.raises(TrainingError, match="'m' was replaced while this process trained it"):
+        train_models(
+            competition, store, {"m": ToySettings()}, (0,), work, engine=functools.partial(replaced, engine=train_here)
+        )
+    assert not store.has("m", "oof", 0)

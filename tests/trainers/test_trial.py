@@ -1,0 +1,110 @@
+"""Settings that cannot work are found before anything is trained, in all models at once."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from oof.errors import ConfigError, DfensError, TrainingError
+from oof.store import PredictionStore
+from tests.support.training import TINY, tiny_competition
+from trainers.data.layouts import Competition
+from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.kinds.timm.trial import smallest_part
+from trainers.networks.backbone import create_model
+from trainers.networks.optim import make_optimizer, set_trainable
+from trainers.networks.weights import head_parameters
+
+Rows = tuple[Competition, PredictionStore]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    return tiny_competition(tmp_path_factory.mktemp("rows"))
+
+
+def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **settings: Any) -> FoldRunner:
+    """Try a model with changed settings."""
+    competition, store = rows
+    models = {"m": dataclasses.replace(TINY, **settings)}
+    job = TrainingJob(competition, store.root, models, root / "work", max_parameters=max_parameters, root=root)
+    runner = FoldRunner(job)
+    runner.check((0, 1))
+    return runner
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"backbone": "test_vit", "image_size": 100}, r"'m': 'test_vit' cannot .*= 100.*divisible by patch size"),
+    ({"backbone": "resnet10t", "batch_size": 1}, r"1 image in the smallest part .*Expected more than 1 value"),
+    ({"backbone": "resnet10t", "batch_size": 5, "accumulate": 2}, "ok"),
+    ({"backbone": "resnet10t", "batch_size": 7, "accumulate": 3}, r"1 image in the smallest part of a step"),
+    ({"backbone": "test_resnet.nothing", "pretrained": True}, r"'test_resnet.nothing' names no weights of timm .* Known: test_resnet.r160"),
+    ({"backbone_options": {"global_pool": ""}}, r"cannot be trained .*backbone_options = {'global_pool': ''}"),
+    ({"pretrained": "none.safetensors"}, r"'m': pretrained = 'none.safetensors' names no file"),
+    ({"backbone": "resnet10t", "pretrained": True, "backbone_options": {"depht": 3}}, "cannot be made with"),
+    ({"weight_column": "wieght"}, r"weight_column = 'wieght' is not a column of the training table; it has id"),
+    ({"weight_column": "img_name"}, "weight_column = 'img_name' contains non-numeric values"),
+    ({"pair_column": "original", "pair_mix": 0.3}, "pair_column = 'original' is not a column of the training table"),
+    ({"inputs": ("rgb", "srm", "dct", "phase")}, "ok"),
+])  # fmt: skip
+def test_what_cannot_work_is_found_by_a_trial(rows: Rows, tmp_path: Path, settings: Any, message: str) -> None:
+    if message == "ok":
+        check(rows, tmp_path, **settings)
+        return
+    with pytest.raises(DfensError, match=message):
+        check(rows, tmp_path, **settings)
+
+
+def test_the_last_part_of_a_step_counts(rows: Rows, tmp_path: Path) -> None:
+    runner = check(rows, tmp_path, batch_size=8, accumulate=3)
+    assert smallest_part(runner.context("m")) == 2  # 3, 3 and 2 rows
+    assert smallest_part(check(rows, tmp_path, batch_size=64).context("m")) == 20  # all rows of a fold
+
+
+def test_all_models_are_tried_before_the_first_is_trained(rows: Rows, tmp_path: Path) -> None:
+    competition, store = rows
+    models = {
+        "good": TINY,
+        "size": dataclasses.replace(TINY, backbone="test_vit", image_size=100),
+        "large": dataclasses.replace(TINY, backbone="resnet10t"),
+    }
+    job = TrainingJob(competition, store.root, models, tmp_path, max_parameters=1_000_000)
+    with pytest.raises(TrainingError, match=r"'size': 'test_vit' cannot(.|\n)*'large' has 4,.* the competition allows"):
+        FoldRunner(job).check((0, 1))
+
+
+def test_the_size_of_a_network_is_checked_again_for_another_rule(rows: Rows, tmp_path: Path) -> None:
+    check(rows, tmp_path)
+    with pytest.raises(TrainingError, match=r"'m' has [\d,]+ parameters; the competition allows 1,000"):
+        check(rows, tmp_path, max_parameters=1000)
+
+
+def test_a_trial_leaves_random_numbers_alone(rows: Rows, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    check(rows, tmp_path, inputs=("rgb", "phase"), lr=1e-5)  # needs values
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_ten_crops_need_a_larger_image() -> None:
+    with pytest.raises(ConfigError, match=r'tta = "ten_crop" takes windows of image_size = 32 from larger images'):
+        dataclasses.replace(TINY, tta="ten_crop")
+    assert dataclasses.replace(TINY, tta="ten_crop", crop=40).stored_size == 40
+
+
+def test_both_heads_of_a_distilled_network_are_trained() -> None:
+    settings = TimmSettings(
+        backbone="deit_tiny_distilled_patch16_224", pretrained=False, trainable="head", head_lr=3.0, image_size=64
+    )
+    with torch.device("meta"):
+        model = create_model(settings, 64)
+    set_trainable(model, settings)
+    trained = [name for name, value in model.named_parameters() if value.requires_grad]
+    assert trained == ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]
+    assert len(head_parameters(model)) == 4
+    groups = make_optimizer(model, settings, torch.device("cpu")).param_groups
+    assert {group["lr_scale"] for group in groups} == {3.0}

@@ -1,0 +1,132 @@
+"""The record of what a model was trained with (settings.json), so that no name stands for two settings."""
+
+import contextlib
+import dataclasses
+import fcntl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from oof.errors import TrainingError
+from oof.files import archive, file_lock, read_json, write_json
+from oof.progress import Progress
+from oof.store import PredictionStore
+from trainers.kinds.base import ModelContext, ModelSettings, settings_record
+from trainers.networks.settings import PredictionSettings
+from trainers.runtime.provenance import files_fingerprint
+
+FORMAT_VERSION = 1
+RECORD = "settings.json"
+_OF_PREDICTION = {item.name for item in dataclasses.fields(PredictionSettings)}
+
+
+def check_settings_unchanged(
+    context: ModelContext[Any], store: PredictionStore, *, force: bool, progress: Progress
+) -> None:
+    """Record what a model is trained with, or refuse to mix two settings, folds or sets of images under one name.
+
+    Settings of prediction may change: the predictions move to the archive, and are made again with the weights.
+
+    Raises:
+        TrainingError: for other changes, unless `force`, which moves the old model to the archive; with `force`, if
+            another process is training it.
+    """
+    name, folder = context.name, context.folder
+    path = folder / RECORD
+    record = {
+        "version": FORMAT_VERSION,
+        "settings": settings_record(context.settings),
+        "folds": store.folds.fingerprint,
+        "data": files_fingerprint(context.train["path"].tolist())["fingerprint"],
+    }
+    with file_lock(folder.parent / ".lock"):
+        if path.exists():
+            before = read_json(path)
+            changed = _changes(before, record, context.settings)
+            if changed and not force:
+                raise TrainingError(
+                    f"Model '{name}' was trained with other settings; changed: {', '.join(changed.values())}. Give the "
+                    f"new settings a name of their own in dfens.toml, or run dfens train --model {name} --force, which "
+                    f"moves the old model to the archive."
+                )
+            if changed:
+                moved = [_archive(folder)]
+                moved += [store.archive(name)] if name in store else []
+                progress.note(f"{name}: the model of other settings is now in {' and '.join(map(str, moved))}")
+            elif of_prediction := _setting_changes(before.get("settings", {}), context.settings, prediction=True):
+                if name in store:
+                    progress.note(
+                        f"{name}: {', '.join(of_prediction.values())}; predicted again with the stored weights, the "
+                        f"old predictions are now in {store.archive(name)}"
+                    )
+            elif "data" in before:
+                return
+        write_json(path, record)
+    store.save_model(name, context.settings.kind, {"settings": record["settings"]})
+
+
+def check_still_own(folder: Path, settings: ModelSettings) -> None:
+    """Check that no other process has replaced the model since this one began.
+
+    Raises:
+        TrainingError: if the record in the folder is of other settings.
+    """
+    path = folder / RECORD
+    if path.exists() and _setting_changes(read_json(path).get("settings", {}), settings):
+        raise TrainingError(
+            f"Model '{folder.name}' was replaced while this process trained it (dfens train --force in another one), "
+            f"so this fold is not stored. Train other settings under a name of their own."
+        )
+
+
+def same_training(history: Mapping[str, Any], settings: ModelSettings) -> bool:
+    """Whether a fold's history.json is of a training with these settings, whatever the settings of prediction."""
+    return not _setting_changes(history.get("settings", {}), settings)
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelSettings) -> dict[str, str]:
+    """What a training depends on and has changed, by key."""
+    found = _setting_changes(before.get("settings", {}), settings)
+    if before.get("folds") != now["folds"]:
+        found["folds"] = "the folds"
+    if before.get("data", now["data"]) != now["data"]:
+        found["data"] = "the files of the training rows"
+    return found
+
+
+def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, prediction: bool = False) -> dict[str, str]:
+    """Settings of training, or of prediction, that differ; one that did not exist then counts as its default."""
+    now = settings_record(settings)
+    defaults = {
+        item.name: item.default for item in dataclasses.fields(settings) if item.default is not dataclasses.MISSING
+    }
+    of_prediction = _OF_PREDICTION if isinstance(settings, PredictionSettings) else set[str]()
+    found = {}
+    for key in sorted(before.keys() | now.keys()):
+        then = before.get(key, defaults.get(key))
+        then = list(then) if isinstance(then, tuple) else then
+        if then != now.get(key) and (key in of_prediction) == prediction:
+            found[key] = f"{key} {then!r} to {now.get(key)!r}"
+    return found
+
+
+def _archive(folder: Path) -> Path:
+    """Move a model to the archive, unless a process is training or predicting with it."""
+    with _nobody_works_in(folder):
+        return archive(folder, folder.parent / "archive")
+
+
+@contextlib.contextmanager
+def _nobody_works_in(folder: Path) -> Iterator[None]:
+    """Hold the locks of all folds of a model, which are free if no process works on it."""
+    with contextlib.ExitStack() as stack:
+        for path in [*folder.glob("fold*/.lock"), *folder.glob(".*.lock")]:
+            file = stack.enter_context(path.open("a"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as err:
+                raise TrainingError(
+                    f"Another process is training '{folder.name}' ({path.parent}). Stop it first, or train the new "
+                    f"settings under a name of their own."
+                ) from err
+        yield

@@ -1,0 +1,124 @@
+"""Test predictions that resume: what is predicted is kept in parts, so that a kill costs a minute and not hours."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oof.files import atomic_path
+from oof.ids import ids_fingerprint
+from oof.progress import Progress
+from trainers.kinds.base import FoldModels, ModelContext, ModelKind, Probabilities, settings_record
+from trainers.runtime.process_group import ProcessGroup
+from trainers.runtime.signals import StopRequest
+
+_SAVE_EVERY_S = 60.0
+
+
+def predict_test_rows(
+    kind: ModelKind[Any], context: ModelContext[Any], folds: Sequence[int], group: ProcessGroup, progress: Progress
+) -> Probabilities:
+    """Predict the test rows by the models of some folds, resuming what an earlier process left.
+
+        work_dir/NAME/test-KEY/          KEY is a hash of folds, weights, settings and test ids
+        └── 0of1.0.npy, 0of1.4096.npy    (n_folds, n_rows) of process 0 of 1, from its row 0 and 4096
+
+    Args:
+        kind, context: of the model.
+        folds: whose models predict, each row read once for all of them.
+        group: of processes, each of which predicts a part of the rows.
+        progress: reports each batch.
+
+    Returns:
+        Probabilities of fake, shape (n_folds, n_test).
+
+    Raises:
+        KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was received; what is predicted is kept.
+    """
+    folder = context.folder / f"test-{_key(context, folds)}"
+    models = kind.load(context, folds)
+    rows = context.test.iloc[group.share(len(context.test), models.batch_rows)]
+    parts = _Parts(folder, f"{group.rank}of{group.size}", models)
+    title = f"{context.name}: predict test by fold {', '.join(map(str, folds))}"
+    with progress.task(title, total=len(rows), unit="row") as task, StopRequest() as request:
+        task.advance(parts.count)
+        saved = time.monotonic()
+        for batch in models.predict(rows.iloc[parts.count :]):
+            parts.add(batch)
+            task.advance(batch.shape[1])
+            if request.heard or time.monotonic() - saved > _SAVE_EVERY_S:
+                parts.save()
+                saved = time.monotonic()
+            if request.heard:
+                request.stop()
+    return np.concatenate(group.all_gather(parts.joined()), axis=1)
+
+
+def remove_parts(context: ModelContext[Any]) -> None:
+    """Remove the parts of test predictions, which are stored whole by now."""
+    for folder in context.folder.glob("test-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Parts:
+    """The predictions of one process so far, in files and since the last of them."""
+
+    def __init__(self, folder: Path, prefix: str, models: FoldModels) -> None:
+        self._folder, self._prefix, self._models = folder, prefix, models
+        self._kept = self._read()
+        self._new: list[Probabilities] = []
+
+    @property
+    def count(self) -> int:
+        """Number of rows predicted."""
+        return sum(part.shape[1] for part in (*self._kept, *self._new))
+
+    def _read(self) -> list[Probabilities]:
+        """The parts from row 0 on without a gap, each whole batches; a broken file ends them."""
+        found: list[Probabilities] = []
+        count = 0
+        while (path := self._path(count)).exists():
+            try:
+                part: Probabilities = np.load(path, allow_pickle=False)
+            except (ValueError, OSError, EOFError):
+                break
+            if part.ndim != 2 or len(part) != self._models.count or not part.shape[1]:
+                break
+            found.append(part)
+            count += part.shape[1]
+        return found
+
+    def _path(self, first: int) -> Path:
+        return self._folder / f"{self._prefix}.{first}.npy"
+
+    def add(self, batch: Probabilities) -> None:
+        """Take in the next batch."""
+        self._new.append(batch)
+
+    def save(self) -> None:
+        """Write what is new as one part."""
+        if not self._new:
+            return
+        part = np.concatenate(self._new, axis=1)
+        with atomic_path(self._path(sum(kept.shape[1] for kept in self._kept))) as path, path.open("wb") as file:
+            np.save(file, part, allow_pickle=False)
+        self._kept.append(part)
+        self._new = []
+
+    def joined(self) -> Probabilities:
+        """All predictions, (n_folds, n_rows)."""
+        return np.concatenate([np.zeros((self._models.count, 0)), *self._kept, *self._new], axis=1)
+
+
+def _key(context: ModelContext[Any], folds: Sequence[int]) -> str:
+    """What the parts depend on: predictions of other weights, settings or rows are never taken."""
+    facts: list[Any] = [settings_record(context.settings), ids_fingerprint(context.test["id"].to_numpy(object))]
+    for fold in folds:
+        history = context.fold_folder(fold) / "history.json"
+        facts.append([fold, hashlib.sha256(history.read_bytes()).hexdigest() if history.exists() else ""])
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,139 @@
+"""A trial of a model before it is trained: what cannot work is found in a second, not after hours."""
+
+import json
+from dataclasses import replace
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from oof.errors import TrainingError, examples
+from oof.paths import resolve_path
+from trainers.augment.pseudo_fakes import pair_partners
+from trainers.kinds.base import ModelContext, settings_record
+from trainers.kinds.images import originals, row_weights
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.kinds.training.outcome import check_parameters
+from trainers.networks.backbone import HUB, check_backbone, create_model, enable_checkpointing, parameter_count
+from trainers.networks.optim import set_trainable
+from trainers.networks.tta import predict
+from trainers.networks.weights import first_line
+
+_META = torch.device("meta")  # tensors without values: shapes are checked, nothing is computed
+_passed: dict[str, int] = {}  # number of parameters of what has passed in this process
+
+
+def try_model(context: ModelContext[TimmSettings]) -> None:
+    """Make one step and one prediction without values, and read what the settings name.
+
+    Raises:
+        TrainingError: an unknown backbone, an image size or batch that it refuses, views that do not fit, weights
+            that are missing or of another backbone, too many parameters, a missing column, a batch that the
+            processes cannot split.
+        DataError: pairs that are not of a fake and a real.
+    """
+    settings = context.settings
+    _check_batch(context)
+    row_weights(context, settings.weight_column)
+    pairs = originals(context, context.train, settings.pair_column)
+    if pairs is not None:
+        pair_partners(context.folds.ids, context.folds.target, pairs)
+    name = check_backbone(settings.backbone)
+    if name != settings.backbone:
+        context.progress.note(f"Model '{context.name}': timm calls {settings.backbone!r} {name!r} today.")
+    _check_weights(context)
+    key = json.dumps([settings_record(settings), smallest_part(context)])
+    if key not in _passed:
+        with _META:
+            network = create_model(replace(settings, pretrained=False), settings.image_size)
+        set_trainable(network, settings)
+        if settings.checkpointing:
+            enable_checkpointing(network)
+        _try_step(context, network)
+        _passed[key] = parameter_count(network)
+    check_parameters(context, _passed[key])
+
+
+def _check_batch(context: ModelContext[TimmSettings]) -> None:
+    settings, processes = context.settings, context.group.size
+    if settings.step_rows % processes:
+        raise TrainingError(
+            f"Model '{context.name}': batch_size = {settings.step_rows} rows cannot be split evenly among {processes} "
+            f"processes. Set a multiple of {processes}."
+        )
+
+
+def _check_weights(context: ModelContext[TimmSettings]) -> None:
+    """Find out whether pretrained weights exist; those of the hub are fetched later."""
+    settings = context.settings
+    if isinstance(settings.pretrained, str):
+        path = resolve_path(context.root, settings.pretrained)
+        if not path.is_file():
+            raise TrainingError(
+                f"Model '{context.name}': pretrained = {settings.pretrained!r} names no file ({path}). Correct the "
+                f"path, which is relative to {context.root}, or set pretrained = false."
+            )
+        create_model(settings, settings.image_size, context.root)
+    elif settings.pretrained and not settings.backbone.startswith(HUB):
+        name = check_backbone(settings.backbone)
+        try:
+            config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        except RuntimeError as err:  # of an unknown tag, the part after the dot
+            architecture = name.split(".")[0]
+            tags = [known for known in timm.list_pretrained(f"{architecture}.*") if known.split(".")[0] == architecture]
+            raise TrainingError(
+                f"Model '{context.name}': backbone = {settings.backbone!r} names no weights of timm "
+                f"{timm.__version__}. Known: {examples(tags) or architecture}."
+            ) from err
+        if config is not None and not config.has_weights:
+            raise TrainingError(
+                f"Model '{context.name}': timm has no pretrained weights for {settings.backbone!r}. Set pretrained = "
+                f"false, or name a backbone that has them (python -c 'import timm; print(timm.list_pretrained())')."
+            )
+
+
+def _try_step(context: ModelContext[TimmSettings], network: nn.Module) -> None:
+    """Run forward, backward and prediction with the smallest parts that a step and a prediction have."""
+    settings, rows = context.settings, smallest_part(context)
+    try:
+        logits = _step_and_prediction(settings, network, rows)
+    except Exception:  # of the network, or of an operation that has no form without values: only values tell which
+        rows = min(rows, 2)
+        with torch.random.fork_rng(devices=[]):
+            network = create_model(replace(settings, pretrained=False), settings.image_size)
+            try:
+                logits = _step_and_prediction(settings, network, rows)
+            except Exception as err:
+                raise TrainingError(
+                    f"Model '{context.name}': {settings.backbone!r} cannot be trained and predict with image_size = "
+                    f"{settings.image_size}, {rows} image{'s' * (rows > 1)} in the smallest part of a step, and tta = "
+                    f"{settings.tta!r}: {first_line(err)} Change one of these (batch_size and accumulate set the "
+                    f"part), or backbone_options = {settings.backbone_options}."
+                ) from err
+    if logits.numel() != rows:
+        raise TrainingError(
+            f"Model '{context.name}': {settings.backbone!r} returns {tuple(logits.shape)} for {rows} images, not one "
+            f"number each. Correct backbone_options = {settings.backbone_options}."
+        )
+
+
+def _step_and_prediction(settings: TimmSettings, network: nn.Module, rows: int) -> Tensor:
+    """Return the logits of a step on the device of the network, after a backward pass and a prediction."""
+    size, stored, device = settings.image_size, settings.stored_size, next(network.parameters()).device
+    logits: Tensor = network.train()(torch.zeros(rows, 3, size, size, device=device))
+    logits.float().sum().backward()  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        predict(
+            network.eval(), torch.zeros(1, 3, stored, stored, device=device), settings.tta, settings.tta_merge, size
+        )
+    return logits
+
+
+def smallest_part(context: ModelContext[TimmSettings]) -> int:
+    """Return the number of rows in the smallest part of any step of any fold."""
+    settings, processes = context.settings, context.group.size
+    largest_fold = max(int((context.folds.fold == fold).sum()) for fold in range(context.folds.k))
+    train_rows = len(context.folds.ids) - largest_fold
+    rows = min(settings.step_rows, max(1, train_rows // processes) * processes) // processes
+    part = -(-rows // settings.accumulate)
+    return rows % part or part
