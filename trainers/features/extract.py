@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from av.container import InputContainer
 from numpy.typing import NDArray
 
 from oof.errors import DataError
 from trainers.features.mel import log_mel
 from trainers.features.settings import ExtractSettings
 from trainers.media.audio import audio_stream, read_audio
-from trainers.media.clip_info import open_clip, read_info
+from trainers.media.clip_info import Container, open_clip, read_info
 from trainers.media.clip_record import ClipParts
 from trainers.media.face_detector import Boxes, FaceDetector, crop_centre, crop_square, main_face
 from trainers.media.image import Image, resize_image
@@ -98,7 +97,7 @@ def _spectrogram(sound: NDArray[np.int16], settings: ExtractSettings) -> NDArray
 
 
 def _picture(
-    container: InputContainer, settings: ExtractSettings, detector: FaceDetector | None, notes: list[str]
+    container: Container, settings: ExtractSettings, detector: FaceDetector | None, notes: list[str]
 ) -> list[_Sight]:
     """The evenly spread frames and the key frames of a clip, in order of time."""
     stream = video_stream(container)
@@ -123,7 +122,7 @@ def _picture(
 
 
 def _read(
-    container: InputContainer,
+    container: Container,
     spread: list[float],
     keys: list[float],
     settings: ExtractSettings,

@@ -18,6 +18,8 @@ _ENCODER = re.compile(rb"(x26[45]) [^\0]{0,12}core (\d+)|Lavc[\d.]+|Xvid\d+", re
 _SETTINGS = re.compile(rb"\b(crf=[\d.]+|bitrate=\d+|qp=\d+)")
 _FIRST_BYTES = 8192
 
+Container = InputContainer  # an open clip, as other packages name its type
+
 
 @dataclass(frozen=True)
 class PictureTrack:
