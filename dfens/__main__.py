@@ -4,12 +4,14 @@ import sys
 
 from dfens.cli import cli
 from dfens.streams import make_streams_lenient, report_lost_output
+from oof.cpus import wait_passively
 
 
 def main() -> None:
     """Run the command line."""
     stdout, _ = make_streams_lenient()
     try:
+        wait_passively()  # before any command loads a numeric library
         cli(prog_name="dfens")
     finally:
         sys.stdout.flush()

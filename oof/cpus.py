@@ -7,6 +7,16 @@ _PROC = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
+def wait_passively() -> None:
+    """Let the OpenMP threads of libraries that are loaded from now on sleep while they wait for each other.
+
+    By default they spin at every barrier. Beside other work, which the spinning takes the processor from, a training
+    step then takes 3 to 7 times as long; alone on a machine, sleeping costs at most a few percent.
+    """
+    for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")):
+        os.environ.setdefault(name, value)
+
+
 def cpu_count(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
     """Return the number of processors that this process may use, at least 1.
 

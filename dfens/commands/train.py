@@ -15,9 +15,7 @@ from dfens.workspace.paths import Workspace
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Number of processes; each trains one fold at a time on a device of its own.",
+    help="Number of processes, each with a fold and a device of its own; default 1 on a GPU, one per fold on a CPU.",
 )
 @click.option("--on", "cluster", type=click.Choice(["ray"]), help="Train on the machines of a Ray cluster.")
 @click.option("--address", metavar="HOST:PORT", help="Address of the Ray cluster; default the one of this machine.")
@@ -32,7 +30,7 @@ def command(
     console: Console,
     names: tuple[str, ...],
     folds: FoldRanges,
-    workers: int,
+    workers: int | None,
     cluster: str | None,
     address: str | None,
     share: str | None,
@@ -49,9 +47,9 @@ def command(
     from dfens.workflows.train import TrainOptions, is_first_process, train, under_torchrun
     from trainers.runtime.signals import Stopped
 
-    if under_torchrun() and (workers > 1 or cluster):
+    if under_torchrun() and (workers or cluster):
         raise click.UsageError("Under torchrun all processes train one fold; leave out --workers and --on.")
-    if cluster and workers > 1:
+    if cluster and workers:
         raise click.UsageError("--workers is for one machine; on Ray each GPU, or each machine, takes one fold.")
     for option, value in (("--address", address), ("--share", share)):
         if value is not None and not cluster:

@@ -17,13 +17,14 @@ from trainers.train import Engine, FoldResult, TrainingJob, train_here, train_mo
 class TrainOptions:
     """What to train, and on what.
 
-    models: names, empty for all. folds: ranges, empty for all. workers: processes. threads: decoding threads of all
+    models: names, empty for all. folds: ranges, empty for all. workers: processes, None for
+    the default of the machine. threads: decoding threads of all
     processes. cluster: "ray" or None; address and share go with it. force: retrain models whose settings changed.
     """
 
     models: tuple[str, ...] = ()
     folds: FoldRanges = ()
-    workers: int = 1
+    workers: int | None = None
     threads: int = 1
     cluster: str | None = None
     address: str | None = None
@@ -95,6 +96,10 @@ def _engine(options: TrainOptions) -> Engine:
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics to its makers
         return functools.partial(train_on_ray, address=options.address, share=options.share)
+    if options.workers is None:
+        from trainers.jobs.side_by_side import train_side_by_side
+
+        return train_side_by_side
     if options.workers > 1:
         from trainers.jobs.multiprocess import train_in_workers
 

@@ -4,7 +4,6 @@ Every function here takes y (n_rows,) of 0 and 1 and scores (n_rows,) of any uni
 meaning more likely positive; equal scores are kept together as one step of the curve.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.cpus import cpu_count
 from oof.errors import PredictionError
 from oof.metrics.inputs import as_floats, as_labels, checked, nan_error
 
@@ -72,8 +72,8 @@ def roc_auc_columns(y: NDArray[Any], matrix: NDArray[Any], *, threads: int | Non
                 raise PredictionError(f"Column {first + offset}: {err}") from err
         return found
 
-    if threads is None:  # macOS tells only how many processors there are
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads is None:
+        threads = cpu_count()
     threads = min(threads, len(columns), 1 + matrix.size // _ROWS_WORTH_A_THREAD)
     if threads <= 1:
         blocks = [block(first) for first in columns]

@@ -80,7 +80,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 def test_a_run_killed_at_ten_moments_gives_the_numbers_of_an_undisturbed_one(tmp_path: Path, runner: Runner) -> None:
     _, quiet = tiny_competition(tmp_path / "quiet")
     begun = time.monotonic()
-    runner.start("-C", str(tmp_path / "quiet"), "train", "--fold", "0-1")
+    runner.start("-C", str(tmp_path / "quiet"), "train", "--workers", "1", "--fold", "0-1")
     assert runner.wait() == 0, runner.log.read_text()
     seconds = time.monotonic() - begun
 
@@ -90,7 +90,7 @@ def test_a_run_killed_at_ten_moments_gives_the_numbers_of_an_undisturbed_one(tmp
         folder = tmp_path / f"killed{rounds}"
         _, store = tiny_competition(folder)
         while True:
-            runner.start("-C", str(folder), "train", "--fold", "0-1")
+            runner.start("-C", str(folder), "train", "--workers", "1", "--fold", "0-1")
             if kills < 10:
                 time.sleep(moments.uniform(0, 0.3) * seconds)
                 with contextlib.suppress(ProcessLookupError):

@@ -139,7 +139,7 @@ def test_a_stopped_command_stops_its_workers_which_save(tmp_path: Path, number: 
         command.kill()
     else:  # as a terminal and schedulers do
         os.killpg(command.pid, number)
-    code = command.wait(60)
+    code = command.wait(240)
     wait_for(lambda: not any(child.is_running() for child in children))
     log.seek(0)
     text = log.read()
@@ -151,7 +151,7 @@ def test_a_stopped_command_stops_its_workers_which_save(tmp_path: Path, number: 
         assert "same command goes on from there" in text
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit

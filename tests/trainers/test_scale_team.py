@@ -89,7 +89,7 @@ def stop_after_the_first_save(folder: Path, state: Path) -> list[int | None]:
         time.sleep(0.02)
     team[1].terminate()
     for process in team:
-        process.join(60)
+        process.join(200)
     return [process.exitcode for process in team]
 
 
@@ -99,7 +99,7 @@ def torchrun(folder: Path) -> str:
     done = subprocess.run(
         [*command, "-C", str(folder), "train", "--fold", "0"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120, check=False,
+        timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -1,12 +1,12 @@
 """Derive groups of training rows that must share a fold: given by a column, or found among the images."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.cpus import cpu_count
 from oof.errors import DataError, FoldError, examples
 from oof.progress import SILENT, Progress
 from trainers.data.originals import ColumnGroups, column_groups
@@ -101,7 +101,7 @@ def _clusters(rows: "pd.DataFrame", work_dir: Path, progress: Progress, seed: in
         features, backbone = kept
         progress.note(f"clusters of features of the frozen backbone {backbone}")
     else:
-        features = file_features(rows["path"].tolist(), edge=0, workers=_workers(), progress=progress)
+        features = file_features(rows["path"].tolist(), edge=0, workers=cpu_count(), progress=progress)
     return cluster_groups(features, clusters=CLUSTERS, seed=seed)
 
 
@@ -111,7 +111,7 @@ def _near_duplicates(rows: "pd.DataFrame", root: Path, work_dir: Path, progress:
 
     ids = rows["id"].to_numpy(object)
     hashes, known = hash_files(
-        rows["path"].tolist(), root=root, cache=hash_cache(work_dir), workers=_workers(), progress=progress
+        rows["path"].tolist(), root=root, cache=hash_cache(work_dir), workers=cpu_count(), progress=progress
     )
     if not known.all():
         raise DataError(
@@ -175,7 +175,3 @@ def cluster_groups(features: NDArray[np.floating[Any]], *, clusters: int, seed: 
 def hash_cache(work_dir: Path) -> Path:
     """Return where the perceptual hashes of a workspace are kept."""
     return work_dir / "phash.parquet"
-
-
-def _workers() -> int:
-    return len(os.sched_getaffinity(0))

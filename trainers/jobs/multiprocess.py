@@ -25,13 +25,15 @@ _LOOK_EVERY_S = 0.2
 _END_WITHIN_S = 10.0  # for a process that has nothing left to do
 
 
-def train_in_workers(job: TrainingJob, folds: Sequence[int], progress: Progress, *, workers: int) -> list[FoldResult]:
+def train_in_workers(
+    job: TrainingJob, folds: Sequence[int], progress: Progress, *, workers: int, shares: int | None = None
+) -> list[FoldResult]:
     """Train all folds of all models in `workers` processes.
 
-    CUDA devices are given to the processes in turn; on the CPU the threads of the numeric libraries
-    and the memory for images are shared out among them. A task that fails, or whose process
-    is killed, is told at the end; the others go on. Ctrl-C and SIGTERM reach all processes, which save
-    and end.
+    CUDA devices are given to the processes in turn. Processors and the memory for images are divided into `shares`
+    (None: one for each process), of which a process gets one while it trains; test rows are predicted with all threads.
+    A task that fails, or whose process is killed, is reported at the end; the others continue. Ctrl-C and SIGTERM reach
+    all processes, which save and end.
 
     Raises:
         TrainingError: naming each task that failed.
@@ -41,7 +43,8 @@ def train_in_workers(job: TrainingJob, folds: Sequence[int], progress: Progress,
     _CONTEXT.set_forkserver_preload([*implementation_modules(kinds), "pyarrow.parquet"])
     queue, display = TaskQueue(job, folds), ProgressDisplay(progress)
     count = max(1, min(workers, len(queue.waiting)))
-    workers_ = [_Worker(job, folds, index, count) for index in range(count)]
+    parts = shares or count
+    workers_ = [_Worker(job, folds, index, parts) for index in range(count)]
     try:
         with StopRequest() as request:
             while queue.waiting or any(worker.task for worker in workers_):
@@ -164,6 +167,7 @@ def _work(connection: Connection, job: TrainingJob, folds: Sequence[int], index:
         runner = None
         while (task := connection.recv()) is not None:
             runner = runner or _make_runner(job, index, count, connection)
+            limit_threads(max(1, cpu_count() // (1 if task.fold is None else count)))
             try:
                 message: Message = ("done", task, task.perform(runner, folds))
             except Exception as error:  # whatever it is, the other tasks go on and the first process tells it
@@ -184,6 +188,5 @@ def _make_runner(job: TrainingJob, index: int, count: int, connection: Connectio
         except BrokenPipeError:  # the first process is gone: save and end
             signal.raise_signal(signal.SIGTERM)
 
-    limit_threads(max(1, cpu_count() // count))
     shared = dataclasses.replace(job, threads=max(1, job.threads // count), processes=count)
     return FoldRunner(shared, ProgressForwarder(send), device_of_worker(job, index))

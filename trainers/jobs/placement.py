@@ -14,6 +14,13 @@ def uses_gpu(job: TrainingJob) -> bool:
     return any(kind_of(settings).resources(settings).gpu for settings in job.models.values())
 
 
+def has_cuda() -> bool:
+    """Whether this machine has a CUDA device."""
+    import torch  # takes seconds, and jobs without a network do without
+
+    return torch.cuda.is_available()
+
+
 def device_of_worker(job: TrainingJob, index: int) -> "torch.device | None":
     """Return the device of a process of this machine, CUDA devices in turn; None where the job needs none."""
     if not uses_gpu(job):

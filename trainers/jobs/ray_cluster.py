@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from oof.cpus import wait_passively
 from oof.errors import TrainingError
 from oof.progress import Progress
 from trainers.jobs.object_store import RemoteWorkspace
@@ -268,6 +269,7 @@ def _perform(
     def send(message: Message) -> None:
         mailbox.put.remote(source, message)
 
+    wait_passively()
     send(("start", task.title))
     try:
         _check_sight(job, remote)

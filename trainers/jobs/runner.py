@@ -101,7 +101,7 @@ class FoldRunner:
         """
         problems = []
         for name, settings in self.job.models.items():
-            if all(self._is_trained(name, fold) for fold in folds):
+            if all(self.is_trained(name, fold) for fold in folds):
                 continue
             try:
                 kind_of(settings).check(self.context(name))
@@ -126,7 +126,7 @@ class FoldRunner:
         """Train one fold and store its OOF predictions, unless that is done; another process may wait for it."""
         kind, folder = kind_of(self.job.models[name]), self.folder(name, fold)
         with self.group.lock(folder / ".lock"):
-            if self.group.broadcast(self._is_trained(name, fold)):
+            if self.group.broadcast(self.is_trained(name, fold)):
                 return self._done(name, fold)
             check_still_own(self.job.work_dir / name, self.job.models[name])
             self._prepare(name)
@@ -140,7 +140,8 @@ class FoldRunner:
                 lambda: self._keep(name, fold, kind.train_fold(self.context(name, alone=True), fold))
             )
 
-    def _is_trained(self, name: str, fold: int) -> bool:
+    def is_trained(self, name: str, fold: int) -> bool:
+        """Whether a fold is done, so that at most its test predictions are missing."""
         if not self.store.has(name, "oof", fold):
             return False
         has_weights = kind_of(self.job.models[name]).has_weights(self.folder(name, fold))

@@ -1,0 +1,31 @@
+"""The default engine: on a CPU, folds are trained side by side, each with its share of the processors."""
+
+from collections.abc import Sequence
+
+from oof.cpus import cpu_count
+from oof.progress import Progress
+from trainers.jobs.multiprocess import train_in_workers
+from trainers.jobs.placement import has_cuda, uses_gpu
+from trainers.jobs.run import train_here
+from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
+from trainers.runtime.memory import free_memory
+
+_MEMORY_OF_PROCESS = 2 << 30  # bytes: libraries, a network with its activations, and some images
+
+
+def train_side_by_side(job: TrainingJob, folds: Sequence[int], progress: Progress) -> list[FoldResult]:
+    """Train in one process on a GPU, and in one process per fold, as far as the processors reach, on a CPU.
+
+    Two threads of one network wait for each other at every layer, and beside other work they wait long; two folds with
+    a thread each never do. How many threads a fold gets depends on the machine and the number of folds alone, never on
+    what is left to do, so that the numbers do not depend on when a run was interrupted.
+
+    Raises what `train_in_workers` raises.
+    """
+    runner = FoldRunner(job, progress)
+    shares = min(cpu_count(), runner.store.folds.k)
+    missing = sum(not runner.is_trained(name, fold) for name in job.models for fold in folds)
+    if shares == 1 or not missing or not uses_gpu(job) or has_cuda():
+        return train_here(job, folds, progress)
+    workers = max(1, min(shares, missing, free_memory() // _MEMORY_OF_PROCESS))
+    return train_in_workers(job, folds, progress, workers=workers, shares=shares)
