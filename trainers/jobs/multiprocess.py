@@ -26,12 +26,18 @@ _END_WITHIN_S = 10.0  # for a process that has nothing left to do
 
 
 def train_in_workers(
-    job: TrainingJob, folds: Sequence[int], progress: Progress, *, workers: int, shares: int | None = None
+    job: TrainingJob,
+    folds: Sequence[int],
+    progress: Progress,
+    *,
+    workers: int,
+    shares: int | None = None,
+    test_rows: bool = True,
 ) -> list[FoldResult]:
     """Train all folds of all models in `workers` processes.
 
     CUDA devices are given to the processes in turn. Processors and the memory for images are divided into `shares`
-    (None: one for each process), of which a process gets one while it trains; test rows are predicted with all threads.
+    (None: one for each process), of which a process gets one. Test rows are predicted if `test_rows`.
     A task that fails, or whose process is killed, is reported at the end; the others continue. Ctrl-C and SIGTERM reach
     all processes, which save and end.
 
@@ -41,7 +47,7 @@ def train_in_workers(
     """
     kinds = {settings.kind for settings in job.models.values()}
     _CONTEXT.set_forkserver_preload([*implementation_modules(kinds), "pyarrow.parquet"])
-    queue, display = TaskQueue(job, folds), ProgressDisplay(progress)
+    queue, display = TaskQueue(job, folds, test_rows=test_rows), ProgressDisplay(progress)
     count = max(1, min(workers, len(queue.waiting)))
     parts = shares or count
     workers_ = [_Worker(job, folds, index, parts) for index in range(count)]
@@ -167,7 +173,6 @@ def _work(connection: Connection, job: TrainingJob, folds: Sequence[int], index:
         runner = None
         while (task := connection.recv()) is not None:
             runner = runner or _make_runner(job, index, count, connection)
-            limit_threads(max(1, cpu_count() // (1 if task.fold is None else count)))
             try:
                 message: Message = ("done", task, task.perform(runner, folds))
             except Exception as error:  # whatever it is, the other tasks go on and the first process tells it
@@ -188,5 +193,6 @@ def _make_runner(job: TrainingJob, index: int, count: int, connection: Connectio
         except BrokenPipeError:  # the first process is gone: save and end
             signal.raise_signal(signal.SIGTERM)
 
+    limit_threads(max(1, cpu_count() // count))
     shared = dataclasses.replace(job, threads=max(1, job.threads // count), processes=count)
     return FoldRunner(shared, ProgressForwarder(send), device_of_worker(job, index))

@@ -28,4 +28,7 @@ def train_side_by_side(job: TrainingJob, folds: Sequence[int], progress: Progres
     if shares == 1 or not missing or not uses_gpu(job) or has_cuda():
         return train_here(job, folds, progress)
     workers = max(1, min(shares, missing, free_memory() // _MEMORY_OF_PROCESS))
-    return train_in_workers(job, folds, progress, workers=workers, shares=shares)
+    results = train_in_workers(job, folds, progress, workers=workers, shares=shares, test_rows=False)
+    for name in job.models:  # all fold models of a model read each row once, in one process with all threads
+        runner.predict_test(name, folds)
+    return results

@@ -45,8 +45,8 @@ class TaskQueue:
     When a task fails, the others continue; `finish` reports it.
     """
 
-    def __init__(self, job: TrainingJob, folds: Sequence[int]) -> None:
-        self._job, self._folds = job, tuple(folds)
+    def __init__(self, job: TrainingJob, folds: Sequence[int], *, test_rows: bool = True) -> None:
+        self._folds, self._test_rows = tuple(folds), test_rows
         self._order = [Task(name, fold) for name in job.models for fold in folds]
         self.waiting = deque(self._order)
         self._open = {name: len(self._folds) for name in job.models}
@@ -69,7 +69,7 @@ class TaskQueue:
             return
         self._open[task.model] -= 1
         done = [result for other, result in self._results.items() if other.model == task.model]
-        if not self._open[task.model] and not all(result.has_test for result in done):
+        if self._test_rows and not self._open[task.model] and not all(result.has_test for result in done):
             self.waiting.append(Task(task.model, None))
 
     def finish(self) -> list[FoldResult]:
