@@ -10,8 +10,7 @@ import timm
 
 from dfens.recipes import recipe_names, recipe_summary, recipe_text
 from dfens.workspace.config import parse_config
-from tests.support.training import tiny_competition
-from trainers.train import train_models
+from tests.support.training import tiny_competition, train_models
 
 REPRODUCED = [name for name in recipe_names() if "# Source:" in recipe_text(name)]
 

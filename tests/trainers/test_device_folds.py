@@ -19,7 +19,7 @@ from oof.errors import TrainingError
 from oof.files import read_json
 from oof.metrics import roc_auc
 from tests.support.devices import DEVICES, part_of, picture_rows, settings
-from tests.support.training import TINY, Notes, tiny_competition
+from tests.support.training import TINY, Notes, tiny_competition, train_models
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.predict import Predictor
@@ -28,7 +28,6 @@ from trainers.kinds.training.fold_trainer import FoldTrainer, TrainedFold
 from trainers.media.image_store import Subset
 from trainers.media.loader import Loader, batch_plan
 from trainers.networks.backbone import create_model
-from trainers.train import train_models
 
 AUGMENTED = {
     "hflip": 0.5, "translate": 0.5, "color_jitter": 0.5, "jpeg": 0.3,
