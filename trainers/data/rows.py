@@ -51,7 +51,7 @@ class RowReader:
         assert source.target is not None
         table = self._read_table(source)
         # the records of a metadata.json have names of their own: {"a.mp4": {"label": "FAKE", "original": "b.mp4"}}
-        is_metadata = source.target not in table and "label" in table and source.id in table
+        is_metadata = table.attrs["format"] == "JSON" and source.target not in table and "label" in table
         labels = take_column(table, "label" if is_metadata else source.target, source.table, "[data] target")
         rows = self._rows(table, source)
         rows.insert(1, "target", parse_labels(labels))
@@ -248,7 +248,8 @@ class RowReader:
         """Report names that have a file but for their spelling; return which rows they are."""
         assert self._index is not None
         # a name with a step upward may mean anything; an absolute path may be that of another machine
-        lost = np.flatnonzero(((state == MISSING) | (state == ESCAPES)) & ~np.array([".." in name for name in names]))
+        has_steps = np.array([".." in name for name in names], bool)
+        lost = np.flatnonzero(((state == MISSING) | (state == ESCAPES)) & ~has_steps)
         misspelled: Mask = np.zeros(len(rows), bool)
         found = find_misspellings(names[lost].tolist(), self._index.below(source.folder)) if len(lost) else []
         if not found:

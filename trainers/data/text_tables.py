@@ -38,6 +38,9 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
         what: what the file is for, for messages.
         key: name of the column that holds the keys of a JSON object.
 
+    Returns:
+        The rows; `attrs["format"]` is "JSON", "Parquet", or "CSV in UTF-8".
+
     Raises:
         DataError: if the file is missing, empty, damaged, or not such a table, naming it; duplicate column names.
     """
@@ -69,6 +72,7 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
             f"The {what} {path} cannot be read as {kind}: {reason}. Get it again, or save it again in that format."
         ) from err
     frame = pd.DataFrame(columns, dtype=object)
+    frame.attrs["format"] = kind
     if not len(frame):
         raise DataError(f"The {what} {path} has no rows, only the columns {examples(list(frame.columns))}.")
     return frame
