@@ -7,10 +7,11 @@ WHEELS ?=
 # The first of these that runs: a shim of pyenv may exist and still refuse.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: setup demo test test-oldest wheel-demo check lint types layers docs folds train blend submit bench gpu help
+.PHONY: setup demo demo-av test test-oldest wheel-demo check lint types layers docs folds train blend submit bench gpu help
 
 help:
 	@echo "make demo    set-up, then the whole main job on a small generated competition (about 5 minutes)"
+	@echo "make demo-av  the same on generated clips with sound (about 7 minutes)"
 	@echo "make test    set-up, then all tests"
 	@echo "make check   lint, types, layers, tests"
 	@echo "make folds | train | blend | submit   CONFIG=path/to/dfens.toml (default: ./dfens.toml) ARGS='further options'"
@@ -30,6 +31,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/dfens demo demo
+
+demo-av: setup
+	$(BIN)/dfens demo demo-av --recipe demo-av
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile

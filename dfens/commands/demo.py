@@ -21,12 +21,10 @@ from dfens.workspace.paths import Workspace
 @click.option(
     "--images",
     type=click.IntRange(min=40),
-    default=512,
-    show_default=True,
-    help="Number of training rows; half as many to predict.",
+    help="Number of training rows, half as many to predict; default 512 images or 300 clips.",
 )
 @pass_workspace
-def command(workspace: Workspace, console: Console, folder: Path, recipe: str, images: int) -> None:
+def command(workspace: Workspace, console: Console, folder: Path, recipe: str, images: int | None) -> None:
     """Generate a small competition in DIR, run every step on it, and compare the scores with the truth.
 
     The steps are the commands that a user would type; each is shown before it runs. Run again,

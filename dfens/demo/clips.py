@@ -22,6 +22,7 @@ from oof.progress import SILENT, Progress
 from trainers.media.clip_writer import Encoding, write_clip
 
 STEPS = ("check", "folds", "extract --sheet clips.png", "train", "blend", "submit --dry-run")
+ROWS = 300  # of training, by default
 FORGERIES = ("seam", "voice", "slip")
 
 RATE = 12  # frames per second

@@ -16,6 +16,7 @@ from oof.files import atomic_path, write_text
 from oof.progress import SILENT, Progress
 
 STEPS = ("check", "folds", "train --fold 0-4", "blend --optimize auc", "submit --dry-run")
+ROWS = 512  # of training, by default
 _PICTURES_PER_PERSON = 4
 
 

@@ -14,5 +14,9 @@ def show_demo(found: DemoResult) -> Iterator[FittedTable | str]:
     yield ""
     yield make_table(rows, title="Scores, and the truth that only the demo knows", decimals=4, bold=len(rows) - 1)
     yield "oof auc of the blend: on the rows that its weights were fitted on; nested auc: on rows they have not seen."
+    if found.by_forgery:
+        kinds = [{"model": score.model, **score.auc_by_forgery} for score in found.by_forgery]
+        yield ""
+        yield make_table(kinds, title="Test AUC by kind of forgery", decimals=4, bold=len(kinds) - 1)
     yield f"Submission file: {found.submission}"
     yield f"Done in {found.seconds:.0f} s. Next: dfens -C {shlex.quote(str(found.folder))} status"

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,14 +27,26 @@ class TrueScore:
 
 
 @dataclass(frozen=True)
+class ForgeryScore:
+    """Test AUC of a model or blend between all real rows and the fakes of each kind."""
+
+    model: str
+    auc_by_forgery: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class DemoResult:
-    """What became of the demo; `failed` is the exit code of a step that ended it, else 0."""
+    """What became of the demo; `failed` is the exit code of a step that ended it, else 0.
+
+    by_forgery: empty where the competition has fakes of one kind.
+    """
 
     folder: Path
     scores: tuple[TrueScore, ...]
     submission: Path | None
     seconds: float
     failed: int = 0
+    by_forgery: tuple[ForgeryScore, ...] = ()
 
 
 def run_demo(
@@ -42,7 +54,7 @@ def run_demo(
     run_command: Callable[[Sequence[str]], int],
     *,
     recipe: str = "demo",
-    images: int = 512,
+    images: int | None = None,
     progress: Progress = SILENT,
 ) -> DemoResult:
     """Generate a competition, run the commands of the main job on it, and score them with the true labels.
@@ -51,12 +63,13 @@ def run_demo(
         folder: of the competition; one that is there already is used.
         run_command: runs dfens with these arguments and returns its exit code.
         recipe: of `dfens.demo.COMPETITIONS`.
-        images: number of training rows; half as many to predict.
+        images: number of training rows, half as many to predict; None for what the competition suggests.
         progress: of the generation; also shows each command before it runs.
     """
     started = time.monotonic()
     competition = import_module(COMPETITIONS[recipe])
-    competition.make_competition(folder, train_rows=images, test_rows=images // 2, progress=progress)
+    rows = images or competition.ROWS
+    competition.make_competition(folder, train_rows=rows, test_rows=rows // 2, progress=progress)
     for step in competition.STEPS:
         progress.note(f"\n$ dfens -C {shlex.quote(str(folder))} {step}")
         code = run_command(["-C", str(folder), *step.split()])
@@ -64,7 +77,8 @@ def run_demo(
             return DemoResult(folder, (), None, time.monotonic() - started, failed=code)
     workspace = Workspace(folder)
     newest = max(workspace.submissions_dir.glob("*.csv"), key=lambda path: path.stat().st_mtime)
-    return DemoResult(folder, true_scores(workspace), newest, time.monotonic() - started)
+    scores, by_forgery = true_scores(workspace), scores_by_forgery(workspace)
+    return DemoResult(folder, scores, newest, time.monotonic() - started, by_forgery=by_forgery)
 
 
 def true_scores(workspace: Workspace) -> tuple[TrueScore, ...]:
@@ -84,3 +98,24 @@ def true_scores(workspace: Workspace) -> tuple[TrueScore, ...]:
         raise PredictionError(f"The blend '{blend.name}' has no test predictions. Run dfens blend.")
     scores.append(TrueScore(f"blend '{blend.name}'", blend.score, blend.nested_score, roc_auc(y_test, blend.test)))
     return tuple(scores)
+
+
+def scores_by_forgery(workspace: Workspace) -> tuple[ForgeryScore, ...]:
+    """Score each model and the newest blend on the test rows, kind of forgery by kind of forgery."""
+    table = pd.read_csv(workspace.root / "truth.csv", dtype=str, keep_default_na=False)
+    if "forgery" not in table:
+        return ()
+    store, blends = workspace.predictions, workspace.blends
+    forgery = table.set_index(table.columns[0])["forgery"].loc[list(store.test_ids)].to_numpy()
+    predictions = {name: store.load(name).test for name in workspace.config.models}
+    predictions |= {f"blend '{blends.newest()}'": blends.load(blends.newest()).test}
+    found = []
+    for name, test in predictions.items():
+        if test is None:
+            continue
+        by_forgery = {}
+        for kind in sorted(set(forgery) - {""}):
+            rows = (forgery == kind) | (forgery == "")
+            by_forgery[kind] = roc_auc(forgery[rows] == kind, test[rows])
+        found.append(ForgeryScore(name, by_forgery))
+    return tuple(found)

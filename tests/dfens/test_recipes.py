@@ -10,7 +10,7 @@ import timm
 
 from dfens.recipes import recipe_names, recipe_summary, recipe_text
 from dfens.workspace.config import parse_config
-from tests.support.training import tiny_competition, train_models
+from tests.support.training import tiny_clips, tiny_competition, train_models
 
 REPRODUCED = [name for name in recipe_names() if "# Source:" in recipe_text(name)]
 
@@ -40,13 +40,17 @@ def test_backbones_exist_with_the_weights_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_fold_trains_with_small_stand_ins(tmp_path: Path, name: str) -> None:
-    competition, store = tiny_competition(tmp_path, train_rows=12)
+    reads_clips = any(getattr(settings, "moments", 0) for settings in models(name).values())
+    competition, store = (tiny_clips if reads_clips else tiny_competition)(tmp_path, train_rows=12)
     small = {}
     for model, settings in list(models(name).items())[:3]:
         changes: dict[str, Any] = {}
         if hasattr(settings, "backbone"):
             changes = {"backbone": "test_resnet", "backbone_options": {}, "pretrained": False, "image_size": 32}
             changes |= {"crop": 0, "epochs": 1, "batch_size": 4, "checkpointing": False}
+            changes |= {"frames": 4, "frame_size": 32, "moments": 2, "window_s": 0.3}
+            changes |= {"sound_backbone": "test_resnet", "sound_options": {}, "sound_pretrained": False}
+            changes = {key: value for key, value in changes.items() if hasattr(settings, key)}
         small[model] = dataclasses.replace(settings, **changes)
     results = train_models(competition, store, small, [0], tmp_path / "work" / "trainers")
     assert {result.model for result in results} == set(small)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dfens.demo.clips import make_competition as make_clips
 from dfens.demo.competition import make_competition
 from oof.folds import make_folds
 from oof.progress import SILENT, Progress
@@ -66,6 +67,17 @@ def train_models(
     """Train models of a competition in a folder."""
     found = TrainingJob(competition, store.root, dict(models), work_dir, **job)
     return train.train_models(found, folds, engine=engine, force=force, progress=progress)
+
+
+def tiny_clips(folder: Path, *, train_rows: int = 12, k: int = 2) -> tuple[Competition, PredictionStore]:
+    """Talking faces on disk, folds and test ids in a store."""
+    make_clips(folder, train_rows=train_rows, test_rows=4)
+    competition = read_competition(DataSettings(layout="table", root=folder / "data", id="video_name"))
+    store = PredictionStore(folder / "work" / "oof")
+    train = competition.train
+    store.save_folds(make_folds(train["id"].to_numpy(object), train["target"].to_numpy(), k=k, seed=0))
+    store.save_test_ids(competition.test["id"].to_numpy(object))
+    return competition, store
 
 
 def stored_bytes(store: PredictionStore, name: str) -> bytes:

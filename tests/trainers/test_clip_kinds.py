@@ -14,7 +14,7 @@ from oof.files import read_json
 from oof.folds import make_folds
 from oof.store import PredictionStore
 from tests.support.clips import voice
-from tests.support.training import Notes, stored_bytes
+from tests.support.training import Notes, stored_bytes, train_models
 from trainers.data.layouts import Competition, DataSettings, read_competition
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.runner import FoldRunner, TrainingJob
@@ -23,7 +23,6 @@ from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSetti
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.media.clip_writer import Encoding, write_clip
 from trainers.media.image import Image
-from trainers.train import train_models
 
 SHARED: dict[str, Any] = {
     "pretrained": False,
