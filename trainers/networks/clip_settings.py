@@ -21,14 +21,13 @@ class ClipNetworkSettings:
         from 0.5); dfdc (rule of the winner of the Deepfake Detection Challenge); attention (learned weights); auto (the
         first four compared on held-out rows, each half with the rule that is best on the other half).
     temporal: a head over the features of the moments: none, conv or transformer.
+    fusion, modality_dropout, modality_loss: of the kind `av`; without effect in the others.
     """
 
     moments: int = 8
     time_views: int = 2
     pooling: Pooling = "mean"
     temporal: Temporal = "none"
-
-    # of the kind `av`, which alone has them as settings
     fusion: Fusion = "gated"
     modality_dropout: float = 0.2
     modality_loss: float = 0.3
