@@ -62,12 +62,13 @@ class ClipKind(ModelKind[AnyClipSettings]):
     def train_fold(self, context: Context, fold: int) -> FoldOutcome:
         settings = context.settings
         train, held_out = context.split(fold)
+        weight = row_weights(context, settings.weight_column)
         data = ClipFoldData(
             settings,
             train,
             held_out,
             ClipSource(context),
-            weight=row_weights(context, fold, settings.weight_column),
+            weight=None if weight is None else weight[context.folds.fold != fold],
             seed=fold_seed(settings, fold),
             device=device_of(context),
             root=context.root,
