@@ -1,10 +1,12 @@
 """Settings of a blend: the section [blend] of dfens.toml, and what a fit reads of it."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from oof.errors import BlendError, ConfigError
-from oof.metrics import Metric
+
+if TYPE_CHECKING:  # dfens --help reads the names of transforms here, and does not load numpy for them
+    from oof.metrics import Metric
 
 Transform = Literal["auto", "prob", "logit", "rank", "rank-logit", "geometric", "power"]
 TRANSFORMS: tuple[str, ...] = get_args(Transform)
@@ -47,7 +49,7 @@ class BlendOptions:
     average_only: no weights, the plain average of the transform.
     """
 
-    metric: Metric
+    metric: "Metric"
     transform: str = "auto"
     average_only: bool = False
     max_members: int | None = None
