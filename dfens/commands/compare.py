@@ -11,10 +11,17 @@ from dfens.workspace.paths import Workspace
 @click.argument("names", nargs=-1, required=True, metavar="MODEL MODEL…")
 @click.option("--metric", help="Metric to compare by; default [competition] metric.")
 @click.option("--robustness", is_flag=True, help="Also the AUC under JPEG, blur, noise and smaller sizes.")
+@click.option("--modalities", is_flag=True, help="Of models on clips: also the AUC on clips that lack sound.")
 @click.option("--rows", type=click.IntRange(min=20), default=500, show_default=True, help="Held-out images to corrupt.")
 @pass_workspace
 def command(
-    workspace: Workspace, console: Console, names: tuple[str, ...], metric: str | None, robustness: bool, rows: int
+    workspace: Workspace,
+    console: Console,
+    names: tuple[str, ...],
+    metric: str | None,
+    robustness: bool,
+    modalities: bool,
+    rows: int,
 ) -> None:
     """Compare models with the first one named, on the rows that all of them predict out of fold.
 
@@ -24,5 +31,13 @@ def command(
     from dfens.views.comparison import show_comparison
     from dfens.workflows.compare import compare
 
-    found = compare(workspace, names, metric=metric, robustness=robustness, rows=rows, progress=console.progress)
+    found = compare(
+        workspace,
+        names,
+        metric=metric,
+        robustness=robustness,
+        modalities=modalities,
+        rows=rows,
+        progress=console.progress,
+    )
     console.show(found, show_comparison(found))

@@ -7,7 +7,7 @@ from dfens.views.tables import FittedTable, make_table
 
 if TYPE_CHECKING:
     from dfens.workflows.ablate import AblationResult
-    from dfens.workflows.compare import ComparisonResult
+    from dfens.workflows.compare import ComparisonResult, ModalityScore
     from oof.analysis.compare import Comparison
     from trainers.analysis.robustness import CurvePoint
 
@@ -17,6 +17,8 @@ def show_comparison(found: "ComparisonResult") -> "Iterator[FittedTable | str]":
     yield from comparison_tables(found.comparison)
     if found.curves:
         yield curve_table(found.curves)
+    if found.modalities:
+        yield modality_table(found.modalities)
     yield from (f"Note: {note}" for note in found.comparison.notes)
     yield from (f"Picture: {path}" for path in found.pictures)
 
@@ -59,6 +61,22 @@ def comparison_tables(comparison: "Comparison") -> "tuple[FittedTable, FittedTab
             optional=["folds_better", "p_adjusted", "against", "p"],
         ),
     )
+
+
+def modality_table(scores: "Sequence[ModalityScore]") -> FittedTable:
+    """Make a table of the AUC of each model on all clips, and with and without sound."""
+    rows = [
+        {
+            "model": score.model,
+            "reads": " + ".join(score.modalities),
+            "auc": score.auc,
+            "with_sound": score.auc_with_sound,
+            "without_sound": score.auc_without_sound,
+            "clips_without": score.clips_without_sound,
+        }
+        for score in scores
+    ]
+    return make_table(rows, title="OOF AUC by modality", decimals=4)
 
 
 def curve_table(points: "Sequence[CurvePoint]") -> FittedTable:

@@ -1,31 +1,56 @@
 """Compare models on the rows that all of them predict out of fold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from dfens.workspace.paths import Workspace
 from oof.analysis.compare import Comparison, compare_models
 from oof.cpus import cpu_count
 from oof.errors import ConfigError
+from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
 from trainers.analysis.plots import plot_curves, plot_gains
 from trainers.analysis.robustness import CurvePoint, robustness_curves
+from trainers.features.clips import has_sound
 from trainers.jobs.runner import TrainingJob
+from trainers.kinds.registry import kind_of
+from trainers.media.image import is_clip
+
+
+@dataclass(frozen=True)
+class ModalityScore:
+    """OOF AUC of a model or blend, on all clips, on those with sound, and on those without; None for one class only."""
+
+    model: str
+    modalities: tuple[str, ...]
+    auc: float | None
+    auc_with_sound: float | None
+    auc_without_sound: float | None
+    clips_without_sound: int
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Models compared with the first one, the robustness curves where asked for, and the pictures drawn."""
+    """Models compared with the first one, robustness curves and modalities where asked for, and the pictures drawn."""
 
     comparison: Comparison
     curves: tuple[CurvePoint, ...]
     pictures: tuple[Path, ...]
+    modalities: tuple[ModalityScore, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The comparison's facts at the top level."""
-        return self.comparison.as_json() | {"curves": self.curves, "pictures": self.pictures}
+        return self.comparison.as_json() | {
+            "curves": self.curves,
+            "pictures": self.pictures,
+            "modalities": self.modalities,
+        }
 
 
 def compare(
@@ -34,6 +59,7 @@ def compare(
     *,
     metric: str | None = None,
     robustness: bool = False,
+    modalities: bool = False,
     rows: int = 500,
     progress: Progress = SILENT,
 ) -> ComparisonResult:
@@ -61,4 +87,49 @@ def compare(
         )
         points = robustness_curves(job, rows=rows, progress=progress)
         pictures.append(plot_curves(folder / "robustness.png", points))
-    return ComparisonResult(comparison, tuple(points), tuple(pictures))
+    scores = modality_scores(workspace, names) if modalities else ()
+    return ComparisonResult(comparison, tuple(points), tuple(pictures), scores)
+
+
+def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[ModalityScore, ...]:
+    """Score models on clips and the mean of their ranks, and all of them on the clips that lack sound.
+
+    Raises:
+        ConfigError: a model that is not in dfens.toml, or none that reads clips.
+    """
+    config, store = workspace.config, workspace.predictions
+    unknown = [name for name in names if name not in config.models]
+    if unknown:
+        raise ConfigError(f"--modalities: dfens.toml has no [models.{unknown[0]}]; it has {', '.join(config.models)}.")
+    kinds = {name: kind_of(config.models[name]) for name in names}
+    extraction = next((kind.extraction(config.models[name]) for name, kind in kinds.items()), None)
+    train = workspace.competition().train
+    if extraction is None or not is_clip(train["path"].iloc[0]):
+        raise ConfigError("--modalities compares models on clips, and these read images.")
+    if extraction.faces:
+        extraction = replace(extraction, faces=str(workspace.resolve(extraction.faces)))
+    path_of = dict(zip(train["id"], train["path"], strict=True))
+    paths = [path_of[id_] for id_ in store.folds.ids]
+    heard = has_sound(paths, extraction, workspace.trainers_dir, workspace.root)
+    predictions = {name: store.load(name).oof for name in names}
+    read = {name: kind.modalities(config.models[name]) for name, kind in kinds.items()}
+    if len(names) > 1:
+        label = f"mean of {' and '.join(names)}" if len(names) < 4 else f"mean of {len(names)} models"
+        predictions[label] = np.mean([rankdata(values) for values in predictions.values()], axis=0)
+        read[label] = tuple(sorted({modality for found in read.values() for modality in found}))
+    target = store.folds.target
+    return tuple(
+        ModalityScore(
+            name,
+            read[name],
+            _auc(target, values, np.isfinite(values)),
+            _auc(target, values, np.isfinite(values) & heard),
+            _auc(target, values, np.isfinite(values) & ~heard),
+            int((~heard).sum()),
+        )
+        for name, values in predictions.items()
+    )
+
+
+def _auc(target: NDArray[np.int8], values: NDArray[np.float64], rows: NDArray[np.bool_]) -> float | None:
+    return roc_auc(target[rows], values[rows]) if len(np.unique(target[rows])) == 2 else None

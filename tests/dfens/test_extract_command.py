@@ -72,3 +72,27 @@ def test_images_are_refused(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.exit_code == 1
     assert "This competition has images, and dfens extract reads clips" in result.stderr
+
+
+def test_modalities_are_compared_on_clips_without_sound(folder: Path) -> None:
+    (folder / "data").rename(folder / "old")
+    labels = {f"{row}.mp4": row % 2 for row in range(16)}
+    for row, name in enumerate(labels):
+        sound = None if row % 4 > 1 else voice(0.4, seed=row) * (1.5 if row % 2 else 0.3)
+        write_clip(folder / "data" / "trainset" / name, frames=6, seed=row % 2, sound=sound)
+    write_labels(folder / "data" / "trainset_label.txt", labels, "video_name,target")
+    (folder / "dfens.toml").write_text(
+        '[data]\nlayout = "ffdv"\nroot = "data"\n[folds]\nk = 2\n'
+        "[train]\nframes = 4\nkey_frames = 0\nframe_size = 32\n"
+        '[models.a]\nkind = "linear"\n[models.b]\nkind = "linear"\nleaks = true\n'
+    )
+    for arguments in (["folds"], ["train"]):
+        result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
+        assert result.exit_code == 0, result.stderr
+    result = CliRunner().invoke(cli, ["-C", str(folder), "compare", "a", "b", "--modalities", "--json"])
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads(result.stdout)["modalities"]
+    assert [row["model"] for row in rows] == ["a", "b", "mean of a and b"]
+    assert all(row["modalities"] == ["picture", "sound"] for row in rows)
+    assert all(row["clips_without_sound"] == 8 for row in rows)
+    assert all(0 <= row[key] <= 1 for row in rows for key in ("auc", "auc_with_sound", "auc_without_sound"))

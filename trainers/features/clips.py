@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from oof.progress import SILENT, Progress
 from trainers.features.extract import extract_clip
 from trainers.features.settings import ExtractSettings
@@ -22,6 +25,13 @@ def clip_store(settings: ExtractSettings, work_dir: Path, root: Path) -> ClipSto
         root: folder of dfens.toml; paths of clips are kept relative to it.
     """
     return ClipStore(work_dir / FOLDER, settings.recipe, root)
+
+
+def has_sound(paths: Sequence[str], settings: ExtractSettings, work_dir: Path, root: Path) -> NDArray[np.bool_]:
+    """Return for each clip whether any sound was extracted from it."""
+    view = clip_store(settings, work_dir, root).view(paths)
+    records = (view.record(row) for row in range(len(view)))
+    return np.array([record is not None and len(record.sound) > 0 for record in records], bool)
 
 
 def extract_clips(

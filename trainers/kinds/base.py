@@ -185,6 +185,10 @@ class ModelKind(ABC, Generic[S]):
         """Return the form of resized images that the model can read from a cache, or None."""
         return None
 
+    def modalities(self, settings: S) -> tuple[str, ...]:
+        """Return what the model perceives of a row: "picture", "sound", or both."""
+        return ("picture",)
+
     def extraction(self, settings: S) -> "ExtractSettings | None":
         """Return what the model needs extracted from clips, or None for a model that reads none."""
         return None

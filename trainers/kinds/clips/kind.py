@@ -40,6 +40,10 @@ class ClipKind(ModelKind[AnyClipSettings]):
     def resources(self, settings: AnyClipSettings) -> Resources:
         return Resources(gpu=True, joint=settings.pooling != "auto")
 
+    def modalities(self, settings: AnyClipSettings) -> tuple[str, ...]:
+        found = (("picture", settings.reads_picture), ("sound", settings.reads_sound))
+        return tuple(name for name, is_read in found if is_read)
+
     def extraction(self, settings: AnyClipSettings) -> ExtractSettings | None:
         return settings.extraction
 

@@ -33,6 +33,9 @@ class LinearKind(ModelKind[LinearSettings]):
     stored: `load` fits again.
     """
 
+    def modalities(self, settings: LinearSettings) -> tuple[str, ...]:
+        return ("picture", "sound")
+
     def extraction(self, settings: LinearSettings) -> ExtractSettings | None:
         return settings.extraction
 
