@@ -3,7 +3,6 @@
 import ast
 import functools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -93,7 +92,7 @@ def test_a_killed_training_resumes(tmp_path: Path, undisturbed: PredictionStore)
     limit = time.monotonic() + 240
     while not state.exists() and command.poll() is None and time.monotonic() < limit:
         time.sleep(0.02)
-    os.kill(command.pid, signal.SIGKILL)
+    command.send_signal(signal.SIGKILL)
     assert command.wait(240) == -signal.SIGKILL
     competition, store = tiny_competition(tmp_path)
     train_models(competition, store, {"toy": ToySettings(pause_s=0.2)}, (0, 1), tmp_path / "work" / "trainers")

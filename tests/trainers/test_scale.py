@@ -1,5 +1,6 @@
 """Many processes on one machine: the numbers of one, failures told at the end, none left behind."""
 
+import contextlib
 import dataclasses
 import functools
 import multiprocessing
@@ -7,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -123,32 +125,63 @@ def test_a_stopped_command_stops_its_workers_which_save(tmp_path: Path, number: 
     tiny_competition(tmp_path, train_rows=400)
     toml = tmp_path / "dfens.toml"
     toml.write_text(toml.read_text().replace("epochs = 3", "epochs = 3000").replace("batch_size = 8", "batch_size = 2"))
-    log = (tmp_path / "log").open("w+")
-    command = subprocess.Popen(
-        [sys.executable, "-m", "dfens", "-C", str(tmp_path), "train", "--workers", "2"],
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        command = subprocess.Popen(
+            [sys.executable, "-m", "dfens", "-C", str(tmp_path), "train", "--workers", "2"],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     states = [tmp_path / "work" / "trainers" / "tiny" / f"fold{fold}" / "state.pt" for fold in (0, 1)]
-    # not just behind the end of an epoch, where nothing is left to save
-    wait_for(lambda: all(state.exists() and time.time() - state.stat().st_mtime > 0.2 for state in states))
-    children = psutil.Process(command.pid).children(recursive=True)
-    changed = [state.stat().st_mtime_ns for state in states]
-    if number == signal.SIGKILL:
-        command.kill()
-    else:  # as a terminal and schedulers do
-        os.killpg(command.pid, number)
-    code = command.wait(240)
-    wait_for(lambda: not any(child.is_running() for child in children))
-    log.seek(0)
-    text = log.read()
-    log.close()
+    with ended(command):
+        # not just behind the end of an epoch, where nothing is left to save
+        wait_for(lambda: all(state.exists() and time.time() - state.stat().st_mtime > 0.2 for state in states))
+        children = psutil.Process(command.pid).children(recursive=True)
+        changed = [state.stat().st_mtime_ns for state in states]
+        if number == signal.SIGKILL:
+            command.kill()
+        else:  # as a terminal and schedulers do
+            os.killpg(command.pid, number)
+        code = command.wait(240)
+        wait_for(lambda: not any(child.is_running() for child in children))
+    text = log.read_text()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], text
     assert "Traceback" not in text
-    assert all(state.stat().st_mtime_ns > before for state, before in zip(states, changed, strict=True))
+    saved = [state.stat().st_mtime_ns - before for state, before in zip(states, changed, strict=True)]
+    assert min(saved) > 0, (saved, text)
     if number != signal.SIGKILL:
-        assert "same command goes on from there" in text
+        assert "same command resumes from there" in text
+
+
+@contextlib.contextmanager
+def ended(command: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Leave no process of a command behind, also where the block fails."""
+    found: dict[int, psutil.Process] = {}
+
+    def look() -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.update((child.pid, child) for child in psutil.Process(command.pid).children(recursive=True))
+
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):  # children of a command that has died are not found any more
+            look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        look()
+        command.kill()
+        command.wait()
+        for child in found.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:

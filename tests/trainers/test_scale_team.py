@@ -90,6 +90,9 @@ def stop_after_the_first_save(folder: Path, state: Path) -> list[int | None]:
     team[1].terminate()
     for process in team:
         process.join(200)
+        if process.exitcode is None:  # the test fails, and leaves nothing that trains
+            process.kill()
+            process.join()
     return [process.exitcode for process in team]
 
 
