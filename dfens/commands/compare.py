@@ -10,9 +10,9 @@ from dfens.workspace.paths import Workspace
 @click.command("compare", short_help="Paired differences between models, with intervals and robustness curves.")
 @click.argument("names", nargs=-1, required=True, metavar="MODEL MODEL…")
 @click.option("--metric", help="Metric to compare by; default [competition] metric.")
-@click.option("--robustness", is_flag=True, help="Also the AUC under JPEG, blur, noise and smaller sizes.")
+@click.option("--robustness", is_flag=True, help="Also the AUC on corrupted images or clips.")
 @click.option("--modalities", is_flag=True, help="Of models on clips: also the AUC on clips that lack sound.")
-@click.option("--rows", type=click.IntRange(min=20), default=500, show_default=True, help="Held-out images to corrupt.")
+@click.option("--rows", type=click.IntRange(min=20), default=500, show_default=True, help="Held-out rows to corrupt.")
 @pass_workspace
 def command(
     workspace: Workspace,

@@ -12,9 +12,12 @@ from dfens.workspace.config import build
 from oof.errors import ConfigError, TrainingError
 from oof.files import read_json
 from oof.folds import make_folds
+from oof.metrics import roc_auc
 from oof.store import PredictionStore
 from tests.support.clips import voice
 from tests.support.training import Notes, stored_bytes, train_models
+from trainers.analysis.plots import plot_curves
+from trainers.analysis.robustness import robustness_curves
 from trainers.data.layouts import Competition, DataSettings, read_competition
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.runner import FoldRunner, TrainingJob
@@ -195,6 +198,21 @@ def test_models_share_what_was_extracted(competition: tuple[Competition, Path], 
     job = make_job(competition, tmp_path, "av", "linear")
     train_models(job.competition, PredictionStore(job.store_root), job.models, [0], job.work_dir, root=job.root)
     assert len(list((tmp_path / "trainers" / "clips").iterdir())) == 1
+
+
+def test_robustness_is_measured_on_changed_clips(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+    job = make_job(competition, tmp_path, "linear")
+    FoldRunner(job).all([0, 1])
+    points = robustness_curves(job, corruptions=("size", "silence trimmed"))
+    assert [(point.corruption, point.severity) for point in points] == [
+        ("none", 0.0),
+        ("size", 0.5),
+        ("silence trimmed", 1),
+    ]
+    oof = PredictionStore(tmp_path / "oof").load("linear").oof
+    assert points[0].auc == pytest.approx(roc_auc(job.competition.train["target"].to_numpy(), oof))
+    picture = plot_curves(tmp_path / "curves.png", points)
+    assert picture.stat().st_size > 5_000
 
 
 # ---- moments -----------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from oof.files import atomic_path
 from trainers.augment.corruptions import PERTURBATIONS
+from trainers.media.clip_changes import CLIP_CHANGES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,13 +49,11 @@ def plot_curves(path: Path, points: Sequence["CurvePoint"]) -> Path:
     figure = Figure(figsize=(3.2 * max(1, len(corruptions)), 3.4), layout="constrained")
     grid = figure.subplots(1, max(1, len(corruptions)), sharey=True, squeeze=False)[0]
     for axes, corruption in zip(grid, corruptions, strict=False):
-        severities = ["none", *(f"{severity:g}" for severity in PERTURBATIONS[corruption].severities)]
+        values = list(dict.fromkeys(point.severity for point in points if point.corruption == corruption))
+        severities = ["none", *(f"{severity:g}" for severity in values)]
         for number, model in enumerate(models):
             found = {(point.corruption, point.severity): point for point in points if point.model == model}
-            line = [
-                found["none", 0.0],
-                *(found[corruption, severity] for severity in PERTURBATIONS[corruption].severities),
-            ]
+            line = [found["none", 0.0], *(found[corruption, severity] for severity in values)]
             at = range(len(line))
             colour = f"C{number}"
             axes.plot(at, [point.auc for point in line], "o-", color=colour, label=_safe(model), markersize=4)
@@ -62,7 +61,8 @@ def plot_curves(path: Path, points: Sequence["CurvePoint"]) -> Path:
                 at, [point.low for point in line], [point.high for point in line], color=colour, alpha=0.12
             )
         axes.set_xticks(range(len(severities)), severities)
-        axes.set_title(f"{corruption} ({PERTURBATIONS[corruption].unit})", fontsize=10)
+        unit = {**PERTURBATIONS, **CLIP_CHANGES}[corruption].unit
+        axes.set_title(f"{corruption} ({unit})" if unit else corruption, fontsize=10)
         axes.grid(alpha=0.25)
     grid[0].set_ylabel("AUC on held-out rows")
     grid[0].legend(fontsize=8)

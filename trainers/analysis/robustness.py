@@ -1,7 +1,7 @@
 """Robustness curves: how a model's AUC falls under recompression, blur, noise and a smaller size."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from oof.errors import TrainingError
 from oof.metrics.intervals import score_interval
 from oof.progress import SILENT, Progress
-from trainers.augment.corruptions import PERTURBATIONS, corrupted_file
+from trainers.augment.corruptions import PERTURBATIONS, Perturbation, corrupted_file
 from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.kinds.base import FoldModels
 from trainers.kinds.prediction import predict_rows
 from trainers.kinds.registry import kind_of
-from trainers.media.image import decode_image
+from trainers.media.clip_changes import CLIP_CHANGES, ClipChange, changed_clip
+from trainers.media.image import decode_image, is_clip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,11 +42,11 @@ def robustness_curves(
     job: TrainingJob,
     *,
     rows: int = 500,
-    corruptions: Sequence[str] = tuple(PERTURBATIONS),
+    corruptions: Sequence[str] | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> list[CurvePoint]:
-    """Return the AUC of each model on corrupted held-out images.
+    """Return the AUC of each model on corrupted held-out images or clips.
 
     Images are corrupted at the scale of their files and written as files again, which each model reads as it reads
     all its images. Each fold model predicts rows that it has not seen; all models see the same rows and the same noise.
@@ -54,23 +55,25 @@ def robustness_curves(
     Args:
         job: the models, whose folds must be trained.
         rows: largest number of rows over all folds.
-        corruptions: names in PERTURBATIONS.
+        corruptions: names in PERTURBATIONS, or of clips in CLIP_CHANGES; default all.
         seed: of the rows drawn and of the noise.
         progress: reports each batch and severity.
 
     Raises:
-        TrainingError: a model without weights, models without a fold in common, or clips instead of images.
+        TrainingError: a model without weights, models without a fold in common.
     """
-    if job.competition.media != "images":
-        raise TrainingError("Robustness curves corrupt images, and this competition has clips.")
+    known: Mapping[str, Perturbation | ClipChange] = (
+        PERTURBATIONS if job.competition.media == "images" else CLIP_CHANGES
+    )
+    names = known if corruptions is None else corruptions
     runner = FoldRunner(job, progress)
     folds = runner.store.folds
     common = _common_folds(runner, folds.k)
     chosen = _draw(folds.target, folds.fold, rows, seed)
     chosen = chosen[np.isin(folds.fold[chosen], common)]
-    severities = [("none", 0.0), *((name, value) for name in corruptions for value in PERTURBATIONS[name].severities)]
+    severities = [("none", 0.0), *((name, value) for name in names for value in known[name].severities)]
     found = {(name, *severity): np.zeros(len(folds.ids)) for name in job.models for severity in severities}
-    with progress.task("corrupted images", total=len(chosen) * len(severities), unit="image") as task:
+    with progress.task(f"corrupted {job.competition.media}", total=len(chosen) * len(severities), unit="row") as task:
         for fold in common:
             models = {
                 name: kind_of(settings).load(runner.context(name), [fold], tta=False)
@@ -104,11 +107,15 @@ def _predict(
 def _corrupted(
     table: "pd.DataFrame", rows: NDArray[np.intp], severity: tuple[str, float], seed: int, folder: Path
 ) -> list[str]:
-    """Write the corrupted image of each row to a file, and return the paths."""
+    """Write the corrupted image or clip of each row to a file, and return the paths."""
     name, value = severity
     paths = []
     for row, path in zip(rows.tolist(), table["path"], strict=True):
-        suffix, data = corrupted_file(decode_image(path), name, value, np.random.default_rng([seed, row]))
+        rng = np.random.default_rng([seed, row])
+        if name in CLIP_CHANGES and is_clip(path):
+            paths.append(str(changed_clip(path, folder / f"{row}.mp4", name, value, rng)))
+            continue
+        suffix, data = corrupted_file(decode_image(path), name, value, rng)
         target = folder / f"{row}{suffix}"
         target.write_bytes(data)
         paths.append(str(target))

@@ -226,11 +226,15 @@ class _Reader:
 
 
 def _finish(frame: av.VideoFrame, unit: Fraction, origin: float) -> Frame:
+    time_s = float((frame.pts or 0) * unit) - origin
+    return Frame(time_s, upright_image(frame), bool(frame.key_frame), bool(frame.is_corrupt))
+
+
+def upright_image(frame: av.VideoFrame) -> Image:
+    """Return a decoded frame as RGB, turned as its container says."""
     image = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4
-    upright = np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-    time_s = float((frame.pts or 0) * unit) - origin
-    return Frame(time_s, np.asarray(upright, np.uint8), bool(frame.key_frame), bool(frame.is_corrupt))
+    return np.asarray(np.ascontiguousarray(np.rot90(image, turns)) if turns else image, np.uint8)
 
 
 def histogram_distance(first: Image, second: Image) -> float:

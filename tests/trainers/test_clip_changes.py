@@ -1,0 +1,79 @@
+"""Clips after re-encoding, fewer frames, smaller pictures and worse sound."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.clips import voice
+from trainers.features.extract import extract_clip
+from trainers.features.settings import ExtractSettings
+from trainers.media.clip_changes import CLIP_CHANGES, changed_clip
+from trainers.media.clip_info import ClipInfo, probe_clip
+from trainers.media.clip_writer import Encoding, write_clip
+
+SETTINGS = ExtractSettings(frames=4, key_frames=0, frame_size=48)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    scene = np.kron(rng.integers(0, 255, (12, 16, 3), np.uint8), np.ones((4, 4, 1), np.uint8))
+    images = [np.roll(scene, index, 1) for index in range(24)]
+    sound = voice(1.0, silence=0.25)
+    return write_clip(tmp_path / "a.mp4", images, 24, sound, encoding=Encoding(options={"crf": "10"}))
+
+
+def changed(path: Path, name: str, severity: float) -> tuple[Path, ClipInfo]:
+    target = path.with_name("changed.mp4")
+    changed_clip(str(path), target, name, severity, np.random.default_rng(0))
+    return target, probe_clip(target)
+
+
+def test_stronger_compression_costs_detail(path: Path) -> None:
+    before = extract_clip(str(path), SETTINGS).images[0].astype(int)
+    errors = []
+    for crf in CLIP_CHANGES["re-encoding"].severities:
+        target, _ = changed(path, "re-encoding", crf)
+        errors.append(np.abs(extract_clip(str(target), SETTINGS).images[0].astype(int) - before).mean())
+    assert 0 < errors[0] < errors[1] < errors[2]
+
+
+def test_half_the_frames_and_half_the_size(path: Path) -> None:
+    _, info = changed(path, "frame rate", 0.5)
+    assert info.picture is not None
+    assert (info.picture.frames, info.picture.frame_rate, info.picture.width) == (12, 12, 64)
+    assert info.picture.duration_s == pytest.approx(1.0, abs=0.05)
+    _, info = changed(path, "size", 0.5)
+    assert info.picture is not None
+    assert (info.picture.width, info.picture.height, info.picture.frames) == (32, 24, 24)
+
+
+def test_noise_has_the_level_asked_for(path: Path) -> None:
+    before = extract_clip(str(path), SETTINGS).sound.astype(float)
+    target, _ = changed(path, "sound noise", 10.0)
+    after = extract_clip(str(target), SETTINGS).sound.astype(float)
+    silent = slice(500, 3_500)
+    expected = np.sqrt(np.mean(before**2)) * 10 ** (-10 / 20)
+    assert np.sqrt(np.mean(after[silent] ** 2)) == pytest.approx(expected, rel=0.3)  # AAC takes some of it away
+
+
+def test_silence_at_the_start_goes_with_its_frames(path: Path) -> None:
+    target, info = changed(path, "silence trimmed", 1)
+    assert info.picture is not None
+    assert info.picture.frames == pytest.approx(18, abs=1)
+    sound = extract_clip(str(target), SETTINGS).sound
+    assert np.flatnonzero(np.abs(sound.astype(int)) > 300)[0] < 2_000
+
+
+@pytest.mark.parametrize("name", CLIP_CHANGES)
+def test_clip_without_sound_or_picture_is_changed_as_far_as_it_goes(tmp_path: Path, name: str) -> None:
+    severity = CLIP_CHANGES[name].severities[-1]
+    silent = write_clip(tmp_path / "a.mp4", [np.zeros((32, 32, 3), np.uint8)] * 6, 24)
+    _, info = changed(silent, name, severity)
+    assert info.sound is None
+    assert info.picture is not None
+    heard = write_clip(tmp_path / "b.mp4", [], 24, voice(0.5))
+    _, info = changed(heard, name, severity)
+    assert info.picture is None
+    assert info.sound is not None
