@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pygments.lexers.special import TextLexer
+from pygments.lexers.special import TextLexer  # type: ignore[import-untyped]
 
 _DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(_DOCS.parent))

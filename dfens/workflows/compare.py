@@ -111,7 +111,7 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
     path_of = dict(zip(train["id"], train["path"], strict=True))
     paths = [path_of[id_] for id_ in store.folds.ids]
     heard = has_sound(paths, extraction, workspace.trainers_dir, workspace.root)
-    predictions = {name: store.load(name).oof for name in names}
+    predictions: dict[str, NDArray[np.floating[Any]]] = {name: store.load(name).oof for name in names}
     read = {name: kind.modalities(config.models[name]) for name, kind in kinds.items()}
     if len(names) > 1:
         label = f"mean of {' and '.join(names)}" if len(names) < 4 else f"mean of {len(names)} models"
@@ -131,5 +131,5 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
     )
 
 
-def _auc(target: NDArray[np.int8], values: NDArray[np.float64], rows: NDArray[np.bool_]) -> float | None:
+def _auc(target: NDArray[np.int8], values: NDArray[np.floating[Any]], rows: NDArray[np.bool_]) -> float | None:
     return roc_auc(target[rows], values[rows]) if len(np.unique(target[rows])) == 2 else None

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dfens.demo import COMPETITIONS
 from dfens.workspace.paths import Workspace
@@ -107,7 +110,9 @@ def scores_by_forgery(workspace: Workspace) -> tuple[ForgeryScore, ...]:
         return ()
     store, blends = workspace.predictions, workspace.blends
     forgery = table.set_index(table.columns[0])["forgery"].loc[list(store.test_ids)].to_numpy()
-    predictions = {name: store.load(name).test for name in workspace.config.models}
+    predictions: dict[str, NDArray[np.floating[Any]] | None] = {
+        name: store.load(name).test for name in workspace.config.models
+    }
     predictions |= {f"blend '{blends.newest()}'": blends.load(blends.newest()).test}
     found = []
     for name, test in predictions.items():

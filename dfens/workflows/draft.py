@@ -1,6 +1,5 @@
 """The table of a submission, checked and with its provenance, before anything is sent."""
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from dfens.workflows.provenance import VERSION, read_recipe
 from dfens.workspace.members import changed_members
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
+from oof.git import git_state
 from submissions.message import make_message
 from submissions.table import SubmissionTable, build_table, validate_file
 
@@ -94,7 +94,7 @@ def message_fields(
         "rows": rows,
         "competition": workspace.config.competition.slug,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "git": git_state(workspace.root)[0][:8] or None,
+        "git": state.commit[:8] if (state := git_state(workspace.root)) else None,
         "dfens": __version__,
     }
 
@@ -147,17 +147,3 @@ def _sent_before(workspace: Workspace, sha256: str) -> list[str]:
         return []
     copies = open_ledger(workspace).find_sha(workspace.config.competition.slug, sha256)
     return [f"against the ledger: the same bytes were submitted as {copies[-1].name}"] if copies else []
-
-
-def git_state(folder: Path) -> tuple[str, bool | None]:
-    """The commit of a folder and whether files differ from it; ("", None) outside a repository."""
-    try:
-        commit, changed = (
-            subprocess.run(
-                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
-            ).stdout
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "", None
-    return commit.strip(), bool(changed.strip())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfens import __version__
-from dfens.workflows.draft import Draft, git_state, message_fields
+from dfens.workflows.draft import Draft, message_fields
 from dfens.workflows.leaderboard import fetch_leaderboard
 from dfens.workflows.ledger import cv_of, open_ledger
 from dfens.workflows.provenance import VERSION
@@ -14,6 +14,7 @@ from dfens.workflows.submissions import open_client
 from dfens.workspace.paths import Workspace
 from oof.errors import DfensError, SubmissionError
 from oof.files import file_sha256
+from oof.git import git_state
 from oof.metrics import metric_by_name
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry
@@ -144,14 +145,14 @@ def send_kernel(
 
 def _entry_of(workspace: Workspace, message: str, facts: Mapping[str, Any], **fields: Any) -> Entry:
     """Return a new entry with everything that says where a submission comes from."""
-    commit, dirty = git_state(workspace.root)
+    state = git_state(workspace.root)
     config = workspace.config_path
     return new_entry(
         workspace.config.competition.slug,
         message=message,
         provenance=facts,
-        git_commit=commit,
-        git_dirty=dirty,
+        git_commit=state.commit if state else "",
+        git_dirty=state.dirty if state else None,
         dfens_version=__version__,
         config_sha256=file_sha256(config) if config.exists() else "",
         **fields,

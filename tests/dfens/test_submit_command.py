@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dfens.cli import cli
-from dfens.workflows.draft import git_state
 from dfens.workflows.ledger import open_ledger
 from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
+from oof.git import GitState, git_state
 from submissions.entry import Entry
 from submissions.ledger import Ledger
 from tests.support.ensemble import make_workspace
@@ -294,7 +294,7 @@ def test_sync_then_list_show_and_rebuild(folder: Path, server: KaggleServer) -> 
 def test_git_state_of_a_repository_and_of_none(tmp_path: Path) -> None:
     import subprocess
 
-    assert git_state(tmp_path) == ("", None)
+    assert git_state(tmp_path) is None
 
     def git(*arguments: str) -> None:
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]
@@ -304,7 +304,9 @@ def test_git_state_of_a_repository_and_of_none(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("1")
     git("add", "x")
     git("commit", "-m", "x")
-    commit, dirty = git_state(tmp_path)
+    state = git_state(tmp_path)
+    assert state is not None
+    commit, dirty = state.commit, state.dirty
     assert (len(commit), dirty) == (40, False)
     (tmp_path / "x").write_text("2")
-    assert git_state(tmp_path) == (commit, True)
+    assert git_state(tmp_path) == GitState(commit, True)

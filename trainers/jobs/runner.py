@@ -1,12 +1,13 @@
 """The pieces of a training: one fold of one model, and the test predictions of its fold models."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oof.errors import DfensError, TrainingError
 from oof.files import atomic_path, read_json, write_json
+from oof.git import git_state
 from oof.ids import join_positions
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
@@ -24,7 +25,7 @@ from trainers.kinds.base import (
 from trainers.kinds.prediction import predict_rows
 from trainers.kinds.registry import kind_of
 from trainers.runtime.process_group import ALONE, ProcessGroup
-from trainers.runtime.provenance import files_fingerprint, git_state, package_versions
+from trainers.runtime.provenance import files_fingerprint, package_versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,7 +220,7 @@ class FoldRunner:
             "data": files_fingerprint([*self.train_table["path"], *self.test_table["path"]]),
             "folds": self.store.folds.fingerprint,
             "packages": package_versions(),
-            "git": git_state(self.job.root.resolve()),
+            "git": asdict(state) if (state := git_state(self.job.root.resolve())) else None,
         }
 
     # ---- prediction ---------------------------------------------------------

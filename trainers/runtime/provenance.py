@@ -1,8 +1,7 @@
-"""Where a model came from: versions, the state of the folder in git, the files it learnt from."""
+"""Where a model came from: versions of packages, and the files that it was trained on."""
 
 import hashlib
 import platform
-import subprocess
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -28,23 +27,6 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-@cache
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of a folder and whether anything in it is uncommitted; None outside of git."""
-    try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
-    )
-    return done.stdout.strip()
 
 
 def _spread(count: int, most: int) -> list[int]:
