@@ -1,0 +1,234 @@
+"""Extraction of clips against other ways to read them: python -m benchmarks.extract [CLIPS].
+
+Each way reads the same generated clips (300 frames of 480 x 270 px, H.264 with a key frame each 25 frames, 10 s of AAC)
+in one thread, in turn, several times; medians of one run. Peers that are not installed are left out.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from trainers.features.extract import extract_clip
+from trainers.features.mel import log_mel
+from trainers.features.settings import ExtractSettings, MelSettings
+from trainers.media.audio import audio_stream, read_audio
+from trainers.media.clip_info import open_clip
+from trainers.media.clip_record import encode_record
+from trainers.media.clip_writer import Encoding, write_clip
+from trainers.media.video import frame_times, picture_span, read_frames, video_stream
+
+FRAMES, RATE, SECONDS = 300, 30, 10
+SETTINGS = ExtractSettings(frames=16, key_frames=4, frame_size=224, frame_format="jpeg")
+ROUNDS = 3
+
+
+def make_clips(folder: Path, count: int) -> list[Path]:
+    """Moving textures with noise, and a voice-like sound."""
+    paths = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        scene = cv2.resize(rng.integers(0, 255, (34, 60, 3), np.uint8), (480, 270), interpolation=cv2.INTER_CUBIC)
+        noise = rng.integers(-6, 7, (8, 270, 480, 1))
+        images = (
+            np.clip(np.roll(scene, 2 * index, 1).astype(int) + noise[index % 8], 0, 255).astype(np.uint8)
+            for index in range(FRAMES)
+        )
+        t = np.arange(SECONDS * 16_000) / 16_000
+        sound = (0.2 * np.sin(2 * np.pi * 180 * t) * (1 + np.sin(6 * t))).astype(np.float32)
+        encoding = Encoding(options={"crf": "23", "preset": "medium", "g": "25"})
+        paths.append(write_clip(folder / f"{number}.mp4", images, RATE, sound, encoding=encoding))
+    return paths
+
+
+def dfens(path: Path) -> None:
+    """Frames, key frames, sound and spectrogram in one pass each."""
+    encode_record(extract_clip(str(path), SETTINGS), "jpeg")
+
+
+def decode_per_feature(path: Path) -> None:
+    """The same features, each with a full decode of its own by PyAV."""
+    wanted = set(np.linspace(0, FRAMES - 1, 16).astype(int).tolist())
+    for chosen in (lambda index, frame: index in wanted, lambda index, frame: frame.key_frame):
+        with av.open(str(path)) as container:
+            container.streams.video[0].codec_context.thread_count = 1
+            for index, frame in enumerate(container.decode(video=0)):
+                image = frame.to_ndarray(format="rgb24")
+                if chosen(index, frame):
+                    _stored(image)
+    for _ in range(2):  # sound, and sound again for the spectrogram
+        with open_clip(path) as container:
+            stream = audio_stream(container)
+            assert stream is not None
+            sound = read_audio(container, stream)
+    log_mel(sound.samples, SETTINGS.mel)
+
+
+def dfens_frames(path: Path) -> None:
+    """16 of 300 frames."""
+    with open_clip(path) as container:
+        stream = video_stream(container)
+        assert stream is not None
+        for frame in read_frames(container, stream, frame_times(16, *picture_span(container, stream))):
+            _stored(frame.image)
+
+
+def dfens_all_frames(path: Path) -> None:
+    """All 300 frames decoded and converted, 16 of them kept."""
+    with open_clip(path) as container:
+        stream = video_stream(container)
+        assert stream is not None
+        frames = read_frames(container, stream, frame_times(FRAMES, *picture_span(container, stream)))
+        for index, frame in enumerate(frames):
+            if index % 19 == 0:
+                _stored(frame.image)
+
+
+def opencv_loop(path: Path) -> None:
+    """The loop of most notebooks: read every frame, keep 16."""
+    wanted = set(np.linspace(0, FRAMES - 1, 16).astype(int).tolist())
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    index = 0
+    while True:
+        found, image = capture.read()
+        if not found:
+            break
+        if index in wanted:
+            _stored(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        index += 1
+    capture.release()
+
+
+def baseline(path: Path) -> None:
+    """The organisers' way: moviepy writes a wav file, librosa reads it and makes the spectrogram; frames by moviepy."""
+    import librosa
+    from moviepy import VideoFileClip
+
+    with tempfile.TemporaryDirectory() as folder, VideoFileClip(str(path)) as clip:
+        wav = Path(folder) / "sound.wav"
+        clip.audio.write_audiofile(str(wav), logger=None)
+        samples, rate = librosa.load(str(wav))
+        librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=rate, n_mels=128), ref=np.max)
+        for seconds in frame_times(16, 0.0, float(SECONDS)):
+            _stored(clip.get_frame(seconds))
+
+
+def torchcodec_frames(path: Path) -> None:
+    """16 of 300 frames by torchcodec."""
+    from torchcodec.decoders import VideoDecoder
+
+    decoder = VideoDecoder(str(path), num_ffmpeg_threads=1, dimension_order="NHWC")
+    for image in decoder.get_frames_at(np.linspace(0, FRAMES - 1, 16).astype(int).tolist()).data.numpy():
+        _stored(image)
+
+
+def _stored(image: Any) -> None:
+    side = min(image.shape[:2])
+    small = cv2.resize(image[:side, :side], (224, 224), interpolation=cv2.INTER_AREA)
+    cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])
+
+
+WAYS: dict[str, Callable[[Path], None]] = {
+    "dfens: frames, key frames, sound, mel": dfens,
+    "(a) a decode for each feature": decode_per_feature,
+    "(c) moviepy + librosa, 16 frames and mel": baseline,
+    "dfens: 16 of 300 frames": dfens_frames,
+    "dfens: all 300 frames": dfens_all_frames,
+    "(b) OpenCV loop, 16 of 300 frames": opencv_loop,
+    "(d) torchcodec, 16 of 300 frames": torchcodec_frames,
+}
+
+
+def decoder_share(paths: list[Path]) -> float:
+    """The share of dfens' time that demultiplexing and decoding alone take: the same packets, nothing else done."""
+    import trainers.features.extract as extract
+    import trainers.media.video as video
+
+    spent = [0.0]
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def generator(*arguments: Any) -> Any:
+            items = iter(function(*arguments))
+            while True:
+                start = time.perf_counter()
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+                finally:
+                    spent[0] += time.perf_counter() - start
+                yield item
+
+        return generator
+
+    plain, read = video._Reader._decode, extract.read_audio
+
+    def timed_sound(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return read(*arguments, **options)
+        finally:
+            spent[0] += time.perf_counter() - start
+
+    video._Reader._decode = timed(plain)  # type: ignore[method-assign]
+    extract.read_audio = timed_sound
+    try:
+        start = time.perf_counter()
+        for path in paths:
+            dfens(path)
+        return spent[0] / (time.perf_counter() - start)
+    finally:
+        video._Reader._decode, extract.read_audio = plain, read  # type: ignore[method-assign]
+
+
+def peak_memory(path: Path, count: int) -> int:
+    """Peak memory in MiB of a process that extracts a clip so many times."""
+    code = (
+        "import resource, sys\nfrom trainers.features.extract import extract_clip\n"
+        "from trainers.features.settings import ExtractSettings\n"
+        "for _ in range(int(sys.argv[2])): extract_clip(sys.argv[1], ExtractSettings())\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(count)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def main() -> None:
+    """Measure and print."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 6
+    cv2.setNumThreads(1)
+    log_mel(np.zeros(16_000, np.int16), MelSettings())
+    with tempfile.TemporaryDirectory() as folder:
+        paths = make_clips(Path(folder), count)
+        found: dict[str, list[float]] = {}
+        ways = dict(WAYS)
+        for name, way in WAYS.items():
+            try:
+                way(paths[0])
+            except (ImportError, RuntimeError, OSError) as err:
+                print(f"{name}: left out ({str(err).splitlines()[0][:90]})")
+                del ways[name]
+        for _ in range(ROUNDS):
+            for path in paths:
+                for name, way in ways.items():
+                    start = time.perf_counter()
+                    way(path)
+                    found.setdefault(name, []).append(time.perf_counter() - start)
+        for name, seconds in found.items():
+            print(f"{name:45} {1 / statistics.median(seconds):7.2f} clips/s and core")
+        print(f"share of dfens' time spent in the decoder: {decoder_share(paths):.0%}")
+        print(f"peak memory: {peak_memory(paths[0], 5)} MiB after 5 clips, {peak_memory(paths[0], 60)} after 60")
+
+
+if __name__ == "__main__":
+    main()
