@@ -169,7 +169,7 @@ def decoder_share(paths: list[Path]) -> float:
 
         return generator
 
-    plain, read = video._Reader._decode, extract.read_audio
+    plain, read = video._Reader._decode, read_audio
 
     def timed_sound(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
@@ -179,14 +179,15 @@ def decoder_share(paths: list[Path]) -> float:
             spent[0] += time.perf_counter() - start
 
     video._Reader._decode = timed(plain)  # type: ignore[method-assign]
-    extract.read_audio = timed_sound
+    vars(extract)["read_audio"] = timed_sound
     try:
         start = time.perf_counter()
         for path in paths:
             dfens(path)
         return spent[0] / (time.perf_counter() - start)
     finally:
-        video._Reader._decode, extract.read_audio = plain, read  # type: ignore[method-assign]
+        video._Reader._decode = plain  # type: ignore[method-assign]
+        vars(extract)["read_audio"] = read
 
 
 def peak_memory(path: Path, count: int) -> int:

@@ -61,7 +61,7 @@ def plot_curves(path: Path, points: Sequence["CurvePoint"]) -> Path:
                 at, [point.low for point in line], [point.high for point in line], color=colour, alpha=0.12
             )
         axes.set_xticks(range(len(severities)), severities)
-        unit = {**PERTURBATIONS, **CLIP_CHANGES}[corruption].unit
+        unit = PERTURBATIONS[corruption].unit if corruption in PERTURBATIONS else CLIP_CHANGES[corruption].unit
         axes.set_title(f"{corruption} ({unit})" if unit else corruption, fontsize=10)
         axes.grid(alpha=0.25)
     grid[0].set_ylabel("AUC on held-out rows")
