@@ -21,7 +21,8 @@ from measure import machine, show
 from dfens.demo.competition import make_competition
 from oof.folds import make_folds
 from oof.metrics.intervals import difference, score_interval
-from trainers.data.layouts import DataSettings, read_competition
+from trainers.data.layouts import read_competition
+from trainers.data.settings import DataSettings
 from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer

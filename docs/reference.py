@@ -16,7 +16,7 @@ from dfens.cli import cli
 from dfens.workspace.config import CompetitionSettings, FoldSettings, SubmitSettings
 from ensemble.settings import BlendSettings
 from submissions.settings import SubmissionSettings
-from trainers.data.layouts import DataSettings
+from trainers.data.settings import DataSettings
 from trainers.kinds.registry import kind_names, settings_type
 
 _SECTIONS: tuple[tuple[str, type], ...] = (

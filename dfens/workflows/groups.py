@@ -12,8 +12,8 @@ from oof.folds import make_folds
 from oof.metrics.intervals import score_interval
 from oof.progress import SILENT, Progress
 from trainers.analysis.baseline import baseline_features, baseline_oof
+from trainers.data.competition import Competition
 from trainers.data.groups import derive_groups
-from trainers.data.layouts import Competition
 from trainers.features.embeddings import embed_images, embeddings_path
 from trainers.media.settings import ImageSettings
 from trainers.networks.settings import NetworkSettings

@@ -13,7 +13,7 @@ from trainers.runtime.provenance import files_fingerprint
 if TYPE_CHECKING:
     from dfens.workspace.paths import Workspace
     from oof.store import PredictionStore
-    from trainers.data.layouts import Competition
+    from trainers.data.competition import Competition
 
 _KEPT = ("archive", "cache", "clips")  # earlier things, and what is read from media, which no fold changes
 

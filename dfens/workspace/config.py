@@ -14,7 +14,7 @@ from oof.errors import ConfigError
 from oof.ids import check_name
 from oof.paths import resolve_path
 from submissions.settings import SubmissionSettings
-from trainers.data.layouts import DataSettings
+from trainers.data.settings import DataSettings
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.registry import kind_names, settings_type
 from trainers.presets import with_preset

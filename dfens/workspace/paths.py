@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dfens.workspace.config import Config
     from ensemble.blend_store import BlendStore
     from oof.store import PredictionStore
-    from trainers.data.layouts import Competition
+    from trainers.data.competition import Competition
 
 CONFIG_NAME = "dfens.toml"
 

@@ -14,7 +14,8 @@ from dfens.cli import cli
 from oof.errors import StoreError
 from tests.support.competitions import face, make_table, write_image
 from trainers.data.groups import derive_groups
-from trainers.data.layouts import DataSettings, read_competition
+from trainers.data.layouts import read_competition
+from trainers.data.settings import DataSettings
 
 CONFIG = """
 [data]

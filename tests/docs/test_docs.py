@@ -16,7 +16,7 @@ from docs.figures.self_blend import draw, steps
 from docs.reference import commands_page, setting_rows, settings_page, walk_commands
 from ensemble.settings import BlendSettings
 from submissions.settings import SubmissionSettings
-from trainers.data.layouts import DataSettings
+from trainers.data.settings import DataSettings
 from trainers.kinds.registry import kind_names, settings_type
 
 ROOT = Path(__file__).parents[2]

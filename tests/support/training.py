@@ -12,7 +12,9 @@ from oof.folds import make_folds
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from trainers import train
-from trainers.data.layouts import Competition, DataSettings, read_competition
+from trainers.data.competition import Competition
+from trainers.data.layouts import read_competition
+from trainers.data.settings import DataSettings
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.train import Engine, FoldResult, TrainingJob, train_here

@@ -14,8 +14,10 @@ from tests.support.clips import voice, write_clip
 from tests.support.competitions import face, make_table, make_track, write_image, write_labels
 from trainers.data import check
 from trainers.data.check import CheckOptions, CheckReport, check_data
-from trainers.data.layouts import DataSettings, Problem, read_competition, scan_competition
+from trainers.data.competition import Problem
+from trainers.data.layouts import read_competition, scan_competition
 from trainers.data.leaks import read_leak_audit
+from trainers.data.settings import DataSettings
 
 
 def run(settings: DataSettings, work: Path, *, decode: bool = True, leaks: bool = False) -> CheckReport:

@@ -18,7 +18,9 @@ from tests.support.clips import voice
 from tests.support.training import Notes, stored_bytes, train_models
 from trainers.analysis.plots import plot_curves
 from trainers.analysis.robustness import robustness_curves
-from trainers.data.layouts import Competition, DataSettings, read_competition
+from trainers.data.competition import Competition
+from trainers.data.layouts import read_competition
+from trainers.data.settings import DataSettings
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.kinds.clips.moments import MomentReader, spread_places

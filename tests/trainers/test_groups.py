@@ -12,8 +12,9 @@ from oof.errors import ConfigError, DataError, FoldError
 from oof.folds import make_folds
 from tests.support.competitions import face, make_table, make_track, write_image, write_labels
 from trainers.data.groups import cluster_groups, derive_groups, hash_cache
-from trainers.data.layouts import DataSettings, read_competition
+from trainers.data.layouts import read_competition
 from trainers.data.originals import column_groups
+from trainers.data.settings import DataSettings
 from trainers.features.perceptual_hash import DISTANCE, hash_files, image_hash, near_groups, nearest_hashes
 from trainers.media.image import Image
 

@@ -12,8 +12,10 @@ import pytest
 
 from oof.errors import DataError
 from tests.support.competitions import make_table, make_track
+from trainers.data.competition import Competition
 from trainers.data.label_tables import parse_labels
-from trainers.data.layouts import Competition, DataSettings, read_competition, scan_competition
+from trainers.data.layouts import read_competition, scan_competition
+from trainers.data.settings import DataSettings
 from trainers.data.text_tables import read_text_table
 
 CSV = "id,target\na.jpg,0\n00012,1\n"

@@ -19,8 +19,9 @@ from tests.support.competitions import (
     write_names,
 )
 from tests.support.competitions import face as draw
-from trainers.data.layouts import DataSettings, read_competition, scan_competition
+from trainers.data.layouts import read_competition, scan_competition
 from trainers.data.quarantine import write_quarantine
+from trainers.data.settings import DataSettings
 
 LABEL_NAMES = [
     ("trainset_label.txt", "valset_label.txt"),

@@ -16,7 +16,9 @@ from tests.support.training import train_models
 from trainers.analysis.plots import plot_curves
 from trainers.analysis.robustness import robustness_curves
 from trainers.augment.corruptions import PERTURBATIONS, noise
-from trainers.data.layouts import Competition, DataSettings, read_competition
+from trainers.data.competition import Competition
+from trainers.data.layouts import read_competition
+from trainers.data.settings import DataSettings
 from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings

@@ -10,7 +10,7 @@ import torch
 from oof.errors import ConfigError, DfensError, TrainingError
 from oof.store import PredictionStore
 from tests.support.training import TINY, tiny_competition
-from trainers.data.layouts import Competition
+from trainers.data.competition import Competition
 from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.timm.trial import smallest_part

@@ -17,7 +17,7 @@ from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings
 
 if TYPE_CHECKING:
-    from trainers.data.layouts import Competition
+    from trainers.data.competition import Competition
 
 
 def ablation_store(work_dir: Path, name: str) -> PredictionStore:

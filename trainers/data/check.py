@@ -22,15 +22,15 @@ from trainers.data.check_findings import (
     unlabelled,
     unreadable_problems,
 )
+from trainers.data.competition import Problem
 from trainers.data.groups import column_groups_of, original_note
-from trainers.data.layouts import Problem
 from trainers.data.leaks import LEAKS_NAME, MOST, SAMPLES, LeakAudit, audit_leaks
 from trainers.data.quarantine import read_quarantine, write_quarantine
 from trainers.features.perceptual_hash import hash_files
 from trainers.media.image_info import ImageInfo, file_sizes, identical_files, in_threads, inspect_image
 
 if TYPE_CHECKING:
-    from trainers.data.layouts import Competition
+    from trainers.data.competition import Competition
 
 _SAMPLES = {"images": 1000, "clips": 100}  # files of a part that are decoded where not all are asked for
 _MOST_SIZES = 5

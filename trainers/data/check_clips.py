@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from oof.errors import DataError, examples
-from trainers.data.layouts import Problem
+from trainers.data.competition import Problem
 from trainers.media.clip_info import ClipInfo, probe_clip, undecodable_tail
 from trainers.media.sound_levels import SoundLevels, measure_sound
 

@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oof.errors import examples
+from trainers.data.competition import Problem
 from trainers.data.file_index import Media
-from trainers.data.layouts import Problem
 from trainers.media.image_info import ImageInfo
 
 if TYPE_CHECKING:
-    from trainers.data.layouts import Competition
+    from trainers.data.competition import Competition
 
 CONTRADICTED = "same bytes as a file with the other label"
 

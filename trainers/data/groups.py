@@ -14,7 +14,7 @@ from trainers.data.originals import ColumnGroups, column_groups
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trainers.data.layouts import Competition
+    from trainers.data.competition import Competition
 
 CLUSTERS = 20  # as the winners of the image track split their data
 _DIMENSIONS = 32

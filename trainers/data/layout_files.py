@@ -10,7 +10,7 @@ from oof.paths import resolve_path
 from trainers.data.text_tables import PACKED
 
 if TYPE_CHECKING:
-    from trainers.data.layouts import DataSettings
+    from trainers.data.settings import DataSettings
 
 _TEMPLATES = ("prediction.txt.csv", "sample_submission.csv", "sampleSubmission.csv")
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from oof.errors import StoreError, examples
 from oof.files import read_json
 from oof.progress import SILENT, Progress
+from trainers.data.competition import Problem
 from trainers.data.file_index import Media
-from trainers.data.layouts import Problem
 from trainers.data.leak_properties import read_properties
 from trainers.data.leak_scores import Property, PropertyScore, Target, count_tests, score_property
 

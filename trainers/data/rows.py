@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import examples
+from trainers.data.competition import BrokenRow, Problem
 from trainers.data.file_index import AMBIGUOUS, ESCAPES, FOUND, MISSING, FileIndex, Media, media_of
 from trainers.data.label_tables import KNOWN_LABELS, parse_labels
-from trainers.data.layouts import BrokenRow, Problem
 from trainers.data.name_spelling import describe, find_misspellings
 from trainers.data.quarantine import read_quarantine
 from trainers.data.text_tables import read_text_table, take_column
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from trainers.data.layout_files import Source, Sources
-    from trainers.data.layouts import DataSettings
+    from trainers.data.settings import DataSettings
 
 Mask = NDArray[np.bool_]
 

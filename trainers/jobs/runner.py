@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from trainers.data.layouts import Competition
+    from trainers.data.competition import Competition
 
 
 @dataclass(frozen=True)

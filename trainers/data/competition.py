@@ -1,0 +1,60 @@
+"""The rows and files of a competition, and what is wrong with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.data.file_index import Media
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about the data that is not as it should be.
+
+    kind: a word for programs. part: "train", "validation" or "test". found: what was found and expected, with
+    the first few names. remedy: what to do. items: all names. is_error: training or prediction would go wrong.
+    """
+
+    kind: str
+    part: str
+    found: str
+    remedy: str
+    items: tuple[str, ...] = ()
+    is_error: bool = True
+
+
+@dataclass(frozen=True)
+class BrokenRow:
+    """A training row that `skip_broken` left out."""
+
+    id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Competition:
+    """The rows of a competition.
+
+    train: id (text), target (int8), path (text), group (text, where given), and `column:NAME` (text) for each
+        column of a training table. test: id, path, in the order of the sample submission.
+    validation: like train, where it is kept apart. sample_submission: None where there is none.
+    broken: rows left out of train. problems: what is wrong (`read_competition` lets only warnings through).
+    unlabelled: files in the folders that no row names. notes: what a reader should know.
+    """
+
+    train: "pd.DataFrame"
+    test: "pd.DataFrame"
+    validation: "pd.DataFrame | None" = None
+    sample_submission: Path | None = None
+    broken: list[BrokenRow] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    unlabelled: Mapping[str, list[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    media: Media = "images"
+    root: Path = Path()
+    skip_broken: bool = False
