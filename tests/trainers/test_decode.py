@@ -145,7 +145,7 @@ def test_files_that_are_no_images_say_what_they_are(tmp_path: Path) -> None:
         decode_image(tmp_path / "gone.jpg")
     with pytest.raises(DataError, match=r"cannot be read"):
         decode_image(tmp_path)
-    with pytest.raises(DataError, match=r"clip\.mp4 is a clip, and models read images only"):
+    with pytest.raises(DataError, match=r"clip\.mp4 is a clip, and this model reads images\. Set kind"):
         decode_image(tmp_path / "clip.mp4")
 
 
