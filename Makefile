@@ -12,7 +12,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '
 help:
 	@echo "make demo    set-up, then the whole main job on a small generated competition (about 5 minutes)"
 	@echo "make demo-av  the same on generated clips with sound (about 7 minutes)"
-	@echo "make test    set-up, then all tests"
+	@echo "make test    set-up, then all tests but the slow ones"
+	@echo "make test-slow    the slow tests: clusters, kills, races, trainings of every recipe"
 	@echo "make check   lint, types, layers, tests"
 	@echo "make folds | train | blend | submit   CONFIG=path/to/dfens.toml (default: ./dfens.toml) ARGS='further options'"
 	@echo "make docs    the guide and the reference as a static site"
@@ -35,15 +36,19 @@ demo: setup
 demo-av: setup
 	$(BIN)/dfens demo demo-av --recipe demo-av
 
+# Tests marked slow (clusters, kills, races, trainings of every recipe) take as long again: make test-slow.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 # Ray, mypy and the type stubs have no place here: the tests of Ray are skipped, types are checked once, on the newest.
 test-oldest:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 with venv was not found. Run make test-oldest PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[test]'
-	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 wheel-demo:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv was not found. Run make wheel-demo PYTHON=/path/to/python3.12"; exit 1; }
@@ -53,7 +58,7 @@ wheel-demo:
 	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/dfens-*.whl
 	cd build/wheel && venv/bin/dfens demo demo
 
-check: lint types layers test
+check: lint types layers test test-slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ def test_backbones_exist_with_the_weights_named(name: str) -> None:
             assert timm.models.is_model_pretrained(settings.backbone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_fold_trains_with_small_stand_ins(tmp_path: Path, name: str) -> None:
     reads_clips = any(getattr(settings, "moments", 0) for settings in models(name).values())

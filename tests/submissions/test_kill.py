@@ -13,6 +13,8 @@ from submissions.ledger import Ledger
 from tests.support.kaggle_server import KaggleServer
 from tests.support.submit_runs import finish, make_folder, start, submit
 
+pytestmark = pytest.mark.slow  # kills and restarts dfens submit
+
 KILLS = 20
 
 

@@ -11,6 +11,8 @@ from tests.support.kaggle_server import KaggleServer
 from tests.support.submissions import make_table
 from tests.support.submit_runs import finish, make_folder, start
 
+pytestmark = pytest.mark.slow  # eight processes at a time
+
 PROCESSES, LEFT = 8, 3
 
 

@@ -29,6 +29,8 @@ from trainers.kinds.linear.settings import LinearSettings
 from trainers.media.clip_writer import Encoding, write_clip
 from trainers.media.image import Image
 
+pytestmark = pytest.mark.slow  # trains models on clips
+
 SHARED: dict[str, Any] = {
     "pretrained": False,
     "frames": 4,

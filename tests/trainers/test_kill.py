@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.training import stored_bytes, tiny_competition
 
+pytestmark = pytest.mark.slow  # kills and restarts trainings
+
 # Loads the libraries once, then runs each command that it is told in a fork of its own, as a fresh process would be.
 FORKS = """
 import json, os, sys

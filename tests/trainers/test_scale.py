@@ -26,6 +26,8 @@ from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.train import Engine, FoldResult, train_here
 
+pytestmark = pytest.mark.slow  # starts processes that train
+
 MODELS: dict[str, ModelSettings] = {"tiny": TINY, "floor": LinearSettings()}
 
 

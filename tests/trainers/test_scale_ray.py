@@ -24,6 +24,8 @@ from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.runtime.signals import Stopped
 
+pytestmark = pytest.mark.slow  # starts Ray clusters
+
 ray = pytest.importorskip("ray")
 
 MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=20), "floor": LinearSettings()}

@@ -26,6 +26,8 @@ from trainers.kinds.registry import implementation_modules
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.runtime.process_group import ProcessGroup
 
+pytestmark = pytest.mark.slow  # starts processes that train together
+
 EPOCHS = 30
 # layer norm alone: statistics of batch norm are each process's own
 SETTINGS = dataclasses.replace(TINY, backbone="test_vit", epochs=EPOCHS, lr=1e-3, checkpoint="best")

@@ -22,6 +22,8 @@ from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 
+pytestmark = pytest.mark.slow  # starts processes and Ray
+
 MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=60), "floor": LinearSettings()}
 
 
