@@ -66,10 +66,9 @@ def files_changed_since_training(workspace: "Workspace", competition: "Competiti
     `changes_since_folds` lists by name.
     """
     paths = [*competition.train["path"], *competition.test["path"]]
-    try:
-        now = files_fingerprint(paths)
-    except OSError:  # a missing file, which the check reports by name
+    if not all(Path(path).exists() for path in paths):  # a missing file, which the check reports by name
         return []
+    now = files_fingerprint(paths)
     changed = []
     for name in workspace.predictions.names():
         folds = []
