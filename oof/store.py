@@ -4,33 +4,28 @@ import builtins
 import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from oof import files
-from oof.errors import FoldError, PredictionError, StoreError, examples
-from oof.folds import Folds, check_folds
-from oof.ids import Ids, as_ids, check_name, ids_fingerprint, is_name, join_positions
+from oof.errors import PredictionError, StoreError, examples
+from oof.ids import Ids, as_ids, check_name, join_positions
+from oof.part_files import FORMAT_VERSION, Part, check_version, header_of, model_names, part_name, parts_of
 from oof.predictions import ModelPredictions, ModelSummary, NewModel
+from oof.row_store import RowStore
 
 __all__ = ["FORMAT_VERSION", "ModelPredictions", "ModelSummary", "NewModel", "Part", "PredictionStore"]
 
-FORMAT_VERSION = 1
-Part = Literal["oof", "test"]
 T = TypeVar("T")
-_PART_FILE = re.compile(r"(oof|test)\.(all|fold(\d+))\.parquet")
 _READS = 3  # of a model that is being replaced, before the lock is waited for
 
 
-class PredictionStore:
+class PredictionStore(RowStore):
     """Folds, test ids and the predictions of all models, joined by id.
 
         root/
@@ -49,176 +44,9 @@ class PredictionStore:
     the new one. The folds may not be changed while models are being trained.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-
-    # ---- folds and test ids -------------------------------------------------
-
-    @property
-    def folds_path(self) -> Path:
-        return self.root / "folds.parquet"
-
-    @property
-    def test_ids_path(self) -> Path:
-        return self.root / "test_ids.parquet"
-
-    @property
-    def archive_dir(self) -> Path:
-        return self.root / "archive"
-
-    @property
-    def _lock_path(self) -> Path:
-        """Held while models are moved into place or aside, which takes moments."""
-        return self.root / ".lock"
-
-    def has_folds(self) -> bool:
-        """Return whether folds were made."""
-        return self.folds_path.exists()
-
-    @cached_property
-    def folds(self) -> Folds:
-        """The folds of this competition.
-
-        Raises:
-            StoreError: if there are none yet, or the file is broken.
-        """
-        try:
-            table, header = files.read_parquet(self.folds_path)
-        except FileNotFoundError as err:
-            raise StoreError(f"There are no folds yet ({self.folds_path} is missing). Run dfens folds.") from err
-        _check_version(self.folds_path, header)
-        folds = Folds(
-            as_ids(table["id"], str(self.folds_path)),
-            table["target"].to_numpy(np.int8),
-            table["fold"].to_numpy(np.int16),
-            table["group"].to_numpy(object) if "group" in table else None,
-            header["how"],
-        )
-        if folds.fingerprint != header["folds"]:
-            raise StoreError(
-                f"{self.folds_path} was changed after it was made (its fingerprint is {folds.fingerprint}, "
-                f"its header says {header['folds']}). Run dfens folds --force to make it again."
-            )
-        return folds
-
-    @cached_property
-    def test_ids(self) -> Ids:
-        """The ids to predict, in the order of the sample submission, shape (n_test,)."""
-        try:
-            table, header = files.read_parquet(self.test_ids_path)
-        except FileNotFoundError as err:
-            raise StoreError(f"There are no test ids yet ({self.test_ids_path} is missing). Run dfens folds.") from err
-        _check_version(self.test_ids_path, header)
-        return as_ids(table["id"], str(self.test_ids_path))
-
-    def save_folds(self, folds: Folds, *, force: bool = False) -> Path | None:
-        """Write the folds; folds that assign the same rows in the same way are left as they are, in their row order.
-
-        Args:
-            folds: the new assignment.
-            force: replace other folds even if models depend on them; those models and the
-                old folds are moved to the archive.
-
-        Returns:
-            The archive folder of what was replaced, or None.
-
-        Raises:
-            FoldError: if models depend on other folds and `force` is false.
-        """
-        check_folds(folds)
-        with files.file_lock(self._lock_path):
-            if self._has_these(folds):
-                return None
-            archived = self._archive_dependents(folds, force)
-            table = pd.DataFrame({"id": folds.ids, "target": folds.target, "fold": folds.fold})
-            if folds.groups is not None:
-                table["group"] = folds.groups
-            header = _header("folds") | {
-                "folds": folds.fingerprint,
-                "ids": ids_fingerprint(folds.ids),
-                "how": dict(folds.how),
-            }
-            files.write_parquet(self.folds_path, table, header)
-            for cached in ("folds", "_ids_fingerprint", "_id_order"):
-                self.__dict__.pop(cached, None)
-        return archived
-
-    def _has_these(self, folds: Folds) -> bool:
-        """Return whether the store has these folds, with these groups, in any row order."""
-        try:
-            old = self.folds
-        except StoreError:
-            return False
-        if old.fingerprint != folds.fingerprint or dict(old.how) != json.loads(json.dumps(dict(folds.how))):
-            return False
-        if old.groups is None or folds.groups is None:
-            return old.groups is folds.groups
-        rows = join_positions(old.ids, folds.ids, "folds")
-        return bool((old.groups == folds.groups[rows]).all())
-
-    def _archive_dependents(self, folds: Folds, force: bool) -> Path | None:
-        """Move models of other folds, and those folds, to the archive; called under the lock."""
-        try:
-            old = self.folds.fingerprint
-        except StoreError:  # missing or broken: what the models were made with is in their own files
-            old = None
-        if old == folds.fingerprint:
-            return None
-        dependent = [name for name in self._names() if self._is_of_other_folds(name, folds, begun=old is not None)]
-        if dependent and not force:
-            raise FoldError(
-                f"{len(dependent)} models were made with other folds: {examples(dependent)}. New folds would mix "
-                f"rows that they have seen into their validation. Keep the folds, or run dfens folds --force, "
-                f"which moves these models and the old folds to {self.archive_dir}."
-            )
-        target = self._new_archive("folds")
-        for name in dependent:
-            _move(self.model_dir(name), target / "models" / name)
-        if self.has_folds():
-            _move(self.folds_path, target / self.folds_path.name)
-        return target if dependent or old is not None else None
-
-    def _is_of_other_folds(self, name: str, folds: Folds, *, begun: bool) -> bool:
-        """Return whether a model belongs to other folds (imports: to other rows); `begun` where it is still empty."""
-        headers = [files.read_header(path) for part in self._parts(name).values() for path in part.values()]
-        own = {"folds": folds.fingerprint, "ids": ids_fingerprint(folds.ids)}
-        return any(header.get(key, own[key]) != own[key] for header in headers for key in own) or (
-            begun and not headers
-        )
-
-    def save_test_ids(self, ids: Ids) -> Path | None:
-        """Write the ids to predict; return the archive folder of test predictions made for other ids, or None.
-
-        The fold models stay valid: their weights predict the new ids.
-        """
-        ids = as_ids(ids, "test ids")
-        fingerprint = ids_fingerprint(ids)
-        with files.file_lock(self._lock_path):
-            paths = [path for name in self._names() for path in self._parts(name)["test"].values()]
-            stale = [path for path in paths if files.read_header(path).get("test_ids") != fingerprint]
-            target = self._new_archive("test")
-            for path in stale:
-                _move(path, target / "models" / path.parent.name / path.name)
-            files.write_parquet(
-                self.test_ids_path, pd.DataFrame({"id": ids}), _header("test_ids") | {"ids": fingerprint}
-            )
-        for cached in ("test_ids", "_test_ids_fingerprint", "_test_id_order"):
-            self.__dict__.pop(cached, None)
-        return target if stale else None
-
-    @cached_property
-    def _ids_fingerprint(self) -> str:
-        return ids_fingerprint(self.folds.ids)
-
-    @cached_property
-    def _test_ids_fingerprint(self) -> str:
-        return ids_fingerprint(self.test_ids)
-
-    # ---- writing predictions ------------------------------------------------
-
     def model_dir(self, name: str) -> Path:
         """Return the folder of a model; its name is checked."""
-        return self.root / "models" / check_name(name, "model name")
+        return self.models_dir / check_name(name, "model name")
 
     def save_model(self, name: str, kind: str, details: Mapping[str, Any]) -> None:
         """Record what a model is: its kind (`timm`, `linear`, `import`, `blend`) and details as JSON values."""
@@ -299,8 +127,8 @@ class PredictionStore:
                 f"'{ids[first]}'. Nothing was stored. Look for a diverged training or a division by zero."
             )
         values = values[join_positions(wanted, ids, what)]
-        header = _header(part) | {"model": name, "fold": fold} | self._fingerprints(part, fold)
-        path = folder / _part_name(part, fold)
+        header = header_of(part) | {"model": name, "fold": fold} | self._fingerprints(part, fold)
+        path = folder / part_name(part, fold)
         files.write_parquet(path, pd.DataFrame({"id": wanted, "prediction": values}), header)
         return path
 
@@ -359,28 +187,13 @@ class PredictionStore:
                     folder.rename(place)
         return archived
 
-    # ---- reading predictions ------------------------------------------------
-
     def names(self) -> builtins.list[str]:
         """Return the names of the models, sorted; other folders among them are ignored."""
         with files.shared_lock(self._lock_path):
-            return self._names()
-
-    def _names(self) -> builtins.list[str]:
-        folder = self.root / "models"
-        found = folder.iterdir() if folder.is_dir() else []
-        return sorted(path.name for path in found if is_name(path.name) and _is_model(path))
+            return model_names(self.models_dir)
 
     def _parts(self, name: str) -> dict[Part, dict[int | None, Path]]:
-        """Return the part files of one model: {"oof": {fold: path}, "test": {fold: path}}; fold None is a whole."""
-        found: dict[Part, dict[int | None, Path]] = {"oof": {}, "test": {}}
-        folder = self.model_dir(name)
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            match = _PART_FILE.fullmatch(path.name)
-            if match:
-                part: Part = "oof" if match[1] == "oof" else "test"
-                found[part][None if match[2] == "all" else int(match[3])] = path
-        return found
+        return parts_of(self.model_dir(name))
 
     def _is_import(self, name: str) -> bool:
         return any(None in found for found in self._parts(name).values())
@@ -390,7 +203,7 @@ class PredictionStore:
 
     def has(self, name: str, part: Part, fold: int) -> bool:
         """Return whether the predictions of one fold model are stored and belong to the current folds and ids."""
-        path = self.model_dir(name) / _part_name(part, fold)
+        path = self.model_dir(name) / part_name(part, fold)
         if not path.exists():
             return False
         self._read_part(path, part, fold)
@@ -436,7 +249,7 @@ class PredictionStore:
         if not path.exists():
             return {"kind": "unknown", "details": {}}
         value = files.read_json_object(path, "version", "kind", "details")
-        _check_version(path, value)
+        check_version(path, value)
         return value
 
     def _read_whole(self, name: str, read: Callable[[], T]) -> T:
@@ -503,7 +316,7 @@ class PredictionStore:
 
     def _read_part(self, path: Path, part: Part, fold: int | None) -> pd.DataFrame:
         table, header = files.read_parquet(path)
-        _check_version(path, header)
+        check_version(path, header)
         if header.get("fold") != fold:
             raise StoreError(
                 f"{path} contains predictions of fold {header.get('fold')}, not what its name says. Give it back its "
@@ -537,57 +350,16 @@ class PredictionStore:
             digest.update(np.ascontiguousarray(test_by_fold[:, self._test_id_order]).tobytes())
         return digest.hexdigest()
 
-    @cached_property
-    def _id_order(self) -> NDArray[np.intp]:
-        return np.argsort(self.folds.ids.astype(str), kind="stable")
-
-    @cached_property
-    def _test_id_order(self) -> NDArray[np.intp]:
-        return np.argsort(self.test_ids.astype(str), kind="stable")
-
-    # ---- moving aside -------------------------------------------------------
-
-    def _new_archive(self, kind: str) -> Path:
-        return self.archive_dir / datetime.now(UTC).strftime(f"%Y%m%dT%H%M%S.%fZ-{kind}")
-
     def archive(self, name: str) -> Path:
         """Move a model to `archive/` and return its new path; nothing is deleted."""
         with files.file_lock(self._lock_path):
-            self._check_stored(name, self._names())
+            self._check_stored(name, model_names(self.models_dir))
             return files.archive(self.model_dir(name), self.archive_dir)
 
     def _check_stored(self, name: str, known: builtins.list[str] | None = None) -> None:
-        known = self._names() if known is None else known
+        known = model_names(self.models_dir) if known is None else known
         if name not in known:
             raise StoreError(
                 f"The store holds no model '{name}'; it holds {examples(known, 10) or 'none'}. "
                 f"Run dfens train --model {name}, or dfens oof import {name}."
             )
-
-
-def _part_name(part: Part, fold: int | None) -> str:
-    return f"{part}.{'all' if fold is None else f'fold{fold}'}.parquet"
-
-
-def _is_model(folder: Path) -> bool:
-    """Return whether a folder is that of a model, and not one that another program left here."""
-    if not folder.is_dir():
-        return False
-    return any(path.name == "model.json" or _PART_FILE.fullmatch(path.name) for path in folder.iterdir())
-
-
-def _move(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    files.move(path, target)
-
-
-def _header(kind: str) -> dict[str, Any]:
-    return {"version": FORMAT_VERSION, "kind": kind}
-
-
-def _check_version(path: Path, header: Mapping[str, Any]) -> None:
-    if header.get("version") != FORMAT_VERSION:
-        raise StoreError(
-            f"{path} has format version {header.get('version')}; this dfens reads {FORMAT_VERSION}. "
-            f"Use the dfens that wrote it, or a newer one."
-        )

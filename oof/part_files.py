@@ -1,0 +1,55 @@
+"""The files of one model in the store of predictions: their names, what each header says, and which there are."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from oof.errors import StoreError
+from oof.ids import is_name
+
+FORMAT_VERSION = 1
+Part = Literal["oof", "test"]
+_PART_FILE = re.compile(r"(oof|test)\.(all|fold(\d+))\.parquet")
+
+
+def part_name(part: Part, fold: int | None) -> str:
+    """Return the file name of the predictions of one fold model; fold None is a model as a whole."""
+    return f"{part}.{'all' if fold is None else f'fold{fold}'}.parquet"
+
+
+def parts_of(folder: Path) -> dict[Part, dict[int | None, Path]]:
+    """Return the files of one model: {"oof": {fold: path}, "test": {fold: path}}; fold None is a model as a whole."""
+    found: dict[Part, dict[int | None, Path]] = {"oof": {}, "test": {}}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        match = _PART_FILE.fullmatch(path.name)
+        if match:
+            part: Part = "oof" if match[1] == "oof" else "test"
+            found[part][None if match[2] == "all" else int(match[3])] = path
+    return found
+
+
+def model_names(folder: Path) -> list[str]:
+    """Return the names of the models in `folder`, sorted; folders that another program left there are ignored."""
+    found = folder.iterdir() if folder.is_dir() else []
+    return sorted(path.name for path in found if is_name(path.name) and _is_model(path))
+
+
+def _is_model(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    return any(path.name == "model.json" or _PART_FILE.fullmatch(path.name) for path in folder.iterdir())
+
+
+def header_of(kind: str) -> dict[str, Any]:
+    """Return the fields that every header starts with."""
+    return {"version": FORMAT_VERSION, "kind": kind}
+
+
+def check_version(path: Path, header: Mapping[str, Any]) -> None:
+    """Raise StoreError if a file was written in a format that this version does not read."""
+    if header.get("version") != FORMAT_VERSION:
+        raise StoreError(
+            f"{path} has format version {header.get('version')}; this dfens reads {FORMAT_VERSION}. "
+            f"Use the dfens that wrote it, or a newer one."
+        )

@@ -1,0 +1,214 @@
+"""The rows of a competition on disk: its folds and the ids to predict, which all predictions in the store belong to."""
+
+import json
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oof import files
+from oof.errors import FoldError, StoreError, examples
+from oof.folds import Folds, check_folds
+from oof.ids import Ids, as_ids, ids_fingerprint, join_positions
+from oof.part_files import check_version, header_of, model_names, parts_of
+
+
+class RowStore:
+    """Folds and test ids, in `folds.parquet` and `test_ids.parquet`.
+
+    Models that were made with other folds or for other test ids are moved to `archive/` when either changes.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    @property
+    def folds_path(self) -> Path:
+        return self.root / "folds.parquet"
+
+    @property
+    def test_ids_path(self) -> Path:
+        return self.root / "test_ids.parquet"
+
+    @property
+    def archive_dir(self) -> Path:
+        return self.root / "archive"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def _lock_path(self) -> Path:
+        """Held while models are moved into place or aside, which takes moments."""
+        return self.root / ".lock"
+
+    def has_folds(self) -> bool:
+        """Return whether folds were made."""
+        return self.folds_path.exists()
+
+    @cached_property
+    def folds(self) -> Folds:
+        """The folds of this competition.
+
+        Raises:
+            StoreError: if there are none yet, or the file is broken.
+        """
+        try:
+            table, header = files.read_parquet(self.folds_path)
+        except FileNotFoundError as err:
+            raise StoreError(f"There are no folds yet ({self.folds_path} is missing). Run dfens folds.") from err
+        check_version(self.folds_path, header)
+        folds = Folds(
+            as_ids(table["id"], str(self.folds_path)),
+            table["target"].to_numpy(np.int8),
+            table["fold"].to_numpy(np.int16),
+            table["group"].to_numpy(object) if "group" in table else None,
+            header["how"],
+        )
+        if folds.fingerprint != header["folds"]:
+            raise StoreError(
+                f"{self.folds_path} was changed after it was made (its fingerprint is {folds.fingerprint}, "
+                f"its header says {header['folds']}). Run dfens folds --force to make it again."
+            )
+        return folds
+
+    @cached_property
+    def test_ids(self) -> Ids:
+        """The ids to predict, in the order of the sample submission, shape (n_test,)."""
+        try:
+            table, header = files.read_parquet(self.test_ids_path)
+        except FileNotFoundError as err:
+            raise StoreError(f"There are no test ids yet ({self.test_ids_path} is missing). Run dfens folds.") from err
+        check_version(self.test_ids_path, header)
+        return as_ids(table["id"], str(self.test_ids_path))
+
+    def save_folds(self, folds: Folds, *, force: bool = False) -> Path | None:
+        """Write the folds; folds that assign the same rows in the same way are left as they are, in their row order.
+
+        Args:
+            folds: the new assignment.
+            force: replace other folds even if models depend on them; those models and the
+                old folds are moved to the archive.
+
+        Returns:
+            The archive folder of what was replaced, or None.
+
+        Raises:
+            FoldError: if models depend on other folds and `force` is false.
+        """
+        check_folds(folds)
+        with files.file_lock(self._lock_path):
+            if self._has_these(folds):
+                return None
+            archived = self._archive_dependents(folds, force)
+            table = pd.DataFrame({"id": folds.ids, "target": folds.target, "fold": folds.fold})
+            if folds.groups is not None:
+                table["group"] = folds.groups
+            header = header_of("folds") | {
+                "folds": folds.fingerprint,
+                "ids": ids_fingerprint(folds.ids),
+                "how": dict(folds.how),
+            }
+            files.write_parquet(self.folds_path, table, header)
+            for cached in ("folds", "_ids_fingerprint", "_id_order"):
+                self.__dict__.pop(cached, None)
+        return archived
+
+    def _has_these(self, folds: Folds) -> bool:
+        """Return whether the store has these folds, with these groups, in any row order."""
+        try:
+            old = self.folds
+        except StoreError:
+            return False
+        if old.fingerprint != folds.fingerprint or dict(old.how) != json.loads(json.dumps(dict(folds.how))):
+            return False
+        if old.groups is None or folds.groups is None:
+            return old.groups is folds.groups
+        rows = join_positions(old.ids, folds.ids, "folds")
+        return bool((old.groups == folds.groups[rows]).all())
+
+    def _archive_dependents(self, folds: Folds, force: bool) -> Path | None:
+        """Move models of other folds, and those folds, to the archive; called under the lock."""
+        try:
+            old = self.folds.fingerprint
+        except StoreError:  # missing or broken: what the models were made with is in their own files
+            old = None
+        if old == folds.fingerprint:
+            return None
+        dependent = [
+            name for name in model_names(self.models_dir) if self._is_of_other_folds(name, folds, begun=old is not None)
+        ]
+        if dependent and not force:
+            raise FoldError(
+                f"{len(dependent)} models were made with other folds: {examples(dependent)}. New folds would mix "
+                f"rows that they have seen into their validation. Keep the folds, or run dfens folds --force, "
+                f"which moves these models and the old folds to {self.archive_dir}."
+            )
+        target = self._new_archive("folds")
+        for name in dependent:
+            _move(self.models_dir / name, target / "models" / name)
+        if self.has_folds():
+            _move(self.folds_path, target / self.folds_path.name)
+        return target if dependent or old is not None else None
+
+    def _is_of_other_folds(self, name: str, folds: Folds, *, begun: bool) -> bool:
+        """Return whether a model belongs to other folds (imports: to other rows); `begun` where it is still empty."""
+        headers = [
+            files.read_header(path) for part in parts_of(self.models_dir / name).values() for path in part.values()
+        ]
+        own = {"folds": folds.fingerprint, "ids": ids_fingerprint(folds.ids)}
+        return any(header.get(key, own[key]) != own[key] for header in headers for key in own) or (
+            begun and not headers
+        )
+
+    def save_test_ids(self, ids: Ids) -> Path | None:
+        """Write the ids to predict; return the archive folder of test predictions made for other ids, or None.
+
+        The fold models stay valid: their weights predict the new ids.
+        """
+        ids = as_ids(ids, "test ids")
+        fingerprint = ids_fingerprint(ids)
+        with files.file_lock(self._lock_path):
+            paths = [
+                path
+                for name in model_names(self.models_dir)
+                for path in parts_of(self.models_dir / name)["test"].values()
+            ]
+            stale = [path for path in paths if files.read_header(path).get("test_ids") != fingerprint]
+            target = self._new_archive("test")
+            for path in stale:
+                _move(path, target / "models" / path.parent.name / path.name)
+            files.write_parquet(
+                self.test_ids_path, pd.DataFrame({"id": ids}), header_of("test_ids") | {"ids": fingerprint}
+            )
+        for cached in ("test_ids", "_test_ids_fingerprint", "_test_id_order"):
+            self.__dict__.pop(cached, None)
+        return target if stale else None
+
+    @cached_property
+    def _ids_fingerprint(self) -> str:
+        return ids_fingerprint(self.folds.ids)
+
+    @cached_property
+    def _test_ids_fingerprint(self) -> str:
+        return ids_fingerprint(self.test_ids)
+
+    @cached_property
+    def _id_order(self) -> NDArray[np.intp]:
+        return np.argsort(self.folds.ids.astype(str), kind="stable")
+
+    @cached_property
+    def _test_id_order(self) -> NDArray[np.intp]:
+        return np.argsort(self.test_ids.astype(str), kind="stable")
+
+    def _new_archive(self, kind: str) -> Path:
+        return self.archive_dir / datetime.now(UTC).strftime(f"%Y%m%dT%H%M%S.%fZ-{kind}")
+
+
+def _move(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files.move(path, target)
