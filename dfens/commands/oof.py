@@ -27,7 +27,7 @@ def list_(workspace: Workspace, console: Console) -> None:
     rows also compares rows of different folds, and suffers where fold models differ in scale.
     """
     from dfens.views.oof import show_models
-    from dfens.workflows.oof import list_models
+    from dfens.workflows.stored_models import list_models
 
     found = list_models(workspace)
     console.show(found, show_models(found))
@@ -70,7 +70,7 @@ def import_(
     if not names_or_files or (oof_file is not None and len(names_or_files) != 1):
         raise click.UsageError("Give files of predictions, or one NAME with --oof FILE.")
     from dfens.views.oof import import_notes, show_import
-    from dfens.workflows.oof import ImportRequest, import_models
+    from dfens.workflows.exchange import ImportRequest, import_models
     from oof.exchange.importing import ColumnChoice
 
     request = ImportRequest(
@@ -105,7 +105,7 @@ def export(workspace: Workspace, console: Console, out: Path, models: tuple[str,
     `dfens oof import` reads it back. Values are those of the store to the last bit.
     """
     from dfens.views.oof import show_export
-    from dfens.workflows.oof import export_models
+    from dfens.workflows.exchange import export_models
 
     found = export_models(workspace, out, models, test=test, force=force)
     console.show(found, show_export(found))
@@ -117,7 +117,7 @@ def export(workspace: Workspace, console: Console, out: Path, models: tuple[str,
 def archive(workspace: Workspace, console: Console, names: tuple[str, ...]) -> None:
     """Move models to work/oof/archive; nothing is deleted. To have one back, move its folder to work/oof/models."""
     from dfens.views.oof import show_archived
-    from dfens.workflows.oof import archive_models
+    from dfens.workflows.stored_models import archive_models
 
     found = archive_models(workspace, names)
     console.show(found, show_archived(found))
@@ -134,7 +134,7 @@ def diversity(workspace: Workspace, console: Console, models: tuple[str, ...], l
     the nested score is what the model adds, with its 95 % interval.
     """
     from dfens.views.oof import show_diversity
-    from dfens.workflows.oof import measure_diversity
+    from dfens.workflows.diversity import measure_diversity
 
     found = measure_diversity(workspace, models, without_each=leave_one_out, progress=console.progress)
     console.show(found, show_diversity(found))
@@ -150,7 +150,7 @@ def shift(workspace: Workspace, console: Console, models: tuple[str, ...]) -> No
     another order, one fold model that disagrees with the rest.
     """
     from dfens.views.oof import show_shift
-    from dfens.workflows.oof import measure_shift
+    from dfens.workflows.diversity import measure_shift
 
     found = measure_shift(workspace, models)
     console.show(found, show_shift(found))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from dfens.views.tables import FittedTable, make_table
 
 if TYPE_CHECKING:
-    from dfens.workflows.oof import Archived, Diversity, Exported, ImportResult, Shift, StoreContents, StoredModel
+    from dfens.workflows.diversity import Diversity, Shift
+    from dfens.workflows.exchange import Exported, ImportResult
+    from dfens.workflows.stored_models import Archived, StoreContents, StoredModel
 
 
 def show_models(found: "StoreContents") -> "Iterator[FittedTable | str]":

@@ -1,0 +1,112 @@
+"""Import predictions made elsewhere, and export those of the store."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfens.workspace.paths import Workspace
+from oof.exchange.export import export_predictions
+from oof.exchange.importing import (
+    ColumnChoice,
+    ImportReport,
+    PredictionFile,
+    import_predictions,
+    read_fold_table,
+    read_predictions,
+)
+from oof.exchange.table_files import read_columns
+from oof.progress import SILENT, Progress
+from oof.store import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """Files to import.
+
+    files: of OOF predictions. name: of the model, where there is one file for it. tests: files of test predictions,
+    with their column of predictions where it is not that of the OOF files. folds_from: the file whose rows, target and
+    folds count where there are no folds yet. replace: replace models that were trained here, too.
+    """
+
+    files: tuple[Path, ...]
+    name: str | None = None
+    tests: tuple[Path, ...] = ()
+    test_column: str | None = None
+    columns: ColumnChoice
+    folds_from: Path | None = None
+    replace: bool = False
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """The imported models; rows is the number of training rows, has_config whether there is a dfens.toml."""
+
+    report: ImportReport
+    rows: int
+    has_config: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """One object for each model."""
+        report = self.report
+        return {
+            "models": [
+                {"model": name, "rows": report.rows[name], "of": self.rows, "test": name in report.with_test}
+                for name in report.models
+            ],
+            "notes": report.notes,
+            "warnings": report.warnings,
+        }
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A table of predictions that was written; part is "oof" or "test"."""
+
+    path: Path
+    models: tuple[str, ...]
+    part: str
+
+
+def import_models(workspace: Workspace, request: ImportRequest, progress: Progress = SILENT) -> ImportResult:
+    """Import predictions made elsewhere, joined by id."""
+    store = workspace.predictions
+    known = store.folds.ids if store.has_folds() else None
+    files = [workspace.resolve(file) for file in request.files]
+    tables = []
+    with progress.task("reading", total=len(files), unit="files") as task:
+        for file in files:
+            tables.append(read_predictions(file, request.columns, name=request.name, known_ids=known))
+            task.advance()
+    tests = [_read_test(workspace, workspace.resolve(file), request) for file in request.tests]
+    source = None
+    if request.folds_from is not None:
+        path = workspace.resolve(request.folds_from)
+        source = next((table for table in tables if table.path == path), None)
+        source = source or read_fold_table(path, request.columns)
+    has_config = workspace.config_path.exists()
+    folds = {"k": workspace.config.folds.k, "seed": workspace.config.folds.seed} if has_config else {}
+    report = import_predictions(store, tables, tests, folds_from=source, replace=request.replace, **folds)
+    return ImportResult(report, len(store.folds.ids), has_config)
+
+
+def _read_test(workspace: Workspace, file: Path, request: ImportRequest) -> PredictionFile:
+    """Read test predictions; their columns may have other names than those of the OOF file."""
+    store, columns = workspace.predictions, request.columns
+    names = read_columns(file).names
+    wanted = (request.test_column,) if request.test_column else columns.predictions
+    choice = ColumnChoice(
+        id=columns.id if columns.id in names else None,
+        predictions=tuple(column for column in wanted if column in names),
+    )
+    known = store.test_ids if store.test_ids_path.exists() else None
+    return read_predictions(file, choice, name=request.name, known_ids=known, for_test=True)
+
+
+def export_models(
+    workspace: Workspace, out: Path, models: Sequence[str] = (), *, test: bool = False, force: bool = False
+) -> Exported:
+    """Write predictions of some or all models as one wide table."""
+    path = workspace.resolve_output(out, force=force)
+    part: Part = "test" if test else "oof"
+    return Exported(path, tuple(export_predictions(workspace.predictions, path, models, part=part, force=force)), part)

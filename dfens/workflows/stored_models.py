@@ -1,0 +1,122 @@
+"""The models of the store: list them with their scores, move them to its archive."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfens.workspace.paths import Workspace
+from oof.errors import PredictionError, StoreError, examples
+from oof.metrics import Metric, metric_by_name
+from oof.store import ModelSummary
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """One model of the store.
+
+    rows: training rows with a prediction. folds, test: which parts are there, as text. fold_scores: score within each
+    fold, with mean and standard deviation. score: over all rows. state: complete, OOF only or partial.
+    """
+
+    model: str
+    kind: str
+    rows: int
+    folds: str
+    test: str
+    fold_scores: tuple[float, ...]
+    fold_mean: float | None
+    fold_sd: float | None
+    score: float | None
+    state: str
+
+
+@dataclass(frozen=True)
+class StoreContents:
+    """The models of the store; best is the name of the one with the best score among those with the most rows."""
+
+    metric: str
+    rows: int
+    k: int
+    models: tuple[StoredModel, ...]
+    best: str | None
+
+
+def list_models(workspace: Workspace) -> StoreContents:
+    """Return each model of the store with its rows, folds and scores."""
+    store = workspace.predictions
+    if not store.has_folds():
+        raise StoreError(
+            f"Nothing is stored in {store.root} yet. Run dfens folds, or import predictions with dfens oof import "
+            f"FILES."
+        )
+    metric = metric_by_name(workspace.config.competition.metric)
+    models = tuple(_stored_model(workspace, summary, metric) for summary in store.list())
+    scored = [model for model in models if model.score is not None]
+    best = max(scored, key=lambda model: (model.rows, metric.gain(model.score or 0.0)), default=None)
+    return StoreContents(metric.name, len(store.folds.ids), store.folds.k, models, None if best is None else best.model)
+
+
+def _stored_model(workspace: Workspace, summary: ModelSummary, metric: Metric) -> StoredModel:
+    folds = workspace.predictions.folds
+    model = workspace.predictions.load(summary.name)
+    present = ~np.isnan(model.oof)
+
+    def score(rows: NDArray[np.bool_]) -> float | None:
+        if not rows.any():
+            return None
+        try:
+            return float(metric(folds.target[rows], model.oof[rows]))
+        except PredictionError:  # one class, or no probabilities where the metric needs them
+            return None
+
+    scores = [score(present & (folds.fold == fold)) for fold in range(folds.k)]
+    by_fold = [value for value in scores if value is not None]
+    if summary.imported:
+        covered = [fold for fold in range(folds.k) if present[folds.fold == fold].all()]
+    else:
+        covered = list(summary.oof_folds)
+    test = "–"
+    if summary.has_test:
+        test = "yes" if summary.imported else f"{len(summary.test_folds)}/{summary.k}"
+    return StoredModel(
+        model=summary.name,
+        kind=summary.kind,
+        rows=summary.oof_rows,
+        folds="all" if len(covered) == folds.k else ",".join(map(str, covered)) or "–",
+        test=test,
+        fold_scores=tuple(by_fold),
+        fold_mean=float(np.mean(by_fold)) if by_fold else None,
+        fold_sd=float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
+        score=score(present),
+        state=_state(summary),
+    )
+
+
+def _state(summary: ModelSummary) -> str:
+    if summary.complete:
+        return "complete"
+    return "OOF only" if summary.oof_rows == summary.rows and not summary.has_test else "partial"
+
+
+@dataclass(frozen=True)
+class Archived:
+    """Where models were moved, by name."""
+
+    moved: Mapping[str, Path]
+
+    def as_json(self) -> Mapping[str, Path]:
+        """The paths at the top level."""
+        return self.moved
+
+
+def archive_models(workspace: Workspace, names: Sequence[str]) -> Archived:
+    """Move models of the store to its archive."""
+    store = workspace.predictions
+    known = [summary.name for summary in store.list()] if store.has_folds() else []
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise StoreError(f"The store has no model {examples(unknown)}; it has {examples(known, 10) or 'none'}.")
+    return Archived({name: store.archive(name) for name in dict.fromkeys(names)})
