@@ -4,23 +4,23 @@ BIN := $(VENV)/bin
 CONFIG ?= dfens.toml
 GPU_PYTHON ?= python3
 WHEELS ?=
-# The first of these that runs: a shim of pyenv may exist and still refuse.
+# The first of these that runs: a pyenv shim may exist and still fail.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
 .PHONY: setup demo demo-av test test-oldest wheel-demo check lint types layers docs folds train blend submit bench gpu help
 
 help:
-	@echo "make demo    set-up, then the whole main job on a small generated competition (about 5 minutes)"
+	@echo "make demo    set up, then run the whole pipeline on a small generated competition (about 5 minutes)"
 	@echo "make demo-av  the same on generated clips with sound (about 7 minutes)"
-	@echo "make test    set-up, then all tests but the slow ones"
-	@echo "make test-slow    the slow tests: clusters, kills, races, trainings of every recipe"
-	@echo "make check   lint, types, layers, tests"
+	@echo "make test    set up, then run all tests except the slow ones"
+	@echo "make test-slow    the slow tests: clusters, killed processes, races, training with every recipe"
+	@echo "make check   lint, types, import layers, all tests"
 	@echo "make folds | train | blend | submit   CONFIG=path/to/dfens.toml (default: ./dfens.toml) ARGS='further options'"
-	@echo "make docs    the guide and the reference as a static site"
-	@echo "make bench   the benchmarks"
-	@echo "make gpu     on a machine with a CUDA device: its tests and benchmarks into build/gpu.md, in 9 minutes"
-	@echo "make test-oldest   all tests on the oldest supported versions (constraints-oldest.txt)"
-	@echo "make wheel-demo    build the wheel, install it in an empty environment, run dfens demo from it"
+	@echo "make docs    build the guide and the reference as a static site"
+	@echo "make bench   run the benchmarks"
+	@echo "make gpu     on a machine with a CUDA device: run its tests and benchmarks, write build/gpu.md (9 minutes)"
+	@echo "make test-oldest   run the tests on the oldest supported versions (constraints-oldest.txt)"
+	@echo "make wheel-demo    build the wheel, install it in an empty environment and run dfens demo from it"
 
 setup: $(VENV)/.installed
 
@@ -36,14 +36,14 @@ demo: setup
 demo-av: setup
 	$(BIN)/dfens demo demo-av --recipe demo-av
 
-# Tests marked slow (clusters, kills, races, trainings of every recipe) take as long again: make test-slow.
+# Tests marked slow (clusters, killed processes, races, training with every recipe) take as long again: make test-slow.
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-# Ray, mypy and the type stubs have no place here: the tests of Ray are skipped, types are checked once, on the newest.
+# Without Ray, mypy and the type stubs: the Ray tests are skipped, and types are checked on the newest versions only.
 test-oldest:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 with venv was not found. Run make test-oldest PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv-oldest
@@ -72,7 +72,7 @@ layers: setup
 
 folds train blend submit: setup
 	@test -f "$(CONFIG)" || { echo "$(CONFIG) does not exist; name one with CONFIG=path/to/dfens.toml, or write one with $(BIN)/dfens init"; exit 1; }
-	@test "$$(basename "$(CONFIG)")" = dfens.toml || { echo "$(CONFIG) must be called dfens.toml, in a folder of its own, where its workspace lies"; exit 1; }
+	@test "$$(basename "$(CONFIG)")" = dfens.toml || { echo "$(CONFIG) must be named dfens.toml and be in a folder of its own, which will also contain the workspace"; exit 1; }
 	$(BIN)/dfens -C "$$(dirname "$(CONFIG)")" $@ $(ARGS)
 
 docs: setup
@@ -83,6 +83,6 @@ docs: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# Without set-up: it runs on machines that reach no package index, with the Python that has torch there.
+# No set-up: this target is for machines without a package index and uses the Python that has torch there.
 gpu:
 	$(GPU_PYTHON) benchmarks/gpu.py $(if $(WHEELS),--wheels $(WHEELS)) $(ARGS)
