@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.metrics import roc_auc
-from submissions.finals.select import Candidate, select_pair
+from submissions.finals.select import Candidate, LeaderboardSplit, select_pair
+from submissions.finals.simulate import LabelledRows
 
 WAYS = ("select", "best public + best CV", "best public twice", "best CV twice")
 
@@ -78,10 +79,8 @@ def one_scenario(setting: Setting, draws: int, seed: int) -> dict[str, tuple[flo
     private = np.array([roc_auc(test_y[~public_part], test[~public_part, column]) for column in columns])
     found = select_pair(
         [Candidate(str(column), oof[:, column], float(public[column])) for column in columns],
-        y,
-        test_rows=setting.test_rows,
-        public_share=setting.public_share,
-        groups=groups if setting.group_size > 1 else None,
+        LabelledRows(y, groups if setting.group_size > 1 else None),
+        LeaderboardSplit(setting.test_rows, setting.public_share),
         draws=draws,
         rng=rng,
     )

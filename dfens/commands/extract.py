@@ -37,17 +37,16 @@ def command(
     link to another disk.
     """
     from dfens.views.extract import extract_notes, show_extractions
-    from dfens.workflows.extract import extract
+    from dfens.workflows.extract import ExtractRequest, extract
 
-    found = extract(
-        workspace,
+    request = ExtractRequest(
         threads=threads,
         dry_run=dry_run,
         retry=retry,
         remove=remove,
         sheet=None if sheet is None else workspace.resolve(sheet),
         sheet_clips=sheet_clips,
-        progress=console.progress,
     )
+    found = extract(workspace, request, console.progress)
     console.notes(extract_notes(found))
     console.show(found, show_extractions(found))

@@ -17,6 +17,7 @@ from oof.errors import ConfigError
 from oof.progress import SILENT, Progress
 from trainers.analysis.ablation import ablate
 from trainers.analysis.plots import plot_gains
+from trainers.jobs.runner import TrainingJob
 from trainers.presets import with_preset
 
 _LONGEST_NAME = 80  # of a variant, which becomes a folder
@@ -55,20 +56,17 @@ def run_ablation(
         if variant in variants:
             raise ConfigError(f"--set {change!r} gives the variant '{variant}' again. Give each variant once.")
         variants[variant] = build(type(settings), values, f"--set {change}")
-    comparison = ablate(
+    job = TrainingJob(
         workspace.competition(),
-        workspace.predictions,
-        name,
-        settings,
-        variants,
-        fold_indices(folds, workspace.predictions.folds.k),
+        workspace.predictions.root,
+        {name: settings},
         workspace.trainers_dir,
-        metric=config.competition.metric,
-        threads=threads,
+        threads,
         root=workspace.root,
         cache_dir=workspace.image_cache_dir(),
-        progress=progress,
     )
+    chosen = fold_indices(folds, workspace.predictions.folds.k)
+    comparison = ablate(job, name, variants, chosen, metric=config.competition.metric, progress=progress)
     return AblationResult(comparison, plot_gains(workspace.ablation_plot(name), comparison))
 
 

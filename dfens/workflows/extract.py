@@ -50,18 +50,24 @@ class Extractions:
     sheet: str | None = None
 
 
-def extract(
-    workspace: Workspace,
-    *,
-    threads: int,
-    dry_run: bool = False,
-    retry: bool = False,
-    remove: bool = False,
-    sheet: Path | None = None,
-    sheet_clips: int = 12,
-    progress: Progress = SILENT,
-) -> Extractions:
-    """Extract what the models of dfens.toml need from the clips of its competition; or only look, or remove it.
+@dataclass(frozen=True, kw_only=True)
+class ExtractRequest:
+    """What `dfens extract` is to do.
+
+    threads: clips read side by side. dry_run: only count what is there. retry: read failed clips again. remove: delete
+    what was extracted instead. sheet: PNG file for a contact sheet of up to sheet_clips clips.
+    """
+
+    threads: int
+    dry_run: bool = False
+    retry: bool = False
+    remove: bool = False
+    sheet: Path | None = None
+    sheet_clips: int = 12
+
+
+def extract(workspace: Workspace, request: ExtractRequest, progress: Progress = SILENT) -> Extractions:
+    """Extract what the models of dfens.toml need from the clips of its competition.
 
     Raises:
         DataError: if the competition has images instead of clips, or if there is nothing to draw a sheet of.
@@ -73,45 +79,49 @@ def extract(
             '"ffdv", or name files with an ending such as .mp4 in the table.'
         )
     paths = list(dict.fromkeys([*competition.train["path"], *competition.test["path"]]))
-    if remove:
+    if request.remove:
         shutil.rmtree(workspace.clips_dir(), ignore_errors=True)
     started = time.monotonic()
-    found = []
-    for settings, models in wanted(workspace):
-        store = clip_store(settings, workspace.trainers_dir, workspace.root)
-        if dry_run or remove:
-            summary = store.summary(paths, threads)
-        else:
-            summary = extract_clips(
-                paths,
-                settings,
-                workspace.trainers_dir,
-                workspace.root,
-                threads=threads,
-                retry=retry,
-                progress=progress,
-            )
-        found.append(
-            Extraction(
-                models=models,
-                frames=settings.frames,
-                key_frames=settings.key_frames,
-                frame_size=settings.frame_size,
-                crop="face" if settings.faces else "centre",
-                sample_rate=settings.sample_rate,
-                clips=summary.clips,
-                stored=summary.stored,
-                missing=summary.missing,
-                failed=len(summary.failures),
-                n_bytes=summary.n_bytes,
-                folder=workspace.shown(store.folder),
-                failures=summary.failures,
-            )
-        )
+    found = tuple(_extract(workspace, paths, *entry, request, progress) for entry in wanted(workspace))
     elapsed = time.monotonic() - started
-    if sheet is not None:
-        _draw(workspace, paths, sheet, sheet_clips)
-    return Extractions(tuple(found), elapsed, None if sheet is None else workspace.shown(sheet))
+    if request.sheet is None:
+        return Extractions(found, elapsed)
+    _draw(workspace, paths, request.sheet, request.sheet_clips)
+    return Extractions(found, elapsed, workspace.shown(request.sheet))
+
+
+def _extract(
+    workspace: Workspace,
+    paths: list[str],
+    settings: ExtractSettings,
+    models: tuple[str, ...],
+    request: ExtractRequest,
+    progress: Progress,
+) -> Extraction:
+    """Extract, or only count, with one set of settings."""
+    trainers_dir, root, threads = workspace.trainers_dir, workspace.root, request.threads
+    store = clip_store(settings, trainers_dir, root)
+    if request.dry_run or request.remove:
+        summary = store.summary(paths, threads)
+    else:
+        summary = extract_clips(
+            paths, settings, trainers_dir, root, threads=threads, retry=request.retry, progress=progress
+        )
+    return Extraction(
+        models=models,
+        frames=settings.frames,
+        key_frames=settings.key_frames,
+        frame_size=settings.frame_size,
+        crop="face" if settings.faces else "centre",
+        sample_rate=settings.sample_rate,
+        clips=summary.clips,
+        stored=summary.stored,
+        missing=summary.missing,
+        failed=len(summary.failures),
+        n_bytes=summary.n_bytes,
+        folder=workspace.shown(store.folder),
+        failures=summary.failures,
+    )
 
 
 def wanted(workspace: Workspace) -> Iterator[tuple[ExtractSettings, tuple[str, ...]]]:

@@ -15,7 +15,8 @@ from oof.errors import SubmissionError, examples
 from oof.metrics import metric_by_name
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry
-from submissions.finals.select import Candidate, Selection, select_pair
+from submissions.finals.select import Candidate, LeaderboardSplit, Selection, select_pair
+from submissions.finals.simulate import LabelledRows
 from submissions.plots import plot_selection
 
 
@@ -61,12 +62,9 @@ def choose_finals(
         covered &= ~np.isnan(candidate.oof)
     found = select_pair(
         [dataclasses.replace(item, oof=item.oof[covered]) for item in candidates],
-        folds.target[covered],
-        test_rows=len(store.test_ids),
-        public_share=public_share,
+        LabelledRows(folds.target[covered], None if folds.groups is None else folds.groups[covered]),
+        LeaderboardSplit(len(store.test_ids), public_share, positive_share),
         metric=metric_by_name(config.competition.metric),
-        groups=None if folds.groups is None else folds.groups[covered],
-        positive_share=positive_share,
         draws=draws,
         rng=np.random.default_rng(seed),
         progress=progress,

@@ -14,7 +14,7 @@ from oof.progress import SILENT, Progress
 from trainers.analysis.baseline import baseline_features, baseline_oof
 from trainers.data.competition import Competition
 from trainers.data.groups import derive_groups
-from trainers.features.embeddings import embed_images, embeddings_path
+from trainers.features.embeddings import embed_images, embeddings_path, write_embeddings
 from trainers.media.settings import ImageSettings
 from trainers.networks.settings import NetworkSettings
 
@@ -84,14 +84,8 @@ def _embed(workspace: Workspace, name: str, competition: Competition, threads: i
     settings = workspace.config.models.get(name)
     if not (isinstance(settings, NetworkSettings) and isinstance(settings, ImageSettings)):
         raise ConfigError(f"--model {name}: expected a model of dfens.toml with a backbone.")
-    embed_images(
-        settings,
-        settings,
-        competition.train["id"].to_numpy(object),
-        competition.train["path"].tolist(),
-        name=name,
-        save_to=embeddings_path(workspace.trainers_dir),
-        root=workspace.root,
-        workers=threads,
-        progress=progress,
-    )
+    rows = competition.train
+    paths = rows["path"].tolist()
+    features = embed_images(settings, settings, paths, root=workspace.root, threads=threads, progress=progress)
+    target = embeddings_path(workspace.trainers_dir)
+    write_embeddings(target, rows["id"].to_numpy(object), features, model=name, backbone=settings.backbone)

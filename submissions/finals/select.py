@@ -9,7 +9,7 @@ OOF predictions are the truth of what each candidate does on new rows. With mu t
 
 All of it on the logit scale for AUC and its like (`submissions.finals.simulate.Scale`). The three last terms
 are drawn by `submissions.finals.simulate`: what the scores would be on other training
-rows, and on parts of the test set's size. Their covariances tell which candidates are alike. The
+rows, and on parts of the test set's size. Their covariances show which candidates are alike. The
 offset is common to all candidates (a test set that is harder) and wide, so it decides nothing.
 shift_variance is how much further the test rows are from the training rows than another draw of these would
 be; it is not known, so a grid of values is weighed by how well each explains the public scores seen:
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from oof.errors import SubmissionError, examples
 from oof.metrics import METRICS, Metric
 from oof.progress import SILENT, Progress
-from submissions.finals.simulate import Matrix, Scale, Scenario, scale_of, simulate
+from submissions.finals.simulate import LabelledRows, Matrix, Scale, Scenario, SplitSizes, scale_of, simulate
 
 Vector = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ _BLOCKS = 10  # of the jackknife
 class Candidate:
     """A submission that may be ticked.
 
-    name: to show. oof: (n_rows,) its OOF predictions, honest ones (a blend's nested predictions).
+    name: to show. oof: (n_rows,) its OOF predictions; those of a blend are its nested predictions.
     public: its public score, None where it has none yet.
     """
 
@@ -138,16 +138,46 @@ def draw_noise(draws: int, candidates: int, digits: int, rng: np.random.Generato
     return Noise(rounding, rng.standard_normal(draws), place)
 
 
+@dataclass(frozen=True)
+class LeaderboardSplit:
+    """How the leaderboard splits the test set.
+
+    rows: number of rows. public_share: share of them in the public score, 0 to 1. positive_share: None: as in
+    training, or, where the metric depends on it, inferred from the public scores. digits: decimals of public scores.
+    """
+
+    rows: int
+    public_share: float
+    positive_share: float | None = None
+    digits: int = 5
+
+    def sizes(self, positive_share: float) -> SplitSizes:
+        """Return the sizes of its parts; SubmissionError if one is too small to be scored."""
+        public_rows = round(self.rows * self.public_share)
+        if not 10 <= public_rows <= self.rows - 10:
+            raise SubmissionError(
+                f"A public share of {self.public_share:.3g} leaves {public_rows} of {self.rows} test rows public; "
+                f"expected at least 10 on each side. Take the share from the competition's leaderboard page: "
+                f"--public-share 0.3."
+            )
+        return SplitSizes(public_rows, self.rows - public_rows, positive_share)
+
+    def positive_shares(self, in_training: float, metric: Metric) -> list[float]:
+        """Return the shares of positives to simulate."""
+        if self.positive_share is not None:
+            return [self.positive_share]
+        if not metric.depends_on_prevalence:
+            return [in_training]
+        odds = in_training / (1 - in_training)
+        return [in_training if factor == 1 else odds * factor / (1 + odds * factor) for factor in _ODDS]
+
+
 def select_pair(
     candidates: Sequence[Candidate],
-    y: NDArray[Any],
+    rows: LabelledRows,
+    split: LeaderboardSplit,
     *,
-    test_rows: int,
-    public_share: float,
     metric: Metric = METRICS["auc"],
-    groups: NDArray[Any] | None = None,
-    positive_share: float | None = None,
-    digits: int = 5,
     draws: int = 1000,
     rng: np.random.Generator,
     progress: Progress = SILENT,
@@ -156,15 +186,11 @@ def select_pair(
 
     Args:
         candidates: at least two.
-        y: (n_rows,) 0 or 1, the rows of the OOF predictions.
-        test_rows: rows of the test set; public_share: of them scored in public, 0 to 1.
+        rows: of the candidates' OOF predictions.
+        split: of the test set that they were submitted for.
         metric: of the competition.
-        groups: (n_rows,) rows that stand or fall together, or None.
-        positive_share: among the test rows; None: as in training (and, where the metric follows it,
-            inferred from the public scores).
-        digits: after the point, of the public scores.
-        draws: of the simulation.
-        rng: where the draws come from.
+        draws: number of draws of the simulation.
+        rng: source of the draws.
 
     Raises:
         SubmissionError: fewer than two candidates, equal names, NaN, or a public part without rows.
@@ -175,42 +201,20 @@ def select_pair(
             f"Choosing a pair needs at least two candidates, each with a name of its own; there are "
             f"{examples(names) or 'none'}. Submit more blends, or run dfens submissions sync."
         )
-    public_rows = round(test_rows * public_share)
-    if not 10 <= public_rows <= test_rows - 10:
-        raise SubmissionError(
-            f"A public share of {public_share:.3g} leaves {public_rows} of {test_rows} test rows public; expected at "
-            f"least 10 on each side. Take the share from the competition's leaderboard page: --public-share 0.3."
-        )
+    shares = split.positive_shares(float(np.mean(rows.y)), metric)
+    sizes = [split.sizes(share) for share in shares]
     columns = [np.asarray(candidate.oof) for candidate in candidates]
-    blind = [name for name, column in zip(names, columns, strict=True) if np.isnan(column).any()]
-    if blind:
-        raise SubmissionError(f"OOF predictions with NaN: {examples(blind)}. Give rows that all candidates predict.")
-    own = float(np.mean(y))
-    shares = [own if positive_share is None else positive_share]
-    if positive_share is None and metric.depends_on_prevalence:
-        odds = own / (1 - own)
-        shares = [odds * factor / (1 + odds * factor) for factor in _ODDS]
-        shares[_ODDS.index(1.0)] = own
-    scenarios = [
-        simulate(
-            y,
-            columns,
-            metric,
-            public_rows=public_rows,
-            private_rows=test_rows - public_rows,
-            positive_share=share,
-            groups=groups,
-            draws=draws,
-            rng=rng,
-            progress=progress,
+    incomplete = [name for name, column in zip(names, columns, strict=True) if np.isnan(column).any()]
+    if incomplete:
+        raise SubmissionError(
+            f"OOF predictions with NaN: {examples(incomplete)}. Give rows that all candidates predict."
         )
-        for share in shares
-    ]
+    scenarios = [simulate(rows, columns, size, metric, draws=draws, rng=rng, progress=progress) for size in sizes]
     scale = scale_of(metric)
     public = np.array([np.nan if c.public is None else c.public for c in candidates], dtype=np.float64)
-    cv = np.array([metric(y, column) for column in columns])
+    cv = np.array([metric(rows.y, column) for column in columns])
     step = np.where(np.isfinite(public), scale.slope(public), 0.0)
-    noise = draw_noise(draws, len(names), digits, rng)
+    noise = draw_noise(draws, len(names), split.digits, rng)
     noise = Noise(noise.rounding * step, noise.offset, noise.place)
     return _summarize(scenarios, names, cv, public, noise, scale)
 
@@ -221,12 +225,11 @@ def _summarize(
     seen, sign = scale.forward(public), scale.sign
     drawn, weights = posterior_private(scenarios, seen, noise)
     private = sign * scale.back(drawn)  # in the metric's unit, higher is better
-    draws = len(private)
     pairs = list(combinations(range(len(names)), 2))
     baseline = baseline_pair(sign * cv, sign * public)
     expected, gains = _pair_means(private, pairs, baseline)
     # delete one block of the draws at a time: covers the draws, the covariances and the weights made of them
-    blocks = np.arange(draws) % _BLOCKS
+    blocks = np.arange(len(private)) % _BLOCKS
     left_out = []
     for block in range(_BLOCKS):
         kept = blocks != block
@@ -240,41 +243,42 @@ def _summarize(
         first, second = sorted(pairs[place], key=lambda candidate: -private[:, candidate].mean())
         outlooks.append(
             PairOutlook(
-                names[first],
-                names[second],
-                sign * float(expected[place]),
-                float(errors[0, place]),
-                float(gains[place]),
-                float(errors[1, place]),
-                float((best > base).mean()),
-                float((best == base).mean()),
+                first=names[first],
+                second=names[second],
+                expected=sign * float(expected[place]),
+                error=float(errors[0, place]),
+                gain=float(gains[place]),
+                gain_error=float(errors[1, place]),
+                beats=float((best > base).mean()),
+                even=float((best == base).mean()),
             )
         )
-    winners = np.bincount(private.argmax(axis=1), minlength=len(names)) / draws
-    candidates = tuple(
+    by_shift = weights.sum(axis=0)
+    return Selection(
+        pairs=tuple(outlooks),
+        baseline=(names[baseline[0]], names[baseline[1]]),
+        candidates=_candidate_outlooks(names, cv, public, private, sign),
+        shift_variance=float(by_shift @ SHIFT_VARIANCES),
+        shift_weights=dict(zip(SHIFT_VARIANCES.tolist(), by_shift.tolist(), strict=True)),
+        positive_share=float(weights.sum(axis=1) @ [scenario.positive_share for scenario in scenarios]),
+        draws=len(private),
+    )
+
+
+def _candidate_outlooks(
+    names: list[str], cv: Vector, public: Vector, private: Matrix, sign: float
+) -> tuple[CandidateOutlook, ...]:
+    winners = np.bincount(private.argmax(axis=1), minlength=len(names)) / len(private)
+    return tuple(
         CandidateOutlook(
-            name,
-            float(cv[place]),
-            None if np.isnan(public[place]) else float(public[place]),
-            sign * float(private[:, place].mean()),
-            float(private[:, place].std()),
-            float(winners[place]),
+            name=name,
+            cv=float(cv[place]),
+            public=None if np.isnan(public[place]) else float(public[place]),
+            private=sign * float(private[:, place].mean()),
+            private_deviation=float(private[:, place].std()),
+            best_share=float(winners[place]),
         )
         for place, name in enumerate(names)
-    )
-    by_shift = weights.sum(axis=0)
-    shares = np.array([scenario.positive_share for scenario in scenarios])
-    return Selection(
-        tuple(outlooks),
-        (names[baseline[0]], names[baseline[1]]),
-        candidates,
-        float(by_shift @ SHIFT_VARIANCES),
-        {
-            float(shift_variance): float(weight)
-            for shift_variance, weight in zip(SHIFT_VARIANCES, by_shift, strict=True)
-        },
-        float(weights.sum(axis=1) @ shares),
-        draws,
     )
 
 

@@ -52,6 +52,23 @@ def scale_of(metric: Metric) -> Scale:
 
 
 @dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """The rows of the OOF predictions. y: (n_rows,) 0 or 1. groups: (n_rows,) rows drawn together, or None."""
+
+    y: NDArray[Any]
+    groups: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class SplitSizes:
+    """Numbers of rows of the public and the private part of a test set, and its share of positives."""
+
+    public_rows: int
+    private_rows: int
+    positive_share: float
+
+
+@dataclass(frozen=True, eq=False)
 class Scenario:
     """Draws under one share of positives, on the metric's `Scale`.
 
@@ -74,14 +91,11 @@ class Scenario:
 
 
 def simulate(
-    y: NDArray[Any],
+    rows: LabelledRows,
     columns: Sequence[NDArray[Any]],
+    split: SplitSizes,
     metric: Metric,
     *,
-    public_rows: int,
-    private_rows: int,
-    positive_share: float,
-    groups: NDArray[Any] | None = None,
     draws: int = 1000,
     rng: np.random.Generator,
     progress: Progress = SILENT,
@@ -94,21 +108,23 @@ def simulate(
     are scored on the same drawn rows, which keeps what they get wrong alike.
 
     Args:
-        y: (n_rows,) 0 or 1.
+        rows: of the OOF predictions.
         columns: the OOF predictions of each candidate, (n_rows,) without NaN.
-        metric: what the competition scores.
-        public_rows, private_rows: sizes of the two parts of the test set.
-        positive_share: among the test rows.
-        groups: (n_rows,) or None.
-        draws: how many.
+        split: of the test set.
+        metric: of the competition.
+        draws: number of draws.
+        rng: source of the draws.
+
+    Raises:
+        SubmissionError: if the rows or the parts have only one class.
     """
-    y = np.asarray(y)
+    y, positive_share = np.asarray(rows.y), split.positive_share
     own_share = float(y.mean())
     score = [metric.on_counted_rows(y, np.asarray(column)) for column in columns]
-    sizes = (len(y), public_rows, private_rows)
+    sizes = (len(y), split.public_rows, split.private_rows)
     drawers = [
-        _drawer(y, groups, rows, share, rng)
-        for rows, share in zip(sizes, (own_share, positive_share, positive_share), strict=True)
+        _drawer(y, rows.groups, size, share, rng)
+        for size, share in zip(sizes, (own_share, positive_share, positive_share), strict=True)
     ]
     found = np.empty((3, draws, len(columns)))
     with progress.task(f"draw test sets ({positive_share:.0%} positive)", total=draws, unit="draw") as task:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from submissions.correlation import correlate
-from submissions.finals.select import Candidate, select_pair
+from submissions.finals.select import Candidate, LeaderboardSplit, select_pair
+from submissions.finals.simulate import LabelledRows
 from submissions.plots import plot_correlation, plot_history, plot_selection
 
 
@@ -41,5 +42,5 @@ def test_a_selection_shows_its_pairs(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     y = (rng.random(300) < 0.5).astype(np.int8)
     candidates = [Candidate(name, y + rng.normal(size=300), 0.75) for name in "abc"]
-    selection = select_pair(candidates, y, test_rows=300, public_share=0.3, draws=50, rng=rng)
+    selection = select_pair(candidates, LabelledRows(y), LeaderboardSplit(300, 0.3), draws=50, rng=rng)
     assert ink(plot_selection(tmp_path / "selection.png", selection)) > 0.01

@@ -8,8 +8,15 @@ from oof.errors import SubmissionError
 from oof.metrics import METRICS, roc_auc
 from oof.metrics.delong import auc_covariance
 from submissions.finals import select
-from submissions.finals.select import Candidate, baseline_pair, draw_noise, posterior_private, select_pair
-from submissions.finals.simulate import Scenario, scale_of, simulate
+from submissions.finals.select import (
+    Candidate,
+    LeaderboardSplit,
+    baseline_pair,
+    draw_noise,
+    posterior_private,
+    select_pair,
+)
+from submissions.finals.simulate import LabelledRows, Scenario, SplitSizes, scale_of, simulate
 
 AUC = METRICS["auc"]
 
@@ -29,13 +36,10 @@ def test_parts_scatter_as_delong_says(group_size: int) -> None:
     y, columns, groups = make_candidates(1500, [1.5, 1.6, 1.2], group_size=group_size)
     grouped = groups if group_size > 1 else None
     scenario = simulate(
-        y,
+        LabelledRows(y, grouped),
         columns,
+        SplitSizes(500, 3000, float(y.mean())),
         AUC,
-        public_rows=500,
-        private_rows=3000,
-        positive_share=float(y.mean()),
-        groups=grouped,
         draws=1500,
         rng=np.random.default_rng(1),
     )
@@ -50,10 +54,8 @@ def test_parts_scatter_as_delong_says(group_size: int) -> None:
 
 def test_another_share_of_positives_changes_the_scatter_as_delong_says() -> None:
     y, columns, _ = make_candidates(2000, [1.5, 1.2])
-    few = simulate(
-        y, columns, AUC, public_rows=1000, private_rows=1000, positive_share=0.05, draws=1500,
-        rng=np.random.default_rng(2),
-    )  # fmt: skip
+    parts = SplitSizes(1000, 1000, 0.05)
+    few = simulate(LabelledRows(y), columns, parts, AUC, draws=1500, rng=np.random.default_rng(2))
     picked = np.concatenate([np.flatnonzero(y == 1)[:50], np.flatnonzero(y == 0)[:950]])
     aucs, covariance = auc_covariance(y[picked], [column[picked] for column in columns])
     variance = covariance[0, 0] * scale_of(AUC).slope(aucs)[0] ** 2
@@ -102,9 +104,8 @@ def test_without_public_scores_cv_decides() -> None:
     y, columns, _ = make_candidates(1500, [1.5, 1.7, 1.1, 1.65])
     found = select_pair(
         [Candidate(name, column) for name, column in zip("abcd", columns, strict=True)],
-        y,
-        test_rows=1000,
-        public_share=0.3,
+        LabelledRows(y),
+        LeaderboardSplit(1000, 0.3),
         draws=400,
         rng=np.random.default_rng(4),
     )
@@ -126,9 +127,7 @@ def test_public_scores_that_follow_cv_leave_cv_in_charge_and_others_take_over() 
 
     def choose(public: NDArray[np.float64]) -> select.Selection:
         named = [Candidate(str(i), columns[i], float(score)) for i, score in enumerate(public)]
-        return select_pair(
-            named, y, test_rows=6000, public_share=0.3, draws=500, rng=np.random.default_rng(5),
-        )  # fmt: skip
+        return select_pair(named, LabelledRows(y), LeaderboardSplit(6000, 0.3), draws=500, rng=np.random.default_rng(5))
 
     agreeing = choose(aucs - 0.02)  # a harder test set, the same order
     assert {agreeing.best.first, agreeing.best.second} <= {"0", "1", "2"}
@@ -147,7 +146,9 @@ def test_the_error_of_the_simulation_is_that_of_other_draws() -> None:
     public = [0.84, 0.85, 0.86]
     candidates = [Candidate(n, c, p) for n, c, p in zip("abc", columns, public, strict=True)]
     runs = [
-        select_pair(candidates, y, test_rows=1000, public_share=0.3, draws=300, rng=np.random.default_rng(seed))
+        select_pair(
+            candidates, LabelledRows(y), LeaderboardSplit(1000, 0.3), draws=300, rng=np.random.default_rng(seed)
+        )
         for seed in range(12)
     ]
     expected = [{(p.first, p.second): p for p in run.pairs} for run in runs]
@@ -161,9 +162,8 @@ def test_equal_candidates_do_no_harm() -> None:
     y, columns, _ = make_candidates(800, [1.5, 1.4])
     found = select_pair(
         [Candidate("a", columns[0], 0.85), Candidate("copy", columns[0], 0.85), Candidate("b", columns[1], 0.84)],
-        y,
-        test_rows=800,
-        public_share=0.5,
+        LabelledRows(y),
+        LeaderboardSplit(800, 0.5),
         draws=300,
         rng=np.random.default_rng(6),
     )
@@ -181,10 +181,9 @@ def test_a_loss_is_minimised_and_tells_the_share_of_positives() -> None:
     public = [metric(y[more], column[more]) for column in columns]
     found = select_pair(
         [Candidate(n, c, p) for n, c, p in zip("abc", columns, public, strict=True)],
-        y,
+        LabelledRows(y),
+        LeaderboardSplit(1500, 0.5),
         metric=metric,
-        test_rows=1500,
-        public_share=0.5,
         draws=200,
         rng=rng,
     )
@@ -206,10 +205,10 @@ def test_what_cannot_be_simulated_is_refused() -> None:
     a, b = Candidate("a", columns[0]), Candidate("b", columns[1])
     rng = np.random.default_rng(8)
     with pytest.raises(SubmissionError, match="at least two candidates.*there are a"):
-        select_pair([a], y, test_rows=100, public_share=0.3, rng=rng)
+        select_pair([a], LabelledRows(y), LeaderboardSplit(100, 0.3), rng=rng)
     with pytest.raises(SubmissionError, match="leaves 1 of 100 test rows public"):
-        select_pair([a, b], y, test_rows=100, public_share=0.01, rng=rng)
+        select_pair([a, b], LabelledRows(y), LeaderboardSplit(100, 0.01), rng=rng)
     with pytest.raises(SubmissionError, match="OOF predictions with NaN: b"):
-        select_pair([a, Candidate("b", columns[1] * np.nan)], y, test_rows=100, public_share=0.3, rng=rng)
+        select_pair([a, Candidate("b", columns[1] * np.nan)], LabelledRows(y), LeaderboardSplit(100, 0.3), rng=rng)
     with pytest.raises(SubmissionError, match=r"needs both classes; the OOF rows have 0.0% positives"):
-        select_pair([a, b], np.zeros(100), test_rows=100, public_share=0.3, rng=rng)
+        select_pair([a, b], LabelledRows(np.zeros(100)), LeaderboardSplit(100, 0.3), rng=rng)

@@ -1,10 +1,9 @@
-"""What single settings are worth: a model and its variants trained on the same folds, apart from the real models."""
+"""What single settings are worth: a model and its variants, trained on the same folds and stored apart."""
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from oof.analysis.compare import Comparison, compare_models
 from oof.errors import ConfigError
@@ -16,28 +15,19 @@ from trainers.jobs.run import Engine, run_job, train_here
 from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings
 
-if TYPE_CHECKING:
-    from trainers.data.competition import Competition
-
 
 def ablation_store(work_dir: Path, name: str) -> PredictionStore:
-    """Where the predictions of a model's variants lie: not among those that blends are made of."""
+    """Return the store of the predictions of a model's variants, which no blend reads."""
     return PredictionStore(work_dir / "ablations" / name / "oof")
 
 
 def ablate(
-    competition: "Competition",
-    store: PredictionStore,
+    job: TrainingJob,
     name: str,
-    settings: ModelSettings,
     variants: Mapping[str, ModelSettings],
     folds: Sequence[int],
-    work_dir: Path,
     *,
     metric: str = "auc",
-    threads: int = 2,
-    root: Path = Path(),
-    cache_dir: Path | None = None,
     engine: Engine = train_here,
     progress: Progress = SILENT,
 ) -> Comparison:
@@ -51,50 +41,41 @@ def ablate(
     its folds are in the real store with the same settings.
 
     Args:
-        competition: rows and files. store: of folds and predictions.
-        name, settings: the model as it is.
+        job: as for training the model `name`, one of its models.
         variants: changed settings by the name of the change.
         folds: which folds to train; few are enough for a first look.
-        work_dir: of this room.
         metric: to compare by.
-        threads, root, cache_dir: as in `TrainingJob`. engine: as for `trainers.train.train_models`.
+        engine: as for `trainers.train.train_models`.
 
     Raises:
         ConfigError: no variants, or one that changes nothing.
     """
     if not variants:
         raise ConfigError("An ablation needs changes: give --set KEY=VALUE, once for each variant.")
+    settings, store = job.models[name], PredictionStore(job.store_root)
     for change, variant in variants.items():
         if variant == settings:
             raise ConfigError(f"The variant {change} changes nothing: '{name}' has that setting already.")
-    own = ablation_store(work_dir, name)
+    own = ablation_store(job.work_dir, name)
     own.save_folds(store.folds, force=True)
-    first_row = competition.test.iloc[:1].reset_index(drop=True)
+    first_row = job.competition.test.iloc[:1].reset_index(drop=True)
     own.save_test_ids(first_row["id"].to_numpy(object))
-    _reuse(store, own, name, settings, folds, work_dir)
-    variants_job = TrainingJob(
-        dataclasses.replace(competition, test=first_row),
-        own.root,
-        {name: settings, **variants},
-        own.root.parent,
-        threads,
-        root=root,
-        cache_dir=cache_dir,
+    _reuse(job, own, name, folds)
+    variants_job = dataclasses.replace(
+        job,
+        competition=dataclasses.replace(job.competition, test=first_row),
+        store_root=own.root,
+        models={name: settings, **variants},
+        work_dir=own.root.parent,
     )
     run_job(variants_job, folds, engine=engine, force=True, progress=progress)
     return compare_models(own, [name, *variants], metric=metric)
 
 
-def _reuse(
-    store: PredictionStore,
-    own: PredictionStore,
-    name: str,
-    settings: ModelSettings,
-    folds: Sequence[int],
-    work_dir: Path,
-) -> None:
+def _reuse(job: TrainingJob, own: PredictionStore, name: str, folds: Sequence[int]) -> None:
     """Copy what the real store holds of the unchanged model."""
-    path = work_dir / name / "settings.json"
+    settings, store = job.models[name], PredictionStore(job.store_root)
+    path = job.work_dir / name / "settings.json"
     if not path.exists() or read_json(path).get("settings") != json.loads(json.dumps(dataclasses.asdict(settings))):
         return
     model = store.load(name)

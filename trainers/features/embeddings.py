@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, for clusters that know more than traces: made once, kept, joined by id."""
+"""Features of a frozen backbone, by which `dfens groups` clusters images: computed once, stored by id."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,36 +26,31 @@ def embeddings_path(work_dir: Path) -> Path:
 def embed_images(
     network: NetworkSettings,
     images: ImageSettings,
-    ids: NDArray[np.object_],
     paths: Sequence[str],
     *,
-    name: str,
-    save_to: Path,
     root: Path = Path(),
-    workers: int = 1,
+    threads: int = 1,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
-    """Features of images before the last layer of a pretrained backbone, and a file of them.
+    """Compute the features of images before the last layer of a pretrained backbone.
 
     Args:
         network: the backbone with its pretrained weights; nothing is trained. images: how they are read.
-        ids, paths: of the images.
-        name: of the model, for the record.
-        save_to: Parquet file, `embeddings_path` of the workspace, where `derive_groups` looks.
+        paths: of the images.
         root: what a path of weights is relative to.
-        workers: threads that decode.
+        threads: number of decoding threads.
         progress: receives progress by image.
 
     Returns:
         Shape (n_images, n_features).
 
     Raises:
-        TrainingError: a model without pretrained weights, or whose weights cannot be had.
+        TrainingError: a backbone without pretrained weights, or whose weights cannot be had.
     """
     if network.pretrained is False:
         raise TrainingError(
-            f"Model '{name}' begins from random weights (pretrained = false), whose features mean nothing. Name a "
-            f"model with pretrained = true, or with a file of weights."
+            f"{network.backbone} starts from random weights (pretrained = false), whose features mean nothing. Name "
+            f"a model with pretrained = true, or with a file of weights."
         )
     import torch
 
@@ -76,7 +71,7 @@ def embed_images(
             decoded = in_threads(
                 lambda path: load_image(path, images.image_size, images.host_decode),
                 paths[start : start + _BATCH],
-                workers,
+                threads,
                 SILENT,
                 "",
             )
@@ -85,12 +80,21 @@ def embed_images(
                 found.append(backbone((batch - mean) / std).float().flatten(1).cpu().numpy())
             task.advance(len(decoded))
     features: NDArray[np.float32] = np.concatenate(found)
+    return features
+
+
+def write_embeddings(
+    path: Path, ids: NDArray[np.object_], features: NDArray[np.float32], *, model: str, backbone: str
+) -> None:
+    """Write features to a Parquet file, joined to ids; `derive_groups` looks for it at `embeddings_path`.
+
+    Args:
+        ids: (n_images,). features: (n_images, n_features).
+        model, backbone: names of what they come from, for the record.
+    """
     table = pd.DataFrame(features, columns=[f"feature{number}" for number in range(features.shape[1])])
     table.insert(0, "id", ids)
-    write_parquet(
-        save_to, table, {"version": VERSION, "kind": "embeddings", "model": name, "backbone": network.backbone}
-    )
-    return features
+    write_parquet(path, table, {"version": VERSION, "kind": "embeddings", "model": model, "backbone": backbone})
 
 
 def read_embeddings(path: Path, ids: NDArray[np.object_]) -> tuple[NDArray[np.float32], str] | None:
