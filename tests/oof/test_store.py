@@ -185,7 +185,7 @@ def test_folds_edited_by_hand_are_noticed(store: PredictionStore) -> None:
 
 
 def test_a_newer_format_is_refused(store: PredictionStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oof.store.FORMAT_VERSION", 2)
+    monkeypatch.setattr("oof.part_files.FORMAT_VERSION", 2)
     with pytest.raises(StoreError, match="has format version 1; this dfens reads 2"):
         _ = PredictionStore(store.root).folds
 
