@@ -1,4 +1,4 @@
-"""The guide as a static site: `make docs` builds it into docs/_build with Sphinx, MyST and Furo."""
+"""Sphinx configuration of the guide; `make docs` builds it into docs/_build with MyST and Furo."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ nitpicky = True
 
 
 def _set_language(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Name the language of the Chinese pages in their HTML, for fonts and screen readers."""
+    """Set the HTML language of the Chinese pages, for fonts and screen readers."""
     if page.startswith("zh/"):
         context["language"] = "zh-CN"
 
@@ -32,5 +32,6 @@ def _set_language(app: Any, page: str, template: str, context: dict[str, Any], d
 def setup(app: Any) -> None:
     """Write the reference before Sphinx looks for pages."""
     write_reference(_DOCS / "reference")
-    app.add_lexer("mermaid", TextLexer)  # GitHub draws it; a page without scripts from elsewhere shows its text
+    # GitHub renders mermaid diagrams; this site loads no external scripts, so it shows their source
+    app.add_lexer("mermaid", TextLexer)
     app.connect("html-page-context", _set_language)

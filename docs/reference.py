@@ -1,4 +1,4 @@
-"""The reference of all commands and settings, generated from the code: click's commands, the settings' docstrings."""
+"""Generate the reference of all commands and settings from click's commands and the settings' docstrings."""
 
 import dataclasses
 import inspect
@@ -30,7 +30,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
 
 
 def write_reference(folder: Path) -> None:
-    """Write commands.md and settings.md into a folder, where their text has changed."""
+    """Write commands.md and settings.md into a folder if their text has changed."""
     folder.mkdir(exist_ok=True)
     for name, text in (("commands.md", commands_page()), ("settings.md", settings_page())):
         path = folder / name
@@ -41,7 +41,7 @@ def write_reference(folder: Path) -> None:
 def walk_commands(
     command: click.Command = cli, path: tuple[str, ...] = ("dfens",)
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield each command with its words, a group before its commands, in the order of `dfens --help`."""
+    """Yield each command with the words that invoke it, groups first, in the order of `dfens --help`."""
     yield path, command
     if isinstance(command, click.Group):
         context = click.Context(command)
@@ -52,7 +52,7 @@ def walk_commands(
 
 
 def commands_page() -> str:
-    """Return the reference of all commands: the help text of each, as a terminal of 100 columns shows it."""
+    """Return the reference of all commands: the help text of each for a terminal of 100 columns."""
     parts = [
         "# Commands\n\nGenerated from the program: this is what `dfens COMMAND --help` prints. `-C DIR` before the "
         "command runs it in another folder, `--json` prints the result for programs.\n"
@@ -67,7 +67,7 @@ def commands_page() -> str:
 
 
 def settings_page() -> str:
-    """Return the reference of all keys of dfens.toml: section by section, and for each kind of model."""
+    """Return the reference of all keys in dfens.toml, by section and kind of model."""
     parts = [
         "# Settings\n\nGenerated from the program: every key of `dfens.toml`, with its default. `[train]` takes the "
         "keys of the models as defaults of all of them. An unknown key is an error that names the nearest known one.\n"
@@ -116,7 +116,7 @@ def _meanings(docstring: str, names: set[str]) -> dict[str, str]:
 
 
 def _type_name(hint: Any) -> str:
-    """Return a type as one would write its values in TOML."""
+    """Return a description of a type in terms of TOML values."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return " or ".join(f"`{_value(item)}`" for item in arguments)
@@ -131,7 +131,7 @@ def _type_name(hint: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """Return a default as it would stand in TOML; nothing for "not set"."""
+    """Return a default as it is written in TOML, or an empty string for "not set"."""
     if value is None:
         return ""
     if isinstance(value, bool):

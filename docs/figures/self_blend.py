@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dfens.demo.faces import draw_face, draw_person
 from trainers.augment.self_blend import self_blend
 
-_SEED = 5  # a face and a blend whose marks can be seen in print
+_SEED = 5  # a face and a blend whose traces are visible in print
 
 
 def steps(seed: int = _SEED, size: int = 256) -> dict[str, NDArray[Any]]:
@@ -35,7 +35,7 @@ def steps(seed: int = _SEED, size: int = 256) -> dict[str, NDArray[Any]]:
 
 
 def _residual_strength(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return how strong the noise is around each pixel: what is left when a smoothed copy is subtracted."""
+    """Return the local noise level around each pixel: the magnitude of the image minus a smoothed copy."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     residual = np.abs(grey.astype(np.float32) - cv2.medianBlur(grey, 3))
     return np.asarray(np.minimum(cv2.GaussianBlur(residual, (0, 0), 2.5), 8), np.float32)

@@ -1,3 +1,3 @@
-# draws clips of talking faces with three kinds of forgery, trains on picture, sound and both
+# generates clips of talking faces with three kinds of forgery, trains on video, sound and both
 dfens demo av --recipe demo-av
 dfens -C av extract --sheet sheet.png

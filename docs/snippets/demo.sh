@@ -1,4 +1,4 @@
-# draws a competition of faces, trains three models, blends them; about five minutes
+# generates a competition of drawn faces, trains three models, blends them; about five minutes
 dfens demo demo
 # what is done, and what to run next
 dfens -C demo status

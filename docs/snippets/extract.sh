@@ -1,6 +1,6 @@
 # labels and headers of all clips
 dfens check
-# what is there, what is missing
+# what is stored, what is missing
 dfens extract --dry-run
 # frames, key frames and sound; resumes after kill -9
 dfens extract

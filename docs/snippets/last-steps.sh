@@ -1,4 +1,4 @@
 dfens blend --optimize auc
 dfens report
-dfens submit --dry-run                 # the checked table, without sending it
+dfens submit --dry-run                 # builds and checks the table without uploading it
 dfens submit --wait

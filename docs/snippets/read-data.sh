@@ -1,6 +1,6 @@
 # counts, balance, sizes, broken, duplicate and leaking files
 dfens -C demo check
-# near-duplicates, clusters, and what each way to fold would report
+# near-duplicates, clusters, and the score with each kind of folds
 dfens -C demo groups
-# who trains with whom, fixed once for all models
+# assign rows to folds, once for all models
 dfens -C demo folds

@@ -1,2 +1,2 @@
-dfens recipes                          # every recipe with what it reproduces
+dfens recipes                          # lists the recipes and what they reproduce
 dfens init jtgroup --recipe ffdi-jtgroup

@@ -27,7 +27,7 @@ def test_a_recipe_has_a_summary_of_one_line(name: str) -> None:
 @pytest.mark.parametrize("name", REPRODUCED)
 def test_what_is_reproduced_names_source_gaps_rules_and_cost(name: str) -> None:
     text = recipe_text(name)
-    for part in ("# Source:", "# Not in it:", "# Rules:", "# Estimate, not measured:"):
+    for part in ("# Source:", "# Not included:", "# Rules:", "# Estimate, not measured:"):
         assert part in text
 
 
