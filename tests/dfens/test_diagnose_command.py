@@ -7,49 +7,25 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
-from dfens.cli import cli
 from oof.errors import StoreError
-from tests.support.competitions import face, make_table, write_image
+from tests.support.commands import LINEAR_CONFIG, make_linear_competition, run
+from tests.support.competitions import face, write_image
 from trainers.data.groups import derive_groups
 from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
 
-CONFIG = """
-[data]
-layout = "table"
-root = "data"
-id = "img_name"
-[folds]
-k = 2
-[models.pixels]
-kind = "linear"
-image_size = 8
-[models.trees]
-kind = "linear"
-classifier = "extra_trees"
-image_size = 8
-"""
-
-
-def run(folder: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["-C", str(folder), *arguments])
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    make_table(tmp_path / "data", rows=48, test_rows=3)
-    (tmp_path / "dfens.toml").write_text(CONFIG)
-    assert run(tmp_path, "folds").exit_code == 0
+    make_linear_competition(tmp_path, 48)
     return tmp_path
 
 
 def test_diagnosis_lists_clusters_and_label_issues(folder: Path) -> None:
-    assert run(folder, "train").exit_code == 0
+    run(folder, "train")
     result = run(folder, "diagnose", "pixels", "--json")
-    assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert sum(cluster["rows"] for cluster in found["clusters"]) == 48
     assert all(issue["models"] == 2 for issue in found["label_issues"])
@@ -61,15 +37,13 @@ def test_diagnosis_lists_clusters_and_label_issues(folder: Path) -> None:
 
 
 def test_an_unknown_model_is_named(folder: Path) -> None:
-    result = run(folder, "diagnose", "nothing")
-    assert result.exit_code == 1
+    result = run(folder, "diagnose", "nothing", code=1)
     assert "The store holds no model 'nothing'" in result.stderr
 
 
 def test_groups_tell_each_way_to_fold(folder: Path) -> None:
     write_image(folder / "data" / "train" / "a003.jpg", face(1, fake=True), quality=70)  # a copy of a001
     result = run(folder, "groups", "--json")
-    assert result.exit_code == 0, result.output
     none, duplicates, clusters = json.loads(result.stdout)["groupings"]
     assert (none["group"], none["groups"], none["rows_not_alone"]) == ("none", 48, 0)
     assert (duplicates["groups"], duplicates["largest"], duplicates["rows_not_alone"]) == (47, 2, 2)
@@ -83,11 +57,10 @@ def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:
     save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), folder / "weights.safetensors")
     network = '\n[models.net]\nbackbone = "resnet10t"\npretrained = "weights.safetensors"\nimage_size = 32\n'
     (folder / "dfens.toml").write_text(
-        CONFIG + network + network.replace("net]", "raw]").replace('"weights.safetensors"', "false")
+        LINEAR_CONFIG + network + network.replace("net]", "raw]").replace('"weights.safetensors"', "false")
     )
     before = derive_clusters(folder)
     result = run(folder, "groups", "--model", "net")
-    assert result.exit_code == 0, result.output
     assert "clusters of features of the frozen backbone resnet10t" in result.stderr
     table = pd.read_parquet(folder / "work" / "trainers" / "embeddings.parquet")
     assert table.shape == (48, 1 + 512)
@@ -98,11 +71,10 @@ def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:
     write_image(folder / "data" / "train" / "new.jpg", face(9))
     with pytest.raises(StoreError, match=r"lacks 1 of 49 rows\. Run dfens groups --model net again"):
         derive_clusters(folder)
-    refused = run(folder, "groups", "--model", "raw")
-    assert refused.exit_code == 1
-    assert "begins from random weights" in refused.stderr
+    refused = run(folder, "groups", "--model", "raw", code=1)
+    assert "starts from random weights" in refused.stderr
     expected = "--model pixels: expected a model of dfens.toml with a backbone"
-    assert expected in run(folder, "groups", "--model", "pixels").stderr
+    assert expected in run(folder, "groups", "--model", "pixels", code=1).stderr
 
 
 def derive_clusters(folder: Path) -> list[str]:

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from dfens.cli import cli
+from tests.support import commands
 from tests.support.kaggle_server import KaggleServer
 
 CONFIG = """
@@ -22,11 +22,7 @@ retries = 1
 
 
 def run(folder: Path, *arguments: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["-C", str(folder), "download", *arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
+    return commands.run(folder, "download", *arguments, code=code)
 
 
 @pytest.fixture

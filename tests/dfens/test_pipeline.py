@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from dfens.cli import cli
 from dfens.demo.competition import make_competition
+from tests.support.commands import run
 
 MODELS = """
 [models.pixels]
@@ -19,14 +20,6 @@ kind = "linear"
 kind = "linear"
 classifier = "extra_trees"
 """
-
-
-def run(folder: Path, *arguments: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
-from dfens.cli import cli
 from dfens.demo.competition import make_competition
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
 from oof.folds import Folds
 from oof.store import PredictionStore
-
-
-def run(folder: Path, *arguments: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
+from tests.support.commands import run
 
 
 @pytest.fixture(scope="module")

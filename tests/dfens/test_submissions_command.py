@@ -17,18 +17,11 @@ from dfens.workspace.paths import Workspace
 from submissions.entry import Entry
 from submissions.ledger import new_key
 from submissions.table import build_table
+from tests.support.commands import run
 from tests.support.ensemble import make_workspace
 
 BLENDS = {"all": "m0,m1,m2,m3", "pair": "m0,m1", "other": "m2,m3"}  # only the last two surely differ
 PUBLIC = {"all": 0.951, "pair": 0.93, "other": 0.94, "m0": 0.90}
-
-
-def run(folder: Path, *arguments: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 def submissions(folder: Path, *arguments: str, code: int = 0) -> Result:

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from dfens.cli import cli
 from dfens.workflows.ledger import open_ledger
 from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
 from oof.git import GitState, git_state
 from submissions.entry import Entry
 from submissions.ledger import Ledger
+from tests.support.commands import run
 from tests.support.ensemble import make_workspace
 from tests.support.kaggle_server import KaggleServer
 
@@ -27,15 +26,6 @@ retries = 2
 poll_first_s = 0.05
 wait_limit_s = 600.0
 """
-
-
-def run(folder: Path, *arguments: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from dfens.cli import cli
+from tests.support.commands import run
 from tests.support.ensemble import make_workspace
 from tests.support.kaggle_server import SLUG, KaggleServer
 
@@ -24,14 +23,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KaggleSe
         monkeypatch.setenv(name, value)
     yield found
     found.close()
-
-
-def run(folder: Path, *arguments: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_what_was_submitted_is_listed_chosen_and_made_again(tmp_path: Path, server: KaggleServer) -> None:

@@ -7,25 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.commands import LINEAR_CONFIG
 from tests.support.competitions import make_table
-
-CONFIG = """
-[competition]
-slug = "tiny"
-[data]
-layout = "table"
-root = "data"
-id = "img_name"
-[folds]
-k = 2
-[models.pixels]
-kind = "linear"
-image_size = 8
-[models.trees]
-kind = "linear"
-classifier = "extra_trees"
-image_size = 8
-"""
 
 ODD = (
     "", " ", ".", "..", "/", "-", "--", "~", "~nobody", "a/b", "../x", "a\0b", "a\nb", "x" * 300, "ü" * 200, "名",
@@ -74,7 +57,7 @@ COMMANDS = (
 def make_project(folder: Path) -> Path:
     """Make a folder with data and a dfens.toml, in which every command has something to do."""
     make_table(folder / "data", rows=16, test_rows=4, size=16)
-    (folder / "dfens.toml").write_text(CONFIG)
+    (folder / "dfens.toml").write_text(LINEAR_CONFIG)
     rows = [f"a{row:03d}.jpg,{row % 2},{row / 16}" for row in range(16)]
     (folder / "mine.csv").write_text("\n".join(["img_name,target,mine", *rows]) + "\n")
     return folder
