@@ -18,11 +18,5 @@ def recipe_text(name: str, slug: str | None = None) -> str:
 
 
 def recipe_summary(name: str) -> str:
-    """Return the first paragraph of the comment that a recipe begins with, as one line."""
-    lines = []
-    for line in recipe_text(name).splitlines():
-        text = line.lstrip("# ").rstrip()
-        if not line.startswith("#") or not text:
-            break
-        lines.append(text)
-    return " ".join(lines)
+    """Return the line that a recipe begins with, which says what it is."""
+    return recipe_text(name).partition("\n")[0].lstrip("# ")
