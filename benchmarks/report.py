@@ -16,19 +16,21 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
+from dfens.report.images import RowView
 from dfens.report.inputs import BlendInput, ModelInput, ReportInputs
 from dfens.report.page import render_page
 from dfens.report.report import build_report
 from ensemble.fit import fit_blend
+from ensemble.summary import BlendSummary, MemberScore
 from oof.folds import Folds
 from oof.metrics import metric_by_name, roc_auc
 from oof.store import PredictionStore
 from submissions.entry import Entry
+from trainers.media.thumbnail import thumbnail
 
 _CASES = [f"{models}x{rows}" for models in (5, 50, 200) for rows in (5_000, 150_000, 500_000)]
 _TESTS = 0.3  # test rows for each training row
@@ -60,12 +62,11 @@ def read_inputs(store: PredictionStore) -> ReportInputs:
         found = store.load(name)
         models.append(ModelInput(name, "timm", found.oof, found.test_by_fold))
     mean = np.asarray(np.mean([model.oof for model in models], axis=0, dtype=np.float64), np.float64)
-    facts: dict[str, Any] = {
-        "members": [{"name": model.name, "weight": 1 / len(models), "score": 0.9} for model in models],
-        "score": roc_auc(folds.target, mean),
-        "nested_score": roc_auc(folds.target, mean),
-        "nested_interval": [0.9, 1.0],
-    }
+    share, auc = 1 / len(models), roc_auc(folds.target, mean)
+    facts = BlendSummary(
+        "auc", "mean of probabilities", "prob", auc, auc, (auc - 0.01, auc + 0.01),
+        tuple(MemberScore(model.name, share, 0.9, (share,) * 5) for model in models), (), (), {}, None, "", (),
+    ).to_json()  # fmt: skip
     if len(mean) * len(models) <= 100_000:
         table = np.stack([model.oof for model in models], axis=1)
         facts = fit_blend(
@@ -88,10 +89,10 @@ def run_case(models: int, rows: int, browser: bool) -> dict[str, float]:
     rng = np.random.default_rng(0)
     picture = cv2.imencode(".jpg", cv2.GaussianBlur(rng.integers(0, 255, (320, 320, 3), np.uint8), (0, 0), 3))[1]
 
-    def thumbnail(path: str, size: int) -> bytes:
+    def view() -> RowView:
         image = cv2.imdecode(picture, cv2.IMREAD_COLOR)
         assert image is not None
-        return bytes(cv2.imencode(".jpg", cv2.resize(image, (size, size)))[1].tobytes())
+        return RowView(thumbnail(np.asarray(image, np.uint8), 112), thumbnail(np.asarray(image, np.uint8), 320))
 
     with tempfile.TemporaryDirectory() as folder:
         make_store(Path(folder), models, rows, rng)
@@ -100,8 +101,7 @@ def run_case(models: int, rows: int, browser: bool) -> dict[str, float]:
         read = time.perf_counter()
         report = build_report(
             inputs,
-            find_paths=lambda ids: {name: name for name in ids},
-            thumbnail=thumbnail,
+            find_views=lambda ids: dict.fromkeys(ids, view),
         )
         built = time.perf_counter()
         page = render_page(report)

@@ -85,19 +85,20 @@ def _fold_covariance(
 
 def average_methods(
     table: BinaryTable, tried: Sequence[FittedMethod], metric: Metric, groups: NDArray[np.intp] | None
-) -> tuple[Vector, Vector]:
-    """Mixing weights, (n_methods,), and the nested scores of the mixture, (n_rows,).
+) -> tuple[Vector, Vector, NDArray[np.float64]]:
+    """Mixing weights, (n_methods,), the nested scores of the mixture, (n_rows,), and the weights without each fold.
 
     The mixture that scores a fold is chosen by the other folds, so that choosing does not flatter it.
     """
     read = [as_metric_input(one.nested, metric) for one in tried]
     weights = method_weights(table, read, metric, groups)
     nested = np.empty(len(table.y))
+    without = np.tile(weights, (table.k, 1))  # (k, n_methods)
     for fold in range(table.k):
-        chosen = method_weights(table, read, metric, groups, fold) if table.k > 1 else weights
+        chosen = without[fold] = method_weights(table, read, metric, groups, fold) if table.k > 1 else weights
         rows = table.fold == fold
         nested[rows] = sum(w * one.nested[rows].astype(np.float64) for w, one in zip(chosen, tried, strict=True) if w)
-    return weights, nested
+    return weights, nested, without
 
 
 def as_metric_input(scores: Scores, metric: Metric) -> Scores:

@@ -74,7 +74,10 @@ def _auc(table: BinaryTable, scores: NDArray[Any]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """A mixture, the methods that were tried for it, and their scores in the table's row order."""
+    """A mixture, the methods that were tried for it, and their scores in the table's row order.
+
+    without: the mixture that scores each fold, fitted without it; empty where nothing is fitted.
+    """
 
     mixture: Mixture
     kept: list[tuple[float, FittedMethod]]
@@ -82,6 +85,7 @@ class _Fitted:
     seconds: dict[str, float]
     scores: NDArray[np.float64]
     nested: NDArray[np.float64]
+    without: tuple[Mixture, ...] = ()
 
 
 def _fit_mixture(table: BinaryTable, options: BlendOptions, groups: Groups, progress: Progress) -> _Fitted:
@@ -99,19 +103,29 @@ def _fit_mixture(table: BinaryTable, options: BlendOptions, groups: Groups, prog
                 task.advance(1)
         transform = "prob" if options.transform == "auto" else options.transform
         chosen = tried or [fit_average(AVERAGES[transform], table)]
-        weights, nested = average_methods(table, chosen, options.metric, groups)
+        weights, nested, by_fold = average_methods(table, chosen, options.metric, groups)
         share = _mean_share(table) if tried else 0.0
         if share:
             mean = fit_calibrated_mean(table, level=options.metric.kind == "ranking")
             chosen = [*chosen, mean]
             tried.append(mean)
             weights = np.r_[(1 - share) * weights, share]
+            by_fold = np.c_[(1 - share) * by_fold, np.full(table.k, share)]
             nested = (1 - share) * nested + share * mean.nested
         task.advance(1)
     kept = [(float(w), one) for w, one in zip(weights, chosen, strict=True) if w > 0]
     scores = np.asarray(sum(w * one.scores.astype(np.float64) for w, one in kept))
     mixture = Mixture(tuple((w, one.formula) for w, one in kept), kept[0][1].method.output)
-    return _Fitted(mixture, kept, tried, seconds, scores, nested)
+    without = _without_each_fold(chosen, by_fold) if tried else ()
+    return _Fitted(mixture, kept, tried, seconds, scores, nested, without)
+
+
+def _without_each_fold(methods: Sequence[FittedMethod], weights: NDArray[np.float64]) -> tuple[Mixture, ...]:
+    """Return the mixture that scores each fold; weights: (k, n_methods)."""
+    return tuple(
+        Mixture(tuple((float(w), one.without.get(fold, one.formula)) for w, one in zip(row, methods, strict=True) if w))
+        for fold, row in enumerate(weights)
+    )
 
 
 def _mean_share(table: BinaryTable) -> float:
@@ -195,6 +209,9 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
     interval = nested_interval(metric, table.y, nested_out, score, groups)
     weights = np.zeros(len(table.columns))
     weights[chosen] = shares(fitted.mixture, part.transforms, part.columns)
+    fold_weights = np.zeros((len(fitted.without), len(table.columns)))
+    for fold, mixture in enumerate(fitted.without):
+        fold_weights[fold, chosen] = shares(mixture, part.transforms, part.columns)
     return BlendResult(
         weights=weights,
         score=score,
@@ -214,6 +231,7 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
         warnings=(*odd_members(table, aucs), *_few_rows(table, interval, metric)),
         predictor=BinaryPredictor(fitted.mixture, table.transforms, chosen, alignment, curve),
         calibration=calibration,
+        fold_weights=fold_weights if len(fold_weights) else None,
     )
 
 

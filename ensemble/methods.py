@@ -1,6 +1,7 @@
 """Methods of blending: averages, which fit nothing, and weights fitted to transforms of the models."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,14 @@ class FittedMethod:
 
     formula: fitted on all rows. scores: (n_rows,) of it. nested: (n_rows,), each fold by a
     formula fitted without it. Scores are log-odds where the method is fitted.
+    without: fold -> formula fitted without that fold; empty where nothing is fitted.
     """
 
     method: Method
     formula: Formula
     scores: Scores
     nested: Scores
+    without: Mapping[int, Formula] = field(default_factory=dict)
 
 
 MEAN = Method("mean of probabilities", ("prob",), fitted=False, output="identity")
@@ -207,4 +210,6 @@ def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> Fit
 
     mean = table.ranks.mean(axis=0, dtype=np.float64)
     nested = nested_predictions(table.fold, without, scores, mean, level=level)
-    return FittedMethod(method, design.formula(fit.weights[0], fit.links[0]), scores, nested.astype(np.float32))
+    formula, *others = map(design.formula, fit.weights, fit.links)
+    by_fold = dict(zip(left_out, others, strict=True))
+    return FittedMethod(method, formula, scores, nested.astype(np.float32), by_fold)

@@ -1,30 +1,76 @@
-"""A blend as HTML for notebooks."""
+"""A blend as HTML, for notebooks and for the page of `dfens report`."""
 
+from collections.abc import Iterator
 from html import escape
 
-from ensemble.summary import BlendSummary
+from ensemble.summary import BlendSummary, MemberScore
 
 _NUMBER = "text-align: right; font-variant-numeric: tabular-nums"
 
 
 def blend_html(summary: BlendSummary) -> str:
-    """Return the panel that a notebook shows for a blend: its two scores, its members, and the verdict.
+    """Return the panel that shows a blend: its two scores, the verdict, its members, and what calibration did.
 
-    Colours are those of the notebook, so that it suits light and dark themes; names are escaped.
+    Colours are those of the notebook or page, so that it suits light and dark themes; names are escaped.
     """
     metric = escape(summary.metric)
     low, high = summary.nested_interval
-    rows = "".join(
-        f'<tr><td style="text-align: left">{escape(member.name)}</td>'
-        f'<td style="{_NUMBER}">{member.weight:.1%}</td><td style="{_NUMBER}">{member.score:.5f}</td></tr>'
+    parts = [
+        f"<p><b>Nested {metric} {summary.nested_score:.5f}</b> ({low:.5f} to {high:.5f}, 95 %), on rows that the "
+        f"weights have not seen; {summary.score:.5f} on the rows that they were fitted on.</p>",
+        f"<p>{escape(summary.verdict)}</p>",
+        _members(summary),
+        _table(("compared with", "gain", "95 %"), _comparisons(summary)),
+        _calibration(summary),
+        "".join(f"<li>{escape(warning)}</li>" for warning in summary.warnings).join(("<ul>", "</ul>"))
+        if summary.warnings
+        else "",
+    ]
+    return f'<div class="dfens-blend">{"".join(parts)}</div>'
+
+
+def _members(summary: BlendSummary) -> str:
+    folds = any(member.fold_weights for member in summary.members)
+    heads = ("member", "weight", *(["weight without each fold"] if folds else []), f"own {summary.metric}")
+    rows = (
+        (member.name, f"{member.weight:.1%}", *([_spread(member)] if folds else []), f"{member.score:.5f}")
         for member in sorted(summary.members, key=lambda member: -member.weight)
     )
-    warnings = "".join(f"<li>{escape(warning)}</li>" for warning in summary.warnings)
-    return (
-        f'<div class="dfens-blend"><p><b>Nested {metric} {summary.nested_score:.5f}</b> '
-        f"({low:.5f} to {high:.5f}, 95 %), on rows that the weights have not seen; "
-        f"{summary.score:.5f} on the rows that they were fitted on.</p>"
-        f'<table><thead><tr><th style="text-align: left">member</th><th>weight</th><th>own {metric}</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table><p>{escape(summary.verdict)}</p>"
-        f"{f'<ul>{warnings}</ul>' if warnings else ''}</div>"
+    return _table(heads, rows)
+
+
+def _spread(member: MemberScore) -> str:
+    if not member.fold_weights:
+        return "–"
+    return f"{min(member.fold_weights):.1%} to {max(member.fold_weights):.1%}"
+
+
+def _comparisons(summary: BlendSummary) -> Iterator[tuple[str, ...]]:
+    for item in summary.comparisons:
+        yield item.other, f"{item.gain:+.5f}", f"{item.interval[0]:+.5f} to {item.interval[1]:+.5f}"
+
+
+def _calibration(summary: BlendSummary) -> str:
+    found = summary.calibration
+    if found is None:
+        return ""
+    rows = (
+        ("log loss", *(f"{value:.4f}" for value in found.log_loss)),
+        ("calibration error", *(f"{value:.4f}" for value in found.calibration_error)),
     )
+    return _table((f"calibration ({found.method})", "before", "after"), iter(rows))
+
+
+def _table(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    """Return a table whose first column is text and whose others are numbers; "" without rows."""
+    body = "".join(
+        f'<tr><td style="text-align: left">{escape(name)}</td>'
+        + "".join(f'<td style="{_NUMBER}">{escape(value)}</td>' for value in values)
+        + "</tr>"
+        for name, *values in rows
+    )
+    if not body:
+        return ""
+    first, *others = map(escape, heads)
+    head = f'<th style="text-align: left">{first}</th>' + "".join(f'<th style="{_NUMBER}">{o}</th>' for o in others)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -32,6 +32,7 @@ class BlendResult:
     warnings: sentences on members that look wrong, or on how little the rows can tell.
     predictor: the blend as a function.
     calibration: what calibration did to the nested predictions; None without calibration.
+    fold_weights: (k, n_models) the weights without each fold, in the order of the folds; None where none are fitted.
     """
 
     weights: NDArray[np.float64]
@@ -52,6 +53,7 @@ class BlendResult:
     warnings: tuple[str, ...]
     predictor: Predictor
     calibration: CalibrationReport | None = None
+    fold_weights: NDArray[np.float64] | None = None
 
     def predict(self, test: NDArray[Any], *, averaged: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """Blend new rows, shape (n_test,), or (n_test, n_classes).
@@ -102,7 +104,8 @@ class BlendResult:
     @property
     def summary(self) -> BlendSummary:
         """The blend without its predictions."""
-        scored = zip(self.names, self.weights, self.single_scores, strict=True)
+        by_fold = np.empty((0, len(self.names))) if self.fold_weights is None else self.fold_weights
+        scored = zip(self.names, self.weights, self.single_scores, by_fold.T.tolist(), strict=True)
         return BlendSummary(
             metric=self.metric,
             method=self.method,
@@ -110,7 +113,9 @@ class BlendResult:
             score=self.score,
             nested_score=self.nested_score,
             nested_interval=self.nested_interval,
-            members=tuple(MemberScore(name, float(weight), float(score)) for name, weight, score in scored),
+            members=tuple(
+                MemberScore(name, float(weight), float(score), tuple(folds)) for name, weight, score, folds in scored
+            ),
             comparisons=self.comparisons,
             methods=self.methods,
             references=self.references,

@@ -39,11 +39,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class MemberScore:
-    """A member with its weight in the blend and its own score on the rows that it predicts."""
+    """A member with its weight in the blend and its own score on the rows that it predicts.
+
+    fold_weights: (k,) its weight in each fit that scores one fold and has not seen it; empty where none are fitted.
+    """
 
     name: str
     weight: float
     score: float
+    fold_weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ class BlendSummary:
             score=value["score"],
             nested_score=value["nested_score"],
             nested_interval=(low, high),
-            members=tuple(MemberScore(**item) for item in value["members"]),
+            members=tuple(
+                MemberScore(**item | {"fold_weights": tuple(item.get("fold_weights", ()))}) for item in value["members"]
+            ),
             comparisons=tuple(
                 Comparison(item["other"], item["gain"], (item["interval"][0], item["interval"][1]), item["p_value"])
                 for item in value["comparisons"]

@@ -69,6 +69,20 @@ def rank_score(
     )
 
 
+def medal_lines(teams: Sequence[Team], *, higher_is_better: bool = True) -> list[tuple[Medal, float]]:
+    """Return the score of the last rank that gets each medal, gold first; medals that nobody gets are left out.
+
+    >>> medal_lines([Team(str(rank), 1 - rank / 100) for rank in range(1, 21)])
+    [('gold', 0.98), ('silver', 0.96), ('bronze', 0.92)]
+    """
+    scores = sorted((team.score for team in teams), reverse=higher_is_better)
+    lines: dict[Medal, float] = {}
+    for rank, score in enumerate(scores, 1):
+        if medal := medal_of(rank, len(scores)):
+            lines[medal] = score
+    return list(lines.items())
+
+
 def medal_of(rank: int, teams: int) -> Medal:
     """The medal of a rank in a featured competition.
 

@@ -1,4 +1,4 @@
-"""Panel "clips": the ablation per modality and the leak audit, read from the results that other commands stored."""
+"""Panel "clips": the scores by modality and the leak audit, read from the results that other commands stored."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ _WORDS = {"separates": "Separates the classes. ", "hints": "Hints at the class. 
 
 @dataclass(frozen=True)
 class ModalityScore:
-    """AUC of models of one modality, on all clips and on clips without sound; NaN where it cannot be computed."""
+    """OOF AUC of a model or blend, on all clips, on those with sound, and on those without; None for one class only."""
 
-    modality: str
-    models: str
-    auc: float
-    low: float
-    high: float
-    auc_without_sound: float
+    model: str
+    modalities: tuple[str, ...]
+    auc: float | None
+    auc_with_sound: float | None
+    auc_without_sound: float | None
+    clips_without_sound: int
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,14 @@ class LeakRow:
 
 @dataclass(frozen=True)
 class ClipsPanel:
-    """Modalities and leaks; either may be empty."""
+    """Modalities and leaks; either may be empty.
+
+    changed: models whose predictions have changed since the modalities were scored.
+    """
 
     modalities: tuple[ModalityScore, ...]
     leaks: tuple[LeakRow, ...]
+    changed: tuple[str, ...] = ()
 
 
 def leak_rows(audit: LeakAudit | None) -> tuple[LeakRow, ...]:

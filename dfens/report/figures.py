@@ -19,6 +19,8 @@ from dfens.report.curves import Curve, TrainingCurves
 from dfens.report.diversity import DiversityPanel
 from dfens.report.ledger import SubmissionsPanel
 from dfens.report.shift import ShiftPanel
+from ensemble.calibration import CalibrationReport
+from ensemble.summary import BlendSummary
 
 # Colours that matplotlib draws with, and the variables of style.css that take their place.
 _INK, _MUTED, _LINE = "#010101", "#020202", "#030303"
@@ -52,6 +54,7 @@ _STYLE: Any = {  # its type is a list of all names of settings, which differs be
     "savefig.facecolor": "none",
 }
 _MOST_HISTOGRAMS = 8
+_MOST_MEMBERS = 30
 _LONGEST_NAME = 28
 
 
@@ -132,7 +135,7 @@ def precision_recall_figure(curves: Sequence[Curve]) -> Markup:
         return _svg(figure, f"Precision-recall curves of {', '.join(curve.name for curve in curves)}")
 
 
-def reliability_figure(curves: Sequence[Curve]) -> Markup:
+def reliability_figure(curves: Sequence[Curve], description: str = "") -> Markup:
     """Draw the frequency of positives against the predicted probability."""
     with _drawing():
         figure = Figure(figsize=(3.7, 3.3), layout="constrained")
@@ -140,7 +143,8 @@ def reliability_figure(curves: Sequence[Curve]) -> Markup:
         axes.plot([0, 1], [0, 1], color=_LINE, linewidth=1)
         _lines(axes, curves, marker="o", markersize=2.5)
         axes.set(xlabel="predicted probability", ylabel="share of positives", xlim=(0, 1), ylim=(0, 1))
-        return _svg(figure, f"Reliability curves of {', '.join(curve.name for curve in curves)}")
+        axes.legend(loc="upper left")
+        return _svg(figure, description or f"Reliability curves of {', '.join(curve.name for curve in curves)}")
 
 
 def training_figure(training: TrainingCurves) -> Markup:
@@ -175,7 +179,7 @@ def correlation_figure(panel: DiversityPanel) -> Markup:
             for a in range(count):
                 for b in range(count):
                     colour = "black" if values[a, b] > middle else "white"
-                    text = f"{values[a, b]:.2f}".removeprefix("0")
+                    text = f"{values[a, b]:.2f}".removeprefix("0") if np.isfinite(values[a, b]) else "–"
                     axes.text(b, a, text, ha="center", va="center", fontsize=7, color=colour)
         figure.colorbar(image, ax=axes, fraction=0.046, label="rank correlation")
         return _svg(figure, f"Rank correlations of {count} models, in clustered order")
@@ -195,6 +199,32 @@ def members_figure(panel: DiversityPanel) -> Markup:
         axes.set_xlabel("AUC lost without the member")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         return _svg(figure, "AUC that the blend loses without each member, with 95 % intervals")
+
+
+def weights_figure(summary: BlendSummary) -> Markup:
+    """Draw the weight of each member, and its weights in the fits without each fold."""
+    members = sorted(summary.members, key=lambda member: member.weight)[-_MOST_MEMBERS:]
+    with _drawing():
+        figure = Figure(figsize=(4.6, 0.9 + 0.22 * len(members)), layout="constrained")
+        axes = figure.subplots()
+        for place, member in enumerate(members):
+            axes.plot(member.fold_weights, [place] * len(member.fold_weights), "|", color=_SERIES[1], markersize=8)
+        axes.plot([member.weight for member in members], range(len(members)), "o", color=_SERIES[0], markersize=4)
+        axes.axvline(0, color=_MUTED, linewidth=0.8)
+        axes.set_yticks(range(len(members)), [_short(member.name) for member in members])
+        axes.set_xlabel("weight in the blend; ticks: without each fold")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        return _svg(figure, f"Weights of {len(members)} members, and their spread over the folds")
+
+
+def calibration_figure(report: CalibrationReport) -> Markup:
+    """Draw the reliability of the blend before and after calibration."""
+    curves = [
+        Curve(name, tuple((item.mean_prediction, item.positive_share) for item in bins))
+        for name, bins in (("before", report.before), (f"after ({report.method})", report.after))
+    ]
+    return reliability_figure(curves, "Reliability of the blend before and after calibration")
 
 
 def growth_figure(panel: DiversityPanel, metric: str) -> Markup:
@@ -256,7 +286,7 @@ def submissions_figure(panel: SubmissionsPanel) -> Markup | None:
             timeline.plot(*zip(*cv, strict=True), marker=".", linestyle=":", label="CV")
         for name, score in panel.medals:
             timeline.axhline(score, color=_MUTED, linewidth=0.7)
-            timeline.text(places[0], score, name, fontsize=7, color=_MUTED, va="bottom")
+            timeline.text(places[0], score, f"{name} {score:.4f}", fontsize=7, color=_MUTED, va="bottom")
         timeline.set(xlabel="submission")
         timeline.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         timeline.legend()

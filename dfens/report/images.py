@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,29 @@ from numpy.typing import NDArray
 from dfens.report.inputs import ReportInputs
 
 PER_GRID = 12
-Thumbnail = Callable[[str, int], bytes]
+
+
+@dataclass(frozen=True)
+class RowView:
+    """What is shown of the file of one row.
+
+    small, large: JPEG bytes of the image, or of one frame of a clip. caption: which frame, and what was said of it; ""
+    for images. envelope: of a clip's sound, 0 to 1, evenly spaced; spectrogram: JPEG bytes; both empty without sound.
+    """
+
+    small: bytes
+    large: bytes
+    caption: str = ""
+    envelope: tuple[float, ...] = ()
+    spectrogram: bytes = b""
+
+
+FindViews = Callable[[Sequence[str]], Mapping[str, Callable[[], RowView]]]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One row of a grid; small and large are JPEG data URIs, empty where the file cannot be read (see problem)."""
+    """One row of a grid; small, large and spectrogram are JPEG data URIs, empty where there is none (see problem)."""
 
     id: str
     target: int
@@ -24,6 +41,9 @@ class Picture:
     note: str
     small: str = ""
     large: str = ""
+    caption: str = ""
+    envelope: tuple[float, ...] = ()
+    spectrogram: str = ""
     problem: str = ""
 
 
@@ -45,15 +65,12 @@ class ImagesPanel:
     missing: int
 
 
-def images_panel(
-    inputs: ReportInputs, find_paths: Callable[[Sequence[str]], Mapping[str, str]], thumbnail: Thumbnail
-) -> ImagesPanel | None:
-    """Choose the rows, and make their thumbnails.
+def images_panel(inputs: ReportInputs, find_views: FindViews) -> ImagesPanel | None:
+    """Choose the rows, and read what is shown of their files.
 
     Args:
         inputs: predictions and labels.
-        find_paths: ids -> path of the image or clip, for those that exist.
-        thumbnail: (path, longest side in pixels) -> JPEG bytes; raises DfensError or OSError where it cannot.
+        find_views: ids -> function that reads the file of a row, for the files that exist.
     """
     if not inputs.models:
         return None
@@ -66,12 +83,12 @@ def images_panel(
     ranks[known] = (np.argsort(np.argsort(scores[known], kind="stable"), kind="stable") + 0.5) / len(known)
     wrong = np.where(inputs.target == 1, 1 - ranks, ranks)  # 1: at the far end of the other class
     chosen = _choose(inputs, known, wrong)
-    paths = find_paths(list(dict.fromkeys(str(inputs.ids[row]) for _, _, rows in chosen for row, _ in rows)))
+    views = find_views(list(dict.fromkeys(str(inputs.ids[row]) for _, _, rows in chosen for row, _ in rows)))
     grids = tuple(
         Grid(
             title,
             explanation,
-            tuple(_picture(inputs, row, float(scores[row]), note, paths, thumbnail) for row, note in rows),
+            tuple(_picture(inputs, row, float(scores[row]), note, views) for row, note in rows),
         )
         for title, explanation, rows in chosen
         if rows
@@ -125,19 +142,21 @@ def depth_in_other_class(inputs: ReportInputs, rows: NDArray[np.intp]) -> NDArra
 
 
 def _picture(
-    inputs: ReportInputs, row: int, score: float, note: str, paths: Mapping[str, str], thumbnail: Thumbnail
+    inputs: ReportInputs, row: int, score: float, note: str, views: Mapping[str, Callable[[], RowView]]
 ) -> Picture:
-    name = str(inputs.ids[row])
-    target = int(inputs.target[row])
-    path = paths.get(name)
-    if path is None:
-        return Picture(name, target, score, note, problem="file not found")
+    picture = Picture(str(inputs.ids[row]), int(inputs.target[row]), score, note)
+    read = views.get(picture.id)
+    if read is None:
+        return replace(picture, problem="file not found")
     try:
-        small, large = (_data_uri(thumbnail(path, size)) for size in (112, 320))
+        view = read()
     except Exception as err:  # a report shows what it can; the reason is under the picture
-        return Picture(name, target, score, note, problem=f"cannot be read: {str(err)[:200]}")
-    return Picture(name, target, score, note, small, large)
+        return replace(picture, problem=f"cannot be read: {str(err)[:200]}")
+    small, large, spectrogram = map(_data_uri, (view.small, view.large, view.spectrogram))
+    return replace(
+        picture, small=small, large=large, caption=view.caption, envelope=view.envelope, spectrogram=spectrogram
+    )
 
 
 def _data_uri(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii") if jpeg else ""

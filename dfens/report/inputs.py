@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ensemble.summary import BlendSummary
 from oof.metrics import Metric
 from submissions.entry import Entry
 
@@ -31,11 +31,6 @@ class ModelInput:
     test_by_fold: NDArray[np.float32] | None
     histories: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
-    @property
-    def test(self) -> NDArray[np.float32] | None:
-        """Mean over the fold models, shape (n_test,)."""
-        return None if self.test_by_fold is None else self.test_by_fold.mean(axis=0)
-
 
 @dataclass(frozen=True, eq=False)
 class BlendInput:
@@ -48,9 +43,46 @@ class BlendInput:
     changed_members: tuple[str, ...] = ()
 
     @property
+    def summary(self) -> BlendSummary:
+        """All that is shown of it."""
+        return BlendSummary.from_json(self.facts)
+
+    @property
     def weights(self) -> dict[str, float]:
         """Name of each member -> weight."""
         return {item["name"]: float(item["weight"]) for item in self.facts["members"]}
+
+
+@dataclass(frozen=True)
+class FoldGap:
+    """OOF AUC of the linear baseline with random folds, and with whole groups of one kind held out (`dfens groups`)."""
+
+    random_auc: float
+    group: str
+    grouped_auc: float
+
+
+@dataclass(frozen=True)
+class DuplicateSets:
+    """Sets of near-duplicates among the training images, and how many of them are in more than one fold."""
+
+    sets: int
+    across_folds: int
+
+
+@dataclass(frozen=True)
+class ChosenFinals:
+    """The pair that `dfens submissions select` recommended.
+
+    expected: its best-of-two private score. gain: over "best public + best CV"; beats: probability to beat that pair.
+    candidates: labels of the submissions that were compared.
+    """
+
+    pair: tuple[str, str]
+    expected: float
+    gain: float
+    beats: float
+    candidates: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +90,9 @@ class ReportInputs:
     """Everything a report reads.
 
     ids, target, fold, group: (n_rows,); group is None where folds are not grouped. n_test: rows to predict.
-    grouping: how the folds were made. blends: newest last. paths: id -> media file, for the rows that are asked
-    for (see `find_paths`). problems: sentences on what could not be read.
+    grouping: how the folds were made. blends: newest last. problems: sentences on what could not be read.
+    medals: (name, score) of the last rank that gets each medal, where the leaderboard is known.
+    fold_gap, duplicates, finals: stored by other commands, None before them.
     """
 
     competition: str
@@ -76,7 +109,10 @@ class ReportInputs:
     entries: Sequence[Entry]
     next_command: str
     submissions_per_day: int | None = None
-    leaderboard: Path | None = None
+    medals: Sequence[tuple[str, float]] = ()
+    fold_gap: FoldGap | None = None
+    duplicates: DuplicateSets | None = None
+    finals: ChosenFinals | None = None
     problems: Sequence[str] = ()
 
     @property

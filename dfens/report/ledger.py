@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfens.report.inputs import ReportInputs
+from dfens.report.inputs import ChosenFinals, ReportInputs
 from submissions.correlation import correlate
 from submissions.entry import Entry
 
@@ -43,7 +43,7 @@ class SubmissionsPanel:
     medals: tuple[tuple[str, float], ...]
 
 
-def submissions_panel(inputs: ReportInputs, medals: Sequence[tuple[str, float]] = ()) -> SubmissionsPanel | None:
+def submissions_panel(inputs: ReportInputs) -> SubmissionsPanel | None:
     """Summarise the ledger; None where nothing was submitted."""
     if not inputs.entries:
         return None
@@ -67,7 +67,7 @@ def submissions_panel(inputs: ReportInputs, medals: Sequence[tuple[str, float]] 
         left,
         finals,
         reason,
-        tuple(medals),
+        tuple((name, score) for name, score in inputs.medals),
     )
 
 
@@ -86,11 +86,20 @@ def _row(entry: Entry, remark: str) -> SubmissionRow:
 
 
 def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, ...], str]:
-    """The best by CV and the best by public score among those that are scored: safe and hopeful.
+    """The pair that the last simulation recommended, else the best by CV with the best by public score.
 
-    The full simulation (`dfens submissions select`) needs the members' predictions and takes longer.
+    The simulation (`dfens submissions select`) reads the members' predictions and takes longer than a page may.
     """
     gain = inputs.metric.gain
+    stored = inputs.finals
+    if stored is not None:
+        fresh = [entry.name for entry in scored if entry.public_score is not None and not _was_compared(entry, stored)]
+        newer = f" {len(fresh)} submissions were scored since: run dfens submissions select again." if fresh else ""
+        return stored.pair, (
+            f"Simulated by dfens submissions select over {len(stored.candidates)} submissions: expected best-of-two "
+            f"private score {stored.expected:.5f}, {stored.gain:+.5f} against the best public score with the best CV."
+            f"{newer}"
+        )
     having = [entry for entry in scored if entry.public_score is not None and _cv(entry)[0] is not None]
     if len(having) < 2:
         return (), "At least two scored submissions with a CV are needed."
@@ -102,3 +111,7 @@ def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, .
         "The best by CV, and the best by public score among the others. dfens submissions select simulates the "
         "private scores of all pairs and is the better guide.",
     )
+
+
+def _was_compared(entry: Entry, finals: ChosenFinals) -> bool:
+    return any(label.split(" ")[0] == entry.name for label in finals.candidates)

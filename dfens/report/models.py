@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.report.inputs import ModelInput, ReportInputs
+from oof.cpus import cpu_count
 from oof.errors import DfensError
 from oof.metrics import Metric, metric_by_name, roc_auc
 from oof.metrics.intervals import score_interval
@@ -55,10 +56,14 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class ModelsPanel:
-    """The table of models: blends first, then models from the best down, then the baseline."""
+    """The table of models: blends first, then models from the best down, then the baseline.
+
+    grouped: whether `group_auc` is of the groups of the folds, or of the folds themselves.
+    """
 
     metric: str
     rows: tuple[ModelScores, ...]
+    grouped: bool
 
 
 def models_panel(inputs: ReportInputs) -> ModelsPanel:
@@ -67,7 +72,7 @@ def models_panel(inputs: ReportInputs) -> ModelsPanel:
     def scores(model: ModelInput) -> ModelScores:
         return model_scores(inputs, model.name, model.oof, model.kind, "model", model)
 
-    with ThreadPoolExecutor() as pool:  # sorting leaves the interpreter free
+    with ThreadPoolExecutor(cpu_count()) as pool:  # sorting leaves the interpreter free
         found = list(pool.map(scores, inputs.models))
     found.sort(key=lambda row: (np.isnan(row.score), -inputs.metric.gain(row.score)))
     blends = [model_scores(inputs, blend.name, blend.nested_oof, "blend", "blend") for blend in reversed(inputs.blends)]
@@ -75,7 +80,7 @@ def models_panel(inputs: ReportInputs) -> ModelsPanel:
     share = float(inputs.target.mean()) if len(inputs.target) else _NAN
     constant = np.full(len(inputs.ids), share, np.float32)
     baseline = model_scores(inputs, "share of positives", constant, "constant", "baseline")
-    return ModelsPanel(inputs.metric.name, (*blends, *found, baseline))
+    return ModelsPanel(inputs.metric.name, (*blends, *found, baseline), inputs.group is not None)
 
 
 def model_scores(

@@ -1,6 +1,6 @@
 """A report as one self-contained HTML page: no network, no external files, nothing executed that comes from data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from dfens.report import figures
 from dfens.report.report import Report
+from ensemble.notebook import blend_html
 
 _LONGEST_ID = 60
 
@@ -19,18 +20,21 @@ def render_page(report: Report) -> str:
     anywhere even if a browser extension or a bug tried.
     """
     environment = _environment()
-    return environment.get_template("page.html").render(report=report, figures=_figures(report))
+    blend = Markup(blend_html(report.blend)) if report.blend else None  # it escapes
+    return environment.get_template("page.html").render(report=report, figures=_figures(report), blend=blend)
 
 
 def _figures(report: Report) -> dict[str, Any]:
     """Every plot of the page, by the name that the templates use; None where there is nothing to draw."""
-    curves, diversity, shift = report.curves, report.diversity, report.shift
+    blend, curves, diversity, shift = report.blend, report.curves, report.diversity, report.shift
     return {
         "roc": figures.roc_figure(curves.roc) if curves else None,
         "low_fpr": figures.low_fpr_figure(curves.roc) if curves else None,
         "precision_recall": figures.precision_recall_figure(curves.precision_recall) if curves else None,
         "reliability": figures.reliability_figure(curves.reliability) if curves and curves.reliability else None,
         "training": [(item.model, figures.training_figure(item)) for item in curves.training] if curves else [],
+        "weights": figures.weights_figure(blend) if blend and any(m.fold_weights for m in blend.members) else None,
+        "calibration": figures.calibration_figure(blend.calibration) if blend and blend.calibration else None,
         "correlations": figures.correlation_figure(diversity) if diversity else None,
         "members": figures.members_figure(diversity) if diversity and diversity.members else None,
         "growth": (
@@ -58,6 +62,7 @@ def _environment() -> Environment:
         "signed": lambda value: "–" if value is None or value != value else f"{value:+.5f}",
         "duration": _duration,
         "short": _short,
+        "waveform": _waveform,
         "sort_key": lambda value: "" if value is None or value != value else repr(float(value)),
     }
     environment.filters.update(filters)
@@ -74,6 +79,13 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _waveform(envelope: Sequence[float]) -> str:
+    """The path of an envelope in a box of height 20, mirrored about its middle."""
+    upper = [f"{x} {10 - 9.5 * value:.1f}" for x, value in enumerate(envelope)]
+    lower = [f"{x} {10 + 9.5 * value:.1f}" for x, value in enumerate(envelope)][::-1]
+    return f"M{'L'.join(upper + lower)}Z"
 
 
 def _short(text: str, longest: int = _LONGEST_ID) -> Markup | str:

@@ -1,6 +1,5 @@
 """The report of a workspace as one value: head, checks and panels."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,11 +7,12 @@ from dfens.report.checks import Check, all_checks
 from dfens.report.clips import ClipsPanel
 from dfens.report.curves import CurvesPanel, curves_panel
 from dfens.report.diversity import DiversityPanel, diversity_panel
-from dfens.report.images import ImagesPanel, Thumbnail, images_panel
+from dfens.report.images import FindViews, ImagesPanel, images_panel
 from dfens.report.inputs import ReportInputs
 from dfens.report.ledger import SubmissionsPanel, submissions_panel
 from dfens.report.models import ModelsPanel, models_panel
 from dfens.report.shift import ShiftPanel, shift_panel
+from ensemble.summary import BlendSummary
 from oof.progress import SILENT, Progress
 
 FORMAT_VERSION = 1
@@ -45,11 +45,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report page shows; a panel is None where there is nothing to show."""
+    """Everything that a report page shows; a panel is None where there is nothing to show. blend: the best one."""
 
     head: Head
     checks: tuple[Check, ...]
     models: ModelsPanel
+    blend: BlendSummary | None
     curves: CurvesPanel | None
     diversity: DiversityPanel | None
     shift: ShiftPanel | None
@@ -63,16 +64,15 @@ class Report:
         value = asdict(self)
         for grid in (value["images"] or {}).get("grids", ()):
             for picture in grid["pictures"]:
-                del picture["small"], picture["large"]
+                for key in ("small", "large", "spectrogram", "envelope"):
+                    del picture[key]
         return value
 
 
 def build_report(
     inputs: ReportInputs,
     *,
-    find_paths: Callable[[Sequence[str]], Mapping[str, str]],
-    thumbnail: Thumbnail,
-    medals: Sequence[tuple[str, float]] = (),
+    find_views: FindViews,
     clips: ClipsPanel | None = None,
     progress: Progress = SILENT,
 ) -> Report:
@@ -80,9 +80,7 @@ def build_report(
 
     Args:
         inputs: what the stores hold.
-        find_paths: ids -> path of the media file, for those that exist.
-        thumbnail: (path, longest side in pixels) -> JPEG bytes.
-        medals: (name, score) of lines on the leaderboard.
+        find_views: ids -> function that reads the file of a row, for the files that exist.
         clips: panel of clips, which the caller reads from stored results.
     """
     with progress.task("report", total=6, unit="panel") as task:
@@ -94,12 +92,16 @@ def build_report(
         task.advance()
         shift = shift_panel(inputs)
         task.advance()
-        ledger = submissions_panel(inputs, medals)
+        ledger = submissions_panel(inputs)
         checks = all_checks(inputs, models, shift, ledger, clips)
         task.advance()
-        images = images_panel(inputs, find_paths, thumbnail)
+        images = images_panel(inputs, find_views)
         task.advance()
-    return Report(_head(inputs, ledger), checks, models, curves, diversity, shift, images, ledger, clips)
+    best = inputs.best_blend
+    return Report(
+        _head(inputs, ledger), checks, models, best.summary if best else None, curves, diversity, shift, images, ledger,
+        clips,
+    )  # fmt: skip
 
 
 def _head(inputs: ReportInputs, ledger: SubmissionsPanel | None) -> Head:

@@ -48,7 +48,7 @@ class ShiftPanel:
     """Shift of every model with test predictions, and the scores of the largest groups.
 
     adversarial: (AUC, low, high) of a classifier that tells OOF from test rows by all predictions together; None
-    where no model has test predictions. groups_of: "groups" or "folds".
+    where no model has test predictions. groups_of: "groups" or "folds". without_test: models that lack some or all.
     """
 
     models: tuple[ModelShiftRow, ...]
@@ -63,8 +63,8 @@ def shift_panel(inputs: ReportInputs) -> ShiftPanel | None:
     """Compare OOF with test predictions; None where there are no models."""
     if not inputs.models:
         return None
-    having = [model for model in inputs.models if model.test is not None]
     rows = inputs.sample_rows()
+    having = [model for model in inputs.models if _is_whole(model.test_by_fold) and np.isfinite(model.oof[rows]).any()]
     shifts: tuple[ModelShiftRow, ...] = ()
     adversarial = None
     if having and inputs.n_test:
@@ -91,8 +91,12 @@ def shift_panel(inputs: ReportInputs) -> ShiftPanel | None:
         _group_scores(inputs, scores),
         "groups" if grouped else "folds",
         scored,
-        tuple(model.name for model in inputs.models if model.test is None),
+        tuple(model.name for model in inputs.models if not _is_whole(model.test_by_fold)),
     )
+
+
+def _is_whole(test_by_fold: NDArray[np.float32] | None) -> bool:
+    return test_by_fold is not None and bool(np.isfinite(test_by_fold).all())
 
 
 def _parts(test_by_fold: NDArray[np.float32] | None, rows: NDArray[np.intp]) -> NDArray[np.float32]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from dfens.views.tables import FittedTable, make_table
 
 if TYPE_CHECKING:
+    from dfens.report.clips import ModalityScore
     from dfens.workflows.ablate import AblationResult
-    from dfens.workflows.compare import ComparisonResult, ModalityScore
+    from dfens.workflows.compare import ComparisonResult
     from oof.analysis.compare import Comparison
     from trainers.analysis.robustness import CurvePoint
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from dfens.report.clips import ModalityScore
+from dfens.workflows.stored_results import save_modalities
 from dfens.workspace.paths import Workspace
 from oof.analysis.compare import Comparison, compare_models
 from oof.cpus import cpu_count
@@ -21,18 +23,6 @@ from trainers.features.clips import has_sound
 from trainers.jobs.runner import TrainingJob
 from trainers.kinds.registry import kind_of
 from trainers.media.image import is_clip
-
-
-@dataclass(frozen=True)
-class ModalityScore:
-    """OOF AUC of a model or blend, on all clips, on those with sound, and on those without; None for one class only."""
-
-    model: str
-    modalities: tuple[str, ...]
-    auc: float | None
-    auc_with_sound: float | None
-    auc_without_sound: float | None
-    clips_without_sound: int
 
 
 @dataclass(frozen=True)
@@ -88,6 +78,8 @@ def compare(
         points = robustness_curves(job, rows=rows, progress=progress)
         pictures.append(plot_curves(folder / "robustness.png", points))
     scores = modality_scores(workspace, names) if modalities else ()
+    if scores:
+        save_modalities(workspace, names, scores)
     return ComparisonResult(comparison, tuple(points), tuple(pictures), scores)
 
 

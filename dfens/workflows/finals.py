@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from dfens.report.inputs import ChosenFinals
 from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.provenance import submitted_oof
+from dfens.workflows.stored_results import save_finals
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
 from oof.metrics import metric_by_name
@@ -70,6 +72,13 @@ def choose_finals(
         progress=progress,
     )
     plots = (plot_selection(workspace.submission_plot("finals"), found),) if plot else ()
+    best = found.best
+    save_finals(
+        workspace,
+        ChosenFinals(
+            (best.first, best.second), best.expected, best.gain, best.beats, tuple(item.name for item in candidates)
+        ),
+    )
     link = f"https://www.kaggle.com/competitions/{config.competition.slug}/submissions"
     return FinalsChoice(found, public_share, tuple(left_out), link, plots)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfens.workflows.stored_results import save_duplicates, save_fold_gap
 from dfens.workspace.paths import Workspace
 from oof.errors import ConfigError, FoldError
 from oof.folds import make_folds
@@ -57,7 +58,10 @@ def compare_groupings(
         _embed(workspace, embed_with, competition, threads, progress)
     x = baseline_features(competition.train["path"].tolist(), threads=threads, progress=progress)
     ways = dict.fromkeys(["none", "duplicates", "clusters", settings.group])
-    return Groupings(tuple(_score(workspace, competition, x, how, progress) for how in ways))
+    found = {how: _score(workspace, competition, x, how, progress) for how in ways}
+    grouped = {how: item.baseline_auc for how, item in found.items() if how != "none"}
+    save_fold_gap(workspace, found["none"].baseline_auc, grouped)
+    return Groupings(tuple(found.values()))
 
 
 def _score(
@@ -70,6 +74,8 @@ def _score(
     settings = workspace.config.folds
     ids, y = competition.train["id"].to_numpy(object), competition.train["target"].to_numpy()
     groups = derive_groups(competition, how, work_dir=workspace.trainers_dir, progress=progress, seed=settings.seed)
+    if how == "duplicates" and groups is not None:
+        save_duplicates(workspace, ids, groups)
     sizes = np.ones(len(ids), int) if groups is None else pd.Series(groups).value_counts().to_numpy()
     counts = (how, len(sizes), int(sizes.max()), int(sizes[sizes > 1].sum()))
     try:

@@ -1,6 +1,6 @@
 """What `dfens report` does: read the stores, compute the panels, write the page and the JSON next to it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfens.report.clips import ClipsPanel, leak_rows
 from dfens.report.inputs import BlendInput, ModelInput, ReportInputs
@@ -16,17 +15,20 @@ from dfens.report.page import render_page
 from dfens.report.report import Report, build_report
 from dfens.values import json_value
 from dfens.workflows.ledger import read_entries
+from dfens.workflows.report_media import find_views
 from dfens.workflows.status import next_command
+from dfens.workflows.stored_results import read_duplicates, read_finals, read_fold_gap, read_modalities
 from dfens.workspace.members import changed_members
-from dfens.workspace.paths import Workspace
-from oof.errors import DfensError
+from dfens.workspace.paths import CONFIG_NAME, Workspace
+from oof.errors import ConfigError, DfensError
 from oof.files import read_json, write_json, write_text
+from oof.folds import Folds
 from oof.ids import join_positions
-from oof.metrics import metric_by_name
+from oof.metrics import Metric, metric_by_name
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry
+from submissions.leaderboard import medal_lines, read_leaderboard
 from trainers.data.leaks import read_leak_audit
-from trainers.media.thumbnail import thumbnail
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,12 @@ def write_report(workspace: Workspace, out: Path | None = None, progress: Progre
         progress: reported one panel at a time.
 
     Raises:
-        StoreError: if there are no folds yet.
+        ConfigError: if there is neither a dfens.toml nor a store of predictions.
     """
     inputs = load_inputs(workspace)
     report = build_report(
         inputs,
-        find_paths=lambda ids: _find_paths(workspace, ids),
-        thumbnail=thumbnail,
+        find_views=partial(find_views, workspace, inputs),
         clips=_files_panel(workspace),
         progress=progress,
     )
@@ -67,33 +68,32 @@ def write_report(workspace: Workspace, out: Path | None = None, progress: Progre
 
 
 def _files_panel(workspace: Workspace) -> ClipsPanel | None:
-    """What the last check found out about the files alone; None before a check, and of another version's."""
+    """What the last check found out about the files alone, and the scores by modality; None where neither is known."""
     try:
         leaks = leak_rows(read_leak_audit(workspace.check_dir()))
-    except DfensError:  # dfens check writes it again
-        return None
-    return ClipsPanel((), leaks) if leaks else None
+    except DfensError:  # of another version; dfens check writes it again
+        leaks = ()
+    modalities, changed = read_modalities(workspace)
+    return ClipsPanel(modalities, leaks, changed) if leaks or modalities else None
 
 
 def load_inputs(workspace: Workspace) -> ReportInputs:
     """Read everything that a report shows; what cannot be read is listed as a problem."""
     store, problems = workspace.predictions, list[str]()
-    folds = store.folds
+    folds = store.folds if store.has_folds() else _no_folds(workspace)
     models = []
     for name in store.names():
         found = _or_problem(partial(_model, workspace, name), problems)
         if found is not None and np.isfinite(found.oof).any():
             models.append(found)
-    blends = []
-    for item in workspace.blends.overview():
-        blend = _or_problem(partial(_blend, workspace, item["blend"]), problems)
-        if blend is not None:
-            blends.append(blend)
+    found_blends = [_or_problem(partial(_blend, workspace, name), problems) for name in workspace.blends.list()]
+    blends = sorted(filter(None, found_blends), key=lambda blend: str(blend.facts["made_at"]))
     config = _or_problem(lambda: workspace.config, problems)
+    metric = metric_by_name(config.competition.metric if config else "auc")
     n_test = _or_problem(lambda: len(store.test_ids), problems) if store.test_ids_path.exists() else 0
     return ReportInputs(
         competition=(config.competition.slug if config else "") or workspace.root.name,
-        metric=metric_by_name(config.competition.metric if config else "auc"),
+        metric=metric,
         made=datetime.now(UTC),
         ids=folds.ids,
         target=folds.target,
@@ -106,8 +106,23 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
         entries=_or_problem(lambda: _entries(workspace), problems) or [],
         next_command=_or_problem(lambda: next_command(workspace), problems) or "dfens status",
         submissions_per_day=config.competition.submissions_per_day if config else None,
-        problems=problems,
+        medals=_or_problem(lambda: _medals(workspace, metric), problems) or (),
+        fold_gap=read_fold_gap(workspace),
+        duplicates=read_duplicates(workspace, folds),
+        finals=read_finals(workspace),
+        problems=tuple(dict.fromkeys(problems)),
     )
+
+
+def _no_folds(workspace: Workspace) -> Folds:
+    """No rows, for the page of a project that has only begun.
+
+    Raises:
+        ConfigError: if this is no project at all.
+    """
+    if not workspace.config_path.exists():
+        raise ConfigError(f"There is no {CONFIG_NAME} in {workspace.root}. Run dfens init, or give -C DIR.")
+    return Folds(np.empty(0, object), np.empty(0, np.int8), np.empty(0, np.int16))
 
 
 def _or_problem(read: Callable[[], Any], problems: list[str]) -> Any:
@@ -142,12 +157,9 @@ def _entries(workspace: Workspace) -> Sequence[Entry]:
     return read_entries(workspace)
 
 
-def _find_paths(workspace: Workspace, ids: Sequence[str]) -> Mapping[str, str]:
-    """Paths of the media files of training rows; empty where the competition's data cannot be read."""
-    try:
-        frame = workspace.competition().train
-    except DfensError:
-        return {}
-    wanted: NDArray[np.bool_] = frame["id"].isin(ids).to_numpy()
-    found = frame[wanted]
-    return {str(name): str(path) for name, path in zip(found["id"], found["path"], strict=True) if Path(path).exists()}
+def _medals(workspace: Workspace, metric: Metric) -> Sequence[tuple[str, float]]:
+    """The score of the last rank with each medal, where the leaderboard was fetched."""
+    path = workspace.leaderboard_path()
+    if not path.exists():
+        return ()
+    return medal_lines(read_leaderboard(path), higher_is_better=metric.higher_is_better)

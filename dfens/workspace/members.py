@@ -39,9 +39,12 @@ def member_fingerprint(store: PredictionStore, blends: BlendStore, name: str) ->
 
 
 def changed_members(store: PredictionStore, blends: BlendStore, name: str) -> list[str]:
-    """The members of a blend whose predictions are no longer those it was made of, by name."""
+    """The members of a blend whose predictions are no longer those it was made of, or are gone, by name."""
+    facts = blends.facts(name)
+    fingerprints = facts.get("fingerprints", {})
+    gone = [item["name"] for item in facts["members"] if item["name"] not in fingerprints]
     return [
         member
-        for member, fingerprint in blends.facts(name).get("fingerprints", {}).items()
+        for member, fingerprint in fingerprints.items()
         if member_fingerprint(store, blends, member) != fingerprint
-    ]
+    ] + [member for member in gone if member not in store and member not in blends]

@@ -122,6 +122,10 @@ class Workspace:
         """Where the training history of one fold is."""
         return self.trainers_dir / model / f"fold{fold}" / "history.json"
 
+    def deciding_path(self, model: str, fold: int) -> Path:
+        """Where the deciding moments of a fold's held-out clips are."""
+        return self.trainers_dir / model / f"fold{fold}" / "deciding.parquet"
+
     # ---- submissions --------------------------------------------------------
 
     def ledger_path(self) -> Path:
@@ -169,6 +173,22 @@ class Workspace:
     def compare_dir(self, models: Sequence[str]) -> Path:
         """Where `dfens compare` writes its pictures."""
         return self.reports_dir / "compare" / "-vs-".join(models)[:100]
+
+    def modalities_path(self) -> Path:
+        """Where `dfens compare --modalities` keeps its scores, which the report shows."""
+        return self.reports_dir / "compare" / "modalities.json"
+
+    def groupings_path(self) -> Path:
+        """Where `dfens groups` keeps its scores, which the report shows."""
+        return self.reports_dir / "groups.json"
+
+    def duplicates_path(self) -> Path:
+        """Where `dfens groups` keeps the sets of near-duplicates among the training images."""
+        return self.reports_dir / "duplicates.parquet"
+
+    def finals_path(self) -> Path:
+        """Where `dfens submissions select` keeps the pair that it recommends, which the report shows."""
+        return self.submissions_dir / "finals.json"
 
     def ablation_plot(self, model: str) -> Path:
         """Where `dfens ablate` writes its picture."""

@@ -10,8 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dfens.cli import cli
+from dfens.workflows.report import load_inputs
+from dfens.workflows.report_media import find_views
+from dfens.workspace.paths import Workspace
+from oof.store import PredictionStore
 from tests.support.clips import voice, write_clip
 from tests.support.competitions import write_labels
+from trainers.kinds.clips.deciding import save_deciding
 
 
 @pytest.fixture
@@ -96,3 +101,39 @@ def test_modalities_are_compared_on_clips_without_sound(folder: Path) -> None:
     assert all(row["modalities"] == ["picture", "sound"] for row in rows)
     assert all(row["clips_without_sound"] == 8 for row in rows)
     assert all(0 <= row[key] <= 1 for row in rows for key in ("auc", "auc_with_sound", "auc_without_sound"))
+    report = CliRunner().invoke(cli, ["-C", str(folder), "report", "--json"])
+    assert report.exit_code == 0, report.stderr
+    clips = json.loads(report.stdout)["clips"]
+    assert clips["modalities"] == rows
+    assert clips["changed"] == []
+    page = (folder / "work" / "reports" / "report.html").read_text()
+    assert page.count('aria-label="Waveform"') == page.count('alt="Spectrogram') > 4
+    store = PredictionStore(folder / "work" / "oof")
+    store.save_oof("a", store.folds.ids[store.folds.rows(0)], np.full(8, 0.5), fold=0)
+    report = CliRunner().invoke(cli, ["-C", str(folder), "report", "--json"])
+    assert json.loads(report.stdout)["clips"]["changed"] == ["a"]
+
+
+def test_the_report_shows_the_frame_that_decided(folder: Path) -> None:
+    (folder / "dfens.toml").write_text(
+        '[data]\nlayout = "ffdv"\nroot = "data"\n[folds]\nk = 2\n'
+        '[models.picture]\nkind = "frames"\nbackbone = "test_resnet"\nframes = 4\nframe_size = 32\n'
+    )
+    for command in ("folds", "extract"):
+        assert CliRunner().invoke(cli, ["-C", str(folder), command]).exit_code == 0
+    store = PredictionStore(folder / "work" / "oof")
+    for fold in (0, 1):
+        ids = store.folds.ids[store.folds.rows(fold)]
+        store.save_oof("picture", ids, np.linspace(0.2, 0.8, len(ids)), fold=fold)
+        path = folder / "work" / "trainers" / "picture" / f"fold{fold}" / "deciding.parquet"
+        save_deciding(path, ids, np.full(len(ids), 0.99), np.full(len(ids), 0.87))
+    workspace = Workspace(folder)
+    views = find_views(workspace, load_inputs(workspace), list(store.folds.ids))
+    found = {name: read() for name, read in views.items()}
+    assert len(found) == 4
+    last = 11 / 25 - 0.5 * 12 / 25 / 4  # the last of 4 frames spread over 12 at 25 a second
+    for name, view in found.items():
+        assert f"deciding frame, {last:.1f} s: 0.87 by picture" in view.caption
+        assert ("no sound" in view.caption) == (name == "clip 3.mp4")
+        assert bool(view.spectrogram) == bool(view.envelope) == (name != "clip 3.mp4")
+        assert cv2.imdecode(np.frombuffer(view.large, np.uint8), cv2.IMREAD_COLOR).shape[0] == 32

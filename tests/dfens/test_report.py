@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dfens.report.checks import Check, all_checks
 from dfens.report.clips import ClipsPanel, LeakRow
-from dfens.report.images import images_panel
-from dfens.report.inputs import ReportInputs
+from dfens.report.figures import submissions_figure
+from dfens.report.images import RowView, images_panel
+from dfens.report.inputs import ChosenFinals, DuplicateSets, FoldGap, ReportInputs
+from dfens.report.ledger import submissions_panel
 from dfens.report.models import calibration_error, models_panel
 from dfens.report.page import render_page
 from dfens.report.report import Report, build_report
+from dfens.report.shift import shift_panel
 from dfens.values import json_value
 from oof.errors import DataError
 from oof.metrics import metric_by_name, roc_auc
-from tests.support.reports import PIXEL, make_inputs
+from tests.support.reports import PIXEL, all_views, make_inputs
 
 
 class Tags(HTMLParser):
@@ -38,7 +42,19 @@ class Tags(HTMLParser):
 
 
 def build(inputs: ReportInputs) -> Report:
-    return build_report(inputs, find_paths=lambda ids: {name: name for name in ids}, thumbnail=lambda path, size: PIXEL)
+    return build_report(inputs, find_views=all_views)
+
+
+def checks_of(inputs: ReportInputs, clips: ClipsPanel | None = None) -> dict[str, Check]:
+    models = models_panel(inputs)
+    checks = all_checks(inputs, models, shift_panel(inputs), submissions_panel(inputs), clips)
+    return {check.name: check for check in checks}
+
+
+def page_with(report: Report, *panels: str) -> str:
+    """Return the page with some panels alone; drawing all plots takes most of the time."""
+    gone = {"blend", "curves", "diversity", "shift", "images", "submissions"} - set(panels)
+    return render_page(replace(report, **dict.fromkeys(gone)))
 
 
 def test_the_page_needs_nothing_from_outside() -> None:
@@ -105,7 +121,7 @@ def test_markup_in_names_and_ids_is_text() -> None:
 def test_long_ids_do_not_swell_the_page() -> None:
     inputs = make_inputs()
     inputs.ids[:] = ["x" * 10_000 + str(number) for number in range(len(inputs.ids))]
-    assert len(render_page(build(inputs))) < 1_000_000
+    assert len(page_with(build(inputs), "images", "submissions")) < 500_000
 
 
 @pytest.mark.parametrize(
@@ -118,7 +134,7 @@ def test_long_ids_do_not_swell_the_page() -> None:
     ],
 )
 def test_what_is_missing_is_said(changes: dict[str, Any], sentence: str) -> None:
-    assert sentence in render_page(build(make_inputs(**changes)))
+    assert sentence in page_with(build(make_inputs(**changes)), "submissions")
 
 
 def test_one_fold_only_and_no_test_predictions() -> None:
@@ -135,20 +151,108 @@ def test_one_fold_only_and_no_test_predictions() -> None:
 def test_a_blend_whose_members_changed_is_stale() -> None:
     inputs = make_inputs()
     stale = replace(inputs.blends[0], changed_members=("model-2",))
-    check = next(check for check in build(replace(inputs, blends=[stale])).checks if check.name == "Stale blends")
+    check = checks_of(replace(inputs, blends=[stale]))["Stale blends"]
     assert check.outcome == "fail"
     assert "model-2" in check.sentence
 
 
 def test_uneven_folds_are_a_warning_and_even_ones_are_not() -> None:
     inputs = make_inputs(rows=2000)
-    outcome = {check.name: check.outcome for check in build(inputs).checks}
-    assert outcome["Fold spread"] == "pass"
+    assert checks_of(inputs)["Fold spread"].outcome == "pass"
     bad = inputs.models[0].oof.copy()
     bad[inputs.fold == 3] = np.random.default_rng(1).random((inputs.fold == 3).sum())
     models = [replace(inputs.models[0], oof=bad), *inputs.models[1:]]
-    outcome = {check.name: check.outcome for check in build(replace(inputs, models=models)).checks}
-    assert outcome["Fold spread"] == "warn"
+    assert checks_of(replace(inputs, models=models))["Fold spread"].outcome == "warn"
+
+
+CHECKS = {
+    "Duplicates across folds", "Leaks", "Shift to test", "Random or grouped folds", "Fold spread", "Baseline",
+    "Stale blends", "CV against public score", "Rows no model gets right", "Calibration",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{}, {"models": [], "blends": [], "entries": []}, {"rows": 20, "tests": 3}])
+def test_every_check_is_there_whatever_is_known(changes: dict[str, Any]) -> None:
+    checks = checks_of(make_inputs(**changes))
+    assert checks.keys() >= CHECKS
+    for check in checks.values():
+        assert check.sentence.endswith((".", ")"))
+        assert check.outcome in ("pass", "warn", "fail", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("found", "grouping", "outcome", "words"),
+    [
+        (None, "k 5", "unknown", "Run dfens groups"),
+        (None, "k 5, group duplicates", "pass", "share a fold"),
+        (DuplicateSets(0, 0), "k 5", "pass", "no near-duplicates"),
+        (DuplicateSets(3, 0), "k 5", "pass", "Each of 3 sets"),
+        (DuplicateSets(3, 2), "k 5", "warn", "2 of 3 sets"),
+    ],
+)
+def test_duplicates_in_several_folds_are_a_warning(
+    found: DuplicateSets | None, grouping: str, outcome: str, words: str
+) -> None:
+    inputs = make_inputs(count=2, duplicates=found, grouping=grouping)
+    check = checks_of(inputs)["Duplicates across folds"]
+    assert check.outcome == outcome
+    assert words in check.sentence
+
+
+@pytest.mark.parametrize(
+    ("gap", "grouped", "outcome"),
+    [
+        (None, False, "warn"),
+        (FoldGap(0.95, "clusters", 0.80), False, "warn"),
+        (FoldGap(0.95, "clusters", 0.949), False, "pass"),
+        (FoldGap(0.95, "clusters", 0.80), True, "pass"),
+    ],
+)
+def test_random_folds_are_a_warning_unless_they_hide_little(gap: FoldGap | None, grouped: bool, outcome: str) -> None:
+    group = np.array([f"g{row % 40}" for row in range(400)], object) if grouped else None
+    check = checks_of(make_inputs(count=2, fold_gap=gap, group=group))["Random or grouped folds"]
+    assert check.outcome == outcome
+    assert (gap is not None) == ("0.950" in check.sentence)
+
+
+def test_medal_lines_are_drawn_and_listed() -> None:
+    medals = [("gold", 0.95), ("silver", 0.92), ("bronze", 0.9)]
+    panel = submissions_panel(make_inputs(medals=medals))
+    assert panel is not None
+    figure = str(submissions_figure(panel))
+    for name, score in medals:
+        assert f">{name} {score:.4f}<" in figure
+    assert ">gold" not in str(submissions_figure(replace(panel, medals=())))
+
+
+def test_the_simulated_pair_is_recommended_where_there_was_a_simulation() -> None:
+    finals = ChosenFinals(("1003 blend3", "1001 blend1"), 0.9412, 0.0012, 0.7, ("1003 blend3", "1001 blend1"))
+    panel = submissions_panel(make_inputs(finals=finals))
+    assert panel is not None
+    assert panel.finals == ("1003 blend3", "1001 blend1")
+    assert "3 submissions were scored since" in panel.finals_reason
+    simple = submissions_panel(make_inputs())
+    assert simple is not None
+    assert set(simple.finals) == {"1004", "1003"}
+
+
+def test_clips_show_frame_waveform_and_spectrogram() -> None:
+    view = RowView(PIXEL, PIXEL, "deciding frame, 1.2 s: 0.97 by picture", (0.0, 0.5, 1.0), PIXEL)
+    report = build_report(make_inputs(), find_views=lambda ids: dict.fromkeys(ids, lambda: view))
+    page = page_with(report, "images")
+    assert report.images is not None
+    shown = sum(len(grid.pictures) for grid in report.images.grids)
+    assert page.count("deciding frame, 1.2 s: 0.97 by picture") == shown
+    assert page.count('d="M0 10.0L1 5.2L2 0.5L2 19.5L1 14.8L0 10.0Z"') == shown
+    assert page.count('alt="Spectrogram') == shown
+    assert "base64" not in json.dumps(json_value(report.to_json()))
+
+
+def test_the_blend_is_shown_with_gain_calibration_and_spread_of_weights() -> None:
+    panel = page_with(build(make_inputs()), "blend")
+    for words in ("best single", "+0.01000", "calibration (platt)", "0.5000", "0.4000", "33.3% to 33.3%"):
+        assert words in panel
+    assert panel.count("<svg") == 2
 
 
 def test_the_worst_leak_is_a_check() -> None:
@@ -157,11 +261,7 @@ def test_the_worst_leak_is_a_check() -> None:
         LeakRow("duration (s)", 0.51, 0.4, 0.6, 400, ""),
     )
     for leaks, outcome in ((rows, "warn"), (rows[1:], "pass"), ((), "unknown")):
-        clips = ClipsPanel((), leaks)
-        report = build_report(
-            make_inputs(count=2), find_paths=lambda ids: {}, thumbnail=lambda path, size: PIXEL, clips=clips
-        )
-        check = next(check for check in report.checks if check.name == "Leaks")
+        check = checks_of(make_inputs(count=2), ClipsPanel((), leaks))["Leaks"]
         assert check.outcome == outcome
         assert (outcome == "warn") == ("Trim the silence" in check.sentence)
 
@@ -172,7 +272,7 @@ def test_grids_show_the_rows_that_their_titles_promise() -> None:
     for model in inputs.models:
         model.oof[real] = 0.9999  # a real that every model takes for a fake
     inputs.blends[0].nested_oof[real] = 0.9999
-    panel = images_panel(inputs, lambda ids: {name: name for name in ids}, lambda path, size: PIXEL)
+    panel = images_panel(inputs, all_views)
     assert panel is not None
     grids = {grid.title: grid.pictures for grid in panel.grids}
     assert grids["Most confident mistakes"][0].id == inputs.ids[real]
@@ -182,14 +282,30 @@ def test_grids_show_the_rows_that_their_titles_promise() -> None:
 
 
 def test_missing_and_broken_images_are_named_under_their_place() -> None:
-    def broken(path: str, size: int) -> bytes:
+    def broken() -> RowView:
         raise DataError("cut in the middle")
 
     inputs = make_inputs()
-    gone = images_panel(inputs, lambda ids: {}, broken)
-    cut = images_panel(inputs, lambda ids: {name: name for name in ids}, broken)
+    gone = images_panel(inputs, lambda ids: {})
+    cut = images_panel(inputs, lambda ids: dict.fromkeys(ids, broken))
     assert gone is not None
     assert cut is not None
     assert gone.grids[0].pictures[0].problem == "file not found"
     assert "cut in the middle" in cut.grids[0].pictures[0].problem
     assert cut.missing == sum(len(grid.pictures) for grid in cut.grids)
+
+
+def test_predictions_that_are_nan_are_left_out() -> None:
+    inputs = make_inputs()
+    test, oof = inputs.models[0].test_by_fold, inputs.models[1].oof.copy()
+    assert test is not None
+    oof[:] = np.nan
+    models = [
+        replace(inputs.models[0], test_by_fold=np.full_like(test, np.nan)), replace(inputs.models[1], oof=oof),
+        inputs.models[2],
+    ]  # fmt: skip
+    report = build(replace(inputs, models=models))
+    assert report.shift is not None
+    assert "model-0" in report.shift.without_test
+    page = render_page(report)
+    assert not re.search(r">\s*nan\b", page)

@@ -8,7 +8,7 @@ import pytest
 
 from dfens.report.page import render_page
 from dfens.report.report import build_report
-from tests.support.reports import PIXEL, make_inputs
+from tests.support.reports import all_views, make_inputs
 
 selenium = pytest.importorskip("selenium.webdriver")
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
@@ -44,8 +44,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("page")
     report = build_report(
         make_inputs(count=5),
-        find_paths=lambda ids: {name: name for name in ids},
-        thumbnail=lambda path, size: PIXEL,
+        find_views=all_views,
     )
     page = folder / "report.html"
     page.write_text(render_page(report))

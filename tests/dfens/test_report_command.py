@@ -1,12 +1,16 @@
 """`dfens report` on a workspace with stores: the page, the JSON, and what is said where something is missing."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dfens.demo.competition import make_competition
+from dfens.workflows.report import load_inputs
+from dfens.workspace.paths import Workspace
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
 from oof.folds import Folds
@@ -59,5 +63,91 @@ def test_a_page_of_ones_own_name(workspace: Path, tmp_path: Path) -> None:
     assert (tmp_path / "monday.json").exists()
 
 
-def test_an_empty_workspace_is_told_what_to_run(tmp_path: Path) -> None:
-    assert "Run dfens folds" in run(tmp_path, "report", code=1).output
+def test_a_folder_that_is_no_project_is_told_what_to_run(tmp_path: Path) -> None:
+    assert "Run dfens init" in run(tmp_path, "report", code=1).output
+    assert list(tmp_path.iterdir()) == []
+
+
+def page_of(folder: Path) -> str:
+    """The page of a workspace, after `dfens report` ended without an error."""
+    run(folder, "report")
+    return (folder / "work" / "reports" / "report.html").read_text()
+
+
+@pytest.fixture
+def copy(workspace: Path, tmp_path: Path) -> Path:
+    """A workspace of one's own to spoil."""
+    return Path(shutil.copytree(workspace, tmp_path / "copy"))
+
+
+def test_a_project_that_has_only_begun_gets_a_page(tmp_path: Path) -> None:
+    make_competition(tmp_path, train_rows=20, test_rows=10, size=32)
+    page = page_of(tmp_path)
+    assert "There are no folds yet. Run dfens check, then dfens folds." in page
+    assert "dfens check, then dfens folds</code>" in page
+
+
+def test_images_moved_away_are_named_under_their_place(copy: Path) -> None:
+    (copy / "data").rename(copy / "elsewhere")
+    page = page_of(copy)
+    assert page.count("file not found") > 20
+    assert "data:image/jpeg" not in page
+
+
+def test_single_broken_and_missing_images_leave_the_others(copy: Path) -> None:
+    files = sorted((copy / "data" / "train").iterdir())
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    files[1].unlink()
+    page = page_of(copy)
+    assert page.count("data:image/jpeg") > 20
+
+
+def test_a_blend_whose_members_are_gone_is_reported(copy: Path) -> None:
+    shutil.rmtree(copy / "work" / "oof" / "models" / "a")
+    page = page_of(copy)
+    assert "both were fitted to predictions that have changed since (a)" in page
+    assert "Run dfens blend --name both." in page
+
+
+def test_one_fold_only_and_rows_without_predictions(copy: Path) -> None:
+    store = PredictionStore(copy / "work" / "oof")
+    for name in ("a", "b"):
+        shutil.rmtree(store.root / "models" / name)
+    shutil.rmtree(copy / "work" / "ensemble")
+    ids = store.folds.ids[store.folds.rows(0)]
+    store.save_oof("a", ids, np.linspace(0, 1, len(ids)), fold=0)
+    oof = np.where(np.arange(len(store.folds.ids)) % 2, 0.5, np.nan)
+    known = np.isfinite(oof)
+    store.save("half", store.folds.ids[known], oof[known], None)
+    page = page_of(copy)
+    assert "a, half lack predictions for some training rows" in page
+    assert "a, half have no test predictions" in page
+    assert not re.search(r">\s*nan\b", page)
+
+
+@pytest.mark.parametrize("file", ["dfens.toml", "work/oof/models/a/model.json", "work/ensemble/both/blend.json"])
+def test_a_broken_file_is_named_on_the_page(copy: Path, file: str) -> None:
+    (copy / file).write_text("{ this is neither JSON nor TOML")
+    page = page_of(copy)
+    assert Path(file).name in page
+    assert 'class="fail"' in page
+
+
+def test_medals_come_from_the_leaderboard_that_was_fetched(copy: Path) -> None:
+    teams = "TeamName,Score\n" + "".join(f"team {rank},{1 - rank / 100}\n" for rank in range(1, 21))
+    (copy / "work" / "submissions").mkdir(exist_ok=True)
+    (copy / "work" / "submissions" / "leaderboard.zip").write_text(teams)
+    medals = load_inputs(Workspace(copy)).medals
+    assert [(name, round(score, 2)) for name, score in medals] == [("gold", 0.98), ("silver", 0.96), ("bronze", 0.92)]
+    (copy / "work" / "submissions" / "leaderboard.zip").write_text("no leaderboard")
+    assert "leaderboard.zip is not a leaderboard" in page_of(copy)
+
+
+def test_groups_are_measured_once_and_shown(copy: Path) -> None:
+    first, second = sorted((copy / "data" / "train").iterdir())[:2]
+    shutil.copy(first, second)  # a duplicate
+    run(copy, "groups", "--threads", "1")
+    checks = {check["name"]: check for check in json.loads(run(copy, "report", "--json").stdout)["checks"]}
+    assert "linear baseline has AUC" in checks["Random or grouped folds"]["sentence"]
+    assert checks["Duplicates across folds"]["outcome"] in ("pass", "warn")
+    assert "of near-duplicate images" in checks["Duplicates across folds"]["sentence"]

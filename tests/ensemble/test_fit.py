@@ -150,3 +150,19 @@ def test_wrong_shapes_and_values_are_named() -> None:
         fit_blend(oof, y).predict(oof[:, :2])
     with pytest.raises(BlendError, match="max_members = 0"):
         fit_blend(oof, y, max_members=0)
+
+
+def test_weights_without_a_fold_know_nothing_of_its_labels() -> None:
+    oof, y = make_world(1_200, 4)
+    folds = np.arange(1_200) % 4
+    whole = fit_blend(oof, y, folds=folds)
+    turned = np.where(folds == 2, 1 - y, y)
+    other = fit_blend(oof, turned, folds=folds)
+    assert whole.fold_weights is not None
+    assert other.fold_weights is not None
+    assert whole.fold_weights.shape == (4, 4)
+    np.testing.assert_allclose(whole.fold_weights.sum(axis=1), 1.0)
+    np.testing.assert_allclose(whole.fold_weights.mean(axis=0), whole.weights, atol=0.05)
+    np.testing.assert_allclose(whole.fold_weights[2], other.fold_weights[2], atol=0.02)
+    assert np.abs(whole.fold_weights[1] - other.fold_weights[1]).max() > 0.1
+    assert whole.summary.members[1].fold_weights == tuple(whole.fold_weights[:, 1])

@@ -17,3 +17,19 @@ def test_a_notebook_shows_both_scores_and_all_members() -> None:
     assert "<b>a</b>" not in page
     for weight in result.weights:
         assert f"{weight:.1%}" in page
+
+
+def test_a_notebook_shows_gains_calibration_and_the_spread_of_weights() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(600) % 2
+    oof = 1 / (1 + np.exp(-(2 * y[:, None] - 1 + rng.normal(size=(600, 3)))))
+    result = fit_blend(oof, y, folds=np.arange(600) % 5, calibrate="platt")
+    page = result._repr_html_()
+    assert result.calibration is not None
+    for value in result.calibration.log_loss:
+        assert f"{value:.4f}" in page
+    for comparison in result.comparisons:
+        assert f"{comparison.gain:+.5f}" in page
+    assert result.fold_weights is not None
+    low, high = result.fold_weights[:, 0].min(), result.fold_weights[:, 0].max()
+    assert f"{low:.1%} to {high:.1%}" in page

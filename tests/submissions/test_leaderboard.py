@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oof.errors import SubmissionError
-from submissions.leaderboard import Team, medal_of, rank_score, read_leaderboard
+from submissions.leaderboard import Team, medal_lines, medal_of, rank_score, read_leaderboard
 
 TEAMS = [Team("b", 0.8), Team("a", 0.9), Team("me", 0.7), Team("c", 0.7)]
 CSV = 'Rank,TeamId,TeamName,LastSubmissionDate,Score\n1,11,"a, b",2026-01-01,0.9\n2,12,ü,2026-01-02,0.8\n3,13,new,,\n'
@@ -78,3 +78,17 @@ def test_what_is_no_leaderboard_is_refused(tmp_path: Path) -> None:
         (tmp_path / "x").write_bytes(data)
         with pytest.raises(SubmissionError, match="is not a leaderboard"):
             read_leaderboard(tmp_path / "x")
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_medal_lines_are_the_last_scores_that_get_each_medal(higher_is_better: bool) -> None:
+    sign = 1 if higher_is_better else -1
+    teams = [Team(f"team {rank}", 0.5 - sign * rank / 1_000) for rank in range(1, 301)]
+    lines = dict(medal_lines(teams[::-1], higher_is_better=higher_is_better))
+    for medal, score in lines.items():
+        found = rank_score(teams, score - sign * 1e-9, higher_is_better=higher_is_better)
+        just_above = rank_score(teams, score + sign * 1e-9, higher_is_better=higher_is_better)
+        assert just_above.medal == medal
+        assert found.rank == just_above.rank + 1
+    assert list(lines) == ["gold", "silver", "bronze"]
+    assert medal_lines([]) == []

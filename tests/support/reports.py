@@ -1,17 +1,26 @@
 """Inputs of a report, generated: models of a known quality, a blend, a ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
+from dfens.report.images import RowView
 from dfens.report.inputs import BlendInput, ModelInput, ReportInputs
+from ensemble.calibration import CalibrationReport, ReliabilityBin
+from ensemble.summary import BlendSummary, Comparison, MemberScore
 from oof.metrics import metric_by_name, roc_auc
 from submissions.entry import Entry
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+_BINS = tuple(ReliabilityBin(40, p, p) for p in (0.1, 0.5, 0.9))
 PIXEL = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")  # enough of a JPEG for a data URI
+
+
+def all_views(ids: Sequence[str]) -> Mapping[str, Callable[[], RowView]]:
+    """Return a picture for every row."""
+    return dict.fromkeys(ids, lambda: RowView(PIXEL, PIXEL))
 
 
 def make_inputs(
@@ -58,13 +67,23 @@ def _model(name: str, y: Any, tests: int, rng: np.random.Generator) -> ModelInpu
 def _blend(models: Sequence[ModelInput], y: Any) -> BlendInput:
     mean = np.stack([model.oof for model in models]).mean(axis=0, dtype=np.float64)
     score = roc_auc(y, mean)
-    facts = {
-        "members": [{"name": model.name, "weight": 1 / len(models), "score": 0.9} for model in models],
-        "score": score,
-        "nested_score": score - 0.001,
-        "nested_interval": [score - 0.02, score + 0.01],
-    }
-    return BlendInput("blend", facts, mean, mean)
+    share = 1 / len(models)
+    summary = BlendSummary(
+        metric="auc",
+        method="mean of probabilities",
+        transform="prob",
+        score=score,
+        nested_score=score - 0.001,
+        nested_interval=(score - 0.02, score + 0.01),
+        members=tuple(MemberScore(model.name, share, 0.9, (share,) * 5) for model in models),
+        comparisons=(Comparison("best single", 0.01, (0.002, 0.018), 0.01),),
+        methods=(),
+        references={},
+        calibration=CalibrationReport("platt", (0.5, 0.4), (0.1, 0.02), _BINS, _BINS),
+        verdict="The blend is better than its best member.",
+        warnings=(),
+    )
+    return BlendInput("blend", summary.to_json(), mean, mean)
 
 
 def _entry(number: int) -> Entry:

@@ -23,6 +23,7 @@ from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.kinds.clips.deciding import moment_places, read_deciding
 from trainers.kinds.clips.moments import MomentReader, spread_places
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
 from trainers.kinds.linear.settings import LinearSettings
@@ -122,6 +123,21 @@ def test_every_kind_predicts_all_rows_and_repeats_to_the_bit(
     assert np.isfinite(model.test).all()
     assert ((model.oof >= 0) & (model.oof <= 1)).all()
     assert stored_bytes(train(competition, tmp_path / "b", name), name) == stored_bytes(first, name)
+
+
+@pytest.mark.parametrize("name", ["frames", "av"])
+def test_the_moment_that_decided_each_held_out_clip_is_kept(
+    competition: tuple[Competition, Path], tmp_path: Path, name: str
+) -> None:
+    store = train(competition, tmp_path, name)
+    found = [read_deciding(tmp_path / "trainers" / name / f"fold{fold}" / "deciding.parquet") for fold in (0, 1)]
+    for fold, moments in enumerate(found):
+        assert set(moments) == set(store.folds.ids[store.folds.rows(fold)])
+    places, probabilities = zip(*(found[0] | found[1]).values(), strict=True)
+    assert set(places) <= {float(np.float32(place)) for place in moment_places(MODELS[name])}
+    oof = store.load(name).oof
+    surest = int(np.argmax(oof))
+    assert (found[0] | found[1])[str(store.folds.ids[surest])][1] == pytest.approx(max(probabilities), abs=0.2)
 
 
 def test_pooling_rule_is_chosen_and_kept_with_the_weights(

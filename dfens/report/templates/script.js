@@ -33,9 +33,9 @@
   }
 
   for (const button of document.querySelectorAll("button.copy")) {
-    const table = button.previousElementSibling.querySelector("table");
+    const tables = [...button.previousElementSibling.querySelectorAll("table")];
     button.addEventListener("click", async () => {
-      const text = [...table.rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " ")).join("\t")).join("\n");
+      const text = tables.flatMap((table) => [...table.rows]).map((row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " ")).join("\t")).join("\n");
       try {
         await navigator.clipboard.writeText(text);
       } catch {
@@ -47,8 +47,9 @@
         document.execCommand("copy");
         area.remove();
       }
+      const label = button.textContent;
       button.textContent = "Copied";
-      setTimeout(() => { button.textContent = "Copy table"; }, 1500);
+      setTimeout(() => { button.textContent = label; }, 1500);
     });
   }
 
@@ -58,6 +59,8 @@
       viewer.querySelector("img").src = button.dataset.large;
       viewer.querySelector("img").alt = button.firstElementChild.alt;
       viewer.querySelector("p").textContent = button.parentElement.innerText;
+      for (const old of viewer.querySelectorAll(".sound")) old.remove();
+      for (const sound of button.querySelectorAll(".sound")) viewer.querySelector("p").before(sound.cloneNode(true));
       viewer.showModal();
     });
   }

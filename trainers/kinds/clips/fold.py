@@ -92,5 +92,12 @@ class ClipFoldData(FoldData):
             keep=self._keep if tta else None,
         )
 
+    def held_out_moments(self) -> tuple[Probabilities, Probabilities]:
+        """Return probabilities and weights of the moments in the last prediction with TTA, (n_held_out, moments)."""
+        if not self.moments:
+            return np.zeros((0, 0)), np.zeros((0, 0))
+        probabilities, weight = zip(*self.moments, strict=True)
+        return np.concatenate(probabilities), np.concatenate(weight)
+
     def _keep(self, probabilities: Probabilities, weight: Probabilities) -> None:
         self.moments.append((probabilities, weight))

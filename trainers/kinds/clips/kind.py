@@ -13,6 +13,7 @@ from oof.files import read_json, write_json
 from trainers.features.settings import ExtractSettings
 from trainers.kinds.base import WEIGHTS_FILE, FoldModels, FoldOutcome, ModelContext, ModelKind, Resources
 from trainers.kinds.clips.clips import ClipSource, prepare_clips
+from trainers.kinds.clips.deciding import DECIDING_FILE, deciding_moments, moment_places, save_deciding
 from trainers.kinds.clips.fold import ClipFoldData
 from trainers.kinds.clips.moments import AnyClipSettings
 from trainers.kinds.clips.network import make_clip_network
@@ -34,6 +35,7 @@ class ClipKind(ModelKind[AnyClipSettings]):
 
     folder of a fold/
     ├── weights.safetensors
+    ├── deciding.parquet    the moment that decided each held-out prediction; absent where processes share a fold
     └── pooling.json        with pooling = "auto": the rule for rows that were not held out
     """
 
@@ -80,7 +82,9 @@ class ClipKind(ModelKind[AnyClipSettings]):
         )
         outcome = train_network(context, fold, data)
         outcome = replace(outcome, history={**outcome.history, "views": settings.views, "pooling": settings.pooling})
-        return _with_rule(settings, outcome, data) if settings.pooling == "auto" else outcome
+        if settings.pooling == "auto":
+            outcome = _with_rule(settings, outcome, data)
+        return _with_deciding_moments(settings, outcome, data)
 
     def load(self, context: Context, folds: Sequence[int], *, tta: bool = True) -> FoldModels:
         settings, device = context.settings, device_of(context)
@@ -100,7 +104,7 @@ class ClipKind(ModelKind[AnyClipSettings]):
 
 def _with_rule(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
     """Pool the held-out rows again, by rules that were chosen without them."""
-    probabilities, weight = (np.concatenate([part[at] for part in data.moments]) for at in (0, 1))
+    probabilities, weight = data.held_out_moments()
     target = data.held_out["target"].to_numpy(np.int8)
     oof, rule, rules = pool_nested(probabilities, weight, target, settings.seed)
 
@@ -110,3 +114,18 @@ def _with_rule(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldDa
     files: dict[str, Callable[[Path], None]] = {**outcome.files, POOLING_FILE: save_rule}
     history: dict[str, Any] = {**outcome.history, "pooling_rule": rule, "pooling_rules_of_halves": list(rules)}
     return replace(outcome, oof=oof, files=files, history=history)
+
+
+def _with_deciding_moments(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
+    """Add the moments that decided the predictions of the held-out clips, for people to look at."""
+    probabilities, weight = data.held_out_moments()
+    if len(probabilities) != len(outcome.oof):  # each process of a group has seen a part of them
+        return outcome
+    places = moment_places(settings)
+    chosen = deciding_moments(probabilities, weight, outcome.oof)
+    ids, rows = data.held_out["id"].to_numpy(object), np.arange(len(chosen))
+
+    def save(path: Path) -> None:
+        save_deciding(path, ids, places[chosen], probabilities[rows, chosen])
+
+    return replace(outcome, files={**outcome.files, DECIDING_FILE: save})

@@ -31,7 +31,8 @@ class ClipModels:
         record_of: returns the record of a path.
         device: where the networks are. threads: number of decoding threads.
         tta: whether all views count, or one.
-        keep: called with the probabilities and weights of the moments of each batch by the first network.
+        keep: called with the probabilities and weights of the moments of each batch by the first network; the
+            moments are in the order of `moment_places`.
     """
 
     def __init__(
@@ -119,14 +120,14 @@ class ClipModels:
     def _pooled(self, views: list[tuple[Tensor, Tensor]]) -> Probabilities:
         """One probability of each clip, (n_models, batch), from the logits of all its moments in all views."""
         settings = self._settings
-        if settings.temporal != "none" or settings.pooling == "attention":  # moments were seen together: mean logits
-            clips = torch.stack([(logits * weight).sum(2) / weight.sum(2) for logits, weight in views])
-            merged = [merge_views(clips[:, model], settings.tta_merge) for model in range(self.count)]
-            found: Probabilities = torch.stack(merged).numpy()
-            return found
         # the rules look at all moments of a clip, those of all views together
         probabilities = torch.cat([logits.sigmoid() for logits, _ in views], 2).numpy()
         weight = torch.cat([part for _, part in views], 2).numpy()
         if self._keep is not None:
             self._keep(probabilities[0], weight[0])
+        if settings.temporal != "none" or settings.pooling == "attention":  # moments were seen together: mean logits
+            clips = torch.stack([(logits * weight).sum(2) / weight.sum(2) for logits, weight in views])
+            merged = [merge_views(clips[:, model], settings.tta_merge) for model in range(self.count)]
+            found: Probabilities = torch.stack(merged).numpy()
+            return found
         return np.stack([RULES[rule](p, w) for rule, p, w in zip(self._rules, probabilities, weight, strict=True)])

@@ -1,0 +1,132 @@
+"""What the report shows of images and clips: thumbnails, and of clips the frame that decided with the sound."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dfens.report.images import RowView
+from dfens.report.inputs import ReportInputs
+from dfens.workflows.extract import wanted
+from dfens.workspace.paths import Workspace
+from oof.errors import DfensError
+from trainers.analysis.clip_pictures import envelope, frame_at, read_clip, spectrogram_picture
+from trainers.data.layouts import scan_competition
+from trainers.features.clips import clip_store
+from trainers.kinds.clips.deciding import read_deciding
+from trainers.kinds.registry import kind_of
+from trainers.media.clip_record import ClipRecord
+from trainers.media.image import decode_image, is_clip
+from trainers.media.thumbnail import thumbnail
+
+_SMALL, _LARGE = 112, 320  # pixels of the longer side
+_COLUMNS = 80  # of an envelope
+Views = Mapping[str, Callable[[], RowView]]
+
+
+def find_views(workspace: Workspace, inputs: ReportInputs, ids: Sequence[str]) -> Views:
+    """Return a function for each row whose file exists, which reads what is shown of it.
+
+    Empty where the competition's data cannot be read.
+    """
+    try:
+        # other rows may lack their files: a page shows what is there
+        frame = scan_competition(workspace.config.data, workspace.quarantine_path()).train
+    except DfensError:
+        return {}
+    found = frame[frame["id"].isin(ids).to_numpy()]
+    paths = {str(name): str(path) for name, path in zip(found["id"], found["path"], strict=True) if Path(path).exists()}
+    if not any(map(is_clip, paths.values())):
+        return {name: partial(_image_view, path) for name, path in paths.items()}
+    records = _stored_records(workspace, list(paths.values()))
+    decided = _deciding_moments(workspace, inputs, ids)
+    return {name: partial(_clip_view, path, records.get(path), decided.get(name, ())) for name, path in paths.items()}
+
+
+def _image_view(path: str) -> RowView:
+    image = decode_image(path)
+    return RowView(thumbnail(image, _SMALL), thumbnail(image, _LARGE))
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """The moment that decided a model's prediction of a clip: place 0 to 1, and the probability of fake there."""
+
+    model: str
+    place: float
+    probability: float
+    sees: bool
+
+    def text(self, what: str) -> str:
+        return f"{what}: {self.probability:.2f} by {self.model}"
+
+
+def _deciding_moments(workspace: Workspace, inputs: ReportInputs, ids: Sequence[str]) -> dict[str, list[_Moment]]:
+    """The deciding moments of some clips, of two models: one that sees and one that only hears, by weight."""
+    weights = inputs.best_blend.weights if inputs.best_blend else {}
+    models = workspace.config.models
+    wanted_ids, found = set(ids), dict[str, list[_Moment]]()
+    chosen: set[bool] = set()
+    for name in sorted(models, key=lambda name: -weights.get(name, 0.0)):
+        sees = "picture" in kind_of(models[name]).modalities(models[name])
+        if sees in chosen:
+            continue
+        moments = {}
+        for fold in range(inputs.k):
+            moments |= _read_deciding(workspace.deciding_path(name, fold))
+        if moments:
+            chosen.add(sees)
+        for id_ in wanted_ids & moments.keys():
+            found.setdefault(id_, []).append(_Moment(name, *moments[id_], sees))
+    return found
+
+
+def _read_deciding(path: Path) -> dict[str, tuple[float, float]]:
+    try:
+        return read_deciding(path)
+    except DfensError:  # a cut file; the clip is shown without it
+        return {}
+
+
+def _stored_records(workspace: Workspace, paths: Sequence[str]) -> dict[str, ClipRecord]:
+    """The extracted features of clips that were extracted, from the first store that has them."""
+    found: dict[str, ClipRecord] = {}
+    for settings, _ in wanted(workspace):
+        missing = [path for path in paths if path not in found]
+        try:
+            view = clip_store(settings, workspace.trainers_dir, workspace.root).view(missing)
+        except (DfensError, OSError):  # a face detector that is gone, or a cut table
+            continue
+        for row, path in enumerate(missing):
+            record = view.record(row)
+            if record is not None:
+                found[path] = record
+    return found
+
+
+def _clip_view(path: str, record: ClipRecord | None, moments: Sequence[_Moment]) -> RowView:
+    record = read_clip(path) if record is None else record
+    seen = next((moment for moment in moments if moment.sees), None)
+    heard = next((moment for moment in moments if not moment.sees), None)
+    found = frame_at(record, 0.5 if seen is None else seen.place)
+    captions = []
+    if found is not None:
+        at = f"{found[1]:.1f} s"
+        captions.append(f"middle frame, {at}" if seen is None else seen.text(f"deciding frame, {at}"))
+    if heard is not None and len(record.sound):
+        captions.append(heard.text("sound"))
+    image = np.zeros((_SMALL, _SMALL, 3), np.uint8) if found is None else found[0]
+    if found is None:
+        captions.append("no picture")
+    if not len(record.sound):
+        captions.append("no sound")
+    spectrogram = spectrogram_picture(record)
+    return RowView(
+        thumbnail(image, _SMALL),
+        thumbnail(image, _LARGE),
+        "; ".join(captions),
+        tuple(round(float(value), 2) for value in envelope(record, _COLUMNS)),
+        b"" if spectrogram is None else thumbnail(spectrogram, max(spectrogram.shape)),
+    )

@@ -1,0 +1,116 @@
+"""Results of other commands that the report shows: written by the command, read back for the page.
+
+work/reports/compare/modalities.json    dfens compare --modalities
+work/reports/groups.json                dfens groups
+work/reports/duplicates.parquet         dfens groups
+work/submissions/finals.json            dfens submissions select
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dfens.report.clips import ModalityScore
+from dfens.report.inputs import ChosenFinals, DuplicateSets, FoldGap
+from dfens.values import json_value
+from dfens.workspace.members import member_fingerprint
+from dfens.workspace.paths import Workspace
+from oof.errors import DfensError
+from oof.files import read_json, read_parquet, write_json, write_parquet
+from oof.folds import Folds
+from oof.ids import Ids
+
+_VERSION = 1
+T = TypeVar("T")
+
+
+def save_modalities(workspace: Workspace, models: Sequence[str], scores: Sequence[ModalityScore]) -> None:
+    """Keep the scores by modality, with the fingerprints of the predictions that they are of."""
+    prints = {name: member_fingerprint(workspace.predictions, workspace.blends, name) for name in models}
+    _write(workspace.modalities_path(), {"scores": json_value(scores), "fingerprints": prints})
+
+
+def read_modalities(workspace: Workspace) -> tuple[tuple[ModalityScore, ...], tuple[str, ...]]:
+    """Return the scores by modality, and the models whose predictions have changed since; empty before the command."""
+
+    def parse(stored: Mapping[str, Any]) -> tuple[tuple[ModalityScore, ...], tuple[str, ...]]:
+        scores = tuple(ModalityScore(**item | {"modalities": tuple(item["modalities"])}) for item in stored["scores"])
+        changed = tuple(
+            name
+            for name, fingerprint in stored["fingerprints"].items()
+            if member_fingerprint(workspace.predictions, workspace.blends, name) != fingerprint
+        )
+        return scores, changed
+
+    return _read(workspace.modalities_path(), parse) or ((), ())
+
+
+def save_fold_gap(workspace: Workspace, random_auc: float | None, by_group: Mapping[str, float | None]) -> None:
+    """Keep the baseline's AUC with random folds, and with each grouping; None where there are no such folds."""
+    _write(workspace.groupings_path(), {"random": random_auc, "grouped": dict(by_group)})
+
+
+def read_fold_gap(workspace: Workspace) -> FoldGap | None:
+    """Return what random folds flatter, by the grouping that lowers the baseline most; None before `dfens groups`."""
+
+    def parse(stored: Mapping[str, Any]) -> FoldGap | None:
+        scored = {name: float(auc) for name, auc in stored["grouped"].items() if auc is not None}
+        if stored["random"] is None or not scored:
+            return None
+        worst = min(scored, key=lambda name: scored[name])
+        return FoldGap(float(stored["random"]), worst, scored[worst])
+
+    return _read(workspace.groupings_path(), parse)
+
+
+def save_duplicates(workspace: Workspace, ids: Ids, groups: NDArray[np.object_]) -> None:
+    """Keep the sets of near-duplicates: id and set of each row that is not alone in its set."""
+    table = pd.DataFrame({"id": ids, "set": groups})
+    table = table[table["set"].map(table["set"].value_counts()) > 1]
+    write_parquet(workspace.duplicates_path(), table, {"version": _VERSION, "kind": "duplicates"})
+
+
+def read_duplicates(workspace: Workspace, folds: Folds) -> DuplicateSets | None:
+    """Return how many sets of near-duplicates are in several folds; None before `dfens groups`."""
+    try:
+        table, header = read_parquet(workspace.duplicates_path())
+    except (FileNotFoundError, DfensError):
+        return None
+    if header.get("version") != _VERSION:
+        return None
+    fold = table["id"].map(pd.Series(folds.fold, index=folds.ids))
+    by_set = fold.groupby(table["set"]).nunique()
+    return DuplicateSets(len(by_set), int((by_set > 1).sum()))
+
+
+def save_finals(workspace: Workspace, finals: ChosenFinals) -> None:
+    """Keep the recommended pair."""
+    _write(workspace.finals_path(), {"finals": json_value(finals)})
+
+
+def read_finals(workspace: Workspace) -> ChosenFinals | None:
+    """Return the pair that the last simulation recommended, or None."""
+
+    def parse(stored: Mapping[str, Any]) -> ChosenFinals:
+        value = stored["finals"]
+        return ChosenFinals(**value | {key: tuple(value[key]) for key in ("pair", "candidates")})
+
+    return _read(workspace.finals_path(), parse)
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    write_json(path, {"version": _VERSION, "made": datetime.now(UTC).isoformat(timespec="seconds"), **value})
+
+
+def _read(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T | None:
+    """Return a stored result; None where there is none, or one of another version, which the command replaces."""
+    try:
+        stored = read_json(path)
+        return parse(stored) if stored["version"] == _VERSION else None
+    except (FileNotFoundError, DfensError, KeyError, TypeError, ValueError, AttributeError):
+        return None

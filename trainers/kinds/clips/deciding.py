@@ -1,0 +1,53 @@
+"""The moment of each clip that decided its prediction: what a person should look at or listen to first."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oof.files import read_parquet, write_parquet
+from trainers.kinds.clips.moments import AnyClipSettings, spread_places
+
+DECIDING_FILE = "deciding.parquet"
+_HEADER = {"version": 1, "kind": "deciding moments"}
+Matrix = NDArray[np.float64]
+
+
+def moment_places(settings: AnyClipSettings) -> NDArray[np.float64]:
+    """Return where in a clip the moments of a prediction with TTA are, 0 to 1, in the order of its columns."""
+    mirrored = settings.views // settings.time_views  # a mirrored view follows the view that it mirrors
+    places = [spread_places(settings.moments, view, settings.time_views) for view in range(settings.time_views)]
+    return np.concatenate([own for own in places for _ in range(mirrored)])
+
+
+def deciding_moments(probabilities: Matrix, weight: Matrix, prediction: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return for each clip the moment that speaks loudest for the side on which the clip was predicted.
+
+    Args:
+        probabilities, weight: (n_clips, moments) of fake, and how much each moment counts; 0 where there is none.
+        prediction: (n_clips,) probability of fake.
+
+    >>> deciding_moments(np.array([[0.2, 0.9, 0.7]] * 2), np.array([[1, 0.5, 1]] * 2), np.array([0.6, 0.4]))
+    array([1, 0])
+    """
+    side = np.where(prediction >= 0.5, 1.0, -1.0)[:, None]
+    voice = side * (probabilities - 0.5) * weight
+    return np.where(weight > 0, voice, -np.inf).argmax(axis=1)
+
+
+def save_deciding(
+    path: Path, ids: NDArray[np.object_], place: NDArray[np.float64], probability: NDArray[np.float64]
+) -> None:
+    """Write the deciding moments: columns id, place (0 to 1) and probability of fake at that moment."""
+    table = pd.DataFrame({"id": ids, "place": place.astype(np.float32), "probability": probability.astype(np.float32)})
+    write_parquet(path, table, _HEADER)
+
+
+def read_deciding(path: Path) -> dict[str, tuple[float, float]]:
+    """Return id -> (place, probability) of the clips of one fold; empty where the fold has no such file."""
+    if not path.is_file():
+        return {}
+    table, _ = read_parquet(path)
+    moments = zip(table["place"].astype(float), table["probability"].astype(float), strict=True)
+    return dict(zip(table["id"].astype(str), moments, strict=True))
