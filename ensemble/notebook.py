@@ -13,7 +13,7 @@ def blend_html(summary: BlendSummary) -> str:
 
     Colours are those of the notebook or page, so that it suits light and dark themes; names are escaped.
     """
-    metric = escape(summary.metric)
+    metric = "AUC" if summary.metric == "auc" else escape(summary.metric)
     low, high = summary.nested_interval
     parts = [
         f"<p><b>Nested {metric} {summary.nested_score:.5f}</b> ({low:.5f} to {high:.5f}, 95 %), on rows that the "
@@ -31,7 +31,8 @@ def blend_html(summary: BlendSummary) -> str:
 
 def _members(summary: BlendSummary) -> str:
     folds = any(member.fold_weights for member in summary.members)
-    heads = ("member", "weight", *(["weight without each fold"] if folds else []), f"own {summary.metric}")
+    own = "own AUC" if summary.metric == "auc" else f"own {summary.metric}"
+    heads = ("member", "weight", *(["weight without each fold"] if folds else []), own)
     rows = (
         (member.name, f"{member.weight:.1%}", *([_spread(member)] if folds else []), f"{member.score:.5f}")
         for member in sorted(summary.members, key=lambda member: -member.weight)

@@ -13,7 +13,7 @@ from cycler import cycler
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from dfens.report.curves import Curve, TrainingCurves
 from dfens.report.diversity import DiversityPanel
@@ -53,6 +53,7 @@ _STYLE: Any = {  # its type is a list of all names of settings, which differs be
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _MOST_HISTOGRAMS = 8
 _MOST_MEMBERS = 30
 _LONGEST_NAME = 28
@@ -67,7 +68,7 @@ def _drawing() -> Iterator[None]:
 def _svg(figure: Figure, description: str) -> Markup:
     """Return a figure as inline SVG with a text alternative; ids are made unique by the figure's own content."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.04)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
@@ -120,6 +121,8 @@ def low_fpr_figure(curves: Sequence[Curve]) -> Markup:
         smallest = min((x for curve in curves for x, _ in curve.points if x > 0), default=1e-3)
         axes.set(xlabel="false positive rate, logarithmic", ylabel="true positive rate")
         axes.set(xlim=(max(smallest, 1e-5), 1), ylim=(0, 1.01))
+        axes.xaxis.set_major_formatter(_PLAIN)  # the usual one writes powers of ten as formulas
+        axes.xaxis.set_minor_formatter(NullFormatter())
         for rate in (1e-3, 5e-3, 1e-2):
             axes.axvline(rate, color=_MUTED, linewidth=0.6, linestyle=":")
         return _svg(figure, f"The same curves at low false positive rates: {', '.join(curve.name for curve in curves)}")
@@ -203,7 +206,7 @@ def members_figure(panel: DiversityPanel) -> Markup:
 
 def weights_figure(summary: BlendSummary) -> Markup:
     """Draw the weight of each member, and its weights in the fits without each fold."""
-    members = sorted(summary.members, key=lambda member: member.weight)[-_MOST_MEMBERS:]
+    members = sorted(summary.members, key=lambda member: -member.weight)[:_MOST_MEMBERS][::-1]
     with _drawing():
         figure = Figure(figsize=(4.6, 0.9 + 0.22 * len(members)), layout="constrained")
         axes = figure.subplots()
@@ -285,22 +288,30 @@ def submissions_figure(panel: SubmissionsPanel) -> Markup | None:
         if cv:
             timeline.plot(*zip(*cv, strict=True), marker=".", linestyle=":", label="CV")
         for name, score in panel.medals:
-            timeline.axhline(score, color=_MUTED, linewidth=0.7)
-            timeline.text(places[0], score, f"{name} {score:.4f}", fontsize=7, color=_MUTED, va="bottom")
+            timeline.axhline(score, color=_MUTED, linewidth=0.7, linestyle="--")
+            timeline.annotate(
+                f"{name} {score:.4f}", (1, score), (-2, 2), xycoords=("axes fraction", "data"),
+                textcoords="offset points", ha="right", fontsize=7, color=_MUTED,
+            )  # fmt: skip
         timeline.set(xlabel="submission")
-        timeline.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        timeline.xaxis.set_major_formatter(_PLAIN)
+        timeline.xaxis.set_major_locator(MaxNLocator(integer=True))
         timeline.legend()
-        both = [(row.cv, row.public, bool(row.remark)) for _, row in scored if row.cv is not None]
+        both = [(row.cv, row.public, row.name if row.remark else "") for _, row in scored if row.cv is not None]
         for off, colour, label in ((False, _SERIES[0], "submissions"), (True, _SERIES[3], "off the line")):
-            points = [(x, y) for x, y, far in both if far == off]
+            points = [(x, y) for x, y, name in both if bool(name) == off]
             if points:
-                track.scatter(*zip(*points, strict=True), color=colour, s=18, label=label)
+                track.scatter(*zip(*points, strict=True), color=colour, s=18, label=label, zorder=3)
+        for x, y, name in both:
+            if name:
+                track.annotate(_short(name), (x, y), (4, 4), textcoords="offset points", fontsize=7, color=_SERIES[3])
         if panel.fit and both:
             slope, intercept, spread = panel.fit
             ends = np.array([min(x for x, _, _ in both), max(x for x, _, _ in both)], dtype=np.float64)
             line = intercept + slope * ends
-            track.plot(ends, line, color=_MUTED, linewidth=1)
-            track.fill_between(ends, line - 2 * spread, line + 2 * spread, color=_MUTED, alpha=0.15, linewidth=0)
+            track.plot(ends, line, color=_MUTED, linewidth=1, label="fit")
+            band = {"color": _MUTED, "alpha": 0.15, "linewidth": 0, "label": "fit ± 2 standard deviations"}
+            track.fill_between(ends, line - 2 * spread, line + 2 * spread, **band)
             track.legend()
         track.set(xlabel="CV", ylabel="public score")
         return _svg(figure, f"Public scores of {len(scored)} submissions in order, and against their CV")

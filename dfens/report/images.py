@@ -91,7 +91,7 @@ def images_panel(inputs: ReportInputs, find_views: FindViews) -> ImagesPanel | N
             tuple(_picture(inputs, row, float(scores[row]), note, views) for row, note in rows),
         )
         for title, explanation, rows in chosen
-        if rows
+        if rows or len(inputs.models) > 1
     )
     missing = sum(not picture.small for grid in grids for picture in grid.pictures)
     return ImagesPanel(scored, grids, missing)

@@ -59,7 +59,7 @@ def _environment() -> Environment:
         "metric": lambda name: "AUC" if name == "auc" else name.replace("_", " "),
         "count": lambda value: "–" if value is None or value != value else f"{value:,.0f}",
         "percent": lambda value: "–" if value is None or value != value else f"{100 * value:.1f} %",
-        "signed": lambda value: "–" if value is None or value != value else f"{value:+.5f}",
+        "signed": lambda value: "–" if value is None or value != value else f"{value:+.5f}".replace("-", "−"),
         "duration": _duration,
         "short": _short,
         "waveform": _waveform,
