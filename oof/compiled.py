@@ -1,4 +1,4 @@
-"""Functions compiled by numba and kept on disk, so that only the first run on a machine waits for the compiler."""
+"""Functions compiled by numba and cached on disk, so that only the first run on a machine waits for the compiler."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,13 +9,13 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def compiled(function: F) -> F:
-    """Compile on first call, without the GIL; the machine code is cached beside the module, or in the user's cache.
+    """Compile on the first call, without the GIL; cache the machine code next to the module or in the user's cache.
 
-    Where neither folder can be written (a read-only install with no home folder), the
-    function is compiled anew in each process instead of failing.
+    If neither folder is writable (a read-only install without a home folder), the
+    function is compiled again in each process instead of failing.
 
-    A compiled function must only call compiled functions of its own module: numba looks
-    at the age of that one file when it decides whether the cached code still holds.
+    A compiled function must only call compiled functions of its own module: numba checks
+    the age of that file alone when it decides whether the cached code is up to date.
     """
     try:
         return numba.njit(function, cache=True, nogil=True)  # type: ignore[no-any-return]

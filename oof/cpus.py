@@ -1,4 +1,4 @@
-"""How many processors this process may use: fewer than the machine has in a container or under `taskset`."""
+"""Count the CPUs that this process may use, which are fewer than the machine has in a container or under `taskset`."""
 
 import os
 from pathlib import Path
@@ -8,23 +8,23 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def wait_passively() -> None:
-    """Let the OpenMP threads of libraries that are loaded from now on sleep while they wait for each other.
+    """Make the OpenMP threads of libraries loaded from now on sleep while they wait for each other.
 
-    By default they spin at every barrier. Beside other work, which the spinning takes the processor from, a training
-    step then takes 3 to 7 times as long; alone on a machine, sleeping costs at most a few percent.
+    By default they spin at every barrier. On a machine with other work, which the spinning takes CPU time from, a
+    training step then takes 3 to 7 times as long; on an idle machine, sleeping costs at most a few percent.
     """
     for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")):
         os.environ.setdefault(name, value)
 
 
 def cpu_count(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
-    """Return the number of processors that this process may use, at least 1.
+    """Return the number of CPUs that this process may use, at least 1.
 
-    The affinity mask and the CPU quotas of its control group and of all groups above it count (version 1 and 2 of
-    Linux control groups); `os.cpu_count` knows none of them, so that its many threads take turns on few processors.
+    It respects the affinity mask and the CPU quotas of the process's control group and of all its ancestors (versions
+    1 and 2 of Linux control groups). `os.cpu_count` ignores both, which would start many threads on few CPUs.
 
     Args:
-        proc, cgroups: the kernel's files; other paths only in tests.
+        proc, cgroups: paths of the kernel's files; changed only in tests.
     """
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in _own_groups(proc, cgroups) if (quota := _quota(folder)) is not None]
@@ -32,7 +32,10 @@ def cpu_count(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
 
 
 def _own_groups(proc: Path, cgroups: Path) -> list[Path]:
-    """Folders of the control groups that limit this process, of both versions; in a container the root is its own."""
+    """Return the folders of the control groups that limit this process, of both versions.
+
+    In a container the root is the container's own control group.
+    """
     try:
         lines = proc.read_text().splitlines()
     except OSError:
@@ -49,7 +52,7 @@ def _own_groups(proc: Path, cgroups: Path) -> list[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Processors' worth of time that a control group may use, or None for no limit."""
+    """Return the CPU quota of a control group as a number of CPUs, or None without a limit."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()  # version 2; "max" for no limit
     except (OSError, ValueError):

@@ -1,21 +1,21 @@
-"""The errors that a user can act on; every message says what was found, what was expected, what to do.
+"""The errors that a user can act on; every message says what was found, what was expected and what to do.
 
     DfensError
     ├── ConfigError        dfens.toml or an option
     ├── DataError          labels, images, clips of the competition
-    ├── FoldError          folds that cannot be made, or that do not match
+    ├── FoldError          folds that cannot be assigned, or that do not match
     ├── PredictionError    predictions that cannot be used (NaN, wrong ids, wrong shape)
     │   └── StoreError     a file of the workspace that is broken, stale or missing
     ├── TrainingError      a model that cannot be built or trained
     ├── BlendError         members that cannot be blended
-    └── SubmissionError    a table or an upload that cannot go out
+    └── SubmissionError    a table that is invalid, or an upload that failed
 
 The command `dfens` prints a DfensError without a traceback and exits with 1.
 """
 
 
 class DfensError(Exception):
-    """Base of all errors that dfens raises on purpose."""
+    """Base class of all errors that dfens raises deliberately."""
 
 
 class ConfigError(DfensError):
@@ -23,15 +23,15 @@ class ConfigError(DfensError):
 
 
 class DataError(DfensError):
-    """The competition's labels or media are not what was declared."""
+    """The competition's labels or media differ from what was declared."""
 
 
 class FoldError(DfensError):
-    """Folds cannot be made from these rows, or do not match what depends on them."""
+    """Folds cannot be assigned to these rows, or do not match what depends on them."""
 
 
 class PredictionError(DfensError):
-    """Predictions hold values or ids that no score or blend can use."""
+    """Predictions contain values or ids that cannot be scored or blended."""
 
 
 class StoreError(PredictionError):
@@ -47,11 +47,11 @@ class BlendError(DfensError):
 
 
 class SubmissionError(DfensError):
-    """A submission table is wrong, or its upload did not succeed."""
+    """A submission table is invalid, or its upload failed."""
 
 
 def examples(items: "list[str]", most: int = 5) -> str:
-    """Name the first few of a list for a message, and how many more there are.
+    """Return the first few items of a list for a message, and the number of further ones.
 
     >>> examples(["a", "b", "c"], most=2)
     'a, b and 1 more'

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, Parquet with a header of facts, locks, archives."""
+"""Write files atomically: Parquet with a metadata header, JSON, text; locks and archives."""
 
 import contextlib
 import errno
@@ -25,10 +25,10 @@ _HEADER = b"dfens"
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, and move it to `path` when the block succeeds.
+    """Yield a temporary path to write to, and move it to `path` when the block succeeds.
 
     The temporary file is in the same folder, is flushed to disk before the move
-    (after a power cut the old or the new file is there, never half of one), and is
+    (after a power cut either the old or the new file exists, never half of one), and is
     removed if the block fails.
 
     Raises:
@@ -56,27 +56,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise
 
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, ulimit -f
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota exceeded, ulimit -f
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextlib.contextmanager
 def _named_write_error(path: Path) -> Iterator[None]:
-    """Turn an error of the system about a file that is written into a named error, with the remedy of its cause."""
+    """Turn a system error during a write into a DfensError with the remedy for its cause."""
     try:
         yield
     except OSError as err:
         if err.errno in _DISK_FULL:
             raise DfensError(
-                f"The disk is full: {path} could not be written, and nothing of it was kept. "
+                f"The disk is full: {path} could not be written, and no partial file was kept. "
                 f"Free space in {path.parent}, then run the same command again."
             ) from err
         named = Path(os.fsdecode(err.filename or path))
-        if not (named in path.parents or named.parent == path.parent):  # another file that the block opened
+        # the error is about another file opened by the block
+        if not (named in path.parents or named.parent == path.parent):
             raise
         if err.errno in _NOT_ALLOWED:
             remedy = (
-                f"Expected a folder that this user may write to: correct the owner or the permissions of "
+                f"Expected a folder that this user can write to: correct the owner or the permissions of "
                 f"{path.parent}, or work in another folder (dfens -C DIR)."
             )
         elif err.errno in (errno.ENOTDIR, errno.EEXIST):
@@ -92,7 +93,10 @@ def _named_write_error(path: Path) -> Iterator[None]:
 
 
 def _tells_full_disk(err: Exception, part: Path) -> bool:
-    """Return whether a library's error means a full disk: Rust's name the number; after others a page is written."""
+    """Return whether a library's error means a full disk.
+
+    Errors from Rust contain the error number; after any other error, writing one page is tried.
+    """
     number = re.search(r"\(os error (\d+)\)", str(err))
     if number:
         return int(number[1]) in _DISK_FULL
@@ -121,7 +125,7 @@ def _flush(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8, with the line ends that the text has."""
+    """Write a text file atomically, in UTF-8, without changing its line ends."""
     with atomic_path(path) as part:
         part.write_bytes(text.encode())
 
@@ -132,7 +136,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON that `write_json` wrote.
+    """Read JSON written by `write_json`.
 
     Raises:
         StoreError: if the file cannot be read or is not JSON, naming it and the remedy.
@@ -145,13 +149,13 @@ def read_json(path: Path) -> Any:
         raise StoreError(_read_error(path, err)) from err
     except (ValueError, RecursionError) as err:
         raise StoreError(
-            f"{path} is not readable JSON ({err}). It was cut or edited by hand: "
+            f"{path} is not readable JSON ({err}). It was truncated or edited by hand: "
             f"restore it, or move it away and run dfens status."
         ) from err
 
 
 def read_json_object(path: Path, *keys: str) -> dict[str, Any]:
-    """Read a JSON object that has some keys; raises as `read_json` does, also if it is anything else."""
+    """Read a JSON object with the given keys; raises as `read_json`, also if the content is anything else."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise StoreError(f"{path} contains a {type(value).__name__}, not an object. {_RESTORE}")
@@ -165,13 +169,13 @@ _RESTORE = "It was edited by hand: restore it, or move it away and run dfens sta
 
 
 def _read_error(path: Path, err: OSError) -> str:
-    """Return the message for a file that the system does not let one read, with the remedy of its cause."""
+    """Return the message for a file that cannot be read, with the remedy for its cause."""
     if isinstance(err, PermissionError):
-        remedy = "It may be whole: give this user permission to read it, or run dfens as its owner."
+        remedy = "It may be intact: give this user permission to read it, or run dfens as its owner."
     elif isinstance(err, IsADirectoryError):
         remedy = "It is a folder where a file is expected: move it away."
     else:
-        remedy = "It may be whole: check the disk, then run the same command again."
+        remedy = "It may be intact: check the disk, then run the same command again."
     return f"{path} cannot be read ({err.strerror or err}). {remedy}"
 
 
@@ -188,10 +192,10 @@ def write_parquet(path: Path, table: pd.DataFrame, header: Mapping[str, Any]) ->
 
 
 def read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read a table and its header written by `write_parquet`; text columns hold plain `str`.
+    """Read a table and its header written by `write_parquet`; text columns contain plain `str`.
 
     Raises:
-        StoreError: if the file cannot be read, is cut, is not Parquet, or has no dfens header.
+        StoreError: if the file cannot be read, is truncated, is not Parquet, or has no dfens header.
     """
     with _named_parquet_error(path), path.open("rb") as file:
         arrow = pq.read_table(file)
@@ -199,7 +203,7 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Read the header of a table alone; raises as `read_parquet` does."""
+    """Read only the header of a table; raises as `read_parquet`."""
     with _named_parquet_error(path), path.open("rb") as file:
         schema = pq.read_schema(file)
     return _header_of(path, schema)
@@ -216,8 +220,8 @@ def _named_parquet_error(path: Path) -> Iterator[None]:
             raise StoreError(_read_error(path, err)) from err
         reason = str(err).splitlines()[0].split(". ")[0].rstrip(".")
         raise StoreError(
-            f"{path} cannot be read as Parquet ({reason}). It was cut or overwritten: move it away, then dfens status "
-            f"names the command that makes it again."
+            f"{path} cannot be read as Parquet ({reason}). It was truncated or overwritten: move it away; dfens status "
+            f"then shows the command that creates it again."
         ) from err
 
 
@@ -230,26 +234,26 @@ def _header_of(path: Path, schema: pa.Schema) -> dict[str, Any]:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, hexadecimal, read as a stream."""
+    """Return the hexadecimal SHA-256 of a file, read as a stream."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock among processes of this machine; freed by the kernel when a process dies."""
+    """Hold an exclusive lock among the processes of this machine; the kernel releases it when a process dies."""
     with _named_write_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with contextlib.suppress(OSError):
-            os.utime(file.fileno())  # the time since when it is held, for `locked_since`
+            os.utime(file.fileno())  # records when the lock was acquired, for `locked_since`
         yield
 
 
 def locked_since(path: Path) -> datetime | None:
-    """Return since when some process holds the exclusive lock of a file, or None if nobody does."""
+    """Return when the current holder acquired the exclusive lock of a file, or None if it is free."""
     try:
         file = path.open()
     except OSError:
@@ -266,10 +270,10 @@ def locked_since(path: Path) -> datetime | None:
 
 @contextlib.contextmanager
 def shared_lock(path: Path) -> Iterator[None]:
-    """Wait until nobody holds the exclusive lock, and keep others from taking it; readers do not exclude each other.
+    """Wait for the exclusive lock to be free, and keep others from acquiring it; readers do not exclude each other.
 
-    Without a lock file that can be opened (nothing was written yet, or a disk that this user may only
-    read) there is no writer to wait for, and the block runs without.
+    If the lock file cannot be opened (nothing was written yet, or this user cannot write to the
+    disk), there is no writer to wait for, and the block runs without a lock.
     """
     try:
         file = path.open()
@@ -283,7 +287,7 @@ def shared_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder(place: Path) -> Iterator[Path]:
-    """Make a hidden folder next to `place` to fill and move there; it is removed if it was not moved."""
+    """Create a hidden folder next to `place`, to be filled and moved there; remove it if it was not moved."""
     folder = place.parent / f".{place.name}.{os.getpid()}-{os.urandom(4).hex()}.part"
     with _named_write_error(place):
         folder.mkdir(parents=True)
@@ -294,7 +298,7 @@ def temporary_folder(place: Path) -> Iterator[Path]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return what distinguishes a file or folder from another one of the same path, or None if there is none."""
+    """Return device and inode, which distinguish a file or folder from a later one at the same path, or None."""
     try:
         found = path.stat()
     except OSError:
@@ -303,7 +307,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def archive(path: Path, archive_dir: Path) -> Path:
-    """Move a file or folder aside, under the time of the move; nothing is ever deleted.
+    """Move a file or folder to the archive under the time of the move; nothing is ever deleted.
 
     Returns:
         Its new path: `archive_dir/20261123T101500.123456Z-name`.
@@ -317,13 +321,13 @@ def archive(path: Path, archive_dir: Path) -> Path:
 
 
 def move(path: Path, target: Path) -> None:
-    """Move a file or folder, whole or not at all, also to another disk."""
+    """Move a file or folder atomically, also to another disk."""
     try:
         path.rename(target)
     except OSError as err:
         if err.errno != errno.EXDEV:
             raise
-        with temporary_folder(target) as folder:  # a copy takes time: it gets its name when it is whole
+        with temporary_folder(target) as folder:  # a copy takes time: it gets its name once it is complete
             copy = folder / path.name
             if path.is_dir():
                 shutil.copytree(path, copy, symlinks=True)
@@ -336,7 +340,7 @@ def move(path: Path, target: Path) -> None:
 
 
 def free_path(path: Path) -> Path:
-    """Return the path, or with `-2`, `-3`, … after its name where something is there already."""
+    """Return the path, or one with `-2`, `-3`, … after its name if it exists already."""
     number, free = 1, path
     while free.exists() or free.is_symlink():
         number += 1

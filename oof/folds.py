@@ -1,4 +1,4 @@
-"""Assign each training row to the fold whose model predicts it: stratified, grouped, deterministic."""
+"""Assign training rows to folds: stratified, grouped, deterministic."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from oof.ids import Ids, as_ids, text_fingerprint
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """The training rows with target and fold; the row order here is the order of every OOF array.
+    """The training rows with target and fold; every OOF array is in this row order.
 
     ids: (n_rows,) text. target: (n_rows,) 0 or 1. fold: (n_rows,) 0..k-1.
     groups: (n_rows,) text or None; rows of one group share a fold.
@@ -32,12 +32,12 @@ class Folds:
 
     @property
     def k(self) -> int:
-        """Number of folds."""
+        """Return the number of folds."""
         return int(self.fold.max()) + 1
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of ids, targets and folds, whatever the order of the rows."""
+        """Return the fingerprint of ids, targets and folds, which does not depend on the row order."""
         rows = zip(self.ids, self.target, self.fold, strict=True)
         return text_fingerprint(sorted(f"{id_}\t{target}\t{fold}" for id_, target, fold in rows))
 
@@ -53,21 +53,21 @@ def make_folds(
 ) -> Folds:
     """Assign each row to one of k folds with the same class balance, whole groups together.
 
-    The result depends on the set of rows and the seed, not on the order in which they come.
-    Rows are sorted by id, then split by scikit-learn's StratifiedKFold, or
-    StratifiedGroupKFold where groups are given, both shuffled with the seed.
+    The result depends on the set of rows and the seed, not on the row order.
+    Rows are sorted by id, then split by scikit-learn's StratifiedKFold, or by
+    StratifiedGroupKFold if there are groups, both shuffled with the seed.
 
     Args:
         ids: (n_rows,) unique text.
         target: (n_rows,) 0 or 1.
         k: number of folds, at least 2.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
         groups: (n_rows,) text; rows of one group share a fold.
-        group: how the groups were found, for the record.
+        group: how the groups were defined, recorded with the folds.
 
     Raises:
-        FoldError: one class only, fewer rows of a class (or fewer groups) than folds, or a
-            fold left without one of the classes.
+        FoldError: if there is only one class, a class has fewer rows (or there are fewer groups)
+            than folds, or a fold would lack one of the classes.
     """
     ids = as_ids(ids, "training ids")
     target = np.asarray(target)
@@ -79,7 +79,7 @@ def make_folds(
     counts = np.bincount(target.astype(int), minlength=2)
     if counts.min() == 0:
         raise FoldError(
-            f"All {len(target)} targets are {int(counts.argmax())}: AUC needs both classes. Check the label file."
+            f"All {len(target)} targets are {int(counts.argmax())}, but AUC needs both classes. Check the label file."
         )
     if counts.min() < k:
         rarer = int(counts.argmin())
@@ -121,19 +121,19 @@ def make_folds(
 
 
 def check_folds(folds: Folds) -> None:
-    """Check the rules of folds: each row in one fold, whole groups, both classes in every fold.
+    """Check that each row is in one fold, groups are not split, and every fold has both classes.
 
     Raises:
-        FoldError: saying which fold or group breaks the rule.
+        FoldError: naming the fold or group that is wrong.
     """
     if (folds.fold < 0).any():
         row = int(np.flatnonzero(folds.fold < 0)[0])
-        raise FoldError(f"Row '{folds.ids[row]}' was given no fold. Run dfens folds --force.")
+        raise FoldError(f"Row '{folds.ids[row]}' has no fold. Run dfens folds --force.")
     for index in range(folds.k):
         classes = set(folds.target[folds.fold == index].tolist())
         if classes != {0, 1}:
             raise FoldError(
-                f"Fold {index} has only the classes {sorted(classes)}, and AUC needs both. The groups are too few or "
+                f"Fold {index} has only the classes {sorted(classes)}, but AUC needs both. The groups are too few or "
                 f"too uneven for {folds.k} folds{_largest_group(folds)}: lower [folds] k, try another [folds] seed, or "
                 f"other groups."
             )
@@ -148,18 +148,18 @@ def check_folds(folds: Folds) -> None:
 
 
 def _largest_group(folds: Folds) -> str:
-    """What to know of the largest group where groups are too uneven."""
+    """Return a remark on the largest group if the groups are too uneven."""
     if folds.groups is None:
         return ""
     name, rows = next(iter(pd.Series(folds.groups).value_counts().items()))
     inside = folds.groups == name
     whole = [label for label in (0, 1) if not (folds.target[~inside] == label).any()]
-    words = "".join(f", among them all of class {label}" for label in whole)
+    words = "".join(f", including all of class {label}" for label in whole)
     return f" (the largest, '{name}', has {rows} of {len(folds.ids)} rows{words})"
 
 
 def fold_table(folds: Folds) -> pd.DataFrame:
-    """Return rows, positives and share of positives of each fold, for people."""
+    """Return the number of rows, positives and share of positives of each fold, for display."""
     frame = pd.DataFrame({"fold": folds.fold, "target": folds.target})
     table = frame.groupby("fold")["target"].agg(rows="size", positive="sum").reset_index()
     table["positive_share"] = table["positive"] / table["rows"]

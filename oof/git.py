@@ -1,4 +1,4 @@
-"""The state of a project folder in git, which predictions and submissions are recorded with."""
+"""The git state of a project folder, recorded with predictions and submissions."""
 
 import subprocess
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class GitState:
 
 
 def git_state(folder: Path) -> GitState | None:
-    """Return the state of a folder; None outside of a repository, or without git."""
+    """Return the git state of a folder, or None outside of a repository or without git."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return GitState(commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no")))

@@ -1,4 +1,4 @@
-"""Row ids: text from end to end, unique, joined by value and never by position."""
+"""Row ids: always text, unique, joined by value and never by position."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ def as_ids(values: Sequence[str] | NDArray[np.object_] | pd.Series, what: str) -
     A number is refused rather than turned into text: by then `00012` has already become 12.
 
     Raises:
-        PredictionError: naming `what` and the first ids that are empty, not text, or duplicate.
+        PredictionError: if ids are empty, not text or duplicate, naming `what` and the first of them.
     """
     ids = np.asarray(values, dtype=object)
     wrong = [i for i, value in enumerate(ids) if not isinstance(value, str) or not value]
@@ -33,13 +33,13 @@ def as_ids(values: Sequence[str] | NDArray[np.object_] | pd.Series, what: str) -
     if duplicate.any():
         raise PredictionError(
             f"{what}: {int(duplicate.sum())} of {len(ids)} ids are duplicate: "
-            f"{examples(sorted(set(ids[duplicate])))}. Each row needs its own id; remove the copies."
+            f"{examples(sorted(set(ids[duplicate])))}. Each row needs a unique id; remove the duplicates."
         )
     return ids
 
 
 def ids_fingerprint(ids: Ids) -> str:
-    """Fingerprint of a set of ids, independent of their order: 32 hexadecimal digits of SHA-256.
+    """Return the fingerprint of a set of ids, independent of their order: 32 hexadecimal digits of SHA-256.
 
     >>> ids_fingerprint(np.array(["a", "b"], object)) == ids_fingerprint(np.array(["b", "a"], object))
     True
@@ -48,7 +48,7 @@ def ids_fingerprint(ids: Ids) -> str:
 
 
 def text_fingerprint(texts: Sequence[str]) -> str:
-    """Fingerprint of a sequence of texts, each told from its neighbour: 32 hexadecimal digits."""
+    """Return the fingerprint of a sequence of length-prefixed texts: 32 hexadecimal digits."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode()
@@ -58,16 +58,16 @@ def text_fingerprint(texts: Sequence[str]) -> str:
 
 
 def join_positions(wanted: Ids, found: Ids, what: str, *, extra: str = "error") -> NDArray[np.intp]:
-    """For each wanted id, its position in `found`; shape (len(wanted),).
+    """Return the position in `found` of each wanted id, shape (len(wanted),).
 
     Args:
-        wanted: ids in the order that the result shall have, unique.
-        found: ids as they came, unique.
-        what: name of what was found, for the message.
-        extra: "error" if `found` may hold no other ids, "ignore" if it may.
+        wanted: unique ids in the order of the result.
+        found: unique ids in any order.
+        what: description of what was found, for messages.
+        extra: "error" if `found` must not contain other ids, "ignore" if it may.
 
     Raises:
-        PredictionError: naming ids that are missing or (unless ignored) not wanted.
+        PredictionError: if ids are missing or (unless ignored) not wanted, naming some.
     """
     if len(wanted) == len(found) and (wanted == found).all():
         return np.arange(len(wanted))
@@ -85,7 +85,7 @@ def join_positions(wanted: Ids, found: Ids, what: str, *, extra: str = "error") 
             else list(pd.Index(found).difference(pd.Index(wanted)))
         )
         raise PredictionError(
-            f"{what} holds {len(unknown)} ids that are not expected: {examples(unknown)}. "
+            f"{what} contains {len(unknown)} ids that are not expected: {examples(unknown)}. "
             f"Expected the {len(wanted)} ids of this competition; check that the file belongs to it."
         )
     return positions
@@ -100,7 +100,7 @@ def check_name(name: str, what: str) -> str:
     """Return a name that is safe as a folder name.
 
     Raises:
-        ConfigError: if it is empty, too long, or holds anything but letters, digits and . _ -
+        ConfigError: if it is empty, too long, or contains anything but letters, digits and . _ -
     """
     if not is_name(name):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The files of one model in the store of predictions: their names, what each header says, and which there are."""
+"""The files of one model in the prediction store: names, headers, and which of them exist."""
 
 import re
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ _PART_FILE = re.compile(r"(oof|test)\.(all|fold(\d+))\.parquet")
 
 
 def part_name(part: Part, fold: int | None) -> str:
-    """Return the file name of the predictions of one fold model; fold None is a model as a whole."""
+    """Return the file name of the predictions of one fold model; fold None means a model stored as a whole."""
     return f"{part}.{'all' if fold is None else f'fold{fold}'}.parquet"
 
 
 def parts_of(folder: Path) -> dict[Part, dict[int | None, Path]]:
-    """Return the files of one model: {"oof": {fold: path}, "test": {fold: path}}; fold None is a model as a whole."""
+    """Return the files of a model, {"oof": {fold: path}, "test": {fold: path}}; fold None means stored as a whole."""
     found: dict[Part, dict[int | None, Path]] = {"oof": {}, "test": {}}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _PART_FILE.fullmatch(path.name)
@@ -30,7 +30,7 @@ def parts_of(folder: Path) -> dict[Part, dict[int | None, Path]]:
 
 
 def model_names(folder: Path) -> list[str]:
-    """Return the names of the models in `folder`, sorted; folders that another program left there are ignored."""
+    """Return the sorted names of the models in `folder`; folders of other programs are ignored."""
     found = folder.iterdir() if folder.is_dir() else []
     return sorted(path.name for path in found if is_name(path.name) and _is_model(path))
 
@@ -42,12 +42,12 @@ def _is_model(folder: Path) -> bool:
 
 
 def header_of(kind: str) -> dict[str, Any]:
-    """Return the fields that every header starts with."""
+    """Return the fields that every header has."""
     return {"version": FORMAT_VERSION, "kind": kind}
 
 
 def check_version(path: Path, header: Mapping[str, Any]) -> None:
-    """Raise StoreError if a file was written in a format that this version does not read."""
+    """Raise StoreError if a file has a format version that this dfens does not read."""
     if header.get("version") != FORMAT_VERSION:
         raise StoreError(
             f"{path} has format version {header.get('version')}; this dfens reads {FORMAT_VERSION}. "

@@ -1,4 +1,4 @@
-"""Resolve the paths that users write, in options and in dfens.toml."""
+"""Resolve paths given by users, in options and in dfens.toml."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from oof.errors import ConfigError
 
 
 def resolve_path(folder: Path, path: str | Path) -> Path:
-    """Return a path given by a user as an absolute one: `~` is the home folder, a relative path is one of `folder`.
+    """Return a path given by a user as an absolute path: `~` is the home folder, other paths are relative to `folder`.
 
     Raises:
         ConfigError: if the home folder is unknown, or the path contains a NUL character.

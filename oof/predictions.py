@@ -1,4 +1,4 @@
-"""What the store holds of one model, as values."""
+"""The predictions of one model, and summaries of them, as values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from oof.ids import Ids
 class ModelPredictions:
     """One model's predictions in the row order of the store.
 
-    oof: (n_rows,) float32, NaN where the model has no prediction.
+    oof: (n_rows,) float32, NaN for rows without a prediction.
     test_by_fold: (n_parts, n_test) float32, one row for each fold model that predicted the
         test ids (a single row for an imported mean), or None.
-    oof_folds, test_folds: the folds present; empty where the predictions came in as a whole.
+    oof_folds, test_folds: the folds present; empty for predictions stored as a whole.
     """
 
     name: str
@@ -30,7 +30,7 @@ class ModelPredictions:
 
     @property
     def test(self) -> NDArray[np.float32] | None:
-        """Mean over the fold models, shape (n_test,)."""
+        """Return the mean over the fold models, shape (n_test,)."""
         if self.test_by_fold is None:
             return None
         mean: NDArray[np.float32] = self.test_by_fold.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -39,7 +39,7 @@ class ModelPredictions:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What the store holds of one model: which rows and folds, without the values."""
+    """A summary of one model in the store: its rows and folds, without the values."""
 
     name: str
     kind: str
@@ -53,16 +53,16 @@ class ModelSummary:
 
     @property
     def complete(self) -> bool:
-        """Whether every training row is predicted, and the test ids by each fold model that there should be."""
+        """Return whether all training rows are predicted, and the test ids by all expected fold models."""
         return self.oof_rows == self.rows and self.has_test and (self.imported or len(self.test_folds) == self.k)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NewModel:
-    """A model's predictions as a whole, to be stored.
+    """A model's predictions to be stored as a whole.
 
-    ids: (n,) training ids of `oof`, any order, all of them or some. oof: (n,) OOF predictions; NaN
-    stands for no prediction. test: (n_test,) in the order of the store's test ids, or None.
+    ids: (n,) training ids of `oof`, in any order, all or some of them. oof: (n,) OOF predictions; NaN
+    means no prediction. test: (n_test,) in the order of the store's test ids, or None.
     details: JSON values for model.json.
     """
 

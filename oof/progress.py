@@ -1,6 +1,6 @@
-"""How long work tells of its progress: the rooms call these, only `dfens` prints.
+"""The interface for reporting progress: all packages report through it, only `dfens` prints.
 
-A function that takes long accepts `progress: Progress = SILENT` and writes
+A long-running function takes `progress: Progress = SILENT` and calls
 
     with progress.task("train tiny fold 0", total=steps, unit="step") as task:
         for batch in batches:
@@ -13,10 +13,10 @@ from typing import Protocol, Self
 
 
 class Task(Protocol):
-    """One running piece of work; closes itself at the end of its `with` block."""
+    """A running task, closed at the end of its `with` block."""
 
     def advance(self, amount: float = 1, **fields: str) -> None:
-        """Count `amount` more units as done; fields are short facts to show beside the bar."""
+        """Mark `amount` more units as done; fields are short texts to show next to the bar."""
 
     def __enter__(self) -> Self: ...
 
@@ -26,13 +26,13 @@ class Task(Protocol):
 
 
 class Progress(Protocol):
-    """Where progress goes; one object serves a whole command."""
+    """The receiver of progress; one object is used for a whole command."""
 
     def task(self, title: str, total: float | None = None, unit: str = "") -> Task:
-        """Begin a piece of work of `total` units (None where unknown; unit "B" is shown as bytes)."""
+        """Start a task of `total` units (None if unknown; unit "B" is shown as bytes)."""
 
     def note(self, text: str) -> None:
-        """Tell one lasting line, a result or a warning."""
+        """Print one permanent line, a result or a warning."""
 
 
 class _SilentTask:

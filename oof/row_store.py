@@ -1,4 +1,4 @@
-"""The rows of a competition on disk: its folds and the ids to predict, which all predictions in the store belong to."""
+"""The rows of a competition on disk: folds and test ids, to which all predictions in the store belong."""
 
 import json
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from oof.part_files import check_version, header_of, model_names, parts_of
 class RowStore:
     """Folds and test ids, in `folds.parquet` and `test_ids.parquet`.
 
-    Models that were made with other folds or for other test ids are moved to `archive/` when either changes.
+    When either changes, predictions made with the old folds or for the old test ids are moved to `archive/`.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -43,16 +43,16 @@ class RowStore:
 
     @property
     def _lock_path(self) -> Path:
-        """Held while models are moved into place or aside, which takes moments."""
+        """Return the path of the lock that is held while models are moved into place or to the archive."""
         return self.root / ".lock"
 
     def has_folds(self) -> bool:
-        """Return whether folds were made."""
+        """Return whether there are folds."""
         return self.folds_path.exists()
 
     @cached_property
     def folds(self) -> Folds:
-        """The folds of this competition.
+        """Return the folds of this competition.
 
         Raises:
             StoreError: if there are none yet, or the file is broken.
@@ -71,14 +71,14 @@ class RowStore:
         )
         if folds.fingerprint != header["folds"]:
             raise StoreError(
-                f"{self.folds_path} was changed after it was made (its fingerprint is {folds.fingerprint}, "
-                f"its header says {header['folds']}). Run dfens folds --force to make it again."
+                f"{self.folds_path} was changed after it was written (its fingerprint is {folds.fingerprint}, "
+                f"but its header says {header['folds']}). Run dfens folds --force to create it again."
             )
         return folds
 
     @cached_property
     def test_ids(self) -> Ids:
-        """The ids to predict, in the order of the sample submission, shape (n_test,)."""
+        """Return the ids to predict, in the order of the sample submission, shape (n_test,)."""
         try:
             table, header = files.read_parquet(self.test_ids_path)
         except FileNotFoundError as err:
@@ -87,11 +87,11 @@ class RowStore:
         return as_ids(table["id"], str(self.test_ids_path))
 
     def save_folds(self, folds: Folds, *, force: bool = False) -> Path | None:
-        """Write the folds; folds that assign the same rows in the same way are left as they are, in their row order.
+        """Write the folds; an identical assignment, in any row order, leaves the file as it is.
 
         Args:
             folds: the new assignment.
-            force: replace other folds even if models depend on them; those models and the
+            force: whether to replace other folds even if models depend on them; these models and the
                 old folds are moved to the archive.
 
         Returns:
@@ -132,10 +132,10 @@ class RowStore:
         return bool((old.groups == folds.groups[rows]).all())
 
     def _archive_dependents(self, folds: Folds, force: bool) -> Path | None:
-        """Move models of other folds, and those folds, to the archive; called under the lock."""
+        """Move models of other folds, and the old folds, to the archive; called with the lock held."""
         try:
             old = self.folds.fingerprint
-        except StoreError:  # missing or broken: what the models were made with is in their own files
+        except StoreError:  # missing or broken: the models' own files record their folds
             old = None
         if old == folds.fingerprint:
             return None
@@ -144,8 +144,8 @@ class RowStore:
         ]
         if dependent and not force:
             raise FoldError(
-                f"{len(dependent)} models were made with other folds: {examples(dependent)}. New folds would mix "
-                f"rows that they have seen into their validation. Keep the folds, or run dfens folds --force, "
+                f"{len(dependent)} models were made with other folds: {examples(dependent)}. With new folds, they "
+                f"would be validated on rows that they have seen. Keep the folds, or run dfens folds --force, "
                 f"which moves these models and the old folds to {self.archive_dir}."
             )
         target = self._new_archive("folds")
@@ -156,7 +156,7 @@ class RowStore:
         return target if dependent or old is not None else None
 
     def _is_of_other_folds(self, name: str, folds: Folds, *, begun: bool) -> bool:
-        """Return whether a model belongs to other folds (imports: to other rows); `begun` where it is still empty."""
+        """Return whether a model belongs to other folds (an import: to other rows); `begun` is returned if empty."""
         headers = [
             files.read_header(path) for part in parts_of(self.models_dir / name).values() for path in part.values()
         ]
@@ -168,7 +168,7 @@ class RowStore:
     def save_test_ids(self, ids: Ids) -> Path | None:
         """Write the ids to predict; return the archive folder of test predictions made for other ids, or None.
 
-        The fold models stay valid: their weights predict the new ids.
+        The fold models remain valid: their weights can predict the new ids.
         """
         ids = as_ids(ids, "test ids")
         fingerprint = ids_fingerprint(ids)

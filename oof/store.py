@@ -1,4 +1,4 @@
-"""The store of predictions: `work/oof/`, one small file per model and fold, every one atomic and checked."""
+"""The prediction store in `work/oof/`: one small file per model and fold, written atomically and checked."""
 
 import builtins
 import contextlib
@@ -22,7 +22,7 @@ from oof.row_store import RowStore
 __all__ = ["FORMAT_VERSION", "ModelPredictions", "ModelSummary", "NewModel", "Part", "PredictionStore"]
 
 T = TypeVar("T")
-_READS = 3  # of a model that is being replaced, before the lock is waited for
+_READS = 3  # attempts to read a model that is being replaced, before waiting for the lock
 
 
 class PredictionStore(RowStore):
@@ -33,23 +33,23 @@ class PredictionStore(RowStore):
         ├── test_ids.parquet         id, in the order of the sample submission
         ├── models/NAME/
         │   ├── model.json           kind and details (settings, source)
-        │   ├── oof.fold0.parquet    id, prediction: the rows of fold 0, by the model that has not seen them
-        │   ├── test.fold0.parquet   id, prediction: the test rows, by the same model
+        │   ├── oof.fold0.parquet    id, prediction: rows of fold 0, by the model that has not seen them
+        │   ├── test.fold0.parquet   id, prediction: test rows, by the same model
         │   └── oof.all.parquet      instead, for predictions made elsewhere
         └── archive/                 what was replaced, by time
 
     Every file carries the fingerprints of the ids and folds it belongs to and is refused
-    when they do not match. Several processes may read and write at once: a file is whole or
-    absent, and so is a model that is stored as a whole (`save_all`): a reader gets the old one or
-    the new one. The folds may not be changed while models are being trained.
+    if they do not match. Several processes may read and write concurrently: a file is either complete
+    or absent, and a model that is stored as a whole (`save_all`) is replaced atomically: a reader gets
+    either the old or the new one. The folds must not be changed while models are being trained.
     """
 
     def model_dir(self, name: str) -> Path:
-        """Return the folder of a model; its name is checked."""
+        """Return the folder of a model after checking its name."""
         return self.models_dir / check_name(name, "model name")
 
     def save_model(self, name: str, kind: str, details: Mapping[str, Any]) -> None:
-        """Record what a model is: its kind (`timm`, `linear`, `import`, `blend`) and details as JSON values."""
+        """Record the kind of a model (`timm`, `linear`, `import`, `blend`) and its details as JSON values."""
         self._save_model(self.model_dir(name), name, kind, details)
 
     def _save_model(self, folder: Path, name: str, kind: str, details: Mapping[str, Any]) -> None:
@@ -59,16 +59,16 @@ class PredictionStore(RowStore):
             files.write_json(path, value)
 
     def save_oof(self, name: str, ids: Ids, predictions: NDArray[Any], *, fold: int | None) -> Path:
-        """Write OOF predictions of one fold's rows, or (fold None) of any of the training rows.
+        """Write OOF predictions of one fold's rows, or (fold None) of any training rows.
 
         Args:
-            name: model.
+            name: name of the model.
             ids: (n,) in any order; exactly the ids of the fold, or for fold None a subset of all ids.
-            predictions: (n,) any unit, higher means more likely positive; kept as float32.
-            fold: the fold whose rows these are; None for predictions made elsewhere.
+            predictions: (n,) on any scale, higher means more likely positive; stored as float32.
+            fold: the fold of these rows; None for predictions made elsewhere.
 
         Raises:
-            PredictionError: NaN or infinity, or ids that do not match, with examples.
+            PredictionError: if values are NaN or infinite, or ids do not match, with examples.
         """
         return self._save_oof(self.model_dir(name), name, ids, predictions, fold)
 
@@ -92,7 +92,7 @@ class PredictionStore(RowStore):
         return np.sort(known)
 
     def save_test(self, name: str, ids: Ids, predictions: NDArray[Any], *, fold: int | None) -> Path:
-        """Write test predictions of one fold model, or (fold None) of a model as a whole.
+        """Write test predictions of one fold model, or (fold None) of a model stored as a whole.
 
         ids must be exactly the test ids, in any order; predictions as in `save_oof`.
         """
@@ -124,7 +124,7 @@ class PredictionStore(RowStore):
             first = int(np.flatnonzero(broken)[0])
             raise PredictionError(
                 f"{what}: {int(broken.sum())} of {len(values)} predictions are NaN or infinite, the first for id "
-                f"'{ids[first]}'. Nothing was stored. Look for a diverged training or a division by zero."
+                f"'{ids[first]}'. Nothing was stored. Check for a diverged training or a division by zero."
             )
         values = values[join_positions(wanted, ids, what)]
         header = header_of(part) | {"model": name, "fold": fold} | self._fingerprints(part, fold)
@@ -133,7 +133,7 @@ class PredictionStore(RowStore):
         return path
 
     def _fingerprints(self, part: Part, fold: int | None) -> dict[str, str]:
-        """Return what a file of predictions belongs to; an import depends on the training ids, not on the folds."""
+        """Return the fingerprints for a file of predictions; an import depends on the ids, not on the folds."""
         found = {"ids": self._ids_fingerprint} if fold is None else {"folds": self.folds.fingerprint}
         return found | ({"test_ids": self._test_ids_fingerprint} if part == "test" else {})
 
@@ -147,7 +147,7 @@ class PredictionStore(RowStore):
         kind: str = "import",
         details: Mapping[str, Any] | None = None,
     ) -> Path | None:
-        """Write one model as a whole, made elsewhere or by a blend; arguments as in `NewModel`.
+        """Store one model as a whole, made elsewhere or by a blend; arguments as in `NewModel`.
 
         Returns:
             The archive folder of an earlier model of this name, or None.
@@ -157,16 +157,16 @@ class PredictionStore(RowStore):
         )
 
     def save_all(self, models: Sequence[NewModel]) -> dict[str, Path]:
-        """Write some models as wholes: all of them, or none if one cannot be written.
+        """Store models as a whole: either all of them, or none if one cannot be written.
 
-        Each is written to a hidden folder; then all are moved into place under the lock of the store, and
-        earlier models of these names to the archive.
+        Each is written to a hidden folder; then, under the lock of the store, all are moved into place and
+        earlier models with these names to the archive.
 
         Returns:
-            The archive folder of each model that was replaced, by name.
+            The archive folder of each replaced model, by name.
 
         Raises:
-            PredictionError: ids, values or names that cannot be stored; nothing is changed then.
+            PredictionError: if ids, values or names are invalid; nothing is changed then.
         """
         archived = {}
         with contextlib.ExitStack() as stack:
@@ -188,7 +188,7 @@ class PredictionStore(RowStore):
         return archived
 
     def names(self) -> builtins.list[str]:
-        """Return the names of the models, sorted; other folders among them are ignored."""
+        """Return the sorted names of the models; other folders are ignored."""
         with files.shared_lock(self._lock_path):
             return model_names(self.models_dir)
 
@@ -210,7 +210,7 @@ class PredictionStore(RowStore):
         return True
 
     def list(self) -> builtins.list[ModelSummary]:
-        """Return what the store holds, by name; a model that is archived meanwhile is left out."""
+        """Return summaries of all models, by name; a model that is archived in the meantime is left out."""
         found = []
         for name in self.names():
             try:
@@ -221,7 +221,7 @@ class PredictionStore(RowStore):
         return found
 
     def summary(self, name: str) -> ModelSummary:
-        """Return what the store holds of one model; raises as `load` does."""
+        """Return a summary of one model; raises as `load`."""
         return self._read_whole(name, lambda: self._summary(name))
 
     def _summary(self, name: str) -> ModelSummary:
@@ -253,10 +253,10 @@ class PredictionStore(RowStore):
         return value
 
     def _read_whole(self, name: str, read: Callable[[], T]) -> T:
-        """Return what `read` finds of one model in one state, also while another process replaces that model.
+        """Return a consistent result of `read` for one model, even if another process is replacing that model.
 
-        A model is replaced by another folder, so if the folder is the same one before and after, all
-        files were of one state. Otherwise it is read again, in the end under the lock.
+        Replacing a model replaces its folder, so if the folder is the same before and after reading, all
+        files belong together. Otherwise it is read again, and finally under the lock.
         """
         folder = self.model_dir(name)
         for _ in range(_READS):
@@ -277,7 +277,7 @@ class PredictionStore(RowStore):
             except FileNotFoundError as err:
                 raise StoreError(
                     f"{err.filename} cannot be read: it is a link to a file that does not exist. Restore that file, or "
-                    f"run dfens oof archive {name} and make the model again."
+                    f"run dfens oof archive {name} and train or import the model again."
                 ) from err
 
     def load(self, name: str) -> ModelPredictions:
@@ -319,7 +319,7 @@ class PredictionStore(RowStore):
         check_version(path, header)
         if header.get("fold") != fold:
             raise StoreError(
-                f"{path} contains predictions of fold {header.get('fold')}, not what its name says. Give it back its "
+                f"{path} contains predictions of fold {header.get('fold')}, which does not match its name. Restore its "
                 f"name, or move it away."
             )
         for key, expected in self._fingerprints(part, fold).items():
@@ -328,19 +328,19 @@ class PredictionStore(RowStore):
                     f"{path} belongs to other {key.replace('_', ' ')} (fingerprint {header.get(key)}, not {expected}): "
                     f"its predictions would be joined to the wrong rows. Restore the old "
                     f"{'test ids' if key == 'test_ids' else 'folds'}, or move the model away with "
-                    f"dfens oof archive {header.get('model')} and make it again."
+                    f"dfens oof archive {header.get('model')} and train or import it again."
                 )
         if not np.isfinite(table["prediction"].to_numpy()).all():
-            raise StoreError(f"{path} contains NaN or infinite predictions. Move it away and make it again.")
+            raise StoreError(f"{path} contains NaN or infinite predictions. Move it away and train or import it again.")
         return table
 
     def fingerprint(self, name: str) -> str:
-        """Return the fingerprint of one model's predictions: equal predictions, equal text."""
+        """Return the fingerprint of one model's predictions, which is equal for equal predictions."""
         model = self.load(name)
         return self.fingerprint_of(model.oof, model.test_by_fold)
 
     def fingerprint_of(self, oof: NDArray[np.float32], test_by_fold: NDArray[np.float32] | None) -> str:
-        """Return the SHA-256 over OOF and test predictions in the order of their ids, whatever the row order.
+        """Return the SHA-256 of OOF and test predictions in the order of their ids, independent of the row order.
 
         Args:
             oof: shape (n_rows,). test_by_fold: shape (n_parts, n_test), or None; both in the row order of the store.
@@ -360,6 +360,6 @@ class PredictionStore(RowStore):
         known = model_names(self.models_dir) if known is None else known
         if name not in known:
             raise StoreError(
-                f"The store holds no model '{name}'; it holds {examples(known, 10) or 'none'}. "
+                f"There is no model '{name}' in the store; its models are {examples(known, 10) or 'none'}. "
                 f"Run dfens train --model {name}, or dfens oof import {name}."
             )

@@ -1,4 +1,4 @@
-"""Whether one setting is better than another: paired differences on the same held-out rows, with intervals."""
+"""Compare models by paired differences on the same held-out rows, with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,10 +26,11 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much better a model is than the reference.
+    """The improvement of a model over the reference.
 
-    gain: positive where it is better, also for losses. low, high: 95 % interval. p_value: of one comparison;
-    p_adjusted: after Holm's correction for all comparisons made here. folds_better: in how many of `folds`.
+    gain: positive if the model is better, also for losses. low, high: 95 % interval. p_value: of this comparison alone;
+    p_adjusted: after Holm's correction for all comparisons. folds_better: number of `folds` in which the model is
+    better.
     """
 
     name: str
@@ -44,9 +45,9 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """Describe the result in words."""
         if self.p_adjusted >= 0.05:
-            return "cannot be told apart"
+            return "no significant difference"
         return "better" if self.gain > 0 else "worse"
 
 
@@ -62,29 +63,29 @@ class Comparison:
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return asdict(self) | {"gains": [asdict(gain) | {"verdict": gain.verdict} for gain in self.gains]}
 
 
 def compare_models(store: PredictionStore, names: Sequence[str], *, metric: str = "auc") -> Comparison:
-    """Compare models with the first of them, row by row.
+    """Compare models with the first of them on the same rows.
 
-    What both get wrong alike cancels, so a difference far smaller than either model's own interval
-    can be clear. For AUC the intervals are DeLong's, which count whole groups as one where the
+    Errors that both models share cancel, so a difference much smaller than either model's own interval
+    can be significant. For AUC the intervals are DeLong's, which treat each group as one unit if the
     folds have groups; other metrics are bootstrapped.
 
     Args:
         store: folds and out-of-fold predictions.
         names: models of the store, the reference first.
-        metric: of `oof.metrics`.
+        metric: name of a metric in `oof.metrics`.
 
     Raises:
         PredictionError: fewer than two models, or no rows in common with both classes.
     """
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise PredictionError(
-            f"Comparing takes two models or more, each once; given: {', '.join(names) or 'none'}. dfens oof list "
-            f"shows what there is."
+            f"A comparison needs at least two different models; given: {', '.join(names) or 'none'}. dfens oof list "
+            f"shows the available ones."
         )
     folds, measure = store.folds, metric_by_name(metric)
     columns = {name: store.load(name).oof for name in names}
@@ -119,8 +120,8 @@ def compare_models(store: PredictionStore, names: Sequence[str], *, metric: str 
             )
         )  # fmt: skip
     notes = [
-        "The intervals tell how much other rows would change the difference; another seed of the same settings changes "
-        "it too. Train a model again under another name and seed to see by how much."
+        "The intervals show how much the difference varies with the rows; it also varies with the seed. "
+        "Train a model again under another name and seed to see by how much."
     ]
     left_out = int((~covered).sum())
     if left_out:
@@ -129,7 +130,7 @@ def compare_models(store: PredictionStore, names: Sequence[str], *, metric: str 
 
 
 def _fold_scores(folds: Folds, column: Any, covered: Any, metric: str) -> list[float]:
-    """The score of each fold that is covered and has both classes, else NaN."""
+    """Return the score of each fold that is covered and has both classes, otherwise NaN."""
     measure = metric_by_name(metric)
     found = []
     for fold in range(folds.k):
@@ -140,7 +141,9 @@ def _fold_scores(folds: Folds, column: Any, covered: Any, metric: str) -> list[f
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 1979), in the order given.
+    """Return p-values with Holm's correction for their number, in the order given.
+
+    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 1979.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

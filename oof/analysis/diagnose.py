@@ -16,9 +16,9 @@ from oof.metrics.intervals import score_interval
 
 @dataclass(frozen=True)
 class ClusterScore:
-    """AUC within one cluster of images, with its 95 % interval; NaN where a class is missing.
+    """AUC within one cluster of images, with its 95 % interval; NaN if a class is missing.
 
-    rows, fake: numbers of rows and of fakes. auc_of_fakes: the cluster's fakes against all reals;
+    rows, fake: number of rows and of fakes. auc_of_fakes: the cluster's fakes against all reals;
     auc_of_reals: its reals against all fakes. Use these for clusters that are mostly of one class.
     """
 
@@ -36,8 +36,8 @@ class ClusterScore:
 class LabelIssue:
     """A row whose label is probably wrong, because most models contradict it.
 
-    label_error_score: 0 to 1, mean rank of the row among all rows, counted from its own class; higher is more
-    likely an error. models_against: how many of `models` contradict the label.
+    label_error_score: 0 to 1, mean rank of the row among all rows, starting from its own class; a higher score means
+    that an error is more likely. models_against: number of the `models` that contradict the label.
     """
 
     id: str
@@ -49,12 +49,12 @@ class LabelIssue:
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """The training of one fold, summarised.
+    """A summary of the training of one fold.
 
     best_epoch, best_auc: epoch (from 1) with the highest AUC on the held-out rows, and that AUC.
     last_auc: after the last epoch. drop: best_auc minus last_auc.
-    optimism: expected excess of best_auc over the true AUC, from choosing the best of several noisy epochs.
-    overfits: whether the AUC did not rise for half of the epochs while the training loss fell by a tenth or more.
+    optimism: expected excess of best_auc over the true AUC due to choosing the best of several noisy epochs.
+    overfits: whether the AUC did not improve for half of the epochs while the training loss fell by at least 10 %.
     """
 
     fold: int
@@ -70,14 +70,14 @@ class TrainingCurve:
 def cluster_scores(folds: Folds, oof: NDArray[Any], clusters: NDArray[np.object_]) -> list[ClusterScore]:
     """Return the AUC within each cluster of images, the weakest first.
 
-    A weak cluster shows what to expect on forgeries of an unseen kind. Where a cluster has few rows of
-    one class, its own AUC is unreliable; so its fakes are also scored against the reals of all clusters,
+    A weak cluster shows what to expect for unseen kinds of forgeries. If a cluster has few rows of
+    one class, its own AUC is unreliable; therefore its fakes are also scored against the reals of all clusters,
     and its reals against all fakes.
 
     Args:
         folds: rows and targets.
         oof: predictions of one model or blend, shape (n_rows,); rows with NaN are left out.
-        clusters: names of clusters, shape (n_rows,), e.g. of `trainers.data.groups.derive_groups`.
+        clusters: names of clusters, shape (n_rows,), e.g. from `trainers.data.groups.derive_groups`.
     """
     known = ~np.isnan(oof)
     y = folds.target
@@ -108,11 +108,11 @@ def _auc(y: NDArray[Any], scores: NDArray[Any], rows: NDArray[np.bool_]) -> floa
 
 
 def find_label_issues(folds: Folds, oof: Mapping[str, NDArray[Any]], *, limit: int = 100) -> list[LabelIssue]:
-    """Return the rows whose label may be wrong: models that have not seen them rank them deep in the other class.
+    """Return the rows whose label may be wrong, since models that have not seen them rank them within the other class.
 
     Confident learning in its simplest form (Northcutt, Jiang and Chuang, Confident Learning: Estimating
     Uncertainty in Dataset Labels, JAIR 2021), on ranks, so that no model needs calibrated probabilities.
-    A model contradicts a label if the row ranks deeper in the other class than a quarter of that class;
+    A model contradicts a label if the row ranks further into the other class than a quarter of that class;
     a row is listed if most models contradict its label. Hard rows are listed too: look at the images
     before changing a label.
 
@@ -125,13 +125,11 @@ def find_label_issues(folds: Folds, oof: Mapping[str, NDArray[Any]], *, limit: i
         PredictionError: if there are no models.
     """
     if not oof:
-        raise PredictionError(
-            "Label issues cannot be searched without predictions. Run dfens train, or dfens oof import."
-        )
+        raise PredictionError("Finding label issues needs predictions. Run dfens train, or dfens oof import.")
     y = folds.target
     scores_by_model, against = [], []
     for scores in oof.values():
-        side = np.full(len(y), np.nan)  # rank from 0 to 1, 1 at the far end of the other class
+        side = np.full(len(y), np.nan)  # rank from 0 to 1; 1 is the far end of the other class
         beyond = np.zeros(len(y), bool)
         for fold in range(folds.k):
             rows = np.flatnonzero((folds.fold == fold) & ~np.isnan(scores))
@@ -162,7 +160,7 @@ def training_curves(histories: Mapping[int, Mapping[str, Sequence[float]]]) -> l
     """Summarise the training of each fold from its losses and AUCs by epoch.
 
     Args:
-        histories: by fold, `loss` and `auc` with one value for each epoch.
+        histories: by fold, `loss` and `auc` with one value per epoch.
     """
     found = []
     for fold, history in sorted(histories.items()):
@@ -186,17 +184,18 @@ def selection_optimism(auc: NDArray[np.float64]) -> float:
     """Return by how much the best epoch's AUC is expected to exceed its true value, at least 0.
 
     Choosing the epoch with the highest AUC on the held-out rows favours positive noise. The excess is
-    the expected maximum of n normal draws: n is the number of epochs whose smoothed AUC is within two
-    standard deviations of the highest, the standard deviation is that of the curve's second differences.
+    estimated as the expected maximum of n normal draws: n is the number of epochs whose smoothed AUC is within
+    two standard deviations of the highest, and the standard deviation comes from the curve's second differences.
 
     Args:
         auc: AUC after each epoch, shape (n_epochs,).
     """
     if len(auc) < 4:
         return 0.0
-    # second differences hold no slope; for independent noise their spread is sqrt(6) times that of the noise
+    # second differences remove the slope; for independent noise, their standard deviation is sqrt(6) times the noise's
     bends = auc[2:] - 2 * auc[1:-1] + auc[:-2]
-    settled = bends[len(bends) // 2 :] if len(bends) >= 4 else bends  # the first epochs bend by learning
+    # the curve of the first epochs bends because of learning
+    settled = bends[len(bends) // 2 :] if len(bends) >= 4 else bends
     spread = float(np.sqrt(np.mean(settled**2) / 6))
     if spread == 0:
         return 0.0
@@ -209,7 +208,7 @@ def selection_optimism(auc: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All diagnoses of one model; label issues are those of all models together."""
+    """All diagnoses of one model; label issues come from all models together."""
 
     model: str
     auc: float

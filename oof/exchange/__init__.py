@@ -1,1 +1,1 @@
-"""Predictions exchanged with other tools: import and export."""
+"""Import and export of predictions."""

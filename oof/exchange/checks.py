@@ -1,4 +1,4 @@
-"""Checks of imported predictions: what is an error, and what is worth a warning."""
+"""Check imported predictions for errors and for what deserves a warning."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -13,7 +13,7 @@ from oof.folds import Folds
 from oof.ids import Ids, join_positions
 from oof.metrics import roc_auc
 
-_ROUNDING = 1e-5  # change of the AUC by rounding to float32 that is worth a warning
+_ROUNDING = 1e-5  # change of the AUC by rounding to float32 above which there is a warning
 
 
 def rows_in_folds(table: PredictionFile, folds: Folds) -> NDArray[np.intp]:
@@ -29,7 +29,7 @@ def rows_in_folds(table: PredictionFile, folds: Folds) -> NDArray[np.intp]:
             f"{table.path}: {len(unknown)} of {len(table.ids)} ids in column '{table.roles.id}' are not training rows: "
             f"{examples(list(unknown))}. Training ids look like {examples(list(folds.ids), 3)}. "
             f"{_spelling(unknown, folds.ids)}Check that the file belongs to this competition, name the id column with "
-            f"--id-column, or (where no folds were made yet) the file with all rows with --folds-from."
+            f"--id-column, or (if there are no folds yet) the file with all rows with --folds-from."
         )
     if table.target is None:
         return rows
@@ -45,9 +45,9 @@ def rows_in_folds(table: PredictionFile, folds: Folds) -> NDArray[np.intp]:
 
 
 def _spelling(unknown: Ids, known: Ids) -> str:
-    """Return a sentence on how all unknown ids differ from known ones, or nothing."""
+    """Return a sentence on how all unknown ids differ from known ones, or an empty string."""
     ways: dict[str, Callable[[str], str]] = {
-        "blanks around them": str.strip,
+        "spaces around them": str.strip,
         "upper and lower case": str.casefold,
         "the folder before them": lambda text: PurePosixPath(text.replace("\\", "/")).name,
         "leading zeros": lambda text: text.lstrip("0"),
@@ -71,7 +71,7 @@ def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> 
     present = ~np.isnan(values)
     if not present.any():
         raise PredictionError(
-            f"{table.path}: model '{name}' has no prediction at all, all {len(values)} are empty or NaN."
+            f"{table.path}: model '{name}' has no predictions: all {len(values)} values are empty or NaN."
         )
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values))[0])
@@ -85,12 +85,12 @@ def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> 
         raise PredictionError(f"{table.path}: model '{name}' has values beyond float32. Scale them and import again.")
     if not present.all():
         notes.append(
-            f"{name}: {int((~present).sum())} of {len(values)} predictions are empty or NaN and count as none."
+            f"{name}: {int((~present).sum())} of {len(values)} predictions are empty or NaN and are treated as missing."
         )
     values = values[present]
     distinct = len(np.unique(values))
     if distinct == 1:
-        warnings.append(f"{name}: all predictions are {values[0]:g}, which carries no information.")
+        warnings.append(f"{name}: all predictions are {values[0]:g}, so they contain no information.")
         return notes, warnings
     if distinct == 2:
         warnings.append(f"{name}: only two different values; probabilities would rank better than hard labels.")
@@ -104,7 +104,7 @@ def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> 
         warnings.append(f"{name}: AUC {auc:.6f} is implausibly high; were these rows in its training set?")
     if abs(roc_auc(y, narrow) - auc) > _ROUNDING:
         warnings.append(
-            f"{name}: the store keeps float32, which makes near predictions equal (AUC {auc:.6f} becomes "
+            f"{name}: predictions are stored as float32, which makes close ones equal (AUC {auc:.6f} becomes "
             f"{roc_auc(y, narrow):.6f}). Import logits instead of probabilities near 1."
         )
     return notes, warnings
@@ -117,7 +117,7 @@ def match_tests(
 ) -> dict[str, NDArray[np.float64]]:
     """Return test predictions by model, in the order of the test ids.
 
-    They belong to the model of the same name; where there is one model on each side, to that.
+    They are matched to models by name; a single file of test predictions is matched to a single model.
 
     Raises:
         PredictionError: if two files hold test predictions of one model, a model is unknown, a value is
@@ -128,8 +128,8 @@ def match_tests(
         for name in table.predictions:
             if name in found:
                 raise PredictionError(
-                    f"{found[name].path} and {table.path} both hold test predictions of '{name}'. Give one file for "
-                    f"each model: average the files of fold models first, or name them after different models."
+                    f"{found[name].path} and {table.path} both contain test predictions of '{name}'. Give one file per "
+                    f"model: average the files of fold models first, or name them after different models."
                 )
             found[name] = table
     if len(found) == 1 and len(models) == 1:
@@ -139,8 +139,8 @@ def match_tests(
         strange = sorted(found.keys() - models.keys())
         if strange:
             raise PredictionError(
-                f"Test predictions of {examples(strange)} belong to no model of this import, which are "
-                f"{examples(sorted(models), 10)}. Name files or columns like the models, or import one by one with "
+                f"Test predictions of {examples(strange)} belong to no model of this import (its models: "
+                f"{examples(sorted(models), 10)}). Name files or columns like the models, or import one by one with "
                 f"dfens oof import NAME --oof FILE --test FILE."
             )
         pairs = {name: (table, name) for name, table in found.items()}
@@ -151,7 +151,7 @@ def match_tests(
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise PredictionError(
                 f"{table.path}: the test prediction of '{model}' for id '{table.ids[row]}' is {values[row]}; "
-                f"every test row needs a finite one."
+                f"every test row needs a finite value."
             )
         out[model] = values[join_positions(test_ids, table.ids, str(table.path))]
     return out

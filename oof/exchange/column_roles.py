@@ -1,4 +1,4 @@
-"""Which column of a table is what: ids, target, fold, group, predictions; as named, else by names and values."""
+"""Assign the columns of a table to roles (ids, target, fold, group, predictions), by options, names and values."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _GROUP_NAMES = frozenset("group groups group_id".split())
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnChoice:
-    """Columns that the user named; None and () are found from names and values; target "none" means no target."""
+    """Columns named by the user; None and () are detected from names and values; target "none" means no target."""
 
     id: str | None = None
     predictions: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class ColumnChoice:
 
 @dataclass(frozen=True)
 class Roles:
-    """Column names by what they hold; folds has one name, or one for each prediction column."""
+    """Column names by role; `folds` has one name, or one for each prediction column."""
 
     id: str
     predictions: tuple[str, ...]
@@ -49,22 +49,22 @@ def assign_roles(
     for_test: bool = False,
     with_predictions: bool = True,
 ) -> Roles:
-    """Find out which column is what.
+    """Return the role of each column.
 
-    Columns that the user named are taken. The others are found from their names first, then from
-    their values, and only where exactly one answer fits: `find_id`, `_find_target`, `find_predictions`.
+    Columns named by the user are used as given. The others are detected from their names first, then from
+    their values, and only if exactly one answer fits: `find_id`, `_find_target`, `find_predictions`.
     Several prediction columns are several models.
 
     Args:
-        columns: of the file.
-        choice: columns that the user named.
-        known_ids: ids of the training rows or test rows, if they are known.
-        for_test: whether to look for test predictions; in an NPZ of both, arrays whose name begins with
-            `test` are these.
+        columns: columns of the file.
+        choice: columns named by the user.
+        known_ids: ids of the training rows or test rows, if known.
+        for_test: whether to look for test predictions; in an NPZ with both, these are the arrays whose
+            name begins with `test`.
         with_predictions: False for a file that need not contain any.
 
     Raises:
-        PredictionError: if a named column is missing, or a role could be several columns; all are listed.
+        PredictionError: if a named column is missing, or several columns could have a role, listing them.
     """
     choice = choice or ColumnChoice()
     no_target = choice.target == "none" and "none" not in columns.names
@@ -81,10 +81,10 @@ def assign_roles(
     left = [name for name in names if name not in taken and not is_row_number(columns, name)]
     target = None if no_target else choice.target or _find_target(columns, left, choice.predictions, for_test)
     if target and not choice.target and base_name(target) not in _TARGET_NAMES:
-        notes = (*notes, f"'{target}' taken as target")
+        notes = (*notes, f"'{target}' is used as target")
     if not with_predictions:
         return Roles(id_name, (), target, folds, group, ())
-    if for_test and choice.target is None:  # a test file's labels, if it has any, are not compared
+    if for_test and choice.target is None:  # labels in a test file, if any, are not compared
         target, left = None, _without_labels(columns, left)
     rest = [name for name in left if name != target and columns.is_number(name)]
     predictions, more = (choice.predictions, ()) if choice.predictions else find_predictions(columns, rest)
@@ -108,7 +108,7 @@ def _check_header(columns: Columns, known_ids: Ids | None) -> None:
         return
     numbers = [name for name in names if columns.is_number(name)]
     known = set() if known_ids is None else set(known_ids)
-    # `image,0,1` is the header of an array's columns; a fraction, or a whole number above such, is a value
+    # `image,0,1` is the header of an array's columns; a fraction, or an integer above fractions, is a value
     is_row = any(not name.isdecimal() or not columns.is_fraction(name) for name in numbers) or any(
         name in known or _shape(name) in _shapes(columns, name) for name in names if name not in numbers
     )
@@ -121,13 +121,13 @@ def _shape(text: str) -> str:
 
 
 def _shapes(columns: Columns, name: str) -> set[str]:
-    """Return the values of a column with all numbers alike, where they contain numbers: `a12.jpg` becomes `a0.jpg`."""
+    """Return the values of a column with every number replaced by 0: `a12.jpg` becomes `a0.jpg`."""
     found = {_shape(value) for value in columns.text(name)[:1000]} if columns.may_be_ids(name) else set()
     return {shape for shape in found if "0" in shape}
 
 
 def _of_part(columns: Columns, for_test: bool) -> list[str]:
-    """In a file that contains OOF and test predictions, return the columns of the part asked for."""
+    """Return the columns of the requested part of a file with both OOF and test predictions."""
     tests = [name for name in columns.names if base_name(name).startswith("test")]
     others = [name for name in columns.names if name not in tests]
     if not tests or not others:
@@ -143,13 +143,13 @@ def _of_part(columns: Columns, for_test: bool) -> list[str]:
     if for_test:
         raise PredictionError(
             f"{columns.path} contains OOF predictions ({', '.join(oof[:5])}) and test predictions "
-            f"({', '.join(tests[:5])}), but ids for one of them only. Save the ids of the test rows, too, as test_id."
+            f"({', '.join(tests[:5])}), but ids of only one of them. Save the ids of the test rows, too, as test_id."
         )
     return others
 
 
 def _find_folds(columns: Columns, names: Sequence[str], predictions: Sequence[str]) -> tuple[str, ...]:
-    """Return the fold columns: one, or those of a matrix with one for each model."""
+    """Return the fold columns: a single one, or one for each model."""
     found = [name for name in names if base_name(name) in _FOLD_NAMES and name not in predictions]
     found = [name for name in found if base_name(name) != "cv" or not columns.is_fraction(name)]
     if len(found) > 1 and all(base_name(name) != name.lower().strip() for name in found):
@@ -162,9 +162,9 @@ def _find_group(columns: Columns, names: Sequence[str]) -> str | None:
 
 
 def _find_target(columns: Columns, names: Sequence[str], predictions: Sequence[str], for_test: bool) -> str | None:
-    """Return the target column: one of a usual name with labels, else the only column of 0 and 1 of another name.
+    """Return the target column: one with a usual name and labels, else the only column of 0 and 1 with another name.
 
-    A column of a usual name that contains fractions is a target only beside other predictions; alone it is
+    A column with a usual name that contains fractions is a target only if there are other predictions; alone it is
     the prediction, as in a submission.
     """
     pairs = {name for pair in complements(columns, names) for name in pair}
@@ -188,13 +188,13 @@ def _find_target(columns: Columns, names: Sequence[str], predictions: Sequence[s
 
 
 def _without_labels(columns: Columns, names: Sequence[str]) -> list[str]:
-    """Return the columns of a test file without that of the target, unless nothing else is a prediction."""
+    """Return the columns of a test file without the target column, unless nothing else is a prediction."""
     left = [name for name in names if base_name(name) not in _TARGET_NAMES]
     return left if any(columns.is_number(name) for name in left) else list(names)
 
 
 def _the_only(columns: Columns, found: Sequence[str], option: str, what: str) -> list[str]:
-    """Return the first of some columns that all hold the same.
+    """Return the first of some columns with identical content.
 
     Raises:
         PredictionError: if they differ.
@@ -202,7 +202,7 @@ def _the_only(columns: Columns, found: Sequence[str], option: str, what: str) ->
     for other in found[1:]:
         if not _same(columns, found[0], other):
             raise PredictionError(
-                f"{columns.path}: which column holds the {what}? {joined(found)} differ. Name it with "
+                f"{columns.path}: which column contains the {what}? {joined(found)} differ. Name it with "
                 f"--{option}-column."
             )
     return list(found[:1])

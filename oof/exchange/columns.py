@@ -1,4 +1,4 @@
-"""The columns of one table: text, numbers or labels, as asked for."""
+"""The columns of one table, converted to text, numbers or labels on request."""
 
 import re
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ OPPOSITES = {word: 1 for word in _POSITIVE} | {word: 0 for word in _NEGATIVE}
 
 
 class Columns:
-    """The columns of one file; each is text or numbers when it is asked for.
+    """The columns of one file; each is converted to text or numbers on request.
 
-    From a CSV every value is the text in the file, so that ids stay what they are to the letter.
+    From a CSV every value is the text in the file, so that ids are kept character for character.
 
     Args:
-        path: of the file, for messages.
-        columns: by name, anything that pyarrow takes as one array; an NPZ may have columns of different lengths.
+        path: path of the file, for messages.
+        columns: by name, anything that pyarrow accepts as an array; an NPZ may have columns of different lengths.
         comma_decimals: whether numbers are written as `0,5`.
-        header_is_text: whether the names were a line of a text file, which could be a row by mistake.
+        header_is_text: whether the names come from a line of a text file, which could really be a row.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Columns:
             column = column.cast(pa.string())
         if not _is_text(column.type):
             raise PredictionError(
-                f"{self.path}: column '{name}' is of type {column.type}, which cannot be ids. "
+                f"{self.path}: column '{name}' is of type {column.type}, which cannot contain ids. "
                 f"Write ids as text, or name the id column with --id-column."
             )
         values: NDArray[np.object_] = np.array(column.to_pylist(), dtype=object)
@@ -76,10 +76,10 @@ class Columns:
         return (_is_text(self._columns[name].type) or self.is_typed_number(name)) and not self.is_fraction(name)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """Return a column as float64, shape (n,), NaN where it is empty or says so.
+        """Return a column as float64, shape (n,), NaN for empty values and texts such as `nan`.
 
         Raises:
-            PredictionError: naming values that are not numbers.
+            PredictionError: if values are not numbers, naming some.
         """
         values = self._as_numbers(name)
         if values is None:
@@ -93,7 +93,7 @@ class Columns:
     def labels(self, name: str) -> NDArray[np.float64] | None:
         """Return a column as labels, shape (n,): numbers as they are, words like `fake` or `FALSE` as 1 or 0.
 
-        None where the column contains anything else.
+        None if the column contains anything else.
         """
         values = self._as_numbers(name)
         if values is not None or not _is_text(self._columns[name].type):
@@ -109,7 +109,7 @@ class Columns:
         return self._as_numbers(name) is not None
 
     def is_fraction(self, name: str) -> bool:
-        """Return whether a column contains numbers that are not all whole."""
+        """Return whether a column contains numbers that are not all integers."""
         values = self._as_numbers(name)
         if values is None:
             return False
@@ -117,7 +117,7 @@ class Columns:
             return bool((values[np.isfinite(values)] % 1 != 0).any())
 
     def is_binary(self, name: str) -> bool:
-        """Return whether a column contains 0 and 1, both, and nothing else but empty values."""
+        """Return whether a column contains both 0 and 1 and otherwise only empty values."""
         values = self.labels(name)
         return values is not None and set(np.unique(values[~np.isnan(values)]).tolist()) == {0.0, 1.0}
 
@@ -128,7 +128,7 @@ class Columns:
 
 
 def _plain(column: Any) -> Any:
-    """Return a column as one chunk, without dictionary, bytes as text."""
+    """Return a column as one chunk, without dictionary encoding, and bytes as text."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
@@ -141,7 +141,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def is_number_text(value: object) -> bool:
-    """Return whether a text is a number, or says that there is none (`nan`, `null`, …)."""
+    """Return whether a text is a number or a missing value (`nan`, `null`, …)."""
     text = str(value).strip()
     return bool(_NUMBER.fullmatch(text)) or text.lower() in _NO_VALUE.to_pylist()
 

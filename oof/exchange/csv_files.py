@@ -1,4 +1,4 @@
-"""CSV of any kind, read to the letter: delimiter, quotes, line ends, encoding and compression as found."""
+"""Read CSV files of any dialect as text: delimiter, quotes, line ends, encoding and compression are detected."""
 
 import csv
 import gzip
@@ -15,9 +15,9 @@ import pyarrow.csv
 from oof.errors import PredictionError
 from oof.exchange.columns import Columns, is_number_text
 
-_DELIMITERS = ",\t;| "  # where a header contains equally many, the earlier counts
+_DELIMITERS = ",\t;| "  # of delimiters equally frequent in the header, the first is used
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*(?:\r\n|\r|\n))+")
-_HEAD = 1 << 22  # characters in which the header must end
+_HEAD = 1 << 22  # maximum length of the header, characters
 _BLOCK = 1 << 24  # bytes; a row must fit into one block of pyarrow's reader
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
@@ -25,7 +25,7 @@ _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-s
 def read_csv(path: Path) -> Columns:
     """Read a CSV; every value is the text in the file, without the quotes around it.
 
-    Delimiter `,` `;` tab `|` or space, found from the header; UTF-8 or UTF-16 with byte order mark; any
+    The delimiter `,` `;` tab `|` or space is detected from the header; UTF-8 or UTF-16 with byte order mark; any
     line ends; quoted fields; blank lines before the header; gzip, or a ZIP of one file.
 
     Raises:
@@ -34,14 +34,16 @@ def read_csv(path: Path) -> Columns:
     text = _decoded(path, _decompressed(path))
     text = text[blank.end() :] if (blank := _BLANK_LINES.match(text)) else text
     if not text.strip():
-        raise PredictionError(f"{path} is empty. Expected a header line and one line for each row.")
+        raise PredictionError(f"{path} is empty. Expected a header line and one line per row.")
     if "\n" not in text:
         text = text.replace("\r", "\n")
     delimiter = _delimiter(re.split(r"[\r\n]", text, maxsplit=1)[0])
     try:
         width = len(next(csv.reader(io.StringIO(text[:_HEAD], newline=""), delimiter=delimiter)))
     except csv.Error as err:
-        raise PredictionError(f"{path} has no readable header ({err}). Expected names between delimiters.") from err
+        raise PredictionError(
+            f"{path} has no readable header ({err}). Expected names separated by delimiters."
+        ) from err
     table = pa.csv.read_csv(
         pa.BufferReader(text.encode()),
         read_options=pa.csv.ReadOptions(autogenerate_column_names=True, block_size=_BLOCK),
@@ -57,27 +59,27 @@ def read_csv(path: Path) -> Columns:
 
 
 def check_names(path: Path, names: list[str], *, rows: int) -> None:
-    """Check that a table has rows and at least two columns, each with a name of its own.
+    """Check that a table has rows and at least two columns with different names.
 
     Raises:
-        PredictionError: saying which of these it lacks.
+        PredictionError: if it has not.
     """
     duplicate = [name for name, count in Counter(names).items() if count > 1]
     if any(is_number_text(name) for name in duplicate):
         raise PredictionError(not_a_header(path, names))
     if duplicate:
-        raise PredictionError(f"{path}: these columns are more than once in the header: {', '.join(duplicate[:5])}.")
+        raise PredictionError(f"{path}: these columns appear more than once in the header: {', '.join(duplicate[:5])}.")
     if len(names) < 2:
         raise PredictionError(
-            f"{path} has only the column {names[0] if names else ''!r}. Expected ids and predictions, between commas, "
-            f"semicolons, tabs, '|' or spaces, under a header."
+            f"{path} has only the column {names[0] if names else ''!r}. Expected a header and columns of ids and "
+            f"predictions, separated by commas, semicolons, tabs, '|' or spaces."
         )
     if not rows:
-        raise PredictionError(f"{path} has a header and no rows. Expected one line for each row.")
+        raise PredictionError(f"{path} has a header but no rows. Expected one line per row.")
 
 
 def not_a_header(path: Path, names: list[str]) -> str:
-    """Return the message for a first line that is a row."""
+    """Return the message for a file whose first line is a row."""
     return (
         f"{path}: the first line `{','.join(names[:5])}` looks like a row, not a header. Write a header line such as "
         f"`id,pred` above it."
@@ -113,7 +115,7 @@ def _decoded(path: Path, data: bytes) -> str:
 
 
 def _delimiter(header: str) -> str:
-    """Return the delimiter that is most frequent in a header outside of quotes; a space only where no other occurs."""
+    """Return the most frequent delimiter in a header outside of quotes; a space only if no other occurs."""
     unquoted = re.sub(r'"[^"]*"', "", header)
     counts = Counter(unquoted)
     return max(_DELIMITERS, key=lambda sign: (sign != " " and counts[sign], counts[sign]))

@@ -1,4 +1,4 @@
-"""The predictions of the store as one wide table."""
+"""Export predictions from the store as one wide table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,20 +25,20 @@ def export_predictions(
 ) -> list[str]:
     """Write the predictions of some or all models as one wide table and return their names.
 
-    OOF: id, target, fold[, group], then one column for each model, empty where it has no
-    prediction. Test: id, then one column for each model. A column is called like its model, or, if
-    one of the names could be taken for something else (`label`, `cv`, `0`), all are `oof:NAME` or
-    `test:NAME`: `read_predictions` gives back the same models. NPZ has the arrays `id`, `models` and
+    OOF: id, target, fold[, group], then one column per model, empty for rows without a
+    prediction. Test: id, then one column per model. A column has the name of its model, or, if
+    one of the names could be mistaken for something else (`label`, `cv`, `0`), all are named `oof:NAME` or
+    `test:NAME`, so that `read_predictions` returns the same models. NPZ has the arrays `id`, `models` and
     `oof` (n_rows, n_models) with `target` and `fold`, or `test_id`, `models` and `test`.
 
     Args:
         path: `.csv`, `.parquet`, `.feather` or `.npz`.
-        models: names; () for all that have this part.
+        models: names; () for all models with this part.
         part: "oof" or "test".
-        force: whether to replace a file that exists.
+        force: whether to replace an existing file.
 
     Raises:
-        PredictionError: if there is no model to write, the ending is unknown, or the file exists.
+        PredictionError: if there is no model to export, the ending is unknown, or the file exists.
     """
     if not path.name.lower().endswith(_ENDINGS):
         raise PredictionError(f"{path.name}: the name must end in {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}.")
@@ -53,7 +53,8 @@ def export_predictions(
             prefix = "" if part == "oof" else "test_"
             arrays = {f"{prefix}{name}": np.asarray(column.tolist()) for name, column in head.items()}
             with partial.open("wb") as file:
-                np.savez_compressed(file, models=np.array(names), **{part: np.stack(values, axis=1)}, **arrays)  # type: ignore[arg-type]
+                # type: ignore[arg-type]
+                np.savez_compressed(file, models=np.array(names), **{part: np.stack(values, axis=1)}, **arrays)
         else:
             columns = _column_names(path, head, dict(zip(names, values, strict=True)), part)
             _write_table(pd.DataFrame(head | dict(zip(columns, values, strict=True))), partial, path.suffix.lower())
@@ -61,7 +62,7 @@ def export_predictions(
 
 
 def _with_part(store: PredictionStore, models: Sequence[str], part: Part) -> list[ModelPredictions]:
-    """Return the models that have OOF or test predictions; all that were named must have them."""
+    """Return the models that have OOF or test predictions; all named models must have them."""
     chosen = [store.load(name) for name in models or [summary.name for summary in store.list()]]
     lacking = [model.name for model in chosen if (model.test is None if part == "test" else np.isnan(model.oof).all())]
     if lacking and models:
@@ -69,12 +70,12 @@ def _with_part(store: PredictionStore, models: Sequence[str], part: Part) -> lis
         raise PredictionError(f"{examples(lacking)} have no {kind} predictions. Leave them out, or run dfens train.")
     chosen = [model for model in chosen if model.name not in lacking]
     if not chosen:
-        raise PredictionError(f"The store holds no {part} predictions yet. Run dfens train, or dfens oof import.")
+        raise PredictionError(f"The store has no {part} predictions yet. Run dfens train, or dfens oof import.")
     return chosen
 
 
 def _head(store: PredictionStore, part: Part) -> dict[str, NDArray[Any]]:
-    """Return the columns before those of the models."""
+    """Return the columns that precede those of the models."""
     if part == "test":
         return {"id": store.test_ids}
     folds = store.folds
@@ -83,7 +84,7 @@ def _head(store: PredictionStore, part: Part) -> dict[str, NDArray[Any]]:
 
 
 def _column_names(path: Path, head: Mapping[str, Any], values: Mapping[str, Any], part: Part) -> list[str]:
-    """Return the names of the models, with the part before them if an import would not give back just these."""
+    """Return the names of the models, prefixed with the part if an import would not recognise them otherwise."""
     names = list(values)
     labelled = [f"{part}:{name}" for name in names]
     if head.keys() & values.keys():

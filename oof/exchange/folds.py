@@ -1,4 +1,4 @@
-"""Folds for a store that has none, from the target and fold columns of imported files."""
+"""Create folds for a store without folds from the target and fold columns of imported files."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from oof.folds import Folds, make_folds
 
 
 def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> Folds:
-    """Return folds from the target and fold column of the table with the most rows; made here if it has no folds.
+    """Return folds from the target and fold column of the table with the most rows; assign them if it has none.
 
     Raises:
         PredictionError: if no table has a target, or it is not binary.
-        FoldError: if its folds are not whole numbers of at least 0.
+        FoldError: if its folds are not non-negative integers.
     """
     with_target = [table for table in tables if table.target is not None]
     if not with_target:
@@ -34,7 +34,7 @@ def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> 
         fold = next(iter(best.folds.values()))
         row = int(np.flatnonzero(~_is_fold(fold))[0])
         raise FoldError(
-            f"{best.path}: fold {fold[row]:g} of id '{best.ids[row]}' is not a whole number of at least 0. "
+            f"{best.path}: fold {fold[row]:g} of id '{best.ids[row]}' is not a non-negative integer. "
             f"Correct the column, or name another file with --folds-from."
         )
     values, codes = np.unique(fold, return_inverse=True)
@@ -50,7 +50,7 @@ def _binary_target(table: PredictionFile) -> NDArray[np.int8]:
         row = int(np.flatnonzero(wrong)[0])
         raise PredictionError(
             f"{table.path}: the target of id '{table.ids[row]}' is {target[row]:g}, and {int(wrong.sum())} of "
-            f"{len(target)} are neither 0 nor 1. The store holds binary competitions; blend other targets with "
+            f"{len(target)} are neither 0 nor 1. The store only supports binary targets; blend others with "
             f"dfens.fit_blend on arrays, or name another column with --target-column."
         )
     return target.astype(np.int8)

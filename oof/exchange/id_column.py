@@ -1,4 +1,4 @@
-"""Which column of a table holds the ids: by its name, else by its values, and only where one answer fits."""
+"""Find the id column of a table, by name or by values, and only if exactly one column fits."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _NAMES = frozenset(
     "paths video_name videoname video_id video videos video_path clip clips clip_id clip_name audio_id audio name key "
     "sample_id sample".split()
 )
-# names that pandas and people give to a row number, and a number in the order of the file is no id
+# names that pandas and people use for row numbers, which are not ids
 _ROW_NUMBER = re.compile(
     r"(|unnamed: ?\d+|level_\d+|__index_level_\d+__|index|idx|row|rows|rank|n|no|nr|num|number|i|#|"
     r"row_?(no|nr|num|number|index|idx)|rownum)"
@@ -26,17 +26,17 @@ _ROW_NUMBER = re.compile(
 
 
 def base_name(name: str) -> str:
-    """Return a column's name in lower case, without a label behind it: `fold:lr` and `fold[0]` are `fold`."""
+    """Return a column's name in lower case without its label: `fold:lr` and `fold[0]` become `fold`."""
     return re.split(r"[:\[]", name.lower(), maxsplit=1)[0].strip()
 
 
 def is_id_name(name: str) -> bool:
-    """Return whether a column is called as ids usually are."""
+    """Return whether a column has a usual name for ids."""
     return re.sub(r"^(test|train|oof)_", "", base_name(name)) in _NAMES
 
 
 def is_row_number(columns: Columns, name: str) -> bool:
-    """Return whether a column is called like a row number and counts the rows of the file from 0 or 1."""
+    """Return whether a column has a usual name for row numbers and counts the rows of the file from 0 or 1."""
     if not _ROW_NUMBER.fullmatch(name.lower().strip()):
         return False
     values = columns.text(name) if columns.may_be_ids(name) else np.empty(0, object)
@@ -46,10 +46,10 @@ def is_row_number(columns: Columns, name: str) -> bool:
 def find_id(columns: Columns, names: Sequence[str], known_ids: Ids | None) -> tuple[str, tuple[str, ...]]:
     """Return the name of the id column, and notes on how it was found.
 
-    With known ids: the column of a usual name that contains nothing but these, each once; else the
-    only other column that does; else, in the same order, one of which more than half of the values
-    are known. Without known ids, or where nothing matches: the only column of a usual name, or the
-    only text column. Columns that count the rows never qualify where they are called like a row number.
+    With known ids: the column with a usual name that contains only known ids, each once; otherwise the
+    only other such column; otherwise, in the same order, a column of which more than half of the values
+    are known. Without known ids, or if nothing matches: the only column with a usual name, or the
+    only text column. A column that counts the rows and has a usual name for row numbers never qualifies.
 
     Raises:
         PredictionError: if no column or several columns qualify, naming them and --id-column.
@@ -80,13 +80,13 @@ def _called(names: Sequence[str], named: Sequence[str]) -> list[str]:
 
 
 def _others(names: Sequence[str], named: Sequence[str]) -> list[str]:
-    """Return the names that are not usual; those of a row number only where there is no other."""
+    """Return the names that are not usual for ids; those of row numbers only if there are no others."""
     others = [name for name in names if name not in named]
     return [name for name in others if not _ROW_NUMBER.fullmatch(name.lower().strip())] or others
 
 
 def _distinct(names: Sequence[str], text: Mapping[str, Any]) -> list[str]:
-    """Return the names without those whose column equals an earlier one."""
+    """Return the names of columns that do not equal an earlier column."""
     found: list[str] = []
     for name in names:
         if not any(len(text[name]) == len(text[other]) and text[name].equals(text[other]) for other in found):
@@ -103,7 +103,7 @@ def _only(columns: Columns, pool: Sequence[str]) -> str:
         return pool[0]
     could = f"; {' and '.join(pool)} could be" if pool else ""
     raise PredictionError(
-        f"{columns.path}: which column holds the ids? Its columns are {', '.join(columns.names)}{could}. "
+        f"{columns.path}: which column contains the ids? Its columns are {', '.join(columns.names)}{could}. "
         f"Name it with --id-column."
     )
 

@@ -1,4 +1,4 @@
-"""Import of predictions made elsewhere into the store."""
+"""Import predictions made elsewhere into the store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,8 +35,8 @@ __all__ = [
 class ImportReport:
     """The outcome of an import.
 
-    models: names stored. rows: training rows that each covers. with_test: models with test predictions.
-    notes: what was found, made or left out. warnings: what is probably wrong.
+    models: names of the stored models. rows: number of training rows that each covers. with_test: models with test
+    predictions. notes: what was detected, created or left out. warnings: what is probably wrong.
     """
 
     models: list[str] = field(default_factory=list)
@@ -56,20 +56,20 @@ def import_predictions(
     seed: int = 0,
     replace: bool = False,
 ) -> ImportReport:
-    """Store the models of some files; everything is checked before the first is written.
+    """Store the models in some files; everything is checked before the first one is written.
 
     Args:
-        store: where to; without folds it gets those of `folds_from`, or of the tables themselves.
-        tables: OOF predictions; a model may cover some of the training rows only.
-        tests: test predictions of the same models, joined to them by name (by themselves where
-            each side has one model); without test ids the first file brings them.
-        folds_from: file whose rows, target and folds a store without folds shall have.
-        k, seed: of folds made because no file has any.
-        replace: replace models that were trained here, too; what is replaced moves to the archive.
+        store: destination; if it has no folds, it gets those of `folds_from`, or of the tables themselves.
+        tables: OOF predictions; a model may cover only some of the training rows.
+        tests: test predictions of the same models, matched by name (or to each other if there is
+            one model on each side); if the store has no test ids, it gets those of the first file.
+        folds_from: file with the rows, target and folds for a store without folds.
+        k, seed: number of folds and seed, used if no file has folds.
+        replace: whether to replace models that were trained here, too; replaced models are archived.
 
     Raises:
-        PredictionError: ids that are not training rows, targets that disagree with those of the folds, two
-            models of one name, infinite or no predictions; nothing is stored then.
+        PredictionError: if ids are not training rows, targets disagree with those of the folds, two
+            models have the same name, or predictions are infinite or absent; nothing is stored then.
     """
     report = ImportReport()
     report.notes += _together([*tables, *tests])
@@ -98,7 +98,7 @@ def import_predictions(
         report.rows[name] = int((~np.isnan(table.predictions[name])).sum())
         test = test_by_model.get(name)
         if name in store and _is_stored(store, name, rows[table.path], table.predictions[name], test):
-            report.notes.append(f"{name}: the same predictions are stored already.")
+            report.notes.append(f"{name}: the same predictions are already stored.")
             continue
         details = _details(table, name, folds.fold[rows[table.path]])
         new.append(NewModel(name=name, ids=table.ids, oof=table.predictions[name], test=test, details=details))
@@ -109,7 +109,7 @@ def import_predictions(
 
 
 def _together(tables: Sequence[PredictionFile]) -> list[str]:
-    """Return the notes of all files, each once, with the files it is about."""
+    """Return each note once, with the files that it applies to."""
     files_by_note: dict[str, list[str]] = {}
     for table in tables:
         for note in table.notes:
@@ -128,8 +128,8 @@ def _folds_for(
     if store.has_folds():
         if folds_from is not None:
             raise FoldError(
-                f"There are folds already ({store.folds_path}), so --folds-from is not needed. Leave it out, or make "
-                f"other folds with dfens folds --force."
+                f"There are folds already ({store.folds_path}), so --folds-from is not needed. Leave it out, or assign "
+                f"new folds with dfens folds --force."
             )
         return store.folds
     folds = folds_of([folds_from] if folds_from else tables, k=k, seed=seed)
@@ -164,7 +164,7 @@ def _check_replaced(store: PredictionStore, name: str, replace: bool) -> None:
 
 
 def _details(table: PredictionFile, name: str, store_fold: NDArray[np.int16]) -> dict[str, Any]:
-    """Return where the predictions came from, for model.json, with the folds that they were made in."""
+    """Return the source of the predictions and their folds, for model.json."""
     column = table.roles.predictions[list(table.predictions).index(name)]
     details: dict[str, Any] = {
         "source": table.path.name,
@@ -177,7 +177,8 @@ def _details(table: PredictionFile, name: str, store_fold: NDArray[np.int16]) ->
         predicted = ~np.isnan(table.predictions[name]) & ~np.isnan(own)
         values, codes, counts = np.unique(own[predicted], return_inverse=True, return_counts=True)
         there = store_fold[predicted].astype(np.int64)
-        shared = np.unique(codes * (there.max(initial=0) + 1) + there)  # pairs of a fold here and one there
+        # pairs of a fold in the file and one in the store
+        shared = np.unique(codes * (there.max(initial=0) + 1) + there)
         details["folds"] = {
             "rows": {f"{value:g}": int(count) for value, count in zip(values, counts, strict=True)},
             "as_in_store": len(shared) == len(values) == len(np.unique(there)),
@@ -192,7 +193,7 @@ def _is_stored(
     oof: NDArray[np.float64],
     test: NDArray[np.float64] | None,
 ) -> bool:
-    """Return whether the store holds these predictions under this name; rows (n,) are the positions of oof (n,)."""
+    """Return whether the store has these predictions under this name; rows (n,) are the positions of oof (n,)."""
     try:
         stored = store.load(name)
     except StoreError:

@@ -1,4 +1,4 @@
-"""Which columns of a table hold predictions, each of another model."""
+"""Find the prediction columns of a table, one for each model."""
 
 import re
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ _NAME = re.compile(
     r"(^|[^a-z])(preds?|predictions?|prob|probs|proba|probas|probability|oof|scores?|logits?|p|y_?hat)([^a-z]|$)"
 )
 _CLASS = re.compile(r"(?:^|(?<=[^a-z0-9])|(?<=[a-z])(?=\d))([a-z]+(?:-fide)?|\d+)\]?$")
-_TOLERANCE = 2e-3  # of probabilities that sum to 1, each rounded to three digits
+_TOLERANCE = 2e-3  # tolerance of a sum of 1 for probabilities rounded to three digits
 
 
 def is_prediction_name(name: str) -> bool:
-    """Return whether a column is called as predictions usually are: `pred`, `oof`, `lr_prob`, …"""
+    """Return whether a column has a usual name for predictions: `pred`, `oof`, `lr_prob`, …"""
     return bool(_NAME.search(base_name(name)))
 
 
 def find_predictions(columns: Columns, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the prediction columns among numeric columns, and notes on what was left out.
 
-    Of two columns that are the probabilities of both classes, that of class 1 counts; hard labels
-    of a column are left out. Then the columns of a usual name are taken if no other column contains
-    fractions, or all columns if none has a usual name and all contain fractions.
+    Of two columns with the probabilities of both classes, that of class 1 is used; hard labels that
+    duplicate another column are left out. Then the columns with usual names are used if no other column
+    contains fractions, or all columns if none has a usual name and all contain fractions.
 
     Raises:
-        PredictionError: if several readings are possible, naming the columns and --prediction-column.
+        PredictionError: if this is ambiguous, naming the columns and --prediction-column.
     """
     names, notes = _without_class_zero(columns, names)
     names, more = _without_hard_labels(columns, names)
@@ -49,15 +49,17 @@ def find_predictions(columns: Columns, names: Sequence[str]) -> tuple[tuple[str,
 
 
 def _question(columns: Columns, names: Sequence[str]) -> str:
-    found = f"It could be any of {', '.join(names)}" if names else f"None of {', '.join(columns.names)} looks like it"
+    found = (
+        f"Candidates are {', '.join(names)}" if names else f"None of {', '.join(columns.names)} looks like predictions"
+    )
     return (
-        f"{columns.path}: which column holds the predictions? {found}. Name it with --prediction-column (several times "
-        f"for several models)."
+        f"{columns.path}: which column contains the predictions? {found}. Name it with --prediction-column (several "
+        f"times for several models)."
     )
 
 
 def complements(columns: Columns, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of columns whose values sum to 1 in every row; at least 3 rows, each column in one pair."""
+    """Return disjoint pairs of columns that sum to 1 in every row; needs at least 3 rows."""
     able = [name for name in names if columns.is_fraction(name)]
     if len(able) < 2 or columns.length(able[0]) < 3:
         return []
@@ -84,12 +86,12 @@ def _sum_to_1(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
 
 
 def _without_class_zero(columns: Columns, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Leave out the probability of class 0 where that of class 1 is there, too."""
+    """Leave out the probability of class 0 if that of class 1 is present, too."""
     left, notes = list(names), []
     for pair in complements(columns, names):
         classes = [_class_of(name) for name in pair]
         if all(":" in name for name in pair) and "" in classes:
-            continue  # two models of these names
+            continue  # two models with these names
         if sorted(classes, key=str) != ["0", "1"]:
             raise PredictionError(
                 f"{columns.path}: {joined(pair)} sum to 1 in every row, so they are the probabilities of both classes. "
@@ -97,18 +99,18 @@ def _without_class_zero(columns: Columns, names: Sequence[str]) -> tuple[list[st
             )
         zero, one = (pair[classes.index(label)] for label in ("0", "1"))
         left.remove(zero)
-        notes.append(f"{joined(pair)} sum to 1: '{one}' is taken, the probability of class 1")
+        notes.append(f"{joined(pair)} sum to 1: '{one}', the probability of class 1, is used")
     return left, notes
 
 
 def _class_of(name: str) -> str:
-    """Return "0" or "1" for the last word or digit of a name, else ""."""
+    """Return the class, "0" or "1", that the last word or digit of a name indicates, else ""."""
     found = _CLASS.search(name.lower().strip())
     return str(OPPOSITES.get(found[1], "")) if found else ""
 
 
 def _without_hard_labels(columns: Columns, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Leave out prediction columns of 0 and 1 that are another column cut at a threshold."""
+    """Leave out prediction columns of 0 and 1 that are another column thresholded."""
     fractions = [name for name in names if columns.is_fraction(name)]
     left, notes = list(names), []
     for name in names:

@@ -1,4 +1,4 @@
-"""One file of predictions made elsewhere: its ids, models, target and folds."""
+"""Read a file of predictions made elsewhere: ids, models, target and folds."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ _AFFIX = re.compile(r"(^(oof|test|train|preds?|submission)[_.-]+)|([_.-]+(oof|te
 class PredictionFile:
     """The content of one file, in its own row order.
 
-    ids: (n,) text. predictions: by model, (n,) float64, NaN where there is none.
-    target: (n,) float64 or None. folds: by model, (n,) float64; empty where the file has none.
-    groups: (n,) text or None. notes: which roles were found from values, and what was left out.
+    ids: (n,) text. predictions: by model, (n,) float64, NaN for no prediction.
+    target: (n,) float64 or None. folds: by model, (n,) float64; empty if the file has none.
+    groups: (n,) text or None. notes: roles that were detected from values, and columns left out.
     """
 
     path: Path
@@ -48,20 +48,20 @@ def read_predictions(
 
     Args:
         path: CSV, Parquet, Feather or NPZ (`oof.exchange.table_files`).
-        choice: columns that the user named; the others are found by `assign_roles`.
-        name: of the model; default the file's name without `oof_`, `_test` and the like, or for
+        choice: columns named by the user; the others are assigned by `assign_roles`.
+        name: name of the model; default: the file's name without `oof_`, `_test` and the like, or for
             several prediction columns the columns' names.
-        known_ids: ids of the training (or test) rows; they help to find the id column.
-        for_test: whether it is a file of test predictions.
+        known_ids: ids of the training (or test) rows, which help to find the id column.
+        for_test: whether the file contains test predictions.
 
     Raises:
-        PredictionError: if the file cannot be read, ids are duplicate, or a role could be several columns.
+        PredictionError: if the file cannot be read, ids are duplicate, or the role of a column is ambiguous.
     """
     columns = read_columns(path)
     roles = assign_roles(columns, choice, known_ids=known_ids, for_test=for_test)
     notes = [*roles.notes]
     if columns.is_typed_number(roles.id):
-        notes.append(f"ids are numbers in column '{roles.id}'; their digits are taken as text")
+        notes.append(f"ids are numbers in column '{roles.id}'; their digits are used as text")
     names = model_names(path, roles.predictions, name)
     return PredictionFile(
         path,
@@ -76,7 +76,7 @@ def read_predictions(
 
 
 def read_fold_table(path: Path, choice: ColumnChoice | None = None) -> PredictionFile:
-    """Read ids, target, folds and groups alone, for a store that has no folds yet; columns as in `read_predictions`."""
+    """Read only ids, target, folds and groups, for a store without folds; columns as in `read_predictions`."""
     columns = read_columns(path)
     choice = replace(choice or ColumnChoice(), predictions=())
     roles = assign_roles(columns, choice, with_predictions=False)
@@ -96,17 +96,17 @@ def _target(columns: Columns, name: str | None) -> NDArray[np.float64] | None:
     if name is None:
         return None
     labels = columns.labels(name)
-    return columns.numbers(name) if labels is None else labels  # numbers names the values that are no labels
+    return columns.numbers(name) if labels is None else labels  # the error of `numbers` names the invalid labels
 
 
 def model_names(path: Path, predictions: Sequence[str], name: str | None = None) -> list[str]:
     """Return the names of the models of some prediction columns.
 
-    A labelled column (`oof:convnext`) is the model of its label. Another one is called `name`, or after the
-    file, if it is the only one; several are called after the columns, those of an unlabelled matrix by number.
+    A labelled column (`oof:convnext`) is the model of its label. A single other column is named `name`, or after the
+    file; several are named after the columns, and those of an unlabelled matrix are numbered.
 
     Raises:
-        PredictionError: if several columns would become the same model.
+        PredictionError: if several columns would get the same model name.
     """
     stem = re.sub(r"\.(gz|zip)$", "", path.name, flags=re.IGNORECASE).rsplit(".", 1)[0]
     stem = _AFFIX.sub("", stem) or stem
@@ -128,12 +128,12 @@ def model_names(path: Path, predictions: Sequence[str], name: str | None = None)
 
 
 def _as_name(text: str) -> str:
-    """Return a model name made of a file's or column's name."""
+    """Return a valid model name derived from the name of a file or column."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:100] or "model"
 
 
 def _folds_by_model(columns: Columns, roles: Roles, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Return the fold column of each model: the only one there is, or the one with the model's own label."""
+    """Return the fold column of each model: the only one, or the one with the model's label."""
     if len(roles.folds) == 1:
         return dict.fromkeys(names, columns.numbers(roles.folds[0]))
     by_label = {_label(column): column for column in roles.folds}

@@ -1,4 +1,4 @@
-"""Tables of predictions made elsewhere: CSV, Parquet, Feather and NPZ as named columns."""
+"""Read tables of predictions as named columns from CSV, Parquet, Feather and NPZ files."""
 
 import zipfile
 import zlib
@@ -22,14 +22,14 @@ KINDS = ".csv, .tsv, .txt (also .gz or .zip), .parquet, .feather, .arrow or .npz
 
 
 def read_columns(path: Path) -> Columns:
-    """Read a table of any of the formats, recognised by the ending of its name.
+    """Read a table in any of the formats, recognised by the ending of its name.
 
-    CSV: see `oof.exchange.csv_files`. NPZ: arrays of one dimension are columns; an array (n_rows, k) is
-    k columns `NAME:LABEL`, labelled by an array of k texts, or `NAME[0]` to `NAME[k-1]` without one;
-    arrays of other dimensions are left out.
+    CSV: see `oof.exchange.csv_files`. NPZ: one-dimensional arrays are columns; an array (n_rows, k) is
+    k columns, named `NAME:LABEL` if there is an array of k texts, otherwise `NAME[0]` to `NAME[k-1]`;
+    other arrays are left out.
 
     Raises:
-        PredictionError: if the file is missing, empty, broken or of an unknown kind, saying what is wrong with it.
+        PredictionError: if the file is missing, empty, broken or in an unknown format.
     """
     name = path.name.lower()
     try:
@@ -46,10 +46,10 @@ def read_columns(path: Path) -> Columns:
             return Columns(path, _npz_columns(path))
     except (pa.ArrowException, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as err:
         raise PredictionError(
-            f"{path} cannot be read: {err}. Check that it is complete and of the kind that its name says."
+            f"{path} cannot be read: {err}. Check that it is complete and has the format of its ending."
         ) from err
-    hint = " A pickle can run any code when it is read." if name.endswith((".pkl", ".pickle", ".npy")) else ""
-    raise PredictionError(f"{path} is of an unknown kind.{hint} Write it as one of {KINDS}, with a column of ids.")
+    hint = " A pickle can run arbitrary code when it is read." if name.endswith((".pkl", ".pickle", ".npy")) else ""
+    raise PredictionError(f"{path} has an unknown format.{hint} Write it as one of {KINDS}, with a column of ids.")
 
 
 def _from_arrow(path: Path, table: Any) -> Columns:
@@ -67,7 +67,7 @@ def _npz_columns(path: Path) -> dict[str, Any]:
         if "pickle" not in str(err):
             raise OSError(str(err)) from err
         raise PredictionError(
-            f"{path} contains an array of Python objects, which is a pickle and could run any code. Save text as "
+            f"{path} contains an array of Python objects, which is a pickle and could run arbitrary code. Save text as "
             f"np.array(ids, dtype=str) and numbers as float32."
         ) from err
     columns: dict[str, Any] = {}
@@ -91,11 +91,11 @@ def _as_text(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.str_]:
     try:
         return np.char.decode(array, "utf-8")
     except UnicodeDecodeError as err:
-        raise PredictionError(f"{path}: the texts of '{name}' are not UTF-8 ({err}). Save them as dtype=str.") from err
+        raise PredictionError(f"{path}: the text in '{name}' is not UTF-8 ({err}). Save it with dtype=str.") from err
 
 
 def _labels(name: str, array: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Return names for the columns of a matrix, with the labels of an array of texts of that length if there is one."""
+    """Return names for the columns of a matrix, with labels from an array of texts of that length if there is one."""
     for key, texts in arrays.items():
         labels_it = texts.dtype.kind == "U" and texts.shape == (array.shape[1],)
         may_be_ids = labels_it and len(texts) == len(array) and key not in _NAMES_OF_COLUMNS

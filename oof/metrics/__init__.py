@@ -1,10 +1,10 @@
 """Metrics of predictions, the same for trainers, blends, the command line and the report.
 
-table           the metrics by name          metric         their traits
-ranking         AUC and others of the ROC curve, average precision
+table           the metrics by name          metric         their properties
+    ranking         AUC and other scores from the ROC curve, average precision
 probabilities   log loss, Brier, accuracy    regression     RMSE
 intervals       confidence intervals and paired differences
-delong, bootstrap   how they are found       *_kernel       compiled loops
+delong, bootstrap   how they are computed    *_kernel       compiled loops
 """
 
 from oof.metrics.metric import Metric, MetricFunction

@@ -1,13 +1,13 @@
-"""Confidence interval of one AUC that also holds with few positives: a score interval around DeLong's variance."""
+"""Confidence interval of one AUC, valid also with few positives: a score interval with DeLong's variance."""
 
 import math
 
 from scipy.special import ndtr, ndtri, owens_t, stdtrit
 
-# pseudo-counts of rows of the rarer class, chosen on generated sets (benchmarks/intervals.py)
-_PRIOR_BELOW = 40.0  # where the variance found is below that of the binormal model
-_PRIOR_ABOVE = 3.0  # where it is above
-_PRIOR_FREEDOM = 10.0  # degrees of freedom added to those of the variance found
+# pseudo-counts of rows of the rarer class, chosen on generated data sets (benchmarks/intervals.py)
+_PRIOR_BELOW = 40.0  # if the estimated variance is below that of the binormal model
+_PRIOR_ABOVE = 3.0  # if it is above
+_PRIOR_FREEDOM = 10.0  # degrees of freedom added to those of the estimated variance
 _SPREAD = 1 / math.sqrt(3)
 _ENDS = (1e-12, 1 - 1e-12)
 
@@ -17,25 +17,26 @@ def auc_interval(
 ) -> tuple[float, float]:
     """Return the confidence interval (low, high) of an AUC.
 
-    With few positives near the ceiling, most samples hold only positives that rank high, and their
-    variance says nothing about the rare ones that do not: DeLong's interval on the logit scale then covers
-    the truth in 65 to 90 % instead of 95 %. Two remedies, neither of which matters with many rows:
+    With few positives and an AUC close to 1, most samples contain only positives that rank high, and their
+    variance does not reflect the rare ones that do not: DeLong's interval on the logit scale then covers
+    the true AUC in 65 to 90 % instead of 95 % of samples. There are two remedies, neither of which matters
+    with many rows.
 
-    The ends are the AUCs t whose own standard error would just allow the AUC found, |auc - t| = q se(t), as
-    in Wilson's interval of a share (for AUC: Newcombe, Confidence intervals for an effect size measure based
-    on the Mann-Whitney statistic, Part 2, Statistics in Medicine 2006). se(t) follows the binormal model with
-    equal variances, times the ratio of the variance found to the model's.
-    That ratio is shrunk toward 1, and q is Student's quantile.
+    First, the ends are the AUCs t whose own standard error would just allow the observed AUC,
+    |auc - t| = q se(t), as in Wilson's interval for a proportion (for AUC: Newcombe, Confidence intervals for
+    an effect size measure based on the Mann-Whitney statistic, Part 2, Statistics in Medicine 2006). se(t)
+    follows the binormal model with equal variances, times the ratio of the estimated variance to the model's.
+    Second, this ratio is shrunk toward 1, and q is Student's quantile.
 
     Args:
         auc: score, 0 to 1.
-        variance: of the AUC, DeLong's or Obuchowski's; NaN where it is unknown.
-        positives, negatives: numbers of rows and of independent units (groups; rows where there are none).
+        variance: variance of the AUC, DeLong's or Obuchowski's; NaN if unknown.
+        positives, negatives: number of rows and of independent units (groups, or rows without groups).
         confidence_level: share of samples whose interval contains the true AUC.
 
     Returns:
-        (0, 1) where the variance is unknown. An AUC of 0 or 1 has the exact interval of as many
-        independent pairs (Clopper and Pearson).
+        (low, high); (0, 1) if the variance is unknown. An AUC of 0 or 1 gets the exact interval for the
+        number of independent pairs (Clopper and Pearson).
     """
     tail = (1 - confidence_level) / 2
     if math.isnan(variance):
@@ -44,12 +45,12 @@ def auc_interval(
         near = tail ** (1 / max(1, min(positives[1], negatives[1])))
         return (near, 1.0) if auc == 1 else (0.0, 1 - near)
     m, n = positives[1], negatives[1]
-    freedom = (m + n) ** 2 / (n**2 / max(m - 1, 1) + m**2 / max(n - 1, 1))  # Satterthwaite, of the model's variances
+    freedom = (m + n) ** 2 / (n**2 / max(m - 1, 1) + m**2 / max(n - 1, 1))  # Satterthwaite, from the model's variances
     rows = 1 / positives[0] + 1 / negatives[0]
     edge = 1 / (positives[0] * negatives[0])
     ratio = variance / (_unit_variance(min(max(auc, edge), 1 - edge)) * rows)
     grouped = positives != (m, m) or negatives != (n, n)
-    # rows of a group depend on each other: their variance is rightly above that of the model
+    # rows of a group are dependent, so their variance is expected to exceed that of the model
     prior = _PRIOR_BELOW if ratio < 1 else 0.0 if grouped else _PRIOR_ABOVE
     scale = rows * (freedom * ratio + prior) / (freedom + prior)
     reach = float(stdtrit(freedom + _PRIOR_FREEDOM, 1 - tail)) ** 2 * scale
@@ -59,7 +60,7 @@ def auc_interval(
 def _unit_variance(auc: float) -> float:
     """Return the variance of one row's placement under the binormal model with equal variances.
 
-    P(a positive is above two negatives) less the squared AUC; the bivariate normal probability with
+    It is P(a positive is above two negatives) minus the squared AUC; the bivariate normal probability with
     correlation 1/2 by Owen's T function.
     """
     h = float(ndtri(auc))

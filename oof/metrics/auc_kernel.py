@@ -1,10 +1,10 @@
-"""Order of scores by radix sort of their bits, and the exact AUC from it; compiled, no checks of its own.
+"""Compiled kernels that sort scores by a radix sort of their bits and compute the exact AUC, without checks.
 
-A float's bits, read as a whole number, order like the float (negative ones the other
-way round). So each row becomes one word, `rank of the float << 1 | label`: the
-unused range below the smallest value and between the negative and the positive ones
-is cut out first, and what is left nearly always fits in 32 bits (float32) or 64 bits
-(float64). Sorted words give negatives and positives in order, ties side by side.
+The bits of floats, read as integers, have the same order as the floats (reversed for
+negative ones). Each row therefore becomes one word, `rank of the float << 1 | label`: the
+unused ranges below the smallest value and between the negative and the positive values
+are removed first, and the rest nearly always fits into 32 bits (float32) or 64 bits
+(float64). Sorted words give negatives and positives in order, with ties next to each other.
 """
 
 import threading
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from oof.compiled import compiled
 
 _DIGIT_BITS = 11  # 2,048 counters stay in the first-level cache
-_SORTED_BITS = 3 * _DIGIT_BITS  # of a 64-bit word; what is equal in these is put in order by insertion
+_SORTED_BITS = 3 * _DIGIT_BITS  # of a 64-bit word; words equal in these bits are sorted by insertion
 _WORDS = 1 << 64
-_KEPT_BYTES = 1 << 24  # new memory costs as much as sorting in it, so that of small arrays is kept
+_KEPT_BYTES = 1 << 24  # allocating memory takes as long as sorting in it, so the memory of small arrays is reused
 _kept = threading.local()
 
 
 @compiled
 def value_ranges(bits: NDArray[np.unsignedinteger], sign: np.uint64) -> tuple[np.uint64, ...]:
-    """Smallest and largest magnitude of the negative values, then of the others; smallest > largest where none."""
+    """Return the smallest and largest magnitude of the negative values, then of the others; (large, small) if none."""
     lowest = sign + (sign - np.uint64(1))
     flipped_lowest = lowest
     highest = np.uint64(0)
@@ -71,7 +71,7 @@ def _scatter(
     shift: np.uint64,
     mask: np.uint64,
 ) -> None:
-    """Move each word to the next place of its digit; `counts` says how many words have each digit."""
+    """Move each word to the next place of its digit; `counts` is the number of words with each digit."""
     place = np.uint64(0)
     for digit in range(len(counts)):
         count = counts[digit]
@@ -91,7 +91,7 @@ def radix_sort(
     mask = np.uint64((1 << digit_bits) - 1)
     shift = np.uint64(first_bit)
     step = np.uint64(digit_bits)
-    # three arrays and unsigned places: numba then neither loops over digits nor looks for negative indices
+    # with three arrays and unsigned places, numba neither loops over digits nor checks for negative indices
     low = np.zeros(1 << digit_bits, np.uint64)
     middle = np.zeros(1 << digit_bits, np.uint64)
     high = np.zeros(1 << digit_bits, np.uint64)
@@ -108,7 +108,7 @@ def radix_sort(
 
 @compiled
 def insertion_sort(words: NDArray[np.unsignedinteger], most_moves: int) -> bool:
-    """Sort words that are nearly in order; False if that would take more than so many moves."""
+    """Sort words that are nearly in order; return False if that would take more than `most_moves` moves."""
     moves = 0
     last = words[0]
     for i in range(1, len(words)):
@@ -129,7 +129,7 @@ def insertion_sort(words: NDArray[np.unsignedinteger], most_moves: int) -> bool:
 
 @compiled
 def pairs_won_twice(words: NDArray[np.unsignedinteger]) -> tuple[np.int64, np.int64]:
-    """Twice the number of (negative, positive) pairs in order, ties counted once, and the number of negatives."""
+    """Return twice the number of (negative, positive) pairs in order, ties counted once, and the count of negatives."""
     won = negatives = negatives_below = np.int64(0)
     last = np.uint64(0)
     for i in range(len(words)):
@@ -144,7 +144,7 @@ def pairs_won_twice(words: NDArray[np.unsignedinteger]) -> tuple[np.int64, np.in
 
 @compiled
 def count_ties(words: NDArray[np.unsignedinteger], negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> int:
-    """For each distinct score in rising order, how many negatives and positives have it; returns how many there are."""
+    """Count the negatives and positives at each distinct score in ascending order; return the number of scores."""
     distinct = -1
     last = np.uint64(0)
     for i in range(len(words)):
@@ -167,7 +167,7 @@ def weighted_pairs_won_twice(
     weights: NDArray[np.float64],
     order: NDArray[np.intp],
 ) -> tuple[float, float, float]:
-    """Twice the weight of (negative, positive) pairs in order, ties half; then the weight of each class."""
+    """Return twice the weight of (negative, positive) pairs in order, ties counted half, and each class's weight."""
     won = 0.0
     negatives = positives = 0.0
     tied_negatives = tied_positives = 0.0
@@ -188,9 +188,9 @@ def weighted_pairs_won_twice(
 
 
 def sorted_words(labels: NDArray[np.uint8], scores: NDArray[np.float32 | np.float64]) -> NDArray[np.unsignedinteger]:
-    """Rank and label of each row as one number, in rising order: rank << 1 | label, equal scores of equal rank.
+    """Return rank and label of each row as one number, `rank << 1 | label`, sorted; equal scores have equal ranks.
 
-    The result lies in memory that the next call from the same thread writes over.
+    The result is in memory that the next call from the same thread overwrites.
 
     Args:
         labels: (n_rows,) 0 or 1.
@@ -207,7 +207,8 @@ def sorted_words(labels: NDArray[np.uint8], scores: NDArray[np.float32 | np.floa
     if max(negative_high, positive_high) > infinity:
         raise ValueError("NaN")
     negatives = max(0, negative_high - negative_low + 1)
-    distinct = negatives + max(0, positive_high - positive_low + 1)  # at most: floats in these ranges
+    # an upper bound: the number of floats in these ranges
+    distinct = negatives + max(0, positive_high - positive_low + 1)
     word_bits = (distinct - 1).bit_length() + 1
     if word_bits > 64:  # both signs over all magnitudes: use dense ranks instead of bits
         return sorted_words(labels, np.unique(scores, return_inverse=True)[1].astype(np.float64))
@@ -220,7 +221,7 @@ def sorted_words(labels: NDArray[np.uint8], scores: NDArray[np.float32 | np.floa
     radix_sort(words, spare, word_bits - _SORTED_BITS, _DIGIT_BITS)
     if insertion_sort(spare, 4 * len(words)):
         return spare
-    radix_sort(spare, words, 0, _DIGIT_BITS)  # many scores that differ in their last bits alone
+    radix_sort(spare, words, 0, _DIGIT_BITS)  # many scores differ only in their last bits
     radix_sort(words, spare, _SORTED_BITS, _DIGIT_BITS)
     return spare
 

@@ -1,4 +1,4 @@
-"""Bootstrap of any metric: rows or groups drawn with replacement, class by class."""
+"""Stratified bootstrap of any metric, over rows or groups."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,19 +23,19 @@ def bootstrap_scores(
     replicates: int = 1000,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Scores of some models on the same resampled rows, shape (replicates, n_models).
+    """Return the scores of models on the same resampled rows, shape (replicates, n_models).
 
-    Rows are drawn within their class, groups within those that hold the same classes, so that
-    each replicate has the class balance of the data, or nearly so. For AUC the rows are sorted
-    once and then only counted: 1,000 replicates of 150,000 rows take about a second.
+    Rows are drawn with replacement within their class, groups among those with the same classes, so
+    that each replicate has (nearly) the class balance of the data. For AUC the rows are sorted
+    only once: 1,000 replicates of 150,000 rows take about a second.
 
     Args:
-        metric: what to score.
-        y: (n_rows,) labels, or a real target (then rows are drawn from all).
+        metric: metric to compute.
+        y: (n_rows,) labels, or a real target (then rows are drawn without strata).
         columns: predictions of each model, (n_rows,) or (n_rows, n_classes) each.
-        groups: (n_rows,) of any kind; drawn as a whole.
-        replicates: how many.
-        rng: where the draws come from.
+        groups: (n_rows,) of any type; groups are drawn as a whole.
+        replicates: number of replicates.
+        rng: random number generator.
     """
     y = np.asarray(y)
     score = [metric.on_counted_rows(y, np.asarray(column)) for column in columns]
@@ -48,7 +48,7 @@ def bootstrap_scores(
 
 
 def _drawer(y: NDArray[Any], groups: NDArray[Any] | None, rng: np.random.Generator) -> Callable[[], Counts]:
-    """A function that draws once and tells how often each row counts."""
+    """Return a function that draws one replicate and returns how often each row was drawn."""
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) > min(_MOST_CLASSES, len(y) // 2):
         codes = np.zeros(len(y), np.intp)

@@ -1,4 +1,4 @@
-"""Variance and covariance of AUCs after DeLong, exact and in O(n log n), also for rows in groups.
+"""Variance and covariance of AUCs by DeLong's method, exact, in O(n log n), also for rows in groups.
 
 DeLong, DeLong and Clarke-Pearson, Comparing the areas under two or more correlated receiver
 operating characteristic curves, Biometrics 1988; Sun and Xu, Fast implementation of DeLong's
@@ -19,10 +19,10 @@ Vector = NDArray[np.float64]
 
 
 def placements(y: NDArray[Any], scores: NDArray[Any]) -> Vector:
-    """How each row fares: a positive's share of negatives below it, a negative's share of positives above it.
+    """Return for each positive the share of negatives below it, and for each negative the share of positives above it.
 
-    The mean over the positives is the AUC, and so is the mean over the negatives; how much
-    they scatter is how sure the AUC is.
+    The mean over the positives is the AUC, and so is the mean over the negatives; their
+    variances determine the variance of the AUC.
 
     Returns:
         Shape (n_rows,), 0 to 1, ties counted half.
@@ -42,17 +42,17 @@ def placements(y: NDArray[Any], scores: NDArray[Any]) -> Vector:
 def auc_covariance(
     y: NDArray[Any], columns: Sequence[NDArray[Any]], groups: NDArray[Any] | None = None
 ) -> tuple[Vector, Vector]:
-    """The AUCs of some models on the same rows, and the covariance matrix of these AUCs.
+    """Return the AUCs of models on the same rows and their covariance matrix.
 
     Args:
         y: (n_rows,) 0 or 1.
         columns: the scores of each model, (n_rows,) each, without NaN.
-        groups: (n_rows,) of any kind; rows of one group are not independent of each other (clips
-            of one source, photos of one patient) and together count for less.
+        groups: (n_rows,) of any type; rows of one group are dependent (clips of one source,
+            photos of one patient), which increases the variance.
 
     Returns:
-        AUCs, shape (n_models,), and covariance, shape (n_models, n_models); NaN in the
-        covariance where a class has fewer than two rows (or there are fewer than two groups).
+        AUCs, shape (n_models,), and covariance, shape (n_models, n_models), which is NaN if
+        a class has fewer than two rows (or there are fewer than two groups).
     """
     positive = np.asarray(y) == 1
     placed = np.stack([placements(y, column) for column in columns])  # (models, rows)
@@ -64,8 +64,8 @@ def auc_covariance(
         return aucs, sum((np.atleast_2d(np.cov(part)) / part.shape[1] for part in parts), np.zeros(1))
     found, codes = np.unique(np.asarray(groups), return_inverse=True)
     off_mean = placed - aucs[:, None]
-    # the influence of a group on the AUC: its positives' and its negatives' together, so that both
-    # variances and their covariance of Obuchowski's formula come out of one sum
+    # the influence of a group on the AUC is that of its positives plus that of its negatives, so that
+    # one sum gives both variances and the covariance in Obuchowski's formula
     share = np.where(positive, 1 / positive.sum(), 1 / (~positive).sum())
     influence = np.stack([np.bincount(codes, weights=row * share, minlength=len(found)) for row in off_mean])
     if len(found) < 2:

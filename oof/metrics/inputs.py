@@ -1,4 +1,4 @@
-"""Checks of what is scored: labels, scores, and the errors that name the first wrong row."""
+"""Check labels and scores; errors name the first invalid row."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from oof.errors import PredictionError
 
 
 def as_labels(y: NDArray[Any]) -> NDArray[np.uint8]:
-    """y as 0 and 1 in uint8, contiguous; PredictionError naming the first row with any other value."""
+    """Return y as contiguous uint8 of 0 and 1; raise PredictionError naming the first row with another value."""
     y = np.asarray(y)
     if y.dtype in (np.bool_, np.uint8, np.int8):
         labels = np.ascontiguousarray(y).view(np.uint8)
@@ -22,33 +22,33 @@ def as_labels(y: NDArray[Any]) -> NDArray[np.uint8]:
         row = int(np.flatnonzero((y != 0) & (y != 1))[0])
         raise PredictionError(
             f"The label of row {row} is {y[row]!r}; expected 0 or 1 in all {len(y)} rows. "
-            f"Score multi-class or real targets by log_loss, accuracy or rmse."
+            f"Score multi-class or real targets with log_loss, accuracy or rmse."
         )
     return labels
 
 
 def as_floats(scores: NDArray[Any]) -> NDArray[np.float32 | np.float64]:
-    """Scores as contiguous float32 (from float32 and float16, exactly) or float64 (from all else)."""
+    """Return scores as contiguous float32 (from float32 and float16, exactly) or float64 (from all other types)."""
     scores = np.asarray(scores)
     narrow = scores.dtype in (np.float32, np.float16)
     return np.ascontiguousarray(scores, np.float32 if narrow else np.float64)
 
 
 def checked(y: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32 | np.float64]]:
-    """Labels and scores of equal length, one dimension, at least one row, without NaN-free promise."""
+    """Return labels and scores, checked to be one-dimensional, equally long and not empty; NaN is allowed."""
     labels, values = as_labels(y), as_floats(scores)
     if labels.ndim != 1 or labels.shape != values.shape or not len(labels):
         raise PredictionError(
-            f"Expected as many scores as labels, at least one, each in one dimension; "
+            f"Expected one-dimensional labels and scores of equal length, at least 1; "
             f"found labels of shape {labels.shape} and scores of shape {values.shape}."
         )
     return labels, values
 
 
 def nan_error(values: NDArray[Any]) -> PredictionError:
-    """The error for scores that hold a NaN."""
+    """Return the error for scores that contain NaN."""
     rows = np.flatnonzero(np.isnan(values))
     return PredictionError(
-        f"The score of row {rows[0]} is NaN ({len(rows)} of {len(values)} are). A score needs a number for each row: "
-        f"leave out the rows that the model has not predicted, or look for a diverged training."
+        f"The score of row {rows[0]} is NaN ({len(rows)} of {len(values)} are). A metric needs a number for each row: "
+        f"leave out the rows that the model has not predicted, or check whether its training diverged."
     )

@@ -1,4 +1,4 @@
-"""Compiled loops over rows in the order of their scores: placements for DeLong, and the AUC of counted rows."""
+"""Compiled loops over rows sorted by score: placements for DeLong, and the AUC of rows with counts."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from oof.compiled import compiled
 def placements(
     labels: NDArray[np.uint8], scores: NDArray[np.floating], order: NDArray[np.intp], out: NDArray[np.float64]
 ) -> None:
-    """For each row the share of the other class on its right side, ties half: below a positive, above a negative."""
+    """Compute the share of negatives below each positive and of positives above each negative, ties counted half."""
     rows = len(order)
     positives = 0
     for i in range(rows):
@@ -43,10 +43,10 @@ def counted_auc(
     labels: NDArray[np.uint8],
     counts: NDArray[np.signedinteger[Any]],
 ) -> float:
-    """AUC of rows that each count `counts` times.
+    """Return the AUC of rows that are each repeated `counts` times.
 
-    order, begins, labels stand in the order of the scores: row, whether a new score begins,
-    label of that row. counts (n_rows,) stands in row order.
+    order, begins and labels are sorted by score: the row, whether a new score begins there, and the
+    label of the row. counts (n_rows,) is in row order.
     """
     won = 0
     negatives = positives = 0
@@ -56,7 +56,7 @@ def counted_auc(
             negatives_below = negatives
         count = counts[order[i]]
         label = np.int64(labels[i])
-        # of a run of ties, negatives come first: each positive beats those below whole, those tied half
+        # negatives come first within ties: each positive counts those below it fully and tied ones half
         won += label * count * (negatives_below + negatives)
         negatives += (1 - label) * count
         positives += label * count

@@ -1,4 +1,4 @@
-"""How sure a score is, and whether one model is better than another: intervals and p-values."""
+"""Confidence intervals of scores, and paired differences between models with p-values."""
 
 import math
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ AnyMetric = str | MetricFunction | Metric
 class Interval:
     """A score with its confidence interval.
 
-    score: on all rows. low, high: ends of the interval, in the unit of the score.
-    standard_error: NaN where a class is too small to tell. confidence_level: e.g. 0.95.
-    method: how it was found, in words.
+    score: score of all rows. low, high: ends of the interval, in the unit of the score.
+    standard_error: NaN if a class is too small for an estimate. confidence_level: e.g. 0.95.
+    method: how it was computed, in words.
     """
 
     score: float
@@ -38,10 +38,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the first model is than the second, on the same rows.
+    """The difference between two models on the same rows.
 
-    gain: positive where the first is better, also for losses. low, high: its interval.
-    p_value: of a difference this large or larger, either way, if there were none.
+    gain: positive if the first is better, also for losses. low, high: its interval.
+    p_value: two-sided, for the null hypothesis of no difference.
     """
 
     gain: float
@@ -54,7 +54,7 @@ class Difference:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the difference can be told from luck at the level of the interval."""
+        """Return whether the interval excludes 0."""
         return self.p_value < 1 - self.confidence_level
 
 
@@ -69,24 +69,25 @@ def score_interval(
     replicates: int = 1000,
     rng: np.random.Generator | None = None,
 ) -> Interval:
-    """The score with the interval that holds the true one in `confidence_level` of all samples.
+    """Return the score with its confidence interval.
 
-    AUC has DeLong's variance (with groups: Obuchowski's) in a score interval (`oof.metrics.auc_interval`),
-    which stays within [0, 1], is longer toward 0.5 and holds with few positives. Other metrics are
-    bootstrapped: the interval runs between percentiles.
+    For AUC it is a score interval with DeLong's variance (with groups: Obuchowski's,
+    `oof.metrics.auc_interval`), which is within [0, 1], is longer toward 0.5 and is valid with few
+    positives. Other metrics are bootstrapped, with percentile intervals.
 
     Args:
         metric: name, function or Metric.
         y: (n_rows,).
         scores: (n_rows,) or (n_rows, n_classes).
-        groups: (n_rows,) of any kind; rows of one group count as dependent.
-        confidence_level: share of samples whose interval holds the truth.
-        method: "auto" for DeLong where the metric is the AUC, bootstrap elsewhere.
-        replicates: draws of the bootstrap.
-        rng: of the bootstrap; None for one of seed 0.
+        groups: (n_rows,) of any type; rows of one group are treated as dependent.
+        confidence_level: share of samples whose interval contains the true score.
+        method: "auto" is DeLong for the AUC and bootstrap for other metrics.
+        replicates: number of bootstrap replicates.
+        rng: random number generator of the bootstrap; None for seed 0.
 
     Raises:
-        PredictionError: NaN, one class, lengths that differ; DeLong asked for another metric.
+        PredictionError: if there are NaN, only one class or different lengths, or if DeLong is
+            requested for another metric.
     """
     metric = metric_by_name(metric)
     if _by_delong(metric, method):
@@ -112,10 +113,10 @@ def difference(
     replicates: int = 1000,
     rng: np.random.Generator | None = None,
 ) -> Difference:
-    """How much better a is than b on the same rows, with interval and p-value.
+    """Return how much better a is than b on the same rows, with interval and p-value.
 
-    Paired: what both get wrong alike cancels, so a difference far smaller than either
-    model's own interval can be clear. Arguments as in `score_interval`.
+    Since the comparison is paired, common errors cancel, so a difference much smaller than either
+    model's own interval can be significant. Arguments as in `score_interval`.
     """
     metric = metric_by_name(metric)
     if _by_delong(metric, method):
@@ -124,7 +125,7 @@ def difference(
         variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
         error = math.sqrt(max(variance, 0.0))  # NaN stays NaN
         if variance < 1e-14 * max(float(covariance[0, 0]), 1e-300):
-            error = 0.0  # what is left of equal columns is rounding
+            error = 0.0  # equal columns differ only by rounding
         low, high, p_value = _gain_interval(gain, error, confidence_level, _independent_pairs(y, groups))
         return Difference(gain, low, high, p_value, error, confidence_level, _describe("DeLong", groups))
     found = bootstrap_scores(metric, y, [a, b], groups, replicates=replicates, rng=_rng(rng))
@@ -139,7 +140,7 @@ def difference(
 
 def _by_delong(metric: Metric, method: Method) -> bool:
     if method == "delong" and not metric.is_auc:
-        raise PredictionError(f"DeLong's interval is for auc, not for {metric.name}. Use method='bootstrap'.")
+        raise PredictionError(f"DeLong's interval exists only for auc, not for {metric.name}. Use method='bootstrap'.")
     return metric.is_auc and method != "bootstrap"
 
 
@@ -153,7 +154,7 @@ def _gain_interval(gain: float, error: float, confidence_level: float, pairs: in
 
 
 def _rows_and_units(y: NDArray[Any], groups: NDArray[Any] | None) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the numbers of rows and of groups (rows where there are none) of the positives and of the negatives."""
+    """Return the number of rows and of groups (or rows without groups) of the positives and of the negatives."""
     classes = (np.asarray(y) == 1, np.asarray(y) != 1)
     units = [rows.sum() if groups is None else len(np.unique(np.asarray(groups)[rows])) for rows in classes]
     first, second = ((int(rows.sum()), int(count)) for rows, count in zip(classes, units, strict=True))
@@ -161,7 +162,7 @@ def _rows_and_units(y: NDArray[Any], groups: NDArray[Any] | None) -> tuple[tuple
 
 
 def _independent_pairs(y: NDArray[Any], groups: NDArray[Any] | None) -> int:
-    """Return how many (positive, negative) pairs share no row, or no group."""
+    """Return the number of (positive, negative) pairs without common rows or groups."""
     return max(1, min(units for _, units in _rows_and_units(y, groups)))
 
 

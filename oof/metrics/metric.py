@@ -1,4 +1,4 @@
-"""What is known of a metric: its function and the traits by which other code treats it."""
+"""A metric: its function and the properties that other code depends on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ Kind = Literal["ranking", "probability", "value"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of predictions, with its traits.
+    """One metric of predictions, with its properties.
 
-    Code that treats metrics differently asks for a trait, never for a name, so that a new
-    metric is one more entry in `oof.metrics.table`.
+    Code that treats metrics differently checks a property, never a name, so that a new
+    metric only needs an entry in `oof.metrics.table`.
 
-    name: as in the configuration and in tables.
+    name: name in the configuration and in tables.
     function: (y, scores) -> float; y (n_rows,), scores (n_rows,), or (n_rows, n_classes) for
         log_loss and accuracy.
-    kind: what it reads: "ranking" only the order of any scores, "probability" probabilities in
-        [0, 1], "value" values in the unit of a real target.
+    kind: required predictions: "ranking" for scores of which only the order matters, "probability" for
+        probabilities in [0, 1], "value" for values in the unit of a real target.
     higher_is_better: False for losses and errors.
     range: (lowest, highest) possible score.
-    chance: score of predictions without information; NaN where that depends on the data.
-    depends_on_prevalence: whether the expected score changes with the share of positives. Those
-        read off the ROC curve do not: each class is scored by itself.
+    chance: score of uninformative predictions; NaN if it depends on the data.
+    depends_on_prevalence: whether the expected score depends on the share of positives. Scores from
+        the ROC curve do not: each class is scored by itself.
     """
 
     name: str
@@ -42,28 +42,28 @@ class Metric:
     depends_on_prevalence: bool = True
 
     def __call__(self, y: NDArray[Any], scores: NDArray[Any]) -> float:
-        """Return the score of predictions, in the metric's own direction."""
+        """Return the score of predictions, without changing its sign."""
         return float(self.function(y, scores))
 
     def gain(self, score: float) -> float:
-        """Return the score with its sign changed where lower is better, so that higher is better."""
+        """Return the score, negated if lower is better, so that higher is always better."""
         return score if self.higher_is_better else -score
 
     @property
     def is_auc(self) -> bool:
-        """Whether this is the area under the whole ROC curve, whose variance has a closed form (DeLong)."""
+        """Return whether this is the area under the whole ROC curve, whose variance has a closed form (DeLong)."""
         return self.function is roc_auc
 
     def on_counted_rows(self, y: NDArray[Any], scores: NDArray[Any]) -> Callable[[Counts], float]:
-        """Return the score as a function of how often each row counts, for resampling.
+        """Return the score as a function of the number of times that each row is repeated, for resampling.
 
-        For the AUC the rows are sorted once and then only counted; other metrics repeat the rows.
+        For AUC the rows are sorted only once; for other metrics the rows are repeated.
 
-        Args:
-            y: (n_rows,). scores: (n_rows,) or (n_rows, n_classes).
+            Args:
+                y: (n_rows,). scores: (n_rows,) or (n_rows, n_classes).
 
-        Returns:
-            A function of counts, (n_rows,) whole numbers of at least 0.
+            Returns:
+                A function of counts, (n_rows,) non-negative integers.
         """
         if self.is_auc:
             return counted_auc(y, scores)

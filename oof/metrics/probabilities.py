@@ -1,7 +1,7 @@
-"""Scores that depend on the values of predictions: log loss, Brier, accuracy, root mean squared error.
+"""Metrics of probabilities: log loss, Brier loss, accuracy.
 
-y and scores are (n_rows,) for two classes or a real target; log loss and accuracy also take
-scores (n_rows, n_classes) with y (n_rows,) of class numbers 0..n_classes-1.
+y and scores are (n_rows,) for two classes; log loss and accuracy also accept scores
+(n_rows, n_classes) with y (n_rows,) of class indices 0..n_classes-1.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from oof.metrics.inputs import as_floats, checked, nan_error
 
 
 def log_loss(y: NDArray[Any], scores: NDArray[Any]) -> float:
-    """Mean negative logarithm of the probability given to the true class.
+    """Return the mean negative logarithm of the probability of the true class.
 
-    Probabilities are kept away from 0 and 1 by the resolution of their type (2.2e-16 for
-    float64, 1.2e-7 for float32 and float16), as scikit-learn does. Rows of several classes are
+    Probabilities are clipped to stay away from 0 and 1 by the resolution of their type (2.2e-16 for
+    float64, 1.2e-7 for float32 and float16), as in scikit-learn. Rows of several classes are
     divided by their sum.
 
     Raises:
-        PredictionError: a NaN or a value outside [0, 1], naming the first such row.
+        PredictionError: if a value is NaN or outside [0, 1], naming the first such row.
     """
     if np.ndim(scores) == 2:
         classes, probabilities = _checked_classes(y, scores)
@@ -35,14 +35,14 @@ def log_loss(y: NDArray[Any], scores: NDArray[Any]) -> float:
 
 
 def brier_loss(y: NDArray[Any], scores: NDArray[Any]) -> float:
-    """Mean squared difference between probability and outcome; for two classes, 0 to 1."""
+    """Return the mean squared difference between probability and outcome, 0 to 1."""
     labels, probabilities = checked(y, scores)
     _check_probabilities(probabilities)
     return float(np.mean((probabilities.astype(np.float64) - labels) ** 2))
 
 
 def accuracy(y: NDArray[Any], scores: NDArray[Any]) -> float:
-    """Share of rows whose likeliest class is the true one; for two classes, positive means above 0.5."""
+    """Return the share of rows whose most probable class is the true one; for two classes the threshold is 0.5."""
     if np.ndim(scores) == 2:
         classes, probabilities = _checked_classes(y, scores)
         return float((probabilities.argmax(axis=1) == classes).mean())
@@ -59,8 +59,8 @@ def _check_probabilities(values: NDArray[Any]) -> None:
     if np.isnan(values[rows[0]]).any():
         raise nan_error(values if values.ndim == 1 else values.sum(axis=1))
     raise PredictionError(
-        f"Row {rows[0]} has the value {values[rows[0]]}; this score needs probabilities in [0, 1], and {len(rows)} of "
-        f"{len(values)} rows have others. Score the order alone (auc), or turn the predictions into probabilities."
+        f"Row {rows[0]} has the value {values[rows[0]]}; this metric needs probabilities in [0, 1], but {len(rows)} of "
+        f"{len(values)} rows have other values. Use a ranking metric (auc), or calibrate the predictions."
     )
 
 
@@ -76,7 +76,7 @@ def _checked_classes(y: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise PredictionError(
-            f"The label of row {row} is {target[row]!r}; expected a class number from 0 to "
+            f"The label of row {row} is {target[row]!r}; expected a class index from 0 to "
             f"{probabilities.shape[1] - 1}, since the scores have {probabilities.shape[1]} columns."
         )
     _check_probabilities(probabilities)

@@ -1,4 +1,4 @@
-"""The table of metrics: one entry each, found by name."""
+"""The table of metrics by name."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _OTHER_NAMES = {
 
 
 def _roc(name: str, function: MetricFunction, *, chance: float = 0.5, higher_is_better: bool = True) -> Metric:
-    """Return a metric read off the ROC curve."""
+    """Return a metric computed from the ROC curve."""
     return Metric(name, function, "ranking", higher_is_better, chance=chance, depends_on_prevalence=False)
 
 
@@ -48,14 +48,14 @@ METRICS: dict[str, Metric] = {
 
 
 def metric_by_name(name: str | MetricFunction | Metric) -> Metric:
-    """Return the metric of a name such as `auc`, `log_loss` or `tpr@fpr=1e-3`, or one made of a function.
+    """Return the metric with a name such as `auc`, `log_loss` or `tpr@fpr=1e-3`, or one made from a function.
 
-    A function (y, scores) -> float is taken as it is; its direction follows from its name, as
-    in scikit-learn: lower is better for `*_loss` and `*_error`, higher for all others. Its values
-    are assumed to depend on more than the order of the scores.
+    A function (y, scores) -> float is used as it is; its direction follows from its name, as
+    in scikit-learn: lower is better for `*_loss` and `*_error`, higher for all others. It is assumed to
+    depend on more than the order of the scores.
 
     Raises:
-        ConfigError: an unknown name, with the nearest ones, or a rate out of range.
+        ConfigError: if the name is unknown (suggesting the nearest ones) or a rate is out of range.
 
     >>> metric_by_name("tpr@fpr=0.001").name
     'tpr@fpr=0.001'

@@ -38,7 +38,7 @@ def test_diagnosis_lists_clusters_and_label_issues(folder: Path) -> None:
 
 def test_an_unknown_model_is_named(folder: Path) -> None:
     result = run(folder, "diagnose", "nothing", code=1)
-    assert "The store holds no model 'nothing'" in result.stderr
+    assert "There is no model 'nothing' in the store" in result.stderr
 
 
 def test_groups_tell_each_way_to_fold(folder: Path) -> None:

@@ -40,7 +40,7 @@ def test_one_command_brings_in_all_files_where_there_was_nothing(tmp_path: Path)
     found = run(tmp_path, "import", *write_models(tmp_path))
     assert found.exit_code == 0, found.output
     assert "Imported 3 models, 2 of them whole" in found.stdout
-    assert "'sentiment' taken as target" in found.stderr
+    assert "'sentiment' is used as target" in found.stderr
     assert "There were no folds: 5 folds of 90 rows read from m0.csv." in found.stderr
     store = PredictionStore(tmp_path / "work" / "oof")
     assert [(model.name, model.oof_rows) for model in store.list()] == [("m0", 90), ("m1", 90), ("m2", 45)]

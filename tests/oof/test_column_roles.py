@@ -71,7 +71,7 @@ def test_two_columns_that_could_be_the_ids_are_a_question(tmp_path: Path, names:
 def test_a_row_number_alone_is_no_id(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     rows()[["pred"]].to_csv(path)  # the rows are in an order that the file does not say
-    with pytest.raises(PredictionError, match="which column holds the ids"):
+    with pytest.raises(PredictionError, match="which column contains the ids"):
         read_predictions(path, known_ids=KNOWN)
     named = pd.DataFrame({"pred": [0.5, 0.25]}, index=["b.jpg", "a.jpg"])
     named.to_csv(path)  # but an index of names is

@@ -51,7 +51,7 @@ def test_planted_wrong_labels_are_found() -> None:
     models = {f"m{number}": signal + rng.normal(size=1200) * 0.7 for number in range(3)}
     found = find_label_issues(folds, models)
     hits = [int(issue.id) in set(wrong.tolist()) for issue in found]
-    assert sum(hits) >= 9  # a wrong row at the near end of its true class cannot be told from a hard one
+    assert sum(hits) >= 9  # a wrong row at the near end of its true class looks like a hard one
     assert np.mean(hits) > 0.9
     assert [issue.label_error_score for issue in found] == sorted(
         (issue.label_error_score for issue in found), reverse=True

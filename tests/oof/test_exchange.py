@@ -139,7 +139,7 @@ def test_nan_counts_as_no_prediction_and_is_told(store: PredictionStore, tmp_pat
     table = frame()
     table.iloc[:7, 3] = np.nan
     report = import_predictions(with_folds(store), [read_predictions(save(tmp_path / "a.csv", table))])
-    assert report.notes == ["a: 7 of 60 predictions are empty or NaN and count as none."]
+    assert report.notes == ["a: 7 of 60 predictions are empty or NaN and are treated as missing."]
     assert report.rows == {"a": 53}
     assert store.summary("a").oof_rows == 53
 
@@ -165,7 +165,7 @@ def test_what_is_probably_wrong_is_warned_of(store: PredictionStore, tmp_path: P
     ("value", "message"),
     [
         (np.inf, "predicts inf for id '"),
-        (np.nan, "has no prediction at all"),
+        (np.nan, "has no predictions: all"),
         (1e300, "values beyond float32"),
     ],
 )
@@ -260,7 +260,7 @@ def test_what_is_exported_comes_back_to_the_last_bit(store: PredictionStore, tmp
 
 
 def test_what_cannot_be_exported_is_named(store: PredictionStore, tmp_path: Path) -> None:
-    with pytest.raises(PredictionError, match="holds no oof predictions"):
+    with pytest.raises(PredictionError, match="has no oof predictions"):
         export_predictions(with_folds(store), tmp_path / "a.csv")
     store.save("a", store.folds.ids, np.zeros(N))
     with pytest.raises(PredictionError, match="must end in .csv"):

@@ -83,7 +83,7 @@ def test_whole_numbers_of_a_typed_file_are_ids_by_their_digits_and_told(tmp_path
     pd.DataFrame({"id": [12, 7], "pred": [0.5, 0.25]}).to_parquet(tmp_path / "a.parquet")
     found = read_predictions(tmp_path / "a.parquet")
     assert found.ids.tolist() == ["12", "7"]
-    assert found.notes == ("ids are numbers in column 'id'; their digits are taken as text",)
+    assert found.notes == ("ids are numbers in column 'id'; their digits are used as text",)
 
 
 def test_a_matrix_with_names_is_as_many_models_with_folds_of_their_own(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_binary_column_of_any_name_is_the_target_and_told(tmp_path: Path) -> N
     found = read_predictions(path)
     assert found.target is not None
     assert found.target.tolist() == [0, 1]
-    assert found.notes == ("'sentiment' taken as target",)
+    assert found.notes == ("'sentiment' is used as target",)
     assert read_predictions(path, ColumnChoice(target="none")).target is None
 
 
@@ -164,11 +164,11 @@ def test_empty_and_na_are_no_prediction(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "line", "message"),
     [
-        ("id,width,height", "a,3,4", r"which column holds the predictions\? It could be any of width, height"),
+        ("id,width,height", "a,3,4", r"which column contains the predictions\? Candidates are width, height"),
         ("id,name,colour", "a,b,c", "None of id, name, colour looks like it.*--prediction-column"),
         ("id,pred_a,pred_b,vit", "a,0.5,0.5,0.5", "It could be any of pred_a, pred_b, vit"),
-        ("u,v,pred", "a,b,0.5", r"which column holds the ids\? Its columns are u, v, pred.*--id-column"),
-        ("id,pred,pred", "a,0.5,0.5", "more than once in the header: pred"),
+        ("u,v,pred", "a,b,0.5", r"which column contains the ids\? Its columns are u, v, pred.*--id-column"),
+        ("id,pred,pred", "a,0.5,0.5", "appear more than once in the header: pred"),
         ("id", "a", "has only the column 'id'"),
     ],
 )
@@ -254,8 +254,8 @@ def test_python_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
         ("a.parquet", b"PAR1 cut", "cannot be read"),
         ("a.feather", b"", "cannot be read"),
         ("a.npz", b"PK cut", "no whole NPZ|cannot be read|Python objects"),
-        ("a.pkl", b"x", "of an unknown kind. A pickle can run any code"),
-        ("a.xlsx", b"x", "of an unknown kind. Write it as one of .csv"),
+        ("a.pkl", b"x", "has an unknown format. A pickle can run arbitrary code"),
+        ("a.xlsx", b"x", "has an unknown format. Write it as one of .csv"),
     ],
 )
 def test_broken_and_unknown_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
