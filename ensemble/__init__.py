@@ -1,4 +1,4 @@
-"""From out-of-fold predictions of several models to one blend with an honest score.
+"""Blend the out-of-fold predictions of several models, with a nested score.
 
 Import its modules by name (`from ensemble.fit import fit_blend`); this file stays
 empty so that importing one of them loads nothing else.

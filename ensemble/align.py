@@ -1,10 +1,10 @@
-"""Fold models on unlike scales: found by their ranks, and brought to one scale where that pays out of fold.
+"""Detect fold models on different scales, and map them to a common scale if that improves the nested score.
 
-Each row's OOF prediction comes from the model of its own fold. Where the fold models of one
+Each row's OOF prediction comes from the model of its own fold. If the fold models of a
 member are calibrated differently, pooled predictions mix scales, and weights fitted to them
-learn noise. Measured in docs/blending.md: without such drift, ranks over all rows score as
-well as ranks for each fold model or better; with it, far worse. So the choice is left to
-nested scores.
+fit noise. As measured in docs/blending.md, without such drift, ranks over all rows score as
+well as ranks within each fold or better; with it, much worse. Therefore nested scores
+decide.
 """
 
 from dataclasses import dataclass, replace
@@ -19,22 +19,22 @@ from ensemble.table import BinaryTable
 from ensemble.transforms import Columns, Distribution, FittedTransforms, fit_distribution
 from oof.metrics.intervals import difference
 
-_SUSPECT = 2.0  # root mean square of the standardised differences of fold means; 1 where nothing drifts
-_LEAST_ROWS = 100  # of a fold, to know its distribution by
+_SUSPECT = 2.0  # root mean square of the standardised differences of fold means; 1 without drift
+_LEAST_ROWS = 100  # minimum number of rows in a fold to estimate its distribution
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """The distribution function of each fold model, by fold and model, to take it to the scale over all rows."""
+    """The distribution function of each fold model, by fold and model, used to map it to the scale of all rows."""
 
     by_fold: tuple[tuple[Distribution, ...], ...]
 
     @cached_property
     def of_mean(self) -> tuple[Distribution, ...]:
-        """The distribution function of the mean over the fold models, for each model.
+        """Return the distribution function of the mean over the fold models, for each model.
 
-        Fold models of one model put rows in nearly one order, so a row at rank u of each of them has the mean of
-        their predictions at rank u.
+        The fold models of a model order rows in nearly the same way, so a row at rank u for each of them has the mean
+        of their predictions at rank u.
         """
         found = []
         for model in range(len(self.by_fold[0])):
@@ -50,8 +50,8 @@ class Alignment:
 
         Args:
             columns: (n_models, n_rows) predictions by the models of one fold, or means over the fold models.
-            fold: which fold; None for means.
-            transforms: of the models, with the common scale.
+            fold: the fold; None for means.
+            transforms: fitted transforms of the models, which define the common scale.
         """
         distributions = self.of_mean if fold is None else self.by_fold[fold]
         out = np.empty_like(columns)
@@ -61,7 +61,7 @@ class Alignment:
 
 
 def drift(table: BinaryTable) -> float:
-    """How unlike the fold models are: about 1 where the ranks of each class scatter over the folds as chance has it."""
+    """Return how much the fold models differ: about 1 if the mean ranks of each class vary only by chance."""
     begins = [segment.begin for segment in table.segments]
     sizes = np.array([segment.end - segment.begin for segment in table.segments])
     labels = np.array([segment.label for segment in table.segments])
@@ -77,7 +77,7 @@ def drift(table: BinaryTable) -> float:
 
 
 def align_folds(table: BinaryTable) -> tuple[BinaryTable, Alignment | None]:
-    """The table with fold models on one scale, where they drift and the nested score rises by a standard error."""
+    """Map fold models to one scale if they drift and the nested score improves by at least one standard error."""
     rows_by_fold = np.bincount(table.fold, minlength=table.k)
     if table.k < 2 or rows_by_fold.min() < _LEAST_ROWS or drift(table) < _SUSPECT:
         return table, None

@@ -1,9 +1,9 @@
-"""Which methods go into the blend: by nested scores, each as much as it can be told from the best.
+"""Average blending methods, weighted by how close their nested scores are to the best.
 
-Taking the winner alone, or the simplest within one standard error, scored lower on new rows
-than the mean of the methods that cannot be told apart (docs/blending.md has the figures), so
-the blend is their mean: of log-odds, each method weighted by exp(-z² / 2), z being its distance
-from the best in units of 1.5 standard errors of that paired difference.
+Taking the winner alone, or the simplest method within one standard error, scored lower on new rows
+than averaging the methods that do not differ significantly (docs/blending.md has the figures). The blend
+is therefore a mean of log-odds, with each method weighted by exp(-z² / 2), where z is its distance
+from the best in units of 1.5 standard errors of the paired difference.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ Vector = NDArray[np.float64]
 Scores = NDArray[np.float32] | Vector
 _REACH = 1.5
 _LEAST = 0.05
-_MOST_ROWS = 1_000_000  # more would say no better which methods are alike, and cost as much as fitting them
+_MOST_ROWS = 1_000_000  # more rows would not improve the comparison, and would cost as much as fitting
 
 
 def averaging_weights(gains: Vector, covariance: NDArray[np.float64]) -> Vector:
-    """The weight of each method, (n_methods,), sum 1; those far below the best get none.
+    """Return the weight of each method, (n_methods,), sum 1; methods far below the best get 0.
 
     Args:
-        gains: (n_methods,) nested scores, higher is better. covariance: (n_methods, n_methods) of them.
+        gains: (n_methods,) nested scores, higher is better. covariance: (n_methods, n_methods) of the gains.
     """
     best = int(np.argmax(gains))
     spread = np.diag(covariance) + covariance[best, best] - 2 * covariance[best]
@@ -44,10 +44,10 @@ def averaging_weights(gains: Vector, covariance: NDArray[np.float64]) -> Vector:
 def method_weights(
     table: BinaryTable, nested: Sequence[Scores], metric: Metric, groups: NDArray[np.intp] | None, left_out: int = -1
 ) -> Vector:
-    """Mixing weights from the nested scores on the rows outside a fold (-1: on all rows).
+    """Return mixing weights from the nested scores on the rows outside a fold (-1: on all rows).
 
     Args:
-        nested: of each method, (n_rows,) what the metric reads: scores for the AUC, else predictions.
+        nested: for each method, (n_rows,) the input of the metric: scores for AUC, otherwise predictions.
         groups: (n_rows,) in the table's order, or None.
     """
     count = len(nested)
@@ -71,7 +71,7 @@ def method_weights(
 def _fold_covariance(
     table: BinaryTable, nested: Sequence[Scores], metric: Metric, left_out: int
 ) -> NDArray[np.float64]:
-    """Covariance of the methods' scores by how they scatter over the folds; NaN where fewer than two can be scored."""
+    """Estimate the covariance of the methods' scores from the folds; NaN if fewer than two folds can be scored."""
     by_fold = []
     for fold in range(table.k):
         rows = table.fold == fold
@@ -86,9 +86,9 @@ def _fold_covariance(
 def average_methods(
     table: BinaryTable, tried: Sequence[FittedMethod], metric: Metric, groups: NDArray[np.intp] | None
 ) -> tuple[Vector, Vector, NDArray[np.float64]]:
-    """Mixing weights, (n_methods,), the nested scores of the mixture, (n_rows,), and the weights without each fold.
+    """Return mixing weights, (n_methods,), the nested scores of the mixture, (n_rows,), and the weights without each fold.
 
-    The mixture that scores a fold is chosen by the other folds, so that choosing does not flatter it.
+    The mixture that scores a fold is chosen on the other folds, so that the choice does not inflate the score.
     """
     read = [as_metric_input(one.nested, metric) for one in tried]
     weights = method_weights(table, read, metric, groups)
@@ -102,7 +102,7 @@ def average_methods(
 
 
 def as_metric_input(scores: Scores, metric: Metric) -> Scores:
-    """Log-odds as the metric reads them: as they are where order alone counts, else as probabilities."""
+    """Return log-odds unchanged for ranking metrics, otherwise converted to probabilities."""
     return (
         scores
         if metric.kind == "ranking"

@@ -1,4 +1,4 @@
-"""The blend of binary predictions: methods tried and averaged, and scored on folds that they have not seen."""
+"""Blend binary predictions: fit and average several methods, and score them by nested cross-validation."""
 
 import time
 from collections.abc import Sequence
@@ -44,14 +44,14 @@ from oof.cpus import cpu_count
 from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
-_LEAST_OF_A_CLASS = 10  # below, weights are not fitted
-_FEW = 100  # rows of the rarer class, from which weights stand on their own
-_THREADS = 2  # methods that are fitted at once; more would need more memory
+_LEAST_OF_A_CLASS = 10  # with fewer rows of a class, no weights are fitted
+_FEW = 100  # rows of the rarer class from which fitted weights are used alone
+_THREADS = 2  # methods fitted in parallel; more would need more memory
 Groups = NDArray[np.intp] | None
 
 
 def fit_table(data: BlendData) -> BinaryTable:
-    """Return the table; where predictions are missing, filled in the way that scores best out of fold."""
+    """Return the table, with missing predictions imputed in the way that scores best out of fold."""
     table = binary_table(data)
     if not any(np.isnan(column).any() for column in data.oof.T):
         return table
@@ -64,7 +64,7 @@ def fit_table(data: BlendData) -> BinaryTable:
 
 
 def _enough(table: BinaryTable) -> bool:
-    """Return whether weights are fitted to these rows, or the mean is taken."""
+    """Return whether there are enough rows to fit weights."""
     return min(table.positives, table.split) >= _LEAST_OF_A_CLASS and len(table.columns) > 1 and table.k > 1
 
 
@@ -74,9 +74,9 @@ def _auc(table: BinaryTable, scores: NDArray[Any]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """A mixture, the methods that were tried for it, and their scores in the table's row order.
+    """A mixture, the methods compared for it, and their scores in the table's row order.
 
-    without: the mixture that scores each fold, fitted without it; empty where nothing is fitted.
+    without: the mixture that scores each fold, fitted without it; empty if nothing is fitted.
     """
 
     mixture: Mixture
@@ -89,14 +89,14 @@ class _Fitted:
 
 
 def _fit_mixture(table: BinaryTable, options: BlendOptions, groups: Groups, progress: Progress) -> _Fitted:
-    """Try the methods that suit a transform, and average those that cannot be told from the best."""
+    """Fit the methods for a transform, and average those that are not significantly worse than the best."""
     some = _enough(table) and not options.average_only
     methods = weighted_methods(options.transform, table.transforms.in_unit_range, len(table.columns)) if some else []
     tried: list[FittedMethod] = []
     seconds: dict[str, float] = {}
     with progress.task("blend", total=len(methods) + 1, unit="method") as task:
         with ThreadPoolExecutor(min(_THREADS, cpu_count())) as pool:
-            _ = table.ranks  # made once, before the methods share it
+            _ = table.ranks  # computed once, before the methods share it
             for found, elapsed_s in pool.map(partial(_timed, table, options.metric), methods):
                 tried.append(found)
                 seconds[found.method.name] = elapsed_s
@@ -129,7 +129,7 @@ def _without_each_fold(methods: Sequence[FittedMethod], weights: NDArray[np.floa
 
 
 def _mean_share(table: BinaryTable) -> float:
-    """Return the share of the plain mean in a blend of few positives (or negatives), 0 where there are enough.
+    """Return the share of the plain mean in a blend with few positives (or negatives), 0 if there are enough.
 
     Over 60 generated sets each, a quarter of the mean changed the held-out AUC by +130e-5 with 10 positives, +30e-5
     with 15, -30e-5 with 25 and -100e-5 with 40, so the share falls as the number of positives grows.
@@ -139,15 +139,15 @@ def _mean_share(table: BinaryTable) -> float:
 
 
 def _few_rows(table: BinaryTable, interval: tuple[float, float], metric: Metric) -> list[str]:
-    """Return a sentence on how little can be known from few positives or negatives."""
+    """Return a warning about the uncertainty due to few positives or negatives."""
     rarer = min(table.positives, table.split)
     if rarer >= _FEW:
         return []
     which = "positive" if table.positives <= table.split else "negative"
     low, high = interval
     return [
-        f"Only {rarer} {which} rows: the nested {metric.name} of this blend is known to be between {low:.3f} and "
-        f"{high:.3f} (95 %), no better. Smaller differences between members or blends tell nothing."
+        f"Only {rarer} {which} rows: the 95 % interval of this blend's nested {metric.name} is {low:.3f} to "
+        f"{high:.3f}. Smaller differences between members or blends are not meaningful."
     ]
 
 
@@ -159,10 +159,10 @@ def _timed(table: BinaryTable, metric: Metric, method: Method) -> tuple[FittedMe
 def _nested_with_choice(
     table: BinaryTable, options: BlendOptions, groups: Groups, whole: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return nested scores of a blend of chosen members: each fold by members chosen, and weights fitted, without it.
+    """Return nested scores of a blend with member selection, which is repeated without each fold, as is the fit.
 
     Args:
-        table: of all members. options: how to choose. groups: (n_rows,). whole: (n_rows,) scores of the blend.
+        table: all members. options: selection options. groups: (n_rows,). whole: (n_rows,) scores of the blend.
     """
 
     def without(fold: int) -> NDArray[np.float64] | None:
@@ -179,7 +179,7 @@ def _nested_with_choice(
 
 
 def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> BlendResult:
-    """Blend binary predictions, or take their average where `options` asks for no weights or the rows are too few."""
+    """Blend binary predictions, or average them if `options` requests no weights or there are too few rows."""
     table = fit_table(data)
     metric = options.metric
     groups = None
@@ -238,7 +238,7 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
 def _method_scores(
     references: Sequence[FittedMethod], fitted: _Fitted, metric: Metric, y: NDArray[Any]
 ) -> tuple[MethodScore, ...]:
-    """Return all that was tried, best nested score first."""
+    """Return the scores of all methods, best nested score first."""
     share = {one.method.name: weight for weight, one in fitted.kept}
     found = []
     for one in [*references, *fitted.tried]:
@@ -269,7 +269,7 @@ def simpler_blends(data: BlendData, metric: Metric) -> dict[str, NDArray[Any]]:
 
 
 def _both_scores(one: FittedMethod, metric: Metric, y: NDArray[Any]) -> tuple[float, float]:
-    """Return the score on the rows fitted, and the nested score."""
+    """Return the fitted and the nested score."""
     read = [as_metric_input(s, metric) if one.method.output == "sigmoid" else s for s in (one.scores, one.nested)]
     return metric(y, read[0]), metric(y, read[1])
 

@@ -1,4 +1,4 @@
-"""The store of blends: `work/ensemble/`, one folder for each, whole or absent, nothing ever overwritten."""
+"""The blend store in `work/ensemble/`: one folder per blend, written atomically and never overwritten."""
 
 import builtins
 import contextlib
@@ -26,10 +26,10 @@ _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 @dataclass(frozen=True, eq=False)
 class StoredBlend:
-    """A blend as it is on disk.
+    """A blend read from disk.
 
-    ids: (n_rows,) training ids. oof: (n_rows,) the blend on the rows its weights were fitted on.
-    nested_oof: (n_rows,) with weights fitted without the row's fold; what another blend may learn from.
+    ids: (n_rows,) training ids. oof: (n_rows,) the blend on the rows on which its weights were fitted.
+    nested_oof: (n_rows,) with weights fitted without the row's fold; the input for further blends.
     test_ids, test: (n_test,) or None. facts: blend.json as a mapping: members, weights, scores, settings.
     """
 
@@ -43,22 +43,22 @@ class StoredBlend:
 
     @property
     def score(self) -> float:
-        """Metric on the rows that the weights were fitted on."""
+        """Return the metric on the rows on which the weights were fitted."""
         return float(self.facts["score"])
 
     @property
     def nested_score(self) -> float:
-        """Metric with the weights fitted without the fold that is scored."""
+        """Return the metric with weights fitted without the fold that is scored."""
         return float(self.facts["nested_score"])
 
     @property
     def summary(self) -> BlendSummary:
-        """All that is shown of it."""
+        """Return the summary for display."""
         return BlendSummary.from_json(self.facts)
 
 
 class BlendStore:
-    """Blends with their predictions, so that others read them as plain arrays.
+    """Blends with their predictions, which others read as plain arrays.
 
         root/
         ├── NAME/
@@ -66,12 +66,12 @@ class BlendStore:
         │   ├── predictor.json          the function from the members' predictions to the blend's
         │   ├── distributions.parquet   fold, model, knot, cdf: the part of the function with many numbers
         │   ├── oof.parquet             id, prediction (weights fitted on these rows), nested_prediction
-        │   └── test.parquet            id, prediction; absent where a member has no test predictions
+        │   └── test.parquet            id, prediction; absent if a member has no test predictions
         └── archive/                    earlier blends of the same names, by time
 
-    A blend is written to a hidden folder and moved into place; a blend of the same name is
-    moved to the archive first. Readers and writers take turns (`.lock`), so that a reader gets one blend whole;
-    where the folder is read-only, nobody writes and no lock is needed.
+    A blend is written to a hidden folder and moved into place; an existing blend with the same name is
+    moved to the archive first. A lock (`.lock`) ensures that a reader gets a consistent blend;
+    if the folder is read-only, nobody writes and no lock is needed.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -82,7 +82,7 @@ class BlendStore:
         return self.root / "archive"
 
     def path(self, name: str) -> Path:
-        """The folder of a blend."""
+        """Return the folder of a blend."""
         return self.root / check_name(name, "blend name")
 
     def list(self) -> list[str]:
@@ -109,7 +109,7 @@ class BlendStore:
         ]
 
     def newest(self) -> str:
-        """Return the name of the blend that was made last.
+        """Return the name of the most recent blend.
 
         Raises:
             StoreError: if there is none.
@@ -120,9 +120,9 @@ class BlendStore:
         return found[-1][0]
 
     def _by_time(self) -> "builtins.list[tuple[str, dict[str, Any]]]":
-        """Return name and facts of each blend, oldest first, by the time that it recorded.
+        """Return name and facts of each blend, oldest first, by the recorded time.
 
-        The time of a file would not do: copies and clones of a project give their files times of their own.
+        File times cannot be used, since they change when a project is copied or cloned.
         """
         with self._turn():
             found = [(name, self._facts(name)) for name in self._names()]
@@ -132,7 +132,7 @@ class BlendStore:
         return name in self.list()
 
     def _turn(self) -> contextlib.AbstractContextManager[None]:
-        """Keep writers out for a while."""
+        """Return a context that keeps writers out."""
         return files.shared_lock(self.root / ".lock")
 
     def save(
@@ -145,18 +145,20 @@ class BlendStore:
         test: NDArray[np.float64] | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Path | None:
-        """Write a blend; return where an earlier one of the same name was moved to, or None.
+        """Write a blend; return the new path of an archived blend with the same name, or None.
 
         Args:
-            name: of the blend; `archive` is taken.
+            name: name of the blend; `archive` is reserved.
             result: the fit.
             ids: (n_rows,) training ids in the order of `result.oof`.
             test_ids, test: (n_test,) the blended test predictions, or None.
-            details: more facts for blend.json: member fingerprints, fold fingerprint, settings.
+            details: further facts for blend.json: member fingerprints, fold fingerprint, settings.
         """
         path = self.path(name)
         if name == self.archive_dir.name:
-            raise StoreError("A blend cannot be named 'archive': earlier blends are kept there. Choose another --name.")
+            raise StoreError(
+                "A blend cannot be named 'archive', which is the folder of earlier blends. Choose another --name."
+            )
         facts = {"version": FORMAT_VERSION, "kind": "blend", "name": name, "ids": ids_fingerprint(ids)}
         facts |= result.summary.to_json() | dict(details or {})
         facts["made_at"] = datetime.now(UTC).strftime(_TIME)
@@ -189,7 +191,7 @@ class BlendStore:
     def _facts(self, name: str) -> dict[str, Any]:
         if name not in self._names():
             raise StoreError(
-                f"There is no blend '{name}'; there are {examples(self._names(), 10) or 'none'}. "
+                f"There is no blend '{name}'; existing blends: {examples(self._names(), 10) or 'none'}. "
                 f"Run dfens blend --name {name}."
             )
         path = self.path(name) / "blend.json"
@@ -197,7 +199,7 @@ class BlendStore:
         if facts.get("version") not in _READABLE:
             raise StoreError(
                 f"{path} has format version {facts.get('version')}; this dfens reads {FORMAT_VERSION}. "
-                f"Run dfens blend --name {name} to make it again."
+                f"Run dfens blend --name {name} to create it again."
             )
         if facts["version"] == 1:
             facts["methods"] = facts.pop("attempts")
@@ -206,7 +208,7 @@ class BlendStore:
         return facts
 
     def models_of(self, name: str) -> set[str]:
-        """Return everything that a blend was made of, also through blends that are among its members."""
+        """Return all models that a blend contains, including those of blends among its members."""
         found: set[str] = set()
         waiting = [name]
         while waiting:
@@ -220,7 +222,7 @@ class BlendStore:
         """Read a blend with its predictions.
 
         Raises:
-            StoreError: if there is no such blend, or one of its files is cut.
+            StoreError: if there is no such blend, or one of its files is truncated.
         """
         with self._turn():
             facts = self._facts(name)
@@ -239,7 +241,7 @@ class BlendStore:
         )
 
     def load_predictor(self, name: str) -> Predictor:
-        """Read the function of a blend; members are in the order of `facts["members"]`.
+        """Read the predictor of a blend; members are in the order of `facts["members"]`.
 
         Raises:
             StoreError: if there is no such blend, or an earlier dfens wrote it without its predictor.
@@ -255,7 +257,7 @@ class BlendStore:
 
 
 def _split(predictor: dict[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return the predictor without its distributions, and these as a table: fold (-1 for all), model, knot, cdf."""
+    """Return the predictor without distributions, and these as a table: fold (-1: all folds), model, knot, cdf."""
     found = predictor.pop("distributions", [])
     sizes = [len(item["knots"]) for item in found]
     table = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Calibrated output: predictions turned into probabilities by a curve that is fitted to nested predictions.
+"""Calibration: turn predictions into probabilities with a curve fitted to nested predictions.
 
 Platt, Probabilistic outputs for support vector machines, 1999 (a sigmoid of the logit); Zadrozny and Elkan,
 Transforming classifier scores into accurate multiclass probability estimates, KDD 2002 (isotonic regression);
@@ -23,10 +23,10 @@ _BINS = 10
 
 @dataclass(frozen=True, eq=False)
 class Calibrator:
-    """A rising curve from predictions to probabilities.
+    """An increasing curve from predictions to probabilities.
 
-    method: platt, beta or isotonic. coefficients: of platt (slope, intercept) of the logit, of beta those of ln p,
-    -ln(1 - p) and 1. knots, values: of isotonic, (n_knots,) predictions and their probabilities.
+    method: platt, beta or isotonic. coefficients: for platt (slope, intercept) of the logit, for beta those of ln p,
+    -ln(1 - p) and 1. knots, values: for isotonic, (n_knots,) predictions and their probabilities.
     """
 
     method: str
@@ -60,7 +60,7 @@ class Calibrator:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows of one range of predictions: how many, their mean prediction, the share of positives among them."""
+    """Number of rows, mean prediction and share of positives in one range of predictions."""
 
     rows: int
     mean_prediction: float
@@ -69,10 +69,10 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What calibration did to the nested predictions.
+    """The effect of calibration on the nested predictions.
 
-    log_loss, calibration_error: (before, after); the calibration error is the mean distance of prediction and share of
-    positives over bins of equally many rows. before, after: those bins.
+    log_loss, calibration_error: (before, after); the calibration error is the mean distance between prediction and
+    share of positives over bins of equal size. before, after: those bins.
     """
 
     method: str
@@ -85,18 +85,18 @@ class CalibrationReport:
 def calibrate(
     method: str, nested: NDArray[Any], y: NDArray[Any], fold: NDArray[np.int32]
 ) -> tuple[Calibrator, Vector, CalibrationReport]:
-    """Fit a curve to nested predictions; the curve that scores a fold is fitted to the others.
+    """Fit a curve to nested predictions; the curve that scores a fold is fitted to the other folds.
 
-    The curve is fitted to nested predictions, since those on the rows fitted are too far from one half.
+    Nested predictions are used because fitted predictions are overconfident.
 
     Args:
         method: platt, isotonic or beta. nested: (n_rows,) probabilities. y: (n_rows,) 0 or 1. fold: (n_rows,).
 
     Returns:
-        The curve for new rows, the calibrated nested predictions, and what it did.
+        The curve for new rows, the calibrated nested predictions, and a report of the effect.
 
     Raises:
-        BlendError: if predictions lie outside [0, 1].
+        BlendError: if predictions are outside [0, 1].
     """
     if nested.min() < 0 or nested.max() > 1:
         raise BlendError(
@@ -126,7 +126,7 @@ def fit_calibrator(method: str, predictions: NDArray[Any], y: NDArray[Any]) -> C
         return _isotonic(p, y)
     features = _features(method, p)
     free = np.ones(features.shape[1], bool)
-    while True:  # a coefficient below 0 would turn the order: it is set to 0, as Kull et al. do
+    while True:  # a negative coefficient would reverse the order, so it is set to 0, as in Kull et al.
         fitted = _logistic(features[:, free], y)
         coefficients = np.zeros(features.shape[1])
         coefficients[free] = fitted
@@ -144,7 +144,7 @@ def _features(method: str, p: Vector) -> NDArray[np.float64]:
 
 
 def _logistic(features: NDArray[np.float64], y: NDArray[Any]) -> Vector:
-    """Return coefficients by Newton steps, with a weak prior for separable rows, targets as Platt smooths them."""
+    """Fit coefficients by Newton steps, with Platt's smoothed targets and a weak prior for separable rows."""
     positives = float(np.sum(y))
     target = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (len(y) - positives + 2))
     coefficients = np.zeros(features.shape[1])
@@ -162,7 +162,7 @@ def _logistic(features: NDArray[np.float64], y: NDArray[Any]) -> Vector:
 
 
 def _isotonic(p: Vector, y: NDArray[Any]) -> Calibrator:
-    """Return the isotonic curve, its ends smoothed by one row so that no new row is called certain."""
+    """Fit an isotonic curve, with its ends smoothed by one row so that no probability is 0 or 1."""
     from sklearn.isotonic import isotonic_regression
 
     order = np.argsort(p, kind="stable")
@@ -178,7 +178,7 @@ def _isotonic(p: Vector, y: NDArray[Any]) -> Calibrator:
 
 
 def reliability(predictions: NDArray[Any], y: NDArray[Any]) -> tuple[ReliabilityBin, ...]:
-    """Return mean prediction and share of positives in ten bins of equally many rows."""
+    """Return mean prediction and share of positives in ten bins of equal size."""
     order = np.argsort(predictions, kind="stable")
     found = []
     for rows in np.array_split(order, min(_BINS, len(order))):

@@ -1,4 +1,4 @@
-"""The columns that weights are fitted to: one or several transforms of each model, and the mean of each transform."""
+"""The design matrix of the fit: one or several transforms of each model, and the mean of each transform."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +16,11 @@ FLAT = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Standardised columns, made block by block so that no transform is ever held as a whole.
+    """Standardised columns, computed block by block so that no transform is ever in memory as a whole.
 
-    The columns are transform by transform and model by model; then, for more than one model, the mean
-    over the models of each transform. Shrinking the models' columns while the means stay
-    free draws a blend of few rows toward the uniform one.
+    The columns are ordered by transform, then model; for more than one model, they are followed by the mean
+    over the models of each transform. Shrinking the models' columns but not the means
+    draws a blend of few rows toward uniform weights.
     """
 
     table: BinaryTable
@@ -36,12 +36,12 @@ class Design:
 
     @property
     def width(self) -> int:
-        """Number of columns."""
+        """Return the number of columns."""
         return len(self.transforms) * (self.models + self.with_means)
 
     @cached_property
     def groups(self) -> NDArray[np.intp]:
-        """(width,) which columns are shrunk alike: those of one transform; the means."""
+        """Return the shrinkage group of each column, (width,): one group per transform, and one for the means."""
         found = np.repeat(np.arange(len(self.transforms)), self.models)
         return np.asarray(np.r_[found, np.full(len(self.transforms) * self.with_means, len(self.transforms))], np.intp)
 
@@ -60,7 +60,7 @@ class Design:
 
     @cached_property
     def moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and 1 / standard deviation of each column, (width, 1); 0 for a column that does not vary."""
+        """Return the mean and 1 / standard deviation of each column, (width, 1); 0 for a constant column."""
         total, square = np.zeros(self.width), np.zeros(self.width)
         shift: NDArray[np.float64] | None = None
         for rows in self.table.blocks(self.width):
@@ -79,7 +79,7 @@ class Design:
         return (shift + mean).astype(np.float32)[:, None], scale.astype(np.float32)[:, None]
 
     def block(self, rows: Segment) -> NDArray[np.float32]:
-        """Standardised columns of some rows, (width, rows)."""
+        """Return the standardised columns of some rows, (width, rows)."""
         mean, scale = self.moments
         out = self._raw_block(rows)
         out -= mean
@@ -87,13 +87,13 @@ class Design:
         return out
 
     def like(self, table: BinaryTable) -> "Design":
-        """The same columns of other rows, standardised as here."""
+        """Return the same columns for other rows, with the same standardisation."""
         other = Design(table, self.transforms)
         other.__dict__["moments"] = self.moments
         return other
 
     def formula(self, weights: Vector, link: Link) -> Formula:
-        """Weights of standardised columns as coefficients of the transforms."""
+        """Convert weights of standardised columns into coefficients of the transforms."""
         mean, scale = (moment[:, 0].astype(np.float64) for moment in self.moments)
         raw = weights * scale
         m = self.models

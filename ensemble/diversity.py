@@ -1,4 +1,4 @@
-"""How the members of a blend differ, and which of them it could do without."""
+"""Measure the diversity of the members of a blend, and find those that it does not need."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Blend = Callable[[Sequence[int]], NDArray[Any]]
 
 
 def average_ranks(values: NDArray[Any]) -> Vector:
-    """Ranks 1 … n of values without NaN, equal values sharing the mean of theirs; some 4 times as fast as scipy's."""
+    """Return ranks 1 … n of values without NaN, ties averaged; about 4 times as fast as scipy's."""
     order = np.argsort(values)
     ordered = values[order]
     begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
@@ -29,21 +29,21 @@ def average_ranks(values: NDArray[Any]) -> Vector:
 
 
 def rank_correlations(oof: NDArray[Any]) -> Matrix:
-    """Spearman's correlation of each two members, shape (n_models, n_models).
+    """Return Spearman's rank correlation of each pair of members, shape (n_models, n_models).
 
-    Members of a good blend are each good and differ: a correlation of 1 adds nothing.
+    The members of a good blend are each good but different: one with a correlation of 1 adds nothing.
 
     Args:
-        oof: (n_rows, n_models); NaN where a member has no prediction. Two members are compared
+        oof: (n_rows, n_models), NaN for no prediction. Two members are compared
             on the rows that both predict.
 
     Returns:
-        1 on the diagonal; NaN where a member is constant or two share fewer than 3 rows.
+        1 on the diagonal; NaN if a member is constant or two members share fewer than 3 rows.
     """
     oof = np.asarray(oof)
     present = ~np.isnan(oof)
     found = np.full((oof.shape[1], oof.shape[1]), np.nan)
-    # members that cover the same rows are ranked once and compared all at once
+    # members that cover the same rows are ranked once and compared together
     patterns: dict[bytes, list[int]] = {}
     for model in range(oof.shape[1]):
         patterns.setdefault(np.packbits(present[:, model]).tobytes(), []).append(model)
@@ -74,7 +74,7 @@ def _correlations(values: NDArray[Any]) -> Matrix:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A member that ranks rows as a better one does: its column, the better one's column, their correlation."""
+    """A member that ranks rows like a better one: its column, the better one's column, their correlation."""
 
     member: int
     of: int
@@ -82,15 +82,15 @@ class Duplicate:
 
 
 def duplicate_members(y: NDArray[Any], oof: NDArray[Any], *, at_least: float = 0.999) -> list[Duplicate]:
-    """Members that add nothing to a better one, by rank correlation.
+    """Return the members that duplicate a better one, by rank correlation.
 
-    Members are taken from the best AUC down; one that correlates at least so much with one
-    that was kept is its duplicate. A member that covers fewer rows yields to one that covers more.
+    Members are visited in order of decreasing AUC; a member whose correlation with an earlier, retained one is at
+    least the threshold is its duplicate. Members that cover more rows take precedence.
 
     Args:
         y: (n_rows,) 0 or 1.
-        oof: (n_rows, n_models), NaN where there is no prediction.
-        at_least: rank correlation from which two members count as one.
+        oof: (n_rows, n_models), NaN for no prediction.
+        at_least: rank correlation from which two members are duplicates.
     """
     oof = np.asarray(oof)
     correlations = rank_correlations(oof)
@@ -115,7 +115,7 @@ def _auc_or_half(y: NDArray[Any], scores: NDArray[Any], rows: NDArray[np.bool_])
 
 @dataclass(frozen=True)
 class MemberGain:
-    """What a member adds: the blend of all less the blend of the others, positive where the member helps."""
+    """The gain of a blend from one member: score of the full blend minus that without the member."""
 
     member: int
     gain: Difference
@@ -130,18 +130,18 @@ def leave_one_out(
     metric: str | Metric = "auc",
     progress: Progress = SILENT,
 ) -> list[MemberGain]:
-    """What each member adds to the blend of all, with interval and p-value; the least useful first.
+    """Return the gain from each member, with interval and p-value, the least useful member first.
 
     Args:
         y: (n_rows,).
-        blend: gives the blend of some members (columns in rising order), (n_rows,). To be honest it
-            returns nested predictions, `fit_blend(oof[:, columns], …).nested_oof`.
-        n_models: how many members there are, at least 2.
-        groups: (n_rows,); rows of one group count as dependent.
-        metric: what is compared.
+        blend: returns the blend of some members (columns in ascending order), (n_rows,). For unbiased
+            results it should return nested predictions, `fit_blend(oof[:, columns], …).nested_oof`.
+        n_models: number of members, at least 2.
+        groups: (n_rows,); rows of one group are treated as dependent.
+        metric: metric to compare.
     """
     if n_models < 2:
-        raise BlendError("Leaving out a member needs a blend of at least 2.")
+        raise BlendError("Leaving out a member requires a blend of at least 2 members.")
     everyone = list(range(n_models))
     found = []
     with progress.task("leave one out", total=n_models + 1, unit="blend") as task:
@@ -164,12 +164,12 @@ def prune_members(
     at_least: int = 1,
     progress: Progress = SILENT,
 ) -> list[int]:
-    """The members left after dropping those that the blend loses nothing without, in rising order.
+    """Return the members that remain after dropping those that do not improve the blend, in ascending order.
 
-    Members are tried from the least useful up. One goes where the blend of those left is better
-    than the best blend so far, or within one standard error of the difference to it (the simpler
-    of two blends that cannot be told apart). Costs at most 2 n_models blends. Arguments as in
-    `leave_one_out`.
+    Members are visited from the least useful up. A member is dropped if the blend without it is better
+    than the best blend so far, or within one standard error of the difference to it (if two blends do
+    not differ significantly, the simpler one is preferred). This costs at most 2 n_models blends.
+    Arguments as in `leave_one_out`.
     """
     kept = list(range(n_models))
     if n_models <= at_least:

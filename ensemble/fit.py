@@ -1,4 +1,4 @@
-"""From OOF predictions to a blend with a nested score: the one function that most callers need."""
+"""Fit a blend with a nested score: the function that most callers need."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -42,31 +42,31 @@ def fit_blend(
     """Fit a blend of out-of-fold predictions, with a nested score.
 
     Args:
-        oof: (n_rows, n_models) float; NaN where a model has no prediction for a row. Of several
-            classes (n_rows, n_models, n_classes) probabilities.
-        y: (n_rows,) 0 or 1; the class number; or a real target where the metric is of values (rmse).
-        folds: (n_rows,) the fold of each row, of any kind; None makes 5, stratified.
-        groups: (n_rows,) rows of one group share a fold, and count as dependent in intervals.
+        oof: (n_rows, n_models) float, NaN for no prediction. For several
+            classes, (n_rows, n_models, n_classes) probabilities.
+        y: (n_rows,) 0 or 1; the class index; or a real target for a metric of values (rmse).
+        folds: (n_rows,) the fold of each row, of any type; None creates 5 stratified folds.
+        groups: (n_rows,) rows of one group share a fold and are treated as dependent in intervals.
         optimize: name of a metric (oof.metrics), or a function (y, scores) -> float, higher is better; "none"
-            fits no weights and gives the plain average of the transform (auto: of probabilities), scored by AUC.
-        transform: transform of predictions before they are weighted; auto chooses by nested scores.
-        seed: of folds that are made, and of what is drawn.
-        names: of the models, for messages.
-        max_members: largest number of models with a weight.
-        prune: drop models that the blend does not need.
-        calibrate: none, platt, isotonic or beta: how predictions are made probabilities, by nested predictions.
-        test: predictions of the same models for the rows to predict, as for `predict`; members
+            fits no weights and returns the plain average of the transform (auto: of probabilities), scored by AUC.
+        transform: transform of the predictions before weighting; auto chooses by nested scores.
+        seed: seed of the folds, if they are created, and of everything random.
+        names: names of the models, for messages.
+        max_members: maximum number of models with a weight.
+        prune: whether to drop models that the blend does not need.
+        calibrate: none, platt, isotonic or beta: calibration method, fitted to nested predictions.
+        test: test predictions of the same models, as for `predict`; members
             whose test predictions look broken cause a warning.
-        importance_weighting: weight rows by how likely they are among the test rows, where that pays out of fold; needs
-            `test` and binary predictions, and a fit more for each fold.
-        progress: callback for the progress.
+        importance_weighting: whether to weight rows by their density among the test rows if that helps out of fold;
+            needs `test`, binary predictions, and one more fit per fold.
+        progress: callback for progress.
 
     Returns:
         The blend. The same input and seed give the same numbers on one machine.
 
     Raises:
-        BlendError: shapes that do not match, one class only, a model without predictions, a
-            transform that these predictions do not allow, or an option that these data do not allow.
+        BlendError: if shapes do not match, there is only one class, a model has no predictions, or a
+            transform or an option is not possible with these data.
 
     >>> rng = np.random.default_rng(0)
     >>> y = np.arange(400) % 2
@@ -91,7 +91,7 @@ def fit_blend(
     fold = make_folds_of(y, folds, groups, seed, stratify=binary or oof.ndim == 3)
     grouped = None if groups is None else np.asarray(groups)
     data = BlendData(oof, y, fold, grouped, found_names, seed, own_folds=folds is not None)
-    # BLAS threads wait for each other in busy loops, which on a shared machine costs more than they save
+    # BLAS threads wait for each other in busy loops, which costs more than they save on a shared machine
     with threadpool_limits(1, user_api="blas"):
         if general:
             result = fit_general(data, options, progress)
@@ -107,11 +107,11 @@ def fit_blend(
 
 
 def _check_options(options: BlendOptions, *, general: bool, weighting: bool, has_test: bool) -> None:
-    """Refuse options that these data do not allow."""
+    """Raise BlendError for options that are not possible with these data."""
     if options.average_only and (general or weighting or options.selects):
-        raise BlendError('optimize = "none" averages binary predictions as they are; leave other options out.')
+        raise BlendError('optimize = "none" averages binary predictions as they are and allows no other options.')
     if weighting and (general or not has_test):
-        raise BlendError("Importance weighting needs test predictions, and labels of two classes.")
+        raise BlendError("Importance weighting needs test predictions and binary labels.")
     if general:
         asked = {
             "max_members": options.max_members is not None,
@@ -120,4 +120,4 @@ def _check_options(options: BlendOptions, *, general: bool, weighting: bool, has
         }
         unsupported = [name for name, wanted in asked.items() if wanted]
         if unsupported:
-            raise BlendError(f"{', '.join(unsupported)}: supported for binary predictions alone. Leave it out.")
+            raise BlendError(f"{', '.join(unsupported)}: supported only for binary predictions. Leave it out.")

@@ -1,4 +1,4 @@
-"""The function of a blend: the mean log-odds of one or several weighted sums of its members' transforms."""
+"""The formula of a blend: the mean log-odds of one or several weighted sums of its members' transforms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class Formula:
     link: Link | None = None
 
     def sums(self, by_transform: Mapping[str, NDArray[np.float64]]) -> Vector:
-        """The sum before the link, (n_rows,), from each transform of all models, (n_models, n_rows)."""
+        """Return the sum before the link, (n_rows,), from each transform of all models, (n_models, n_rows)."""
         found = np.asarray(sum(coefficients @ by_transform[name] for name, coefficients in self.terms.items()))
         return found + self.intercept
 
     def scores(self, by_transform: Mapping[str, NDArray[np.float64]]) -> Vector:
-        """The log-odds, (n_rows,)."""
+        """Return the log-odds, (n_rows,)."""
         sums = self.sums(by_transform)
         return sums if self.link is None else self.link.odds(sums)
 
@@ -40,7 +40,7 @@ class Formula:
         """Return the formula as JSON values."""
         return {
             "intercept": self.intercept,
-            # a list, since sums of floats depend on their order and JSON objects have none
+            # a list, since floating-point sums depend on the order, which JSON objects do not preserve
             "terms": [{"transform": name, "coefficients": found.tolist()} for name, found in self.terms.items()],
             "link": None if self.link is None else self.link.to_json(),
         }
@@ -54,9 +54,9 @@ class Formula:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """The blend: output(sum of weight x formula).
+    """A blend: output(sum of weight x formula).
 
-    parts: formulas with their weights, which sum to 1. output: what makes the mean a prediction;
+    parts: formulas with their weights, which sum to 1. output: function from the mean to the prediction;
     it never changes the order of rows.
     """
 
@@ -65,11 +65,11 @@ class Mixture:
 
     @property
     def transforms(self) -> tuple[str, ...]:
-        """The transforms that are needed."""
+        """Return the names of the transforms that are needed."""
         return tuple(dict.fromkeys(name for _, formula in self.parts for name in formula.terms))
 
     def scores(self, transforms: FittedTransforms, columns: Columns) -> Vector:
-        """The mean before the output, shape (n_rows,), from (n_models, n_rows) without NaN."""
+        """Return the mean before the output function, (n_rows,), from (n_models, n_rows) without NaN."""
         found = np.empty(columns.shape[1])
         for begin in range(0, columns.shape[1], _BLOCK):
             rows = slice(begin, begin + _BLOCK)
@@ -81,7 +81,7 @@ class Mixture:
         return found
 
     def predictions(self, scores: Vector) -> Vector:
-        """Scores as predictions."""
+        """Return predictions from scores."""
         if self.output == "sigmoid":
             return np.asarray(1.0 / (1.0 + np.exp(-np.clip(scores, -700, 700))))
         if self.output == "exp":
@@ -104,12 +104,12 @@ class Mixture:
 
 
 def shares(mixture: Mixture, transforms: FittedTransforms, columns: Columns) -> Vector:
-    """How much each model carries, shape (n_models,), sum 1.
+    """Return the share of each model in the blend, shape (n_models,), sum 1.
 
-    A blend of one transform with weights that are not negative has its weights as shares. Otherwise a
-    model's share is the covariance of its part of the sum with the whole, over the variance
-    of the whole: negative where a model is used against what it says. Taken over at most
-    20,000 rows.
+    For one transform with non-negative weights, the shares are the weights. Otherwise a
+    model's share is the covariance of its term with the sum, divided by the variance
+    of the sum; it is negative if the model has a negative effect. At most
+    20,000 rows are used.
     """
     count = len(columns)
     if len(mixture.parts) == 1 and len(mixture.transforms) == 1:

@@ -1,9 +1,9 @@
-"""Blends of class probabilities and of real values: weights that suit them, and nested scores.
+"""Blend class probabilities or real values, with nested scores.
 
-Classes: probabilities are pooled, linearly or as the softmax of weighted logarithms (Newton on
+Classes: probabilities are pooled linearly, or as the softmax of weighted logarithms (Newton's method on
 the log loss). Real values: a weighted sum with an intercept, by least squares, shrunk toward
-the mean of the models by as much as marginal likelihood says (MacKay 1992), and one without
-negative weights.
+the mean of the models with the strength that maximises the marginal likelihood (MacKay 1992), and one with
+non-negative weights.
 """
 
 from collections.abc import Callable
@@ -35,14 +35,14 @@ from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
 Array = NDArray[np.float64]
-Fit = Callable[[Array, NDArray[Any]], Array]  # (rows, models[, classes]) and y to parameters
+Fit = Callable[[Array, NDArray[Any]], Array]  # from (rows, models[, classes]) and y to parameters
 _SMALL = 1e-12
 _BEST_SINGLE = "best single"
 
 
 @dataclass(frozen=True)
 class _Method:
-    """A method: how its parameters are fitted, and the rule by which they are applied."""
+    """A method: the function that fits its parameters, and the rule that applies them."""
 
     name: str
     transform: str
@@ -52,7 +52,7 @@ class _Method:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """A method with its parameters of all rows, its predictions, and the nested ones."""
+    """A method with its parameters fitted on all rows, its fitted and its nested predictions."""
 
     method: _Method
     parameters: Array
@@ -64,7 +64,7 @@ def fit_general(data: BlendData, options: BlendOptions, progress: Progress = SIL
     """Blend class probabilities (n_rows, n_models, n_classes) or real values (n_rows, n_models).
 
     Raises:
-        BlendError: class labels or probabilities that do not match.
+        BlendError: if class labels or probabilities do not match.
     """
     metric, y, fold = options.metric, data.y, data.fold
     given = np.asarray(data.oof, np.float64)
@@ -132,7 +132,7 @@ def _fit_nested(method: _Method, filled: Array, y: NDArray[Any], fold: NDArray[n
 def _method_scores(
     fitted: list[_Fitted], share: dict[str, float], metric: Metric, y: NDArray[Any]
 ) -> tuple[MethodScore, ...]:
-    """Return all that was tried, best nested score first."""
+    """Return the scores of all methods, best nested score first."""
     found = []
     for one in fitted:
         name, scores = one.method.name, (metric(y, one.predictions), metric(y, one.nested))
@@ -148,7 +148,7 @@ def _single_score(column: NDArray[Any], y: NDArray[Any], metric: Metric) -> floa
 def _weights(
     nested: list[Array], y: NDArray[Any], fold: NDArray[np.int32], metric: Metric, left_out: int = -1
 ) -> Array:
-    """Mixing weights from nested scores fold by fold, without one fold."""
+    """Return mixing weights from the nested scores of the folds, leaving out one fold."""
     folds = [index for index in range(int(fold.max()) + 1) if index != left_out]
     rows = fold != left_out
     gains = np.array([metric.gain(metric(y[rows], scores[rows])) for scores in nested])
@@ -162,7 +162,7 @@ def _weights(
 
 
 def _shares(predictor: GeneralPredictor, oof: Array) -> Array:
-    """How much the blend moves with each model: its part of the variance, by moving one model at a time; sum 1."""
+    """Return each model's share of the blend's variance, by varying one model at a time; sum 1."""
     sample = oof[:: max(1, len(oof) // 2_000)]
     whole = predictor.predict(sample)
     centred = whole - whole.mean(axis=0)
@@ -210,7 +210,7 @@ def _non_negative_values(oof: Array, y: NDArray[Any]) -> Array:
 
 
 def _signed_values(oof: Array, y: NDArray[Any]) -> Array:
-    """Least squares with the mean of the models free and each model's own weight shrunk."""
+    """Fit least squares, shrinking each model's own weight but not that of their mean."""
     n, m = oof.shape
     columns = np.column_stack([oof.mean(axis=1), oof])
     centre, mean = columns.mean(axis=0), float(np.mean(y))
@@ -243,12 +243,12 @@ def _check_classes(oof: Array, y: NDArray[Any]) -> None:
     labels = np.unique(y)
     if (labels != labels.astype(int)).any() or labels.min() < 0 or labels.max() >= count:
         raise BlendError(
-            f"With {count} classes, y must hold class numbers from 0 to {count - 1}; it holds "
+            f"With {count} classes, y must contain class indices from 0 to {count - 1}; it contains "
             f"{labels.min()} to {labels.max()}."
         )
     if oof.min() < 0 or oof.max() > 1 + 1e-6:
         raise BlendError(
-            f"Class probabilities must lie in [0, 1]; they run from {oof.min():g} to {oof.max():g}. "
+            f"Class probabilities must be in [0, 1]; they range from {oof.min():g} to {oof.max():g}. "
             f"Apply the softmax before blending."
         )
 
@@ -268,7 +268,7 @@ def _mean_log_pool(oof: Array, y: NDArray[Any]) -> Array:
 
 
 def _linear_pool(oof: Array, y: NDArray[Any]) -> Array:
-    """Weights of the linear pool with the least log loss, by expectation maximisation."""
+    """Fit the weights of the linear pool with the lowest log loss, by expectation maximisation."""
     true = np.maximum(oof[np.arange(len(y)), :, np.asarray(y, np.intp)], _SMALL)
     weights = np.full(oof.shape[1], 1.0 / oof.shape[1])
     for _ in range(500):
@@ -281,7 +281,7 @@ def _linear_pool(oof: Array, y: NDArray[Any]) -> Array:
 
 
 def _log_pool(oof: Array, y: NDArray[Any]) -> Array:
-    """Weights of logarithms and a bias for each class with the least log loss, shrunk toward the geometric mean."""
+    """Fit weights of logarithms and a bias per class with the lowest log loss, shrunk toward the geometric mean."""
     n, m, c = oof.shape
     logs = log_probabilities(oof)
     features = np.concatenate([logs, np.broadcast_to(np.eye(c), (n, c, c))], axis=1)  # (n, m + c, c)

@@ -1,8 +1,8 @@
-"""A blend whose rows count as the test set has them, taken only where that pays out of fold.
+"""Blend with rows weighted by importance for the test set, used only if that helps out of fold.
 
 Shimodaira, Improving predictive inference under covariate shift, Journal of Statistical Planning and
-Inference 2000: rows are weighted by how much likelier they are among the test rows. Weights make fits
-noisier, so both blends are scored out of fold on rows drawn by the same weights.
+Inference 2000: rows are weighted by the ratio of their densities among test and training rows. Weights
+make fits noisier, so both blends are scored out of fold on rows drawn with the same weights.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ Rows = NDArray[np.intp]
 
 
 def draw_rows(weights: NDArray[np.float64]) -> Rows:
-    """As many rows as there are weights, each about as often as its weight says, evenly (systematic sampling).
+    """Draw as many rows as there are weights, each in proportion to its weight, by systematic sampling.
 
     >>> draw_rows(np.array([1.0, 3.0, 0.0, 0.0]))
     array([0, 1, 1, 1])
@@ -37,17 +37,17 @@ def draw_rows(weights: NDArray[np.float64]) -> Rows:
 def fit_importance_weighted(
     data: BlendData, options: BlendOptions, plain: BlendResult, test: NDArray[Any], progress: Progress
 ) -> BlendResult:
-    """Return the blend of weighted rows, or the plain one with a note that says why.
+    """Return the blend of weighted rows, or the plain one with a note on the reason.
 
     Args:
-        data, options: as for the plain blend. plain: the blend of all rows alike.
+        data, options: as for the plain blend. plain: the blend of unweighted rows.
         test: as in `fit_blend`.
-        progress: callback, once a fit.
+        progress: callback, called once per fit.
     """
     metric, y, fold = options.metric, data.y, data.fold
     weights = shift_weights(data.oof, test)
     if np.ptp(weights) == 0:
-        note = "OOF and test predictions cannot be told apart, so all rows count alike."
+        note = "OOF and test predictions do not differ significantly, so rows are not weighted."
         return replace(plain, warnings=(*plain.warnings, note))
     folds = int(fold.max()) + 1
     with progress.task("blend with importance weights", total=folds + 1, unit="fit") as task:
@@ -62,13 +62,13 @@ def fit_importance_weighted(
 
         nested = nested_predictions(fold, without, plain.oof, plain.nested_oof, level=metric.kind == "ranking")
         drawn = draw_rows(weights)
-        # copies of a row count as one, or the interval would be too narrow
+        # copies of a row form one group, otherwise the interval would be too narrow
         together = drawn if data.groups is None else np.unique(data.groups, return_inverse=True)[1][drawn]
         gap = difference(metric, y[drawn], nested[drawn], plain.nested_oof[drawn], together, replicates=REPLICATES)
         change = f"{gap.gain:+.5f} +- {gap.standard_error:.5f}"
-        told = f"changes the nested {metric.name} of rows like the test rows by {change}"
+        effect = f"changes the nested {metric.name} of rows like the test rows by {change}"
         if not gap.gain > gap.standard_error:
-            note = f"Weighting the rows by importance {told}, which does not pay; all rows count alike."
+            note = f"Importance weighting {effect}, which is not a significant gain; rows are not weighted."
             return replace(plain, warnings=(*plain.warnings, note))
         whole = fit_binary(data.rows(drawn), options, SILENT)
         task.advance(1)
@@ -87,7 +87,7 @@ def fit_importance_weighted(
         nested_oof=nested,
         comparisons=comparisons,
         verdict=verdict(comparisons),
-        warnings=(*plain.warnings, f"Rows are weighted by importance for the test set: that {told}."),
+        warnings=(*plain.warnings, f"Rows are weighted by importance for the test set: this {effect}."),
         predictor=whole.predictor,
         calibration=whole.calibration,
     )

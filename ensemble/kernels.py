@@ -1,4 +1,4 @@
-"""Compiled loops of the ensembler; plain numbers in and out, no checks of their own."""
+"""Compiled inner loops of the fit, without checks."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from oof.compiled import compiled
 
 @compiled
 def count_by_bin(scores: NDArray[np.float32], low: float, per_unit: float, counts: NDArray[np.float64]) -> None:
-    """Add 1 to the bin of each score; what lies beyond the ends counts in the end bins."""
+    """Add 1 to the bin of each score; scores beyond the range are counted in the first or last bin."""
     last = len(counts) - 1
     for i in range(len(scores)):
         place = int((scores[i] - low) * per_unit)
@@ -19,7 +19,7 @@ def count_by_bin(scores: NDArray[np.float32], low: float, per_unit: float, count
 def cells_of(
     scores: NDArray[np.float32], low: float, per_unit: float, cell_by_bin: NDArray[np.int64], out: NDArray[np.int64]
 ) -> None:
-    """The cell of each score, through its bin."""
+    """Write the cell of each score, looked up by its bin."""
     last = len(cell_by_bin) - 1
     for i in range(len(scores)):
         place = int((scores[i] - low) * per_unit)
@@ -37,10 +37,10 @@ def residuals(
     residual: NDArray[np.float32],
     weight: NDArray[np.float32],
 ) -> None:
-    """Derivative of the log-likelihood by each score, and minus its expected second derivative.
+    """Compute the derivative of the log-likelihood for each score, and minus its expected second derivative.
 
-    The log-odds of a score are read from a table with linear interpolation, and go on
-    straight beyond its ends.
+    The log-odds of a score are interpolated linearly in a table, and extrapolated linearly
+    beyond its ends.
     """
     last = len(values) - 2
     for i in range(len(scores)):
@@ -59,10 +59,10 @@ def residuals(
 def loss_of(
     scores: NDArray[np.float32], label: float, low: float, per_unit: float, values: NDArray[np.float64]
 ) -> float:
-    """Minus the log-likelihood of rows of one class."""
+    """Return minus the log-likelihood of the rows of one class."""
     last = len(values) - 2
     turn = 1.0 if label == 0.0 else -1.0
-    total, product = 0.0, 1.0  # of factors from 1 to 2, so that one logarithm serves many rows
+    total, product = 0.0, 1.0  # a product of factors from 1 to 2, so that one logarithm is enough for many rows
     for i in range(len(scores)):
         at = (scores[i] - low) * per_unit
         place = min(max(int(at), 0), last)
@@ -83,7 +83,7 @@ def slope_moments(
     values: NDArray[np.float64],
     slopes: NDArray[np.float64],
 ) -> tuple[float, float]:
-    """Sums over rows of p (1 - p) slope² and of p (1 - p)."""
+    """Return the sums over rows of p (1 - p) slope² and of p (1 - p)."""
     last = len(values) - 2
     above, below = 0.0, 0.0
     for i in range(len(scores)):
@@ -121,7 +121,7 @@ def non_negative_minimum(
 
 @compiled
 def wins_twice(negatives: NDArray[np.float32], positives: NDArray[np.float32]) -> float:
-    """Twice the number of pairs in which the positive is above, ties counted once; both sorted."""
+    """Return twice the number of pairs with the positive above, ties counted once; both arrays must be sorted."""
     below, upto, wins = 0, 0, 0
     count = len(negatives)
     for i in range(len(positives)):
@@ -144,9 +144,9 @@ def ranks_of(
     guide: NDArray[np.int64],
     out: NDArray[np.float32],
 ) -> None:
-    """Interpolated distribution function of each value; NaN stays NaN; order is kept beyond the ends too.
+    """Write the interpolated distribution function of each value; NaN stays NaN, order is preserved beyond the ends.
 
-    guide: for each even part of the range of the knots, the knot to begin the search at.
+    guide: for each of equal parts of the range of the knots, the knot at which the search starts.
     """
     count = len(knots)
     low, high = knots[0], knots[count - 1]
@@ -156,10 +156,10 @@ def ranks_of(
         if value != value:
             out[i] = np.nan
         elif value <= low:
-            # far beyond the end of a tiny range the rank would round to 0, whose logit is infinite
+            # far beyond the end of a tiny range, the rank would be rounded to 0, whose logit is infinite
             out[i] = max(cdf[0] / (1.0 + (low - value) / span), 1e-30)
         elif value >= high:
-            # float32 would round what lies nearer to 1 up to 1, whose logit is infinite
+            # values closer to 1 would be rounded to 1 in float32, whose logit is infinite
             out[i] = min(1.0 - (1.0 - cdf[count - 1]) / (1.0 + (value - high) / span), 0.9999998)
         else:
             part = int((value - low) / span * (len(guide) - 1))
@@ -185,10 +185,10 @@ def aucs_by_bins(
     per_unit: np.float32,
     bins: int,
 ) -> NDArray[np.float64]:
-    """AUC of total + each column by a histogram, and the standard deviation of what the bins hide, (n_columns, 2).
+    """Return the AUC of total + each column by a histogram, and the standard deviation due to binning, (n_columns, 2).
 
-    All sums must lie within the bins. Rows of one bin count as ties; the order within a bin
-    of p positives and q negatives is as good as random, so that its wins vary by
+    All sums must be within the bins. Rows in the same bin are treated as ties; assuming a random order within a bin
+    of p positives and q negatives, the variance of its wins is
     p q (p + q + 1) / 12 (Mann and Whitney 1947).
     """
     found = np.empty((len(columns), 2))
@@ -199,7 +199,7 @@ def aucs_by_bins(
         column = columns[c]
         negatives[:] = 0
         positives[:] = 0
-        for i in range(split):  # unsigned places: numba then does not look for negative ones
+        for i in range(split):  # with unsigned indices, numba does not check for negative ones
             negatives[np.uint32(np.int32((total[i] + column[i] - low) * per_unit))] += 1
         for i in range(split, len(total)):
             positives[np.uint32(np.int32((total[i] + column[i] - low) * per_unit))] += 1
@@ -222,14 +222,14 @@ def smooth_log_odds(
     smoothness: float,
     iterations: int,
 ) -> tuple[NDArray[np.float64], float]:
-    """Log-odds of counts under a penalty of five diagonals, whose strength is the marginal likelihood's own.
+    """Fit log-odds to counts with a pentadiagonal penalty, whose strength maximises the marginal likelihood.
 
-    Newton steps by a banded LDL' factor; the diagonal of the inverse, which the strength needs,
-    from the factor alone (Hutchinson and de Hoog 1985). Takes time in proportion to the nodes.
+    Newton steps use a banded LDL' factorisation; the diagonal of the inverse, which the strength requires, is computed
+    from the factors alone (Hutchinson and de Hoog 1985). The time is proportional to the number of nodes.
 
     Args:
-        rows, wins: (nodes,). penalty: (3, nodes) diagonal, first and second side diagonal.
-        odds: (nodes,) to begin from. smoothness: strength to begin from.
+        rows, wins: (nodes,). penalty: (3, nodes) diagonal, first and second off-diagonal.
+        odds: (nodes,) initial log-odds. smoothness: initial strength.
     """
     n = len(rows)
     odds = odds.copy()
@@ -270,7 +270,7 @@ def smooth_log_odds(
             if i >= 2:
                 pull[i] -= two[i - 2] * pull[i - 2]
         furthest, free = 0.0, -2.0
-        here, next_one, next_side = 0.0, 0.0, 0.0  # of the inverse: (i+1,i+1), (i+2,i+2), (i+1,i+2)
+        here, next_one, next_side = 0.0, 0.0, 0.0  # elements of the inverse: (i+1,i+1), (i+2,i+2), (i+1,i+2)
         for i in range(n - 1, -1, -1):
             step = pull[i] / d[i]
             if i + 1 < n:

@@ -1,9 +1,9 @@
-"""The link: the log-odds of a row as a smooth function of its score, learnt from the rows themselves.
+"""The link function: the log-odds of a row as a smooth function of its score, learned from the data.
 
-A weighted sum of predictions orders rows well long before its sigmoid is the right
-probability: where models err with confidence, the log-odds flatten out at both ends.
-Fitting the weights with the plain sigmoid then bends them; with a learnt link they follow
-the order alone, as AUC does (a single-index model; Ichimura 1993), and stay a likelihood,
+A weighted sum of predictions may order rows well although its sigmoid is not the correct
+probability: if models make confident errors, the true log-odds flatten at both ends.
+Fitting the weights with a plain sigmoid would then distort them. With a learned link they depend
+only on the order, as AUC does (a single-index model; Ichimura 1993), and there is still a likelihood,
 so that shrinkage can be estimated.
 """
 
@@ -23,7 +23,7 @@ _NODES = 48
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """Log-odds over an even grid of scores: values[i] at low + i / per_unit; slopes are its derivative."""
+    """Log-odds on an evenly spaced grid of scores: values[i] at low + i / per_unit; slopes are the derivative."""
 
     low: float
     per_unit: float
@@ -32,18 +32,18 @@ class Link:
     smoothness: float = 1.0
 
     def odds(self, scores: NDArray[Any]) -> Vector:
-        """Log-odds of scores; straight on beyond the ends of the grid, so that the order stays."""
+        """Return the log-odds of scores, extrapolated linearly beyond the grid so that the order is preserved."""
         at = (np.asarray(scores, np.float64) - self.low) * self.per_unit
         place = np.clip(at.astype(np.int64), 0, len(self.values) - 2)
         found: Vector = self.values[place] + (at - place) * (self.values[place + 1] - self.values[place])
         return found
 
     def rescaled(self, factor: float) -> "Link":
-        """The same log-odds for scores multiplied by a factor."""
+        """Return the same log-odds for scores multiplied by a factor."""
         return Link(self.low * factor, self.per_unit / factor, self.values, self.slopes / factor, self.smoothness)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the log-odds as JSON values; slopes and smoothness serve the fit alone."""
+        """Return the log-odds as JSON values; slopes and smoothness are only needed for fitting."""
         return {"low": self.low, "per_unit": self.per_unit, "values": self.values.tolist()}
 
     @staticmethod
@@ -54,7 +54,7 @@ class Link:
 
 
 def sigmoid_link(low: float, high: float, positives: Vector, negatives: Vector) -> Link:
-    """Score plus the intercept that makes the expected number of positives right."""
+    """Return the link "score plus intercept", with the intercept that gives the observed number of positives."""
     per_unit = BINS / max(high - low, 1e-9)
     at = low + (np.arange(BINS) + 0.5) / per_unit
     rows = positives + negatives
@@ -73,11 +73,11 @@ def sigmoid_link(low: float, high: float, positives: Vector, negatives: Vector) 
 
 
 def learnt_link(low: float, high: float, positives: Vector, negatives: Vector, start: Link | None = None) -> Link:
-    """A penalised spline through the counts of both classes; smoothness by maximal marginal likelihood.
+    """Fit a penalised spline to the counts of both classes, with the smoothness of maximum marginal likelihood.
 
     Args:
-        low, high: range of the scores. positives, negatives: (BINS,) rows in each of BINS even bins.
-        start: link of scores nearly the same, to begin from.
+        low, high: range of the scores. positives, negatives: (BINS,) rows in each of BINS equal bins.
+        start: link of similar scores as the initial value.
     """
     per_unit = BINS / max(high - low, 1e-9)
     at = low + (np.arange(BINS) + 0.5) / per_unit
@@ -98,7 +98,7 @@ def learnt_link(low: float, high: float, positives: Vector, negatives: Vector, s
     least = 0.01 * np.abs(slope).mean() + 1e-9
     slope = np.maximum(slope, least)
     rise = least * centres
-    odds = np.maximum.accumulate(odds - rise) + rise  # a higher score never means a lower chance
+    odds = np.maximum.accumulate(odds - rise) + rise  # a higher score never has a lower probability
     values = np.interp(grid, centres, odds)
     under, over = grid < centres[0], grid > centres[-1]
     values[under] += slope[0] * (grid[under] - centres[0])
@@ -107,7 +107,7 @@ def learnt_link(low: float, high: float, positives: Vector, negatives: Vector, s
 
 
 def _cells(rows: Vector, wanted: int) -> NDArray[np.intp]:
-    """Group bins into cells that are even in the log-odds of rank, none without rows."""
+    """Group bins into non-empty cells that are evenly spaced in the log-odds of the rank."""
     total = rows.sum()
     reach = np.log(max(total / 4.0, 2.0))
     edges = 1.0 / (1.0 + np.exp(-np.linspace(-reach, reach, wanted + 1)[1:-1]))
@@ -119,14 +119,14 @@ def _cells(rows: Vector, wanted: int) -> NDArray[np.intp]:
 
 
 def even_cells(rows: Vector, wanted: int) -> NDArray[np.int64]:
-    """Group bins into cells of about equally many rows."""
+    """Group bins into cells with about the same number of rows."""
     place = (np.cumsum(rows) - rows / 2) / rows.sum()
     cells: NDArray[np.int64] = np.clip(place * wanted, 0, wanted - 1).astype(np.int64)
     return cells
 
 
 def _bending(along: Vector) -> NDArray[np.float64]:
-    """The diagonal and two side diagonals, (3, nodes), of the sum of squared second differences over uneven places."""
+    """Return diagonal and two off-diagonals, (3, nodes), of the squared second differences on an uneven grid."""
     gaps = np.diff(along)
     weight = 1.0 / np.sqrt((gaps[:-1] + gaps[1:]) / 2)
     first, middle, last = weight / gaps[:-1], -weight * (1 / gaps[:-1] + 1 / gaps[1:]), weight / gaps[1:]

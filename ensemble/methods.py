@@ -1,4 +1,4 @@
-"""Methods of blending: averages, which fit nothing, and weights fitted to transforms of the models."""
+"""Blending methods: averages without fitting, and weights fitted to transforms of the models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,21 +20,22 @@ from oof.metrics import Metric
 
 Scores = NDArray[np.float32]
 FOUR_TRANSFORMS = ("prob", "logit", "rank-logit", "rank")
-_FEWER: dict[tuple[str, ...], tuple[str, ...]] = {  # where the columns would be too many
+_FEWER: dict[tuple[str, ...], tuple[str, ...]] = {  # used if there would be too many columns
     FOUR_TRANSFORMS: ("prob", "logit", "rank-logit"),
     ("prob", "logit", "rank-logit"): ("prob", "rank-logit"),
     ("prob", "rank-logit"): ("rank-logit",),
 }
-_START_ROWS = 40_000  # a fit to more rows begins from a fit to about so many
+_START_ROWS = 40_000  # a fit to more rows is initialised by a fit to about this many
 _MOST_COLUMNS = 1_200
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method of blending.
+    """One blending method.
 
-    name: for people. transforms: of the predictions. fitted: whether it has weights. learnt: whether the link is
-    learnt, or the sigmoid. non_negative: whether weights below 0 are ruled out. output: of an average.
+    name: description for display. transforms: transforms of the predictions. fitted: whether weights are fitted.
+    learnt: whether the link is learned or the sigmoid. non_negative: whether weights must not be negative.
+    output: output function of an average.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Method:
 
     @property
     def transform(self) -> str:
-        """The transform, or transforms joined by +."""
+        """Return the names of the transforms, joined by +."""
         return "+".join(self.transforms)
 
 
@@ -54,9 +55,9 @@ class Method:
 class FittedMethod:
     """A method with its formula and scores.
 
-    formula: fitted on all rows. scores: (n_rows,) of it. nested: (n_rows,), each fold by a
-    formula fitted without it. Scores are log-odds where the method is fitted.
-    without: fold -> formula fitted without that fold; empty where nothing is fitted.
+    formula: fitted on all rows. scores: (n_rows,) of this formula. nested: (n_rows,), each fold by a
+    formula fitted without it. Scores of fitted methods are log-odds.
+    without: fold -> formula fitted without that fold; empty if nothing is fitted.
     """
 
     method: Method
@@ -67,7 +68,7 @@ class FittedMethod:
 
 
 MEAN = Method("mean of probabilities", ("prob",), fitted=False, output="identity")
-TRIAL = Method("trial", ("rank-logit",))  # one fit that tells which rows, members or scales to use
+TRIAL = Method("trial", ("rank-logit",))  # a single fit, used to choose rows, members or scales
 RANK_MEAN = Method("mean of ranks", ("rank",), fitted=False, output="identity")
 LOGIT_MEAN = Method("mean of logits", ("logit",), fitted=False)
 BEST_SINGLE = Method("best single", ("prob",), fitted=False, output="identity")
@@ -82,7 +83,7 @@ AVERAGES: dict[str, Method] = {
 
 
 def weighted_methods(transform: str, in_unit_range: bool, models: int) -> list[Method]:
-    """The methods with weights that serve a transform, simple ones first."""
+    """Return the methods with fitted weights for a transform, simple ones first."""
     if transform != "auto":
         return [
             Method(f"non-negative weights, {transform}", (transform,), non_negative=True),
@@ -104,7 +105,7 @@ def weighted_methods(transform: str, in_unit_range: bool, models: int) -> list[M
 
 
 def fit_average(method: Method, table: BinaryTable) -> FittedMethod:
-    """An average of one transform of all models; nothing is fitted, so both scores are one."""
+    """Average one transform of all models; nothing is fitted, so the fitted and nested scores are equal."""
     name = method.transforms[0]
     if name in PROBABILITY_TRANSFORMS:
         table.transforms.require_probabilities(name)
@@ -119,7 +120,7 @@ def fit_average(method: Method, table: BinaryTable) -> FittedMethod:
 
 
 def fit_calibrated_mean(table: BinaryTable, *, level: bool = True) -> FittedMethod:
-    """Return log-odds of the mean of rank-logits: two numbers are fitted, so that few rows suffice."""
+    """Fit slope and intercept of the mean of rank-logits; with two parameters, few rows are enough."""
     mean = fit_average(AVERAGES["rank-logit"], table).scores.astype(np.float64)
 
     def fit(rows: NDArray[Any]) -> tuple[float, float]:
@@ -142,14 +143,14 @@ def fit_calibrated_mean(table: BinaryTable, *, level: bool = True) -> FittedMeth
 
 
 def fit_best_single(table: BinaryTable, metric: Metric) -> FittedMethod:
-    """The model with the best score; nested, each fold gets the model that is best on the others."""
+    """Choose the model with the best score; for the nested scores, the choice for each fold uses the other folds."""
     chosen = best_model(table, metric)
     weights = np.zeros(len(table.columns))
     weights[chosen] = 1.0
     by_fold = [best_model(table, metric, left_out=fold) for fold in range(table.k)]
     scores = table.columns[chosen]
     nested = scores.copy()
-    if set(by_fold) != {chosen}:  # models differ in scale, so that those chosen are brought to one
+    if set(by_fold) != {chosen}:  # models differ in scale, so the chosen ones are mapped to a common scale
         level = metric.kind == "ranking"
         mean = table.columns.mean(axis=0, dtype=np.float64)
         found = nested_predictions(table.fold, lambda fold: table.columns[by_fold[fold]], scores, mean, level=level)
@@ -179,8 +180,8 @@ def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> Fit
     """Fit weights to all rows and, for the nested scores, without each fold.
 
     Args:
-        method: with weights. table: the rows.
-        level: whether the fits are brought to one distribution, for metrics of which the order alone counts.
+        method: a method with fitted weights. table: the rows.
+        level: whether to map all fits to the same distribution, for metrics that depend only on the order.
     """
     design = Design(table, method.transforms)
     left_out = tuple(fold for fold in range(table.k) if table.trainable(fold)) if table.k > 1 else ()
@@ -205,7 +206,7 @@ def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> Fit
         task = tasks.get(fold)
         if task is None:
             return None
-        # a link never turns the order, so that levelled scores do not need it
+        # a link never changes the order, so scores with a common distribution do not need it
         return fit.scores[task] if level else fit.links[task].odds(fit.scores[task])
 
     mean = table.ranks.mean(axis=0, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Nested predictions: each fold by a fit that has not seen it. All of them are put together here."""
+"""Nested predictions: every fold is predicted by a fit that has not seen it. All nested predictions come from here."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
-_KNOTS = 100_000  # of a distribution function: more would not stay in the caches
+_KNOTS = 100_000  # maximum number of knots of a distribution function; more would not fit into the CPU caches
 
 
 def nested_predictions(
@@ -20,24 +20,25 @@ def nested_predictions(
 ) -> Vector:
     """Return predictions of every row by a fit that has not seen its fold.
 
-    The fits without each fold differ in height and steepness: a fold with many positives leaves few to its
-    fit, which then says less for all of its rows. Pooled, that feigns disorder; it cost nested AUC up to 0.05.
-    So with `level`, for metrics that read the order alone, the predictions of each fit take the distribution, over
-    all rows, of the fit to all rows. That moves a fold as a whole and needs none of its labels.
+    The fits without each fold differ in location and scale: holding out a fold with many positives leaves few for the
+    fit, which then predicts lower values for all rows. Pooling such predictions mixes up their order, which reduced
+    the nested AUC by up to 0.05. With `level`, for metrics that depend only on the order, the predictions of each fit
+    are therefore mapped, over all rows, to the distribution of the fit to all rows. This shifts a fold as a whole and
+    uses none of its labels.
 
-    A fold without which nothing can be fitted, because the other folds hold one class, is never scored by a fit that
-    has seen it: it gets the `fallback`, which fits nothing, on the scale of the fit to all rows.
+    If no fit is possible without a fold, because the other folds have only one class, the fold is still never scored by
+    a fit that has seen it: it gets the `fallback`, which fits nothing, on the scale of the fit to all rows.
 
     Args:
         fold: (n_rows,) 0..k-1.
-        predict_without: from a fold to the predictions of all rows by a fit without that fold, (n_rows[, n_classes]);
-            None where the other folds do not allow a fit.
+        predict_without: function from a fold to the predictions of all rows by a fit without that fold,
+            (n_rows[, n_classes]); None if the other folds do not allow a fit.
         whole: (n_rows[, n_classes]) predictions of the fit to all rows.
-        fallback: (n_rows[, n_classes]) predictions of what fits nothing, such as a mean.
-        level: whether each fit takes the distribution of `whole`.
+        fallback: (n_rows[, n_classes]) predictions that involve no fitting, such as a mean.
+        level: whether to map each fit to the distribution of `whole`.
 
     Returns:
-        Nested predictions, shaped as `whole`.
+        Nested predictions, with the shape of `whole`.
     """
     nested = np.empty(whole.shape)
     knots = quantile_knots(whole) if whole.ndim == 1 else None
@@ -55,13 +56,13 @@ def nested_predictions(
 
 
 def quantile_knots(scores: NDArray[Any]) -> NDArray[Any]:
-    """Return the sorted scores, or evenly many of very many: the quantiles of their distribution."""
+    """Return the sorted scores, or evenly spaced quantiles if there are very many."""
     places = np.linspace(0, len(scores) - 1, min(len(scores), _KNOTS)).astype(np.intp)
     return np.asarray(np.sort(scores)[places])
 
 
 def match_distribution(scores: NDArray[Any], knots: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Return the scores of some rows, moved so that the scores of all rows have the distribution of the knots.
+    """Return the scores of some rows, mapped so that the scores of all rows have the distribution of the knots.
 
     >>> match_distribution(np.array([10.0, 30.0, 20.0]), np.array([0.1, 0.2, 0.9]), np.array([1, 2]))
     array([0.9, 0.2])

@@ -1,4 +1,4 @@
-"""A blend as HTML, for notebooks and for the page of `dfens report`."""
+"""HTML representation of a blend for notebooks and for the page of `dfens report`."""
 
 from collections.abc import Iterator
 from html import escape
@@ -9,15 +9,15 @@ _NUMBER = "text-align: right; font-variant-numeric: tabular-nums"
 
 
 def blend_html(summary: BlendSummary) -> str:
-    """Return the panel that shows a blend: its two scores, the verdict, its members, and what calibration did.
+    """Return the HTML that shows a blend: its two scores, the verdict, its members, and the effect of calibration.
 
-    Colours are those of the notebook or page, so that it suits light and dark themes; names are escaped.
+    It uses the colours of the notebook or page, so it fits light and dark themes; names are escaped.
     """
     metric = "AUC" if summary.metric == "auc" else escape(summary.metric)
     low, high = summary.nested_interval
     parts = [
         f"<p><b>Nested {metric} {summary.nested_score:.5f}</b> ({low:.5f} to {high:.5f}, 95 %), on rows that the "
-        f"weights have not seen; {summary.score:.5f} on the rows that they were fitted on.</p>",
+        f"weights have not seen; {summary.score:.5f} on the rows on which they were fitted.</p>",
         f"<p>{escape(summary.verdict)}</p>",
         _members(summary),
         _table(("compared with", "gain", "95 %"), _comparisons(summary)),

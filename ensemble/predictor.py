@@ -1,4 +1,4 @@
-"""The function of a blend on new rows, as values that are written to JSON and read back to the bit."""
+"""The predictor of a blend for new rows, which can be written to JSON and read back bit for bit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,33 +18,33 @@ Rule = Literal["linear", "affine", "log_pool"]
 
 
 class Predictor(Protocol):
-    """The function of a blend on new rows: no state, any number of rows, each row by itself."""
+    """The function of a blend for new rows: stateless, for any number of rows, each row independently."""
 
     def predict(
         self, rows: NDArray[Any], fold: int | None = None, *, averaged: NDArray[np.bool_] | None = None
     ) -> Array:
-        """Return the blend, (n_rows[, n_classes]), of predictions (n_rows, n_models[, n_classes]), NaN where missing.
+        """Return the blend, (n_rows[, n_classes]), of predictions (n_rows, n_models[, n_classes]), NaN for missing.
 
         Args:
             rows: predictions of the members.
-            fold: whose fold models predicted them; None for means over the fold models.
-            averaged: (n_models,) whether a member's predictions are means over its fold models all the same.
+            fold: the fold whose models predicted them; None for means over the fold models.
+            averaged: (n_models,) whether a member's predictions are means over its fold models despite `fold`.
         """
 
     @property
     def n_folds(self) -> int:
-        """How many fold models are told apart; 0 where it does not matter which of them predicted a row."""
+        """Return the number of fold models that are treated differently; 0 if the fold makes no difference."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the function as JSON values, whole."""
+        """Return the complete predictor as JSON values."""
 
 
 @dataclass(frozen=True, eq=False)
 class BinaryPredictor:
     """A mixture of some models' transforms.
 
-    chosen: positions of the models in the mixture. transforms, alignment: of all models; the alignment brings fold
-    models to one scale, where they drift. calibrator: of the mixture's predictions, or None.
+    chosen: positions of the models in the mixture. transforms, alignment: of all models; the alignment maps fold
+    models to one scale if they drift. calibrator: calibration of the mixture's predictions, or None.
     """
 
     mixture: Mixture
@@ -90,7 +90,7 @@ class BinaryPredictor:
         }
 
     def _distributions(self) -> list[tuple[Distribution, ...]]:
-        """Return those over all rows, then those of each fold."""
+        """Return the distributions of all rows, then those of each fold."""
         return [self.transforms.distributions, *(() if self.alignment is None else self.alignment.by_fold)]
 
     @staticmethod
@@ -113,10 +113,10 @@ class BinaryPredictor:
 
 @dataclass(frozen=True, eq=False)
 class GeneralPart:
-    """One method of blending classes or real values in a blend.
+    """One method in a blend of classes or real values.
 
     method: its name. weight: its share. rule: how parameters are applied: linear, weights (n_models,); affine, an
-    intercept and weights (1 + n_models,); log_pool, weights of logarithms and a bias for each class.
+    intercept and weights (1 + n_models,); log_pool, weights of logarithms and a bias per class.
     """
 
     method: str
@@ -127,7 +127,7 @@ class GeneralPart:
 
 @dataclass(frozen=True, eq=False)
 class GeneralPredictor:
-    """The mean of some methods of blending classes or real values.
+    """A weighted mean of methods for classes or real values.
 
     typical: ([n_classes],) prediction for a row that no model predicts: the mean over all rows and models.
     """
@@ -166,7 +166,7 @@ class GeneralPredictor:
 
 
 def predictor_from_json(value: Mapping[str, Any]) -> Predictor:
-    """Return the predictor that `to_json` wrote; it predicts the same bits.
+    """Return the predictor written by `to_json`; its predictions are bit-identical.
 
     Raises:
         StoreError: if the kind is unknown.
@@ -175,7 +175,7 @@ def predictor_from_json(value: Mapping[str, Any]) -> Predictor:
         return BinaryPredictor.from_json(value)
     if value.get("kind") == "general":
         return GeneralPredictor.from_json(value)
-    raise StoreError(f"The blend has a predictor of the unknown kind {value.get('kind')!r}. Run dfens blend again.")
+    raise StoreError(f"The blend has a predictor of unknown kind {value.get('kind')!r}. Run dfens blend again.")
 
 
 def apply_rule(rule: Rule, parameters: Array, oof: Array) -> Array:
@@ -189,7 +189,7 @@ def apply_rule(rule: Rule, parameters: Array, oof: Array) -> Array:
 
 
 def log_probabilities(oof: Array) -> Array:
-    """Return logarithms of probabilities, bounded below."""
+    """Return the logarithms of probabilities, clipped from below."""
     return np.asarray(np.log(np.clip(oof, 1e-6, None)))
 
 
@@ -200,7 +200,7 @@ def softmax(scores: Array) -> Array:
 
 
 def fill_by_mean(oof: Array, typical: Array) -> Array:
-    """Fill each NaN with the mean of the models that predict the row; `typical` where none does."""
+    """Fill each NaN with the mean of the models that predict the row, or with `typical` if none does."""
     gaps = np.isnan(oof)
     if not gaps.any():
         return oof

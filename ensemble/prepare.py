@@ -1,4 +1,4 @@
-"""From what a caller gives to a checked table: labels, folds, members without gaps, and warnings on odd members."""
+"""Check the input of a fit and build its table: labels, folds, imputed members, and warnings on suspicious members."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ class BlendData:
     """The rows that a blend is fitted to.
 
     oof: (n_rows, n_models[, n_classes]). y: (n_rows,). fold: (n_rows,) 0..k-1. groups: (n_rows,) or None.
-    names: of the models. seed: of everything drawn at random.
+    names: names of the models. seed: seed of everything random.
     own_folds: whether the folds are those of the models that predicted the rows.
     """
 
@@ -33,7 +33,7 @@ class BlendData:
     own_folds: bool
 
     def rows(self, chosen: NDArray[np.intp]) -> "BlendData":
-        """Return some of the rows, which may be repeated."""
+        """Return a subset of the rows, possibly with repetitions."""
         groups = None if self.groups is None else self.groups[chosen]
         return replace(
             self, oof=self.oof[chosen], y=self.y[chosen], fold=self.fold[chosen], groups=groups, own_folds=False
@@ -41,10 +41,10 @@ class BlendData:
 
 
 def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the models, once oof and y fit together.
+    """Return the names of the models after checking that oof and y match.
 
     Raises:
-        BlendError: saying which shapes came, or which model is empty or infinite.
+        BlendError: if shapes do not match, or a model has no or infinite predictions, naming it.
     """
     if oof.ndim not in (2, 3) or y.shape != (len(oof),) or not oof.size:
         raise BlendError(
@@ -52,7 +52,7 @@ def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None
             f"got {oof.shape} and {y.shape}."
         )
     if not np.issubdtype(oof.dtype, np.number) and oof.dtype != bool:
-        raise BlendError(f"oof must hold numbers; its dtype is {oof.dtype}. Read the predictions as floats.")
+        raise BlendError(f"oof must contain numbers; its dtype is {oof.dtype}. Read the predictions as floats.")
     count = oof.shape[1]
     found = tuple(names) if names is not None else tuple(f"model{index}" for index in range(count))
     if len(found) != count or len(set(found)) != count:
@@ -60,12 +60,12 @@ def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None
     per_model = oof.reshape(len(oof), count, -1)
     empty = [name for index, name in enumerate(found) if np.isnan(per_model[:, index]).all()]
     if empty:
-        raise BlendError(f"These models have no prediction at all: {examples(empty)}. Leave them out.")
+        raise BlendError(f"These models have no predictions: {examples(empty)}. Leave them out.")
     infinite = [name for index, name in enumerate(found) if np.isinf(per_model[:, index]).any()]
     if infinite:
         raise BlendError(
-            f"These models hold infinite predictions: {examples(infinite)}. Look for a division by zero, "
-            f"or a float16 that overflowed, and predict again."
+            f"These models have infinite predictions: {examples(infinite)}. Check for a division by zero "
+            f"or an overflow of float16, and predict again."
         )
     return found
 
@@ -73,14 +73,14 @@ def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None
 def make_folds_of(
     y: NDArray[Any], folds: NDArray[Any] | None, groups: NDArray[Any] | None, seed: int, *, stratify: bool = True
 ) -> NDArray[np.int32]:
-    """The fold of each row as 0..k-1: those given, or at most five made here; groups are never split.
+    """Return the fold of each row as 0..k-1, either the given folds or at most five new ones; groups are never split.
 
     Raises:
-        BlendError: a length that does not fit, or given folds that split a group.
+        BlendError: if the length is wrong, or the given folds split a group.
     """
     for what, values in (("folds", folds), ("groups", groups)):
         if values is not None and np.shape(values) != (len(y),):
-            raise BlendError(f"Expected {what} of shape ({len(y)},), one for each row; got {np.shape(values)}.")
+            raise BlendError(f"Expected {what} of shape ({len(y)},), one per row; got {np.shape(values)}.")
     members = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if folds is not None:
         fold = np.unique(np.asarray(folds), return_inverse=True)[1].astype(np.int32)
@@ -91,7 +91,7 @@ def make_folds_of(
     fold = np.empty(len(y), np.int32)
     if members is not None:
         count = int(members.max()) + 1
-        # largest groups first, each to the fold that holds fewest rows
+        # largest groups first, each to the fold with the fewest rows
         order = rng.permutation(count)
         sizes = np.bincount(members)
         held = np.zeros(min(FOLDS, count))
@@ -118,23 +118,24 @@ def _refuse_split_groups(fold: NDArray[np.int32], members: NDArray[np.intp], gro
     if len(split):
         named = [str(groups[np.flatnonzero(members == group)[0]]) for group in split]
         raise BlendError(
-            f"{len(split)} groups stand in more than one fold: {examples(named)}. Their rows would be on both sides "
-            f"of a nested score. Make the folds by group (dfens folds), or leave folds out."
+            f"{len(split)} groups are in more than one fold: {examples(named)}. Their rows would be on both sides "
+            f"of a nested score. Assign the folds by group (dfens folds), or leave `folds` out."
         )
 
 
 def binary_table(data: BlendData, imputation: Imputation = "rank") -> BinaryTable:
-    """Return the rows sorted by class and fold, gaps filled.
+    """Return the rows sorted by class and fold, with missing predictions imputed.
 
     Raises:
-        BlendError: labels other than 0 and 1, or one class only.
+        BlendError: if there are labels other than 0 and 1, or only one class.
     """
     oof, y, fold = data.oof, data.y, data.fold
     labels = np.unique(y)
     if len(labels) != 2 or labels[0] != 0 or labels[1] != 1:
         raise BlendError(
-            f"y must hold 0 and 1, and both; it holds {examples([str(value) for value in labels.tolist()])}. "
-            f"For more classes or a real target, name a metric such as log_loss or rmse."
+            f"y must contain both 0 and 1 and nothing else; found "
+            f"{examples([str(value) for value in labels.tolist()])}. For more classes or a real target, name a metric "
+            f"such as log_loss or rmse."
         )
     order = sort_rows(y, fold)
     columns: Columns = np.empty((oof.shape[1], len(oof)), np.float32)
@@ -154,7 +155,7 @@ def binary_table(data: BlendData, imputation: Imputation = "rank") -> BinaryTabl
 
 
 def single_aucs(oof: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
-    """Each model's own AUC on the rows it covers, 0.5 where those hold one class."""
+    """Return each model's own AUC on the rows it covers, 0.5 if these have only one class."""
     positive = y == 1
     found = []
     for column in oof.T:
@@ -164,7 +165,7 @@ def single_aucs(oof: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def odd_members(table: BinaryTable, aucs: NDArray[np.float64]) -> list[str]:
-    """Sentences on members that are constant, equal, inverted or too good to be true."""
+    """Return warnings about members that are constant, duplicate, inverted or too good to be true."""
     found = []
     rarer = min(table.positives, table.split)
     error = 0.5 / np.sqrt(max(rarer, 1))
@@ -175,13 +176,13 @@ def odd_members(table: BinaryTable, aucs: NDArray[np.float64]) -> list[str]:
             continue
         twin = by_auc.setdefault(float(auc), index)
         if twin != index and np.array_equal(column, table.columns[twin]):
-            found.append(f"'{name}' equals '{table.names[twin]}' row by row; leave one out.")
+            found.append(f"'{name}' is identical to '{table.names[twin]}'; leave one out.")
         if auc < 0.5 - 4 * error:
             found.append(f"'{name}' has an AUC of {auc:.4f}, below chance: its predictions may be inverted.")
         others = np.delete(aucs, index)
         if len(others) and auc > 0.5 and 1 - auc < 0.1 * (1 - others.max()) and auc - others.max() > 4 * error / 3:
             found.append(
                 f"'{name}' has an AUC of {auc:.5f}, far above the next ({others.max():.5f}): it may have seen the rows "
-                f"that it predicts. Check its folds before you trust the blend."
+                f"that it predicts. Check its folds before trusting the blend."
             )
     return found

@@ -1,4 +1,4 @@
-"""What a fit of a blend gives: weights, scores that are never confused, and the function for new rows."""
+"""The result of fitting a blend: weights, fitted and nested scores, and the predictor for new rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from oof.errors import BlendError
 class BlendResult:
     """A fitted blend.
 
-    weights: (n_models,) float, sum to 1: the share that each model carries.
-    score: metric on the rows that the weights were fitted on; flattered by construction.
-    nested_score: metric with the weights fitted without the fold that is scored; what to expect of new rows.
+    weights: (n_models,) float, sum to 1: the share of each model.
+    score: metric on the rows on which the weights were fitted; optimistic by construction.
+    nested_score: metric with weights fitted without the fold that is scored; the score to expect on new rows.
     nested_interval: (low, high), 95 %.
-    names: of the models. metric: what was optimised. transform: of the predictions, several joined by +.
-    method: in words, the methods of blending that went in. methods: all that were tried, best nested score first.
+    names: names of the models. metric: metric optimised. transform: transforms of the predictions, joined by +.
+    method: description of the methods in the blend. methods: all methods compared, best nested score first.
     oof: (n_rows,) the blend on the rows fitted. nested_oof: (n_rows,) with the weights of the other folds.
     single_scores: (n_models,) each model's own score, on the rows it covers.
-    comparisons: against the best single model and the plain mean.
+    comparisons: comparisons with the best single model and the plain mean.
     references: name -> (score, nested score) of the best single model and the plain averages.
-    verdict: in a plain sentence, whether the gain can be told from luck.
-    warnings: sentences on members that look wrong, or on how little the rows can tell.
+    verdict: a sentence on whether the gain is significant.
+    warnings: sentences on suspicious members, or on uncertainty due to few rows.
     predictor: the blend as a function.
-    calibration: what calibration did to the nested predictions; None without calibration.
-    fold_weights: (k, n_models) the weights without each fold, in the order of the folds; None where none are fitted.
+    calibration: effect of calibration on the nested predictions; None without calibration.
+    fold_weights: (k, n_models) the weights without each fold, in the order of the folds; None if none are fitted.
     """
 
     weights: NDArray[np.float64]
@@ -59,15 +59,15 @@ class BlendResult:
         """Blend new rows, shape (n_test,), or (n_test, n_classes).
 
         Args:
-            test: (n_test, n_models[, n_classes]) float, means over the fold models, or with the fold models apart
-                (k, n_test, n_models[, n_classes]), in the order of the folds: then each part is
+            test: (n_test, n_models[, n_classes]) float, means over the fold models, or predictions of each fold model
+                (k, n_test, n_models[, n_classes]), in the order of the folds. In the latter case each part is
                 blended and the blends are averaged, since the weights were fitted to predictions
-                of single fold models. NaN where a model has no prediction. A single part is a mean.
-            averaged: (n_models,) which members' predictions are means over their fold models, and so the same in each
-                part; None where none is.
+                of single fold models. NaN means no prediction. A single part is treated as a mean.
+            averaged: (n_models,) which members' predictions are means over their fold models, and therefore equal in
+                all parts; None if there are none.
 
         Raises:
-            BlendError: if the shape is another, naming both.
+            BlendError: if the shape is wrong.
         """
         test = np.asarray(test)
         axes = self.oof.ndim + 1
@@ -81,29 +81,29 @@ class BlendResult:
         apart = self.predictor.n_folds
         if apart and len(test) != apart:
             raise BlendError(
-                f"The blend brings the predictions of {apart} fold models to one scale, each by its own, and got test "
+                f"The blend maps the predictions of each of its {apart} fold models to a common scale, but got test "
                 f"predictions of {len(test)}. Pass all {apart} in the order of the folds, or their mean."
             )
         found = sum(self.predictor.predict(part, fold, averaged=averaged) for fold, part in enumerate(test))
         return np.asarray(found / len(test))
 
     def _check(self, test: NDArray[Any]) -> None:
-        """Raise unless test is (n_test, n_models[, n_classes])."""
+        """Raise BlendError unless test has the shape (n_test, n_models[, n_classes])."""
         shape = (len(self.weights), *self.oof.shape[1:])
         if test.ndim != len(shape) + 1 or test.shape[1:] != shape:
             text = ", ".join(map(str, shape))
             raise BlendError(
                 f"Expected test predictions of shape (n_test, {text}), or (k, n_test, {text}) by fold model, one "
-                f"column for each model of the blend; got {test.shape}."
+                f"column per model of the blend; got {test.shape}."
             )
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows for this blend."""
+        """Return the HTML that a notebook shows for this blend."""
         return blend_html(self.summary)
 
     @property
     def summary(self) -> BlendSummary:
-        """The blend without its predictions."""
+        """Return the blend without its predictions."""
         by_fold = np.empty((0, len(self.names))) if self.fold_weights is None else self.fold_weights
         scored = zip(self.names, self.weights, self.single_scores, by_fold.T.tolist(), strict=True)
         return BlendSummary(

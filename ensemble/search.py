@@ -1,7 +1,7 @@
-"""Weights by search on the exact AUC: greedy selection with replacement, and coordinate line search.
+"""Search for weights on the exact AUC: greedy selection with replacement, and coordinate line search.
 
-Both change one weight at a time and score every change exactly. Histograms tell at once which
-changes cannot win, so that few need to be sorted.
+Both change one weight at a time and score changes exactly. Histograms quickly rule out
+changes that cannot win, so that few candidates need to be sorted.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from ensemble.transforms import Columns
 
 Vector = NDArray[np.float64]
 _BINS = 1 << 13
-_MODELS_AT_ONCE = 4  # by one call: handing out each would cost as much as its histogram
-_SURE = 6.0  # standard deviations of what a bin hides
+_MODELS_AT_ONCE = 4  # models per call; submitting each alone would cost as much as its histogram
+_SURE = 6.0  # safety margin in standard deviations of the binning error
 _DIGITS = 6
-_SMALL_ROWS = 4_000  # below, everything is scored exactly
+_SMALL_ROWS = 4_000  # with fewer rows, everything is scored exactly
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Models picked one after another.
+    """The result of a greedy selection.
 
-    weights: (n_models,) sum 1. picks: positions in the order picked, up to the best round.
+    weights: (n_models,) sum 1. picks: positions in the order of selection, up to the best round.
     scores: AUC after each pick.
     """
 
@@ -39,26 +39,26 @@ class Selection:
 def greedy_selection(
     columns: Columns, split: int, *, rounds: int = 100, sorted_start: int = 0, seed: int = 0, threads: int = 2
 ) -> Selection:
-    """Pick the model that raises the AUC of the mean most, again and again, with replacement; keep the best prefix.
+    """Repeatedly select, with replacement, the model that increases the AUC of the mean most; return the best prefix.
 
-    Caruana et al., Ensemble Selection from Libraries of Models, ICML 2004; the sorted start of
+    Caruana et al., Ensemble Selection from Libraries of Models, ICML 2004; sorted initialisation as in
     Caruana et al., Getting the Most Out of Ensemble Selection, ICDM 2006. Scores are compared
-    to six digits and ties prefer models already picked, as in AutoGluon's EnsembleSelection, so
-    that the same rounds give the same picks. Time grows as rounds x models x rows.
+    to six digits and ties prefer models already selected, as in AutoGluon's EnsembleSelection, so
+    that the same rounds give the same picks. The time is proportional to rounds x models x rows.
 
     Args:
-        columns: (n_models, n_rows), negatives first. split: where the positives begin.
-        rounds: picks to try.
-        sorted_start: begin with so many of the best single models.
-        seed: of the choice among ties.
-        threads: candidates scored at once.
+        columns: (n_models, n_rows), negatives first. split: index of the first positive.
+        rounds: number of rounds.
+        sorted_start: number of best single models to start with.
+        seed: seed for breaking ties.
+        threads: number of threads that score candidates.
     """
     count = len(columns)
     total = np.zeros(columns.shape[1])
     ends = float(columns.min()), float(columns.max())
     picks: list[int] = []
-    found: list[Future[float]] = []  # where one model is ahead of all, its score is not waited for
-    chance = np.random.RandomState(seed)  # AutoGluon's generator, so that ties fall alike
+    found: list[Future[float]] = []  # if one model is clearly ahead, there is no need to wait for its score
+    chance = np.random.RandomState(seed)  # AutoGluon's generator, so that ties are broken in the same way
     with ThreadPoolExecutor(threads) as pool:
         if sorted_start:
             singles = np.array([_exact(column, split) for column in columns])
@@ -93,11 +93,11 @@ def greedy_selection(
 def _contenders(
     columns: Columns, total: Vector, split: int, pool: ThreadPoolExecutor, ends: tuple[float, float]
 ) -> NDArray[np.intp]:
-    """The models that may raise the AUC of the total most: those that a histogram does not show to be beaten."""
+    """Return the models that may increase the AUC of the total most, i.e. that a histogram does not rule out."""
     single = total.astype(np.float32)
     low, high = float(single.min()) + ends[0], float(single.max()) + ends[1]
-    room = 1e-4 * max(high - low, 1e-9)  # for rounding
-    first, per_unit = np.float32(low - room), np.float32((_BINS - 1) / (high - low + 2 * room))
+    margin = 1e-4 * max(high - low, 1e-9)  # for rounding errors
+    first, per_unit = np.float32(low - margin), np.float32((_BINS - 1) / (high - low + 2 * margin))
 
     def score(part: Columns) -> Vector:
         return aucs_by_bins(single, part, split, first, per_unit, _BINS)
@@ -118,14 +118,14 @@ def _exact(scores: NDArray[np.floating], split: int) -> float:
 def bagged_selection(
     columns: Columns, split: int, *, bags: int = 10, share: float = 0.5, rounds: int = 25, seed: int = 0
 ) -> Vector:
-    """Mean of the weights of greedy selections, each among some of the models on some of the rows; sum 1.
+    """Return the mean weights, sum 1, of greedy selections among random models on random rows.
 
-    Bagging of models as in Caruana et al. 2006, and of rows.
+    Bagging over models as in Caruana et al. 2006, and over rows.
 
     Args:
         columns, split, rounds: as for `greedy_selection`.
-        bags: how many selections. share: of the models, and of the rows of each class, in each.
-        seed: of the draws.
+        bags: number of selections. share: fraction of the models, and of the rows of each class, in each.
+        seed: seed of the draws.
     """
     rng = np.random.default_rng(seed)
     count, n = columns.shape
@@ -143,17 +143,17 @@ def bagged_selection(
 def line_search(
     columns: Columns, split: int, start: Sequence[float] | Vector, *, signed: bool = False, sweeps: int = 10
 ) -> Vector:
-    """Change one weight at a time to where the exact AUC is highest, until none helps; weights sum to 1.
+    """Maximise the exact AUC over one weight at a time until no change helps; weights sum to 1.
 
-    Along one weight the AUC is a step function, flat between changes of rank, so that
-    gradients say nothing: the step is widened and narrowed by its successes (pattern
-    search). Time grows as sweeps x models x rows.
+    Along one weight the AUC is a step function, flat between changes of rank, so
+    gradients carry no information: the step size grows after successes and shrinks after failures
+    (pattern search). The time is proportional to sweeps x models x rows.
 
     Args:
-        columns: (n_models, n_rows), negatives first. split: where the positives begin.
-        start: (n_models,) weights to begin from.
-        signed: whether weights below 0 are allowed.
-        sweeps: over all models, at most.
+        columns: (n_models, n_rows), negatives first. split: index of the first positive.
+        start: (n_models,) initial weights.
+        signed: whether negative weights are allowed.
+        sweeps: maximum number of sweeps over all models.
     """
     weights = np.asarray(start, np.float64).copy()
     scores = weights @ columns

@@ -1,4 +1,4 @@
-"""Which members a blend keeps: at most so many, or those that the blend needs."""
+"""Select the members of a blend: at most a given number, or those that the blend needs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +15,17 @@ from ensemble.solver import fit_weights
 from ensemble.table import BinaryTable
 
 _ROWS = 20_000
-_DROPPED = 0.2  # of the models left, at each refit
+_DROPPED = 0.2  # share of the remaining models dropped at each refit
 
 
 def select_members(
     table: BinaryTable, options: BlendOptions, groups: NDArray[np.intp] | None, *, fitted: bool
 ) -> NDArray[np.intp]:
-    """Return the positions of the members that a blend of these rows keeps, increasing.
+    """Return the positions of the selected members in ascending order.
 
     Args:
         table: the rows. options: `prune` and `max_members`. groups: (n_rows,) in the table's order.
-        fitted: whether weights are fitted to these rows; without weights nothing tells members apart.
+        fitted: whether weights are fitted to these rows; without weights, members cannot be compared.
     """
     kept = np.arange(len(table.columns))
     if options.prune and fitted:
@@ -36,10 +36,10 @@ def select_members(
 
 
 def needed_members(table: BinaryTable, options: BlendOptions, groups: NDArray[np.intp] | None) -> NDArray[np.intp]:
-    """Return the members without which the nested score falls by more than a standard error, increasing.
+    """Return the members without which the nested score drops by more than one standard error, in ascending order.
 
-    The score of a set of members is that of signed weights of their rank-logits. It is a choice by nested scores,
-    and flatters them: the nested score of the blend needs the choice to be made again without each fold.
+    A set of members is scored by signed weights of their rank-logits. Since the selection uses nested scores,
+    it inflates them: for the nested score of the blend, it must be repeated without each fold.
     """
 
     def blend(columns: Sequence[int]) -> NDArray[Any]:
@@ -52,11 +52,11 @@ def needed_members(table: BinaryTable, options: BlendOptions, groups: NDArray[np
 
 
 def choose_members(table: BinaryTable, limit: int, options: BlendOptions) -> NDArray[np.intp]:
-    """Return the positions of at most `limit` models, increasing.
+    """Return the positions of at most `limit` models in ascending order.
 
-    Signed weights of rank-logits are fitted, the fifth of the models whose part of the
-    sum varies least is dropped, and so on: of two models alike, one goes and the other takes
-    its weight at the next refit. A single model is the one with the best score.
+    Signed weights of rank-logits are fitted, the fifth of the models whose terms vary least is
+    dropped, and so on: of two similar models, one is dropped and the other takes over its
+    weight at the next refit. For a limit of 1, the model with the best score is returned.
     """
     count = len(table.columns)
     if limit >= count:
@@ -75,7 +75,7 @@ def choose_members(table: BinaryTable, limit: int, options: BlendOptions) -> NDA
 
 
 def _own_weights(design: Design, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each model's weight in units of its own spread, its share of the mean's column included."""
+    """Return each model's weight in units of its standard deviation, including its share of the mean column."""
     scale = design.moments[1]
     own = np.asarray(weights[: design.models], np.float64)
     spread = np.divide(1.0, scale[: design.models, 0], out=np.zeros(design.models), where=scale[: design.models, 0] > 0)

@@ -1,11 +1,11 @@
-"""Settings of a blend: the section [blend] of dfens.toml, and what a fit reads of it."""
+"""Settings of a blend: the section [blend] in dfens.toml, and the options of a fit."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from oof.errors import BlendError, ConfigError
 
-if TYPE_CHECKING:  # dfens --help reads the names of transforms here, and does not load numpy for them
+if TYPE_CHECKING:  # dfens --help imports this module for the names of transforms, without loading numpy
     from oof.metrics import Metric
 
 Transform = Literal["auto", "prob", "logit", "rank", "rank-logit", "geometric", "power"]
@@ -20,13 +20,13 @@ class BlendSettings:
 
     optimize: metric to optimise: auc, average_precision, tpr@fpr=0.001, log_loss, …; none: no weights, the plain
         average of the transform.
-    transform: transform of the predictions before they are weighted; auto chooses by nested scores.
+    transform: transform of the predictions before weighting; auto chooses by nested scores.
     members: names of the models (or earlier blends) to use; empty for all complete models.
-    max_members: largest number of members with a weight; None for no limit.
-    prune: drop members that the blend does not need.
-    importance_weighting: weight rows by how likely they are among the test rows, where that pays out of fold.
-    calibrate: how predictions are made probabilities: none, platt, isotonic, beta.
-    seed: of folds that are made and of everything drawn at random.
+    max_members: maximum number of members with a weight; None for no limit.
+    prune: whether to drop members that the blend does not need.
+    importance_weighting: whether to weight rows by their density among the test rows if that helps out of fold.
+    calibrate: calibration method: none, platt, isotonic, beta.
+    seed: seed of new folds and of everything random.
     """
 
     optimize: str = "auc"
@@ -44,9 +44,9 @@ class BlendSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BlendOptions:
-    """What a fit is asked for; as `BlendSettings`, with the metric itself.
+    """The options of a fit, as in `BlendSettings`, with the metric as an object.
 
-    average_only: no weights, the plain average of the transform.
+    average_only: whether to take the plain average of the transform instead of fitting weights.
     """
 
     metric: "Metric"
@@ -61,7 +61,7 @@ class BlendOptions:
 
     @property
     def selects(self) -> bool:
-        """Whether members are chosen."""
+        """Return whether members are selected."""
         return self.prune or self.max_members is not None
 
 

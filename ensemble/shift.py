@@ -1,8 +1,8 @@
-"""How test predictions differ from out-of-fold ones: broken inference found, and OOF rows weighted toward the test set.
+"""Compare test predictions with out-of-fold ones: detect broken inference, and weight OOF rows like the test set.
 
-OOF predictions are each of one fold model, test predictions often a mean over fold models,
-which is narrower by itself. Where predictions of each fold model are kept, pass them as
-(k, n_test, n_models): they are compared as they are, without averaging.
+Each OOF prediction comes from one fold model, while test predictions are often means over the fold models,
+whose distribution is narrower. If the predictions of each fold model are available, pass them as
+(k, n_test, n_models): they are then compared without averaging.
 """
 
 from dataclasses import dataclass
@@ -19,26 +19,26 @@ from oof.metrics import roc_auc
 from oof.metrics.intervals import Interval, score_interval
 
 Vector = NDArray[np.float64]
-_MOST_ROWS = 20_000  # of each side, to learn the shift from
+_MOST_ROWS = 20_000  # maximum number of rows of each kind used to estimate the shift
 _FOLDS = 4
-# a shift of the data moves all models; one model that moves alone, or by so much, is broken
+# a shift of the data affects all models; a model that shifts alone, or by this much, is broken
 _FAR = 0.5
 _FAR_ALONE = 0.1
 _FAR_ALONE_RATIO = 3.0
-_LOST_AGREEMENT = 0.2  # more than the other models lost
-_LOST_AGREEMENT_OF_TWO = 0.4  # where one model cannot be told from the other
+_LOST_AGREEMENT = 0.2  # loss of agreement in excess of the other models'
+_LOST_AGREEMENT_OF_TWO = 0.4  # with two models, it is unclear which one is broken
 _BEYOND = 0.01
 
 
 @dataclass(frozen=True)
 class ModelShift:
-    """How one model's test predictions differ from its OOF predictions.
+    """The difference between one model's test and OOF predictions.
 
-    auc: probability that a test prediction is higher than an OOF one; 0.5 where they are alike.
+    auc: probability that a test prediction is higher than an OOF prediction; 0.5 if they are distributed equally.
     distance: Kolmogorov-Smirnov distance of the two distributions, 0 to 1.
-    beyond: share of test predictions outside the range of OOF.
+    beyond: share of test predictions outside the range of the OOF predictions.
     oof_agreement, test_agreement: median rank correlation with the other models, NaN for one model.
-    reasons: sentences on what looks broken; empty where nothing does.
+    reasons: sentences on what looks broken; empty if nothing does.
     """
 
     auc: float
@@ -52,12 +52,12 @@ class ModelShift:
 def model_shifts(oof: NDArray[Any], test: NDArray[Any]) -> list[ModelShift]:
     """Compare each model's test predictions with its OOF predictions, in the order of the columns.
 
-    Catches what a wrong inference leaves behind: another preprocessing (distribution moved), rows
-    joined in the wrong order (distribution the same, agreement with the other models gone), a
-    forgotten sigmoid (values out of range), one constant.
+    This detects typical mistakes at inference: different preprocessing (shifted distribution), rows
+    joined in the wrong order (same distribution, but no agreement with the other models), a
+    forgotten sigmoid (values out of range), constant predictions.
 
     Args:
-        oof: (n_rows, n_models), NaN where a model has no prediction.
+        oof: (n_rows, n_models), NaN for no prediction.
         test: (n_test, n_models), or (k, n_test, n_models) by fold model.
     """
     oof, test = _checked(oof, test)
@@ -83,37 +83,38 @@ def _reasons(new: NDArray[Any], distance: float, others: list[float], beyond: fl
     if new.min() == new.max():
         reasons.append(f"all test predictions are {new[0]:g}")
     if beyond > max(_BEYOND, 10 / n_known):
-        reasons.append(f"{100 * beyond:.1f} % of the test predictions lie outside the range of OOF")
+        reasons.append(f"{100 * beyond:.1f} % of the test predictions are outside the range of OOF")
     typical = float(np.median(others)) if others else 0.0
     if distance > _FAR:
         reasons.append(f"test predictions are far from OOF (distance {distance:.2f})")
     elif len(others) >= 2 and distance > max(_FAR_ALONE, _FAR_ALONE_RATIO * typical):
         reasons.append(
-            f"test predictions moved (distance {distance:.2f}), those of the other models less ({typical:.2f})"
+            f"test predictions are shifted (distance {distance:.2f}), more than those of the other models "
+            f"({typical:.2f})"
         )
     return tuple(reasons)
 
 
 def _disagreements(lost: float, others: Vector) -> tuple[str, ...]:
-    """Rows in the wrong order leave the distribution as it was, and the agreement with the other models gone.
+    """Detect rows in the wrong order, which preserve the distribution but not the agreement with other models.
 
-    Harder rows in the test set lower the agreement of all models, so a model is held against the others.
+    Harder rows in the test set reduce the agreement of all models, so a model is compared with the others.
     """
     others = others[~np.isnan(others)]
     if len(others) >= 2 and lost - np.median(others) > _LOST_AGREEMENT:
-        return (f"agrees with the other models on OOF, less on test (rank correlation lower by {lost:.2f})",)
+        return (f"agrees with the other models on OOF, but less on test (rank correlation lower by {lost:.2f})",)
     if len(others) == 1 and lost > _LOST_AGREEMENT_OF_TWO:
-        return (f"the two models agree on OOF, less on test (rank correlation lower by {lost:.2f})",)
+        return (f"the two models agree on OOF, but less on test (rank correlation lower by {lost:.2f})",)
     return ()
 
 
 def fold_agreement(test_by_fold: NDArray[Any]) -> Vector:
-    """Rank correlation of each fold model's test predictions with the mean of the others, shape (k,).
+    """Return the rank correlation of each fold model's test predictions with the mean of the others, shape (k,).
 
-    Fold models of one recipe agree; one that was loaded wrongly or not trained stands out.
+    Fold models with the same settings agree; one that was loaded incorrectly or not trained does not.
 
     Args:
-        test_by_fold: (k, n_test) of one model.
+        test_by_fold: (k, n_test) predictions of one model.
     """
     parts = np.asarray(test_by_fold, np.float64)
     total = parts.sum(axis=0)
@@ -124,11 +125,10 @@ def fold_agreement(test_by_fold: NDArray[Any]) -> Vector:
 
 
 def adversarial_auc(oof: NDArray[Any], test: NDArray[Any], *, rng: np.random.Generator | None = None) -> Interval:
-    """How well OOF and test rows can be told apart by the predictions of all models together.
+    """Return how well the predictions of all models jointly separate OOF and test rows, as an AUC.
 
-    0.5 means not at all. A logistic regression on normal scores, their squares and how far each
-    model is from the others is fitted and scored on other rows than it has seen (4 folds, at most
-    20,000 rows of each side).
+    0.5 means not at all. A logistic regression on normal scores, their squares and the distance of each
+    model from the others is cross-validated (4 folds, at most 20,000 rows of each kind).
     """
     generator = _rng(rng)
     values, labels, _ = _sample(*_checked(oof, test), generator)
@@ -138,21 +138,21 @@ def adversarial_auc(oof: NDArray[Any], test: NDArray[Any], *, rng: np.random.Gen
 def shift_weights(
     oof: NDArray[Any], test: NDArray[Any], *, clip: float = 10.0, rng: np.random.Generator | None = None
 ) -> Vector:
-    """How much each OOF row should count to stand for the test rows, shape (n_rows,), mean 1.
+    """Return importance weights of the OOF rows with respect to the test rows, shape (n_rows,), mean 1.
 
-    The density ratio test / OOF at the row, from a classifier that has not seen the row; 1
-    everywhere where OOF and test cannot be told apart. Weights make a score noisier: use them
-    only where that pays out of fold. Effective rows are `w.sum() ** 2 / (w ** 2).sum()`.
+    The weight is the density ratio test / OOF at the row, from a classifier that has not seen the row; it is 1
+    for all rows if OOF and test do not differ. Weights make a score noisier, so use them
+    only if that helps out of fold. The effective number of rows is `w.sum() ** 2 / (w ** 2).sum()`.
 
     Shimodaira, Improving predictive inference under covariate shift by weighting the
     log-likelihood function, Journal of Statistical Planning and Inference 2000; Bickel et al.,
     Discriminative learning under covariate shift, JMLR 2009 (ratio from a classifier).
 
     Args:
-        oof: (n_rows, n_models), NaN where a model has no prediction.
+        oof: (n_rows, n_models), NaN for no prediction.
         test: (n_test, n_models), or (k, n_test, n_models) by fold model.
-        clip: no row counts more than so many times the least that is given, 1 / clip to clip.
-        rng: of the folds and of the sample; None for one of seed 0.
+        clip: weights are clipped to 1 / clip to clip.
+        rng: random number generator for folds and sample; None for seed 0.
     """
     oof, test = _checked(oof, test)
     generator = _rng(rng)
@@ -195,7 +195,7 @@ def _present(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Kolmogorov-Smirnov distance: the largest gap between the two distribution functions."""
+    """Return the Kolmogorov-Smirnov distance, the maximum difference of the two distribution functions."""
     a, b = np.sort(a), np.sort(b)
     both = np.concatenate([a, b])
     gap = np.searchsorted(a, both, side="right") / len(a) - np.searchsorted(b, both, side="right") / len(b)
@@ -214,7 +214,7 @@ def _agreement(values: NDArray[Any]) -> Vector:
 def _sample(
     oof: NDArray[Any], test: NDArray[Any], rng: np.random.Generator
 ) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.intp]]:
-    """Rows of both sides, whether each is of the test set, and which OOF rows were taken."""
+    """Return a sample of OOF and test rows, whether each is a test row, and the positions of the OOF rows."""
     stacked = test.reshape(-1, test.shape[-1])
     rows = np.sort(rng.permutation(len(oof))[:_MOST_ROWS])
     taken = np.sort(rng.permutation(len(stacked))[:_MOST_ROWS])
@@ -223,9 +223,9 @@ def _sample(
 
 
 class _Features:
-    """What a classifier sees of a row: each model's normal score, its square, and its squared distance to the mean.
+    """Features for the classifier: each model's normal score, its square, and its squared distance to the mean.
 
-    Squares tell a narrower or wider distribution, distances a model that no longer agrees with the others.
+    Squares detect a narrower or wider distribution, distances a model that no longer agrees with the others.
     """
 
     def __init__(self, values: NDArray[Any]) -> None:
@@ -234,7 +234,7 @@ class _Features:
     def __call__(self, values: NDArray[Any]) -> Vector:
         scores = np.zeros(values.shape)
         for column, distribution in enumerate(self._distributions):
-            known = ~np.isnan(values[:, column])  # where there is no prediction, the middle
+            known = ~np.isnan(values[:, column])  # a missing prediction is replaced by the median
             scores[known, column] = ndtri(distribution.ranks(values[known, column]).astype(np.float64))
         np.clip(scores, -4, 4, out=scores)
         apart = scores - scores.mean(axis=1, keepdims=True)
@@ -249,9 +249,9 @@ def _fitted(features: Vector, labels: NDArray[np.uint8]) -> Any:
 
 
 def _cross_fitted(features: Vector, labels: NDArray[np.uint8], rng: np.random.Generator) -> Vector:
-    """Probability of being a test row, of each row by a classifier that has not seen it."""
+    """Return the probability that each row is a test row, by a classifier that has not seen it."""
     if min(np.bincount(labels, minlength=2)) < _FOLDS:
-        raise BlendError(f"Telling OOF and test apart needs at least {_FOLDS} rows of each.")
+        raise BlendError(f"Comparing OOF and test rows needs at least {_FOLDS} rows of each.")
     fold = np.empty(len(labels), np.intp)
     for side in (0, 1):
         inside = np.flatnonzero(labels == side)

@@ -1,4 +1,4 @@
-"""How sure a nested score is, and whether a blend is better than what is simpler."""
+"""Intervals of nested scores, and comparisons of a blend with simpler ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,22 +10,22 @@ from ensemble.summary import Comparison
 from oof.metrics import Metric
 from oof.metrics.intervals import difference, score_interval
 
-REPLICATES = 300  # of a bootstrap, where the metric needs one
+REPLICATES = 300  # bootstrap replicates, for metrics that need a bootstrap
 _OF_THE_GAIN = 0.75
 
 
 def nested_interval(
     metric: Metric, y: NDArray[Any], nested: NDArray[Any], score: float, groups: NDArray[Any] | None
 ) -> tuple[float, float]:
-    """The 95 % interval of a nested score, for the rows drawn and for the weights fitted to them.
+    """Return the 95 % interval of a nested score, including the uncertainty of the fitted weights.
 
-    The interval of fixed predictions leaves out that other rows would give other weights, and held the truth in 91 %
-    of 200 generated sets of 400 to 4,000 rows. What the fit gained by seeing its rows, the fitted score less the
-    nested one, tells how much the weights are uncertain: taking three quarters of it as their standard error, the
-    interval held the truth in 94 % of those sets (docs/blending.md has fresh ones).
+    An interval for fixed predictions ignores that other rows would give other weights, and contained the true score in
+    91 % of 200 generated data sets of 400 to 4,000 rows. The difference between the fitted and the nested score
+    indicates the uncertainty of the weights: with three quarters of it as their standard error, the
+    interval contained the true score in 94 % of them (docs/blending.md has results on fresh data sets).
 
     Args:
-        metric: of the blend. y: (n_rows,). nested: nested predictions. score: on the rows fitted. groups: (n_rows,).
+        metric: metric of the blend. y: (n_rows,). nested: nested predictions. score: fitted score. groups: (n_rows,).
     """
     found = score_interval(metric, y, nested, groups, replicates=REPLICATES)
     fitting = 1.96 * _OF_THE_GAIN * abs(score - found.score)
@@ -41,7 +41,7 @@ def compare(
     others: Mapping[str, NDArray[Any]],
     groups: NDArray[Any] | None,
 ) -> tuple[Comparison, ...]:
-    """The blend's nested predictions against others', all (n_rows,) or (n_rows, n_classes)."""
+    """Compare the blend's nested predictions with others, all (n_rows,) or (n_rows, n_classes)."""
     found = []
     for name, other in others.items():
         if np.array_equal(nested, other):
@@ -53,14 +53,14 @@ def compare(
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """In a plain sentence, whether the gain can be told from luck."""
+    """Return a sentence on whether the gain is significant."""
     worse = [item.other for item in comparisons if item.p_value < 0.05 and item.gain < 0]
     if worse:
         return (
             f"On these rows the blend is worse than the {' and the '.join(worse)}. dfens blend --optimize none --name "
-            f"plain makes the plain mean, --members NAME a single model; compare them on new rows."
+            f"plain computes the plain mean, --members NAME a single model; compare them on new rows."
         )
     unsure = [item.other for item in comparisons if not (item.p_value < 0.05 and item.gain > 0)]
     if not unsure:
-        return "The blend beats the best single model and the plain mean by more than luck explains."
-    return f"The gain over the {' and the '.join(unsure)} cannot be told from luck on these rows."
+        return "The blend is significantly better than the best single model and the plain mean."
+    return f"The gain over the {' and the '.join(unsure)} is not statistically significant on these rows."

@@ -1,11 +1,11 @@
-"""Weights by second-order steps on a likelihood of the order, for all rows and without each fold at once.
+"""Fit weights by second-order steps on a likelihood of the order, jointly for all rows and without each fold.
 
-Every task (all rows, or all but one fold) has its own weights, link and shrinkage; they share
-the passes over the columns. Of few rows each task has a curvature of its own; of many, the
-curvature of a fold at the weights of all rows is taken off the whole, since it hardly
-differs, while gradients stay exact, so that the tasks reach the same optimum.
+Every task (all rows, or all but one fold) has its own weights, link and shrinkage; the tasks share
+the passes over the columns. With few rows, each task computes its own curvature. With many rows, the
+curvature of a fold at the weights of all rows is subtracted from the total: the difference is small, and since
+gradients are exact, the tasks still reach their optimum.
 
-Shrinkage: a normal prior for each group of columns, its width by maximal marginal
+Shrinkage: a normal prior for each group of columns, with the width of maximum marginal
 likelihood (MacKay, Bayesian interpolation, 1992), so that nothing needs to be tuned.
 """
 
@@ -20,10 +20,10 @@ from ensemble.kernels import cells_of, count_by_bin, loss_of, non_negative_minim
 from ensemble.link import BINS, Link, even_cells, learnt_link, sigmoid_link
 
 Vector = NDArray[np.float64]
-_EXACT_ROWS, _EXACT_FLOPS = 30_000, 6e9  # up to so many, each task has a curvature of its own
+_EXACT_ROWS, _EXACT_FLOPS = 30_000, 6e9  # up to these, each task computes its own curvature
 _CELLS = 40
 _SMALL = 1e-6
-_LONGEST = 5.0  # step of the scores, root mean square
+_LONGEST = 5.0  # maximum root-mean-square change of the scores in one step
 _LARGE = 1e7
 
 
@@ -31,8 +31,8 @@ _LARGE = 1e7
 class Fit:
     """Weights of standardised columns for each task; task 0 is all rows, task t all but fold t - 1.
 
-    weights: (tasks, width). shrinkage: (tasks, groups). scores: of each task, (n_rows,).
-    links: log-odds of the scores, one for each task.
+    weights: (tasks, width). shrinkage: (tasks, groups). scores: (n_rows,) for each task.
+    links: log-odds of the scores, one per task.
     """
 
     weights: NDArray[np.float64]
@@ -58,7 +58,7 @@ class _Task:
         return found[0], found[1]
 
     def settle(self, scores: NDArray[np.float32], weights: Vector) -> float:
-        """Take these weights: fit the link to their scores, bring both to unit slope; the penalised loss."""
+        """Set the weights, fit the link to their scores, rescale both to unit slope, and return the penalised loss."""
         low, high = self.solver.range_of(scores)
         negatives, positives = self.counts(scores, low, BINS / max(high - low, 1e-9))
         if self.solver.learnt:
@@ -93,7 +93,7 @@ class _Task:
 
 @dataclass(frozen=True, eq=False)
 class _Curvature:
-    """Sums over the rows of each part (a task, or a fold): weighted squares of the columns, and by cell of the score.
+    """Sums over the rows of each part (a task or a fold): weighted squares of the columns, in total and by score cell.
 
     squares: (parts, width, width). means: (parts, cells, width). mass: (parts, cells).
     """
@@ -119,21 +119,21 @@ class _Curvature:
 
 class _Solver:
     def __init__(self, design: Design, learnt: bool, non_negative: bool, near: bool) -> None:
-        self.near = near  # to the optimum, by the start
+        self.near = near  # the start is close to the optimum
         self.kept: _Curvature | None = None
         self.design, self.learnt, self.non_negative = design, learnt, non_negative
         self.segments = design.table.segments
         self.n = len(design.table.y)
 
     def range_of(self, scores: NDArray[np.float32]) -> tuple[float, float]:
-        """Range of the scores, without the outermost of many."""
+        """Return the range of the scores, without the most extreme ones if there are many."""
         sample = scores if self.n <= 20_000 else scores[:: self.n // 10_000]
         low, high = (float(end) for end in np.quantile(sample, (0.0005, 0.9995)))
         margin = 0.05 * (high - low) + 1e-9
         return low - margin, high + margin
 
     def scores(self, weights: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(tasks, n_rows) from (tasks, width)."""
+        """Return scores, (tasks, n_rows), from weights, (tasks, width)."""
         out = np.empty((len(weights), self.n), np.float32)
         single = weights.astype(np.float32)
         for rows in self.design.table.blocks(self.design.width):
@@ -141,7 +141,7 @@ class _Solver:
         return out
 
     def derivatives(self, tasks: list[_Task]) -> list[tuple[Vector, NDArray[np.float64]]]:
-        """Gradient and curvature of each task, with the link's freedom taken out."""
+        """Return gradient and curvature of each task, with the link profiled out."""
         width, count, k = self.design.width, len(tasks), self.design.table.k
         own = self.n <= _EXACT_ROWS and 2.0 * self.n * width * width * count < _EXACT_FLOPS
         cells = _CELLS if self.learnt else 1
@@ -172,7 +172,7 @@ class _Solver:
                     residual[t] = 0.0
             gradient += residual @ block.T
         if not own and self.near:
-            self.kept = sums  # the weights hardly move any more, and the gradients stay exact
+            self.kept = sums  # the weights hardly change any more, and the gradients remain exact
         found = []
         for t, task in enumerate(tasks):
             curvature, mean, mass = sums.of([t] if own else [fold for fold in range(k) if fold != task.left_out])
@@ -185,7 +185,7 @@ class _Solver:
     def _with_scale(
         self, task: _Task, gradient: Vector, curvature: NDArray[np.float64], raw: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Hold the length of the weights, which a learnt link leaves open: a step may turn them, not stretch them."""
+        """Fix the length of the weights, which a learned link leaves undetermined: a step may only rotate them."""
         gradient -= self._shrinkage(task) * task.weights
         if self.learnt:
             along = raw @ task.weights
@@ -205,7 +205,7 @@ class _Solver:
         return even_cells(negatives + positives, cells)
 
     def step(self, task: _Task, gradient: Vector, curvature: NDArray[np.float64]) -> tuple[Vector, Vector]:
-        """The Newton step, and how far each group's shrinkage is from its marginal optimum (its free columns)."""
+        """Return the Newton step, and the effective number of free columns per group, which updates the shrinkage."""
         groups = self.design.groups
         shrinkage = self._shrinkage(task)
         ridge = 1e-8 * float(np.trace(curvature)) / len(gradient) + 1e-10
@@ -235,11 +235,11 @@ def fit_weights(
 
     Args:
         design: the columns.
-        learnt: whether the link is learnt (True) or the sigmoid.
-        non_negative: whether weights below 0 are barred.
+        learnt: whether the link is learned or the sigmoid.
+        non_negative: whether weights must not be negative.
         left_out: the fold that each task leaves out, -1 for none; the first must be -1.
-        start: a fit of the same columns to begin from (its task 0 for tasks it has not).
-        iterations: at most.
+        start: an initial fit of the same columns (its task 0 is used for tasks that it lacks).
+        iterations: maximum number of iterations.
     """
     solver = _Solver(design, learnt, non_negative, start is not None)
     groups = int(design.groups.max()) + 1
@@ -274,8 +274,8 @@ def fit_weights(
 
 
 def _advance(task: _Task, step: Vector, change: NDArray[np.float32]) -> bool:
-    """Go along the step as far as the penalised loss falls; whether it still fell by something."""
-    # columns that nearly depend on each other take large weights, so it is the scores that may not jump
+    """Move along the step as far as the penalised loss decreases; return whether it decreased noticeably."""
+    # nearly collinear columns get large weights, so the change of the scores is limited instead
     reach = float(np.sqrt(np.mean(change[:: max(1, len(change) // 10_000)] ** 2)))
     length = min(1.0, _LONGEST / max(reach, 1e-12))
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""Everything that is shown of a blend, as values: for the command, its JSON, the store and the report."""
+"""Summary of a blend as values, for the command, its JSON, the store and the report."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,10 +9,10 @@ from ensemble.calibration import CalibrationReport, ReliabilityBin
 
 @dataclass(frozen=True)
 class MethodScore:
-    """One method of blending that was tried.
+    """One of the blending methods compared.
 
-    score: on the rows that its weights were fitted on. nested_score: with the weights fitted without the
-    fold that is scored. share: of this method in the blend. seconds: it took.
+    score: on the rows on which its weights were fitted. nested_score: with weights fitted without the
+    fold that is scored. share: share of this method in the blend. seconds: run time.
     """
 
     name: str
@@ -25,10 +25,10 @@ class MethodScore:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The blend against another, by nested scores on the same rows.
+    """Comparison of the blend with another one, by nested scores on the same rows.
 
-    other: what it is compared with. gain: positive where the blend is better, also for losses.
-    interval: 95 %. p_value: of no difference, two-sided.
+    other: name of the other one. gain: positive if the blend is better, also for losses.
+    interval: 95 %. p_value: two-sided, for the null hypothesis of no difference.
     """
 
     other: str
@@ -54,11 +54,11 @@ class MemberScore:
 class BlendSummary:
     """A blend without its predictions.
 
-    score: metric on the rows that the weights were fitted on. nested_score: each fold with the weights fitted without
-    it; expect this one of new rows. nested_interval: (low, high), 95 %.
+    score: metric on the rows on which the weights were fitted. nested_score: each fold with weights fitted without
+    it; the score to expect on new rows. nested_interval: (low, high), 95 %.
     references: name -> (score, nested score) of the best single model and the plain averages.
-    methods: all that were tried, best nested score first. calibration: what it did, or None.
-    verdict: whether the gain can be told from luck. warnings: sentences.
+    methods: all methods compared, best nested score first. calibration: its effect, or None.
+    verdict: sentence on whether the gain is significant. warnings: sentences.
     """
 
     metric: str
@@ -76,7 +76,7 @@ class BlendSummary:
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the summary as JSON values, with a word on what each score is of."""
+        """Return the summary as JSON values, with a description of each score."""
         return asdict(self) | {
             "score_of": "the rows that the weights were fitted on",
             "nested_score_of": "each fold, with the weights fitted without it",
@@ -87,7 +87,7 @@ class BlendSummary:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "BlendSummary":
-        """Return what `to_json` wrote; other keys are passed over."""
+        """Return the summary written by `to_json`; other keys are ignored."""
         low, high = value["nested_interval"]
         return BlendSummary(
             metric=value["metric"],

@@ -1,4 +1,4 @@
-"""OOF predictions as columns, rows sorted by class and fold, so that every part needed is a slice."""
+"""OOF predictions as columns, with rows sorted by class and fold so that all parts are slices."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ _CACHED = 1 << 19  # numbers
 
 
 class Segment(NamedTuple):
-    """Rows begin to end, all of one fold and class."""
+    """The rows from begin to end, all in one fold and class."""
 
     begin: int
     end: int
@@ -45,17 +45,17 @@ class BinaryTable:
 
     @cached_property
     def split(self) -> int:
-        """Where the positives begin."""
+        """Return the index of the first positive."""
         return len(self.y) - self.positives
 
     @cached_property
     def ranks(self) -> Columns:
-        """Every model's ranks over all rows, (n_models, n_rows)."""
+        """Return every model's ranks over all rows, (n_models, n_rows)."""
         return self.transforms.apply("rank", self.columns)
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
-        """The rows by class and fold."""
+        """Return the segments of rows by class and fold."""
         key = self.y.astype(np.int64) * self.k + self.fold
         begins = np.flatnonzero(np.r_[True, np.diff(key) != 0])
         ends = np.r_[begins[1:], len(key)]
@@ -64,19 +64,19 @@ class BinaryTable:
         )
 
     def blocks(self, width: int = 64) -> Iterator[Segment]:
-        """The segments, cut into pieces of which `width` columns stay in the cache."""
+        """Yield the segments, split into pieces of which `width` columns fit into the CPU cache."""
         size = max(4096, _CACHED // width)
         for begin, end, fold, label in self.segments:
             for at in range(begin, end, size):
                 yield Segment(at, min(at + size, end), fold, label)
 
     def trainable(self, fold: int) -> bool:
-        """Whether the rows outside a fold hold both classes."""
+        """Return whether the rows outside a fold have both classes."""
         outside = self.y[self.fold != fold]
         return bool(0 < outside.sum() < len(outside))
 
     def rows(self, chosen: NDArray[np.intp]) -> "BinaryTable":
-        """Some of the rows, given in rising order; transforms stay as fitted on all."""
+        """Return a subset of the rows, in ascending order; transforms remain as fitted on all rows."""
         return BinaryTable(
             np.ascontiguousarray(self.columns[:, chosen]),
             self.y[chosen],
@@ -89,7 +89,7 @@ class BinaryTable:
         )
 
     def only(self, models: NDArray[np.intp]) -> "BinaryTable":
-        """Some of the models."""
+        """Return a subset of the models."""
         if len(models) == len(self.columns):
             return self
         return replace(
@@ -100,7 +100,7 @@ class BinaryTable:
         )
 
     def thin(self, rows: int) -> "BinaryTable":
-        """About so many rows, evenly out of each class and fold, but all of a class of few."""
+        """Return about `rows` rows, evenly from each class and fold, but all rows of a small class."""
         kept = []
         rarer = min(self.positives, self.split)
         for segment in self.segments:
@@ -111,12 +111,12 @@ class BinaryTable:
         return self.rows(np.concatenate(kept))
 
     def in_input_order(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values by row of the table, put back in the order of the input."""
+        """Return values in row order of the table, rearranged to the order of the input."""
         back = np.empty_like(values)
         back[self.order] = values
         return back
 
 
 def sort_rows(y: NDArray[Any], fold: NDArray[Any]) -> NDArray[np.intp]:
-    """The order by class, then fold."""
+    """Return the order by class, then fold."""
     return np.lexsort((fold, y))

@@ -1,8 +1,8 @@
-"""Transforms of a model's predictions: as they are, logit, rank, rank-logit, logarithm, power; the same for new rows.
+"""Transforms of a model's predictions: identity, logit, rank, rank-logit, logarithm, power.
 
-A transform is fitted without labels on the OOF predictions of one model and kept, so that new
-rows go through the same function one at a time. Ranks come from a stored distribution
-function over all OOF rows, in which equal predictions share the middle of their ranks.
+A transform is fitted without labels on the OOF predictions of one model and stored, so that new
+rows are transformed by the same function, each independently. Ranks come from a stored distribution
+function of all OOF rows, with ties averaged.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Distribution:
     """The distribution function of one model's OOF predictions.
 
     knots: (n_knots,) increasing prediction values. cdf: (n_knots,) share of OOF rows below
-    each, half of the equal ones counted; in (0, 1), increasing.
+    each, with ties counted half; in (0, 1), increasing.
     """
 
     knots: NDArray[np.float64]
@@ -37,25 +37,25 @@ class Distribution:
 
     @cached_property
     def _guide(self) -> NDArray[np.int64]:
-        """For each even part of the range, the knot to begin looking at."""
+        """Return, for each of equal parts of the range, the knot at which the search starts."""
         edges = np.linspace(self.knots[0], self.knots[-1], _GUIDES + 1)
         return np.maximum(np.searchsorted(self.knots, edges, "right") - 1, 0).astype(np.int64)
 
     def ranks(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Share of OOF predictions below each value, in (0, 1); order is kept beyond the ends too; NaN stays."""
+        """Return the share of OOF predictions below each value, in (0, 1), ordered also beyond the ends; NaN stays."""
         values = np.ascontiguousarray(values, np.float32)
         found = np.empty(len(values), np.float32)
         ranks_of(values, self.knots, self.cdf, self._guide, found)
         return found
 
     def values(self, ranks: NDArray[Any]) -> NDArray[np.float32]:
-        """The predictions that stand at these ranks."""
+        """Return the predictions at these ranks."""
         found: NDArray[np.float32] = np.interp(ranks, self.cdf, self.knots).astype(np.float32)
         return found
 
 
 def fit_distribution(values: NDArray[np.float32]) -> Distribution:
-    """The distribution function of predictions without NaN, in at most about 2,000 knots, dense in both tails."""
+    """Fit the distribution function of predictions without NaN, with at most about 2,000 knots, dense in both tails."""
     ordered = np.sort(values)
     n = len(ordered)
     even = np.linspace(0.0, 1.0, _KNOTS)
@@ -72,10 +72,10 @@ def fit_distribution(values: NDArray[np.float32]) -> Distribution:
 class FittedTransforms:
     """The fitted transforms of all models of a blend.
 
-    distributions: one for each model. margins: (n_models,) the nearest that a probability may
-    come to 0 or 1 before its logarithm is taken. imputation: how a missing
-    prediction is filled: "rank", what the model says at the mean rank that the others give the row, or
-    "mean", the mean of the others' predictions, which renormalises the weights of those present.
+    distributions: one per model. margins: (n_models,) distance from 0 and 1 to which probabilities are
+    clipped before a logarithm. imputation: how a missing prediction is filled in: "rank", with
+    the model's value at the mean rank that the others give the row, or
+    "mean", with the mean of the others' predictions, which renormalises the weights of those present.
     """
 
     distributions: tuple[Distribution, ...]
@@ -89,7 +89,7 @@ class FittedTransforms:
         return FittedTransforms(chosen, self.margins[models], self.in_unit_range, self.imputation)
 
     def to_json(self) -> dict[str, Any]:
-        """Return margins and rules as JSON values; the distributions have a table of their own."""
+        """Return margins and rules as JSON values; the distributions are in a separate table."""
         return {
             "margins": self.margins.tolist(),
             "in_unit_range": self.in_unit_range,
@@ -98,7 +98,7 @@ class FittedTransforms:
 
     @staticmethod
     def from_json(value: Mapping[str, Any], distributions: tuple[Distribution, ...]) -> "FittedTransforms":
-        """Return what `to_json` wrote, with the distribution of each model."""
+        """Return the transforms written by `to_json`, with the distribution of each model."""
         margins = np.array(value["margins"], np.float64)
         return FittedTransforms(distributions, margins, value["in_unit_range"], value["imputation"])
 
@@ -109,11 +109,11 @@ class FittedTransforms:
 
         Args:
             transform: its name. columns: (n_models, n_rows) predictions.
-            ranks: (n_models, n_rows) of the same predictions, where they are known.
-            out: where to write to.
+            ranks: (n_models, n_rows) ranks of the same predictions, if known.
+            out: array for the result.
 
         Raises:
-            BlendError: if the transform needs probabilities and some predictions lie outside [0, 1].
+            BlendError: if the transform needs probabilities but some predictions are outside [0, 1].
         """
         if transform == "prob" and out is None:
             return columns
@@ -138,16 +138,16 @@ class FittedTransforms:
         return out
 
     def require_probabilities(self, transform: str) -> None:
-        """Refuse a transform that needs probabilities where predictions leave [0, 1]."""
+        """Raise BlendError if the transform needs probabilities but predictions are outside [0, 1]."""
         if not self.in_unit_range:
             raise BlendError(
-                f"The transform '{transform}' needs predictions in [0, 1], and some lie outside. "
-                f"Use --transform rank, rank-logit or auto, which take any scale."
+                f"The transform '{transform}' needs predictions in [0, 1], but some are outside. "
+                f"Use --transform rank, rank-logit or auto, which accept any scale."
             )
 
 
 def fit_transforms(columns: Columns, imputation: Imputation = "rank") -> FittedTransforms:
-    """Fit the transforms of every model; NaN is passed over."""
+    """Fit the transforms of every model; NaN is ignored."""
     distributions, margins, inside = [], [], True
     for values in columns:
         gaps = np.isnan(values)
@@ -160,14 +160,14 @@ def fit_transforms(columns: Columns, imputation: Imputation = "rank") -> FittedT
 
 
 def _margin(values: NDArray[np.float32]) -> float:
-    """Half the smallest distance to 0 or 1 that occurs, from 1e-7 to 0.01: zeros of coarse scores go not far out."""
+    """Return half the smallest distance to 0 or 1, from 1e-7 to 0.01, so that zeros of coarse scores are moderate."""
     distance = np.minimum(values, 1.0 - values)
     distance = distance[distance > 0]
     return float(np.clip(0.5 * distance.min(), 1e-7, 0.01)) if len(distance) else 0.01
 
 
 def fill_missing(transforms: FittedTransforms, columns: Columns) -> Columns:
-    """Fill each NaN as `transforms.imputation` says; a row that no model predicts gets each model's median."""
+    """Fill each NaN according to `transforms.imputation`; a row that no model predicts gets each model's median."""
     gaps = np.isnan(columns)
     if not gaps.any():
         return columns

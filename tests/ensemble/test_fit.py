@@ -136,11 +136,11 @@ def test_wrong_shapes_and_values_are_named() -> None:
     oof, y = make_world(100, 3)
     with pytest.raises(BlendError, match=r"got \(100, 3\) and \(99,\)"):
         fit_blend(oof, y[:-1])
-    with pytest.raises(BlendError, match="y must hold 0 and 1, and both; it holds 1"):
+    with pytest.raises(BlendError, match="y must contain both 0 and 1 and nothing else; found 1"):
         fit_blend(oof, np.ones(100))
     with pytest.raises(BlendError, match="'a' is unknown|transform = 'a' is unknown"):
         fit_blend(oof, y, transform="a")
-    with pytest.raises(BlendError, match="no prediction at all: b"):
+    with pytest.raises(BlendError, match="models have no predictions: b"):
         fit_blend(np.column_stack([oof[:, 0], np.full(100, np.nan)]), y, names=["a", "b"])
     with pytest.raises(BlendError, match="infinite predictions: b"):
         fit_blend(np.column_stack([oof[:, 0], np.full(100, np.inf)]), y, names=["a", "b"])

@@ -78,7 +78,7 @@ def test_two_classes_in_columns_agree_with_binary_log_loss() -> None:
 
 def test_class_numbers_and_probabilities_are_checked() -> None:
     oof, y = _classes(60, 0)
-    with pytest.raises(BlendError, match="y must hold class numbers from 0 to 3; it holds 0 to 4"):
+    with pytest.raises(BlendError, match="y must contain class indices from 0 to 3; it contains 0 to 4"):
         fit_blend(oof, np.where(np.arange(60) == 0, 4, y), optimize="log_loss")
     with pytest.raises(BlendError, match=r"must lie in \[0, 1\]"):
         fit_blend(oof * 3, y, optimize="log_loss")
@@ -108,5 +108,5 @@ def test_of_two_folds_each_is_mixed_without_its_own_labels() -> None:
 
 def test_options_of_binary_blends_are_refused_for_classes() -> None:
     oof, y = _classes(100, 0)
-    with pytest.raises(BlendError, match="max_members, calibrate: supported for binary predictions alone"):
+    with pytest.raises(BlendError, match="max_members, calibrate: supported only for binary predictions"):
         fit_blend(oof, y, optimize="log_loss", max_members=2, calibrate="platt")

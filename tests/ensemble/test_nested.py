@@ -64,7 +64,7 @@ def test_groups_stay_whole_where_folds_are_made() -> None:
 def test_given_folds_that_split_a_group_are_refused() -> None:
     oof, y = make_world(100, 3)
     groups = np.repeat(np.arange(50), 2)
-    with pytest.raises(BlendError, match="50 groups stand in more than one fold: 0, 1"):
+    with pytest.raises(BlendError, match="50 groups are in more than one fold: 0, 1"):
         fit_blend(oof, y, folds=np.arange(100) % 2, groups=groups)
 
 

@@ -95,7 +95,7 @@ def test_means_over_fold_models_on_unlike_scales_score_as_the_nested_score_says(
     averaged = np.array([True, True, False, False])
     assert roc_auc(new_y, result.predict(mixed, averaged=averaged)) == pytest.approx(apart, abs=0.004)
     assert roc_auc(new_y, result.predict(mixed, averaged=averaged)) > roc_auc(new_y, result.predict(mixed))
-    with pytest.raises(BlendError, match="4 fold models to one scale.*got test predictions of 3"):
+    with pytest.raises(BlendError, match="4 fold models to a common scale.*got test predictions of 3"):
         result.predict(by_fold[:3])
 
 

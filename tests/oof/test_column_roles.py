@@ -135,7 +135,7 @@ def test_hard_labels_of_a_probability_are_left_out(tmp_path: Path) -> None:
 
 def test_other_columns_with_fractions_are_a_question(tmp_path: Path) -> None:
     wide = rows().assign(convnext=VALUES[::-1], effnet=0.3 + VALUES / 2)
-    with pytest.raises(PredictionError, match="could be any of pred, convnext, effnet.*--prediction-column"):
+    with pytest.raises(PredictionError, match="Candidates are pred, convnext, effnet.*--prediction-column"):
         read_predictions(save(tmp_path / "wide.csv", wide))
     sizes = rows().assign(width=RNG.integers(200, 300, N))  # whole numbers beside a prediction are no model
     assert read_predictions(save(tmp_path / "m.csv", sizes)).notes == ("not used: width",)
@@ -236,6 +236,6 @@ def test_test_predictions_given_twice_are_named(tmp_path: Path) -> None:
         )
         for name in ("t0", "t1")
     ]
-    with pytest.raises(PredictionError, match="t0.csv and .*t1.csv both hold test predictions of 'm'"):
+    with pytest.raises(PredictionError, match="t0.csv and .*t1.csv both contain test predictions of 'm'"):
         import_predictions(store, [oof], tests)
     assert store.names() == []

@@ -78,7 +78,7 @@ def test_rows_without_predictions_are_never_listed() -> None:
     issues = {int(issue.id) for issue in find_label_issues(folds, {"a": scores})}
     assert issues
     assert not issues & set(np.flatnonzero(folds.fold == 1).tolist())
-    with pytest.raises(PredictionError, match="cannot be searched without predictions"):
+    with pytest.raises(PredictionError, match="Finding label issues needs predictions"):
         find_label_issues(folds, {})
 
 

@@ -107,7 +107,7 @@ def test_folds_cannot_be_made_of_nothing(store: PredictionStore, tmp_path: Path)
     with pytest.raises(PredictionError, match="neither 0 nor 1.*fit_blend on arrays"):
         import_predictions(store, [table])
     table = read_predictions(save(tmp_path / "c.csv", frame().assign(fold=-1)))
-    with pytest.raises(FoldError, match="fold -1 of id '.*' is not a whole number"):
+    with pytest.raises(FoldError, match="fold -1 of id '.*' is not a non-negative integer"):
         import_predictions(store, [table])
     assert not store.root.exists()
 
@@ -147,11 +147,11 @@ def test_nan_counts_as_no_prediction_and_is_told(store: PredictionStore, tmp_pat
 @pytest.mark.parametrize(
     ("values", "warning"),
     [
-        (lambda t: 0.5, "all predictions are 0.5, which carries no information"),
+        (lambda t: 0.5, "all predictions are 0.5, so they contain no information"),
         (lambda t: (t["pred"] > 0.5).astype(float), "only two different values"),
         (lambda t: 1 - t["pred"], "inverted, or rows and ids do not match"),
         (lambda t: t["target"] * 0.5 + 0.1 * t["pred"], "AUC 1.000000 is implausibly high"),
-        (lambda t: 1 - (1 - t["pred"]) * 1e-9, "the store keeps float32"),
+        (lambda t: 1 - (1 - t["pred"]) * 1e-9, "predictions are stored as float32"),
     ],
 )
 def test_what_is_probably_wrong_is_warned_of(store: PredictionStore, tmp_path: Path, values: Any, warning: str) -> None:
@@ -223,7 +223,7 @@ def test_importing_again_changes_nothing_or_archives(store: PredictionStore, tmp
     path = save(tmp_path / "a.csv", frame())
     import_predictions(with_folds(store), [read_predictions(path)])
     report = import_predictions(store, [read_predictions(path)])
-    assert report.notes == ["a: the same predictions are stored already."]
+    assert report.notes == ["a: the same predictions are already stored."]
     assert not store.archive_dir.exists()
     save(path, frame().assign(pred=lambda t: t["pred"] / 2))
     report = import_predictions(store, [read_predictions(path)])

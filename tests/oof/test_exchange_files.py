@@ -165,8 +165,8 @@ def test_empty_and_na_are_no_prediction(tmp_path: Path) -> None:
     ("header", "line", "message"),
     [
         ("id,width,height", "a,3,4", r"which column contains the predictions\? Candidates are width, height"),
-        ("id,name,colour", "a,b,c", "None of id, name, colour looks like it.*--prediction-column"),
-        ("id,pred_a,pred_b,vit", "a,0.5,0.5,0.5", "It could be any of pred_a, pred_b, vit"),
+        ("id,name,colour", "a,b,c", "None of id, name, colour looks like predictions.*--prediction-column"),
+        ("id,pred_a,pred_b,vit", "a,0.5,0.5,0.5", "Candidates are pred_a, pred_b, vit"),
         ("u,v,pred", "a,b,0.5", r"which column contains the ids\? Its columns are u, v, pred.*--id-column"),
         ("id,pred,pred", "a,0.5,0.5", "appear more than once in the header: pred"),
         ("id", "a", "has only the column 'id'"),
