@@ -86,7 +86,7 @@ def _fold_covariance(
 def average_methods(
     table: BinaryTable, tried: Sequence[FittedMethod], metric: Metric, groups: NDArray[np.intp] | None
 ) -> tuple[Vector, Vector, NDArray[np.float64]]:
-    """Return mixing weights, (n_methods,), the nested scores of the mixture, (n_rows,), and the weights without each fold.
+    """Return mixing weights, (n_methods,), nested scores of the mixture, (n_rows,), and the weights without each fold.
 
     The mixture that scores a fold is chosen on the other folds, so that the choice does not inflate the score.
     """
