@@ -1,6 +1,6 @@
-"""From predictions to a checked table, an upload, and a ledger that tells where every score came from.
+"""Turn predictions into a checked table, upload it, and keep a ledger of where every score came from.
 
-The room receives ids, predictions and provenance as plain data; it knows no blend and no
-model. Import its modules by name (`from submissions.table import build_table`); this file
+The package receives ids, predictions and provenance as plain data and does not depend on blends or
+models. Import its modules by name (`from submissions.table import build_table`); this file
 stays empty so that importing one of them loads nothing else.
 """

@@ -1,4 +1,4 @@
-"""How many submissions are left, before a file is uploaded for nothing."""
+"""Check how many submissions are left before uploading a file."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,15 +9,15 @@ from submissions.kaggle.errors import reset_time
 from submissions.ledger import Ledger
 
 _SITE = "https://www.kaggle.com/competitions"
-_LAG = timedelta(minutes=10)  # for Kaggle's count to show what was just submitted
+_LAG = timedelta(minutes=10)  # delay until Kaggle's count includes a new submission
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """What may be submitted now.
+    """The current allowance.
 
-    limits: as Kaggle counts. used: made today, as Kaggle or the ledger has it. left: for the rest of the day (UTC),
-    by Kaggle's limit and one's own, without what Kaggle has not counted yet.
+    limits: Kaggle's count. used: submissions made today, by Kaggle's count or the ledger. left: submissions left for
+    the rest of the day (UTC), by Kaggle's limit and your own, excluding those that Kaggle has not counted yet.
     """
 
     limits: Limits
@@ -26,15 +26,15 @@ class Allowance:
 
 
 def check_allowance(ledger: Ledger, client: KaggleClient, per_day: int | None) -> Allowance:
-    """Ask Kaggle what is allowed, and stop where nothing is.
+    """Query the allowance from Kaggle, and raise if nothing is left.
 
-    Days and the age of entries are counted by Kaggle's clock, since this machine's may be hours off.
+    Days and the age of entries are computed by Kaggle's clock, since this machine's may be hours off.
 
     Args:
-        per_day: a limit of one's own on the submissions of a UTC day; None for Kaggle's alone.
+        per_day: your own limit of submissions per UTC day; None for Kaggle's limit alone.
 
     Raises:
-        SubmissionError: nothing is left, and until when.
+        SubmissionError: if nothing is left, saying until when.
     """
     limits = client.limits()
     now = limits.now or datetime.now(UTC)
@@ -53,14 +53,14 @@ def check_allowance(ledger: Ledger, client: KaggleClient, per_day: int | None) -
     if per_day is not None and limits.allowed_now > unseen:
         text = (
             f"[competition] submissions_per_day = {per_day} are used up ({used} made today); {count_restarts}. Kaggle "
-            f"allows {limits.allowed_now - unseen} more: raise it in dfens.toml to use them."
+            f"allows {limits.allowed_now - unseen} more: raise the limit in dfens.toml to use them."
         )
     elif limits.limited_by_total:
         text = f"All {limits.total} submissions that {client.competition} allows are used up; see {link}/submissions."
     elif used == 0:
         text = (
-            f"Kaggle allows no submission to {client.competition}: you are in no team there yet, or it takes none now. "
-            f"Accept the rules at {link}/rules, or see {link} for its dates."
+            f"Kaggle allows no submission to {client.competition}: you have not joined it yet, or it accepts none now. "
+            f"Accept the rules at {link}/rules, or see the dates at {link}."
         )
     else:
         text = f"Today's submissions to {client.competition} are used up ({used} made); {count_restarts}."

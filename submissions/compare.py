@@ -1,4 +1,4 @@
-"""How two submissions differ: in order, by row, and in the score that follows if one of them is right."""
+"""Compare two submissions: their order, their rows, and the expected score if either of them is right."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Move:
-    """One row that the two submissions place differently; ranks from 1 (lowest) to the number of rows."""
+    """A row that the two submissions rank differently; ranks are from 1 (lowest) to the number of rows."""
 
     id: str
     first: float
@@ -25,13 +25,13 @@ class Move:
 
 @dataclass(frozen=True)
 class Difference:
-    """What tells two submissions apart.
+    """The difference between two submissions.
 
     rank_correlation: Spearman's. kendall: tau-b.
-    swapped_pairs: pairs of rows that the two put in opposite order; swapped_share: of all pairs.
-    tied_share: pairs that are equal in exactly one of the two, of all pairs.
-    moves: the rows whose rank differs most, largest first.
-    if_first_is_true, if_second_is_true: expected AUC of (first, second) then; see `expected_auc`.
+    swapped_pairs: number of pairs of rows in opposite order; swapped_share: their share of all pairs.
+    tied_share: share of pairs that are tied in exactly one of the two.
+    moves: the rows whose ranks differ most, largest difference first.
+    if_first_is_true, if_second_is_true: expected AUC of (first, second) in that case; see `expected_auc`.
     """
 
     rows: int
@@ -57,18 +57,18 @@ def compare(
 
     Args:
         first, second: ids and predictions.
-        most_moves: how many rows to name.
-        scores: the AUC that each is believed to have (its CV), which says how sure it is of its
-            order; where it is None, the predictions are taken for calibrated probabilities.
-        positive_share: of the rows, e.g. that of the training rows; None: the mean prediction.
+        most_moves: number of rows to list.
+        scores: the assumed AUC of each (its CV), which determines how reliable its
+            order is; if None, the predictions are treated as calibrated probabilities.
+        positive_share: share of positives, e.g. that of the training rows; None for the mean prediction.
 
     Raises:
-        SubmissionError: other ids, fewer than two rows, or NaN.
+        SubmissionError: if ids differ, there are fewer than two rows, or there are NaN.
     """
     ids, a = first
     b = _joined(ids, *second)
     if len(a) < 2 or np.isnan(a).any() or np.isnan(b).any():
-        raise SubmissionError(f"Two submissions of at least 2 rows without NaN can be compared; these have {len(a)}.")
+        raise SubmissionError(f"Comparing submissions needs at least 2 rows without NaN; these have {len(a)}.")
     ranks = np.stack([_ranks(a), _ranks(b)])
     kendall, swapped, tied, pairs = _pairs(ranks[0], ranks[1])
     steps = np.argsort(-np.abs(ranks[1] - ranks[0]), kind="stable")[:most_moves]
@@ -85,15 +85,15 @@ def compare(
 
 
 def expected_auc(probabilities: Vector, scores: NDArray[Any]) -> float:
-    """The AUC to expect of scores when each row is positive with its own probability, independently.
+    """Return the expected AUC of scores if each row is positive with its own probability, independently.
 
-    It is the number of pairs (i positive, j negative) that the scores put in order, over the
-    number of such pairs, both in expectation: sums of p_i (1 - p_j) over i != j, ties half.
+    It is the expected number of pairs (i positive, j negative) that the scores order correctly, divided by the
+    expected number of such pairs: sums of p_i (1 - p_j) over i != j, ties half.
     (The expectation of the ratio differs by a term of order 1 / n_rows.)
 
     Args:
         probabilities: (n_rows,) in [0, 1].
-        scores: (n_rows,) any unit.
+        scores: (n_rows,) on any scale.
 
     >>> round(expected_auc(np.array([0.0, 1.0, 0.5]), np.array([0.1, 0.9, 0.5])), 3)
     1.0
@@ -104,7 +104,7 @@ def expected_auc(probabilities: Vector, scores: NDArray[Any]) -> float:
     starts = np.flatnonzero(np.append(True, s[1:] != s[:-1]))
     positive, negative = np.add.reduceat(p, starts), np.add.reduceat(q, starts)  # by distinct score
     below = np.cumsum(negative) - negative
-    own = float(p @ q)  # a row is no pair with itself
+    own = float(p @ q)  # a row does not form a pair with itself
     total = p.sum() * q.sum() - own
     if total <= 0:
         return float("nan")
@@ -112,17 +112,17 @@ def expected_auc(probabilities: Vector, scores: NDArray[Any]) -> float:
 
 
 def binormal_probabilities(scores: NDArray[Any], auc: float, positive_share: float) -> Vector:
-    """How likely each row is positive, when its order has a known AUC.
+    """Return the probability of each row being positive, given the AUC of the scores.
 
-    Predictions of a rank blend are no probabilities, yet their AUC is known from CV. The
-    scores are taken for a monotone function of a binormal model of equal variance (negatives
-    N(0, 1), positives N(d, 1), d from the AUC), which leaves nothing to choose: the row at
+    Predictions of a rank blend are not probabilities, but their AUC is known from CV. The
+    scores are assumed to be a monotone function of a binormal model with equal variances (negatives
+    N(0, 1), positives N(d, 1), d from the AUC), which has no free parameters: the row at
     quantile u of the mixture has the model's probability there.
 
     Args:
-        scores: (n_rows,) any unit; only their order counts.
-        auc: of these scores, 0.5 to 1.
-        positive_share: of positives among the rows, 0 to 1.
+        scores: (n_rows,) on any scale; only their order matters.
+        auc: AUC of these scores, 0.5 to 1.
+        positive_share: share of positives among the rows, 0 to 1.
     """
     from scipy.special import ndtr, ndtri
 
@@ -157,7 +157,7 @@ def _correlation(ranks: NDArray[np.float64]) -> float:
 
 
 def _pairs(first: Vector, second: Vector) -> tuple[float, int, int, int]:
-    """Kendall's tau-b, pairs in opposite order, pairs tied in exactly one, and all pairs; O(n log n)."""
+    """Return Kendall's tau-b and the numbers of swapped pairs, pairs tied in exactly one, and all pairs; O(n log n)."""
     from scipy.stats import kendalltau
 
     pairs = len(first) * (len(first) - 1) // 2
@@ -166,8 +166,8 @@ def _pairs(first: Vector, second: Vector) -> tuple[float, int, int, int]:
     if pairs in ties:
         return float("nan"), 0, sum(ties) - 2 * both, pairs
     tau = float(kendalltau(first, second, method="asymptotic").statistic)
-    # tau-b is (in order - opposite) / sqrt(untied in first x untied in second), so the whole
-    # number of opposite pairs follows; the rounding is below a half up to some 20 million rows
+    # tau-b is (concordant - discordant) / sqrt(untied in first x untied in second), from which the integer number
+    # of discordant pairs follows; the rounding error is below one half up to about 20 million rows
     balance = round(tau * float(np.sqrt(pairs - ties[0])) * float(np.sqrt(pairs - ties[1])))
     swapped = (pairs - sum(ties) + both - balance) // 2
     return tau, swapped, sum(ties) - 2 * both, pairs
@@ -184,7 +184,8 @@ def _joined(wanted: Ids, ids: Ids, values: Vector) -> Vector:
     if missing or len(places) != len(wanted):
         strange = sorted(set(places) - set(wanted))
         raise SubmissionError(
-            f"The two submissions have other ids: {len(missing)} only in the first ({examples(missing) or 'none'}), "
-            f"{len(strange)} only in the second ({examples(strange) or 'none'}). Compare files of one competition."
+            f"The two submissions have different ids: {len(missing)} only in the first "
+            f"({examples(missing) or 'none'}), {len(strange)} only in the second ({examples(strange) or 'none'}). "
+            f"Compare files of the same competition."
         )
     return values[[places[value] for value in wanted]]

@@ -1,4 +1,4 @@
-"""CV against the leaderboard: how well they agree, and which submissions lie off the line."""
+"""Correlation of CV and leaderboard scores, and submissions that are outliers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 
 _ENOUGH_FOR_OUTLIERS = 6
-# robust z; Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993. The fit to few points hugs
-# them, so the limit is wider there: of clean normal scatter, 3 (from 12 on) to 11 (6) of 100 sets name one
+# robust z; Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993. A fit to few points overfits them,
+# so the limit is wider there: with normal noise, 3 % (12 or more points) to 11 % (6 points) of data sets have an
+# outlier
 _FAR, _FEW = 3.5, 5
-_SMALLEST_SPREAD = 2e-4  # deviations below this matter to nobody, however well the others lie on the line
+_SMALLEST_SPREAD = 2e-4  # smaller deviations do not matter, however well the other points fit
 
 
 @dataclass(frozen=True)
 class Outlier:
-    """A submission far from the line of the others.
+    """A submission far from the fitted line.
 
-    position: in the input. residual: public score less what the line expects of its CV.
-    meaning: what may have happened.
+    position: index in the input. residual: public score minus the one expected from its CV.
+    meaning: possible explanation.
     """
 
     position: int
@@ -30,12 +31,12 @@ class Outlier:
 
 @dataclass(frozen=True)
 class CvLbCorrelation:
-    """CV against public score over the scored submissions.
+    """Correlation of CV and public scores over the scored submissions.
 
-    count: submissions with both. rank_correlation: Spearman's; correlation: Pearson's; NaN below 3.
-    slope, intercept: of public = intercept + slope x CV, Theil-Sen (medians, so that a few odd
-    submissions don't turn the line); NaN below 3. spread: robust standard deviation around it.
-    gap: median of public less CV. outliers: the submissions far from the line. verdict: in a sentence.
+    count: number of submissions with both scores. rank_correlation: Spearman's; correlation: Pearson's; NaN below 3.
+    slope, intercept: Theil-Sen fit of public = intercept + slope x CV (based on medians, so that a few
+    outliers do not affect it); NaN below 3. spread: robust standard deviation around the line.
+    gap: median of public minus CV. outliers: submissions far from the line. verdict: summary in a sentence.
     """
 
     count: int
@@ -49,23 +50,23 @@ class CvLbCorrelation:
     verdict: str
 
     def expected_public(self, cv: float) -> float:
-        """The public score that the line gives to a CV."""
+        """Return the public score expected for a CV score."""
         return self.intercept + self.slope * cv
 
 
 def correlate(
     cv: Sequence[float | None], public: Sequence[float | None], *, higher_is_better: bool = True, chance: float = 0.5
 ) -> CvLbCorrelation:
-    """Fit public scores to CV.
+    """Fit public scores to CV scores.
 
-    Theil-Sen: Theil 1950, Sen 1968 (median of the slopes of all pairs). A submission is off the
-    line when its residual exceeds 3.5 robust standard deviations (1.4826 x median absolute
-    residual; more where there are few submissions), from 6 scored submissions on.
+    Theil-Sen: Theil 1950, Sen 1968 (median of the slopes of all pairs). A submission is an outlier
+    if its residual exceeds 3.5 robust standard deviations (1.4826 x median absolute
+    residual; more if there are few submissions), from 6 scored submissions on.
 
     Args:
-        cv, public: one number for each submission, None or NaN where there is none.
-        higher_is_better: of the metric.
-        chance: the score of predictions that know nothing; NaN where the metric has none.
+        cv, public: one number per submission, None or NaN if unknown.
+        higher_is_better: direction of the metric.
+        chance: the score of uninformative predictions; NaN if the metric has none.
     """
     x_all = np.array([np.nan if value is None else value for value in cv], dtype=np.float64)
     y_all = np.array([np.nan if value is None else value for value in public], dtype=np.float64)
@@ -74,7 +75,7 @@ def correlate(
     nan = float("nan")
     gap = float(np.median(y - x)) if len(x) else nan
     if len(x) < 3 or np.ptp(x) == 0:
-        few = f"{len(x)} scored submissions with a CV; from 3 with different CVs on, CV and public score are compared."
+        few = f"{len(x)} scored submissions with a CV score; comparing CV and public scores needs 3 with different CVs."
         return CvLbCorrelation(len(x), nan, nan, nan, nan, nan, gap, (), few)
     slope, intercept = _line(x, y)
     residuals = y - intercept - slope * x
@@ -103,35 +104,33 @@ def correlate(
 def _meaning(cv: float, public: float, worse: bool, chance: float) -> str:
     edge = abs(cv - chance)
     if worse and edge > 0.1 and abs(public - chance) < 0.25 * edge:
-        return "a bug: the public score is near chance. Predictions on the wrong rows, or from an untrained fold model?"
+        return "a bug: the public score is near chance. Are rows mixed up, or is a fold model untrained?"
     if worse and edge > 0.1 and abs((2 * chance - public) - cv) < 0.25 * edge:
-        return "a bug: the order is reversed. Is the positive class the one that the competition asks for?"
+        return "a bug: the order is reversed. Is the positive class that of the competition?"
     if worse:
         return (
-            "CV too high: a leak (rows of one group in several folds), weights or epochs chosen on the rows scored, "
-            "a shift that this one suffers from, or test predictions that differ from those of CV"
+            "CV too high: a leak (rows of one group in several folds), weights or epochs chosen on the scored rows, "
+            "a shift that affects this submission, or test predictions made differently from those of CV"
         )
     return (
-        "public score too high: luck on a small public part, tuning on the leaderboard, knowledge of the test rows, "
-        "or a CV that is too low (few rows, or single fold models against their mean)"
+        "public score too high: chance on a small public part, tuning on the leaderboard, knowledge of the test rows, "
+        "or a CV score that is too low (few rows, or single fold models compared with their mean)"
     )
 
 
 def _verdict(count: int, ranked: float, slope: float, spread: float, span: float) -> str:
     if span * abs(slope) < spread:
         return (
-            f"From the lowest to the highest CV ({span:.5f} apart) the line moves by {span * slope:+.5f}, less than "
-            f"the scatter around it ({spread:.5f}): public scores can't tell these submissions apart."
+            f"From the lowest to the highest CV ({span:.5f} apart) the line changes by {span * slope:+.5f}, less than "
+            f"the scatter around it ({spread:.5f}): public scores cannot distinguish these submissions."
         )
     if ranked >= 0.7:
-        return "CV and public score agree on the order: trust CV for small steps."
+        return "CV and public scores agree on the order: trust CV for small differences."
     if ranked >= 0.3:
-        return (
-            "CV and public score agree in the large only: look at the submissions off the line before trusting either."
-        )
+        return "CV and public scores agree only roughly: look at the outliers before trusting either."
     return (
-        f"CV does not foretell the public order (rank correlation {ranked:.2f} over {count}): a shift between training "
-        f"and test rows, a leak in the folds, or luck. Check the groups of [folds], then compare train and test."
+        f"CV does not predict the public order (rank correlation {ranked:.2f} over {count}): a shift between training "
+        f"and test rows, a leak in the folds, or chance. Check the groups of [folds], then compare train and test."
     )
 
 

@@ -1,4 +1,4 @@
-"""CSV read to the letter: the raw text of every field beside its value, and the file's own habits."""
+"""Read CSV without loss: the raw text of every field as well as its value, and the dialect of the file."""
 
 import re
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ _SEPARATORS = (",", "\t", ";")
 
 @dataclass(frozen=True, eq=False)
 class Delimited:
-    """A table of text with what else the file's bytes say.
+    """A table of text with the dialect of its file.
 
-    header: raw fields of the first line, as (n_columns,). columns: raw fields of each column, quotes
-    and all, in the order of the header. separator, newline: as used by the first line.
-    bom: begins with a byte order mark. final_newline: the last line ends with a newline.
+    header: raw fields of the first line, (n_columns,). columns: raw fields of each column, including
+    quotes, in the order of the header. separator, newline: as used in the first line.
+    bom: whether the file begins with a byte order mark. final_newline: whether the last line ends with a newline.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class Delimited:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Column names without quotes, to the letter: Kaggle takes ` y_pred` for another name than `y_pred`."""
+        """Return column names without quotes but otherwise unchanged: Kaggle distinguishes ` y_pred` and `y_pred`."""
         return tuple(unquoted(field) for field in self.header)
 
     @property
@@ -42,38 +42,38 @@ class Delimited:
         return len(self.columns[0])
 
     def column(self, name: str) -> Sequence[str]:
-        """The raw fields of one column."""
+        """Return the raw fields of one column."""
         return self.columns[self.names.index(name)]
 
     def values(self, name: str) -> Ids:
-        """The fields of one column as text without quotes, shape (n_rows,)."""
+        """Return the fields of one column as text without quotes, shape (n_rows,)."""
         return np.array([unquoted(field) for field in self.column(name)], dtype=object)
 
 
 def unquoted(field: str) -> str:
-    """The value of a raw field: outer quotes taken off, doubled ones made single."""
+    """Return the value of a raw field, without outer quotes and with doubled quotes unescaped."""
     return field[1:-1].replace('""', '"') if field[:1] == '"' else field
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """Read a file once: what is checked and what is sent are these bytes, also of a pipe or a file that changes.
+    """Read a file once, so that exactly the checked bytes are sent, also from a pipe or a file that changes.
 
     Raises:
-        SubmissionError: no such file, or one that cannot be read.
+        SubmissionError: if the file does not exist or cannot be read.
     """
     try:
         return path.read_bytes()
     except FileNotFoundError as err:
         raise SubmissionError(
-            f"There is no {what} at {path}. Correct the path; a sample submission is named in dfens.toml "
-            f"([data] sample_submission), and dfens download fetches it."
+            f"There is no {what} at {path}. Correct the path; a sample submission is set in dfens.toml "
+            f"([data] sample_submission), and dfens download downloads it."
         ) from err
     except IsADirectoryError as err:
         raise SubmissionError(f"The {what} {path} is a folder; expected a CSV file.") from err
-    except (OSError, ValueError) as err:  # rights, a name that is too long, a NUL in it
+    except (OSError, ValueError) as err:  # permissions, a name that is too long or contains NUL
         reason = err.strerror if isinstance(err, OSError) else err
         raise SubmissionError(
-            f"The {what} {str(path)!r:.300} cannot be read ({reason}). Correct the path or its rights."
+            f"The {what} {str(path)!r:.300} cannot be read ({reason}). Correct the path or the permissions."
         ) from err
 
 
@@ -82,11 +82,11 @@ def parse_delimited(data: bytes, path: Path, what: str) -> Delimited:
 
     Args:
         data: the bytes of the file; UTF-8.
-        path: of the file, for messages.
+        path: path of the file, for messages.
         what: name of the file in messages, e.g. "sample submission".
 
     Raises:
-        SubmissionError: not UTF-8, empty, or a line with more or fewer fields than the header.
+        SubmissionError: if it is not UTF-8, empty, or has a line with more or fewer fields than the header.
     """
     try:
         text = data.decode("utf-8")
@@ -98,7 +98,7 @@ def parse_delimited(data: bytes, path: Path, what: str) -> Delimited:
     bom = text.startswith(_BOM)
     text = text.removeprefix(_BOM)
     if not text.strip():
-        raise SubmissionError(f"The {what} {path} is empty; expected a header and one line for each id.")
+        raise SubmissionError(f"The {what} {path} is empty; expected a header and one line per id.")
     first = re.split(r"\r\n|\r|\n", text, maxsplit=1)[0]
     separator = next((mark for mark in _SEPARATORS if mark in first), ",")
     ends = re.search(r"\r\n|\r|\n", text)
@@ -107,12 +107,14 @@ def parse_delimited(data: bytes, path: Path, what: str) -> Delimited:
         path, tuple(header), columns, separator, ends.group() if ends else "\n", bom, text.endswith(("\n", "\r"))
     )
     if len(set(found.names)) < len(header):
-        raise SubmissionError(f"The {what} {path} has two columns of one name: {examples(list(found.names), 12)}.")
+        raise SubmissionError(
+            f"The {what} {path} has two columns with the same name: {examples(list(found.names), 12)}."
+        )
     return found
 
 
 def _plain_columns(text: str, separator: str, what: str) -> tuple[list[str], list[list[str]]]:
-    """Header and columns of a text without quotes; a list for each line would cost more than all the rest."""
+    """Return header and columns of a text without quotes; a list per line would cost more than all the rest."""
     lines = list(filter(None, re.sub(r"\r\n?", "\n", text).split("\n")))
     header = lines[0].split(separator)
     wrong = [line.split(separator) for line in lines if line.count(separator) != len(header) - 1]
@@ -122,7 +124,7 @@ def _plain_columns(text: str, separator: str, what: str) -> tuple[list[str], lis
 
 
 def _quoted_columns(text: str, separator: str, what: str) -> tuple[list[str], list[list[str]]]:
-    """Header and columns where a quoted field may hold separators, newlines and doubled quotes."""
+    """Return header and columns of a text whose quoted fields may contain separators, newlines and doubled quotes."""
     mark = re.escape(separator)
     pattern = re.compile(rf'("[^"]*(?:""[^"]*)*"|[^{mark}\r\n]*)({mark}|\r\n|\r|\n|\Z)')
     lines: list[list[str]] = [[]]
@@ -139,5 +141,5 @@ def _check_widths(header: list[str], wrong: list[list[str]], rows: int, separato
     if wrong:
         raise SubmissionError(
             f"{what} has {len(header)} columns, but {len(wrong)} of its {rows} rows have more or fewer; the first is "
-            f"{separator.join(wrong[0])[:80]!r} with {len(wrong[0])}. It may be cut: get it again."
+            f"{separator.join(wrong[0])[:80]!r} with {len(wrong[0])}. It may be truncated: get it again."
         )

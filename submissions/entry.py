@@ -1,4 +1,4 @@
-"""One row of the ledger: a submission or an attempt at one, and where it came from."""
+"""One row of the ledger: a submission or an attempt, and its provenance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,24 +13,24 @@ Origin = Literal["dfens", "elsewhere"]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A submission as the ledger knows it.
+    """A submission as recorded in the ledger.
 
-    key: 32 hexadecimal digits, made here; its first 12 stand in the file name, by which the submission is found
-        again on Kaggle. created, updated: of this row, UTC. who: user name on Kaggle, empty where the
-        credentials did not tell it.
+    key: 32 random hexadecimal digits; the first 12 are in the file name, by which the submission is found
+        on Kaggle. created, updated: times of this row, UTC. who: user name on Kaggle, empty if the
+        credentials do not contain it.
     kind: a file that was uploaded, or the output of a Kaggle notebook.
-    origin: "elsewhere" for what sync brought in (web page, team mates).
-    file_name: on Kaggle. path: where the table is kept, relative to the folder of dfens.toml. sha256: of its bytes.
-    message: shown by Kaggle as description. blend: name of the blend or model submitted, empty for a file.
-    score, nested_score: as in the blend; None where there is none.
+    origin: "elsewhere" for submissions imported by sync (web page, team mates).
+    file_name: name on Kaggle. path: stored table, relative to the folder of dfens.toml. sha256: hash of its bytes.
+    message: shown by Kaggle as description. blend: name of the submitted blend or model, empty for a file.
+    score, nested_score: scores of the blend, or None.
     provenance: docs/formats.md, work/submissions: members with weights and fingerprints, transform, settings.
-    git_commit, git_dirty: of the folder of dfens.toml, empty and None outside a repository.
-    config_sha256: of dfens.toml.
-    kernel, kernel_version: of a notebook's submission, "owner/slug" and number.
-    ref: Kaggle's number, None where it has none. submitted: Kaggle's time, UTC.
-    status: prepared, uploading: nothing has been submitted yet; creating: Kaggle was asked, the answer is not known
+    git_commit, git_dirty: state of the folder of dfens.toml, empty and None outside a repository.
+    config_sha256: hash of dfens.toml.
+    kernel, kernel_version: "owner/slug" and number of a notebook's submission.
+    ref: Kaggle's number, or None. submitted: Kaggle's time, UTC.
+    status: prepared, uploading: nothing has been submitted yet; creating: Kaggle was asked, the result is unknown
         (the next dfens submit or sync reconciles it); failed: not on Kaggle; pending, complete, error: on Kaggle.
-    public_score, private_score: None until Kaggle shows them. error: why it failed, in Kaggle's words.
+    public_score, private_score: None until Kaggle shows them. error: reason of a failure, in Kaggle's words.
     """
 
     key: str
@@ -65,30 +65,30 @@ class Entry:
 
     @property
     def members(self) -> dict[str, dict[str, Any]]:
-        """Name of each member -> weight and fingerprint."""
+        """Return member name -> weight and fingerprint."""
         return dict(self.provenance.get("members") or {})
 
     @property
     def weights(self) -> dict[str, float]:
-        """Name of each member -> weight."""
+        """Return member name -> weight."""
         return {name: float(facts["weight"]) for name, facts in self.members.items() if "weight" in facts}
 
     @property
     def transform(self) -> str:
-        """How the members' predictions were brought to one scale."""
+        """Return the transform that mapped the members' predictions to a common scale."""
         return str(self.provenance.get("transform", ""))
 
     @property
     def on_server(self) -> bool:
-        """Whether Kaggle has it."""
+        """Return whether it is on Kaggle."""
         return self.status in ON_SERVER
 
     @property
     def in_doubt(self) -> bool:
-        """Whether it is not known yet if Kaggle has it."""
+        """Return whether it is still unknown if Kaggle has it."""
         return self.status in IN_DOUBT
 
     @property
     def name(self) -> str:
-        """What to call it: Kaggle's number, or the first digits of the key."""
+        """Return the name to display: Kaggle's number, or the first digits of the key."""
         return str(self.ref) if self.ref else self.key[:12]

@@ -1,4 +1,4 @@
-"""Where a score would stand on a leaderboard that was fetched before."""
+"""The rank of a score on a downloaded leaderboard."""
 
 import csv
 import io
@@ -24,11 +24,11 @@ class Team:
 
 @dataclass(frozen=True)
 class LeaderboardRank:
-    """Where a score would stand.
+    """The rank of a score.
 
-    rank: from 1, behind teams of an equal score, since those were first. teams: with this one.
-    beaten: share of the other teams that stand behind, 0 to 1.
-    medal: by Kaggle's rules for this many teams. ahead, behind: the neighbours, None at an end.
+    rank: from 1, behind teams with an equal score, since those were earlier. teams: number of teams including this one.
+    beaten: share of the other teams that rank lower, 0 to 1.
+    medal: by Kaggle's rules for this number of teams. ahead, behind: neighbouring teams, or None.
     """
 
     score: float
@@ -43,13 +43,13 @@ class LeaderboardRank:
 def rank_score(
     teams: Sequence[Team], score: float, *, own_team: str = "", higher_is_better: bool = True
 ) -> LeaderboardRank:
-    """Where a score would stand among the teams.
+    """Return the rank of a score among the teams.
 
     Args:
-        teams: in any order.
-        score: a public score, or one expected.
-        own_team: left out of the others, so that one's own earlier score is no rival.
-        higher_is_better: of the metric.
+        teams: teams in any order.
+        score: an actual or expected public score.
+        own_team: name of your own team, which is excluded from the others.
+        higher_is_better: direction of the metric.
 
     >>> rank_score([Team("a", 0.9), Team("b", 0.8)], 0.85).rank
     2
@@ -84,7 +84,7 @@ def medal_lines(teams: Sequence[Team], *, higher_is_better: bool = True) -> list
 
 
 def medal_of(rank: int, teams: int) -> Medal:
-    """The medal of a rank in a featured competition.
+    """Return the medal for a rank in a featured competition.
 
     Kaggle's progression rules, https://www.kaggle.com/progression.
     """
@@ -99,10 +99,10 @@ def medal_of(rank: int, teams: int) -> Medal:
 
 
 def read_leaderboard(path: Path) -> list[Team]:
-    """The teams of a leaderboard as Kaggle gives it to download: a CSV, or a zip that holds one.
+    """Read the teams of a leaderboard downloaded from Kaggle: a CSV, or a ZIP file that contains one.
 
     Raises:
-        SubmissionError: no such file, or no columns of team name and score.
+        SubmissionError: if there is no such file, or no columns of team name and score.
     """
     try:
         data = path.read_bytes()

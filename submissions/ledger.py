@@ -3,7 +3,7 @@
 A ledger is one table (`submissions.migrations`). By default it is the file
 work/submissions/ledger.sqlite; a team shares one by URL. An entry is written before anything is
 sent and committed to disk at each step, so that after `kill -9` or a power cut the next run knows
-what may have happened. Which steps there are is said in `submissions.states`.
+what may have happened. The steps are defined in `submissions.states`.
 """
 
 import builtins
@@ -46,7 +46,7 @@ _LOOK_S = 0.1
 
 
 class _Utc(types.TypeDecorator[datetime]):
-    """A time with its zone, stored as UTC without one, since SQLite knows no zones."""
+    """A time with time zone, stored as UTC without one, since SQLite does not support time zones."""
 
     impl = DateTime
     cache_ok = True
@@ -86,7 +86,7 @@ def new_key() -> str:
 
 
 class OvertakenError(SubmissionError):
-    """An entry is not in the state that a transition starts from: another process has changed it to `current`."""
+    """An entry is not in the state required by a transition, since another process has changed it to `current`."""
 
     def __init__(self, message: str, current: Entry) -> None:
         super().__init__(message)
@@ -94,28 +94,28 @@ class OvertakenError(SubmissionError):
 
 
 class Ledger:
-    """The ledger at a path or URL; its table is made with the first entry, and brought up to date when it is opened.
+    """The ledger at a path or URL; its table is created with the first entry, and migrated when it is opened.
 
     All methods may be called from many processes. Each change is one transaction, on disk when the method returns.
-    Reading needs no right to write.
+    Reading needs no write permission.
 
     Args:
-        address: a path (SQLite) or the URL of SQLite or PostgreSQL.
-        folder: what a relative path is relative to.
+        address: a path (SQLite) or a URL for SQLite or PostgreSQL.
+        folder: base of relative paths.
 
     Raises:
-        ConfigError: an address that dfens cannot use, or whose driver is not installed.
-        StoreError: a file that is not a ledger, a server that cannot be reached, a ledger of a newer dfens.
+        ConfigError: if the address is invalid, or its driver is not installed.
+        StoreError: if a file is not a ledger, a server cannot be reached, or the ledger is of a newer dfens.
     """
 
     def __init__(self, address: str | Path, folder: Path = Path()) -> None:
         self._database = open_database(address, folder)
         self.where = self._database.where
-        """The address, without password."""
+        """The address to display, without a password."""
         self._version = self._read_version()
         if self._version is not None and self._version < VERSION:
             with self._writing():
-                pass  # brings it up to date
+                pass  # migrates it
 
     def _read_version(self) -> int | None:
         if not self._database.exists():
@@ -134,7 +134,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection | None]:
-        """A connection, or None where there is no table yet."""
+        """Yield a connection, or None if there is no table yet."""
         if self._version is None:
             self._version = self._read_version()
         if self._version is None or not self._database.exists():
@@ -149,7 +149,7 @@ class Ledger:
         """Write a new entry.
 
         Raises:
-            SubmissionError: Kaggle's number is that of another entry.
+            SubmissionError: if another entry has the same Kaggle number.
         """
         with self._writing() as connection:
             _check_ref(connection, entry.key, entry.competition, entry.ref)
@@ -159,16 +159,16 @@ class Ledger:
     def move(
         self, entry: Entry, transition: str, target: Status, lock: SubmitLock | None = None, **changes: Any
     ) -> Entry:
-        """Make one transition of `submissions.states.TRANSITIONS`; return the entry as it is then.
+        """Make one transition of `submissions.states.TRANSITIONS`; return the updated entry.
 
         Args:
-            lock: held by this process; a fenced transition needs it.
-            changes: further fields, changed with the state.
+            lock: the lock held by this process, required by a fenced transition.
+            changes: further fields to change with the state.
 
         Raises:
-            OvertakenError: the entry has left the states that the transition starts from.
-            LockLostError: the right to submit is not held any more; nothing was changed.
-            StoreError: the ledger cannot be written. A commit whose answer was lost may have been made.
+            OvertakenError: if the entry is no longer in a state that the transition starts from.
+            LockLostError: if the submit lock is not held any more; nothing was changed.
+            StoreError: if the ledger cannot be written. A commit whose response was lost may have been made.
         """
         rule = TRANSITIONS[transition]
         if target not in rule.targets or (rule.fenced and lock is None):
@@ -182,19 +182,19 @@ class Ledger:
         current = self._found(row, entry.key)
         if moved != 1:
             raise OvertakenError(
-                f"The entry {entry.name} is '{current.status}' in the ledger {self.where}, which another process has "
-                f"written; '{transition}' needs {' or '.join(rule.sources)}.",
+                f"The entry {entry.name} is '{current.status}' in the ledger {self.where}, as changed by another "
+                f"process; '{transition}' needs {' or '.join(rule.sources)}.",
                 current,
             )
         return current
 
     def update(self, key: str, **changes: Any) -> Entry:
-        """Change fields of an entry, and its time `updated`; return the entry as it is now.
+        """Change fields of an entry, and its time `updated`; return the updated entry.
 
-        States change by `move`; to set one here is a repair by hand.
+        States change by `move`; setting one here is only for manual repairs.
 
         Raises:
-            StoreError: no such entry.
+            StoreError: if there is no such entry.
         """
         unknown = set(changes) - set(_FIELDS) | {"key"} & set(changes)
         if unknown:
@@ -211,10 +211,10 @@ class Ledger:
         return _entry(row)
 
     def get(self, name: str | int, competition: str | None = None) -> Entry:
-        """Return the entry of a ref (Kaggle's number) or of a key, which may be shortened to 6 digits or more.
+        """Return the entry with a ref (Kaggle's number) or a key, which may be abbreviated to 6 or more digits.
 
         Raises:
-            SubmissionError: none, or several.
+            SubmissionError: if there is none, or more than one.
         """
         wanted = str(name).strip().lower()
         entries = self.list(competition)
@@ -225,7 +225,7 @@ class Ledger:
             return found[0]
         known = ", ".join(entry.name for entry in entries[-5:])
         raise SubmissionError(
-            f"The ledger has {len(found) or 'no'} submission {wanted!r}; the last ones are {known or 'none'}. "
+            f"The ledger has {len(found) or 'no'} submission {wanted!r}; the latest are {known or 'none'}. "
             f"Run dfens submissions list, or dfens submissions sync for what was submitted elsewhere."
         )
 
@@ -240,30 +240,30 @@ class Ledger:
             return [] if connection is None else [_entry(row) for row in connection.execute(query)]
 
     def find_sha(self, competition: str, sha256: str) -> builtins.list[Entry]:
-        """Return the entries of these bytes that are on Kaggle, or may be."""
+        """Return the entries with these bytes that are, or may be, on Kaggle."""
         return [entry for entry in self.list(competition) if entry.sha256 == sha256 and entry.status != "failed"]
 
     def in_doubt(self, competition: str) -> builtins.list[Entry]:
-        """Return the entries of which it is not known yet whether Kaggle has them."""
+        """Return the entries of which it is unknown whether Kaggle has them."""
         return self.list(competition, IN_DOUBT)
 
-    # ---- one at a time ------------------------------------------------------
+    # ---- lock ---------------------------------------------------------------
 
     @contextlib.contextmanager
     def exclusive(
         self, competition: str, limit_s: float, on_wait: Callable[[], None] | None = None
     ) -> Iterator[SubmitLock]:
-        """Hold the right to submit to a competition; others wait, and a dead holder's right is free at once.
+        """Hold the submit lock of a competition; others wait, and the lock of a dead process is released at once.
 
         Args:
-            limit_s: how long to wait for another holder, seconds.
-            on_wait: called once when the right is not free at once.
+            limit_s: maximum time to wait for another holder, seconds.
+            on_wait: called once if the lock is not free immediately.
 
         Raises:
-            SubmissionError: another process holds it for longer than `limit_s`.
+            SubmissionError: if another process holds it for longer than `limit_s`.
         """
         with self._writing():
-            pass  # the table exists, and this user may write it, before anything else is done
+            pass  # ensures that the table exists and is writable before anything else is done
         lock = self._database.lock(competition)
         deadline, waited = time.monotonic() + limit_s, False
         try:
@@ -273,8 +273,8 @@ class Ledger:
                 waited = True
                 if time.monotonic() > deadline:
                     raise SubmissionError(
-                        f"Another dfens submit has been at work on {self.where} for more than {limit_s:g} s. "
-                        f"Wait for it or end it, then run the same command again."
+                        f"Another dfens submit has been using {self.where} for more than {limit_s:g} s. "
+                        f"Wait for it or stop it, then run the same command again."
                     )
                 time.sleep(_LOOK_S)
             yield lock
@@ -283,14 +283,14 @@ class Ledger:
 
 
 def _check_ref(connection: Connection, key: str, competition: str, ref: int | None) -> None:
-    """Refuse a number of Kaggle that another entry has, before the database does it in words of its own."""
+    """Refuse a Kaggle number that another entry has, with a better message than the database would give."""
     if ref is None:
         return
     columns = _TABLE.c
     query = select(columns.key).where(columns.competition == competition, columns.ref == ref, columns.key != key)
     other = connection.execute(query).scalar()
     if other is not None:
-        raise SubmissionError(f"Submission {ref} is in the ledger already, as the entry {other[:12]}.")
+        raise SubmissionError(f"Submission {ref} is already in the ledger, as the entry {other[:12]}.")
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The text that Kaggle shows beside a submission, filled in from a template."""
+"""The description of a submission on Kaggle, filled in from a template."""
 
 import math
 import re
@@ -8,25 +8,26 @@ from string import Formatter
 
 from oof.errors import ConfigError
 
-# Kaggle documents no limit; a line of this length is readable nowhere on its pages
+# Kaggle documents no limit; longer descriptions are not readable on its pages
 LONGEST = 500
 _UNKNOWN = "n/a"
-_FORMAT = re.compile(r"[<>^+ ]?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")  # of a width that no message can burst
+_FORMAT = re.compile(r"[<>^+ ]?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")  # with a width that cannot exceed the message limit
 
 
 def make_message(template: str, fields: Mapping[str, object]) -> str:
     """Fill a template such as `{blend} oof={score:.5f} nested={nested_score:.5f}`.
 
-    A field that is known to have no value here (None or NaN: a file from elsewhere has no CV)
-    becomes `n/a`. Only plain names are fields: `{blend.name}` or `{blend[0]}` are refused, so a
-    template can't reach into objects.
+    A field without a value (None or NaN: a file made elsewhere has no CV score)
+    becomes `n/a`. Only plain names are allowed as fields: `{blend.name}` or `{blend[0]}` are refused, so a
+    template cannot access attributes of objects.
 
     Args:
-        template: the text of [submit] message or --message; `{{` stands for a brace.
+        template: the text of [submit] message or --message; `{{` is a literal brace.
         fields: name -> value.
 
     Raises:
-        ConfigError: an unknown field (the nearest is named), a wrong format, an empty or too long message.
+        ConfigError: if a field is unknown (suggesting the nearest), a format is wrong, or the message is empty or too
+            long.
 
     >>> make_message("{blend} oof={score:.3f}", {"blend": "b7", "score": 0.98765})
     'b7 oof=0.988'
@@ -35,14 +36,16 @@ def make_message(template: str, fields: Mapping[str, object]) -> str:
         parts = list(Formatter().parse(template))
     except ValueError as err:
         raise ConfigError(
-            f"The message {template!r} is no valid template: {err}. Write a literal brace as {{{{ or }}}}."
+            f"The message {template!r} is not a valid template: {err}. Write a literal brace as {{{{ or }}}}."
         ) from err
     text = "".join(literal + _filled(name, spec, conversion, fields) for literal, name, spec, conversion in parts)
     text = " ".join(text.split())
     if not text:
-        raise ConfigError(f"The message {template!r} comes out empty. Kaggle wants a description: write a few words.")
+        raise ConfigError(
+            f"The message {template!r} is empty when filled in. Kaggle requires a description: write a few words."
+        )
     if len(text) > LONGEST:
-        raise ConfigError(f"The message has {len(text)} characters; {LONGEST} at most are sent. Shorten it.")
+        raise ConfigError(f"The message has {len(text)} characters; the maximum is {LONGEST}. Shorten it.")
     return text
 
 

@@ -1,6 +1,6 @@
-"""The ledger's tables, version by version; each step changes the tables of the one before and is never edited.
+"""The migrations of the ledger; each step changes the tables of the previous version and is never edited.
 
-A new step is a new function at the end of `STEPS`, with a ledger written by the old version kept in tests/data.
+A new step is a new function at the end of `STEPS`, with a ledger of the old version added to tests/data.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def _types(dialect: Dialect) -> dict[str, str]:
 
 
 def _step_1(connection: Connection) -> None:
-    """The first ledger: files submitted by dfens."""
+    """Create the first version: files submitted by dfens."""
     connection.execute(
         text(
             """
@@ -59,7 +59,7 @@ def _step_1(connection: Connection) -> None:
 
 
 def _step_2(connection: Connection) -> None:
-    """Notebook submissions, and those that were made elsewhere."""
+    """Add notebook submissions, and submissions made elsewhere."""
     for column in (
         "kind VARCHAR(16) NOT NULL DEFAULT 'file'",
         "origin VARCHAR(16) NOT NULL DEFAULT 'dfens'",
@@ -73,7 +73,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (_step_1, _step_2)
 
 
 def read_version(connection: Connection, where: str) -> int | None:
-    """Return the version of the tables, None where there are none; raises as `migrate` does."""
+    """Return the version of the tables, or None if there are none; raises as `migrate`."""
     tables = inspect(connection).get_table_names()
     if "dfens_ledger" in tables:
         return _checked_version(connection, where)
@@ -82,10 +82,10 @@ def read_version(connection: Connection, where: str) -> int | None:
 
 
 def migrate(connection: Connection, where: str, upto: int = len(STEPS)) -> None:
-    """Bring the tables to version `upto`, in the caller's write transaction.
+    """Migrate the tables to version `upto`, in the caller's write transaction.
 
     Raises:
-        StoreError: a newer dfens wrote the ledger, or the database holds other tables.
+        StoreError: if the ledger is of a newer dfens, or the database contains other tables.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ONE_AT_A_TIME})
@@ -105,7 +105,7 @@ def _checked_version(connection: Connection, where: str) -> int:
     version = int(connection.execute(text("SELECT version FROM dfens_ledger")).scalar_one())
     if version > len(STEPS):
         raise StoreError(
-            f"The ledger {where} has version {version}; this dfens knows up to {len(STEPS)}. "
+            f"The ledger {where} has version {version}; this dfens supports up to {len(STEPS)}. "
             f"Upgrade dfens to the version that your team uses."
         )
     return version
@@ -114,6 +114,6 @@ def _checked_version(connection: Connection, where: str) -> int:
 def _refuse_other_tables(tables: list[str], where: str) -> None:
     if "submissions" in tables:
         raise StoreError(
-            f"{where} has a table 'submissions' that is not dfens'. Give the ledger a database of its own "
+            f"{where} has a table 'submissions' that does not belong to dfens. Use a separate database for the ledger "
             f"([submissions] ledger)."
         )

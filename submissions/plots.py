@@ -1,4 +1,4 @@
-"""Pictures of the ledger as PNG: CV against public score, scores by submission, pairs for the finals."""
+"""Plots of the ledger as PNG: CV against public score, scores by submission, pairs for the finals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ def plot_correlation(
     public: Sequence[float | None],
     found: "CvLbCorrelation",
 ) -> Path:
-    """CV against public score with the fitted line; submissions off the line are named.
+    """Plot CV against public score with the fitted line; outliers are labelled.
 
     Args:
-        path: of the PNG.
-        names, cv, public: one of each for every submission, None where there is no score.
+        path: path of the PNG.
+        names, cv, public: name and scores of each submission, None for no score.
         found: correlation of the same submissions.
     """
     figure = _figure()
@@ -35,7 +35,7 @@ def plot_correlation(
         if x is not None and y is not None and x == x and y == y
     ]
     off = {item.position for item in found.outliers}
-    for far, colour, label in ((False, "tab:blue", "submissions"), (True, "tab:red", "off the line")):
+    for far, colour, label in ((False, "tab:blue", "submissions"), (True, "tab:red", "outliers")):
         points = [(x, y) for position, x, y in both if (position in off) == far]
         if points:
             axes.scatter(*zip(*points, strict=True), color=colour, label=label, zorder=3)
@@ -64,7 +64,7 @@ def plot_correlation(
 
 
 def plot_history(path: Path, cv: Sequence[float | None], public: Sequence[float | None]) -> Path:
-    """CV and public score of each submission, oldest first."""
+    """Plot CV and public score of each submission, oldest first."""
     figure = _figure()
     axes = figure.add_subplot()
     nan = float("nan")
@@ -79,7 +79,7 @@ def plot_history(path: Path, cv: Sequence[float | None], public: Sequence[float 
 
 
 def plot_selection(path: Path, selection: "Selection", most: int = 15) -> Path:
-    """Expected best-of-two private score of the best pairs, with the error of the simulation."""
+    """Plot the expected best-of-two private score of the best pairs, with the simulation error."""
     figure = _figure()
     axes = figure.add_subplot()
     pairs = list(selection.pairs[:most])[::-1]
@@ -95,14 +95,14 @@ def plot_selection(path: Path, selection: "Selection", most: int = 15) -> Path:
 
 
 def _figure() -> "Figure":
-    # Figure and not pyplot: no display, no global state, nothing to close
+    # Figure instead of pyplot: no display, no global state, nothing to close
     from matplotlib.figure import Figure
 
     return Figure(figsize=(7, 4.5), layout="constrained")
 
 
 def _safe(text: str) -> str:
-    """A name without the sign that would begin a formula."""
+    """Return a name with dollar signs escaped, which would begin a formula."""
     return text.replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""Making a submitted file again from what is stored, byte for byte, or telling what has changed since."""
+"""Rebuild a submitted file byte for byte from stored predictions, or report what has changed since."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ _SHOWN = 12  # digits of a hash in a message
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Test predictions that the file may have been made of.
+    """Test predictions from which the file may have been made.
 
-    where: to tell, e.g. "blend 'b7'". ids (n_rows,), predictions (n_rows,) float32 or float64.
+    where: description for messages, e.g. "blend 'b7'". ids (n_rows,), predictions (n_rows,) float32 or float64.
     """
 
     where: str
@@ -29,11 +29,11 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Rebuilt:
-    """What came of it.
+    """The outcome of rebuilding a file.
 
-    table: the file, equal to the one submitted to the last byte; None where that failed.
-    source: what it was made of. changes: what differs now from what the ledger has, one sentence each;
-    empty where the file was made.
+    table: the file, identical to the submitted one, or None if that failed.
+    source: the source it was made from. changes: differences from the ledger's record, one sentence each;
+    empty if the file was rebuilt.
     """
 
     table: SubmissionTable | None
@@ -49,19 +49,19 @@ def rebuild(
     members_now: Mapping[str, str | None],
     **columns: Any,
 ) -> Rebuilt:
-    """Try the sources in turn until the file has the hash that the ledger has.
+    """Try the sources in turn until the file has the hash recorded in the ledger.
 
     Args:
-        provenance: as kept by the ledger (docs/formats.md): `blend_fingerprint` of the predictions,
+        provenance: as recorded in the ledger (docs/formats.md): `blend_fingerprint` of the predictions,
             `members` with `fingerprint`, `sample_sha256`.
-        sha256: of the file submitted.
-        sample: the sample submission now.
-        sources: predictions to try, cheapest first; read one by one, so the last may be a fit.
-        members_now: fingerprint of each member as it is in the store now, None where it is gone.
-        columns: settings of `build_table`.
+        sha256: hash of the submitted file.
+        sample: the current sample submission.
+        sources: predictions to try, cheapest first; evaluated lazily, so the last may require a fit.
+        members_now: current fingerprint of each member in the store, None if it is missing.
+        columns: arguments of `build_table`.
 
     Raises:
-        SubmissionError: a sample submission that is gone or can't be read.
+        SubmissionError: if the sample submission is missing or cannot be read.
     """
     wanted = str(provenance.get("blend_fingerprint", ""))
     tried: list[str] = []
@@ -82,11 +82,11 @@ def rebuild(
         changes.insert(
             0,
             f"No stored test predictions have the fingerprint {wanted[:_SHOWN] or 'unknown'} that was submitted"
-            f"{': ' + '; '.join(tried) if tried else ', and none of this name are stored'}.",
+            f"{': ' + '; '.join(tried) if tried else ', and none are stored under this name'}.",
         )
     elif not changes:
         changes.append(
-            "Predictions, members and sample submission are those that were submitted, yet the bytes differ: "
+            "Predictions, members and sample submission are unchanged, but the bytes differ: "
             f"the columns or limits of [submissions], or the way numbers are written, have changed since dfens "
             f"{provenance.get('dfens_version', 'then')}."
         )
@@ -94,7 +94,7 @@ def rebuild(
 
 
 def _same_ids(sample: Path, source: Source, columns: Mapping[str, Any]) -> bool:
-    """Whether the sample still asks for these ids; a changed sample is told as a change, not as an error."""
+    """Return whether the sample still has these ids; a changed sample is reported as a change, not as an error."""
     table = parse_delimited(read_bytes(sample, "sample submission"), sample, "sample submission")
     name = columns.get("id_column") or table.names[0]
     return name in table.names and set(table.values(name)) == set(source.ids)
@@ -114,5 +114,5 @@ def _member_changes(provenance: Mapping[str, Any], members_now: Mapping[str, str
         if now is None:
             changes.append(f"Member '{name}' ({recorded[:_SHOWN]}) is no longer in the store.")
         elif now != recorded:
-            changes.append(f"Member '{name}' has other predictions: {recorded[:_SHOWN]} then, {now[:_SHOWN]} now.")
+            changes.append(f"Member '{name}' has different predictions: {recorded[:_SHOWN]} then, {now[:_SHOWN]} now.")
     return changes

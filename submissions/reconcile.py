@@ -1,4 +1,4 @@
-"""What became of a submission whose answer never came: Kaggle's own list says."""
+"""Determine the outcome of submissions without a response from Kaggle's own list."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _TOKEN = 12
 
 
 class NotRecordedError(SubmissionError):
-    """A submission is on Kaggle, as `ref`, and the ledger could not be written."""
+    """A submission is on Kaggle as `ref`, but the ledger could not be written."""
 
     def __init__(self, competition: str, ref: int, error: Exception) -> None:
         super().__init__(
@@ -30,23 +30,23 @@ class NotRecordedError(SubmissionError):
 
 
 class InDoubtError(KaggleError):
-    """It is not known whether a submission was made; the ledger keeps it in doubt."""
+    """It is unknown whether a submission was made; the ledger keeps it in doubt."""
 
 
 def token_of(key: str) -> str:
-    """Return what the file name (or a notebook submission's message) contains, unlike that of any other submission."""
+    """Return the unique part of the file name (or of a notebook submission's message)."""
     return key[:_TOKEN]
 
 
 def mark_of(key: str) -> str:
-    """Return what the message of a notebook's submission ends with."""
+    """Return the suffix of the message of a notebook submission."""
     return f"[dfens {token_of(key)}]"
 
 
 def matches(entry: Entry, remote: KaggleSubmission) -> bool:
-    """Whether a submission on Kaggle is the one of an entry.
+    """Return whether a submission on Kaggle belongs to an entry.
 
-    A file is known by its name alone: a message may name any other submission.
+    A file is identified by its name alone, since a message may mention any other submission.
     """
     if entry.ref is not None:
         return entry.ref == remote.ref
@@ -56,20 +56,20 @@ def matches(entry: Entry, remote: KaggleSubmission) -> bool:
 
 
 def find_match(entry: Entry, remotes: Sequence[KaggleSubmission], taken: set[int]) -> KaggleSubmission | None:
-    """Return the submission of an entry, passing over the numbers that belong to other entries."""
+    """Return the submission of an entry, ignoring numbers that belong to other entries."""
     return next((remote for remote in remotes if remote.ref not in taken and matches(entry, remote)), None)
 
 
 def taken_refs(ledger: Ledger, entry: Entry) -> set[int]:
-    """Return the numbers of Kaggle that other entries have."""
+    """Return the Kaggle numbers of other entries."""
     return {other.ref for other in ledger.list(entry.competition) if other.ref is not None and other.key != entry.key}
 
 
 def record(ledger: Ledger, entry: Entry, remote: KaggleSubmission) -> Entry:
-    """Write what Kaggle says of a submission into its entry; nothing where it says nothing new.
+    """Update an entry from Kaggle's data about its submission, if anything is new.
 
     Raises:
-        NotRecordedError: the entry was in doubt, it is on Kaggle, and the ledger cannot be written.
+        NotRecordedError: if the entry was in doubt and is on Kaggle, but the ledger cannot be written.
     """
     found: dict[str, Any] = {
         "ref": remote.ref,
@@ -93,27 +93,27 @@ def record(ledger: Ledger, entry: Entry, remote: KaggleSubmission) -> Entry:
 
 
 def truncation(entry: Entry, remote: KaggleSubmission) -> str:
-    """Return what is wrong where Kaggle has fewer bytes than were sent, else nothing."""
+    """Return a message if Kaggle has fewer bytes than were sent, otherwise an empty string."""
     if entry.bytes and remote.bytes and remote.bytes < entry.bytes and entry.kind == "file":
-        return f"Kaggle has {remote.bytes} of the {entry.bytes} bytes that were sent: the upload was cut."
+        return f"Kaggle has {remote.bytes} of the {entry.bytes} bytes that were sent: the upload was truncated."
     return ""
 
 
 def reconcile(ledger: Ledger, client: KaggleClient, lock: SubmitLock, progress: Progress = SILENT) -> list[Entry]:
-    """Find out about every entry whose process died or whose answer was lost.
+    """Determine the outcome of every entry whose process died or whose response was lost.
 
-    Its absence from Kaggle's list counts only after `settle_s` from the first look, by this machine's monotonic
-    clock: when the request was sent is known by a clock that may be another machine's. Where the lock does not prove
-    that the client of the dead process has ended, one more `call_limit_s` is waited, in which it may still send.
+    An entry missing from Kaggle's list counts as not submitted only `settle_s` after the first check, by this
+    machine's monotonic clock, since the time of the request may come from another machine's clock. If the lock does not
+    prove that the client of the dead process has exited, `call_limit_s` is added, during which it may still send.
 
     Args:
-        lock: held by this process, so that no other one is at work on these entries.
+        lock: the lock held by this process, so that no other process works on these entries.
 
     Returns:
-        Those entries; each on Kaggle or failed by now, or still in doubt where another account sent it.
+        Those entries, each now on Kaggle or failed, or still in doubt if another account sent it.
 
     Raises:
-        KaggleError: Kaggle cannot be asked; the entries stay as they are.
+        KaggleError: if Kaggle cannot be reached; the entries are unchanged.
     """
     settings = client.settings
     patience_s = settings.settle_s + (0.0 if lock.outlives_sender else settings.call_limit_s)
@@ -122,13 +122,13 @@ def reconcile(ledger: Ledger, client: KaggleClient, lock: SubmitLock, progress: 
         try:
             if entry.status == "creating":
                 progress.note(
-                    f"An earlier submission ({entry.file_name}) had no answer; asking Kaggle whether it was made."
+                    f"An earlier submission ({entry.file_name}) had no response; asking Kaggle whether it was made."
                 )
                 reconciled.append(reconcile_entry(ledger, client, lock, entry, patience_s, progress))
             else:
                 error = "interrupted before anything was submitted"
                 reconciled.append(ledger.move(entry, "abandon", "failed", error=error))
-        except OvertakenError as err:  # its process is alive without the lock, and goes no further than this
+        except OvertakenError as err:  # its process is alive without the lock and cannot continue
             reconciled.append(err.current)
     return reconciled
 
@@ -142,20 +142,20 @@ def reconcile_entry(
     progress: Progress = SILENT,
     why: str = "",
 ) -> Entry:
-    """Look for an entry in Kaggle's list until `patience_s` is over; it is on Kaggle then, or failed.
+    """Look for an entry in Kaggle's list for up to `patience_s`, and record that it is on Kaggle or failed.
 
-    A request that was on its way when its answer was lost may be carried out a little later, so that its absence
-    counts only after a while.
+    A request whose response was lost may be processed a little later, so an entry counts as missing only
+    after a while.
 
     Args:
         why: what went wrong, for the entry's error.
 
     Returns:
-        The entry; still `creating` where this account cannot see the submissions of the one that sent it.
+        The entry; still `creating` if this account cannot see the submissions of the account that sent it.
     """
     deadline = time.monotonic() + patience_s
     pause = _FIRST_LOOK_S
-    with progress.task("looking for it in Kaggle's list", unit="look") as task:
+    with progress.task("looking for it in Kaggle's list", unit="check") as task:
         while True:
             rest = deadline - time.monotonic()
             remotes = client.submissions()
@@ -173,26 +173,26 @@ def reconcile_entry(
             f"doubt; run dfens submissions sync with the credentials of {entry.who}."
         )
         return entry
-    return ledger.move(entry, "miss", "failed", lock, error=why or "no answer, and it is not in Kaggle's list")
+    return ledger.move(entry, "miss", "failed", lock, error=why or "no response, and it is not in Kaggle's list")
 
 
 def _sent_by_another_team(client: KaggleClient, entry: Entry, remotes: Sequence[KaggleSubmission]) -> bool:
-    """Whether the list is one in which the entry could not be: of another account, with nothing of its sender's."""
+    """Return whether the list belongs to another account and has no submission of the entry's sender."""
     user = str(client.whoami().get("user") or "")
     return bool(entry.who and user and user != entry.who and all(remote.who != entry.who for remote in remotes))
 
 
 def in_doubt_error(err: DfensError, reason: Reason) -> InDoubtError:
-    """Return the error to raise where it could not be found out what became of a submission."""
+    """Return the error for a submission whose outcome could not be determined."""
     return InDoubtError(
-        f"{err} Whether the submission was made is not known; the ledger keeps it in doubt, and the next dfens submit "
-        f"or dfens submissions sync finds out before anything else is sent.",
+        f"{err} It is unknown whether the submission was made; the ledger keeps it in doubt, and the next dfens submit "
+        f"or dfens submissions sync resolves this before anything else is sent.",
         reason,
     )
 
 
 def entry_of(competition: str, remote: KaggleSubmission) -> Entry:
-    """Return a new entry of a submission that the ledger did not have."""
+    """Return a new entry for a submission that is not in the ledger."""
     now = datetime.now(UTC)
     return Entry(
         key=new_key(),

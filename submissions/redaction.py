@@ -1,4 +1,4 @@
-"""Secrets taken out of texts, in every form in which they come back."""
+"""Remove secrets from texts, in every form in which they may appear."""
 
 import base64
 import html
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
-_SHORTEST = 4  # a shorter piece of a secret is found in ordinary words
+_SHORTEST = 4  # shorter pieces of a secret occur in ordinary words
 _SHORTEST_WORD = 8
 _WORD = re.compile(rf"[\w.~+/=-]{{{_SHORTEST_WORD},}}")
 
-# what looks secret whoever it belongs to: headers, tokens of Kaggle, passwords in addresses and their queries
+# patterns of secrets in general: headers, Kaggle tokens, passwords in URLs and queries
 _PATTERNS = (
     (
         re.compile(
@@ -29,15 +29,15 @@ _PATTERNS = (
         ),
         rf"\1{HIDDEN}",
     ),
-    (re.compile(r"(?<=/)([^\s?'\"]*)\?[^\s'\")]+"), rf"\1?{HIDDEN}"),  # addresses that Kaggle signs
+    (re.compile(r"(?<=/)([^\s?'\"]*)\?[^\s'\")]+"), rf"\1?{HIDDEN}"),  # URLs signed by Kaggle
 )
 
 
 class Redactor:
-    """Takes known secrets out of texts.
+    """Removes known secrets from texts.
 
     Args:
-        secrets: keys, tokens and passwords as they are known; blanks around them and their line ends do no harm.
+        secrets: keys, tokens and passwords; surrounding whitespace and line ends are ignored.
 
     >>> Redactor(["pass word"]).redact("login pass%20word failed at http://me:pw@proxy:80")
     'login *** failed at http://***@proxy:80'
@@ -50,7 +50,7 @@ class Redactor:
         self.forms = tuple(sorted(found, key=lambda form: (-len(form), form)))
 
     def redact(self, text: str) -> str:
-        """Return the text without the secrets, nor what looks like one."""
+        """Return the text without the secrets and without anything that looks like one."""
         for form in self.forms:
             text = text.replace(form, HIDDEN)
         for pattern, replacement in _PATTERNS:
@@ -59,10 +59,10 @@ class Redactor:
 
 
 def secret_forms(secret: str) -> set[str]:
-    """Return every text in which a secret may come back: stripped, its lines and words, escaped, encoded."""
+    """Return every form in which a secret may appear: stripped, its lines and words, escaped, encoded."""
     pieces = {secret, secret.strip(), secret.strip("\ufeff\u200b \t\r\n'\""), *secret.splitlines()}
     pieces |= {line.strip() for line in secret.splitlines()}
-    # a word that is part of a secret is one too, unless it may be an ordinary word
+    # a word of a secret is secret too, unless it may be an ordinary word
     pieces |= {word for word in _WORD.findall(secret) if re.search(r"[\d_]", word) or len(word) >= 16}
     forms: set[str] = set()
     for piece in pieces:
@@ -72,10 +72,10 @@ def secret_forms(secret: str) -> set[str]:
 
 
 def _encoded(text: str) -> set[str]:
-    """A text as Python, JSON, HTML, an address or a header of HTTP would show it."""
+    """Return a text as it appears in Python, JSON, HTML, a URL or an HTTP header."""
     data = text.encode("utf-8", "surrogateescape")
     found = {text}
-    for _ in range(2):  # an error that quotes an error escapes twice
+    for _ in range(2):  # an error quoted in another error is escaped twice
         found |= {escaped for form in found for escaped in _escaped(form)}
     for coded in (quote(data, safe=""), quote(data), quote_plus(data)):
         found |= {coded, re.sub("%[0-9A-F]{2}", lambda match: match.group().lower(), coded)}
@@ -88,5 +88,5 @@ def _escaped(text: str) -> set[str]:
     escaped = text.encode("unicode_escape").decode()
     as_json = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
     found = {repr(text)[1:-1], ascii(text)[1:-1], shown_bytes, escaped, html.escape(text), *as_json}
-    # which quotes repr() escapes depends on what else is quoted with the secret
+    # which quotes repr() escapes depends on the rest of the text
     return found | {form.replace("'", "\\'") for form in found}

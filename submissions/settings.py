@@ -1,4 +1,4 @@
-"""Settings of the package `submissions`: section [submissions] of dfens.toml."""
+"""Settings of submissions: the section [submissions] in dfens.toml."""
 
 from dataclasses import dataclass, fields
 
@@ -11,22 +11,22 @@ _LONGEST_S = 30 * 86_400.0
 class SubmissionSettings:
     """Section [submissions]; times in seconds.
 
-    ledger: a path (relative to the folder of dfens.toml) or the address of a team's ledger, such as
-        postgresql+psycopg://user@host/database (the password is better kept in ~/.pgpass); empty for
+    ledger: a path (relative to the folder of dfens.toml) or the URL of a team's ledger, such as
+        postgresql+psycopg://user@host/database (keep the password in ~/.pgpass); empty for
         work/submissions/ledger.sqlite.
-    id_column, prediction_column: names in the sample submission; empty for its first column, and the only other.
-    lowest, highest: range of the predictions.
-    public_share: share of the test rows, as on the competition's leaderboard page; for choosing the finals.
-    call_limit_s: limit of one call to Kaggle; past it the client is killed.
-    upload_limit_s: limit of an upload.
-    settle_s: settling time of Kaggle's list: a submission whose answer was lost counts as not made after it has
-        been missing for so long.
-    lock_limit_s: how long to wait for another dfens submit of the same ledger.
-    retries: how often a call that Kaggle was too busy for is repeated, where that is safe.
-    retry_first_s: pause before the first of them; each further pause is twice as long.
-    wait_limit_s: how long to wait for the score (--wait).
-    poll_first_s, poll_longest_s: pause between two looks at the score; it grows from the first to the longest.
-    stall_limit_s: a download that brings nothing for so long is resumed.
+    id_column, prediction_column: names in the sample submission; by default the first and the only other column.
+    lowest, highest: range of valid predictions.
+    public_share: public share of the test rows, see the competition's leaderboard page; for choosing the finals.
+    call_limit_s: maximum duration of one call to Kaggle, after which the client is killed.
+    upload_limit_s: maximum duration of an upload.
+    settle_s: settling time of Kaggle's list: a submission whose response was lost counts as not made after it has
+        been missing for this long.
+    lock_limit_s: maximum time to wait for another dfens submit with the same ledger.
+    retries: number of retries of a call for which Kaggle was too busy, if a retry is safe.
+    retry_first_s: pause before the first retry; each further pause is twice as long.
+    wait_limit_s: maximum time to wait for the score (--wait).
+    poll_first_s, poll_longest_s: pause between two checks of the score; it grows from the first to the longest.
+    stall_limit_s: time without data after which a download is resumed.
     """
 
     ledger: str = ""

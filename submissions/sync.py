@@ -1,4 +1,4 @@
-"""The ledger brought up to what Kaggle knows, with what was submitted on its web page or by team mates."""
+"""Update the ledger from Kaggle, including submissions made on its web page or by team mates."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,10 @@ from submissions.reconcile import entry_of, matches, reconcile, record
 
 @dataclass(frozen=True)
 class Synced:
-    """new: entries made elsewhere that the ledger did not have. changed: entries with news. total: on Kaggle."""
+    """The outcome of a synchronisation.
+
+    new: imported entries made elsewhere. changed: updated entries. total: number of submissions on Kaggle.
+    """
 
     new: tuple[Entry, ...]
     changed: tuple[Entry, ...]
@@ -19,13 +22,13 @@ class Synced:
 
 
 def sync(ledger: Ledger, client: KaggleClient, progress: Progress = SILENT) -> Synced:
-    """Read Kaggle's list of the team's submissions into the ledger; reconcile what was left in doubt.
+    """Read Kaggle's list of the team's submissions into the ledger; reconcile entries in doubt.
 
     Raises:
-        KaggleError: Kaggle cannot be asked; the ledger stays as it is.
+        KaggleError: if Kaggle cannot be reached; the ledger is unchanged.
     """
     new, changed = [], []
-    waiting = "A dfens submit is at work; waiting for it."
+    waiting = "A dfens submit is running; waiting for it."
     with ledger.exclusive(client.competition, client.settings.lock_limit_s, lambda: progress.note(waiting)) as lock:
         changed += reconcile(ledger, client, lock, progress)
         remotes = client.submissions()
@@ -38,7 +41,7 @@ def sync(ledger: Ledger, client: KaggleClient, progress: Progress = SILENT) -> S
                 new.append(ledger.add(entry_of(client.competition, remote)))
                 continue
             if entry in without:
-                without.remove(entry)  # a copy of its name on Kaggle is another submission
+                without.remove(entry)  # another submission on Kaggle with the same name is not its own
             now = record(ledger, entry, remote)
             if now != entry:
                 changed.append(now)

@@ -1,4 +1,4 @@
-"""The table that goes out: predictions joined by id to the sample submission, checked, and written to the letter."""
+"""Build the submission table: join predictions to the sample submission by id, check them, and write it exactly."""
 
 import hashlib
 import re
@@ -16,9 +16,9 @@ from oof.files import atomic_path
 from oof.ids import Ids
 from submissions.delimited import Delimited, parse_delimited, read_bytes
 
-# what every reader of CSV takes for a number: Python's float also takes 0_3 and digits of other scripts
+# what every CSV reader accepts as a number: Python's float also accepts 0_3 and digits of other scripts
 _NUMBER = re.compile(r"(?ai)[ \t]*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)[ \t]*")
-_ROUNDING = 1e-9  # a weighted mean of probabilities may pass 1 by a few units of the last place
+_ROUNDING = 1e-9  # a weighted mean of probabilities may exceed 1 by a few units in the last place
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,8 @@ class SubmissionTable:
     """A checked submission.
 
     data: the bytes of the file. ids: (n_rows,) in the order of the file. predictions: (n_rows,) float64.
-    column: name of the prediction column. sample_sha256: of the sample submission that it was checked against.
-    notes: what is unusual but does no harm.
+    column: name of the prediction column. sample_sha256: hash of the sample submission used for the check.
+    notes: what is unusual but harmless.
     """
 
     data: bytes
@@ -39,16 +39,16 @@ class SubmissionTable:
 
     @property
     def rows(self) -> int:
-        """Number of predictions."""
+        """Return the number of predictions."""
         return len(self.ids)
 
     @property
     def sha256(self) -> str:
-        """Of the bytes; what tells whether the same file was sent before."""
+        """Return the SHA-256 of the bytes, which identifies a file that was already sent."""
         return sha256_of(self.data)
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         with atomic_path(path) as part:
             part.write_bytes(self.data)
 
@@ -63,24 +63,24 @@ def build_table(
     lowest: float = 0.0,
     highest: float = 1.0,
 ) -> SubmissionTable:
-    """The sample submission with predictions in place of its own.
+    """Return the sample submission with its predictions replaced.
 
-    Header, order, id text, quotes, separator, line ends and byte order mark stay as they are in
-    the sample; a reader that is strict about any of them finds what it expects. Predictions are
-    written with the fewest digits that give the same float32 or float64 again, without exponent.
+    Header, order, id text, quotes, separator, line ends and byte order mark are the same as in
+    the sample, for readers that are strict about any of them. Predictions are
+    written with the fewest digits that read back as the same float32 or float64, without exponent.
 
     Args:
         sample: the sample submission, CSV.
         ids: (n_rows,) text, in any order.
         predictions: (n_rows,) float32 or float64 for these ids.
-        id_column: of the sample; by default its first.
-        prediction_column: of the sample; by default the only one besides the id. Further columns keep the
+        id_column: id column of the sample; by default its first.
+        prediction_column: prediction column of the sample; by default the only other one. Further columns keep the
             sample's values.
-        lowest, highest: the values allowed; predictions beyond by less than 1e-9 are moved to the limit.
+        lowest, highest: allowed range; predictions outside by less than 1e-9 are set to the limit.
 
     Raises:
-        SubmissionError: ids missing, extra or doubled, NaN, infinite, out of range or constant
-            predictions, with examples; a sample with several targets and none named.
+        SubmissionError: if ids are missing, extra or duplicate, if predictions are NaN, infinite, out of range or
+            constant (with examples), or if the sample has several targets and none is named.
     """
     sample_data = read_bytes(sample, "sample submission")
     table = parse_delimited(sample_data, sample, "sample submission")
@@ -91,7 +91,7 @@ def build_table(
     values = np.asarray(predictions)
     if values.shape != found.shape or values.dtype.kind not in "fiub":
         raise SubmissionError(
-            f"Expected one number for each of {len(found)} ids; found predictions of shape {values.shape}, "
+            f"Expected one number for each of the {len(found)} ids; found predictions of shape {values.shape}, "
             f"type {values.dtype}."
         )
     values = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
@@ -114,11 +114,11 @@ def validate_file(
     lowest: float = 0.0,
     highest: float = 1.0,
 ) -> SubmissionTable:
-    """A submission file made elsewhere, checked against the sample; its bytes are kept as they are.
+    """Check a submission file made elsewhere against the sample; its bytes are not changed.
 
-    Another order of rows or columns does no harm, since Kaggle joins by id and by name: it is told
-    in `notes`. Arguments and errors as in `build_table`; also a header that differs from the sample's,
-    and values that are no numbers.
+    A different order of rows or columns is harmless, since Kaggle joins by id and by name; it is mentioned
+    in `notes`. Arguments and errors as in `build_table`; a header that differs from the sample's
+    and non-numeric values are errors, too.
     """
     sample_data, data = read_bytes(sample, "sample submission"), read_bytes(path, "submission file")
     expected = parse_delimited(sample_data, sample, "sample submission")
@@ -129,17 +129,17 @@ def validate_file(
         names = [map(repr, item.names) if same else item.names for item in (table, expected)]
         raise SubmissionError(
             f"{path} has the columns {', '.join(names[0])}; the sample submission has {', '.join(names[1])}. "
-            f"Kaggle takes these names only{', blanks included' if same else ''}: correct the header."
+            f"Kaggle accepts only these names{', including spaces' if same else ''}: correct the header."
         )
     ids, wanted = table.values(id_name), expected.values(id_name)
-    positions = _join(wanted, ids, str(path), "Make the file from the sample submission, ids read as text.")
+    positions = _join(wanted, ids, str(path), "Create the file from the sample submission, reading ids as text.")
     values = _moved_inside(_numbers(table, id_name, column), lowest, highest)
     check_values(ids, values, lowest=lowest, highest=highest)
     notes = []
     if table.names != expected.names:
-        notes.append(f"The columns stand in another order than in the sample ({', '.join(table.names)}).")
+        notes.append(f"The columns are in a different order from the sample ({', '.join(table.names)}).")
     if (positions != np.arange(len(positions))).any():
-        notes.append("The rows stand in another order than in the sample; Kaggle joins them by id.")
+        notes.append("The rows are in a different order from the sample; Kaggle joins them by id.")
     for habit, name in (("separator", "separator"), ("newline", "line end"), ("bom", "byte order mark")):
         if getattr(table, habit) != getattr(expected, habit):
             notes.append(f"The {name} differs from the sample's.")
@@ -152,10 +152,10 @@ def sha256_of(data: bytes) -> str:
 
 
 def values_fingerprint(ids: Sequence[str] | Ids, predictions: NDArray[Any]) -> str:
-    """SHA-256 over predictions and their ids, in the order of the ids' text: equal predictions, equal fingerprint.
+    """Return the SHA-256 of predictions and ids, sorted by id, so that equal predictions have equal fingerprints.
 
-    This is what the ledger keeps of a blend's test predictions (`blend_fingerprint`). float32 and
-    float64 differ, since they are written differently.
+    The ledger records it for a blend's test predictions (`blend_fingerprint`). float32 and
+    float64 have different fingerprints, since they are written differently.
     """
     texts, values = _texts(ids), np.asarray(predictions)
     order = np.argsort(texts.astype(str), kind="stable")
@@ -169,7 +169,7 @@ def check_values(ids: Ids, values: NDArray[Any], *, lowest: float, highest: floa
     """Refuse NaN, infinite, out of range and constant predictions, naming the first few ids.
 
     Raises:
-        SubmissionError: all faults in one message.
+        SubmissionError: listing all problems in one message.
     """
     finite = np.isfinite(values)
     with np.errstate(invalid="ignore"):
@@ -180,14 +180,14 @@ def check_values(ids: Ids, values: NDArray[Any], *, lowest: float, highest: floa
             faults.append(f"{int(rows.sum())} of {len(values)} predictions are {name}: {_shown(ids, values, rows)}.")
     if outside.any():
         faults.append(
-            f"{int(outside.sum())} of {len(values)} predictions lie outside {lowest:g} to {highest:g}: "
-            f"{_shown(ids, values, outside)}; all lie between {values[finite].min():g} and {values[finite].max():g}. "
+            f"{int(outside.sum())} of {len(values)} predictions are outside {lowest:g} to {highest:g}: "
+            f"{_shown(ids, values, outside)}; all are between {values[finite].min():g} and {values[finite].max():g}. "
             f"Submit probabilities or ranks, or set [submissions] lowest and highest."
         )
     if not faults and len(values) > 1 and (values == values[0]).all():
         faults.append(
-            f"All {len(values)} predictions are {values[0]:g}, so they rank nothing. "
-            f"Look for a model that has not learnt, or for a sample submission sent as it came."
+            f"All {len(values)} predictions are {values[0]:g}, so they do not rank the rows. "
+            f"Check for an untrained model, or for an unchanged sample submission."
         )
     if not len(values):
         faults.append("There are no rows to predict.")
@@ -196,14 +196,14 @@ def check_values(ids: Ids, values: NDArray[Any], *, lowest: float, highest: floa
 
 
 def number_texts(values: NDArray[Any]) -> list[str]:
-    """Each float as the shortest decimal that reads back as the same value, never with an exponent.
+    """Return each float as the shortest decimal that reads back as the same value, never with an exponent.
 
     >>> number_texts(np.array([1e-05, 0.1, 1.0, -0.0]))
     ['0.00001', '0.1', '1.0', '0.0']
     >>> number_texts(np.array([0.1], dtype=np.float32))
     ['0.1']
     """
-    values = values + values.dtype.type(0)  # no minus before a zero
+    values = values + values.dtype.type(0)  # turns -0.0 into 0.0
     if values.dtype == np.float32:
         return [np.format_float_positional(value, unique=True, trim="0") for value in values]
     texts = [repr(value) for value in values.tolist()]
@@ -213,7 +213,7 @@ def number_texts(values: NDArray[Any]) -> list[str]:
 
 
 def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[str, str]:
-    """Names of the id column and of the prediction column."""
+    """Return the names of the id column and the prediction column."""
     for wanted in filter(None, (id_column, prediction_column)):
         if wanted not in table.names:
             raise SubmissionError(
@@ -225,15 +225,15 @@ def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[
         unique = [name for name in table.names if not _repeats(table, name)]
         if len(unique) == 1:
             raise SubmissionError(
-                f"The first column of the sample submission {table.path}, '{id_name}', holds no ids: its values "
-                f"repeat. Those of '{unique[0]}' do not. Name it: [submissions] id_column = \"{unique[0]}\"."
+                f"The first column of the sample submission {table.path}, '{id_name}', does not contain ids: its "
+                f"values repeat. Those of '{unique[0]}' do not. Name it: [submissions] id_column = \"{unique[0]}\"."
             )
     others = [name for name in table.names if name != id_name]
     if prediction_column in others:
         return id_name, prediction_column
     if len(others) != 1:
         raise SubmissionError(
-            f"The sample submission {table.path} has {len(others)} columns besides the id '{id_name}': "
+            f"The sample submission {table.path} has {len(others)} columns in addition to the id '{id_name}': "
             f"{examples(others, 12) or 'none'}. dfens fills one: name it with [submissions] prediction_column."
         )
     return id_name, others[0]
@@ -249,7 +249,7 @@ def _texts(ids: Sequence[str] | Ids) -> Ids:
     wrong = [value for value in found if not isinstance(value, str)]
     if wrong:
         raise SubmissionError(
-            f"{len(wrong)} of {len(found)} ids are no text, the first is {wrong[0]!r}. "
+            f"{len(wrong)} of {len(found)} ids are not text, the first is {wrong[0]!r}. "
             f"Read the id column as text (dtype=str), so that '00012' stays '00012'."
         )
     return found
@@ -263,8 +263,8 @@ def _check_unique(ids: Ids, what: str, remedy: str) -> None:
 
 
 def _join(wanted: Ids, found: Ids, what: str, remedy: str) -> NDArray[np.intp]:
-    """For each wanted id its position in `found`; all that does not match in one message."""
-    _check_unique(found, what, "Each id needs one prediction: remove the copies.")
+    """Return the position in `found` of each wanted id, or raise one error that lists all mismatches."""
+    _check_unique(found, what, "Each id needs one prediction: remove the duplicates.")
     places = {value: position for position, value in enumerate(found)}
     positions = np.array([places.pop(value, -1) for value in wanted], dtype=np.intp)
     missing, extra = list(wanted[positions < 0]), list(places)
@@ -287,21 +287,21 @@ def _without_ending(text: str) -> str:
 
 
 def _cause(missing: list[str], extra: list[str]) -> str:
-    """Why ids differ, where it can be seen: zeros, blanks, an ending, or a number made of them."""
+    """Return a guess why ids differ (zeros, spaces, an ending, conversion to numbers), or an empty string."""
     left = set(extra)
     for cause, changed in (
         ("lost their leading zeros", _without_zeros),
-        ("lack their ending", _without_ending),
+        ("lost their ending", _without_ending),
     ):
         if any(changed(text) != text and changed(text) in left for text in missing[:1000]):
-            return f"It seems that the ids {cause}. "
+            return f"The ids seem to have {cause}. "
         bare = {changed(text) for text in extra[:1000] if changed(text) != text}
         if cause != "lost their leading zeros" and bare.intersection(missing):
-            return f"It seems that the ids of the sample {cause}. "
+            return f"The ids of the sample seem to have {cause}. "
     if any(text.strip() != text and text.strip() in left for text in missing[:1000]):
-        return "It seems that the ids lost the blanks around them. "
+        return "The ids seem to have lost the spaces around them. "
     if {text.strip() for text in extra[:1000]}.intersection(missing):
-        return "It seems that there are blanks around the ids, which the sample does not have. "
+        return "There seem to be spaces around the ids, which the sample does not have. "
     return ""
 
 
@@ -312,13 +312,14 @@ def _numbers(table: Delimited, id_name: str, column: str) -> NDArray[np.float64]
         return texts.astype(np.float64)
     names = table.values(id_name)
     raise SubmissionError(
-        f"{table.path}: {len(wrong)} of {table.rows} values of '{column}' are no numbers: "
-        f"{examples([f'{names[row]}: {texts[row]!r}' for row in wrong])}. Write numbers with a point, one for each id."
+        f"{table.path}: {len(wrong)} of {table.rows} values of '{column}' are not numbers: "
+        f"{examples([f'{names[row]}: {texts[row]!r}' for row in wrong])}. Write numbers with a decimal point, one per "
+        f"id."
     )
 
 
 def _moved_inside(values: NDArray[Any], lowest: float, highest: float) -> NDArray[Any]:
-    """Values beyond a limit by rounding alone, set to the limit."""
+    """Set values that exceed a limit only by rounding to the limit."""
     near = (values >= lowest - _ROUNDING) & (values <= highest + _ROUNDING)
     return np.where(near, np.clip(values, lowest, highest), values).astype(values.dtype)
 

@@ -1,10 +1,10 @@
-"""One submission, made at most once.
+"""Make one submission, at most once.
 
     lock -> reconcile what an earlier run left in doubt -> same bytes sent before? -> allowance left?
-         -> ledger: prepared -> uploading -> (file is up) -> ledger: creating -> submit -> ledger: pending
+         -> ledger: prepared -> uploading -> (file uploaded) -> ledger: creating -> submit -> ledger: pending
 
-Up to `creating` nothing can have been submitted. From there on only Kaggle's answer (a number
-above 0, or a clear refusal) or its list of submissions tells what happened. `submissions.states`
+Before `creating` nothing can have been submitted. From then on, only Kaggle's response (a number
+above 0, or a clear refusal) or its list of submissions shows what happened. `submissions.states`
 has the transitions.
 """
 
@@ -54,10 +54,10 @@ class AlreadySentError(SubmissionError):
 
 @dataclass(frozen=True)
 class Submitted:
-    """What came of it.
+    """The outcome of a submission.
 
-    entry: as the ledger has it. allowance: before this submission, None where nothing was sent now.
-    found: how it came about that nothing was sent now; empty where it was.
+    entry: the entry in the ledger. allowance: the allowance before this submission, None if nothing was sent now.
+    found: the reason why nothing was sent now; empty if it was.
     """
 
     entry: Entry
@@ -66,18 +66,18 @@ class Submitted:
 
     @property
     def left_today(self) -> int | None:
-        """How many more may be submitted today; None where nothing was sent now."""
+        """Return the number of submissions left today; None if nothing was sent now."""
         return None if self.allowance is None else self.allowance.left - 1
 
 
 def new_entry(competition: str, **facts: Any) -> Entry:
-    """Return an entry of something to submit; facts are fields of Entry."""
+    """Return a new entry for a submission; facts are fields of Entry."""
     now = datetime.now(UTC)
     return Entry(key=new_key(), created=now, updated=now, competition=competition, status="prepared", **facts)
 
 
 def sent_name(name: str, key: str) -> str:
-    """Return the file name on Kaggle: the name, and what makes it unlike all others."""
+    """Return the file name on Kaggle: the name with a unique part."""
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')[:60] or 'submission'}-{token_of(key)}.csv"
 
 
@@ -99,8 +99,8 @@ class _Gate:
 class Submitter:
     """Submits to one competition, under one ledger.
 
-    again: send although the same bytes are on Kaggle already.
-    per_day: a limit of one's own on the submissions of a UTC day; None for Kaggle's alone.
+    again: whether to send although the same bytes are already on Kaggle.
+    per_day: your own limit of submissions per UTC day; None for Kaggle's limit alone.
     """
 
     ledger: Ledger
@@ -113,13 +113,13 @@ class Submitter:
         """Upload a checked table and submit it.
 
         Args:
-            entry: from `new_entry`, with message and provenance; what depends on the table is filled in here.
-            root: what the path in the ledger is relative to. folder: where the table is kept as it was sent.
+            entry: from `new_entry`, with message and provenance; fields that depend on the table are filled in here.
+            root: base of the path in the ledger. folder: folder for the table as it was sent.
 
         Raises:
-            AlreadySentError: the same bytes were sent before. NotRecordedError: it is on Kaggle, and the ledger could
-                not be written. SubmissionError, StoreError, KaggleError: it was not submitted, or the message says
-                that this is not known. In each case the ledger has what is known.
+            AlreadySentError: if the same bytes were sent before. NotRecordedError: if it is on Kaggle, but the ledger
+                could not be written. SubmissionError, StoreError, KaggleError: if it was not submitted, or the message
+                says that this is unknown. In each case the ledger contains what is known.
         """
         name = sent_name(entry.blend or Path(entry.file_name).stem, entry.key)
         path = folder / name
@@ -150,15 +150,13 @@ class Submitter:
             return self._submit(lock, entry, send, keep)
 
     def submit_kernel(self, entry: Entry) -> Submitted:
-        """Submit the output file of a notebook's version; `entry` names kernel, kernel_version and file_name.
+        """Submit the output file of a notebook version; `entry` has kernel, kernel_version and file_name.
 
-        Its message ends with a mark by which it is found again. The same version and file are sent once. Errors as
-        of `submit_table`.
+        A unique suffix of its message identifies it on Kaggle. The same version and file are sent once. Errors as
+        in `submit_table`.
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+", entry.kernel):
-            raise ConfigError(
-                f"--kernel {entry.kernel!r}: expected OWNER/SLUG, as in the notebook's address on Kaggle."
-            )
+            raise ConfigError(f"--kernel {entry.kernel!r}: expected OWNER/SLUG, as in the notebook's URL on Kaggle.")
         what = f"notebook {entry.kernel} version {entry.kernel_version} file {entry.file_name}"
         entry = replace(
             entry,
@@ -178,10 +176,10 @@ class Submitter:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[SubmitLock]:
-        """Be the only one that submits; the client's process shares a file lock, so that it outlives no upload."""
+        """Hold the submit lock; the client's process shares a file lock, which is therefore held during an upload."""
         client = self.client
         limit_s = client.settings.lock_limit_s
-        waiting = "Another dfens submit is at work; waiting for it."
+        waiting = "Another dfens submit is running; waiting for it."
         with self.ledger.exclusive(client.competition, limit_s, lambda: self.progress.note(waiting)) as lock:
             client.process.kill()
             client.process.held = lock.descriptors
@@ -203,7 +201,7 @@ class Submitter:
     # ---- before -------------------------------------------------------------
 
     def _sent_earlier(self, lock: SubmitLock, sha256: str) -> Submitted | None:
-        """Reconcile what was left in doubt; return what needs no sending, since Kaggle has these very bytes by now."""
+        """Reconcile entries in doubt; return a result if Kaggle already has these bytes and nothing needs to be sent."""
         ledger, client = self.ledger, self.client
         try:
             reconciled = reconcile(ledger, client, lock, self.progress)
@@ -211,17 +209,17 @@ class Submitter:
             raise in_doubt_error(err, err.reason) from err
         for entry in reconciled:
             if entry.on_server and entry.sha256 == sha256:
-                return Submitted(entry, None, "An interrupted run had sent it, and Kaggle has it.")
+                return Submitted(entry, None, "An interrupted run had already submitted it.")
         late = self._came_late(sha256)
         if late is not None:
-            return Submitted(late, None, "A run that was taken for failed had sent it, and Kaggle has it.")
+            return Submitted(late, None, "A run that seemed to have failed had already submitted it.")
         copies = ledger.find_sha(client.competition, sha256)
         if copies and (not self.again or copies[-1].in_doubt):
             raise _already_sent(copies[-1])
         return None
 
     def _came_late(self, sha256: str) -> Entry | None:
-        """Return an entry of these bytes that failed, if Kaggle has carried it out since."""
+        """Return a failed entry with these bytes, if Kaggle has processed it since."""
         failed = [
             entry
             for entry in self.ledger.list(self.client.competition, ("failed",))
@@ -257,7 +255,8 @@ class Submitter:
                 )
                 time.sleep(wait)
                 pause, transition = 2 * pause, "retry"
-            except DfensError as err:  # of the ledger, the lock or the file: Kaggle was not asked, the client is killed
+            # an error of the ledger, the lock or the file: Kaggle was not asked, and the client is killed
+            except DfensError as err:
                 self._fail(entry, err)
                 raise SubmissionError(f"{err} Nothing was submitted.") from err
             else:
@@ -267,7 +266,7 @@ class Submitter:
         raise RuntimeError("the last attempt returns or raises")
 
     def _fail(self, entry: Entry, error: DfensError) -> None:
-        """Write that nothing was submitted; a ledger that cannot be written now learns it in the next run."""
+        """Record that nothing was submitted; if the ledger cannot be written now, the next run records it."""
         with contextlib.suppress(StoreError, OvertakenError):
             try:
                 self.ledger.move(entry, "abandon", "failed", error=str(error))
@@ -277,22 +276,22 @@ class Submitter:
                 self.ledger.move(entry, "refuse", "failed", error=str(error))
 
     def _received(self, entry: Entry, ref: int) -> Entry:
-        """Record Kaggle's number, which no error may hide from here on, then what Kaggle says of it.
+        """Record Kaggle's number, which no error may hide from here on, then the state of the submission on Kaggle.
 
-        Its `error` says where fewer bytes arrived than were sent.
+        If fewer bytes arrived than were sent, the entry's `error` says so.
         """
         try:
             entry = self.ledger.move(entry, "confirm", "pending", ref=ref, submitted=datetime.now(UTC))
         except Exception as err:
             raise NotRecordedError(self.client.competition, ref, err) from err
-        with contextlib.suppress(DfensError):  # it is submitted; the next sync or wait asks again
+        with contextlib.suppress(DfensError):  # it is submitted; the next sync or wait updates it
             entry = record(self.ledger, entry, self.client.submission(ref))
         return entry
 
     def _look_up(self, lock: SubmitLock, entry: Entry, error: KaggleError) -> Entry:
-        """After an answer that tells nothing: return the entry, if Kaggle's list has it within `settle_s` from now."""
-        self.progress.note("Kaggle's answer did not come; asking for its list of submissions.")
-        patience_s = self.client.settings.settle_s  # the client has ended or answered: it sends nothing more
+        """Look up an entry after an inconclusive response; return it if it is in Kaggle's list within `settle_s`."""
+        self.progress.note("Kaggle did not respond; checking its list of submissions.")
+        patience_s = self.client.settings.settle_s  # the client has exited or responded, so it sends nothing more
         try:
             entry = reconcile_entry(self.ledger, self.client, lock, entry, patience_s, self.progress, str(error))
         except OvertakenError as err:
@@ -307,7 +306,7 @@ class Submitter:
 
 
 def _pause_before_retry(reason: Reason, attempt: int, retries: int, pause: float) -> float | None:
-    """Return how long to wait before the next attempt, None where there is none."""
+    """Return the pause before the next attempt, or None if there is none."""
     wait = reason.retry_after_s if reason.retry_after_s is not None else pause
     late = reason.kind == "timeout" and attempt >= 1
     return wait if reason.retry and attempt < retries and wait <= LONGEST_PAUSE_S and not late else None
@@ -316,21 +315,21 @@ def _pause_before_retry(reason: Reason, attempt: int, retries: int, pause: float
 def _already_sent(last: Entry) -> AlreadySentError:
     if last.in_doubt:
         return AlreadySentError(
-            f"Whether the same bytes were submitted as {last.file_name}, by {last.who}, is not known yet. Run dfens "
+            f"It is unknown whether the same bytes were submitted as {last.file_name}, by {last.who}. Run dfens "
             f"submissions sync with the credentials of {last.who}, then the same command again.",
             last,
         )
     score = f", public score {last.public_score:g}" if last.public_score is not None else ""
     return AlreadySentError(
         f"The same {'bytes were' if last.kind == 'file' else 'notebook version was'} submitted on "
-        f"{last.created:%Y-%m-%d %H:%M} UTC as {last.name} ({last.status}{score}), so this would use up one "
-        f"for nothing new. See dfens submissions show {last.name}, or send it with --again.",
+        f"{last.created:%Y-%m-%d %H:%M} UTC as {last.name} ({last.status}{score}), so this would waste a "
+        f"submission. See dfens submissions show {last.name}, or send it with --again.",
         last,
     )
 
 
 def _adopt_kept_copies(ledger: Ledger, client: KaggleClient, entry: Entry, folder: Path) -> None:
-    """Enter what was sent of these bytes from this folder and the ledger does not know; it may be a new one."""
+    """Record earlier submissions of these bytes from this folder that are not in the ledger, which may be new."""
     entries = ledger.list(entry.competition)
     known = {other.file_name for other in entries if other.sha256}
     copies = {
@@ -342,7 +341,7 @@ def _adopt_kept_copies(ledger: Ledger, client: KaggleClient, entry: Entry, folde
     for remote in client.submissions() if copies else ():
         if remote.file_name in copies:
             facts: dict[str, Any] = {"sha256": entry.sha256, "bytes": entry.bytes, "rows": entry.rows}
-            other = by_ref.get(remote.ref)  # brought in by sync, without its hash
+            other = by_ref.get(remote.ref)  # imported by sync, without its hash
             if other is None:
                 ledger.add(replace(entry_of(entry.competition, remote), origin="dfens", **facts))
             else:
@@ -352,5 +351,6 @@ def _adopt_kept_copies(ledger: Ledger, client: KaggleClient, entry: Entry, folde
 def _no_number(client: KaggleClient, said: str) -> KaggleError:
     words = f" It said “{said}”." if said else ""
     return KaggleError(
-        f"Submitting to {client.competition} failed: Kaggle gave no number for it.{words}", Reason("server", said, 200)
+        f"Submitting to {client.competition} failed: Kaggle returned no number for it.{words}",
+        Reason("server", said, 200),
     )

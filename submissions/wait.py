@@ -1,4 +1,4 @@
-"""Waiting for the score of a submission."""
+"""Wait for the score of a submission."""
 
 import time
 
@@ -12,12 +12,12 @@ _GROWTH = 1.5
 
 
 def wait_for_score(ledger: Ledger, client: KaggleClient, entry: Entry, progress: Progress = SILENT) -> Entry:
-    """Ask for a submission until it is scored or refused, or `wait_limit_s` is over; its entry then.
+    """Poll a submission until it is scored or refused, or `wait_limit_s` has passed; return its entry.
 
-    Pauses grow from `poll_first_s` to `poll_longest_s`. A network that fails for a while is waited out.
+    Pauses grow from `poll_first_s` to `poll_longest_s`. Temporary network failures are tolerated.
 
     Raises:
-        KaggleError: Kaggle refuses to tell; the submission itself stands.
+        KaggleError: if Kaggle refuses the request; the submission itself is not affected.
     """
     settings = client.settings
     begun, pause = time.monotonic(), settings.poll_first_s

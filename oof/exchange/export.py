@@ -53,8 +53,7 @@ def export_predictions(
             prefix = "" if part == "oof" else "test_"
             arrays = {f"{prefix}{name}": np.asarray(column.tolist()) for name, column in head.items()}
             with partial.open("wb") as file:
-                # type: ignore[arg-type]
-                np.savez_compressed(file, models=np.array(names), **{part: np.stack(values, axis=1)}, **arrays)
+                np.savez_compressed(file, models=np.array(names), **{part: np.stack(values, axis=1)}, **arrays)  # type: ignore[arg-type]
         else:
             columns = _column_names(path, head, dict(zip(names, values, strict=True)), part)
             _write_table(pd.DataFrame(head | dict(zip(columns, values, strict=True))), partial, path.suffix.lower())

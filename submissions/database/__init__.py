@@ -1,1 +1,1 @@
-"""Where a ledger is kept: SQLite or PostgreSQL, their locks, and their errors in words."""
+"""Databases for the ledger, SQLite and PostgreSQL, with their locks and error messages."""

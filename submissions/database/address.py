@@ -1,4 +1,4 @@
-"""From the setting [submissions] ledger to a database: one meaning for each spelling, or an error."""
+"""Open the database given by the setting [submissions] ledger; ambiguous addresses are errors."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from submissions.database.postgresql import PostgresDatabase
 from submissions.database.sqlite import SqliteDatabase
 
 _EXPECTED = "Expected a path, sqlite:///path, or postgresql+psycopg://user@host/database."
-# postgresql:/me@host, postgres:me@host, me@host/db, host=… dbname=…: addresses with a slip, which may hold a password
+# postgresql:/me@host, postgres:me@host, me@host/db, host=… dbname=…: mistyped URLs, which may contain a password
 _LIKE_ADDRESS = re.compile(
     r"(?i)^[a-z][a-z0-9+.-]+:|^(postgres|postgresql|sqlite|mysql)\b[^.]|@|\b(host|user|dbname)\s*="
 )
@@ -22,25 +22,25 @@ def open_database(address: str | Path, folder: Path) -> Database:
     """Return the database of an address.
 
     Args:
-        address: a path, or a URL of SQLite or PostgreSQL. `~` is the home folder.
-        folder: what a relative path is relative to, in a URL too; the folder of dfens.toml.
+        address: a path, or a URL for SQLite or PostgreSQL. `~` is the home folder.
+        folder: base of relative paths, also in a URL; the folder of dfens.toml.
 
     Raises:
-        ConfigError: an address that is not one of these. The message does not repeat it: it may hold a password.
+        ConfigError: if the address is neither. The message does not repeat it, since it may contain a password.
     """
     if isinstance(address, Path):
         return SqliteDatabase(_resolved(str(address), folder))
     if "://" not in address:
         if _LIKE_ADDRESS.search(address):
             raise ConfigError(
-                f"[submissions] ledger looks like an address of a database, but has no '://'. {_EXPECTED} "
+                f"[submissions] ledger looks like a database URL, but has no '://'. {_EXPECTED} "
                 f"If it is the path of a file, write it as sqlite:///path."
             )
         return SqliteDatabase(_resolved(address, folder))
     try:
         url = make_url(address)
-    except (ArgumentError, ValueError):  # the text of either quotes the address
-        raise ConfigError(f"[submissions] ledger is not an address that dfens can read. {_EXPECTED}") from None
+    except (ArgumentError, ValueError):  # both messages contain the address
+        raise ConfigError(f"[submissions] ledger is not a valid path or URL. {_EXPECTED}") from None
     if url.drivername in ("sqlite", "sqlite+pysqlite"):
         return SqliteDatabase(_resolved(_sqlite_path(url), folder))
     if url.get_backend_name() == "postgresql":
@@ -59,9 +59,9 @@ def _sqlite_path(url: URL) -> str:
 
 
 def _resolved(path: str, folder: Path) -> Path:
-    """The one path of a file: relative to `folder`, `~` expanded, links followed."""
+    """Return the canonical path of a file: relative to `folder`, with `~` expanded and links resolved."""
     if not path or "\0" in path:
-        raise ConfigError("[submissions] ledger is not a path: it is empty or holds a NUL character.")
+        raise ConfigError("[submissions] ledger is not a path: it is empty or contains a NUL character.")
     try:
         return (folder / Path(path).expanduser()).resolve()
     except (RuntimeError, OSError) as err:  # ~ without a home folder, a loop of links

@@ -9,7 +9,7 @@ from oof.errors import StoreError, SubmissionError
 
 
 class LockLostError(SubmissionError):
-    """The right to submit was lost while it was in use; the transition was not made."""
+    """The submit lock was lost while in use; the transition was not made."""
 
 
 class LedgerDamagedError(StoreError):
@@ -17,59 +17,59 @@ class LedgerDamagedError(StoreError):
 
 
 class SubmitLock(Protocol):
-    """The right to submit to one competition, held by one process at a time.
+    """The lock for submitting to one competition, held by one process at a time.
 
-    A holder that dies gives it up: the operating system frees a file lock, the server frees an advisory lock.
+    If the holder dies, the operating system releases a file lock, and the server an advisory lock.
     """
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """File descriptors that hold the lock too; a child process that inherits them holds it until it ends."""
+        """Return file descriptors that share the lock; a child process that inherits them holds it until it exits."""
         ...
 
     @property
     def outlives_sender(self) -> bool:
-        """Whether the lock, once free, proves that the client of the last holder has ended."""
+        """Whether a free lock proves that the client of the last holder has exited."""
         ...
 
     def acquire(self) -> bool:
-        """Try to take the lock, without waiting."""
+        """Try to acquire the lock, without waiting."""
         ...
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """Begin a write transaction in which the lock is surely held.
+        """Begin a write transaction in which the lock is guaranteed to be held.
 
         Raises:
-            LockLostError: it is not held any more.
+            LockLostError: if it is not held any more.
         """
         ...
 
     def release(self) -> None:
-        """Give the lock up; never raises."""
+        """Release the lock; never raises."""
         ...
 
 
 class Database(Protocol):
-    """One database. All methods may be called from many processes at once.
+    """A database. All methods may be called concurrently from many processes.
 
-    Errors of the database become `StoreError` with one remedy for each cause.
+    Errors of the database are converted to `StoreError` with advice for each cause.
     """
 
     where: str
     """The address to show, without a password."""
 
     def exists(self) -> bool:
-        """Whether there is anything to read."""
+        """Return whether there is anything to read."""
         ...
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """Begin a read transaction; needs no right to write."""
+        """Begin a read transaction; needs no write permission."""
         ...
 
     def writing(self) -> AbstractContextManager[Connection]:
-        """Begin a write transaction; on disk when the block ends well."""
+        """Begin a write transaction, which is on disk when the block succeeds."""
         ...
 
     def lock(self, competition: str) -> SubmitLock:
-        """The right to submit to a competition, not taken yet."""
+        """Return the submit lock of a competition, not yet acquired."""
         ...

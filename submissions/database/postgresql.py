@@ -18,7 +18,7 @@ from submissions.database.base import LockLostError
 from submissions.redaction import Redactor
 
 _CONNECT_S = 15
-_ANSWER_S = 15.0  # for one transaction; a server or a way to it that falls silent is given up then
+_ANSWER_S = 15.0  # limit of one transaction, after which an unresponsive server or connection is abandoned
 _UNLOCK_S = 5.0
 _LIMITS = {
     "connect_timeout": _CONNECT_S,
@@ -28,32 +28,32 @@ _LIMITS = {
     "keepalives_count": 3,
     "options": f"-c statement_timeout={1000 * int(_ANSWER_S)} -c lock_timeout={1000 * int(_ANSWER_S)}",
 }
-# what it prints of a connection that breaks while it closes belongs into no one's terminal: the error is raised too
+# its messages about connections that break while closing are not for the terminal: the error is raised too
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 class PostgresDatabase:
-    """One database of a server; every call has a limit in time.
+    """A database on a server; every call has a time limit.
 
     Args:
-        url: of the server; a password in it is never shown.
+        url: URL of the server; a password in it is never shown.
 
     Raises:
-        ConfigError: its driver is not installed.
+        ConfigError: if its driver is not installed.
     """
 
     def __init__(self, url: URL) -> None:
         self.where = URL.create(url.drivername, url.username, None, url.host, url.port, url.database).render_as_string()
         secrets = [url.password or "", *(str(value) for name, value in url.query.items() if "password" in name)]
         self._redactor = Redactor(secrets)
-        # what the address says comes first: a server may refuse start-up options, as some poolers do
+        # options in the URL take precedence: some servers, such as poolers, refuse start-up options
         limits = {name: value for name, value in _LIMITS.items() if name not in url.query}
         try:
             self._engine: Engine = create_engine(url, poolclass=NullPool, connect_args=limits)
         except (ImportError, NoSuchModuleError) as err:
             raise ConfigError(
                 f"[submissions] ledger = {self.where!r} needs a driver that is not installed ({err}). "
-                f"Run pip install 'dfens[postgres]' and write the address as postgresql+psycopg://…"
+                f"Run pip install 'dfens[postgres]' and write the URL as postgresql+psycopg://…"
             ) from err
         except (TypeError, ValueError, SQLAlchemyError) as err:
             raise ConfigError(
@@ -61,7 +61,7 @@ class PostgresDatabase:
             ) from None
 
     def exists(self) -> bool:
-        """Whether there is anything to read; only the server knows."""
+        """Return True, since only the server knows."""
         return True
 
     @contextlib.contextmanager
@@ -73,36 +73,36 @@ class PostgresDatabase:
     writing = reading
 
     def lock(self, competition: str) -> "AdvisoryLock":
-        """The lock of a competition, in a session of its own."""
+        """Return the lock of a competition, which uses a separate session."""
         return AdvisoryLock(self, competition)
 
     def connect(self) -> Connection:
-        """A connection that stays open."""
+        """Return a connection that stays open."""
         with self.explained():
             return self._engine.connect()
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn errors of the database into a StoreError without secrets."""
+        """Convert database errors into a StoreError without secrets."""
         try:
             yield
         except SQLAlchemyError as err:
             reason = " ".join(str(err.orig if isinstance(err, DBAPIError) else err).split()).rstrip(".?")
             raise StoreError(
-                f"The ledger {self.where} cannot be used: {self._redactor.redact(reason)}. Check that the server runs "
-                f"and can be reached, and the address in [submissions] ledger."
-            ) from None  # the cause repeats the address with its password
+                f"The ledger {self.where} cannot be used: {self._redactor.redact(reason)}. Check that the server is "
+                f"running and can be reached, and check the URL in [submissions] ledger."
+            ) from None  # the cause contains the URL with its password
 
 
 class AdvisoryLock:
     """An advisory lock of the session that `acquire` opens.
 
-    The session, not this process, holds the lock: a server that restarts, a pooler or a firewall may end it unseen.
-    So a fenced transaction runs in that very session and asks the server whether it has the lock.
+    The lock is held by the session, not by this process: a server restart, a pooler or a firewall may end the session
+    unnoticed. Therefore a fenced transaction runs in the same session and asks the server whether it has the lock.
     """
 
     descriptors: tuple[int, ...] = ()
-    outlives_sender = False  # a session that ended says nothing about the client that was at work under it
+    outlives_sender = False  # the end of a session does not imply that the Kaggle client has exited
 
     def __init__(self, database: PostgresDatabase, competition: str) -> None:
         self._database = database
@@ -110,7 +110,7 @@ class AdvisoryLock:
         self._connection: Connection | None = None
 
     def acquire(self) -> bool:
-        """Try to take the lock."""
+        """Try to acquire the lock."""
         if self._connection is None:
             self._connection = self._database.connect()
         connection = self._connection
@@ -123,32 +123,32 @@ class AdvisoryLock:
         """Begin a transaction in the session that holds the lock."""
         connection = self._connection
         if connection is None:
-            raise LockLostError("The right to submit is not held.")
+            raise LockLostError("The submit lock is not held.")
         try:
             with self._database.explained(), limited(connection), connection.begin():
                 if not connection.execute(_HELD, {"n": self._number}).scalar_one():
                     raise LockLostError(
-                        f"The ledger {self._database.where} does not know any more that this dfens submit holds the "
-                        f"right to submit; a pooler that shares sessions does that. Connect to the server itself."
+                        f"The ledger {self._database.where} reports that this dfens submit no longer holds the "
+                        f"submit lock, as happens with a pooler that shares sessions. Connect to the server directly."
                     )
                 yield connection
         except StoreError as err:
-            raise LockLostError(f"The session that holds the right to submit was lost. {err}") from err
+            raise LockLostError(f"The session that held the submit lock was lost. {err}") from err
 
     def release(self) -> None:
-        """Give the lock up and close the session."""
+        """Release the lock and close the session."""
         if self._connection is None:
             return
         with contextlib.suppress(Exception), limited(self._connection, _UNLOCK_S), self._connection.begin():
             self._connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": self._number})
         with contextlib.suppress(Exception):
-            self._connection.invalidate()  # a close would speak to the server once more
+            self._connection.invalidate()  # closing would contact the server again
         with contextlib.suppress(Exception):
             self._connection.close()
         self._connection = None
 
 
-# a 64-bit number is shown in two halves
+# pg_locks shows a 64-bit number as two halves
 _HELD = text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "
     "AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = :n"
@@ -157,13 +157,13 @@ _HELD = text(
 
 @contextlib.contextmanager
 def limited(connection: Connection, limit_s: float = _ANSWER_S) -> Iterator[None]:
-    """Hang up on the server when the block takes longer than `limit_s`; what waits for it fails at once then.
+    """Close the connection if the block takes longer than `limit_s`, so that whatever waits for it fails at once.
 
-    The server's own limits do not help where the way to it falls silent: a statement that never arrives runs into no
+    The server's own limits do not help if the connection is silent: a statement that never arrives is not subject to
     statement_timeout, and a proxy on this machine acknowledges every packet.
     """
-    with contextlib.closing(socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno()))) as way:  # type: ignore[union-attr]
-        timer = threading.Timer(limit_s, _hang_up, [way])
+    with contextlib.closing(socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno()))) as link:  # type: ignore[union-attr]
+        timer = threading.Timer(limit_s, _hang_up, [link])
         timer.daemon = True
         timer.start()
         try:
@@ -173,6 +173,6 @@ def limited(connection: Connection, limit_s: float = _ANSWER_S) -> Iterator[None
             timer.join()
 
 
-def _hang_up(way: socket.socket) -> None:
+def _hang_up(link: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        way.shutdown(socket.SHUT_RDWR)
+        link.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""A ledger in one SQLite file, for the processes of one machine; its lock is a file beside it."""
+"""A ledger in one SQLite file, for the processes of one machine; its lock is a file next to it."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ from oof.errors import StoreError
 from submissions.database.base import LedgerDamagedError, LockLostError
 
 _BUSY_S = 60.0
-_FULL_BYTES = 1 << 20  # a disk with less free than this is full, whatever SQLite calls the error
+_FULL_BYTES = 1 << 20  # a disk with less free space is considered full, whatever error SQLite reports
 _NO_FILE_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -27,11 +27,11 @@ class SqliteDatabase:
     """A file in WAL mode; each commit is synchronised to disk. Keep it off network drives.
 
     PATH           the ledger
-    PATH.lock      held by the process that submits; empty
-    PATH-wal, PATH-shm   of SQLite, while the file is open
+    PATH.lock      empty; locked by the process that submits
+    PATH-wal, PATH-shm   created by SQLite while the file is open
 
     Args:
-        path: resolved, so that two names of one file share one lock.
+        path: canonical path, so that two names of one file share one lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,31 +41,31 @@ class SqliteDatabase:
         self._reader = _engine(lambda: _connect_to_read(path), "BEGIN")
 
     def exists(self) -> bool:
-        """Whether there is a file."""
+        """Return whether the file exists."""
         with self._explained():
             return self.path.exists() and (self.path.is_dir() or self.path.stat().st_size > 0)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Begin a read transaction; a file that may not be written can be read."""
+        """Begin a read transaction; needs no write permission."""
         with self._explained(), self._reader.connect() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Begin a write transaction, making the file if there is none."""
+        """Begin a write transaction, creating the file if necessary."""
         with self._explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists() and self.path.stat().st_nlink > 1:
                 raise StoreError(
-                    f"The ledger {self.where} has several hard links, so two programs could write it unseen by each "
-                    f"other. Keep one of its names (ls -i, find -samefile), or link it with ln -s."
+                    f"The ledger {self.where} has several hard links, so two programs could write it without noticing "
+                    f"each other. Keep only one of its names (ls -i, find -samefile), or use symbolic links (ln -s)."
                 )
             with self._writer.connect() as connection, connection.begin():
                 yield connection
 
     def lock(self, competition: str) -> "FileLock":
-        """One lock for the whole file: competitions that share a ledger wait for each other."""
+        """Return the lock of the whole file: competitions that share a ledger wait for each other."""
         return FileLock(self)
 
     @contextlib.contextmanager
@@ -78,25 +78,25 @@ class SqliteDatabase:
             raise self._error(err) from err
 
     def _error(self, err: Exception) -> StoreError:
-        """The error in words, with what helps in this very case."""
+        """Return the error with advice for this case."""
         reason = err.strerror if isinstance(err, OSError) and err.strerror else " ".join(str(err).split())
         name = getattr(err, "sqlite_errorname", "") or ""
         head = f"The ledger {self.where} cannot be used: {reason.rstrip('.?')}."
         number = err.errno if isinstance(err, OSError) else 0
         if name in ("SQLITE_NOTADB",) or name.startswith("SQLITE_CORRUPT"):
             return LedgerDamagedError(
-                f"{head} The file was cut or is not a ledger. Restore it from a backup; without one, move it away and "
-                f"run dfens submissions sync, which lists again what Kaggle has."
+                f"{head} The file is damaged or is not a ledger. Restore it from a backup; without one, move it away "
+                f"and run dfens submissions sync, which imports what Kaggle has."
             )
         is_full = name == "SQLITE_FULL" or number in (errno.ENOSPC, errno.EDQUOT)
         if is_full or (name.startswith("SQLITE_IOERR") and self._full()):
             return StoreError(f"{head} Its disk is full. Free space, then run the same command again.")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return StoreError(f"{head} Another program has been writing to it for {_BUSY_S:g} s. End it, or wait.")
+            return StoreError(f"{head} Another program has been writing to it for {_BUSY_S:g} s. Stop it, or wait.")
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")) or number:
             return StoreError(
                 f"{head} The user who runs dfens must be able to write the file, {self.path.name}.lock and the folder "
-                f"{self.path.parent}: correct their owner or rights. PostgreSQL needs no such rights."
+                f"{self.path.parent}: correct their owner or permissions. PostgreSQL does not need these."
             )
         if name.startswith("SQLITE_IOERR"):
             return StoreError(f"{head} Check the disk; SQLite does not work on most network drives.")
@@ -109,9 +109,9 @@ class SqliteDatabase:
 
 
 class FileLock:
-    """A lock on the file PATH.lock, shared with child processes by its descriptor."""
+    """A lock on the file PATH.lock, shared with child processes through its descriptor."""
 
-    outlives_sender = True  # a client that still runs holds the descriptor, and the lock with it
+    outlives_sender = True  # a client that is still running holds the descriptor and therefore the lock
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
@@ -120,11 +120,11 @@ class FileLock:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """The locked file."""
+        """Return the descriptor of the locked file."""
         return (self._descriptor,)
 
     def acquire(self) -> bool:
-        """Try to lock the file that has the name now."""
+        """Try to lock the file that currently has this name."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = _open_lock(self._path)
@@ -140,8 +140,8 @@ class FileLock:
                     f"disk, or in PostgreSQL ([submissions] ledger)."
                 ) from err
             raise StoreError(
-                f"{self._path} cannot be opened for locking ({err.strerror}). Correct the owner or rights of it and "
-                f"of its folder."
+                f"{self._path} cannot be opened for locking ({err.strerror}). Correct the owner or permissions of the "
+                f"file and its folder."
             ) from err
         if not self._is_current():
             self.release()
@@ -150,17 +150,17 @@ class FileLock:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Begin a write transaction, if the locked file is still the one that others would lock."""
+        """Begin a write transaction if the locked file is still the one that others would lock."""
         with self._database.writing() as connection:
             if not self._is_current():
                 raise LockLostError(
-                    f"{self._path} was removed or replaced while dfens was at work, so another dfens submit may have "
-                    f"begun. Never remove that file."
+                    f"{self._path} was removed or replaced while dfens was running, so another dfens submit may have "
+                    f"started. Never remove this file."
                 )
             yield connection
 
     def release(self) -> None:
-        """Close the file, which frees the lock unless a child process still holds it."""
+        """Close the file, which releases the lock unless a child process still holds it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
@@ -177,13 +177,13 @@ def _open_lock(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except PermissionError:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # of a team mate: it can be locked all the same
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a file owned by a team mate can still be locked
 
 
 def _engine(connect: "object", begin: str) -> Engine:
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    # the driver would begin and end transactions at its own will; a read that becomes a write fails at once where
-    # another writes, while BEGIN IMMEDIATE waits its turn
+    # by default the driver decides when transactions begin and end; a read transaction that becomes a write fails at
+    # once if another process is writing, while BEGIN IMMEDIATE waits
     events.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
@@ -191,12 +191,13 @@ def _engine(connect: "object", begin: str) -> Engine:
 def _connect_to_write(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # in WAL the default may lose the last step in a power cut
+    # with the default for WAL, the last step may be lost in a power cut
+    connection.execute("PRAGMA synchronous = FULL")
     return connection
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection for reading: without the right to write, the log that WAL needs may not be makeable."""
+    """Return a connection for reading; without write permission, the log file for WAL may not be creatable."""
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     address = f"file:{quote(str(path))}?mode=ro"
@@ -207,6 +208,6 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         log = path.with_name(path.name + "-wal")
         if log.exists() and log.stat().st_size:
-            raise  # what the log holds would be missing
+            raise  # the content of the log would be missing
         connection = sqlite3.connect(f"{address}&immutable=1", uri=True, isolation_level=None)
     return connection

@@ -1,30 +1,30 @@
-"""Which two submissions to tick as final: the best expected best-of-two private score, by simulation.
+"""Select the two final submissions: the pair with the best expected best-of-two private score, by simulation.
 
 Model
 -----
-OOF predictions are the truth of what each candidate does on new rows. With mu the OOF scores,
+OOF predictions are taken as representative of each candidate's behaviour on new rows. With mu the OOF scores,
 
     public score  = mu + offset + sqrt(1 + shift_variance) x population + public part
     private score = mu + offset + sqrt(1 + shift_variance) x population + private part
 
-All of it on the logit scale for AUC and its like (`submissions.finals.simulate.Scale`). The three last terms
-are drawn by `submissions.finals.simulate`: what the scores would be on other training
-rows, and on parts of the test set's size. Their covariances show which candidates are alike. The
-offset is common to all candidates (a test set that is harder) and wide, so it decides nothing.
-shift_variance is how much further the test rows are from the training rows than another draw of these would
-be; it is not known, so a grid of values is weighed by how well each explains the public scores seen:
-where public scores follow CV, shift_variance stays small and CV counts; where they don't, the public score does.
+on the logit scale for AUC and similar metrics (`submissions.finals.simulate.Scale`). The last three terms
+are simulated by `submissions.finals.simulate`: the variation of the scores over other training
+rows, and over parts of the size of the test set. Their covariances reflect the similarity of candidates. The
+offset (a harder test set) is common to all candidates and has a wide prior, so it decides nothing.
+shift_variance is the additional variance of the test rows compared with another draw of training rows;
+it is unknown, so a grid of values is weighted by how well each explains the observed public scores:
+if public scores follow CV, shift_variance is small and CV dominates; if not, the public scores do.
 
 Conditioning on the public scores
 ---------------------------------
-Each draw is moved by Matheron's rule, private + C_vp C_pp^-1 (seen - public), which turns joint draws
-into draws from the conditional distribution, exactly so where they are jointly normal. Scores are means
-over hundreds of rows, so they nearly are, and the draws keep what they have of skewness. Weighting
-whole draws by a kernel around the scores seen (ABC) would need no normality, but with ten scores of
-five digits not one draw of a million lies near. Rounding by Kaggle enters C_pp as a variance.
+Each draw is shifted by Matheron's rule, private + C_vp C_pp^-1 (observed - public), which turns joint draws
+into draws from the conditional distribution, exactly if they are jointly normal. Scores are means
+over hundreds of rows, so this nearly holds, and the draws retain their skewness. Weighting
+draws by a kernel around the observed scores (ABC) would not need normality, but with ten scores of
+five digits not one draw in a million is close. Kaggle's rounding enters C_pp as a variance.
 
-For scores that follow the share of positives (log loss, accuracy), draws are made under several
-shares, weighed in the same way; the share that the public scores point to comes out beside the pair.
+For scores that depend on the share of positives (log loss, accuracy), draws are made with several
+shares, weighted in the same way; the share that best explains the public scores is reported with the pair.
 """
 
 from collections.abc import Sequence
@@ -45,15 +45,15 @@ Vector = NDArray[np.float64]
 SHIFT_VARIANCES = np.array([0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0])
 _SHIFT_PRIOR = 1 / np.sqrt(1 + SHIFT_VARIANCES)
 _ODDS = (0.25, 0.5, 1.0, 2.0, 4.0)
-_BLOCKS = 10  # of the jackknife
+_BLOCKS = 10  # blocks of the jackknife
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A submission that may be ticked.
+    """A submission that may be selected.
 
-    name: to show. oof: (n_rows,) its OOF predictions; those of a blend are its nested predictions.
-    public: its public score, None where it has none yet.
+    name: name to display. oof: (n_rows,) its OOF predictions (for a blend, its nested predictions).
+    public: its public score, or None.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CandidateOutlook:
-    """What the simulation says of one candidate: private score, expected and its standard deviation."""
+    """Simulation results for one candidate: expectation and standard deviation of its private score."""
 
     name: str
     cv: float
@@ -75,11 +75,11 @@ class CandidateOutlook:
 
 @dataclass(frozen=True)
 class PairOutlook:
-    """What the simulation says of two candidates.
+    """Simulation results for two candidates.
 
-    expected: best-of-two private score. gain: over the pair "best public + best CV"; positive is better,
-    also for losses. beats: probability that this pair is better than that one; even: that both come
-    out equal. error, gain_error: standard errors of the simulation alone.
+    expected: best-of-two private score. gain: gain over the pair "best public + best CV"; positive is better,
+    also for losses. beats: probability that this pair is better than that one; even: that both are
+    equal. error, gain_error: standard errors due to the simulation alone.
     """
 
     first: str
@@ -94,10 +94,10 @@ class PairOutlook:
 
 @dataclass(frozen=True)
 class Selection:
-    """The recommendation and what it rests on.
+    """The recommendation and its basis.
 
-    pairs: best first. baseline: "best public + best CV". shift_variance: mean of its weights.
-    shift_weights: value -> weight. positive_share: of the test rows, as the public scores have it.
+    pairs: best first. baseline: "best public + best CV". shift_variance: its weighted mean.
+    shift_weights: value -> weight. positive_share: share among the test rows, inferred from the public scores.
     """
 
     pairs: tuple[PairOutlook, ...]
@@ -110,16 +110,16 @@ class Selection:
 
     @property
     def best(self) -> PairOutlook:
-        """The pair to tick."""
+        """Return the recommended pair."""
         return self.pairs[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """What each draw brings besides its rows, so that it stays the same in every part of the draws.
+    """Random numbers of each draw apart from its rows, drawn once so that subsets of the draws are consistent.
 
-    rounding: (draws, n_candidates) of the public scores. offset: (draws,) standard normal, common to
-    all candidates. place: (draws,) in [0, 1), by which a draw takes its scenario and shift_variance.
+    rounding: (draws, n_candidates) rounding error of the public scores. offset: (draws,) standard normal, common to
+    all candidates. place: (draws,) in [0, 1), which determines the scenario and shift_variance of a draw.
     """
 
     rounding: Matrix
@@ -127,12 +127,12 @@ class Noise:
     place: Vector
 
     def only(self, draws: NDArray[np.bool_]) -> "Noise":
-        """The same with some of the draws."""
+        """Return a subset of the draws."""
         return Noise(self.rounding[draws], self.offset[draws], self.place[draws])
 
 
 def draw_noise(draws: int, candidates: int, digits: int, rng: np.random.Generator) -> Noise:
-    """Noise of so many draws; `place` fills [0, 1) evenly in any run of draws."""
+    """Return the noise of `draws` draws; `place` fills [0, 1) evenly over any consecutive draws."""
     rounding = 10.0**-digits * rng.uniform(-0.5, 0.5, (draws, candidates))
     place = np.asarray(np.arange(draws) * 0.6180339887498949 % 1.0, dtype=np.float64)
     return Noise(rounding, rng.standard_normal(draws), place)
@@ -140,10 +140,11 @@ def draw_noise(draws: int, candidates: int, digits: int, rng: np.random.Generato
 
 @dataclass(frozen=True)
 class LeaderboardSplit:
-    """How the leaderboard splits the test set.
+    """The split of the test set by the leaderboard.
 
-    rows: number of rows. public_share: share of them in the public score, 0 to 1. positive_share: None: as in
-    training, or, where the metric depends on it, inferred from the public scores. digits: decimals of public scores.
+    rows: number of rows. public_share: share of them in the public part, 0 to 1. positive_share: share of positives;
+    None: as in training, or, if the metric depends on it, inferred from the public scores. digits: decimals of public
+    scores.
     """
 
     rows: int
@@ -152,12 +153,12 @@ class LeaderboardSplit:
     digits: int = 5
 
     def sizes(self, positive_share: float) -> SplitSizes:
-        """Return the sizes of its parts; SubmissionError if one is too small to be scored."""
+        """Return the sizes of the parts; raise SubmissionError if one is too small to be scored."""
         public_rows = round(self.rows * self.public_share)
         if not 10 <= public_rows <= self.rows - 10:
             raise SubmissionError(
                 f"A public share of {self.public_share:.3g} leaves {public_rows} of {self.rows} test rows public; "
-                f"expected at least 10 on each side. Take the share from the competition's leaderboard page: "
+                f"expected at least 10 in each part. The share is given on the competition's leaderboard page: "
                 f"--public-share 0.3."
             )
         return SplitSizes(public_rows, self.rows - public_rows, positive_share)
@@ -186,19 +187,19 @@ def select_pair(
 
     Args:
         candidates: at least two.
-        rows: of the candidates' OOF predictions.
-        split: of the test set that they were submitted for.
-        metric: of the competition.
-        draws: number of draws of the simulation.
-        rng: source of the draws.
+        rows: rows of the candidates' OOF predictions.
+        split: split of the competition's test set.
+        metric: metric of the competition.
+        draws: number of simulated draws.
+        rng: random number generator.
 
     Raises:
-        SubmissionError: fewer than two candidates, equal names, NaN, or a public part without rows.
+        SubmissionError: if there are fewer than two candidates, equal names, NaN, or no public rows.
     """
     names = [candidate.name for candidate in candidates]
     if len(names) < 2 or len(set(names)) < len(names):
         raise SubmissionError(
-            f"Choosing a pair needs at least two candidates, each with a name of its own; there are "
+            f"Choosing a pair needs at least two candidates with different names; there are "
             f"{examples(names) or 'none'}. Submit more blends, or run dfens submissions sync."
         )
     shares = split.positive_shares(float(np.mean(rows.y)), metric)
@@ -228,7 +229,8 @@ def _summarize(
     pairs = list(combinations(range(len(names)), 2))
     baseline = baseline_pair(sign * cv, sign * public)
     expected, gains = _pair_means(private, pairs, baseline)
-    # delete one block of the draws at a time: covers the draws, the covariances and the weights made of them
+    # delete one block of draws at a time, which accounts for the draws and for covariances and weights computed from
+    # them
     blocks = np.arange(len(private)) % _BLOCKS
     left_out = []
     for block in range(_BLOCKS):
@@ -283,7 +285,7 @@ def _candidate_outlooks(
 
 
 def baseline_pair(cv: Vector, seen: Vector) -> tuple[int, int]:
-    """Best public score and best CV; the second best CV where one candidate has both, or none has a public score."""
+    """Return the candidates with the best public score and the best CV, or with the best two CVs if that is one or none."""
     by_cv = np.argsort(-cv, kind="stable")
     first = int(by_cv[0]) if np.isnan(seen).all() else int(np.nanargmax(seen))
     return first, int(by_cv[1] if by_cv[0] == first else by_cv[0])
@@ -293,9 +295,9 @@ def posterior_private(scenarios: list[Scenario], seen: Vector, noise: Noise) -> 
     """Return draws of the private scores given the public ones, and the weights of scenarios and shift variances.
 
     Args:
-        scenarios: of the same candidates and number of draws.
-        seen: (n_candidates,) public scores on their scale, NaN where there is none.
-        noise: of the same draws.
+        scenarios: scenarios with the same candidates and number of draws.
+        seen: (n_candidates,) public scores on their scale, NaN if unknown.
+        noise: noise of the same draws.
 
     Returns:
         (draws, n_candidates) and (n_worlds, n_kappas); the weights sum to 1.
@@ -307,8 +309,8 @@ def posterior_private(scenarios: list[Scenario], seen: Vector, noise: Noise) -> 
     for place, scenario in enumerate(scenarios):
         common = np.atleast_2d(np.cov(scenario.population.T))
         public = np.atleast_2d(np.cov(scenario.public.T))
-        # an offset ten times as wide as the widest other term claims nothing; where several shares compete
-        # it must leave room for their signal, most of which is common to all candidates too
+        # an offset ten times as wide as the widest other term is uninformative; if several shares compete, it
+        # must not absorb their signal, most of which is common to all candidates too
         width = 0.0 if not len(known) else 2.0 if len(scenarios) > 1 else 10.0
         for step, shift_variance in enumerate(SHIFT_VARIANCES):
             offset = width**2 * float(np.diag(common * (1 + shift_variance) + public).max())
@@ -338,7 +340,7 @@ def _log_normal(deviation: Vector, covariance: Matrix) -> float:
 
 
 def _pair_means(private: Matrix, pairs: list[tuple[int, int]], baseline: tuple[int, int]) -> tuple[Vector, Vector]:
-    """Expected best of two of each pair, and its gain over the baseline's."""
+    """Return the expected best-of-two score of each pair, and its gain over the baseline."""
     best = np.array([np.maximum(private[:, first], private[:, second]).mean() for first, second in pairs])
     base = float(np.maximum(private[:, baseline[0]], private[:, baseline[1]]).mean())
     return best, best - base

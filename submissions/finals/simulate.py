@@ -1,4 +1,4 @@
-"""Draws of what candidates would score on new rows, with their OOF predictions as the truth of what each does."""
+"""Simulate the scores of candidates on new rows, using their OOF predictions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from oof.progress import SILENT, Progress
 
 Matrix = NDArray[np.float64]
 Counts = NDArray[np.int32]
-_EDGE = 1e-6  # an AUC of exactly 1, of few rows, has no logit
+_EDGE = 1e-6  # an AUC of exactly 1, possible with few rows, has no finite logit
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where scores are added up: higher is better, and no score leaves its range.
+    """The scale on which scores are added: higher is better, and no score leaves its range.
 
-    A harder test set takes more from an AUC of 0.7 than from one of 0.99, and none passes 1; on the
-    logit scale a common step does just that. Losses, which have no upper end, keep their own scale.
+    A harder test set reduces an AUC of 0.7 more than one of 0.99, and no AUC exceeds 1; a common
+    step on the logit scale behaves in this way. Losses, which have no upper limit, keep their own scale.
     """
 
     sign: float
     bounded: bool
 
     def forward(self, scores: NDArray[Any]) -> NDArray[np.float64]:
-        """From the metric's own unit; NaN stays."""
+        """Convert from the unit of the metric; NaN stays NaN."""
         scores = np.asarray(scores, dtype=np.float64)
         if self.bounded:
             inside = np.clip(scores, _EDGE, 1 - _EDGE)
@@ -36,24 +36,24 @@ class Scale:
         return self.sign * scores
 
     def back(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """To the metric's own unit."""
+        """Convert to the unit of the metric."""
         values = self.sign * values
         return 1 / (1 + np.exp(-values)) if self.bounded else values
 
     def slope(self, scores: NDArray[Any]) -> NDArray[np.float64]:
-        """Size of a small step of the score, on this scale."""
+        """Return the derivative of this scale with respect to the score."""
         scores = np.clip(np.asarray(scores, dtype=np.float64), _EDGE, 1 - _EDGE)
         return 1 / (scores * (1 - scores)) if self.bounded else np.ones_like(scores)
 
 
 def scale_of(metric: Metric) -> Scale:
-    """The scale of a metric: logit for those read off the ROC curve, which lie in [0, 1]."""
+    """Return the scale of a metric: logit for metrics of the ROC curve, which are in [0, 1]."""
     return Scale(metric.gain(1.0), metric.kind == "ranking")
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """The rows of the OOF predictions. y: (n_rows,) 0 or 1. groups: (n_rows,) rows drawn together, or None."""
+    """The rows of the OOF predictions. y: (n_rows,) 0 or 1. groups: (n_rows,) groups that are drawn as a whole, or None."""
 
     y: NDArray[Any]
     groups: NDArray[Any] | None = None
@@ -61,7 +61,7 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """Numbers of rows of the public and the private part of a test set, and its share of positives."""
+    """The number of rows in the public and the private part of a test set, and its share of positives."""
 
     public_rows: int
     private_rows: int
@@ -70,11 +70,11 @@ class SplitSizes:
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
-    """Draws under one share of positives, on the metric's `Scale`.
+    """Draws for one share of positives, on the metric's `Scale`.
 
-    positive_share: among the new rows. scores: (n_candidates,) to expect there, by the OOF rows.
-    population, public, private: (draws, n_candidates) deviations of mean 0: of the scores when the
-    OOF rows themselves are drawn anew, and of the scores of one public and one private part.
+    positive_share: share among the new rows. scores: (n_candidates,) scores expected there from the OOF rows.
+    population, public, private: (draws, n_candidates) deviations with mean 0: of the scores if the
+    OOF rows themselves are resampled, and of the scores of a public and a private part.
     """
 
     positive_share: float
@@ -84,7 +84,7 @@ class Scenario:
     private: Matrix
 
     def only(self, draws: NDArray[np.bool_]) -> "Scenario":
-        """The same with some of the draws."""
+        """Return a subset of the draws."""
         return Scenario(
             self.positive_share, self.scores, self.population[draws], self.public[draws], self.private[draws]
         )
@@ -100,20 +100,20 @@ def simulate(
     rng: np.random.Generator,
     progress: Progress = SILENT,
 ) -> Scenario:
-    """Draw public and private parts from the OOF rows, and the OOF rows from themselves.
+    """Draw public and private parts from the OOF rows, and resample the OOF rows themselves.
 
-    Rows are drawn with replacement, positives and negatives apart (stratified). With groups, whole
-    groups are drawn, those of one class and mixed ones apart, until the part has its size on
-    average: clips of one source stand or fall together, so such a part tells less. All candidates
-    are scored on the same drawn rows, which keeps what they get wrong alike.
+    Rows are drawn with replacement, stratified by class. With groups, whole
+    groups are drawn, stratified by their classes, until the part has its size on
+    average: clips of one source are dependent, so such a part is less informative. All candidates
+    are scored on the same drawn rows, which preserves their common errors.
 
     Args:
-        rows: of the OOF predictions.
+        rows: rows of the OOF predictions.
         columns: the OOF predictions of each candidate, (n_rows,) without NaN.
-        split: of the test set.
-        metric: of the competition.
+        split: sizes of the two parts of the test set.
+        metric: metric of the competition.
         draws: number of draws.
-        rng: source of the draws.
+        rng: random number generator.
 
     Raises:
         SubmissionError: if the rows or the parts have only one class.
@@ -147,12 +147,12 @@ def simulate(
 def _drawer(
     y: NDArray[Any], groups: NDArray[Any] | None, rows: int, share: float, rng: np.random.Generator
 ) -> Callable[[], Counts]:
-    """A function that draws a part of about so many rows and tells how often each OOF row counts."""
+    """Return a function that draws a part of about `rows` rows and returns how often each OOF row was drawn."""
     own_share = float(y.mean())
     if not (0 < own_share < 1 and 0 < share < 1):
         raise SubmissionError(
-            f"Drawing test sets needs both classes; the OOF rows have {own_share:.1%} positives, {share:.1%} are asked "
-            f"for. Check the labels and --positive-share."
+            f"Drawing test sets needs both classes; the OOF rows have {own_share:.1%} positives, {share:.1%} are "
+            f"requested. Check the labels and --positive-share."
         )
     units = np.arange(len(y)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     unit_share = np.bincount(units, weights=y) / np.bincount(units)

@@ -1,4 +1,4 @@
-"""The official Kaggle client, run in a process of its own that has time limits and can be killed."""
+"""The official Kaggle client, run in a separate process with time limits, which can be killed."""
 
 import math
 import re
@@ -26,7 +26,7 @@ _MOST_PAGES = 500
 
 
 class KaggleError(SubmissionError):
-    """A call to Kaggle that failed; its message tells Kaggle's reason and what to do."""
+    """A failed call to Kaggle; the message gives Kaggle's reason and what to do."""
 
     def __init__(self, message: str, reason: Reason) -> None:
         super().__init__(message)
@@ -35,9 +35,9 @@ class KaggleError(SubmissionError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What Kaggle says of the team's allowance: made today (UTC), ever, and allowed for the rest of the day.
+    """The team's allowance according to Kaggle: made today (UTC), in total, and allowed for the rest of the day.
 
-    now: the time by Kaggle's clock, None where its answer had none.
+    now: the time by Kaggle's clock, or None if the response had none.
     """
 
     today: int
@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class KaggleSubmission:
-    """A submission as Kaggle lists it; scores None until there are any, status pending, complete or error."""
+    """A submission in Kaggle's list; scores are None until known, status is pending, complete or error."""
 
     ref: int
     date: datetime | None
@@ -67,12 +67,12 @@ class KaggleSubmission:
 class KaggleClient:
     """Calls to Kaggle for one competition.
 
-    The process starts with the first call and ends with the `with` block; it ends by itself when
-    this one dies. Calls that only read are made again where Kaggle is busy or the network fails.
+    The process starts with the first call and ends with the `with` block; it exits by itself if
+    this process dies. Calls that only read are retried if Kaggle is busy or the network fails.
 
     Args:
-        competition: its slug.
-        environment: what the client may take its credentials and proxies from, such as os.environ.
+        competition: slug of the competition.
+        environment: environment with credentials and proxies for the client, such as os.environ.
 
     Raises (every call):
         KaggleError: with Kaggle's reason, and what to do.
@@ -87,8 +87,7 @@ class KaggleClient:
     ) -> None:
         if not competition:
             raise SubmissionError(
-                "No competition is named. Write its slug, the last part of its address on Kaggle, "
-                "as [competition] slug in dfens.toml."
+                "No competition is named. Set [competition] slug in dfens.toml to the last part of its URL on Kaggle."
             )
         self.competition = competition
         self.settings = settings
@@ -108,12 +107,12 @@ class KaggleClient:
     # ---- calls --------------------------------------------------------------
 
     def whoami(self) -> Json:
-        """User name, way of authentication, version of the client."""
+        """Return user name, authentication method and version of the client."""
         return self._safely("logging in to Kaggle", "whoami")
 
     def limits(self) -> Limits:
-        """The team's allowance now."""
-        doing = f"asking for the allowance in {self.competition}"
+        """Return the team's current allowance."""
+        doing = f"querying the allowance of {self.competition}"
         answer = self._safely(doing, "limits", competition=self.competition)
         return Limits(**answer | {"now": _http_date(answer.get("now"))})
 
@@ -134,33 +133,33 @@ class KaggleClient:
         return list(found.values())
 
     def submission(self, ref: int) -> KaggleSubmission:
-        """One submission."""
-        answer = self._safely(f"asking for submission {ref}", "submission", ref=ref)
+        """Return one submission."""
+        answer = self._safely(f"reading submission {ref}", "submission", ref=ref)
         return self._submission(answer | {"ref": answer["ref"] or ref})
 
     def leaderboard(self, path: Path) -> None:
-        """Fetch the public leaderboard as the zip that Kaggle gives."""
+        """Download the public leaderboard as Kaggle's ZIP file."""
         with atomic_path(path) as part:
             self._safely(
-                f"fetching the leaderboard of {self.competition}",
+                f"downloading the leaderboard of {self.competition}",
                 "leaderboard",
                 competition=self.competition,
                 path=str(part.absolute()),
             )
-            read_leaderboard(part)  # a login page is not kept in its place
+            read_leaderboard(part)  # raises if a login page was returned instead
 
     def files(self) -> dict[str, int]:
-        """The competition's files and their sizes in bytes."""
+        """Return the competition's files and their sizes in bytes."""
         answer = self._safely(f"listing the files of {self.competition}", "files", competition=self.competition)
         return {str(item["name"]): int(item["bytes"] or 0) for item in answer["files"]}
 
     def submit(self, path: Path, message: str, on_uploaded: Callable[[], None]) -> tuple[int, str]:
-        """Upload a file and submit it: Kaggle's number (0 where it gave none) and words.
+        """Upload a file and submit it; return Kaggle's number (0 if there was none) and message.
 
-        Made once, never again by itself.
+        The call is made once and never retried.
 
         Args:
-            on_uploaded: called when the file is up and nothing is submitted yet; the submission is made when
+            on_uploaded: called when the file is uploaded but not yet submitted; the submission is made when
                 it returns.
         """
         return self._submitted(
@@ -175,7 +174,7 @@ class KaggleClient:
     def submit_kernel(
         self, kernel: str, version: int, file_name: str, message: str, on_uploaded: Callable[[], None]
     ) -> tuple[int, str]:
-        """Submit the output of a notebook's version; arguments and answer as in `submit`."""
+        """Submit the output of a notebook version; arguments and result as in `submit`."""
         return self._submitted(
             "submit_kernel",
             on_uploaded,
@@ -188,9 +187,9 @@ class KaggleClient:
         )
 
     def download(self, file_name: str, path: Path, on_event: Callable[[Json], None]) -> Json:
-        """Fetch all files as one archive (an empty `file_name`) or one file into `path`; goes on after a part.
+        """Download all files as one archive (empty `file_name`) or one file to `path`; resumes a partial download.
 
-        Made once; the caller decides whether to go on after a failure.
+        The call is made once; the caller decides whether to resume after a failure.
         """
         limit = self.settings.stall_limit_s
 
@@ -211,7 +210,7 @@ class KaggleClient:
             handle,
         )
 
-    # ---- how --------------------------------------------------------
+    # ---- helpers ----------------------------------------------------
 
     def _submitted(self, name: str, on_uploaded: Callable[[], None], limit_s: float, **args: object) -> tuple[int, str]:
         def handle(event: Json) -> float:
@@ -223,7 +222,7 @@ class KaggleClient:
         return int(answer["ref"] or 0), self._redact(str(answer["message"] or ""))
 
     def _safely(self, doing: str, name: str, **args: object) -> Json:
-        """A call that changes nothing, made again where that may help."""
+        """Make a read-only call, retrying if that may help."""
         pause = self.settings.retry_first_s
         tries = self.settings.retries
         for attempt in range(tries + 1):
@@ -235,7 +234,9 @@ class KaggleClient:
                 late = reason.kind == "timeout" and attempt >= 1
                 if not reason.retry or attempt == tries or wait > LONGEST_PAUSE_S or late:
                     raise
-                self._progress.note(f"{doing[:1].upper()}{doing[1:]} failed ({_brief(reason)}); again in {wait:.0f} s.")
+                self._progress.note(
+                    f"{doing[:1].upper()}{doing[1:]} failed ({_brief(reason)}); retrying in {wait:.0f} s."
+                )
                 time.sleep(wait)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         raise AssertionError("the last attempt returns or raises")
@@ -283,7 +284,7 @@ class KaggleClient:
             and credentials.used.kind == "oauth"
             and not Path(credentials.used.name).exists()
         ):
-            problems.append(f"The Kaggle client has removed {credentials.used.name}, since that login has expired.")
+            problems.append(f"The Kaggle client has removed {credentials.used.name}, since its login has expired.")
         context = ErrorContext(
             doing,
             self.competition,
@@ -296,7 +297,7 @@ class KaggleClient:
         return KaggleError(explain(reason, context), reason)
 
     def _entered(self) -> list[str] | None:
-        """Slugs of the competitions entered, for a hint; None where that can't be had."""
+        """Return the slugs of the competitions entered, for a hint; None if unavailable."""
         try:
             answer = self.process.call("entered", {}, self.settings.call_limit_s)
         except CallFailed:
@@ -309,7 +310,7 @@ def _brief(reason: Reason) -> str:
 
 
 def _score(text: str) -> float | None:
-    """Return a finite number; what Kaggle shows for no score ("", "nan", "inf", "None") is None."""
+    """Return a finite number, or None for Kaggle's values without a score ("", "nan", "inf", "None")."""
     try:
         score = float(text)
     except ValueError:

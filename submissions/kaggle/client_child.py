@@ -1,16 +1,16 @@
-"""The process that holds the official Kaggle client: it takes calls as JSON lines on stdin, answers on stdout.
+"""The process that runs the official Kaggle client; it reads calls as JSON lines on stdin and responds on stdout.
 
-The client has no time limits, prints where it likes and may end the process; here it can be
-killed without harm. Started as a file (`python -P client_child.py`), it imports nothing of
-dfens. A closed stdin means that the parent is gone: the process then ends at once, so that an
-upload never outlives the one who keeps the ledger.
+The client has no timeouts, prints to stdout and may exit; in its own process it can be
+killed safely. Started as a file (`python -P client_child.py`), it imports nothing from
+dfens. A closed stdin means that the parent has died: the process then exits at once, so that an
+upload never outlives the process that writes the ledger.
 
     -> {"call": "limits", "args": {"competition": "…"}}
-    <- {"event": "…", …}            any number; "ready" once, when the client is loaded and logged in
+    <- {"event": "…", …}            any number of them; "ready" once the client is loaded and logged in
     <- {"answer": {…}}  or  {"failure": {"kind": "http", "status": 400, "body": "…", …}}
 
-A submission has two halves: the file goes up, `{"event": "uploaded"}` is sent, and the
-submission itself is made only after the parent has answered `{"go": true}`.
+A submission has two steps: the file is uploaded and `{"event": "uploaded"}` is sent; the
+submission itself is made only after the parent has responded with `{"go": true}`.
 """
 
 import base64
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 _BODY = 20_000
-_CHUNK = 1 << 16  # small, so that a slow line is not taken for a dead one
+_CHUNK = 1 << 16  # small, so that a slow connection is not mistaken for a dead one
 _TELL_EVERY_S = 0.2
 _UPLOAD_TRIES = 4
 _PAGE = 100
@@ -58,8 +58,8 @@ class _Line:
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)  # what the client prints goes to stderr
-        # the client ends with site's exit(), which closes sys.stdin and would wait for ever for a thread that reads it
+        os.dup2(2, 1)  # output of the client goes to stderr
+        # the client exits with site's exit(), which closes sys.stdin and would wait forever for a thread reading it
         self._from_parent = os.fdopen(os.dup(0), "rb")
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         self._in: queue.Queue[Json] = queue.Queue()
@@ -82,14 +82,14 @@ class _Line:
 
 
 class _Failed(Exception):
-    """A failure that is already in the form that the parent reads."""
+    """A failure that is already in the form expected by the parent."""
 
     def __init__(self, failure: Json) -> None:
         self.failure = failure
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     line = _Line()
     traffic = _Traffic()
     calls: _Calls | None = None
@@ -101,14 +101,14 @@ def main() -> None:
                 calls = _Calls(line, traffic)
                 line.send({"event": "ready"})
             answer = getattr(calls, message["call"])(**message["args"])
-        except BaseException as err:  # SystemExit too: the client ends the process where it finds no credentials
+        except BaseException as err:  # including SystemExit: the client exits if it finds no credentials
             line.send({"failure": _failure(err, answered=traffic.answers > 0, logged_in=calls is not None)})
         else:
             line.send({"answer": answer})
 
 
 class _Traffic:
-    """What went over the network: number of answers in this call, the last one, the last one to an upload."""
+    """Network traffic: number of responses in this call, the last response, the last response to an upload."""
 
     answers = 0
     last: Any = None
@@ -116,26 +116,26 @@ class _Traffic:
 
 
 def _failure(err: BaseException, *, answered: bool, logged_in: bool) -> Json:
-    """What went wrong, as plain values.
+    """Return a description of an error as plain values.
 
-    answered: something has come from the network in this call; without it, no answer can be malformed.
+    answered: whether there was a response in this call; otherwise it cannot have been malformed.
     """
     if isinstance(err, _Failed):
         return err.failure
     if isinstance(err, SystemExit):
-        return {"kind": "credentials", "text": "the client found no credentials that it can use"}
+        return {"kind": "credentials", "text": "the client found no usable credentials"}
     try:
         from requests import exceptions
     except ImportError as missing:
         return {"kind": "missing", "text": str(missing)}
     text = _words(err)
     response = getattr(err, "response", None)
-    if response is not None:  # a response of 4xx is falsy
+    if response is not None:  # a 4xx response is falsy
         return _http_failure(response)
     if isinstance(err, ImportError):
         return {"kind": "missing", "text": text}
     if isinstance(err, exceptions.ProxyError):
-        # a proxy that takes the call and then loses it is no proxy set wrongly
+        # a proxy that accepts a connection and then loses it is not misconfigured
         lost = "RemoteDisconnected" in str(err) or "ConnectionReset" in str(err)
         return {"kind": "connection" if lost else "proxy", "text": text}
     if isinstance(err, exceptions.SSLError):
@@ -144,10 +144,10 @@ def _failure(err: BaseException, *, answered: bool, logged_in: bool) -> Json:
         return {"kind": "timeout", "text": text}
     if isinstance(err, exceptions.InvalidProxyURL | exceptions.InvalidURL | exceptions.InvalidSchema):
         return {"kind": "proxy", "text": text}
-    if isinstance(err, ValueError | KeyError | TypeError | AttributeError):  # JSON that is none is a ValueError too
+    if isinstance(err, ValueError | KeyError | TypeError | AttributeError):  # invalid JSON is a ValueError too
         if answered:
             return {"kind": "malformed", "text": text}
-        # nothing was sent: what this machine put into the request cannot go out
+        # nothing was sent: the request of this machine is invalid
         return {"kind": "credentials" if not logged_in or "header" in text.lower() else "system", "text": text}
     if isinstance(err, exceptions.RequestException):
         return {"kind": "connection", "text": text}
@@ -157,7 +157,7 @@ def _failure(err: BaseException, *, answered: bool, logged_in: bool) -> Json:
 
 
 def _words(err: BaseException) -> str:
-    """The innermost error: the outer ones of a connection repeat the address."""
+    """Return the message of the innermost error, since the outer ones of a connection repeat the URL."""
     inner: Any = err
     for _ in range(6):
         deeper = [getattr(inner, "reason", None), getattr(inner, "original_error", None), *inner.args]
@@ -172,7 +172,7 @@ def _words(err: BaseException) -> str:
 def _http_failure(response: Any) -> Json:
     try:
         body = response.text[:_BODY]
-    except Exception as err:  # a body that breaks off tells less, but the status stands
+    except Exception as err:  # a truncated body has less information, but the status is known
         body = f"({type(err).__name__})"
     return {
         "kind": "http",
@@ -183,7 +183,7 @@ def _http_failure(response: Any) -> Json:
 
 
 class _Calls:
-    """What the parent may ask for; each method is a call."""
+    """The calls available to the parent, one per method."""
 
     def __init__(self, line: _Line, traffic: _Traffic) -> None:
         self._line, self._traffic = line, traffic
@@ -197,11 +197,11 @@ class _Calls:
             traffic.answers += 1
             traffic.last = response
             if request.method == "PUT":
-                traffic.last_put = response  # the client drops it, and the reason of a refusal with it
+                traffic.last_put = response  # the client discards it, including the reason of a refusal
             return response
 
         requests.Session.send = send  # type: ignore[method-assign,assignment]
-        import kaggle  # logs in; without credentials it prints and goes on
+        import kaggle  # logs in; without credentials it prints a message and continues
         from kaggle.api.kaggle_api_extended import KaggleApi, ResumableUploadResult
 
         class Api(KaggleApi):  # type: ignore[misc]  # it ships no types
@@ -219,7 +219,7 @@ class _Calls:
                     raise _Failed(
                         _http_failure(refused)
                         if refused is not None and refused.status_code >= 400
-                        else {"kind": "connection", "text": f"the upload broke off: {printed.getvalue().strip()}"}
+                        else {"kind": "connection", "text": f"the upload was interrupted: {printed.getvalue().strip()}"}
                     )
                 calls._confirm()
                 return result
@@ -235,7 +235,7 @@ class _Calls:
     def _confirm(self) -> None:
         self._line.send({"event": "uploaded"})
         if not self._line.next().get("go"):
-            raise _Failed({"kind": "other", "text": "called off before the submission was made"})
+            raise _Failed({"kind": "other", "text": "cancelled before the submission was made"})
 
     @contextlib.contextmanager
     def _competitions(self) -> Iterator[Any]:
@@ -304,9 +304,9 @@ class _Calls:
         return {}
 
     def download(self, competition: str, file_name: str, path: str, timeout_s: float) -> Json:
-        """Fetch the archive of all files (or one file) into `path`, going on where an earlier part ends.
+        """Download the archive of all files (or one file) to `path`, resuming after an existing part.
 
-        `path`.json keeps what the part belongs to; a part of another version is begun anew.
+        `path`.json records what the part belongs to; the part of another version is downloaded again.
         """
         from kagglesdk.competitions.types.competition_api_service import (
             ApiDownloadDataFileRequest,
@@ -327,7 +327,7 @@ class _Calls:
 
     def _stream(self, first: Any, part: Path, timeout_s: float) -> Json:
         if first.headers.get("Content-Encoding", "identity") != "identity":
-            first.close()  # its bytes would not be those of the file
+            first.close()  # its bytes would not belong to the file
             headers = {**first.request.headers, "Accept-Encoding": "identity"}
             first = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
             first.raise_for_status()
@@ -339,7 +339,7 @@ class _Calls:
         have = part.stat().st_size if part.exists() else 0
         try:
             known = json.loads(facts_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none, or cut by a kill
+        except (OSError, ValueError):  # missing, or truncated by a kill
             known = None
         if known != facts or not validator or (total is not None and have > total):
             have = 0
@@ -349,7 +349,7 @@ class _Calls:
             first.close()
             headers = {**first.request.headers, "Range": f"bytes={have}-", "If-Range": validator}
             response = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
-            if response.status_code == 416:  # nothing after what is there; or the file has become shorter
+            if response.status_code == 416:  # nothing left to download, or the file on the server has become shorter
                 response.close()
                 if response.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
                     return self._checked(part, first, facts)
@@ -368,11 +368,11 @@ class _Calls:
                 self._copy(response, file.write)
         size = part.stat().st_size
         if total is not None and size < total:
-            raise _Failed({"kind": "connection", "text": f"the download broke off after {size} of {total} bytes"})
+            raise _Failed({"kind": "connection", "text": f"the download was interrupted after {size} of {total} bytes"})
         return self._checked(part, first, facts)
 
     def _checked(self, part: Path, first: Any, facts: Json) -> Json:
-        """Compare a whole file with its size and, where the server gives one, with its hash."""
+        """Compare a complete file with its size and, if the server gives one, with its hash."""
         size, total = part.stat().st_size, facts["total"]
         wrong = f"{size} bytes instead of {total}" if total is not None and size != total else ""
         hashes = dict(
@@ -382,10 +382,10 @@ class _Calls:
         if wanted and not wrong:
             with part.open("rb") as file:
                 found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
-            wrong = "another MD5 than the server says" if found != wanted else ""
+            wrong = "a different MD5 from the server's" if found != wanted else ""
         if wrong:
             part.unlink()
-            raise _Failed({"kind": "connection", "text": f"the file that came has {wrong}"})
+            raise _Failed({"kind": "connection", "text": f"the downloaded file has {wrong}"})
         return {"bytes": size, **facts}
 
     def _copy(self, response: Any, write: Callable[[bytes], object]) -> None:

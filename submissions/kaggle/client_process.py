@@ -1,4 +1,4 @@
-"""The process that runs the official client (`client_child.py`): calls with a time limit, ended at once when late."""
+"""Run the official client in a child process (`client_child.py`), which is killed if a call exceeds its time limit."""
 
 import contextlib
 import json
@@ -16,12 +16,12 @@ from submissions.kaggle.errors import Failure
 
 Json = dict[str, Any]
 
-_START_S = 120.0  # to load the client and log in, on a busy machine
+_START_S = 120.0  # limit for loading the client and logging in, on a busy machine
 _CHILD = Path(__file__).with_name("client_child.py")
 
 
 class CallFailed(Exception):
-    """A call that did not end with an answer."""
+    """A call that did not return a result."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
@@ -29,10 +29,10 @@ class CallFailed(Exception):
 
 
 class ClientProcess:
-    """One process at most; it starts with the first call, and again after it was killed.
+    """At most one child process, started by the first call and restarted after it was killed.
 
-    environment: all that the process sees. held: file descriptors that it keeps open from its start on, so
-    that a lock is held until an upload has surely ended.
+    environment: the complete environment of the process. held: file descriptors that it keeps open from its start on,
+    so that a lock is held until an upload has certainly ended.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -52,11 +52,11 @@ class ClientProcess:
         """Make one call.
 
         Args:
-            limit_s: how long to wait for the next word, seconds; past it the process is killed.
-            on_event: handles what comes before the answer, and gives the next `limit_s`.
+            limit_s: maximum time until the next message, seconds; the process is killed if it is exceeded.
+            on_event: called for each event before the result; returns the next `limit_s`.
 
         Raises:
-            CallFailed: with what the client said.
+            CallFailed: with the client's description of the failure.
         """
         wait_s = limit_s
         try:
@@ -76,7 +76,7 @@ class ClientProcess:
                     wait_s = on_event(message)
         except TimeoutError:
             self.kill()
-            raise CallFailed(Failure("timeout", text=f"nothing for {wait_s:g} s")) from None
+            raise CallFailed(Failure("timeout", text=f"no response for {wait_s:g} s")) from None
         except (BrokenPipeError, EOFError):
             told = self._last_words()
             self.kill()
@@ -84,18 +84,18 @@ class ClientProcess:
         except CallFailed:
             raise
         except BaseException:
-            self.kill()  # its answer would meet the next call
+            self.kill()  # its result would be read by the next call
             raise
 
     def write(self, message: Json) -> None:
-        """Send the process a line."""
+        """Send a message to the process."""
         pipe = self._running().stdin
         assert pipe is not None
         pipe.write(json.dumps(message).encode() + b"\n")
         pipe.flush()
 
     def kill(self) -> None:
-        """End the process at once, if there is one."""
+        """Kill the process, if there is one."""
         if self._process is None:
             return
         self._process.kill()
@@ -107,11 +107,11 @@ class ClientProcess:
         self._process, self._stderr, self._unread = None, None, b""
 
     def _start(self) -> bool:
-        """Start the process where there is none; whether it had to be."""
+        """Start the process if it is not running; return whether it was started."""
         if self._process is not None:
             return False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by kill
-        # -P: the current folder may hold folders named like packages
+        # -P: the current folder may contain folders named like packages
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-W", "ignore", str(_CHILD)],
             stdin=subprocess.PIPE,
@@ -148,4 +148,4 @@ class ClientProcess:
         if self._stderr is not None:
             self._stderr.seek(0)
             lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "its process ended without a word"
+        return lines[-1] if lines else "its process exited without a message"

@@ -1,4 +1,4 @@
-"""Where the official client takes its credentials from, whether they can be used, and what must never be shown."""
+"""Find the credentials that the official client would use, check them, and collect the secrets to hide."""
 
 import base64
 import codecs
@@ -23,11 +23,11 @@ _INVISIBLE = " \t\r\n\v\f\ufeff\u200b\u200c\u200d\u2060\u00a0"
 
 @dataclass(frozen=True)
 class Source:
-    """A place that holds something where credentials are looked for.
+    """A source of credentials.
 
-    name: to show, never the content. kind: token, key (user name and key) or oauth.
-    problem: why it cannot be used, empty where it can.
-    variables: what the client gets of it in its environment, without blanks and line ends around.
+    name: name to display, never the content. kind: token, key (user name and key) or oauth.
+    problem: why it cannot be used, or empty.
+    variables: environment variables for the client, without surrounding whitespace.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What an environment offers.
+    """The credentials in an environment.
 
-    sources: in the order in which the client tries them. used: the one that it takes, None where there is none.
-    environment: all that the client's process may see. redactor: knows every secret that was found.
+    sources: in the order in which the client tries them. used: the source that the client uses, or None.
+    environment: the complete environment of the client's process. redactor: hides every secret that was found.
     """
 
     sources: tuple[Source, ...]
@@ -51,16 +51,16 @@ class Credentials:
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong with the sources that cannot be used, one sentence each."""
+        """Return one sentence for each source that cannot be used."""
         return [
             f"The credentials in {item.name} cannot be used: {item.problem}." for item in self.sources if item.problem
         ]
 
 
 def find_credentials(environment: Mapping[str, str]) -> Credentials:
-    """Look for credentials as the official client does, and check what it would take.
+    """Search for credentials as the official client does, and check those that it would use.
 
-    An unusable token ends the search, as it would end the client; a kaggle.json without a key is passed over.
+    An unusable token ends the search, as in the client; a kaggle.json without a key is skipped.
     """
     sources = tuple(_sources(environment))
     used = None
@@ -76,10 +76,10 @@ def find_credentials(environment: Mapping[str, str]) -> Credentials:
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what the client's process gets of an environment: credentials, proxies, certificates, and little else.
+    """Return the environment of the client's process: credentials, proxies, certificates and little else.
 
-    VERBOSE stays out, since with it the client prints the Authorization header.
-    KAGGLE_API_ENVIRONMENT stays out unless it names the own machine: the client knows no other.
+    VERBOSE is not passed, since it makes the client print the Authorization header.
+    KAGGLE_API_ENVIRONMENT is passed only if it refers to this machine, since the client supports no other.
     """
     found = {name: environment[name] for name in _KEPT if name in environment}
     for name in _PROXIES:
@@ -157,25 +157,25 @@ def _oauth_file(path: Path) -> Iterator[Source]:
     if not problem and text.strip():
         values, problem = _object(text)
         if not problem and not values.get("refresh_token"):
-            problem = "it has no refresh_token (kaggle auth login makes a new one)"
+            problem = "it has no refresh_token (kaggle auth login creates a new one)"
     elif not problem:
         return
     yield Source(str(path), "oauth", problem)
 
 
 def _problem(text: str, what: str) -> str:
-    """What is wrong with a token or key that goes into a header of HTTP."""
+    """Return what is wrong with a token or key to be sent in an HTTP header, or an empty string."""
     if not text:
         return f"{what} is empty"
     if re.search(r"\s", text):
-        return f"{what} contains a line end or a blank; expected one word alone"
+        return f"{what} contains a line end or a space; expected a single word"
     if not re.fullmatch(r"[\x21-\x7e]+", text):
         return f"{what} contains characters other than ASCII, which may be invisible; copy it again"
     return ""
 
 
 def _clean(text: str) -> str:
-    """A token or key without what editors, shells and secret stores put around it."""
+    """Return a token or key without what editors, shells and secret stores add around it."""
     text = text.strip(_INVISIBLE)
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1].strip(_INVISIBLE)
@@ -186,12 +186,12 @@ def _as_file(token: str) -> Path | None:
     try:
         path = Path(_clean(token))
         return path if path.is_file() else None
-    except (OSError, ValueError):  # too long for a name, or NUL: a token
+    except (OSError, ValueError):  # too long for a file name, or with NUL: a token
         return None
 
 
 def _read(path: Path) -> tuple[str, str]:
-    """The text of a file in any usual encoding, and why it cannot be read; both empty where there is no file."""
+    """Return the text of a file in any usual encoding, and why it cannot be read; both empty if there is no file."""
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -202,14 +202,14 @@ def _read(path: Path) -> tuple[str, str]:
     try:
         return data.decode(encoding), ""
     except UnicodeDecodeError:
-        return "", "it is not text in UTF-8"
+        return "", "it is not UTF-8 text"
 
 
 def _object(text: str) -> tuple[dict[str, object], str]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return {}, "it is not valid JSON; it may have been cut"
+        return {}, "it is not valid JSON; it may be truncated"
     return (found, "") if isinstance(found, dict) else ({}, "it is not a JSON object with username and key")
 
 
@@ -217,7 +217,7 @@ def _object(text: str) -> tuple[dict[str, object], str]:
 
 
 def find_secrets(environment: Mapping[str, str]) -> set[str]:
-    """Return every key, token and proxy password that the client may come to hold, in its plain form."""
+    """Return every key, token and proxy password available to the client, in plain form."""
     home, folder = _home(environment), _config_dir(environment)
     keys = {environment.get("KAGGLE_API_TOKEN", ""), environment.get("KAGGLE_KEY", "")}
     users = {environment.get("KAGGLE_USERNAME", "")}
@@ -228,7 +228,7 @@ def find_secrets(environment: Mapping[str, str]) -> set[str]:
         text = _read(path)[0]
         values = _object(text)[0]
         keys |= {str(values.get(name) or "") for name in ("key", "access_token", "refresh_token")}
-        # a file that was cut is no JSON, and still holds the key
+        # a truncated file is not JSON but still contains the key
         keys |= set(re.findall(r'"(?:key|access_token|refresh_token)"\s*:\s*"([^"]*)', text))
         users.add(str(values.get("username") or ""))
     for key in [key for key in keys if _clean(key)]:
@@ -241,7 +241,7 @@ def find_secrets(environment: Mapping[str, str]) -> set[str]:
 
 
 def _proxy_secrets(address: str) -> set[str]:
-    """The password of a proxy's address, also where it has signs that cut the address short."""
+    """Return the password in a proxy URL, also if it contains characters that would end the URL."""
     login = address.rpartition("@")[0].rpartition("://")[2]
     user, _, password = login.partition(":")
     if not password:
@@ -256,7 +256,7 @@ def _home(environment: Mapping[str, str]) -> Path:
         return Path(environment["HOME"])
     try:
         return Path.home()
-    except RuntimeError:  # neither HOME nor an entry in the list of users
+    except RuntimeError:  # neither HOME nor an entry in the user database
         return Path(os.sep)
 
 

@@ -1,4 +1,4 @@
-"""The competition's files: fetched in a stream, taken up where it stopped, verified, unpacked."""
+"""Download the competition's files: streamed, resumable, verified, unpacked."""
 
 import contextlib
 import fcntl
@@ -24,12 +24,12 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What came of a download.
+    """The outcome of a download.
 
-    files, bytes: number and size of the files asked for. fetched: bytes that came over the network, 0 where all was
-    there. archives: files that are archives themselves and were not unpacked. changed: files that were there with
-    other content, as corrected by their user, and were left as they are. replaced: with `force`, the files replaced
-    and where the former ones are now.
+    files, bytes: number and size of the requested files. fetched: bytes downloaded, 0 if everything was
+    there. archives: files that are archives themselves and were not unpacked. changed: existing files with
+    different content, e.g. corrected by the user, which were left unchanged. replaced: with `force`, the replaced
+    files and the new paths of the old ones.
     """
 
     files: int
@@ -42,10 +42,10 @@ class Downloaded:
 
 @dataclass(frozen=True)
 class DownloadTarget:
-    """Where a download goes.
+    """The destination of a download.
 
-    folder: for the competition's files. state_dir: for what is on its way; its tree is shown in `download_all`.
-    protected: files and folders that no downloaded file may become.
+    folder: folder for the competition's files. state_dir: folder for partial downloads, see `download_all`.
+    protected: files and folders that no downloaded file may replace.
     """
 
     folder: Path
@@ -61,25 +61,26 @@ def download_all(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Downloaded:
-    """Fetch all files of the competition, as the one archive that Kaggle makes of them.
+    """Download all files of the competition as one archive.
 
         state_dir/
-            lock                 held while a download is at work
-            SLUG.zip.part        what has come so far; the next run resumes there
+            lock                 locked while a download is running
+            SLUG.zip.part        partial download, which the next run resumes
             SLUG.zip.part.json   what it belongs to: version on the server, size
-            SLUG.zip             whole; removed after unpacking unless it is to be kept
-            SLUG.json            what was unpacked; with it a second run does nothing
-            replaced/            files that --force has replaced
+            SLUG.zip             complete; removed after unpacking unless it is to be kept
+            SLUG.json            list of unpacked files; if present, a second run does nothing
+            replaced/            files replaced by --force
 
-    Memory stays flat: data is copied in pieces of 1 MiB. A file that is there is never overwritten: one whose content
-    differs was corrected by its user, and is reported.
+    Memory use is constant: data is copied in pieces of 1 MiB. An existing file is never overwritten: one with
+    different content may have been corrected by the user, and is reported.
 
     Args:
-        force: fetch again although all files are there, and replace those that differ.
+        force: whether to download again although all files are there, and replace those that differ.
 
     Raises:
-        KaggleError: with Kaggle's reason; what has come is kept.
-        DataError, DfensError: see `submissions.kaggle.unpack.unpack`; a disk too small, before anything is fetched.
+        KaggleError: with Kaggle's reason; the partial download is kept.
+        DataError, DfensError: see `submissions.kaggle.unpack.unpack`; also if the disk is too small, before
+            downloading.
     """
     slug, folder, state_dir = client.competition, to.folder, to.state_dir
     record_path, archive = state_dir / f"{slug}.json", state_dir / f"{slug}.zip"
@@ -111,7 +112,7 @@ def download_all(
 
 @contextlib.contextmanager
 def _alone(state_dir: Path, client: KaggleClient, progress: Progress) -> Iterator[None]:
-    """Be the only download into a folder: two that write one part would mix their bytes."""
+    """Ensure that only one download runs per folder, since two would mix their bytes in the partial file."""
     state_dir.mkdir(parents=True, exist_ok=True)
     deadline, waiting = time.monotonic() + client.settings.lock_limit_s, False
     with (state_dir / "lock").open("a") as file:
@@ -121,12 +122,12 @@ def _alone(state_dir: Path, client: KaggleClient, progress: Progress) -> Iterato
                 break
             except BlockingIOError:
                 if not waiting:
-                    progress.note("Another dfens download is at work here; waiting for it.")
+                    progress.note("Another dfens download is running here; waiting for it.")
                 waiting = True
             if time.monotonic() > deadline:
                 raise DfensError(
-                    f"Another dfens download has been at work in {state_dir} for more than "
-                    f"{client.settings.lock_limit_s:g} s. Wait for it or end it, then run the same command again."
+                    f"Another dfens download has been running in {state_dir} for more than "
+                    f"{client.settings.lock_limit_s:g} s. Wait for it or stop it, then run the same command again."
                 )
             time.sleep(_LOOK_S)
         client.process.kill()
@@ -146,12 +147,12 @@ def download_some(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Downloaded:
-    """Fetch files of the competition by name, each verified against the size in Kaggle's list.
+    """Download files of the competition by name, each verified against the size in Kaggle's list.
 
-    A file that is there with another size is left as it is, unless `force`, which moves it to state_dir/replaced.
+    An existing file of a different size is left unchanged, unless `force` moves it to state_dir/replaced.
 
     Raises:
-        DataError: a name that Kaggle's list does not have, or that leads outside the folder.
+        DataError: if a name is not in Kaggle's list, or leads outside the folder.
     """
     listed = client.files()
     unknown = [name for name in names if name not in listed]
@@ -183,16 +184,18 @@ def download_some(
 def _safe_path(to: DownloadTarget, name: str) -> Path:
     path = to.folder / name
     if ".." in PurePosixPath(name).parts or name.startswith("/") or is_protected(path, to.protected):
-        raise DataError(f"The file name {name!r} leads outside {to.folder}, or to a file of dfens. Fetch it by hand.")
+        raise DataError(
+            f"The file name {name!r} leads outside {to.folder}, or to a file of dfens. Download it by hand."
+        )
     return path
 
 
 def _fetch_one(client: KaggleClient, name: str, size: int, state_dir: Path, progress: Progress) -> int:
-    """Fetch one file to state_dir/files/NAME.held, with the size that Kaggle lists; return the bytes that came."""
+    """Download one file to state_dir/files/NAME.held, with the size in Kaggle's list; return the bytes downloaded."""
     held = state_dir / "files" / f"{name}.held"
     fetched = _fetch(client, name, held, progress)
     if held.stat().st_size != size and _holds_only(held, PurePosixPath(name).name):
-        inner = held.with_name(f"{held.name}.unpacked")  # Kaggle gives large text files zipped
+        inner = held.with_name(f"{held.name}.unpacked")  # Kaggle sends large text files zipped
         unpack(held, Destination(inner, aside=inner), progress)
         (inner / PurePosixPath(name).name).replace(held)
         shutil.rmtree(inner)
@@ -200,7 +203,7 @@ def _fetch_one(client: KaggleClient, name: str, size: int, state_dir: Path, prog
     if found != size:
         held.unlink()
         raise DataError(
-            f"{name} came with {found} bytes; Kaggle's list says {size}. It may have just been replaced there: run the "
+            f"{name} has {found} bytes, but {size} in Kaggle's list. It may just have been replaced there: run the "
             f"same command again."
         )
     return fetched
@@ -214,7 +217,7 @@ def _holds_only(path: Path, name: str) -> bool:
 
 
 def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:
-    """Sizes of what an earlier run unpacked, if every file is still there, changed or not; else None."""
+    """Return the sizes of files unpacked by an earlier run, if every file still exists, changed or not; else None."""
     if not record_path.exists():
         return None
     try:
@@ -236,7 +239,7 @@ def _inner(sizes: dict[str, int]) -> tuple[str, ...]:
 
 
 def _fetch(client: KaggleClient, name: str, path: Path, progress: Progress) -> int:
-    """Fetch one file into `path`, over as many attempts as bring something; bytes that came."""
+    """Download one file to `path`, retrying as long as attempts make progress; return the bytes downloaded."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     settings = client.settings
@@ -252,10 +255,10 @@ def _fetch(client: KaggleClient, name: str, path: Path, progress: Progress) -> i
                 idle = 0 if meter.received > before and meter.restarts <= settings.retries else idle + 1
                 if not err.reason.retry or idle > settings.retries:
                     kept = part.stat().st_size if part.exists() else 0
-                    more = f" {kept} bytes are kept; the same command resumes there." if kept else ""
+                    more = f" {kept} bytes are kept; running the same command again resumes there." if kept else ""
                     raise KaggleError(f"{err}{more}", err.reason) from err
                 pause = settings.retry_first_s if idle == 0 else min(2 * pause, _LONGEST_PAUSE_S)
-                progress.note(f"The download broke off ({err.reason.said or err.reason.kind}); resuming.")
+                progress.note(f"The download was interrupted ({err.reason.said or err.reason.kind}); resuming.")
                 time.sleep(pause)
     if part.stat().st_size != facts["bytes"]:
         raise DfensError(f"{part} was changed while it was being written. Remove it, then run dfens download again.")
@@ -265,7 +268,7 @@ def _fetch(client: KaggleClient, name: str, path: Path, progress: Progress) -> i
 
 
 class _Meter:
-    """Turns what the client's process tells of a download into progress, and stops one that the disk can't hold."""
+    """Reports the progress of a download from the client's events, and stops it if the disk is too small."""
 
     def __init__(self, stack: contextlib.ExitStack, progress: Progress, title: str, folder: Path) -> None:
         self._stack, self._progress, self._title, self._folder = stack, progress, title, folder
@@ -273,17 +276,17 @@ class _Meter:
         self._shown = 0
         self.received = 0
         self.restarts = 0
-        """How often it began from the first byte although something had come: a server that never gives the whole."""
+        """Number of restarts from the first byte after partial downloads: the server may never send the whole file."""
 
     def handle(self, event: dict[str, Any]) -> None:
-        """One event: begin (total, have) or progress (bytes since the last)."""
+        """Handle one event: begin (total, have) or progress (bytes since the last)."""
         if event["event"] == "begin":
             total, have = event["total"], event["have"]
             free = shutil.disk_usage(self._folder).free
             if total is not None and total - have + _SPARE > free:
                 raise DfensError(
-                    f"The download has {(total - have) / 2**30:.2f} GiB to come and the disk of {self._folder} has "
-                    f"{free / 2**30:.2f} GiB free. Free space, then run the same command again; what has come is kept."
+                    f"The download needs {(total - have) / 2**30:.2f} GiB more, but the disk of {self._folder} has "
+                    f"only {free / 2**30:.2f} GiB free. Free space, then run the same command again; it resumes."
                 )
             if self._task is None:
                 self._task = self._stack.enter_context(self._progress.task(self._title, total=total, unit="B"))

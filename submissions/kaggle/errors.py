@@ -1,4 +1,4 @@
-"""What Kaggle or the way to it said when a call failed, and what to do about each case."""
+"""Interpret failed calls to Kaggle, and give advice for each case."""
 
 import json
 import re
@@ -31,8 +31,8 @@ Kind = Literal[
 _SITE = "https://www.kaggle.com/competitions"
 _LONGEST = 400
 
-# in Kaggle's own words as its users report them (github.com/Kaggle/kaggle-cli issues 21, 177, 488, 530, 555);
-# the order counts: the allowance's message names neither rules nor a deadline
+# Kaggle's messages as reported by users (github.com/Kaggle/kaggle-cli issues 21, 177, 488, 530, 555);
+# the order matters: the message about the allowance mentions neither rules nor a deadline
 _WORDS: tuple[tuple[Kind, str], ...] = (
     ("total_limit", r"total submission (allowance|limit)|maximum number of submissions for this competition"),
     ("daily_limit", r"daily submission|submissions? (allowance|limit)|per day|too many submissions today"),
@@ -52,12 +52,12 @@ _WORDS: tuple[tuple[Kind, str], ...] = (
 
 @dataclass(frozen=True)
 class Failure:
-    """A call that failed, as the client's process tells it.
+    """A failed call, as reported by the client's process.
 
-    kind: http (Kaggle answered), connection, proxy, tls, timeout, malformed (an answer that is none),
-        credentials (none that can be used), system (this machine: disk, rights, settings), missing (a package),
+    kind: http (Kaggle responded), connection, proxy, tls, timeout, malformed (an invalid response),
+        credentials (none usable), system (this machine: disk, permissions, settings), missing (a package),
         died (the process), other.
-    status, body, retry_after: of an http answer. text: what the client said.
+    status, body, retry_after: of an HTTP response. text: message of the client.
     """
 
     kind: str
@@ -69,11 +69,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a call failed.
+    """The reason of a failed call.
 
-    kind: what to do depends on it. said: Kaggle's own words, may be empty. status: of HTTP, 0 without an answer.
-    certain: the work was not done; otherwise it may have been. retry: asking again may help.
-    retry_after_s: how long Kaggle asks to wait, None where it does not.
+    kind: determines the advice. said: Kaggle's own words, may be empty. status: HTTP status, 0 without a response.
+    certain: whether the request was certainly not processed. retry: whether a retry may help.
+    retry_after_s: the time that Kaggle asks to wait, or None.
     """
 
     kind: Kind
@@ -85,7 +85,7 @@ class Reason:
 
 
 def read_reason(failure: Failure) -> Reason:
-    """Find out why a call failed, from all the shapes that Kaggle's answers have."""
+    """Return the reason of a failed call, from any of the forms of Kaggle's responses."""
     if failure.kind == "http":
         return _of_answer(failure)
     kinds: Mapping[str, Kind] = {
@@ -106,7 +106,7 @@ def read_reason(failure: Failure) -> Reason:
 
 
 def said_in(body: str) -> str:
-    """Kaggle's words out of a body: nested or flat JSON, HTML, text; empty where there are none.
+    """Extract Kaggle's message from a body (nested or flat JSON, HTML, text), or return an empty string.
 
     >>> said_in('{"error":{"code":400,"message":"No more today","status":"FAILED_PRECONDITION"}}')
     'No more today'
@@ -159,12 +159,12 @@ def _short(text: str) -> str:
 
 @dataclass(frozen=True)
 class ErrorContext:
-    """What a message needs besides the reason.
+    """What a message needs in addition to the reason.
 
-    doing: what was tried, e.g. "submitting to multi-ffdi". sources: of usable credentials, in the client's order.
-    problems: what is wrong with the others, whole sentences.
-    entered: slugs of the competitions entered, None where they could not be asked.
-    proxies: names of the variables that set one. now: with the local time zone.
+    doing: what was attempted, e.g. "submitting to multi-ffdi". sources: usable credentials, in the client's order.
+    problems: sentences on the unusable credentials.
+    entered: slugs of the competitions entered, None if unknown.
+    proxies: names of the variables that set a proxy. now: current time with the local time zone.
     """
 
     doing: str
@@ -177,7 +177,7 @@ class ErrorContext:
 
 
 def explain(reason: Reason, at: ErrorContext) -> str:
-    """The message: what was tried, what Kaggle said, what to do next."""
+    """Return the message: what was attempted, what Kaggle said, what to do next."""
     head = f"{at.doing[:1].upper()}{at.doing[1:]} failed"
     head += f" ({reason.status})" if reason.status else ""
     quoted = f"{head}: Kaggle says “{reason.said}”." if reason.status and reason.said else f"{head}."
@@ -199,47 +199,47 @@ def _advice(reason: Reason, at: ErrorContext) -> str:
         case "credentials":
             return _credentials_advice(at, plain)
         case "closed":
-            return f"The competition takes no submissions now. See {link}, whether it allows late ones."
+            return f"The competition accepts no submissions now. See {link} for whether it allows late ones."
         case "code_only":
             return (
-                "This competition takes notebooks only. Push one whose output is the submission file, then run "
+                "This competition accepts only notebooks. Push one whose output is the submission file, then run "
                 "dfens submit --kernel OWNER/SLUG --kernel-version N --file NAME."
             )
         case "busy":
             pause = f"at least {reason.retry_after_s:.0f} s" if reason.retry_after_s else "a few minutes"
-            return f"Kaggle has had too many requests from this account or network. Wait {pause}, then run it again."
+            return f"Kaggle got too many requests from this account or network. Wait {pause}, then run the same command again."
         case "server":
-            return "Kaggle has trouble of its own. Wait a few minutes, then run the same command again."
+            return "Kaggle has a problem on its side. Wait a few minutes, then run the same command again."
         case "proxy":
             set_by = ", ".join(at.proxies) or "the system"
-            return f"The proxy set by {set_by} does not let it through{plain}. Correct the proxy, or unset it."
+            return f"The proxy set by {set_by} blocked the request{plain}. Correct the proxy, or unset it."
         case "tls":
             return (
-                f"The certificate is not trusted{plain}. A proxy that reads along needs its certificate in "
-                f"REQUESTS_CA_BUNDLE; a wrong clock does this too."
+                f"The certificate is not trusted{plain}. A proxy that intercepts TLS needs its certificate in "
+                f"REQUESTS_CA_BUNDLE; a wrong clock can cause this too."
             )
         case "network":
             by = f" through the proxy set by {', '.join(at.proxies)}" if at.proxies else ""
             return f"Kaggle could not be reached{by}{plain}. Check the network, then run the same command again."
         case "timeout":
             return (
-                f"Kaggle did not answer in time{plain}. Run the same command again; [submissions] call_limit_s and "
+                f"Kaggle did not respond in time{plain}. Run the same command again; [submissions] call_limit_s and "
                 f"upload_limit_s set how long to wait."
             )
         case "malformed":
             return (
-                f"The answer was none that Kaggle gives{plain}; a login page of the network, or a proxy, may stand "
-                f"between. Open {link} in a browser, then run the same command again."
+                f"The response was not from Kaggle{plain}; the login page of a network or a proxy may have "
+                f"intercepted the request. Open {link} in a browser, then run the same command again."
             )
         case "system":
             return (
-                f"This machine stopped it{plain}; Kaggle did not. Free space, or correct the rights or the setting "
-                f"that is named, then run the same command again."
+                f"The error occurred on this machine, not at Kaggle{plain}. Free space, or correct the permissions or "
+                f"setting named, then run the same command again."
             )
         case "client":
             return f"The Kaggle client failed{plain}. Run dfens doctor, and pip install --upgrade kaggle six."
         case _:
-            return f"See {link} for what this competition asks, then run the same command again."
+            return f"See {link} for the requirements of this competition, then run the same command again."
 
 
 def _slug_advice(at: ErrorContext, link: str) -> str:
@@ -249,7 +249,7 @@ def _slug_advice(at: ErrorContext, link: str) -> str:
     nearest = get_close_matches(slug, at.entered or (), n=1, cutoff=0.6)
     if nearest:
         return (
-            f"There is no competition '{slug}' that you have entered; did you mean '{nearest[0]}'? "
+            f"You have not entered a competition '{slug}'; did you mean '{nearest[0]}'? "
             f"Correct [competition] slug in dfens.toml."
         )
     listed = f" You have entered: {', '.join(sorted(at.entered)[:8])}." if at.entered else ""
@@ -260,17 +260,21 @@ def _slug_advice(at: ErrorContext, link: str) -> str:
 
 
 def _credentials_advice(at: ErrorContext, plain: str) -> str:
-    make = "Make a new token on kaggle.com under Settings, API, and save it as ~/.kaggle/access_token"
+    make = "Create a new token on kaggle.com under Settings, API, and save it as ~/.kaggle/access_token"
     if not at.sources or (at.problems and not plain):
         problems = " ".join(at.problems) or "No Kaggle credentials were found."
         return f"{problems} {make} (chmod 600)."
-    others = f" It comes before {', '.join(at.sources[1:])}, so remove it to use these." if len(at.sources) > 1 else ""
+    others = (
+        f" It takes precedence over {', '.join(at.sources[1:])}, so remove it to use these."
+        if len(at.sources) > 1
+        else ""
+    )
     more = " ".join([*at.problems, make])
-    return f"The credentials from {at.sources[0]} were used and not taken{plain}.{others} {more}."
+    return f"The credentials from {at.sources[0]} were used but rejected{plain}.{others} {more}."
 
 
 def reset_time(now: datetime) -> str:
-    """When Kaggle's day ends, in UTC and in local time.
+    """Return when Kaggle's day ends, in UTC and in local time.
 
     >>> reset_time(datetime(2026, 5, 1, 21, 48, tzinfo=UTC))
     'in 2 h 12 min (00:00 UTC)'

@@ -1,4 +1,4 @@
-"""A zip unpacked without trust in it: nothing outside the folder, no links, no bomb, whole files only."""
+"""Unpack an untrusted ZIP file safely: nothing outside the folder, no links, no bombs, only complete files."""
 
 import contextlib
 import hashlib
@@ -19,17 +19,17 @@ from oof.errors import DataError, DfensError, examples
 from oof.progress import SILENT, Progress
 
 _CHUNK = 1 << 20
-_SPARE = 64 << 20  # left free on the disk
+_SPARE = 64 << 20  # space to leave free on the disk
 _TELL_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What was unpacked.
+    """The outcome of unpacking.
 
-    sizes: bytes of each file in the archive. written: number of files that were not there yet.
-    kept: files that were there with other content and were left as they are.
-    replaced: those that were replaced, with where the former file is now.
+    sizes: bytes of each file in the archive. written: number of new files.
+    kept: existing files with different content, which were left unchanged.
+    replaced: replaced files, with the new path of the old file.
     """
 
     sizes: dict[str, int]
@@ -40,10 +40,10 @@ class Unpacked:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where an archive is unpacked, and what it may not touch.
+    """The destination of an archive, and what it must not change.
 
-    folder: for the files. aside: for files that are replaced; None: files that are there with other content are kept.
-    protected: files and folders of dfens, which no member may become.
+    folder: folder for the files. aside: folder for replaced files; None to keep existing files with other content.
+    protected: files and folders of dfens, which no member may replace.
     """
 
     folder: Path
@@ -52,15 +52,15 @@ class Destination:
 
 
 def unpack(archive: Path, to: Destination, progress: Progress = SILENT) -> Unpacked:
-    """Unpack a zip; a file that is there already is left as it is, whole or changed by its user.
+    """Unpack a ZIP file; existing files are left as they are, even if changed by the user.
 
-    Each file is written under another name and moved into place, so that an interrupted run leaves
-    no half of one, and the next resumes.
+    Each file is written under a temporary name and moved into place, so that an interrupted run leaves
+    no partial file, and the next run resumes.
 
     Raises:
-        DataError: not a zip, a broken one, or a member that is not safe: an absolute name, `..`, a link, an encrypted
-            or duplicate one, a file of dfens, sizes that cannot be.
-        DfensError: more bytes than the disk has free.
+        DataError: if it is not a ZIP file, is damaged, or has unsafe members: an absolute name, `..`, a link, an
+            encrypted or duplicate member, a file of dfens, impossible sizes.
+        DfensError: if it needs more than the free disk space.
     """
     try:
         with writing_into(to.folder), zipfile.ZipFile(archive) as opened:
@@ -69,11 +69,11 @@ def unpack(archive: Path, to: Destination, progress: Progress = SILENT) -> Unpac
             return _unpack(opened, members, to, progress)
     except _DAMAGE as err:
         raise DataError(
-            f"{archive} is not a zip that can be read ({err}). Run dfens download --force to fetch it again."
+            f"{archive} is not a readable ZIP file ({err}). Run dfens download --force to download it again."
         ) from err
 
 
-# what zipfile and its decompressors raise for damaged bytes
+# exceptions of zipfile and its decompressors for damaged bytes
 _DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -89,23 +89,24 @@ _DAMAGE = (
 
 @contextlib.contextmanager
 def writing_into(folder: Path) -> Iterator[None]:
-    """Turn what the system says of a folder that can't be written into a named error."""
+    """Convert system errors about a folder that cannot be written into a DfensError."""
     try:
         yield
     except OSError as err:
-        if err.errno is None:  # of bz2: damaged bytes
+        if err.errno is None:  # from bz2, for damaged bytes
             raise zipfile.BadZipFile(str(err)) from err
         raise DfensError(
-            f"{err.filename or folder} cannot be written ({err.strerror}). Free space, correct the rights of {folder}, "
-            f"or point [data] root to another folder; then run the same command again: what is there is kept."
+            f"{err.filename or folder} cannot be written ({err.strerror}). Free space, correct the permissions of "
+            f"{folder}, or set [data] root to another folder; then run the same command again, which keeps existing "
+            f"files."
         ) from err
 
 
 def check_members(opened: zipfile.ZipFile, archive: Path, to: Destination) -> list[tuple[str, zipfile.ZipInfo]]:
-    """Return the files of a zip with their safe relative names, in one spelling (no `./`, no `//`).
+    """Return the files of a ZIP file with safe, normalised relative names (no `./`, no `//`).
 
     Raises:
-        DataError: naming the members that are not safe.
+        DataError: if members are unsafe, naming them.
     """
     faults: list[str] = []
     found: dict[str, zipfile.ZipInfo] = {}
@@ -127,10 +128,10 @@ def check_members(opened: zipfile.ZipFile, archive: Path, to: Destination) -> li
     if faults:
         raise DataError(
             f"{archive} contains {len(faults)} members that are not safe to unpack: {examples(faults)}. Nothing was "
-            f"unpacked. Unpack what you trust by hand."
+            f"unpacked. Unpack trusted members by hand."
         )
     if sum(info.compress_size for info in found.values()) > archive.stat().st_size:
-        raise DataError(f"{archive} holds members that overlap, as in a zip bomb. Nothing was unpacked.")
+        raise DataError(f"{archive} has overlapping members, as in a ZIP bomb. Nothing was unpacked.")
     return list(found.items())
 
 
@@ -155,13 +156,13 @@ def _check_room(wanted: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if wanted + _SPARE > free:
         raise DfensError(
-            f"Unpacking needs {_size(wanted)} and the disk of {folder} has {_size(free)} free. Nothing was unpacked. "
-            f"Free space, or point [data] root to another disk, then run the same command again."
+            f"Unpacking needs {_size(wanted)}, but the disk of {folder} has only {_size(free)} free. Nothing was "
+            f"unpacked. Free space, or set [data] root to another disk, then run the same command again."
         )
 
 
 def is_protected(path: Path, protected: Sequence[Path]) -> bool:
-    """Whether a path is one of these files, or inside one of these folders."""
+    """Return whether a path is one of these files, or inside one of these folders."""
     path = path.resolve()
     return any(path.is_relative_to(other.resolve()) for other in protected)
 
@@ -188,12 +189,12 @@ def _unpack(
                 task.advance(untold)
                 untold = 0
         task.advance(untold)
-    os.sync()  # before anyone is told that all is there
+    os.sync()  # before reporting that everything is there
     return Unpacked(sizes, written, tuple(kept), replaced)
 
 
 def move_aside(path: Path, to: Path) -> Path:
-    """Move a file that is about to be replaced; return where it is now, under a name that was free."""
+    """Move a file that is about to be replaced to a free name, and return its new path."""
     to.parent.mkdir(parents=True, exist_ok=True)
     free = next(name for number in count(1) if not (name := to.with_name(f"{number}-{to.name}"[:200])).exists())
     shutil.move(path, free)
@@ -201,7 +202,7 @@ def move_aside(path: Path, to: Path) -> Path:
 
 
 def _same(path: Path, info: zipfile.ZipInfo) -> bool:
-    """Whether a file is there with the member's size and checksum."""
+    """Return whether a file exists with the member's size and checksum."""
     if not path.is_file() or path.is_symlink() or path.stat().st_size != info.file_size:
         return False
     checksum = 0
@@ -216,7 +217,8 @@ def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
     part = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.part")
     try:
         with opened.open(info) as source, part.open("wb") as file:
-            shutil.copyfileobj(source, file, _CHUNK)  # zipfile gives no more than the declared size, and checks the CRC
+            # zipfile never yields more than the declared size, and checks the CRC
+            shutil.copyfileobj(source, file, _CHUNK)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
