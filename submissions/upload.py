@@ -201,7 +201,7 @@ class Submitter:
     # ---- before -------------------------------------------------------------
 
     def _sent_earlier(self, lock: SubmitLock, sha256: str) -> Submitted | None:
-        """Reconcile entries in doubt; return a result if Kaggle already has these bytes and nothing needs to be sent."""
+        """Reconcile entries in doubt; return a result if Kaggle has these bytes already, so that nothing is sent."""
         ledger, client = self.ledger, self.client
         try:
             reconciled = reconcile(ledger, client, lock, self.progress)

@@ -208,7 +208,7 @@ def select_pair(
     incomplete = [name for name, column in zip(names, columns, strict=True) if np.isnan(column).any()]
     if incomplete:
         raise SubmissionError(
-            f"OOF predictions with NaN: {examples(incomplete)}. Give rows that all candidates predict."
+            f"OOF predictions with NaN: {examples(incomplete)}. Pass only rows that all candidates predict."
         )
     scenarios = [simulate(rows, columns, size, metric, draws=draws, rng=rng, progress=progress) for size in sizes]
     scale = scale_of(metric)
@@ -285,7 +285,7 @@ def _candidate_outlooks(
 
 
 def baseline_pair(cv: Vector, seen: Vector) -> tuple[int, int]:
-    """Return the candidates with the best public score and the best CV, or with the best two CVs if that is one or none."""
+    """Return the candidates with the best public score and the best CV, or with the two best CVs if these coincide."""
     by_cv = np.argsort(-cv, kind="stable")
     first = int(by_cv[0]) if np.isnan(seen).all() else int(np.nanargmax(seen))
     return first, int(by_cv[1] if by_cv[0] == first else by_cv[0])

@@ -53,7 +53,7 @@ def scale_of(metric: Metric) -> Scale:
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """The rows of the OOF predictions. y: (n_rows,) 0 or 1. groups: (n_rows,) groups that are drawn as a whole, or None."""
+    """The rows of the OOF predictions. y: (n_rows,) 0 or 1. groups: (n_rows,) groups drawn as a whole, or None."""
 
     y: NDArray[Any]
     groups: NDArray[Any] | None = None

@@ -207,7 +207,7 @@ def _advice(reason: Reason, at: ErrorContext) -> str:
             )
         case "busy":
             pause = f"at least {reason.retry_after_s:.0f} s" if reason.retry_after_s else "a few minutes"
-            return f"Kaggle got too many requests from this account or network. Wait {pause}, then run the same command again."
+            return f"Kaggle got too many requests from this account or network. Wait {pause}, then run it again."
         case "server":
             return "Kaggle has a problem on its side. Wait a few minutes, then run the same command again."
         case "proxy":

@@ -114,7 +114,7 @@ def test_warnings_are_shown(tmp_path: Path) -> None:
     path = write_models(tmp_path)[0]
     pd.read_csv(path).assign(lr_pred=0.5).to_csv(path, index=False)
     found = run(tmp_path, "import", path)
-    assert "Warning: m0: all predictions are 0.5, which carries no information." in found.stderr
+    assert "Warning: m0: all predictions are 0.5, so they contain no information." in found.stderr
 
 
 def test_export_and_archive(tmp_path: Path) -> None:

@@ -166,7 +166,9 @@ def test_select_recommends_a_pair_and_prints_the_link(workspace: Path) -> None:
 
 def test_a_cut_upload_counts_neither_for_the_line_nor_for_the_finals(workspace: Path) -> None:
     ledger = open_ledger(Workspace(workspace))
-    cut = ledger.update(ledger.get(1001).key, error="Kaggle has 3 of the 9 bytes that were sent: the upload was cut.")
+    cut = ledger.update(
+        ledger.get(1001).key, error="Kaggle has 3 of the 9 bytes that were sent: the upload was truncated."
+    )
     try:
         listed = submissions(workspace, "list").stdout
         assert "CV and public score of 3 submissions" in listed
@@ -228,7 +230,7 @@ def test_rebuild_finds_replaced_blends_and_names_changed_members(tmp_path: Path)
     (tmp_path / "work" / "submissions" / "pair.csv").unlink()
     found = submissions(tmp_path, "rebuild", "1001", code=1)
     assert "is kept" not in found.stderr
-    assert "Member 'm1' has other predictions: " in found.stderr
+    assert "Member 'm1' has different predictions: " in found.stderr
     assert "'m0'" not in found.stderr
     gone = submissions(tmp_path, "diff", "1001", "1000", code=1)
     assert "is not kept and can't be made again" in gone.stderr
@@ -262,7 +264,7 @@ def test_a_blend_among_the_members_is_told_apart_by_its_predictions(tmp_path: Pa
     assert submissions(tmp_path, "rebuild", "top", "--json").exit_code == 0  # top itself is still stored
     (tmp_path / "work" / "ensemble" / "top").rename(tmp_path / "gone")
     found = submissions(tmp_path, "rebuild", "top", code=1)
-    assert "Member 'pair' has other predictions: " in found.stderr
+    assert "Member 'pair' has different predictions: " in found.stderr
     assert "'m2'" not in found.stderr
     itself = run(tmp_path, "blend", "--name", "pair", "--members", "pair,m2", code=1)
     assert "The blend 'pair' cannot be a member of itself" in itself.stderr

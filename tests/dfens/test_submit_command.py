@@ -228,7 +228,7 @@ def test_without_credentials_it_says_how_to_get_some(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert "No Kaggle credentials were found. Make a new token" in run(folder, "submit", code=1).stderr
+    assert "No Kaggle credentials were found. Create a new token" in run(folder, "submit", code=1).stderr
 
 
 def test_without_a_slug_it_says_where_to_write_it(folder: Path, server: KaggleServer) -> None:
@@ -254,7 +254,7 @@ def test_a_ledger_that_fails_after_kaggle_took_it_is_mended_by_the_next_run(
     assert "move it away" not in said
     assert len(server.submissions) == 1
     monkeypatch.setattr(Ledger, "move", move)
-    assert "An interrupted run had sent it, and Kaggle has it. It is 1000" in run(folder, "submit").stdout
+    assert "An interrupted run had already submitted it. It is 1000" in run(folder, "submit").stdout
     assert len(server.submissions) == 1
 
 

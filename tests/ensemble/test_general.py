@@ -80,7 +80,7 @@ def test_class_numbers_and_probabilities_are_checked() -> None:
     oof, y = _classes(60, 0)
     with pytest.raises(BlendError, match="y must contain class indices from 0 to 3; it contains 0 to 4"):
         fit_blend(oof, np.where(np.arange(60) == 0, 4, y), optimize="log_loss")
-    with pytest.raises(BlendError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(BlendError, match=r"must be in \[0, 1\]"):
         fit_blend(oof * 3, y, optimize="log_loss")
     with pytest.raises(BlendError, match="For more classes or a real target, name a metric"):
         fit_blend(oof[:, :, 0], y.astype(float))

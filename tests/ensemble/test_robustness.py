@@ -42,7 +42,7 @@ def test_all_members_constant_score_one_half() -> None:
 def test_a_copied_member_changes_little_and_is_named() -> None:
     oof, y = make_world(1_500, 4)
     result = fit_blend(np.column_stack([oof, oof[:, 0]]), y, names=list("abcde"))
-    assert "'e' equals 'a' row by row; leave one out." in result.warnings
+    assert "'e' is identical to 'a'; leave one out." in result.warnings
     assert result.nested_score == pytest.approx(fit_blend(oof, y).nested_score, abs=2e-3)
 
 

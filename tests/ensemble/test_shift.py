@@ -50,12 +50,12 @@ def test_the_mean_over_fold_models_is_not_called_broken() -> None:
 @pytest.mark.parametrize(
     ("breaks", "reason"),
     [
-        (lambda p: 0.4 + 0.05 * p, "test predictions moved|far from OOF"),
-        (lambda p: np.random.default_rng(0).permutation(p), "agrees with the other models on OOF, less on test"),
-        (lambda p: 1 - p, "agrees with the other models on OOF, less on test"),
+        (lambda p: 0.4 + 0.05 * p, "test predictions are shifted|far from OOF"),
+        (lambda p: np.random.default_rng(0).permutation(p), "agrees with the other models on OOF, but less on test"),
+        (lambda p: 1 - p, "agrees with the other models on OOF, but less on test"),
         (lambda p: np.log(p / (1 - p)), "outside the range of OOF"),
         (lambda p: np.full_like(p, 0.5), "all test predictions are 0.5"),
-        (lambda p: p**8, "test predictions moved|far from OOF"),
+        (lambda p: p**8, "test predictions are shifted|far from OOF"),
     ],
 )
 def test_broken_inference_of_one_model_is_named(breaks: Any, reason: str) -> None:
@@ -70,7 +70,7 @@ def test_two_models_that_agree_no_more_are_both_named() -> None:
     oof, test = world(2000, 0, models=2)[0], world(1000, 1, models=2)[0]
     assert reasons(oof, test) == [(), ()]
     test[:, 1] = test[::-1, 1]
-    assert all("the two models agree on OOF, less on test" in texts[0] for texts in reasons(oof, test))
+    assert all("the two models agree on OOF, but less on test" in texts[0] for texts in reasons(oof, test))
 
 
 def test_distance_equals_scipy_and_nan_is_left_out() -> None:
@@ -180,7 +180,7 @@ def test_rows_count_alike_where_the_test_set_is_of_the_same_mix() -> None:
     oof, y = two_kinds(4000, 1, 0.15)
     test, _ = two_kinds(4000, 102, 0.15)
     same = fit_blend(oof, y, test=test, importance_weighting=True)
-    assert "all rows count alike" in same.warnings[-1]
+    assert "rows are not weighted" in same.warnings[-1]
     assert same.nested_score == fit_blend(oof, y).nested_score
 
 

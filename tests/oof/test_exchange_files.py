@@ -224,11 +224,11 @@ def test_a_score_beside_the_matrix_is_left_out(tmp_path: Path) -> None:
 
 def test_text_that_is_not_utf8_and_names_that_are_too_long_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", id=np.array([b"\xffa", b"b"]), pred=np.array([0.5, 0.25]))
-    with pytest.raises(PredictionError, match="the texts of 'id' are not UTF-8"):
+    with pytest.raises(PredictionError, match="the text in 'id' is not UTF-8"):
         read_predictions(tmp_path / "b.npz")
     with pytest.raises(PredictionError, match="cannot be read: .*too long"):
         read_predictions(tmp_path / ("x" * 300 + ".csv"))
-    with pytest.raises(PredictionError, match="a header and no rows"):
+    with pytest.raises(PredictionError, match="a header but no rows"):
         read_predictions(write(tmp_path / "h.csv", "id,fold,pred"))
     for text in ("0_3", "0.3_1", "\u0660.\u0663"):
         with pytest.raises(PredictionError, match="1 values that are not numbers"):

@@ -115,7 +115,7 @@ def test_nan_is_reported_with_its_row(dtype: type[np.floating[Any]]) -> None:
         ([0, -1, 1], "label of row 1"),
         ([0.0, 0.5, 1.0], "label of row 1"),
         ([0.0, np.nan, 1.0], "label of row 1"),
-        ([0, 1], "as many scores as labels"),
+        ([0, 1], "labels and scores of equal length"),
     ],
 )
 def test_wrong_labels_are_named(y: list[float], message: str) -> None:
@@ -127,7 +127,7 @@ def test_wrong_labels_are_named(y: list[float], message: str) -> None:
 
 
 def test_nothing_to_score_is_an_error() -> None:
-    with pytest.raises(PredictionError, match="at least one"):
+    with pytest.raises(PredictionError, match="at least 1"):
         roc_auc(np.array([], int), np.array([]))
 
 

@@ -57,7 +57,7 @@ def test_log_loss_of_sure_mistakes_equals_scikit_learn(dtype: type[np.floating[A
 
 @pytest.mark.parametrize("function", [log_loss, brier_loss, accuracy])
 def test_values_that_are_no_probabilities_are_named(function: Any) -> None:
-    with pytest.raises(PredictionError, match=r"Row 1 has the value 1\.5; this score needs probabilities"):
+    with pytest.raises(PredictionError, match=r"Row 1 has the value 1\.5; this metric needs probabilities"):
         function(np.array([0, 1]), np.array([0.5, 1.5]))
     with pytest.raises(PredictionError, match="row 1 is NaN"):
         function(np.array([0, 1]), np.array([0.5, np.nan]))
@@ -78,7 +78,7 @@ def test_wrong_classes_are_named() -> None:
 
 
 def test_rmse_errors() -> None:
-    with pytest.raises(PredictionError, match="one prediction for each target"):
+    with pytest.raises(PredictionError, match="one prediction per target"):
         rmse(np.array([1.0, 2.0]), np.array([1.0]))
     with pytest.raises(PredictionError, match="row 0 is NaN"):
         rmse(np.array([1.0]), np.array([np.nan]))

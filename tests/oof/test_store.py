@@ -180,7 +180,7 @@ def test_folds_edited_by_hand_are_noticed(store: PredictionStore) -> None:
     pq.write_table(
         pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(metadata), store.folds_path
     )
-    with pytest.raises(StoreError, match="was changed after it was made"):
+    with pytest.raises(StoreError, match="was changed after it was written"):
         _ = PredictionStore(store.root).folds
 
 

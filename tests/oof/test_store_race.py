@@ -122,7 +122,7 @@ def test_damage_is_named_with_its_file(store: PredictionStore) -> None:
         store.load("m")
     oof.rmdir()
     (folder / "kept").rename(folder / "oof.fold1.parquet")
-    with pytest.raises(StoreError, match="not what its name says"):
+    with pytest.raises(StoreError, match="which does not match its name"):
         store.load("m")
 
 
@@ -140,7 +140,7 @@ def test_the_remedy_for_missing_permission_is_permission(tmp_path: Path, monkeyp
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(StoreError, match="Permission denied.*It may be whole: give this user permission"):
+    with pytest.raises(StoreError, match="Permission denied.*It may be intact: give this user permission"):
         files.read_parquet(path)
 
 

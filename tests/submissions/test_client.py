@@ -85,7 +85,7 @@ def test_kaggles_words_are_read_from_every_shape(shape: str, kaggle: KaggleServe
         (403, "Your account is suspended", "refused", "competitions/multi-ffdi for what"),
         (404, "Not found", "slug", "You have entered 'multi-ffdi'"),
         (401, "Unauthenticated", "credentials", "KAGGLE_USERNAME and KAGGLE_KEY (environment) were used"),
-        (400, "The submission deadline has passed", "closed", "takes no submissions now"),
+        (400, "The submission deadline has passed", "closed", "accepts no submissions now"),
         (400, "This competition only accepts Submissions from Notebooks", "code_only", "--kernel OWNER/SLUG"),
         (400, "used its daily Submission allowance (5)", "daily_limit", "00:00 UTC"),
         (400, "reached the total submission limit", "total_limit", f"competitions/{SLUG}/submissions"),
@@ -158,7 +158,7 @@ def test_a_silent_server_is_given_up(kaggle: KaggleServer, tmp_path: Path) -> No
 def test_an_answer_that_is_none_is_named(raw: bytes, kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", raw=raw, times=9)
     error = failing(kaggle, tmp_path)
-    assert "The answer was none that Kaggle gives" in str(error)
+    assert "The response was not from Kaggle" in str(error)
 
 
 def test_a_proxy_that_is_not_there_is_named_without_its_password(tmp_path: Path, kaggle: KaggleServer) -> None:
@@ -247,7 +247,7 @@ def test_a_stale_token_before_good_keys_is_named(kaggle: KaggleServer, tmp_path:
     (tmp_path / ".kaggle" / "access_token").write_text("KGAT_this-is-an-old-token")
     error = failing(kaggle, tmp_path)
     assert error.reason.kind == "credentials"
-    assert f"The credentials from {tmp_path}/.kaggle/access_token were used and not taken" in str(error)
+    assert f"The credentials from {tmp_path}/.kaggle/access_token were used but rejected" in str(error)
     assert "It comes before KAGGLE_USERNAME and KAGGLE_KEY (environment), so remove it" in str(error)
     assert "KGAT_" not in str(error)
 

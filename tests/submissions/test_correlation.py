@@ -42,7 +42,7 @@ def test_a_leak_a_bug_a_reversal_and_luck_are_told_apart_and_leave_the_line() ->
     assert meanings[12].startswith("CV too high: a leak")
     assert meanings[13].startswith("a bug: the public score is near chance")
     assert meanings[14].startswith("a bug: the order is reversed")
-    assert meanings[15].startswith("public score too high: luck")
+    assert meanings[15].startswith("public score too high: chance")
     assert found.outliers[0].residual == pytest.approx(0.91 - found.expected_public(0.99))
 
 
@@ -64,7 +64,7 @@ def test_with_few_submissions_nothing_is_claimed() -> None:
     assert found.count == 2
     assert math.isnan(found.slope)
     assert found.gap == pytest.approx(-0.015)
-    assert "from 3 with different CVs on" in found.verdict
+    assert "needs 3 with different CVs" in found.verdict
     assert math.isnan(correlate([], []).gap)
     assert math.isnan(correlate([0.9] * 4, [0.1, 0.2, 0.3, 0.4]).slope)
     four = correlate([0.9, 0.91, 0.92, 0.99], [0.9, 0.91, 0.92, 0.5])
@@ -75,6 +75,6 @@ def test_an_order_that_cv_does_not_foretell_is_said() -> None:
     rng = np.random.default_rng(4)
     cv = rng.uniform(0.8, 0.9, 20)
     public = 1.7 - cv + 0.001 * rng.normal(size=20)
-    assert "does not foretell" in correlate(cv.tolist(), public.tolist()).verdict
+    assert "does not predict" in correlate(cv.tolist(), public.tolist()).verdict
     near = correlate((0.9 + 1e-5 * rng.normal(size=20)).tolist(), (0.9 + 0.01 * rng.normal(size=20)).tolist())
-    assert "can't tell these submissions apart" in near.verdict or "does not foretell" in near.verdict
+    assert "cannot distinguish these submissions" in near.verdict or "does not predict" in near.verdict

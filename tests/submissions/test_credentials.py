@@ -45,11 +45,11 @@ def test_a_kaggle_json_is_read_in_any_usual_encoding(encoding: str, tmp_path: Pa
     ("name", "data", "problem"),
     [
         ("kaggle.json", b'{"competition": "multi-ffdi"}', "it has no username and key"),
-        ("kaggle.json", GOOD[:20].encode(), "it is not valid JSON; it may have been cut"),
+        ("kaggle.json", GOOD[:20].encode(), "it is not valid JSON; it may be truncated"),
         ("kaggle.json", b"[]", "it is not a JSON object"),
-        ("kaggle.json", b"\xff\x00\xfe", "it is not text in UTF-8"),
+        ("kaggle.json", b"\xff\x00\xfe", "it is not UTF-8 text"),
         ("kaggle.json", b"[" * 100_000, "it is not valid JSON"),
-        ("access_token", f"# my token\n{TOKEN}\n".encode(), "contains a line end or a blank"),
+        ("access_token", f"# my token\n{TOKEN}\n".encode(), "contains a line end or a space"),
         ("access_token", "KGAT_näh".encode(), "characters other than ASCII"),
         ("credentials.json", b'{"access_token": "a"}', "it has no refresh_token"),
     ],
@@ -65,7 +65,7 @@ def test_unusable_credentials_are_named_at_once(
         client.limits()
     assert f"The credentials in {tmp_path}/.kaggle/{name} cannot be used: " in str(caught.value)
     assert problem in str(caught.value)
-    assert "Make a new token on kaggle.com" in str(caught.value)
+    assert "Create a new token on kaggle.com" in str(caught.value)
     assert caught.value.reason.kind == "credentials"
     assert TOKEN not in str(caught.value)
     assert time.process_time() - begun < 5
@@ -121,4 +121,4 @@ def test_a_client_that_ends_the_process_does_not_hang(kaggle: KaggleServer, tmp_
     with KaggleClient(SLUG, quick(), environment) as client, pytest.raises(KaggleError) as caught:
         client.limits()
     assert caught.value.reason.kind == "credentials"
-    assert "did not answer in time" not in str(caught.value)
+    assert "did not respond in time" not in str(caught.value)

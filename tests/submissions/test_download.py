@@ -168,7 +168,7 @@ def test_a_cut_download_resumes_where_it_stopped(desk: Desk) -> None:
 def test_a_killed_download_goes_on_in_the_next_run(desk: Desk) -> None:
     desk.server.fail("GET", share=0.6)
     failing = Desk(desk.server, desk.folder, retries=0)
-    with pytest.raises(KaggleError, match=r"\d+ bytes are kept; the same command resumes there"):
+    with pytest.raises(KaggleError, match=r"\d+ bytes are kept; running the same command again resumes there"):
         for _ in range(9):
             desk.server.fail("GET", share=0.0)
         fetch(failing)
@@ -240,7 +240,7 @@ def test_a_file_that_kaggle_zips_is_unpacked(desk: Desk, monkeypatch: pytest.Mon
 
 def test_a_disk_too_small_is_told_before_anything_comes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("submissions.kaggle.download.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(DfensError, match="GiB to come and the disk of .* has 0.00 GiB free"):
+    with pytest.raises(DfensError, match="GiB more, but the disk of .* has only 0.00 GiB free"):
         fetch(desk)
 
 
@@ -327,7 +327,7 @@ def test_a_bomb_that_lies_about_its_size_gives_no_more_than_it_declared(tmp_path
     archive = make_zip(tmp_path / "x.zip", {"zeros": bytes(5 << 20)})
     data = archive.read_bytes()
     archive.write_bytes(data.replace(struct.pack("<L", 5 << 20), struct.pack("<L", 1000)))
-    with pytest.raises(DataError, match="is not a zip that can be read"):
+    with pytest.raises(DataError, match="is not a readable ZIP file"):
         unpack(archive, Destination(tmp_path / "here"))
     assert not [path for path in (tmp_path / "here").rglob("*") if path.is_file()]
 
@@ -343,7 +343,7 @@ def test_members_over_one_another_are_refused(tmp_path: Path) -> None:
             opened.filelist.append(copied)
             opened.NameToInfo[copied.filename] = copied
         opened._didModify = True  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="overlap, as in a zip bomb"):
+    with pytest.raises(DataError, match="overlapping members, as in a ZIP bomb"):
         unpack(archive, Destination(tmp_path / "here"))
 
 
@@ -355,7 +355,7 @@ def test_a_broken_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Run dfens download --force"):
         unpack(archive, Destination(tmp_path / "here"))
     archive.write_bytes(data[:50_000])
-    with pytest.raises(DataError, match="not a zip"):
+    with pytest.raises(DataError, match="not a readable ZIP file"):
         unpack(archive, Destination(tmp_path / "here"))
     assert not [path for path in (tmp_path / "here").rglob("*") if path.is_file()]
 

@@ -65,7 +65,7 @@ def test_killed_while_kaggle_works_it_is_found_by_the_next_run(kaggle: KaggleSer
     assert len(kaggle.submissions) == 0  # the next run begins before Kaggle has made it
     code, said = submit(kaggle, folder)
     assert code == 0, said
-    assert "An interrupted run had sent it, and Kaggle has it. It is 1000" in said
+    assert "An interrupted run had already submitted it. It is 1000" in said
     assert len(kaggle.submissions) == 1
     assert kaggle.count("PUT") == 1
 

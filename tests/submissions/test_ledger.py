@@ -128,7 +128,7 @@ class TestLedger:
         ledger = Ledger(url)
         kept = ledger.add(entry(ref=123))
         assert ledger.get("123") == ledger.get(kept.key[:8]) == kept
-        with pytest.raises(SubmissionError, match="no submission '999'; the last ones are 123"):
+        with pytest.raises(SubmissionError, match="no submission '999'; the latest are 123"):
             ledger.get("999")
 
     def test_the_same_bytes_are_found_unless_they_failed(self, url: str) -> None:
@@ -146,7 +146,7 @@ class TestLedger:
         ledger.add(entry("other", ref=1))
         ledger.add(entry())
         ledger.add(entry())
-        with pytest.raises(SubmissionError, match="Submission 1 is in the ledger already"):
+        with pytest.raises(SubmissionError, match="Submission 1 is already in the ledger"):
             ledger.add(entry(ref=1))
         assert len(ledger.list("c")) == 3
 
@@ -176,7 +176,7 @@ class TestLedger:
         waits: list[float] = []
         with holder(url) as process:
             with (
-                pytest.raises(SubmissionError, match=r"Another dfens submit has been at work .* for more than 0.3 s"),
+                pytest.raises(SubmissionError, match=r"Another dfens submit has been using .* for more than 0.3 s"),
                 ledger.exclusive("c", 0.3, lambda: waits.append(time.monotonic())),
             ):
                 pass
@@ -193,7 +193,7 @@ class TestLedger:
         with engine.begin() as connection:
             connection.execute(text("UPDATE dfens_ledger SET version = 99"))
         engine.dispose()
-        with pytest.raises(StoreError, match=rf"has version 99; this dfens knows up to {VERSION}. Upgrade dfens"):
+        with pytest.raises(StoreError, match=rf"has version 99; this dfens supports up to {VERSION}. Upgrade dfens"):
             Ledger(url)
 
     def test_another_programs_table_is_left_alone(self, url: str) -> None:
@@ -201,7 +201,7 @@ class TestLedger:
         with engine.begin() as connection:
             connection.execute(text("CREATE TABLE submissions (x BIGINT)"))
         engine.dispose()
-        with pytest.raises(StoreError, match="has a table 'submissions' that is not dfens'"):
+        with pytest.raises(StoreError, match="has a table 'submissions' that does not belong to dfens"):
             Ledger(url)
 
 
@@ -252,7 +252,7 @@ def test_wrong_addresses_are_told_without_password(tmp_path: Path) -> None:
     for wrong, told in (
         ("mysql://u:secretpw@h/d", "mysql is not supported"),
         ("postgresql+nodriver://u:secretpw@h/d", "needs a driver"),
-        ("://", "not an address"),
+        ("://", "not a valid path or URL"),
     ):
         with pytest.raises(ConfigError, match=told) as caught:
             Ledger(wrong)
@@ -260,7 +260,7 @@ def test_wrong_addresses_are_told_without_password(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_not_there_is_named_without_password() -> None:
-    with pytest.raises(StoreError, match="Check that the server runs") as caught:
+    with pytest.raises(StoreError, match="Check that the server is running") as caught:
         Ledger("postgresql+psycopg://u:secretpw@127.0.0.1:1/d")
     assert "secretpw" not in str(caught.value)
     assert "u@127.0.0.1:1/d" in str(caught.value)

@@ -92,11 +92,11 @@ def test_other_settings_are_suspected_where_all_else_is_the_same(sample: Path) -
     table, provenance = submitted(sample)
     found = rebuild(provenance, "0" * 64, sample, [Source("x", IDS, VALUES)], SAME)
     assert found.table is None
-    assert "yet the bytes differ" in found.changes[0]
+    assert "but the bytes differ" in found.changes[0]
     assert table.sha256 != "0" * 64
 
 
 def test_nothing_stored_is_said(sample: Path) -> None:
     table, provenance = submitted(sample)
     found = rebuild(provenance, table.sha256, sample, [], SAME)
-    assert found.changes[0].endswith("and none of this name are stored.")
+    assert found.changes[0].endswith("and none are stored under this name.")

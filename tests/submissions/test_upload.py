@@ -94,7 +94,7 @@ def test_a_limit_of_ones_own_stops_before_kaggles(kaggle: KaggleServer, tmp_path
 
 def test_an_allowance_of_zero_with_none_made_today_is_no_daily_limit(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.allowed_per_day, kaggle.used_total = 0, 12  # the competition is over
-    with pytest.raises(SubmissionError, match="it takes none now.*for its dates. Nothing was sent"):
+    with pytest.raises(SubmissionError, match="it accepts none now.*see the dates at .*Nothing was sent"):
         Desk(kaggle, tmp_path).submit()
 
 
@@ -113,7 +113,7 @@ def test_a_truncated_upload_is_told_though_kaggle_took_it(kaggle: KaggleServer, 
     table = make_table(200)
     entry = Desk(kaggle, tmp_path).submit(table).entry
     half = len(kaggle.submissions[0].data)
-    assert entry.error == f"Kaggle has {half} of the {len(table.data)} bytes that were sent: the upload was cut."
+    assert entry.error == f"Kaggle has {half} of the {len(table.data)} bytes that were sent: the upload was truncated."
 
 
 def test_what_was_open_is_settled_before_anything_else_is_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_what_was_open_is_settled_before_anything_else_is_sent(kaggle: KaggleSer
     assert kaggle.count("PUT") == 1
     kaggle.faults.clear()
     found = desk.submit()
-    assert found.found == "An interrupted run had sent it, and Kaggle has it."
+    assert found.found == "An interrupted run had already submitted it."
     assert found.entry.ref == 1000
     assert desk.submit(make_table(value=0.25)).entry.ref == 1001
     assert desk.states() == ["pending", "pending"]
@@ -151,7 +151,7 @@ def test_one_carried_out_after_it_was_given_up_is_found_before_the_next_is_sent(
     (entry,) = desk.ledger.list()
     kaggle.add(entry.file_name, entry.message)
     found = desk.submit()
-    assert found.found == "A run that was taken for failed had sent it, and Kaggle has it."
+    assert found.found == "A run that seemed to have failed had already submitted it."
     assert (found.entry.key, found.entry.ref) == (entry.key, 1000)
     assert len(kaggle.submissions) == 1
     assert desk.states() == ["pending"]

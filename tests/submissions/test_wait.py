@@ -71,7 +71,7 @@ def test_a_network_that_fails_for_a_while_is_waited_out(kaggle: KaggleServer, tm
     assert waited(desk).status == "complete"
     desk.submit(make_table(value=0.25))
     kaggle.fail("GetSubmission", status=401, message="Unauthenticated")
-    with pytest.raises(KaggleError, match="were used and not taken"):
+    with pytest.raises(KaggleError, match="were used but rejected"):
         waited(desk)
     assert desk.states() == ["complete", "pending"]
 
