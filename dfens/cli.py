@@ -14,7 +14,7 @@ from oof.errors import DfensError
 
 # the order of work, for --help; a command not named here comes last
 _ORDER = (
-    "init recipes demo download check extract folds train oof blend submit submissions report status doctor "
+    "init recipes demo download check extract folds train oof blend unseal submit submissions report status doctor "
     "compare ablate diagnose groups cache completion"
 ).split()
 

@@ -11,7 +11,7 @@ from ensemble.align import Alignment
 from ensemble.calibration import Calibrator
 from ensemble.formula import Mixture
 from ensemble.transforms import Columns, Distribution, FittedTransforms, fill_missing
-from oof.errors import StoreError
+from oof.errors import BlendError, StoreError
 
 Array = NDArray[np.float64]
 Rule = Literal["linear", "affine", "log_pool"]
@@ -176,6 +176,29 @@ def predictor_from_json(value: Mapping[str, Any]) -> Predictor:
     if value.get("kind") == "general":
         return GeneralPredictor.from_json(value)
     raise StoreError(f"The blend has a predictor of unknown kind {value.get('kind')!r}. Run dfens blend again.")
+
+
+def predict_by_folds(predictor: Predictor, test: NDArray[Any], averaged: NDArray[np.bool_] | None = None) -> Array:
+    """Return the mean over fold models of the blend of their predictions, (n_rows[, n_classes]).
+
+    Args:
+        predictor: of the blend.
+        test: (k, n_rows, n_models[, n_classes]), in the order of the folds. A single part is a mean over fold models.
+        averaged: (n_models,) which members' predictions are means over their fold models, and so the same in each part.
+
+    Raises:
+        BlendError: if the blend tells the fold models apart and there are more or fewer.
+    """
+    if len(test) == 1:
+        return predictor.predict(test[0])
+    apart = predictor.n_folds
+    if apart and len(test) != apart:
+        raise BlendError(
+            f"The blend maps the predictions of each of its {apart} fold models to a common scale, but got test "
+            f"predictions of {len(test)}. Pass all {apart} in the order of the folds, or their mean."
+        )
+    found = sum(predictor.predict(part, fold, averaged=averaged) for fold, part in enumerate(test))
+    return np.asarray(found / len(test))
 
 
 def apply_rule(rule: Rule, parameters: Array, oof: Array) -> Array:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ensemble.calibration import CalibrationReport
 from ensemble.notebook import blend_html
-from ensemble.predictor import Predictor
+from ensemble.predictor import Predictor, predict_by_folds
 from ensemble.summary import BlendSummary, Comparison, MemberScore, MethodScore
 from oof.errors import BlendError
 
@@ -71,21 +71,12 @@ class BlendResult:
         """
         test = np.asarray(test)
         axes = self.oof.ndim + 1
-        if test.ndim == axes + 1 and len(test) == 1:
-            test = test[0]
         if test.ndim != axes + 1:
             self._check(test)
             return self.predictor.predict(test)
         for part in test:
             self._check(part)
-        apart = self.predictor.n_folds
-        if apart and len(test) != apart:
-            raise BlendError(
-                f"The blend maps the predictions of each of its {apart} fold models to a common scale, but got test "
-                f"predictions of {len(test)}. Pass all {apart} in the order of the folds, or their mean."
-            )
-        found = sum(self.predictor.predict(part, fold, averaged=averaged) for fold, part in enumerate(test))
-        return np.asarray(found / len(test))
+        return predict_by_folds(self.predictor, test, averaged)
 
     def _check(self, test: NDArray[Any]) -> None:
         """Raise BlendError unless test has the shape (n_test, n_models[, n_classes])."""

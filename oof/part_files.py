@@ -3,14 +3,14 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from oof.errors import StoreError
 from oof.ids import is_name
 
 FORMAT_VERSION = 1
-Part = Literal["oof", "test"]
-_PART_FILE = re.compile(r"(oof|test)\.(all|fold(\d+))\.parquet")
+Part = Literal["oof", "test", "sealed"]
+_PART_FILE = re.compile(r"(oof|test|sealed)\.(all|fold(\d+))\.parquet")
 
 
 def part_name(part: Part, fold: int | None) -> str:
@@ -19,13 +19,12 @@ def part_name(part: Part, fold: int | None) -> str:
 
 
 def parts_of(folder: Path) -> dict[Part, dict[int | None, Path]]:
-    """Return the files of a model, {"oof": {fold: path}, "test": {fold: path}}; fold None means stored as a whole."""
-    found: dict[Part, dict[int | None, Path]] = {"oof": {}, "test": {}}
+    """Return the files of a model: for each part, {fold: path}; fold None means stored as a whole."""
+    found: dict[Part, dict[int | None, Path]] = {part: {} for part in get_args(Part)}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _PART_FILE.fullmatch(path.name)
         if match:
-            part: Part = "oof" if match[1] == "oof" else "test"
-            found[part][None if match[2] == "all" else int(match[3])] = path
+            found[cast(Part, match[1])][None if match[2] == "all" else int(match[3])] = path
     return found
 
 

@@ -63,6 +63,7 @@ class NewModel:
 
     ids: (n,) training ids of `oof`, in any order, all or some of them. oof: (n,) OOF predictions; NaN
     means no prediction. test: (n_test,) in the order of the store's test ids, or None.
+    sealed: (n_sealed,) in the order of the store's sealed ids, or None.
     details: JSON values for model.json.
     """
 
@@ -70,5 +71,6 @@ class NewModel:
     ids: Ids
     oof: NDArray[Any]
     test: NDArray[Any] | None = None
+    sealed: NDArray[Any] | None = None
     kind: str = "import"
     details: Mapping[str, Any] = field(default_factory=dict)

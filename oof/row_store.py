@@ -14,10 +14,13 @@ from oof.errors import FoldError, StoreError, examples
 from oof.folds import Folds, check_folds
 from oof.ids import Ids, as_ids, ids_fingerprint, join_positions
 from oof.part_files import check_version, header_of, model_names, parts_of
+from oof.sealed import LookRecord, SealedRows
 
 
 class RowStore:
-    """Folds and test ids, in `folds.parquet` and `test_ids.parquet`.
+    """Folds, test ids and sealed rows, in `folds.parquet`, `test_ids.parquet` and `sealed.parquet`.
+
+    Sealed rows are in no fold, so that whoever reads the folds cannot use them.
 
     When either changes, predictions made with the old folds or for the old test ids are moved to `archive/`.
     """
@@ -32,6 +35,15 @@ class RowStore:
     @property
     def test_ids_path(self) -> Path:
         return self.root / "test_ids.parquet"
+
+    @property
+    def sealed_path(self) -> Path:
+        return self.root / "sealed.parquet"
+
+    @property
+    def looks(self) -> LookRecord:
+        """The record of looks at sealed rows."""
+        return LookRecord(self.root)
 
     @property
     def archive_dir(self) -> Path:
@@ -86,11 +98,46 @@ class RowStore:
         check_version(self.test_ids_path, header)
         return as_ids(table["id"], str(self.test_ids_path))
 
-    def save_folds(self, folds: Folds, *, force: bool = False) -> Path | None:
+    @cached_property
+    def sealed_ids(self) -> Ids:
+        """The ids of the sealed rows, which the fold models predict like test rows, shape (n_sealed,)."""
+        found = self.sealed_rows()
+        return np.empty(0, object) if found is None else found.ids
+
+    def sealed_rows(self) -> SealedRows | None:
+        """Read the sealed rows with their labels; None where none are sealed. For `dfens unseal` alone.
+
+        Raises:
+            StoreError: if there are no folds yet, or the sealed rows are not those that were sealed.
+        """
+        try:
+            wanted = files.read_header(self.folds_path).get("sealed")
+        except FileNotFoundError as err:
+            raise StoreError(f"There are no folds yet ({self.folds_path} is missing). Run dfens folds.") from err
+        if wanted is None:
+            return None
+        try:
+            table, header = files.read_parquet(self.sealed_path)
+        except FileNotFoundError as err:
+            raise StoreError(
+                f"{self.sealed_path} is missing, and the folds leave its rows out. Run dfens folds, which writes it."
+            ) from err
+        check_version(self.sealed_path, header)
+        groups = table["group"].to_numpy(object) if "group" in table else None
+        rows = SealedRows(as_ids(table["id"], str(self.sealed_path)), table["target"].to_numpy(np.int8), groups)
+        if rows.fingerprint != wanted:
+            raise StoreError(
+                f"{self.sealed_path} does not contain the rows that the folds leave out (their fingerprint is "
+                f"{wanted}, that of the file {rows.fingerprint}). Run dfens folds, which writes it again."
+            )
+        return rows
+
+    def save_folds(self, folds: Folds, *, sealed: SealedRows | None = None, force: bool = False) -> Path | None:
         """Write the folds; an identical assignment, in any row order, leaves the file as it is.
 
         Args:
             folds: the new assignment.
+            sealed: rows that are in no fold and are kept apart.
             force: whether to replace other folds even if models depend on them; these models and the
                 old folds are moved to the archive.
 
@@ -102,9 +149,12 @@ class RowStore:
         """
         check_folds(folds)
         with files.file_lock(self._lock_path):
-            if self._has_these(folds):
+            known = self._has_these(folds) and self._has_sealed(sealed)
+            archived = None if known else self._archive_dependents(folds, sealed, force)
+            if sealed is not None:
+                self._save_sealed_rows(sealed)
+            if known:
                 return None
-            archived = self._archive_dependents(folds, force)
             table = pd.DataFrame({"id": folds.ids, "target": folds.target, "fold": folds.fold})
             if folds.groups is not None:
                 table["group"] = folds.groups
@@ -113,10 +163,27 @@ class RowStore:
                 "ids": ids_fingerprint(folds.ids),
                 "how": dict(folds.how),
             }
+            if sealed is not None:
+                header["sealed"] = sealed.fingerprint
             files.write_parquet(self.folds_path, table, header)
-            for cached in ("folds", "_ids_fingerprint", "_id_order"):
+            for cached in ("folds", "sealed_ids", "_ids_fingerprint", "_id_order"):
                 self.__dict__.pop(cached, None)
         return archived
+
+    def _save_sealed_rows(self, sealed: SealedRows) -> None:
+        """Write the sealed rows; the folds name their fingerprint and are written after them."""
+        table = pd.DataFrame({"id": sealed.ids, "target": sealed.target})
+        if sealed.groups is not None:
+            table["group"] = sealed.groups
+        files.write_parquet(self.sealed_path, table, header_of("sealed_rows") | {"sealed": sealed.fingerprint})
+
+    def _has_sealed(self, sealed: SealedRows | None) -> bool:
+        """Return whether the folds leave out these rows, and no others."""
+        try:
+            known = files.read_header(self.folds_path).get("sealed")
+        except (FileNotFoundError, StoreError):
+            return False
+        return bool(known == (None if sealed is None else sealed.fingerprint))
 
     def _has_these(self, folds: Folds) -> bool:
         """Return whether the store has these folds, with these groups, in any row order."""
@@ -131,16 +198,19 @@ class RowStore:
         rows = join_positions(old.ids, folds.ids, "folds")
         return bool((old.groups == folds.groups[rows]).all())
 
-    def _archive_dependents(self, folds: Folds, force: bool) -> Path | None:
+    def _archive_dependents(self, folds: Folds, sealed: SealedRows | None, force: bool) -> Path | None:
         """Move models of other folds, and the old folds, to the archive; called with the lock held."""
         try:
             old = self.folds.fingerprint
         except StoreError:  # missing or broken: the models' own files record their folds
             old = None
-        if old == folds.fingerprint:
+        resealed = old is not None and not self._has_sealed(sealed)
+        if old == folds.fingerprint and not resealed:
             return None
         dependent = [
-            name for name in model_names(self.models_dir) if self._is_of_other_folds(name, folds, begun=old is not None)
+            name
+            for name in model_names(self.models_dir)
+            if resealed or self._is_of_other_folds(name, folds, begun=old is not None)
         ]
         if dependent and not force:
             raise FoldError(
@@ -153,6 +223,8 @@ class RowStore:
             _move(self.models_dir / name, target / "models" / name)
         if self.has_folds():
             _move(self.folds_path, target / self.folds_path.name)
+            if self.sealed_path.exists():
+                _move(self.sealed_path, target / self.sealed_path.name)
         return target if dependent or old is not None else None
 
     def _is_of_other_folds(self, name: str, folds: Folds, *, begun: bool) -> bool:

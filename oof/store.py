@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from oof import files
 from oof.errors import PredictionError, StoreError, examples
-from oof.ids import Ids, as_ids, check_name, join_positions
+from oof.ids import Ids, as_ids, check_name, ids_fingerprint, join_positions
 from oof.part_files import FORMAT_VERSION, Part, check_version, header_of, model_names, part_name, parts_of
 from oof.predictions import ModelPredictions, ModelSummary, NewModel
 from oof.row_store import RowStore
@@ -31,10 +31,13 @@ class PredictionStore(RowStore):
         root/
         ├── folds.parquet            id, target, fold[, group]; how they were made
         ├── test_ids.parquet         id, in the order of the sample submission
+        ├── sealed.parquet           id, target[, group] of the rows that are in no fold, where some are sealed
+        ├── looks.json               every look at sealed rows
         ├── models/NAME/
         │   ├── model.json           kind and details (settings, source)
         │   ├── oof.fold0.parquet    id, prediction: rows of fold 0, by the model that has not seen them
         │   ├── test.fold0.parquet   id, prediction: test rows, by the same model
+        │   ├── sealed.fold0.parquet id, prediction: sealed rows, by the same model
         │   └── oof.all.parquet      instead, for predictions made elsewhere
         └── archive/                 what was replaced, by time
 
@@ -102,6 +105,27 @@ class PredictionStore(RowStore):
         what = f"test predictions '{name}'" + ("" if fold is None else f" fold {fold}")
         return self._save(folder, "test", name, fold, self.test_ids, ids, predictions, what)
 
+    def save_sealed(self, name: str, ids: Ids, predictions: NDArray[Any], *, fold: int | None) -> Path:
+        """Write predictions of the sealed rows by one fold model, or (fold None) by a model as a whole.
+
+        ids must be exactly the sealed ids, in any order; predictions as in `save_oof`.
+        """
+        return self._save_sealed(self.model_dir(name), name, ids, predictions, fold)
+
+    def _save_sealed(self, folder: Path, name: str, ids: Ids, predictions: NDArray[Any], fold: int | None) -> Path:
+        what = f"predictions of sealed rows '{name}'" + ("" if fold is None else f" fold {fold}")
+        return self._save(folder, "sealed", name, fold, self.sealed_ids, ids, predictions, what)
+
+    def save_predicted(self, name: str, predictions: NDArray[Any], *, fold: int) -> None:
+        """Write what one fold model predicts: the test rows, and behind them the sealed rows, in the store's order.
+
+        Test predictions come last, since they mark the fold model as done.
+        """
+        count = len(self.test_ids)
+        if len(self.sealed_ids):
+            self.save_sealed(name, self.sealed_ids, predictions[count:], fold=fold)
+        self.save_test(name, self.test_ids, predictions[:count], fold=fold)
+
     def _save(
         self,
         folder: Path,
@@ -135,6 +159,8 @@ class PredictionStore(RowStore):
     def _fingerprints(self, part: Part, fold: int | None) -> dict[str, str]:
         """Return the fingerprints for a file of predictions; an import depends on the ids, not on the folds."""
         found = {"ids": self._ids_fingerprint} if fold is None else {"folds": self.folds.fingerprint}
+        if part == "sealed":
+            return found | {"sealed_ids": ids_fingerprint(self.sealed_ids)}
         return found | ({"test_ids": self._test_ids_fingerprint} if part == "test" else {})
 
     def save(
@@ -179,6 +205,8 @@ class PredictionStore(RowStore):
                 self._save_oof(folder, model.name, ids, np.asarray(model.oof)[present], None)
                 if model.test is not None:
                     self._save_test(folder, model.name, self.test_ids, model.test, None)
+                if model.sealed is not None:
+                    self._save_sealed(folder, model.name, self.sealed_ids, model.sealed, None)
                 self._save_model(folder, model.name, model.kind, model.details)
             with files.file_lock(self._lock_path):
                 for place, folder in written.items():
@@ -299,20 +327,37 @@ class PredictionStore(RowStore):
             rows = self._rows_of(ids, str(path)) if fold is None else self.folds.rows(fold)
             wanted = self.folds.ids[rows]
             oof[rows] = table["prediction"].to_numpy(np.float32)[join_positions(wanted, ids, str(path))]
-        tests = []
-        for fold, path in sorted(parts["test"].items(), key=lambda item: -1 if item[0] is None else item[0]):
-            table = self._read_part(path, "test", fold)
-            positions = join_positions(self.test_ids, table["id"].to_numpy(object), str(path))
-            tests.append(table["prediction"].to_numpy(np.float32)[positions])
         return ModelPredictions(
             name,
             info["kind"],
             oof,
-            np.stack(tests) if tests else None,
+            self._read_parts("test", parts["test"], self.test_ids) if parts["test"] else None,
             tuple(sorted(fold for fold in parts["oof"] if fold is not None)),
             tuple(sorted(fold for fold in parts["test"] if fold is not None)),
             info["details"],
         )
+
+    def load_sealed(self, name: str) -> NDArray[np.float32] | None:
+        """Read one model's predictions of the sealed rows, (n_parts, n_sealed), or None. For `dfens unseal` alone.
+
+        Raises as `load` does.
+        """
+
+        def read() -> NDArray[np.float32] | None:
+            self._check_stored(name)
+            paths = self._parts(name)["sealed"]
+            return self._read_parts("sealed", paths, self.sealed_ids) if paths else None
+
+        return self._read_whole(name, read)
+
+    def _read_parts(self, part: Part, paths: Mapping[int | None, Path], wanted: Ids) -> NDArray[np.float32]:
+        """Return predictions of the wanted ids, (n_parts, n_ids), by fold."""
+        found = []
+        for fold, path in sorted(paths.items(), key=lambda item: -1 if item[0] is None else item[0]):
+            table = self._read_part(path, part, fold)
+            positions = join_positions(wanted, table["id"].to_numpy(object), str(path))
+            found.append(table["prediction"].to_numpy(np.float32)[positions])
+        return np.stack(found)
 
     def _read_part(self, path: Path, part: Part, fold: int | None) -> pd.DataFrame:
         table, header = files.read_parquet(path)

@@ -37,6 +37,12 @@ def list_(workspace: Workspace, console: Console) -> None:
 @click.argument("names_or_files", metavar="FILES… | NAME", nargs=-1)
 @click.option("--oof", "oof_file", type=FILE, help="File of OOF predictions of the model NAME.")
 @click.option("--test", "tests", type=FILE, multiple=True, help="File of test predictions; may be repeated.")
+@click.option(
+    "--sealed",
+    type=FILE,
+    multiple=True,
+    help="File of predictions of the sealed rows, by models trained without any of them; may be repeated.",
+)
 @click.option("--test-column", metavar="COLUMN", help="Column of the predictions in the files of --test.")
 @click.option("--id-column", metavar="COLUMN", help="Column of the ids; default: found by its name or values.")
 @click.option(
@@ -77,6 +83,7 @@ def import_(
         files=tuple(map(Path, names_or_files)) if oof_file is None else (oof_file,),
         name=None if oof_file is None else names_or_files[0],
         tests=options["tests"],
+        sealed=options["sealed"],
         test_column=options["test_column"],
         columns=ColumnChoice(
             id=options["id_column"],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ensemble.summary import BlendSummary
 from oof.metrics import Metric
+from oof.sealed import Look
 from submissions.entry import Entry
 
 MOST_ROWS = 50_000  # rows that pairwise comparisons of models use; more change no figure that is shown
@@ -93,6 +94,7 @@ class ReportInputs:
     grouping: how the folds were made. blends: newest last. problems: sentences on what could not be read.
     medals: (name, score) of the last rank that gets each medal, where the leaderboard is known.
     fold_gap, duplicates, finals: stored by other commands, None before them.
+    sealed: number of sealed rows. looks: at them. looked: in words how often they were looked at.
     """
 
     competition: str
@@ -114,6 +116,9 @@ class ReportInputs:
     duplicates: DuplicateSets | None = None
     finals: ChosenFinals | None = None
     problems: Sequence[str] = ()
+    sealed: int = 0
+    looks: Sequence[Look] = ()
+    looked: str = ""
 
     @property
     def k(self) -> int:

@@ -14,6 +14,7 @@ from dfens.report.models import ModelsPanel, models_panel
 from dfens.report.shift import ShiftPanel, shift_panel
 from ensemble.summary import BlendSummary
 from oof.progress import SILENT, Progress
+from oof.sealed import Look
 
 FORMAT_VERSION = 1
 
@@ -23,7 +24,8 @@ class Head:
     """The first lines of the page.
 
     score: of the best blend, on the rows that its weights were fitted on. nested_score, with its 95 % interval: on
-    rows that they have not seen. None where there is no blend.
+    rows that they have not seen. None where there is no blend. sealed_rows: number of rows kept apart. looks: at them,
+    oldest first. looked: in words how often they were looked at.
     """
 
     competition: str
@@ -41,6 +43,9 @@ class Head:
     best_public: float | None
     left_today: int | None
     next_command: str
+    sealed_rows: int = 0
+    looks: tuple[Look, ...] = ()
+    looked: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,4 +129,7 @@ def _head(inputs: ReportInputs, ledger: SubmissionsPanel | None) -> Head:
         ledger.best_public if ledger else None,
         ledger.left_today if ledger else inputs.submissions_per_day,
         inputs.next_command,
+        inputs.sealed,
+        tuple(inputs.looks),
+        inputs.looked,
     )

@@ -22,6 +22,11 @@ def fold_notes(found: "NewFolds") -> Iterator[str]:
 def show_folds(found: "NewFolds") -> "Iterator[FittedTable | str]":
     """Show rows and balance of each fold."""
     yield make_table(found.folds, title=f"Folds of {found.rows} rows", percent=["positive_share"])
+    if found.sealed:
+        yield (
+            f"{found.sealed} more rows are sealed: nothing is trained on them or scored with them until dfens unseal "
+            f"scores one blend on them."
+        )
     if found.note is not None:
         yield f"{found.note}."
     yield ", ".join(f"{key} {value}" for key, value in found.how.items())

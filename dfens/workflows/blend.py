@@ -141,7 +141,7 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
     return Members(
         tuple(names),
         np.stack([oof for oof, _ in found], axis=1),
-        np.stack([_spread(test, parts) for test in tests], axis=2) if tests else None,
+        np.stack([spread_parts(test, parts) for test in tests], axis=2) if tests else None,
         np.array([len(test) < parts for test in tests], bool),
         tuple(store.fingerprint_of(*predictions) for predictions in found),
         (*notes, *more),
@@ -165,7 +165,7 @@ def _with_test(
     return [name for name, _ in kept], [item for _, item in kept], notes
 
 
-def _spread(test: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
+def spread_parts(test: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
     """Return test predictions by as many fold models as the others have; where the number differs, their mean."""
     if len(test) == parts:
         return test

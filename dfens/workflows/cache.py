@@ -48,8 +48,7 @@ def update_caches(
 ) -> Caches:
     """Make (or only look at, or remove) the caches of all models or of those named."""
     folder = workspace.image_cache_dir()
-    competition = workspace.competition()
-    paths = [*competition.train["path"], *competition.test["path"]]
+    paths = workspace.whole_competition().paths
     wanted = {
         (images.size, images.decode)
         for settings in chosen_models(workspace.config.models, names).values()

@@ -6,6 +6,7 @@ from typing import Any
 from dfens.workflows.status import next_command
 from dfens.workspace.changes import changes_since_folds, files_changed_since_training
 from dfens.workspace.paths import Workspace
+from oof.errors import FoldError
 from oof.progress import SILENT, Progress
 from trainers.data.check import CheckOptions, CheckReport, check_data
 from trainers.data.groups import hash_cache
@@ -37,7 +38,7 @@ def check(
     competition = scan_competition(config.data)
     report = check_data(
         competition,
-        CheckOptions(decode=decode, leaks=leaks, threads=threads, k=config.folds.k),
+        CheckOptions(decode=decode, leaks=leaks, threads=threads, k=config.folds.k, sealed=_sealed_ids(workspace)),
         report_dir=workspace.check_dir(),
         quarantine=workspace.quarantine_path(),
         hash_cache=hash_cache(workspace.trainers_dir),
@@ -49,3 +50,11 @@ def check(
         changes = changes_since_folds(workspace.predictions, competition)
         changes += files_changed_since_training(workspace, competition)
     return DataCheck(report, tuple(changes), following if report.ok else None)
+
+
+def _sealed_ids(workspace: Workspace) -> frozenset[str] | None:
+    """Return the rows that are sealed, or None where [folds] sealed asks for some that are not chosen yet."""
+    try:
+        return frozenset(workspace.sealed_ids())
+    except FoldError:
+        return None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dfens.workspace.paths import Workspace
+from oof.errors import ConfigError
 from oof.exchange.export import export_predictions
 from oof.exchange.importing import (
     ColumnChoice,
@@ -16,6 +17,7 @@ from oof.exchange.importing import (
     read_predictions,
 )
 from oof.exchange.table_files import read_columns
+from oof.ids import Ids
 from oof.progress import SILENT, Progress
 from oof.store import Part
 
@@ -25,13 +27,15 @@ class ImportRequest:
     """Files to import.
 
     files: of OOF predictions. name: of the model, where there is one file for it. tests: files of test predictions,
-    with their column of predictions where it is not that of the OOF files. folds_from: the file whose rows, target and
-    folds count where there are no folds yet. replace: replace models that were trained here, too.
+    with their column of predictions where it is not that of the OOF files. sealed: files of predictions of the sealed
+    rows, by models that were trained without them. folds_from: the file whose rows, target and folds count where there
+    are no folds yet. replace: replace models that were trained here, too.
     """
 
     files: tuple[Path, ...]
     name: str | None = None
     tests: tuple[Path, ...] = ()
+    sealed: tuple[Path, ...] = ()
     test_column: str | None = None
     columns: ColumnChoice
     folds_from: Path | None = None
@@ -78,28 +82,36 @@ def import_models(workspace: Workspace, request: ImportRequest, progress: Progre
         for file in files:
             tables.append(read_predictions(file, request.columns, name=request.name, known_ids=known))
             task.advance()
-    tests = [_read_test(workspace, workspace.resolve(file), request) for file in request.tests]
+    test_ids = store.test_ids if store.test_ids_path.exists() else None
+    tests = [_read_test(workspace.resolve(file), request, test_ids) for file in request.tests]
+    sealed_ids = store.sealed_ids if store.has_folds() else None
+    sealed = [_read_test(workspace.resolve(file), request, sealed_ids) for file in request.sealed]
     source = None
     if request.folds_from is not None:
         path = workspace.resolve(request.folds_from)
         source = next((table for table in tables if table.path == path), None)
         source = source or read_fold_table(path, request.columns)
     has_config = workspace.config_path.exists()
+    if has_config and not store.has_folds() and workspace.config.folds.sealed:
+        raise ConfigError(
+            f"[folds] sealed = {workspace.config.folds.sealed:g}, and no rows are sealed yet. Rows that the models of "
+            f"these files have seen cannot be sealed any more: run dfens folds before anything is trained, or remove "
+            f"the setting."
+        )
     folds = {"k": workspace.config.folds.k, "seed": workspace.config.folds.seed} if has_config else {}
-    report = import_predictions(store, tables, tests, folds_from=source, replace=request.replace, **folds)
+    report = import_predictions(store, tables, tests, sealed, folds_from=source, replace=request.replace, **folds)
     return ImportResult(report, len(store.folds.ids), has_config)
 
 
-def _read_test(workspace: Workspace, file: Path, request: ImportRequest) -> PredictionFile:
-    """Read test predictions; their columns may have other names than those of the OOF file."""
-    store, columns = workspace.predictions, request.columns
+def _read_test(file: Path, request: ImportRequest, known: Ids | None) -> PredictionFile:
+    """Read test predictions, of known ids; their columns may have other names than those of the OOF file."""
+    columns = request.columns
     names = read_columns(file).names
     wanted = (request.test_column,) if request.test_column else columns.predictions
     choice = ColumnChoice(
         id=columns.id if columns.id in names else None,
         predictions=tuple(column for column in wanted if column in names),
     )
-    known = store.test_ids if store.test_ids_path.exists() else None
     return read_predictions(file, choice, name=request.name, known_ids=known, for_test=True)
 
 

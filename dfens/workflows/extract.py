@@ -72,13 +72,13 @@ def extract(workspace: Workspace, request: ExtractRequest, progress: Progress = 
     Raises:
         DataError: if the competition has images instead of clips, or if there is nothing to draw a sheet of.
     """
-    competition = workspace.competition()
+    competition = workspace.whole_competition()
     if not is_clip(competition.train["path"].iloc[0]):
         raise DataError(
             "This competition has images, and dfens extract reads clips. For clips set [data] layout = "
             '"ffdv", or name files with an ending such as .mp4 in the table.'
         )
-    paths = list(dict.fromkeys([*competition.train["path"], *competition.test["path"]]))
+    paths = list(dict.fromkeys(competition.paths))
     if request.remove:
         shutil.rmtree(workspace.clips_dir(), ignore_errors=True)
     started = time.monotonic()

@@ -1,15 +1,20 @@
 """Assign the training rows to folds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dfens.workflows.status import next_command
 from dfens.workspace.changes import archive_dependents
 from dfens.workspace.paths import Workspace
 from oof.folds import fold_table, make_folds
+from oof.ids import Ids
 from oof.progress import SILENT, Progress
+from oof.sealed import SealedRows, choose_sealed
 from trainers.data.groups import derive_groups, original_note
 
 
@@ -19,7 +24,7 @@ class NewFolds:
 
     how: k, seed, group. folds: rows, positives and their share by fold. moved: what belonged to replaced folds and is
     in the archive now. moved_test: earlier test predictions, where the rows to predict have changed. note: what a
-    column of originals meant.
+    column of originals meant. sealed: number of rows that are kept apart.
     """
 
     path: Path
@@ -32,6 +37,7 @@ class NewFolds:
     moved_test: Path | None
     next: str
     note: str | None = None
+    sealed: int = 0
 
 
 def assign_folds(
@@ -44,19 +50,24 @@ def assign_folds(
 ) -> NewFolds:
     """Make folds by the settings of dfens.toml (`k` and `seed` override them) and store them with the test ids."""
     settings, store = workspace.config.folds, workspace.predictions
-    competition = workspace.competition()
+    competition = workspace.whole_competition()
     groups = derive_groups(
         competition, settings.group, work_dir=workspace.trainers_dir, progress=progress, seed=settings.seed
     )
+    seed = settings.seed if seed is None else seed
+    rows = _Rows(competition.train["id"].to_numpy(object), competition.train["target"].to_numpy(), groups)
+    rows, sealed = _set_apart(rows, settings.sealed, seed)
     folds = make_folds(
-        competition.train["id"].to_numpy(object),
-        competition.train["target"].to_numpy(),
+        rows.ids,
+        rows.target,
         k=k or settings.k,
-        seed=settings.seed if seed is None else seed,
-        groups=groups,
+        seed=seed,
+        groups=rows.groups,
         group=settings.group if settings.group != "none" or groups is None else "data",
     )
-    archived = store.save_folds(folds, force=force)
+    if sealed is not None:
+        folds = replace(folds, how={**folds.how, "sealed": settings.sealed})
+    archived = store.save_folds(folds, sealed=sealed, force=force)
     moved = () if archived is None else (archived, *archive_dependents(workspace.work_dir))
     moved_test = store.save_test_ids(competition.test["id"].to_numpy(object))
     return NewFolds(
@@ -70,4 +81,25 @@ def assign_folds(
         moved_test,
         next_command(workspace),
         original_note(competition, settings.group),
+        0 if sealed is None else len(sealed.ids),
     )
+
+
+class _Rows(NamedTuple):
+    """Training rows with labels and groups."""
+
+    ids: Ids
+    target: NDArray[Any]
+    groups: Ids | None
+
+    def only(self, chosen: NDArray[np.bool_]) -> "_Rows":
+        return _Rows(self.ids[chosen], self.target[chosen], None if self.groups is None else self.groups[chosen])
+
+
+def _set_apart(rows: _Rows, share: float, seed: int) -> tuple[_Rows, SealedRows | None]:
+    """Return the rows to fold, and those to seal."""
+    if not share:
+        return rows, None
+    inside = choose_sealed(rows.ids, rows.target, share, seed=seed, groups=rows.groups)
+    sealed = rows.only(inside)
+    return rows.only(~inside), SealedRows(sealed.ids, sealed.target.astype(np.int8), sealed.groups)

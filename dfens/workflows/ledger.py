@@ -89,7 +89,7 @@ def sample_submission(workspace: Workspace) -> Path:
                 f"{how}Correct [data] sample_submission in dfens.toml (relative to root), or run dfens download."
             )
         return path
-    sample = workspace.competition().sample_submission
+    sample = workspace.whole_competition().sample_submission
     if sample is None:
         raise SubmissionError(
             "This competition's data has no sample submission. Name it: [data] sample_submission = 'FILE.csv'."

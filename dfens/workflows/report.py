@@ -26,6 +26,7 @@ from oof.folds import Folds
 from oof.ids import join_positions
 from oof.metrics import Metric, metric_by_name
 from oof.progress import SILENT, Progress
+from oof.sealed import count_looks
 from submissions.entry import Entry
 from submissions.leaderboard import medal_lines, read_leaderboard
 from trainers.data.leaks import read_leak_audit
@@ -88,6 +89,8 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
             models.append(found)
     found_blends = [_or_problem(partial(_blend, workspace, name), problems) for name in workspace.blends.list()]
     blends = sorted(filter(None, found_blends), key=lambda blend: str(blend.facts["made_at"]))
+    sealed = _or_problem(store.sealed_rows, problems)
+    looks = _or_problem(store.looks.read, problems) or ()
     config = _or_problem(lambda: workspace.config, problems)
     metric = metric_by_name(config.competition.metric if config else "auc")
     n_test = _or_problem(lambda: len(store.test_ids), problems) if store.test_ids_path.exists() else 0
@@ -110,6 +113,9 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
         fold_gap=read_fold_gap(workspace),
         duplicates=read_duplicates(workspace, folds),
         finals=read_finals(workspace),
+        sealed=0 if sealed is None else len(sealed.ids),
+        looks=looks,
+        looked="" if sealed is None else count_looks(looks, sealed.fingerprint),
         problems=tuple(dict.fromkeys(problems)),
     )
 

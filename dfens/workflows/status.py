@@ -12,6 +12,7 @@ from dfens.workspace.members import changed_members
 from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
 from oof.metrics import metric_by_name
+from oof.sealed import count_looks
 from oof.store import ModelSummary
 
 
@@ -86,7 +87,7 @@ def read_status(workspace: Workspace) -> Status:
         return Status(metric=metric, folder=folder, facts=("No folds yet.",), next="dfens check, then dfens folds")
     folds = store.folds
     how = ", ".join(f"{key} {value}" for key, value in folds.how.items())
-    notes = [f"{len(folds.ids)} training rows in {folds.k} folds ({how})."]
+    notes = [f"{len(folds.ids)} training rows in {folds.k} folds ({how}).", *_sealed_note(workspace)]
     stored: dict[str, ModelSummary | None] = {}  # None: a file of the model cannot be read
     for name in store.names():
         try:
@@ -113,6 +114,20 @@ def read_status(workspace: Workspace) -> Status:
         facts=tuple(notes),
         next=_next(workspace, blends, stored),
     )
+
+
+def _sealed_note(workspace: Workspace) -> list[str]:
+    """Return a sentence on the sealed rows and how often somebody looked at them; none where none are sealed."""
+    store = workspace.predictions
+    try:
+        sealed = store.sealed_rows()
+        if sealed is None:
+            return []
+        looks = store.looks.read()
+    except StoreError as err:
+        return [str(err)]
+    last = f", last as {looks[-1].metric} {looks[-1].score:.5f} of blend '{looks[-1].blend}'" if looks else ""
+    return [f"{len(sealed.ids)} sealed rows, {count_looks(looks, sealed.fingerprint)}{last} (dfens unseal)."]
 
 
 def next_command(workspace: Workspace) -> str:

@@ -50,12 +50,12 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
     config, store = workspace.config, workspace.predictions
     engine = _engine(options)
     models = chosen_models(config.models, options.models)
-    competition = workspace.competition()
+    competition = workspace.whole_competition()
     changes = changes_since_folds(store, competition)
     if changes:
         raise DataError(" ".join(changes))
     job = TrainingJob(
-        competition,
+        competition.set_apart(workspace.sealed_ids()),
         store.root,
         models,
         workspace.trainers_dir,

@@ -33,11 +33,17 @@ def changes_since_folds(store: "PredictionStore", competition: "Competition") ->
 
     Models are trained on the rows and labels of the folds, so a corrected label changes nothing
     until the folds are made again.
+
+    Args:
+        store: of the folds. competition: with the sealed rows among the training rows.
     """
     if not store.has_folds():
         return []
     found = []
     then = pd.Series(store.folds.target, store.folds.ids)
+    sealed = store.sealed_rows()
+    if sealed is not None:
+        then = pd.concat([then, pd.Series(sealed.target, sealed.ids)])
     now = pd.Series(competition.train["target"].to_numpy(), competition.train["id"].to_numpy(object))
     both = then.index.intersection(now.index)
     changed = both[then[both].to_numpy() != now[both].to_numpy()]
@@ -65,7 +71,7 @@ def files_changed_since_training(workspace: "Workspace", competition: "Competiti
     A fold whose number of files differs is not reported: then rows were added or removed, which
     `changes_since_folds` lists by name.
     """
-    paths = [*competition.train["path"], *competition.test["path"]]
+    paths = competition.paths
     if not all(Path(path).exists() for path in paths):  # a missing file, which the check reports by name
         return []
     now = files_fingerprint(paths)

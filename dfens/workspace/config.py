@@ -62,11 +62,13 @@ class FoldSettings:
 
     k: number of folds. seed: of the shuffle.
     group: rows that must share a fold: none, duplicates, clusters, or column:NAME.
+    sealed: share of the rows, by group, that no command trains on or scores until dfens unseal scores a blend on them.
     """
 
     k: int = 5
     seed: int = 0
     group: str = "none"
+    sealed: float = 0.0
 
     def __post_init__(self) -> None:
         if self.k < 2:
@@ -77,6 +79,8 @@ class FoldSettings:
             raise ConfigError(
                 f"[folds] group = {self.group!r} is unknown. Use none, duplicates, clusters, or column:NAME."
             )
+        if not 0 <= self.sealed <= 0.5:
+            raise ConfigError(f"[folds] sealed = {self.sealed:g}: expected a share from 0 to 0.5, such as 0.1.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

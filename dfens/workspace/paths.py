@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oof.errors import ConfigError
+from oof.errors import ConfigError, FoldError
 from oof.paths import resolve_path
 
 if TYPE_CHECKING:
@@ -91,10 +91,37 @@ class Workspace:
         return BlendStore(self.ensemble_dir)
 
     def competition(self) -> "Competition":
-        """Read the rows and files of the competition."""
+        """Read the rows and files of the competition; sealed rows are apart from the training rows, without labels.
+
+        Raises:
+            FoldError: if [folds] sealed is not what the folds were made with.
+        """
+        return self.whole_competition().set_apart(self.sealed_ids())
+
+    def whole_competition(self) -> "Competition":
+        """Read the rows and files of the competition, sealed rows among the training rows: for what reads no labels."""
         from trainers.data.layouts import read_competition
 
         return read_competition(self.config.data, self.quarantine_path())
+
+    def sealed_ids(self) -> Sequence[str]:
+        """Return the ids of the sealed rows.
+
+        Raises:
+            FoldError: if [folds] sealed is not what the folds were made with, so that rows to seal would be used.
+        """
+        share, store = self.config.folds.sealed, self.predictions
+        if not store.has_folds():
+            if not share:
+                return ()
+            raise FoldError(f"[folds] sealed = {share:g}, and no rows are sealed yet. Run dfens folds first.")
+        made = store.folds.how.get("sealed", 0.0)
+        if made != share:
+            raise FoldError(
+                f"[folds] sealed = {share:g}, and the folds were made with {made:g}. Set it back, or run dfens folds "
+                f"(with --force where models are trained, which moves them to the archive)."
+            )
+        return list(store.sealed_ids)
 
     # ---- trainers -----------------------------------------------------------
 

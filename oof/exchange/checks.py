@@ -16,14 +16,25 @@ from oof.metrics import roc_auc
 _ROUNDING = 1e-5  # change of the AUC by rounding to float32 above which there is a warning
 
 
-def rows_in_folds(table: PredictionFile, folds: Folds) -> NDArray[np.intp]:
+def rows_in_folds(table: PredictionFile, folds: Folds, sealed: Ids) -> NDArray[np.intp]:
     """Return the position of each of the table's rows among the training rows, shape (n,).
+
+    Args:
+        table: of OOF predictions. folds: of the training rows. sealed: ids of the rows that are sealed, (n_sealed,).
 
     Raises:
         PredictionError: if ids are not training rows, or targets disagree, with examples.
     """
     rows: NDArray[np.intp] = pd.Index(folds.ids).get_indexer(pd.Index(table.ids))
     unknown = table.ids[rows < 0]
+    kept_apart = unknown[pd.Index(unknown).isin(sealed)]
+    if len(kept_apart):
+        raise PredictionError(
+            f"{table.path}: {len(kept_apart)} of {len(table.ids)} rows are sealed: {examples(list(kept_apart))}. "
+            f"Out-of-fold predictions of these rows come from models that were trained on other sealed rows, so no "
+            f"score on them would be untouched. Leave these rows out of the file; predictions by models that were "
+            f"trained without any sealed row are imported with --sealed FILE."
+        )
     if len(unknown):
         raise PredictionError(
             f"{table.path}: {len(unknown)} of {len(table.ids)} ids in column '{table.roles.id}' are not training rows: "
@@ -114,8 +125,9 @@ def match_tests(
     models: Mapping[str, PredictionFile],
     tests: Sequence[PredictionFile],
     test_ids: Ids,
+    part: str = "test",
 ) -> dict[str, NDArray[np.float64]]:
-    """Return test predictions by model, in the order of the test ids.
+    """Return test predictions (or those of another part, such as "sealed") by model, in the order of the test ids.
 
     They are matched to models by name; a single file of test predictions is matched to a single model.
 
@@ -128,8 +140,8 @@ def match_tests(
         for name in table.predictions:
             if name in found:
                 raise PredictionError(
-                    f"{found[name].path} and {table.path} both contain test predictions of '{name}'. Give one file per "
-                    f"model: average the files of fold models first, or name them after different models."
+                    f"{found[name].path} and {table.path} both contain {part} predictions of '{name}'. Give one file "
+                    f"per model: average the files of fold models first, or name them after different models."
                 )
             found[name] = table
     if len(found) == 1 and len(models) == 1:
@@ -139,9 +151,9 @@ def match_tests(
         strange = sorted(found.keys() - models.keys())
         if strange:
             raise PredictionError(
-                f"Test predictions of {examples(strange)} belong to no model of this import (its models: "
-                f"{examples(sorted(models), 10)}). Name files or columns like the models, or import one by one with "
-                f"dfens oof import NAME --oof FILE --test FILE."
+                f"{part.capitalize()} predictions of {examples(strange)} belong to no model of this import (its "
+                f"models: {examples(sorted(models), 10)}). Name files or columns like the models, or import one by one "
+                f"with dfens oof import NAME --oof FILE --{part} FILE."
             )
         pairs = {name: (table, name) for name, table in found.items()}
     out = {}
@@ -150,8 +162,8 @@ def match_tests(
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise PredictionError(
-                f"{table.path}: the test prediction of '{model}' for id '{table.ids[row]}' is {values[row]}; "
-                f"every test row needs a finite value."
+                f"{table.path}: the {part} prediction of '{model}' for id '{table.ids[row]}' is {values[row]}; "
+                f"every {part} row needs a finite value."
             )
         out[model] = values[join_positions(test_ids, table.ids, str(table.path))]
     return out

@@ -50,6 +50,7 @@ def import_predictions(
     store: PredictionStore,
     tables: Sequence[PredictionFile],
     tests: Sequence[PredictionFile] = (),
+    sealed: Sequence[PredictionFile] = (),
     *,
     folds_from: PredictionFile | None = None,
     k: int = 5,
@@ -63,6 +64,7 @@ def import_predictions(
         tables: OOF predictions; a model may cover only some of the training rows.
         tests: test predictions of the same models, matched by name (or to each other if there is
             one model on each side); if the store has no test ids, it gets those of the first file.
+        sealed: predictions of the sealed rows by the same models, matched likewise.
         folds_from: file with the rows, target and folds for a store without folds.
         k, seed: number of folds and seed, used if no file has folds.
         replace: whether to replace models that were trained here, too; replaced models are archived.
@@ -75,9 +77,13 @@ def import_predictions(
     report.notes += _together([*tables, *tests])
     folds = _folds_for(store, tables, folds_from, k, seed, report)
     models = _gather(tables)
-    rows = {table.path: rows_in_folds(table, folds) for table in tables}
+    sealed_ids = store.sealed_ids if store.has_folds() else np.empty(0, object)
+    if sealed and not len(sealed_ids):
+        raise PredictionError(f"{sealed[0].path}: no rows are sealed ([folds] sealed), so leave --sealed out.")
+    rows = {table.path: rows_in_folds(table, folds, sealed_ids) for table in tables}
     test_ids = store.test_ids if store.test_ids_path.exists() else tests[0].ids if tests else None
     test_by_model = match_tests(models, tests, test_ids) if test_ids is not None else {}
+    sealed_by_model = match_tests(models, sealed, sealed_ids, "sealed")
     if tests:
         report.notes += [f"{name}: no test predictions." for name in models if name not in test_by_model]
     for name, table in models.items():
@@ -97,11 +103,14 @@ def import_predictions(
         report.models.append(name)
         report.rows[name] = int((~np.isnan(table.predictions[name])).sum())
         test = test_by_model.get(name)
-        if name in store and _is_stored(store, name, rows[table.path], table.predictions[name], test):
+        of_sealed = sealed_by_model.get(name)
+        unchanged = of_sealed is None and name in store
+        if unchanged and _is_stored(store, name, rows[table.path], table.predictions[name], test):
             report.notes.append(f"{name}: the same predictions are already stored.")
             continue
         details = _details(table, name, folds.fold[rows[table.path]])
-        new.append(NewModel(name=name, ids=table.ids, oof=table.predictions[name], test=test, details=details))
+        oof = table.predictions[name]
+        new.append(NewModel(name=name, ids=table.ids, oof=oof, test=test, sealed=of_sealed, details=details))
     archived = store.save_all(new)
     report.notes += [f"The earlier '{name}' was moved to {path}." for name, path in archived.items()]
     report.with_test = sorted(test_by_model)

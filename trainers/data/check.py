@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _SAMPLES = {"images": 1000, "clips": 100}  # files of a part that are decoded where not all are asked for
 _MOST_SIZES = 5
 _LEAST_AUDITED = 3  # files of each class
+_NOT_AUDITED = (
+    "The files were not audited for leaks: an audit reads labels, and the rows of [folds] sealed are not chosen yet. "
+    "Run dfens folds, then dfens check again."
+)
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,15 @@ class CheckOptions:
 
     decode: decode every file; else all of a small set, and a sample of each part of a large one. leaks: audit all
     training files for leaks (at most 40,000 images or 10,000 clips); else a sample of 2,000 images or 200 clips.
-    threads: number of threads. k: folds that the rows must suffice for.
+    threads: number of threads. k: folds that the rows must suffice for. sealed: ids of training rows whose labels the
+    audit may not read; None where they are not chosen yet, so that it reads none.
     """
 
     decode: bool = False
     leaks: bool = False
     threads: int = 1
     k: int = 2
+    sealed: frozenset[str] | None = frozenset()
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,7 @@ def check_data(
             rows.path, root=competition.root, cache=hash_cache, workers=threads, progress=progress
         )
         problems += near_duplicates(rows, same, hashes, known)
+    audited = options.sealed is not None
     leaks = _audit(competition, options, progress)
     problems += [] if leaks is None else leaks.problems()
     if quarantine is not None:
@@ -168,7 +175,11 @@ def check_data(
         tuple(sorted(problems, key=lambda problem: not problem.is_error)),
         tuple(left_out),
         _write_lists(report_dir, problems, left_out),
-        (*competition.notes, *_file_notes(competition, sizes, chosen)),
+        (
+            *competition.notes,
+            *_file_notes(competition, sizes, chosen),
+            *(() if audited else (_NOT_AUDITED,)),
+        ),
         leaks,
     )
     write_json(report_dir / "report.json", report.as_json())
@@ -181,7 +192,9 @@ def check_data(
 
 def _audit(competition: "Competition", options: CheckOptions, progress: Progress) -> LeakAudit | None:
     """Audit the training files, or a sample of them; None where a class has hardly any."""
-    train = competition.train
+    if options.sealed is None:
+        return None
+    train = competition.set_apart(sorted(options.sealed)).train
     y = train["target"].to_numpy()
     if min((y == label).sum() for label in (0, 1)) < _LEAST_AUDITED:
         return None

@@ -1,7 +1,7 @@
 """The rows and files of a competition, and what is wrong with them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ class Competition:
 
     train: id (text), target (int8), path (text), group (text, where given), and `column:NAME` (text) for each
         column of a training table. test: id, path, in the order of the sample submission.
+    sealed: id and path of training rows that are kept apart without their labels; None where none are.
     validation: like train, where it is kept apart. sample_submission: None where there is none.
     broken: rows left out of train. problems: what is wrong (`read_competition` lets only warnings through).
     unlabelled: files in the folders that no row names. notes: what a reader should know.
@@ -49,6 +50,7 @@ class Competition:
 
     train: "pd.DataFrame"
     test: "pd.DataFrame"
+    sealed: "pd.DataFrame | None" = None
     validation: "pd.DataFrame | None" = None
     sample_submission: Path | None = None
     broken: list[BrokenRow] = field(default_factory=list)
@@ -58,3 +60,17 @@ class Competition:
     media: Media = "images"
     root: Path = Path()
     skip_broken: bool = False
+
+    @property
+    def paths(self) -> list[str]:
+        """The files that models read: of the training rows, the rows to predict and the sealed rows."""
+        parts = [self.train, self.test, *([] if self.sealed is None else [self.sealed])]
+        return [path for part in parts for path in part["path"]]
+
+    def set_apart(self, ids: Sequence[str]) -> "Competition":
+        """Return the competition with some training rows sealed: without labels, groups and columns of the table."""
+        if not len(ids):
+            return self
+        inside = self.train["id"].isin(ids).to_numpy()
+        sealed = self.train.loc[inside, ["id", "path"]].reset_index(drop=True)
+        return replace(self, train=self.train[~inside].reset_index(drop=True), sealed=sealed)

@@ -1,7 +1,7 @@
 """A workspace shared by machines that have no disk in common: a folder of an object store, by URL.
 
     URL/NAME-KEY/                       of one model with its settings, folds and test ids, which KEY is the hash of
-    ├── oof/folds.parquet, test_ids.parquet, models/NAME/…
+    ├── oof/folds.parquet, test_ids.parquet, sealed.parquet, models/NAME/…
     └── trainers/NAME/…                 as in the workspace of one machine
 
 Each task works in a folder of its own machine: it fetches what it needs, and sends what it writes while it goes on.
@@ -190,7 +190,7 @@ class TaskSync:
     def _relatives(self) -> Iterator[str]:
         models = f"models/{self._name}"
         for room, patterns in (
-            ("oof", ("folds.parquet", "test_ids.parquet", f"{models}/*")),
+            ("oof", ("folds.parquet", "test_ids.parquet", "sealed.parquet", f"{models}/*")),
             ("trainers", (f"{self._name}/settings.json", f"{self._name}/fold*/*", f"{self._name}/test-*/*")),
         ):
             for pattern in patterns:

@@ -195,7 +195,7 @@ class FoldRunner:
                 write(part)
         write_json(folder / "history.json", self._history(name, outcome))
         if outcome.test is not None:
-            self.store.save_test(name, self.store.test_ids, outcome.test, fold=fold)
+            self.store.save_predicted(name, outcome.test, fold=fold)
         self.store.save_oof(name, self.store.folds.ids[rows], outcome.oof, fold=fold)
         for running in RUNNING_FILES:
             (folder / running).unlink(missing_ok=True)
@@ -249,7 +249,7 @@ class FoldRunner:
         def keep() -> None:
             check_still_own(context.folder, context.settings)
             for fold, values in zip(folds, found, strict=True):
-                self.store.save_test(name, self.store.test_ids, values, fold=fold)
+                self.store.save_predicted(name, values, fold=fold)
             remove_parts(context)
 
         group.on_rank_zero(keep)
@@ -285,8 +285,13 @@ class FoldRunner:
 
     @property
     def test_table(self) -> "pd.DataFrame":
-        """The test table in the order of the test ids."""
-        return self._ordered("test", self.store.test_ids)
+        """The rows that fold models predict: the test rows, and behind them the sealed rows, in the store's order."""
+        test = self._ordered("test", self.store.test_ids)
+        if not len(self.store.sealed_ids):
+            return test
+        import pandas as pd
+
+        return pd.concat([test, self._ordered("sealed", self.store.sealed_ids)], ignore_index=True)
 
     def _ordered(self, part: str, ids: Any) -> "pd.DataFrame":
         key = ("table", part)

@@ -68,7 +68,7 @@ class ModelContext(Generic[S]):
 
     name, settings: of the model.
     train: training table (id, target, path, group, `column:NAME`) in the order of the folds.
-    test: test table (id, path) in the order of the test ids.
+    test: table (id, path) of the rows to predict: the test rows in the order of the test ids, then sealed rows.
     folds: of the training rows.
     folder: of the model; each fold has a folder in it.
     root: what paths in the settings are relative to.
@@ -127,7 +127,7 @@ class FoldOutcome:
     """A trained fold.
 
     oof: (n_held_out,) probability of fake of the held-out rows.
-    test: (n_test,) of the test rows, where they come at no cost; None where stored weights predict them later.
+    test: (n_test,) of the rows to predict, where they come at no cost; None where stored weights predict them later.
     files: name of each file that predictions need later, and a function that writes it to a path.
     epoch, epochs: whose weights predict, and how many there were; 0 for kinds without epochs.
     optimistic: whether that epoch was chosen by the score of the same rows.

@@ -1,0 +1,132 @@
+"""Score one blend on the sealed rows, and record that somebody looked."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfens.workflows.blend import spread_parts
+from dfens.workspace.members import changed_members
+from dfens.workspace.paths import Workspace
+from ensemble.blend_store import BlendStore
+from ensemble.predictor import predict_by_folds
+from oof.errors import BlendError, FoldError
+from oof.metrics import metric_by_name
+from oof.metrics.intervals import score_interval
+from oof.sealed import Look, SealedRows, count_looks
+from oof.store import PredictionStore
+from submissions.table import values_fingerprint
+
+
+@dataclass(frozen=True)
+class Unsealed:
+    """What a blend scored on the sealed rows.
+
+    look: the score, and when it was seen first. is_new: whether this is that time; an unchanged blend is not scored
+    again. looks: all looks, this one included. count: in words how often the rows were looked at.
+    """
+
+    look: Look
+    is_new: bool
+    looks: tuple[Look, ...]
+    count: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The facts of the look at the top level."""
+        return asdict(self.look) | {"is_new": self.is_new, "looks": self.looks, "count": self.count}
+
+
+def unseal(workspace: Workspace, name: str | None = None, *, again: bool = False) -> Unsealed:
+    """Score a blend (None: the newest) on the sealed rows and record the look; `again` for looks after the first.
+
+    The look is recorded before anything is returned, so none is forgotten. The same blend with the same predictions has
+    the score that the record holds, and looking that up is not a look.
+
+    Raises:
+        FoldError: no rows are sealed, or they were looked at before and `again` is false.
+        BlendError: a blend of other folds or changed members, or one with a member that does not predict the rows.
+    """
+    store, blends = workspace.predictions, workspace.blends
+    sealed = store.sealed_rows()
+    if sealed is None:
+        raise FoldError(
+            "No rows are sealed. Set [folds] sealed = 0.1 in dfens.toml and run dfens folds, before models are trained."
+        )
+    name = blends.newest() if name is None else name
+    predictions = sealed_predictions(store, blends, name)
+    fingerprint = values_fingerprint(sealed.ids, predictions)
+    with store.looks.turn():
+        looks = store.looks.read()
+        known = [look for look in looks if (look.fingerprint, look.sealed) == (fingerprint, sealed.fingerprint)]
+        if known:
+            return Unsealed(known[0], False, looks, count_looks(looks, sealed.fingerprint))
+        if looks and not again:
+            raise FoldError(_seen_before(looks, sealed))
+        look = _score(blends.facts(name), name, fingerprint, sealed, predictions)
+        looks = (*looks, look)
+        store.looks.write(looks)
+    return Unsealed(look, True, looks, count_looks(looks, sealed.fingerprint))
+
+
+def _seen_before(looks: tuple[Look, ...], sealed: SealedRows) -> str:
+    last = looks[-1]
+    return (
+        f"The sealed rows were {count_looks(looks, sealed.fingerprint)}, last on {last.time} (blend '{last.blend}', "
+        f"{last.metric} {last.score:.5f}). A choice between scores of the same rows flatters the one that is chosen. "
+        f"To look once more, knowing that it is counted and shown in the report, add --again."
+    )
+
+
+def _score(
+    facts: dict[str, Any], name: str, fingerprint: str, sealed: SealedRows, predictions: NDArray[np.float64]
+) -> Look:
+    metric = metric_by_name(facts["metric"])
+    found = score_interval(metric, sealed.target, predictions, sealed.groups)
+    return Look(
+        time=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        blend=name,
+        fingerprint=fingerprint,
+        sealed=sealed.fingerprint,
+        rows=len(sealed.ids),
+        metric=metric.name,
+        score=found.score,
+        low=found.low,
+        high=found.high,
+        nested_score=float(facts["nested_score"]),
+    )
+
+
+def sealed_predictions(store: PredictionStore, blends: BlendStore, name: str) -> NDArray[np.float64]:
+    """Return a blend's predictions of the sealed rows, (n_sealed,): fold model by fold model, as of test rows.
+
+    Raises:
+        BlendError: as `unseal` does.
+    """
+    facts = blends.facts(name)
+    if facts.get("folds") != store.folds.fingerprint:
+        raise BlendError(f"The blend '{name}' belongs to other folds. Run dfens blend --name {name} again.")
+    changed = changed_members(store, blends, name)
+    if changed:
+        raise BlendError(
+            f"The blend '{name}' is stale: {', '.join(changed)} changed since it was made. Run dfens blend --name "
+            f"{name}."
+        )
+    found = [_of_member(store, blends, member["name"]) for member in facts["members"]]  # (n_parts, n_sealed) each
+    parts = max(map(len, found))
+    stacked = np.stack([spread_parts(values, parts) for values in found], axis=2)
+    averaged = np.array([len(values) < parts for values in found], bool)
+    return predict_by_folds(blends.load_predictor(name), stacked, averaged)
+
+
+def _of_member(store: PredictionStore, blends: BlendStore, name: str) -> NDArray[np.float32]:
+    if name not in store:
+        return sealed_predictions(store, blends, name)[None].astype(np.float32)
+    found = store.load_sealed(name)
+    if found is None:
+        raise BlendError(
+            f"The model '{name}' does not predict the sealed rows, so a blend with it has no score on them. Blend "
+            f"without it (dfens blend --members), or import its predictions of them (dfens oof import --sealed FILE)."
+        )
+    return found

@@ -1,0 +1,172 @@
+"""Sealed rows: a share of the training rows that no model is trained on and no command scores, until one blend is.
+
+A score that choices were made by is flattered by them, however honestly it was computed: the best of fifty models by
+OOF score is partly the luckiest. Rows that nobody looked at before the last choice have no such luck in them. That
+holds for the first look, so every look is recorded.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof import files
+from oof.errors import FoldError, StoreError
+from oof.ids import Ids, as_ids, text_fingerprint
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class SealedRows:
+    """The sealed rows with their labels, which `dfens unseal` alone reads.
+
+    ids: (n_rows,) text. target: (n_rows,) 0 or 1. groups: (n_rows,) text, or None.
+    """
+
+    ids: Ids
+    target: NDArray[np.int8]
+    groups: Ids | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of ids and targets, whatever the order of the rows."""
+        rows = zip(self.ids, self.target, strict=True)
+        return text_fingerprint(sorted(f"{id_}\t{target}" for id_, target in rows))
+
+
+def choose_sealed(
+    ids: Ids, target: NDArray[Any], share: float, *, seed: int, groups: Ids | None = None
+) -> NDArray[np.bool_]:
+    """Choose the rows to seal: a share of each class, whole groups together.
+
+    The choice depends on the set of rows, the share and the seed, not on the order of the rows or the number of folds.
+    Groups (rows where there are none) are drawn at random, and each is taken if that brings both classes nearer to
+    their share.
+
+    Args:
+        ids: (n_rows,) unique text.
+        target: (n_rows,) 0 or 1.
+        share: of the rows, more than 0 and at most 0.5.
+        seed: of the draw.
+        groups: (n_rows,) text, or None.
+
+    Returns:
+        Shape (n_rows,), true for sealed rows.
+
+    Raises:
+        FoldError: if the sealed rows, or those left for training, would lack a class.
+    """
+    ids, target = as_ids(ids, "training ids"), np.asarray(target)
+    order = np.argsort(ids.astype(str), kind="stable")
+    names = ids if groups is None else np.asarray(groups, dtype=object)
+    _, unit = np.unique(names[order].astype(str), return_inverse=True)
+    counts = np.stack([np.bincount(unit, target[order] == label) for label in (0, 1)], axis=1)  # (n_units, 2)
+    wanted = share * counts.sum(axis=0)
+    taken, chosen = np.zeros(2), np.zeros(len(counts), bool)
+    rng = np.random.default_rng([seed, 0x5EA1])  # another stream than that of the folds
+    for candidate in rng.permutation(len(counts)):
+        after = taken + counts[candidate]
+        if _distance(after, wanted) < _distance(taken, wanted):
+            taken, chosen[candidate] = after, True
+    sealed = np.zeros(len(ids), bool)
+    sealed[order] = chosen[unit]
+    for part, rows in (("sealed rows", sealed), ("rows left for training", ~sealed)):
+        lacking = [label for label in (0, 1) if not (target[rows] == label).any()]
+        if lacking:
+            what = "rows" if groups is None else "groups"
+            raise FoldError(
+                f"[folds] sealed = {share:g} of {len(ids)} rows: the {part} would lack class {lacking[0]}. The {what} "
+                f"of that class are too few; choose another share, other groups, or seal none."
+            )
+    return sealed
+
+
+def _distance(taken: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
+    """How far the classes are from their shares, each in units of its share."""
+    return float((((taken - wanted) / np.maximum(wanted, 1e-9)) ** 2).sum())
+
+
+# ---- the record of looks -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the sealed rows.
+
+    time: UTC, ISO 8601. blend: its name. fingerprint: of its predictions on the sealed rows. sealed: fingerprint of
+    the sealed rows. metric, score, low, high: what was seen, with its 95 % interval. nested_score: of the blend.
+    """
+
+    time: str
+    blend: str
+    fingerprint: str
+    sealed: str
+    rows: int
+    metric: str
+    score: float
+    low: float
+    high: float
+    nested_score: float
+
+
+class LookRecord:
+    """The record of all looks at sealed rows: `looks.json`, which nothing moves or removes.
+
+    It stays when folds are made again, since whoever has seen rows once has seen them. One process at a time adds to
+    it (`.looks.lock`), and the file is replaced as a whole.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.path = Path(root) / "looks.json"
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep other processes from looking meanwhile."""
+        with files.file_lock(self.path.with_name(".looks.lock")):
+            yield
+
+    def read(self) -> tuple[Look, ...]:
+        """Return all looks, oldest first.
+
+        Raises:
+            StoreError: if the file was cut or edited, or a newer dfens wrote it.
+        """
+        try:
+            value = files.read_json_object(self.path, "version", "looks")
+        except FileNotFoundError:
+            return ()
+        if value["version"] != FORMAT_VERSION:
+            raise StoreError(
+                f"{self.path} has format version {value['version']}; this dfens reads {FORMAT_VERSION}. Use the dfens "
+                f"that wrote it, or a newer one."
+            )
+        try:
+            return tuple(Look(**item) for item in value["looks"])
+        except TypeError as err:
+            raise StoreError(
+                f"{self.path} is not a record of looks ({err}). It was edited by hand: restore it."
+            ) from err
+
+    def write(self, looks: Sequence[Look]) -> None:
+        """Replace the record; call within `turn`."""
+        files.write_json(self.path, {"version": FORMAT_VERSION, "looks": [asdict(look) for look in looks]})
+
+
+def count_looks(looks: Sequence[Look], sealed: str) -> str:
+    """Return in words how often sealed rows were looked at.
+
+    Args:
+        looks: all of the record. sealed: fingerprint of the rows that are sealed now.
+    """
+    if not looks:
+        return "not looked at yet"
+    times = "once" if len(looks) == 1 else f"{len(looks)} times"
+    before = sum(look.sealed != sealed for look in looks)
+    more = f", {before} of them before the folds were made again" if before else ""
+    return f"looked at {times}{more}"
