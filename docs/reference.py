@@ -124,7 +124,7 @@ def _type_name(hint: Any) -> str:
         return " or ".join(_type_name(item) for item in arguments if item is not type(None))
     if origin in (tuple, list):
         return f"list of {_type_name(arguments[0])}"
-    if origin is dict or hint is dict:
+    if origin is dict or hint is dict or dataclasses.is_dataclass(hint):
         return "table"
     names = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
@@ -136,6 +136,9 @@ def _value(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if dataclasses.is_dataclass(value):
+        inner = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return "{ " + ", ".join(f"{name} = {_value(item)}" for name, item in inner.items()) + " }"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     return f'"{value}"' if isinstance(value, str | Path) else str(value)

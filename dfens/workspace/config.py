@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from ensemble.settings import BlendSettings
 from oof.errors import ConfigError
@@ -192,6 +192,9 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{where} {key} = {value}: expected a finite number.")
     _known(values, _field_names(cls), where, "key")
+    for key, hint in get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint) and isinstance(inner := values.get(key), Mapping):
+            _known(inner, _field_names(hint), f"{where} {key}", "key")
     try:
         # read as JSON, since there a list may become a tuple and text a path, and nothing else changes its kind
         return TypeAdapter(cls).validate_json(json.dumps(dict(values), default=str), strict=True)

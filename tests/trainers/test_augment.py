@@ -1,7 +1,9 @@
 """Augmentation: drawn from (seed, epoch, id), each operation by itself, and the same on the CPU and for batches."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +14,13 @@ from numpy.typing import NDArray
 from oof.errors import ConfigError
 from tests.support.devices import DEVICES
 from trainers.augment.arrays import Image, to_grey
+from trainers.augment.compression import DoubleJpeg, through_double_jpeg, through_jpeg
+from trainers.augment.degrade import Step, degrade, sample_chain
 from trainers.augment.noise import Noise
 from trainers.augment.pipeline import AugmentParams, augment_batch, augment_image, sample_params
+from trainers.augment.quantize import quantize
 from trainers.augment.random_streams import ImageRandom
+from trainers.augment.settings import DegradeSettings
 from trainers.augment.window import Window
 from trainers.kinds.timm.settings import TimmSettings
 
@@ -217,3 +223,126 @@ def test_operations_without_a_version_for_batches_are_refused_where_no_image_is_
     for name in ("webp", "self_blend", "face_cutout"):
         with pytest.raises(ConfigError, match=f"no image on the CPU, where {name} work"):
             changed_settings(decode="gpu", **{name: 0.5})
+
+
+# ---- chains of degradations ----
+
+CHAIN_OPERATIONS = DegradeSettings().operations
+ON_DEVICE = tuple(name for name in CHAIN_OPERATIONS if name != "webp")
+
+
+def chain(row: int, *, epoch: int = 0, seed: int = 0, **values: object) -> tuple[Step, ...]:
+    settings = DegradeSettings(**{"probability": 1.0, **values})  # type: ignore[arg-type]
+    return sample_chain(settings, ImageRandom(seed, epoch, f"r{row}"))
+
+
+def test_chains_are_off_by_default_and_then_leave_every_draw_alone() -> None:
+    all_on = dict.fromkeys([*OPERATIONS, "webp"], 0.5)
+    for row in range(50):
+        random = ImageRandom(0, 1, f"r{row}")
+        plain = sample_params(changed_settings(**all_on), 32, 32, random)
+        with_chain = sample_params(changed_settings(**all_on, degrade=DegradeSettings(probability=1.0)), 32, 32, random)
+        assert plain.chain == ()
+        assert with_chain.chain
+        assert dataclasses.replace(with_chain, chain=()) == plain
+
+
+def test_a_chain_is_given_by_seed_epoch_and_id() -> None:
+    drawn = [chain(0), chain(1), chain(0, epoch=1), chain(0, seed=1)]
+    assert chain(0) == drawn[0]
+    assert len({str(one) for one in drawn}) == 4
+
+
+def test_chains_have_every_order_and_length_and_each_operation_once() -> None:
+    chains = [chain(row, length=3, operations=("jpeg", "blur", "noise")) for row in range(2000)]
+    orders = Counter(tuple(step.operation for step in one) for one in chains if len(one) == 3)
+    assert len(orders) == 6
+    assert min(orders.values()) > 0.7 * max(orders.values())
+    lengths = Counter(map(len, chains))
+    assert all(lengths[count] / 2000 == pytest.approx(1 / 3, abs=0.04) for count in (1, 2, 3))
+    share = np.mean([bool(chain(row, probability=0.3)) for row in range(2000)])
+    assert share == pytest.approx(0.3, abs=0.04)
+    assert {len(chain(row, operations=("jpeg",), length=4)) for row in range(20)} == {1}
+
+
+def test_an_operation_that_is_added_leaves_strength_and_order_of_the_others() -> None:
+    for row in range(50):
+        few = chain(row, operations=("jpeg", "blur", "noise"), length=7)
+        many = chain(row, length=7)
+        common = {step.operation for step in few} & {step.operation for step in many}
+        assert [step for step in few if step.operation in common] == [step for step in many if step.operation in common]
+
+
+@pytest.mark.parametrize("name", CHAIN_OPERATIONS)
+def test_each_degradation_changes_the_image_alone(name: str) -> None:
+    image = photo(3, 48)
+    before = image.copy()
+    changed = degrade(image, chain(5, operations=(name,), length=1))
+    assert changed.shape == image.shape
+    assert changed.dtype == np.uint8
+    np.testing.assert_array_equal(image, before)
+    assert 0 < np.abs(changed.astype(int) - image).mean() < 20
+
+
+@pytest.mark.parametrize("name", ON_DEVICE)
+@pytest.mark.parametrize("device", DEVICES)
+def test_each_degradation_agrees_on_every_device(name: str, device: str) -> None:
+    for size in (64, 50):
+        params = [AugmentParams(chain=chain(row, operations=(name,), length=1)) for row in range(12)]
+        expected, found = both_ways(params, size, device)
+        difference = np.abs(expected - found)
+        if name == "noise":  # another field of the same distribution
+            for row, one in enumerate(params):
+                spread = one.chain[0].strength.sigma
+                plain = photo(row, size).astype(int)
+                assert (found[row] - plain).std() == pytest.approx(np.hypot(spread, 0.3), rel=0.08)
+            continue
+        assert difference.mean() < {"quantize": 1e-9, "blur": 0.2, "resize": 0.35, "double_jpeg": 2.0}.get(name, 1.0)
+        assert np.quantile(difference, 0.99) <= {"quantize": 0, "blur": 1, "resize": 1}.get(name, 12)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_whole_chains_agree_on_every_device(device: str) -> None:
+    operations = tuple(name for name in ON_DEVICE if name != "noise")
+    params = [AugmentParams(chain=chain(row, operations=operations)) for row in range(24)]
+    assert len({len(one.chain) for one in params}) == 4
+    expected, found = both_ways(params, 64, device)
+    assert np.abs(expected - found).mean() < 1
+    again = augment_batch(torch.from_numpy(np.stack([photo(7, 64)])).to(device), params[7:8], 64)
+    np.testing.assert_array_equal(again[0].permute(1, 2, 0).cpu().numpy(), found[7])  # whatever else is in the batch
+
+
+def test_the_blocks_of_the_second_jpeg_are_where_the_chain_puts_them() -> None:
+    image = photo(1, 64)
+    once = through_jpeg(image, 40)
+    aligned = through_double_jpeg(image, DoubleJpeg(40, 95))
+    apart = through_double_jpeg(image, DoubleJpeg(40, 95, 4, 3))
+    assert np.abs(aligned.astype(int) - once).mean() < np.abs(apart.astype(int) - once).mean()
+
+
+def test_quantizing_leaves_so_many_levels() -> None:
+    every = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    for levels in (2, 12, 64):
+        assert len(np.unique(quantize(every, levels))) == levels
+        np.testing.assert_array_equal(quantize(quantize(every, levels), levels), quantize(every, levels))
+
+
+def test_a_chain_with_webp_is_left_to_the_cpu_and_refused_without_one() -> None:
+    params = [AugmentParams(chain=chain(row, operations=("webp", "blur"), length=2)) for row in range(20)]
+    has_webp = ["webp" in [step.operation for step in one.chain] for one in params]
+    assert [one.needs_host for one in params] == has_webp
+    assert any(has_webp)
+    with pytest.raises(ConfigError, match=r"no image on the CPU, where webp in degrade.operations work"):
+        changed_settings(decode="gpu", degrade=DegradeSettings(probability=0.1))
+    changed_settings(decode="gpu", degrade=DegradeSettings(probability=0.1, operations=("jpeg", "blur")))
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"probability": 1.5}, "degrade.probability = 1.5 is out of range"),
+    ({"operations": ()}, "degrade.operations = .* must name one operation or more"),
+    ({"operations": ("jpeg", "jpeg")}, "each once"),
+    ({"length": 0}, "degrade.length = 0 is out of range; it must be from 1 to 7"),
+])  # fmt: skip
+def test_settings_of_chains_are_checked(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DegradeSettings(**values)

@@ -1,7 +1,6 @@
 """What single settings are worth: a model and its variants, trained on the same folds and stored apart."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from trainers.jobs.run import Engine, run_job, train_here
 from trainers.jobs.runner import TrainingJob
-from trainers.kinds.base import ModelSettings
+from trainers.kinds.base import ModelSettings, settings_record
 
 
 def ablation_store(work_dir: Path, name: str) -> PredictionStore:
@@ -76,11 +75,11 @@ def _reuse(job: TrainingJob, own: PredictionStore, name: str, folds: Sequence[in
     """Copy what the real store holds of the unchanged model."""
     settings, store = job.models[name], PredictionStore(job.store_root)
     path = job.work_dir / name / "settings.json"
-    if not path.exists() or read_json(path).get("settings") != json.loads(json.dumps(dataclasses.asdict(settings))):
+    if not path.exists() or read_json(path).get("settings") != settings_record(settings):
         return
     model = store.load(name)
     row = join_positions(own.test_ids, store.test_ids, "the test ids", extra="ignore")
-    own.save_model(name, settings.kind, {"settings": dataclasses.asdict(settings)})
+    own.save_model(name, settings.kind, {"settings": settings_record(settings)})
     for fold in folds:
         if fold in model.oof_folds and fold in model.test_folds and model.test_by_fold is not None:
             inside = store.folds.rows(fold)

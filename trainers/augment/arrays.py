@@ -1,6 +1,7 @@
 """What the operations of augmentation share: types, grey values, and parameters on a device without waiting for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from trainers.runtime.device import on_device
 
+T = TypeVar("T")
 Image = NDArray[np.uint8]  # RGB, (height, width, 3)
 
 
@@ -31,3 +33,15 @@ def round_grey(values: Tensor) -> Tensor:
 def column(values: Sequence[float], like: Tensor) -> Tensor:
     """Return one float32 value per image, shape (batch, 1, 1, 1), on the device of `like`."""
     return on_device(np.asarray(values, np.float32).reshape(-1, 1, 1, 1), like.device)
+
+
+def change_rows(
+    batch: Tensor, rows: Sequence[int], function: Callable[[Tensor, list[T]], Tensor], values: list[T]
+) -> Tensor:
+    """Apply an operation to some images of a batch (batch, …), given its parameters for each of these rows."""
+    if not rows:
+        return batch
+    if len(rows) == len(batch):
+        return function(batch, values)
+    chosen = on_device(np.array(rows, np.int64), batch.device)
+    return batch.index_copy(0, chosen, function(batch[chosen], values))

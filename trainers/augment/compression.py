@@ -6,6 +6,7 @@ computed from its definition; WebP, a video coder's prediction of blocks, is lef
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import cv2
@@ -39,6 +40,54 @@ def sample_quality(probability: float, rng: np.random.Generator) -> int:
 def through_jpeg(image: Image, quality: int) -> Image:
     """Compress an RGB image by JPEG, with color at half resolution, and decode it."""
     return _coded(image, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
+
+
+@dataclass(frozen=True)
+class DoubleJpeg:
+    """Qualities of two compressions, and by how many pixels (0 to 7) the blocks of the second are moved."""
+
+    first: int
+    second: int
+    down: int = 0
+    right: int = 0
+
+
+def sample_double(low: int, high: int, rng: np.random.Generator) -> DoubleJpeg:
+    """Draw two qualities from low to high, and the distance of the blocks."""
+    first, second = rng.integers(low, high + 1, 2).tolist()
+    down, right = rng.integers(0, 8, 2).tolist()
+    return DoubleJpeg(first, second, down, right)
+
+
+def through_double_jpeg(image: Image, change: DoubleJpeg) -> Image:
+    """Compress an RGB image by JPEG, and again with other blocks, as after a crop.
+
+    The image is extended by 8 mirrored pixels for the second compression, so that no border is made up inside it.
+    """
+    height, width = image.shape[:2]
+    down, right = change.down, change.right
+    first = np.ascontiguousarray(through_jpeg(image, change.first))
+    extended = cv2.copyMakeBorder(first, down, 8 - down, right, 8 - right, cv2.BORDER_REFLECT_101)
+    return through_jpeg(as_image(extended), change.second)[down : down + height, right : right + width]
+
+
+def through_double_jpeg_batch(batch: Tensor, changes: Sequence[DoubleJpeg]) -> Tensor:
+    """Do the same to grey values (batch, 3, size, size); agrees with it to two grey levels on average."""
+    size = batch.shape[2]
+    first = through_jpeg_batch(batch, [change.first for change in changes])
+    extended = pad(first, (8, 8, 8, 8), mode="reflect")
+    starts = on_device(np.array([(8 - one.down, 8 - one.right) for one in changes], np.int64), batch.device)
+    second = through_jpeg_batch(_windows(extended, starts, size + 8), [change.second for change in changes])
+    return _windows(second, 8 - starts, size)
+
+
+def _windows(batch: Tensor, starts: Tensor, size: int) -> Tensor:
+    """Take a window of `size` pixels of each image from its start (batch, 2): rows, columns."""
+    steps = torch.arange(size, device=batch.device)
+    rows, columns = (start[:, None] + steps for start in starts.unbind(1))  # (batch, size)
+    every = torch.arange(len(batch), device=batch.device)[:, None, None, None]
+    plane = torch.arange(batch.shape[1], device=batch.device)[None, :, None, None]
+    return batch[every, plane, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def through_webp(image: Image, quality: int) -> Image:

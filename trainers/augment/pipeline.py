@@ -1,8 +1,8 @@
 """Augmentation of decoded images: parameters are drawn from (seed, epoch, id), then applied by OpenCV or on a device.
 
 Sampling and applying are apart, so that both ways apply the same parameters in the same order: window and mirror,
-RandAugment, color, downscaling, blur, noise, cutout, compression. Each operation has a module, with its version for
-one image on the CPU and its version for a batch on any device next to each other.
+RandAugment, color, downscaling, blur, noise, cutout, compression, chain of degradations. Each operation has a module,
+with its version for one image on the CPU and its version for a batch on any device next to each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +12,11 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from trainers.augment.arrays import Image
+from trainers.augment.arrays import Image, change_rows
 from trainers.augment.blur import blur, blur_batch, sample_sigma
 from trainers.augment.color_jitter import NONE, Jitter, jitter_color, jitter_colors, sample_jitter
 from trainers.augment.compression import sample_quality, through_jpeg, through_jpeg_batch, through_webp
+from trainers.augment.degrade import Step, degrade, degrade_batch, sample_chain
 from trainers.augment.downscale import downscale, downscale_batch, sample_scale
 from trainers.augment.grid_cutout import cut_cells, cut_cells_batch, sample_cells
 from trainers.augment.noise import Noise, add_noise, add_noise_batch, sample_noise
@@ -23,7 +24,6 @@ from trainers.augment.randaugment import randaugment
 from trainers.augment.random_streams import ImageRandom
 from trainers.augment.settings import AugmentSettings
 from trainers.augment.window import Window, sample_place, take_window, take_windows
-from trainers.runtime.device import on_device
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class AugmentParams:
 
     window: pixels that are seen. jitter: contrast and offsets. scale: smaller size / size. sigma: of the blur, pixels.
     noise: standard deviation and seed. cells: of a 4 x 4 grid to paint grey, as bits. jpeg, webp: quality, 0 for none.
-    operations, seed: of RandAugment.
+    operations, seed: of RandAugment. chain: degradations, in their order.
     """
 
     window: Window = field(default_factory=Window)
@@ -47,11 +47,12 @@ class AugmentParams:
     cells: int = 0
     jpeg: int = 0
     webp: int = 0
+    chain: tuple[Step, ...] = ()
 
     @property
     def needs_host(self) -> bool:
         """Whether an operation is among them that has no version for batches."""
-        return bool(self.operations or self.webp)
+        return bool(self.operations or self.webp) or any(step.needs_host for step in self.chain)
 
 
 def sample_params(settings: AugmentSettings, edge: int, size: int, random: ImageRandom) -> AugmentParams:
@@ -78,6 +79,7 @@ def sample_params(settings: AugmentSettings, edge: int, size: int, random: Image
         cells=draw(settings.grid_cutout, sample_cells, "grid_cutout", 0),
         jpeg=jpeg,
         webp=0 if jpeg else draw(settings.webp, sample_quality, "webp", 0),  # an image is compressed once
+        chain=sample_chain(settings.degrade, random) if settings.degrade.probability else (),
     )
 
 
@@ -108,7 +110,7 @@ def augment_image(image: Image, params: AugmentParams, size: int) -> Image:
         image = through_jpeg(image, params.jpeg)
     if params.webp:
         image = through_webp(image, params.webp)
-    return image
+    return degrade(image, params.chain)
 
 
 def augment_batch(images: Tensor, params: Sequence[AugmentParams], size: int) -> Tensor:
@@ -128,18 +130,13 @@ def augment_batch(images: Tensor, params: Sequence[AugmentParams], size: int) ->
     batch = take_windows(images, [one.window for one in params], size).float()
 
     def change(batch: Tensor, function: Callable[[Tensor, list[T]], Tensor], values: list[T], none: T) -> Tensor:
-        """Apply an operation to the images that have it."""
         rows = [row for row, value in enumerate(values) if value != none]
-        if not rows:
-            return batch
-        if len(rows) == len(values):
-            return function(batch, values)
-        chosen = on_device(np.array(rows, np.int64), batch.device)
-        return batch.index_copy(0, chosen, function(batch[chosen], [values[row] for row in rows]))
+        return change_rows(batch, rows, function, [values[row] for row in rows])
 
     batch = change(batch, jitter_colors, [one.jitter for one in params], NONE)
     batch = change(batch, downscale_batch, [one.scale for one in params], 1.0)
     batch = change(batch, blur_batch, [one.sigma for one in params], 0.0)
     batch = change(batch, add_noise_batch, [one.noise for one in params], Noise())
     batch = change(batch, cut_cells_batch, [one.cells for one in params], 0)
-    return change(batch, through_jpeg_batch, [one.jpeg for one in params], 0)
+    batch = change(batch, through_jpeg_batch, [one.jpeg for one in params], 0)
+    return degrade_batch(batch, [one.chain for one in params])

@@ -1,6 +1,7 @@
 """Settings of augmentation: which changes training images go through, and how often."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from oof.errors import ConfigError
 from trainers.runtime.settings import check_range
@@ -12,6 +13,40 @@ _PROBABILITIES = (
 ON_HOST = ("self_blend", "face_cutout", "pair_mix", "webp", "randaugment")
 
 
+Degradation = Literal["jpeg", "webp", "double_jpeg", "resize", "blur", "noise", "quantize"]
+_DEGRADATIONS: tuple[Degradation, ...] = ("jpeg", "webp", "double_jpeg", "resize", "blur", "noise", "quantize")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradeSettings:
+    """Chains of damage, as images collect it on their way through platforms and messengers.
+
+    probability: of a chain, 0 for none. operations: what it is made of, each at most once in a chain.
+    length: largest number of operations in a chain (at most all of them); it is drawn evenly from 1 up.
+    """
+
+    probability: float = 0.0
+    operations: tuple[Degradation, ...] = _DEGRADATIONS
+    length: int = 4
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ConfigError(f"degrade.probability = {self.probability} is out of range; it must be from 0 to 1.")
+        if not self.operations or len(set(self.operations)) < len(self.operations):
+            raise ConfigError(
+                f"degrade.operations = {list(self.operations)} must name one operation or more, each once."
+            )
+        if not 1 <= self.length <= len(_DEGRADATIONS):
+            raise ConfigError(
+                f"degrade.length = {self.length} is out of range; it must be from 1 to {len(_DEGRADATIONS)}."
+            )
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether chains may contain an operation that has no version for batches."""
+        return bool(self.probability) and "webp" in self.operations
+
+
 @dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
     """Random changes of training images; each is drawn anew for every image and epoch.
@@ -19,6 +54,9 @@ class AugmentSettings:
     hflip, translate, color_jitter, jpeg, webp, blur, noise, downscale (to a smaller size and back), grid_cutout:
         probabilities, 0 to 1.
     randaugment: number of random operations of RandAugment for each image.
+    degrade: chains of jpeg, webp, double_jpeg (with other blocks), resize (by any filter, and back), blur, noise and
+        quantize (fewer colors), in random order and strength: {probability, operations, length}, where length is
+        the largest number of operations in a chain.
     self_blend: probability that a real becomes a fake, blended with a changed copy of itself.
     face_cutout: probability that a part of the face is blackened (eyes, nose, mouth or a half), where a crop that is
         aligned to the face has it; for crops of faces only.
@@ -38,6 +76,7 @@ class AugmentSettings:
     downscale: float = 0.0
     grid_cutout: float = 0.0
     randaugment: int = 0
+    degrade: DegradeSettings = field(default_factory=DegradeSettings)
     self_blend: float = 0.0
     face_cutout: float = 0.0
     pair_mix: float = 0.0

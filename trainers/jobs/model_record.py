@@ -11,7 +11,7 @@ from oof.errors import TrainingError
 from oof.files import archive, file_lock, read_json, write_json
 from oof.progress import Progress
 from oof.store import PredictionStore
-from trainers.kinds.base import ModelContext, ModelSettings, settings_record
+from trainers.kinds.base import ModelContext, ModelSettings, default_record, settings_record
 from trainers.networks.settings import PredictionSettings
 from trainers.runtime.provenance import files_fingerprint
 
@@ -96,15 +96,11 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelS
 
 def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, prediction: bool = False) -> dict[str, str]:
     """Settings of training, or of prediction, that differ; one that did not exist then counts as its default."""
-    now = settings_record(settings)
-    defaults = {
-        item.name: item.default for item in dataclasses.fields(settings) if item.default is not dataclasses.MISSING
-    }
+    now, defaults = settings_record(settings), default_record(settings)
     of_prediction = _OF_PREDICTION if isinstance(settings, PredictionSettings) else set[str]()
     found = {}
     for key in sorted(before.keys() | now.keys()):
         then = before.get(key, defaults.get(key))
-        then = list(then) if isinstance(then, tuple) else then
         if then != now.get(key) and (key in of_prediction) == prediction:
             found[key] = f"{key} {then!r} to {now.get(key)!r}"
     return found

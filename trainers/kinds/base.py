@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, field
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -225,4 +225,24 @@ class ModelKind(ABC, Generic[S]):
 
 def settings_record(settings: ModelSettings) -> dict[str, Any]:
     """Settings as JSON values."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+    return {key: _json_value(value) for key, value in asdict(settings).items()}
+
+
+def default_record(settings: ModelSettings) -> dict[str, Any]:
+    """Return the default of each setting that has one, as a JSON value; a record without a setting stands for that."""
+    found = {}
+    for item in fields(settings):
+        if item.default is not MISSING:
+            found[item.name] = _json_value(item.default)
+        elif item.default_factory is not MISSING:
+            found[item.name] = _json_value(item.default_factory())
+    return found
+
+
+def _json_value(value: Any) -> Any:
+    """Return tuples as lists and dataclasses as dictionaries, at any depth."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {key: _json_value(inner) for key, inner in value.items()}
+    return [_json_value(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -25,6 +25,7 @@ class TimmSettings(PredictionSettings, AugmentSettings, OptimSettings, ImageSett
         for group in _GROUPS:
             group.__post_init__(self)
         on_host = [name for name in ON_HOST if getattr(self, name)]
+        on_host += ["webp in degrade.operations"] if self.degrade.needs_host else []
         if self.decode == "gpu" and on_host:
             raise ConfigError(
                 f'decode = "gpu" leaves no image on the CPU, where {", ".join(on_host)} work. Set decode = "area".'
