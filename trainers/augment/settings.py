@@ -58,6 +58,8 @@ class AugmentSettings:
         quantize (fewer colors), in random order and strength: {probability, operations, length}, where length is
         the largest number of operations in a chain.
     self_blend: probability that a real becomes a fake, blended with a changed copy of itself.
+    reals_only: train on the reals alone, of which self_blend makes the fakes; held-out fakes are predicted and scored
+        as ever.
     face_cutout: probability that a part of the face is blackened (eyes, nose, mouth or a half), where a crop that is
         aligned to the face has it; for crops of faces only.
     pair_mix: probability that a fake is mixed with the real that it was made from.
@@ -78,6 +80,7 @@ class AugmentSettings:
     randaugment: int = 0
     degrade: DegradeSettings = field(default_factory=DegradeSettings)
     self_blend: float = 0.0
+    reals_only: bool = False
     face_cutout: float = 0.0
     pair_mix: float = 0.0
     pair_column: str = ""
@@ -91,3 +94,10 @@ class AugmentSettings:
         check_range(self, 0, 8, "randaugment")
         if bool(self.pair_mix) != bool(self.pair_column):
             raise ConfigError("pair_mix and pair_column belong together: how often, and the column of the originals.")
+        if self.reals_only and not 0 < self.self_blend < 1:
+            raise ConfigError(
+                f"reals_only = true trains on reals and on fakes that self_blend makes of them, so both need a share: "
+                f"self_blend = {self.self_blend:g} must be above 0 and below 1. Set self_blend = 0.5."
+            )
+        if self.reals_only and self.pair_mix:
+            raise ConfigError("reals_only = true leaves no fakes that pair_mix could mix with reals. Set pair_mix = 0.")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import TrainingError
+from trainers.augment.settings import AugmentSettings
 from trainers.kinds.base import ModelContext
 from trainers.media.image_cache import CacheView, ImageCache
 from trainers.media.image_store import SHARE_OF_MEMORY, ImageStore, Subset
@@ -70,6 +71,52 @@ def _cache(context: ModelContext[Any], paths: Sequence[str]) -> CacheView | None
             f"decoded from their files. dfens cache adds them."
         )
     return view
+
+
+def training_rows(context: ModelContext[Any], fold: int) -> NDArray[np.bool_]:
+    """Return which rows a fold is trained on, (n_rows,): those of the other folds, with `reals_only` the reals of them.
+
+    Args:
+        context: whose settings include AugmentSettings.
+
+    Raises:
+        TrainingError: if there are no such rows.
+    """
+    settings: AugmentSettings = context.settings
+    rows = context.folds.fold != fold
+    if settings.reals_only:
+        rows &= context.folds.target == 0
+        if not rows.any():
+            raise TrainingError(
+                f"Model '{context.name}': reals_only = true, and no row outside fold {fold} is a real. Set it to "
+                f"false, or make folds that spread the reals (dfens folds)."
+            )
+    return rows
+
+
+def fold_weights(context: ModelContext[Any], name: str, rows: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+    """Return what each of the rows of a fold's training counts for, from a column; None without a column.
+
+    Weights have mean 1 over all rows of the training table. Where `reals_only` leaves a part of the classes, it is
+    over that part, whose weights may be of another size.
+
+    Raises:
+        TrainingError: as in `row_weights`, or if all of these rows count for 0.
+    """
+    weight = row_weights(context, name)
+    if weight is None:
+        return None
+    weight = weight[rows]
+    settings: AugmentSettings = context.settings
+    if not settings.reals_only:
+        return weight
+    if not weight.sum():
+        raise TrainingError(
+            f"Model '{context.name}': reals_only = true, and weight_column = {name!r} gives all reals of a fold's "
+            f"training the weight 0. Leave one of them out."
+        )
+    scaled: NDArray[np.float32] = weight / weight.mean()
+    return scaled
 
 
 def row_weights(context: ModelContext[Any], name: str) -> NDArray[np.float32] | None:

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
 from oof.errors import TrainingError
 from oof.paths import resolve_path
+from trainers.networks.feature_head import normalise_features
 from trainers.networks.input_stem import SideInputs
 from trainers.networks.normalise import grey_mean_and_std
+from trainers.networks.residual import factor_count
 from trainers.networks.settings import NetworkSettings
 from trainers.networks.weights import first_line, load_weights
 
@@ -87,7 +90,32 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
         model = SideInputs(model, settings.inputs, *grey_mean_and_std(model))
     if isinstance(settings.pretrained, str):
         load_weights(model, resolve_path(root, settings.pretrained))
+    normalise_features(getattr(model, "backbone", model), settings.feature_norm)
     return model
+
+
+def backbone_size(name: str, options: Mapping[str, Any]) -> int:
+    """Return the number of parameters of a timm backbone with one output; only its shapes are made.
+
+    Raises:
+        TrainingError: an unknown one, one on the hub, or options that it does not take.
+    """
+    settings = NetworkSettings(backbone=name, backbone_options=dict(options), pretrained=False)
+    if name.startswith(HUB):
+        raise TrainingError(f"The size of {name!r} is only known once it is fetched from the hub.")
+    with torch.device("meta"):
+        return parameter_count(create_model(settings, 224))
+
+
+def backbone_tag(name: str) -> str | None:
+    """Return the tag of the weights that timm loads for a name; None where it has none."""
+    if name.startswith(HUB):
+        return None
+    try:
+        config = timm.get_pretrained_cfg(check_backbone(name), allow_unregistered=True)
+    except (RuntimeError, TrainingError):
+        return None
+    return None if config is None or not config.tag else str(config.tag)
 
 
 def enable_checkpointing(model: nn.Module) -> None:
@@ -115,5 +143,5 @@ def _options(settings: NetworkSettings, name: str, image_size: int) -> dict[str,
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Number of parameters of the network that predicts."""
+    return sum(parameter.numel() for parameter in model.parameters()) + factor_count(model)

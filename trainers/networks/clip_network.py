@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.networks.clip_settings import ClipNetworkSettings
+from trainers.networks.output import NetworkOutput
 
 _WIDTH = 128  # of what fusion and temporal head compute with
 _HEADS = 4
@@ -32,7 +33,7 @@ class ClipNetwork(nn.Module):
         self.side_heads = nn.ModuleList(nn.Linear(_WIDTH, 1) for _ in range(2)) if both else None
         self._modality_loss, self._modality_dropout = settings.modality_loss, settings.modality_dropout
 
-    def forward(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> Any:
+    def forward(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> Tensor | NetworkOutput:
         """Return the logit of each clip, (batch,).
 
         In training with losses of the modalities also, for each of them, its logit and what a clip counts there.
@@ -50,7 +51,7 @@ class ClipNetwork(nn.Module):
         sides = []
         for head, part, mask in zip(self.side_heads, parts, (seen, heard), strict=True):
             sides.append((_mean(head(part)[..., 0], mask), self._modality_loss * mask.amax(1)))
-        return clip, tuple(sides)
+        return NetworkOutput(clip, tuple(sides))
 
     def moments(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logit of each moment and its weight in the mean of the clip, (batch, moments) each."""

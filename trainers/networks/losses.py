@@ -15,6 +15,7 @@ from trainers.networks.settings import Loss
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 _GAMMA = 2.0
+_HEAT = 2.0  # of the uniformity loss
 
 
 def class_weights(target: Tensor, weight: Tensor | None, positive_weight: float) -> Tensor:
@@ -70,3 +71,37 @@ def loss_by_name(name: Loss, label_smoothing: float) -> LossFunction:
 
     found: dict[Loss, LossFunction] = {"bce": bce, "focal": focal, "auc": auc, "classes": classes}
     return found[name]
+
+
+def alignment_loss(features: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean squared distance of features over all pairs of one class, a single number.
+
+    Wang and Isola, Understanding Contrastive Representation Learning through Alignment and Uniformity on the
+    Hypersphere, ICML 2020, with pairs of one label as in GenD (arXiv 2508.06248). 0 where no class has a pair.
+
+    Args:
+        features: (batch, n_features) of unit length.
+        weights: (batch, 2), what each row counts for as a real and as a fake; a pair counts for the product.
+    """
+    return _mean_over_pairs(_squared_distances(features), weights @ weights.T)
+
+
+def uniformity_loss(features: Tensor, weights: Tensor) -> Tensor:
+    """Return the logarithm of the mean of exp(-2 squared distance) over all pairs: least where rows spread evenly.
+
+    Sources and arguments as in `alignment_loss`; 0 where there is no pair.
+    """
+    mass = weights.sum(1, keepdim=True)
+    mean = _mean_over_pairs((-_HEAT * _squared_distances(features)).exp(), mass @ mass.T)
+    return torch.where(mean > 0, mean, 1.0).log()
+
+
+def _squared_distances(features: Tensor) -> Tensor:
+    """Squared distances of vectors of unit length, (batch, batch)."""
+    return 2 - 2 * features @ features.T
+
+
+def _mean_over_pairs(values: Tensor, pairs: Tensor) -> Tensor:
+    """Mean of values (batch, batch) over pairs of two rows, by what these count for; 0 without pairs."""
+    pairs = pairs - pairs.diagonal().diag()
+    return (values * pairs).sum() / pairs.sum().clamp(min=1e-6)

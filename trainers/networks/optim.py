@@ -7,18 +7,19 @@ from torch import nn
 
 from oof.errors import TrainingError
 from trainers.networks.input_stem import SideInputs
+from trainers.networks.residual import residual_factors, train_residuals
 from trainers.networks.settings import NetworkSettings, OptimSettings
 from trainers.networks.weights import head_parameters
 
 
 def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
-    """Let all weights learn, or normalisation layers and the head, or the head alone.
+    """Let all weights learn, or normalisation layers, or residuals of attention, and the head, or the head alone.
 
     Tuning the normalisation of a large pretrained encoder alone keeps what it knows of images and
     generalises to unseen forgeries (GenD, arXiv 2508.06248).
 
     Raises:
-        TrainingError: if the backbone has no normalisation layer with weights.
+        TrainingError: if the backbone has no normalisation layer with weights, or no attention with residuals.
     """
     if settings.trainable == "all":
         return
@@ -37,6 +38,8 @@ def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
                 f'{settings.backbone!r} has no normalisation layers to tune. Set trainable = "head" or "all".'
             )
         wanted |= set(norms)
+    elif settings.trainable == "residual":
+        wanted |= set(train_residuals(model, settings.residual_rank))
     for parameter in model.parameters():
         parameter.requires_grad_(parameter in wanted)
 
@@ -44,7 +47,8 @@ def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
 def make_optimizer(model: nn.Module, settings: OptimSettings, device: torch.device) -> torch.optim.AdamW:
     """AdamW over the weights that learn; each group has its `lr_scale`, a factor on the rate.
 
-    Biases, normalisation and what the backbone itself names are not decayed. Fused kernels: they
+    Biases, normalisation, residual factors (their length is constrained otherwise) and what the backbone itself names
+    are not decayed. Fused kernels: they
     skip a step whose `found_inf` is set without asking the device.
     """
     backbone = _backbone(model)
@@ -57,12 +61,14 @@ def make_optimizer(model: nn.Module, settings: OptimSettings, device: torch.devi
     head = set(head_parameters(model))
     undecayed = set(backbone.no_weight_decay()) if hasattr(backbone, "no_weight_decay") else set()  # type: ignore[operator]
     names = {parameter: name for name, parameter in backbone.named_parameters()}
+    factors = set(residual_factors(model))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         scale = scales.get(parameter, 1.0) * (settings.head_lr if parameter in head else 1.0)
-        decay = settings.weight_decay if parameter.ndim > 1 and names.get(parameter) not in undecayed else 0.0
+        decays = parameter.ndim > 1 and names.get(parameter) not in undecayed and parameter not in factors
+        decay = settings.weight_decay if decays else 0.0
         groups.setdefault((decay, scale), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": found, "weight_decay": decay, "lr_scale": scale} for (decay, scale), found in groups.items()],

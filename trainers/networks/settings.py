@@ -8,6 +8,8 @@ from trainers.runtime.settings import Precision, check_range
 
 Inputs = Literal["rgb", "ycbcr", "srm", "dct", "phase"]
 Loss = Literal["bce", "focal", "auc", "classes"]
+FeatureNorm = Literal["backbone", "raw", "layer", "l2", "batch"]
+Trainable = Literal["all", "norm", "head", "residual"]
 Tta = Literal["none", "hflip", "flips", "d4", "ten_crop"]
 Merge = Literal["mean", "gmean", "max"]
 AUTO_BATCH = 64
@@ -21,7 +23,12 @@ class NetworkSettings:
         (drop_rate, drop_path_rate, global_pool, img_size, ...).
     pretrained: true (weights from the hub), false (random weights), or the path of a file of weights
         (safetensors, or a PyTorch file that contains tensors only).
-    trainable: which weights are trained: all, norm (normalisation layers and the head), or head.
+    trainable: which weights are trained: all, norm (normalisation layers and the head), head, or residual (of each
+        weight of attention the last directions of its singular value decomposition, and the head; Effort).
+    residual_rank: number of directions of each weight that "residual" trains.
+    feature_norm: how features are normalised before the head: backbone (as it does itself), raw (its last normalisation
+        left out), layer (layer normalisation without weights instead), l2 (to unit length), or batch (by mean and
+        variance of the training rows).
     inputs: what the network sees, as channels side by side, reduced to three by a 1 x 1 convolution where there are
         more: rgb, ycbcr, srm (noise residuals), dct (cosine transform of blocks), phase (image of the phases).
     """
@@ -29,12 +36,15 @@ class NetworkSettings:
     backbone: str
     backbone_options: dict[str, Any] = field(default_factory=dict)
     pretrained: bool | str = True
-    trainable: Literal["all", "norm", "head"] = "all"
+    trainable: Trainable = "all"
+    residual_rank: int = 1
+    feature_norm: FeatureNorm = "backbone"
     inputs: tuple[Inputs, ...] = ("rgb",)
 
     def __post_init__(self) -> None:
         if not self.inputs or len(set(self.inputs)) < len(self.inputs):
             raise ConfigError(f"inputs = {list(self.inputs)} must name one input or more, each once.")
+        check_range(self, 1, 1024, "residual_rank")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,10 @@ class OptimSettings:
     ema: decay of the averaged weights; 0 for none.
     loss: bce; focal (gamma 2); auc (logistic loss over pairs of a real and a fake in a step); classes (the mean
         over the reals plus the mean over the fakes).
+    alignment, uniformity: weights of two further losses on features of unit length (feature_norm = "l2"): rows of one
+        class shall lie close together, and all rows spread evenly. GenD takes 0.1 and 0.5.
+    residual_penalty: weight of the constraints of trainable = "residual": orthogonal directions, and weights of the
+        size they had.
     label_smoothing: 0 to 1. class_weight: "balanced" gives both classes equal weight.
     weight_column: a column of the training table with a weight for each row, or "".
     checkpoint: "last" predicts with the last epoch's weights; "best" with those of the epoch of the best validation
@@ -75,6 +89,9 @@ class OptimSettings:
     head_lr: float = 1.0
     ema: float = 0.99
     loss: Loss = "bce"
+    alignment: float = 0.0
+    uniformity: float = 0.0
+    residual_penalty: float = 1.0
     label_smoothing: float = 0.05
     class_weight: Literal["none", "balanced"] = "none"
     weight_column: str = ""
@@ -93,7 +110,7 @@ class OptimSettings:
                 )
         check_range(self, 1e-12, 1e3, "lr")
         check_range(self, 0, 2**31, "seed")
-        check_range(self, 0, 1e3, "weight_decay", "grad_clip", "head_lr")
+        check_range(self, 0, 1e3, "weight_decay", "grad_clip", "head_lr", "alignment", "uniformity", "residual_penalty")
         check_range(self, 0.01, 1, "layer_decay")
 
     @property

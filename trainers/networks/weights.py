@@ -139,7 +139,7 @@ def _matches(backbone: nn.Module, found: _TensorSet) -> list[_Match]:
     head = {name for name, value in backbone.named_parameters() if id(value) in heads}
     buffers = {name for name, _ in backbone.named_buffers() if not name.endswith(("running_mean", "running_var"))}
     parts = {name for name, _ in backbone.named_children()}
-    head_parts = {name.rpartition(".")[0] for name in head}
+    head_parts = tuple({name.rpartition(".")[0] + "." for name in head})
     matches = []
     for prefix in _prefixes(list(wanted), list(found.tensors)):
         bare = {name.removeprefix(prefix): value for name, value in found.tensors.items() if name.startswith(prefix)}
@@ -149,7 +149,7 @@ def _matches(backbone: nn.Module, found: _TensorSet) -> list[_Match]:
         foreign = [
             name
             for name in converted
-            if name not in wanted and name.split(".")[0] in parts and name.rpartition(".")[0] not in head_parts
+            if name not in wanted and name.split(".")[0] in parts and not name.startswith(head_parts)
         ]
         matches.append(_Match(found.place, prefix, fitting, missing, foreign))
     return matches

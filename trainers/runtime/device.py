@@ -20,6 +20,14 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which floats stay as they are, for what needs 32 bits; nothing to do on "meta"."""
+    if device.type == "meta":
+        return contextlib.nullcontext()
+    plain: contextlib.AbstractContextManager[None] = torch.autocast(device.type, enabled=False)
+    return plain
+
+
 def amp_type(device: torch.device, precision: Precision = "auto") -> torch.dtype | None:
     """Return the data type that networks compute in under autocast; None means float32 throughout.
 

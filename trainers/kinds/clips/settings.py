@@ -23,11 +23,12 @@ class _ClipSettings(PredictionSettings, AugmentSettings, OptimSettings, ClipNetw
     def __post_init__(self) -> None:
         for group in (AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings):
             group.__post_init__(self)
-        unsupported = [
-            name for name in ("self_blend", "face_cutout", "pair_mix", "mixup", "cutmix") if getattr(self, name)
-        ]
+        names = ("self_blend", "face_cutout", "pair_mix", "mixup", "cutmix", "reals_only")
+        unsupported = [name for name in names if getattr(self, name)]
         if unsupported:
-            raise ConfigError(f"{unsupported[0]} changes single images and cannot be used on clips. Set it to 0.")
+            raise ConfigError(f"{unsupported[0]} changes single images and cannot be used on clips. Leave it out.")
+        if self.alignment or self.uniformity:
+            raise ConfigError("alignment and uniformity are not supported for clips. Leave them at 0.")
         if self.tta not in ("none", "hflip"):
             raise ConfigError(f'tta = "{self.tta}" is not supported for clips. Set "none" or "hflip".')
         if self.layer_decay != 1.0:
@@ -92,6 +93,7 @@ class FramesSettings(_ClipSettings, _PictureSettings, NetworkSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         NetworkSettings.__post_init__(self)
+        _check_features(self)
         _check_image_size(self)
 
 
@@ -110,6 +112,7 @@ class AudioSettings(_ClipSettings, _SoundSettings, NetworkSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         NetworkSettings.__post_init__(self)
+        _check_features(self)
         self.check_sound()
         _check_raw(self.backbone, self.sample_rate, self.window_s)
         if self.inputs != ("rgb",):
@@ -137,9 +140,15 @@ class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, NetworkSetting
     def __post_init__(self) -> None:
         super().__post_init__()
         NetworkSettings.__post_init__(self)
+        _check_features(self)
         self.check_sound()
         _check_image_size(self)
         _check_raw(self.sound_backbone, self.sample_rate, self.window_s)
+
+
+def _check_features(settings: NetworkSettings) -> None:
+    if settings.feature_norm != "backbone":
+        raise ConfigError('feature_norm is about the head of models on images. Leave it at "backbone" for clips.')
 
 
 def _check_image_size(settings: "FramesSettings | AvSettings") -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from trainers.kinds.base import WEIGHTS_FILE, CachedImages, FoldModels, FoldOutcome, ModelContext, ModelKind, Resources
-from trainers.kinds.images import fill_images, originals, row_weights, subset
+from trainers.kinds.images import fill_images, fold_weights, originals, subset, training_rows
 from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.predict import Predictor, TimmFoldModels
 from trainers.kinds.timm.settings import TimmSettings
@@ -28,10 +28,11 @@ class TimmKind(ModelKind[TimmSettings]):
     def train_fold(self, context: ModelContext[TimmSettings], fold: int) -> FoldOutcome:
         settings = context.settings
         fill_images(context)
-        train_table, held_out = context.split(fold)
-        weight = row_weights(context, settings.weight_column)
+        _, held_out = context.split(fold)
+        rows = training_rows(context, fold)
+        train_table = context.train[rows].reset_index(drop=True)
         train = replace(
-            subset(context, train_table, weight=None if weight is None else weight[context.folds.fold != fold]),
+            subset(context, train_table, weight=fold_weights(context, settings.weight_column, rows)),
             originals=originals(context, train_table, settings.pair_column),
         )
         data = ImageFoldData(

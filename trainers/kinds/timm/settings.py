@@ -34,6 +34,10 @@ class TimmSettings(PredictionSettings, AugmentSettings, OptimSettings, ImageSett
             raise ConfigError(
                 'loss = "auc" compares reals with fakes, and mixup and cutmix leave neither. Set one of them to 0.'
             )
+        if (self.alignment or self.uniformity) and self.feature_norm != "l2":
+            raise ConfigError(
+                'alignment and uniformity are losses on features of unit length. Set feature_norm = "l2", or both to 0.'
+            )
         if self.tta == "ten_crop" and self.stored_size <= self.image_size:
             raise ConfigError(
                 f'tta = "ten_crop" takes windows of image_size = {self.image_size} from larger images. Set crop to '

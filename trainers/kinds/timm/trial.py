@@ -11,11 +11,12 @@ from oof.errors import TrainingError, examples
 from oof.paths import resolve_path
 from trainers.augment.pseudo_fakes import pair_partners
 from trainers.kinds.base import ModelContext, settings_record
-from trainers.kinds.images import originals, row_weights
+from trainers.kinds.images import fold_weights, originals, training_rows
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.outcome import check_parameters
 from trainers.networks.backbone import HUB, check_backbone, create_model, enable_checkpointing, parameter_count
 from trainers.networks.optim import set_trainable
+from trainers.networks.output import as_output
 from trainers.networks.tta import predict
 from trainers.networks.weights import first_line
 
@@ -34,7 +35,8 @@ def try_model(context: ModelContext[TimmSettings]) -> None:
     """
     settings = context.settings
     _check_batch(context)
-    row_weights(context, settings.weight_column)
+    for fold in range(context.folds.k):
+        fold_weights(context, settings.weight_column, training_rows(context, fold))
     pairs = originals(context, context.train, settings.pair_column)
     if pairs is not None:
         pair_partners(context.folds.ids, context.folds.target, pairs)
@@ -120,7 +122,7 @@ def _try_step(context: ModelContext[TimmSettings], network: nn.Module) -> None:
 def _step_and_prediction(settings: TimmSettings, network: nn.Module, rows: int) -> Tensor:
     """Return the logits of a step on the device of the network, after a backward pass and a prediction."""
     size, stored, device = settings.image_size, settings.stored_size, next(network.parameters()).device
-    logits: Tensor = network.train()(torch.zeros(rows, 3, size, size, device=device))
+    logits = as_output(network.train()(torch.zeros(rows, 3, size, size, device=device))).logits
     logits.float().sum().backward()  # type: ignore[no-untyped-call]
     with torch.inference_mode():
         predict(
@@ -132,8 +134,7 @@ def _step_and_prediction(settings: TimmSettings, network: nn.Module, rows: int) 
 def smallest_part(context: ModelContext[TimmSettings]) -> int:
     """Return the number of rows in the smallest part of any step of any fold."""
     settings, processes = context.settings, context.group.size
-    largest_fold = max(int((context.folds.fold == fold).sum()) for fold in range(context.folds.k))
-    train_rows = len(context.folds.ids) - largest_fold
+    train_rows = min(int(training_rows(context, fold).sum()) for fold in range(context.folds.k))
     rows = min(settings.step_rows, max(1, train_rows // processes) * processes) // processes
     part = -(-rows // settings.accumulate)
     return rows % part or part

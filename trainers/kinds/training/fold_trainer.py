@@ -17,6 +17,7 @@ from trainers.kinds.prediction import predict_rows
 from trainers.kinds.training.fold_data import FoldData, Rows
 from trainers.kinds.training.train_state import Batch, TrainState
 from trainers.networks.optim import lr_at
+from trainers.networks.residual import merged_state
 from trainers.networks.settings import OptimSettings
 from trainers.runtime import checkpoint
 from trainers.runtime.device import is_out_of_memory
@@ -144,7 +145,10 @@ class FoldTrainer:
         return TrainedFold(
             self.predict(tta=True),
             # copies: safetensors refuses tensors that share memory, and some networks (CoaT) tie weights
-            {name: value.detach().to("cpu", copy=True).contiguous() for name, value in self.model.state_dict().items()},
+            {
+                name: value.detach().to("cpu", copy=True).contiguous()
+                for name, value in merged_state(self.model).items()
+            },
             self.history,
             epoch,
             seconds,

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from trainers.networks.backbone import enable_checkpointing
-from trainers.networks.losses import class_weights, loss_by_name
+from trainers.networks.losses import alignment_loss, class_weights, loss_by_name, uniformity_loss
 from trainers.networks.optim import make_optimizer
+from trainers.networks.output import NetworkOutput, as_output
+from trainers.networks.residual import residual_penalty
 from trainers.networks.settings import OptimSettings
 from trainers.runtime.device import amp_type, keep_freed_memory, use_exact_float32
 
@@ -83,6 +85,7 @@ class TrainState:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._amp is torch.float16)
         self._loss = loss_by_name(settings.loss, settings.label_smoothing)
         self._positive_weight = positive_weight
+        self._is_constrained = settings.residual_penalty > 0 and residual_penalty(model) is not None
         # the tensors themselves: optimiser and normalisation layers change them in place
         self.values = [value for value in model.state_dict().values() if value.is_floating_point()]
         self.averaged = [value.detach().clone() for value in self.values]
@@ -130,15 +133,25 @@ class TrainState:
             with self._alone_until_last(start + size >= len(target)):
                 with torch.autocast(self.device.type, dtype=self._amp, enabled=self._amp is not None):
                     outputs = self._forward(*as_tuple(inputs))
-                logits, sides = outputs if isinstance(outputs, tuple) else (outputs, ())
-                loss = self._loss(logits.float().flatten(), mixed)
-                for side_logits, share in sides:  # further heads, such as those of single modalities
-                    loss = loss + self._loss(side_logits.float().flatten(), mixed * share[:, None])
-                loss = loss * (len(mixed) / len(target))
+                loss = self._total_loss(as_output(outputs), mixed) * (len(mixed) / len(target))
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self._update(total, step)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _total_loss(self, output: NetworkOutput, weights: Tensor) -> Tensor:
+        """Loss of the logits, of further heads, of the features, and of constraints on the weights, a single number."""
+        settings = self.settings
+        loss = self._loss(output.logits.float().flatten(), weights)
+        for side_logits, share in output.sides:
+            loss = loss + self._loss(side_logits.float().flatten(), weights * share[:, None])
+        if output.features is not None and settings.alignment:
+            loss = loss + settings.alignment * alignment_loss(output.features, weights)
+        if output.features is not None and settings.uniformity:
+            loss = loss + settings.uniformity * uniformity_loss(output.features, weights)
+        if self._is_constrained and (penalty := residual_penalty(self.model)) is not None:
+            loss = loss + settings.residual_penalty * penalty
+        return loss
 
     def abandon(self) -> None:
         """Forget a step that an error broke off: its gradients, its statistics, and the scaler's notes of it."""

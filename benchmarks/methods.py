@@ -1,0 +1,327 @@
+"""What degradation chains and methods of 2025 and 2026 are worth on generated faces, with small networks from scratch.
+
+    OMP_NUM_THREADS=1 python -m benchmarks methods degrade | reals | transfer | noise [--seeds 3] [--rows 480]
+
+Faces of `dfens.demo.faces` at 64 px; fakes of four kinds. `seam`: blended with a changed copy of itself. `grid`:
+through half the size and back by repeated pixels, mixed with the original, as the up-sampling of a generator leaves it.
+`patch`: a soft region is smoothed, as in-painting leaves it. `swap`: the middle of another face is pasted in. Each face
+is then saved as JPEG of quality 90 to 97, real or fake. Persons share a fold, and none is in both training and test.
+
+degrade: robustness curves of one network with and without chains. reals: training on reals and self-blended fakes
+against training on fakes, tested on kinds that training has and has not. transfer: a small ViT, pretrained here on one
+pair of kinds, tuned on few faces in several ways. noise: labels drawn at random; the OOF AUC must be 0.5 within its
+interval.
+
+Scores are of the mean logit over the seeds; differences to the first line are paired, with 95 % intervals of DeLong.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from measure import machine
+from numpy.typing import NDArray
+
+from dfens.demo.faces import draw_face, draw_person
+from oof.folds import make_folds
+from oof.metrics import roc_auc
+from oof.metrics.intervals import difference, score_interval
+from oof.store import PredictionStore
+from trainers.analysis.robustness import robustness_curves
+from trainers.augment.self_blend import self_blend
+from trainers.augment.settings import DegradeSettings
+from trainers.data.competition import Competition
+from trainers.data.layouts import read_competition
+from trainers.data.settings import DataSettings
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.train import TrainingJob, train_models
+
+Image = NDArray[np.uint8]
+_SIZE = 64
+_CNN: dict[str, Any] = {
+    "backbone": "test_resnet", "pretrained": False, "inputs": ("ycbcr", "srm"), "image_size": _SIZE, "epochs": 12,
+    "batch_size": 32, "lr": 3e-3, "color_jitter": 0.3, "tta": "none",
+}  # fmt: skip
+_VIT: dict[str, Any] = {
+    "backbone": "test_vit", "backbone_options": {"patch_size": 8}, "image_size": _SIZE, "batch_size": 32, "lr": 1e-3,
+    "color_jitter": 0.3, "weight_decay": 0.0, "grad_clip": 1.0, "tta": "none",
+}  # fmt: skip
+
+
+def grid(image: Image, rng: np.random.Generator) -> Image:
+    """Through half the size and back by repeated pixels, mixed with the image."""
+    half = cv2.resize(image, (_SIZE // 2, _SIZE // 2), interpolation=cv2.INTER_AREA)
+    back = cv2.resize(half, (_SIZE, _SIZE), interpolation=cv2.INTER_NEAREST)
+    share = rng.uniform(0.25, 0.5)
+    return np.asarray(cv2.addWeighted(image, 1 - share, back, share, 0), np.uint8)
+
+
+def soft_region(rng: np.random.Generator) -> NDArray[np.float32]:
+    """An ellipse somewhere in the face, 0 to 1."""
+    mask = np.zeros((_SIZE, _SIZE), np.float32)
+    middle = tuple(int(value) for value in rng.uniform(0.4, 0.6, 2) * _SIZE)
+    axes = tuple(int(value) for value in rng.uniform(0.15, 0.25, 2) * _SIZE)
+    cv2.ellipse(mask, middle, axes, 0, 0, 360, 1.0, -1)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), 2.5), np.float32)
+
+
+def patch(image: Image, rng: np.random.Generator) -> Image:
+    """A soft region smoothed."""
+    mask = soft_region(rng)[..., None]
+    smooth = cv2.GaussianBlur(image, (0, 0), rng.uniform(1.0, 1.8)).astype(np.float32)
+    return np.asarray(np.rint(image + mask * (smooth - image)), np.uint8)
+
+
+def swap(image: Image, rng: np.random.Generator) -> Image:
+    """The middle of another face."""
+    other = draw_face(draw_person(rng), rng, _SIZE).astype(np.float32)
+    mask = soft_region(rng)[..., None]
+    return np.asarray(np.rint(image + mask * (other - image)), np.uint8)
+
+
+KINDS: dict[str, Callable[[Image, np.random.Generator], Image]] = {
+    "seam": lambda image, rng: self_blend(image, rng)[0],
+    "grid": grid,
+    "patch": patch,
+    "swap": swap,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """A competition on disk, its folds, and the kind of each test row ("" for a real)."""
+
+    competition: Competition
+    store: PredictionStore
+    kinds: NDArray[np.object_]
+    folder: Path
+
+    def job(self, models: Mapping[str, TimmSettings]) -> TrainingJob:
+        return TrainingJob(
+            self.competition, self.store.root, dict(models), self.folder / "work", threads=1, root=self.folder
+        )
+
+
+def make_world(folder: Path, kinds: Sequence[str], *, rows: int, seed: int, k: int = 2, test_rows: int = 480) -> World:
+    """Draw a competition whose training fakes are of some kinds, and whose test fakes are of all four."""
+    rng = np.random.default_rng(seed)
+    train = _draw(folder / "train", rows, kinds, rng)
+    test = _draw(folder / "test", test_rows, list(KINDS), rng)
+    train.to_csv(folder / "train.csv", index=False)
+    test.assign(y_pred=0.5)[["id", "y_pred"]].to_csv(folder / "sample_submission.csv", index=False)
+    competition = read_competition(DataSettings(layout="table", root=folder, id="id", group="person"))
+    store = PredictionStore(folder / "oof")
+    ids, target = competition.train["id"].to_numpy(object), competition.train["target"].to_numpy()
+    groups = competition.train["group"].to_numpy(object)
+    store.save_folds(make_folds(ids, target, k=k, seed=seed, groups=groups))
+    store.save_test_ids(competition.test["id"].to_numpy(object))
+    return World(competition, store, test["kind"].to_numpy(object), folder)
+
+
+def _draw(folder: Path, rows: int, kinds: Sequence[str], rng: np.random.Generator) -> pd.DataFrame:
+    folder.mkdir(parents=True)
+    target = rng.permutation(np.arange(rows) % 2)
+    found, person = [], draw_person(rng)
+    for row in range(rows):
+        if row % 4 == 0:
+            person = draw_person(rng)
+        image = draw_face(person, rng, _SIZE)
+        kind = kinds[int(rng.integers(len(kinds)))] if target[row] else ""
+        image = KINDS[kind](image, rng) if kind else image
+        name = f"{folder.name}-{row:05d}.jpg"
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(90, 98))]
+        (folder / name).write_bytes(cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes())
+        found.append((name, int(target[row]), f"{folder.name}-{row // 4}", kind))
+    return pd.DataFrame(found, columns=["id", "target", "person", "kind"])
+
+
+def logits(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    clipped = np.clip(values, 1e-7, 1 - 1e-7)
+    return np.asarray(np.log(clipped / (1 - clipped)))
+
+
+def train_seeds(world: World, models: Mapping[str, dict[str, Any]], seeds: int) -> dict[str, list[str]]:
+    """Train each model with each seed; returns the names of each model's seeds."""
+    jobs = {
+        f"{name}-{seed}": TimmSettings(**{**settings, "seed": seed})
+        for name, settings in models.items()
+        for seed in range(seeds)
+    }
+    train_models(world.job(jobs), range(world.store.folds.k))
+    return {name: [f"{name}-{seed}" for seed in range(seeds)] for name in models}
+
+
+def mean_logits(world: World, names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """OOF and test predictions of a model: the mean logit over its seeds."""
+    loaded = [world.store.load(name) for name in names]
+    test = []
+    for model in loaded:
+        assert model.test_by_fold is not None
+        test.append(logits(model.test_by_fold).mean(0))
+    return np.mean([logits(model.oof) for model in loaded], 0), np.mean(test, 0)
+
+
+def show_scores(world: World, found: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
+    """Print OOF AUC and test AUC by kind of fake, each with its paired difference to the first line."""
+    print(f"| model | OOF | {' | '.join(f'test: {kind}' for kind in KINDS)} | all test fakes |")
+    print("|---|---:|" + "---:|" * (len(KINDS) + 1))
+    y, first = (world.kinds != "").astype(np.int8), next(iter(found.values()))
+    for oof, test in found.values():
+        parts = [(world.store.folds.target, oof, first[0])]
+        for kind in KINDS:
+            rows = np.isin(world.kinds, ["", kind])
+            parts.append((y[rows], test[rows], first[1][rows]))
+        parts.append((y, test, first[1]))
+        cells = []
+        for labels, scores, reference in parts:
+            cell = f"{roc_auc(labels, scores):.3f}"
+            if scores is not reference and not np.array_equal(scores, reference):
+                gain = difference("auc", labels, scores, reference)
+                cell += f" ({gain.gain:+.3f}: {gain.low:+.3f} to {gain.high:+.3f})"
+            cells.append(cell)
+        name = next(key for key, value in found.items() if value[0] is oof)
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def degrade(folder: Path, seeds: int, rows: int) -> None:
+    """Robustness curves of one network with single degradations and with chains."""
+    world = make_world(folder, list(KINDS), rows=rows, seed=1)
+    models = {
+        "none": _CNN,
+        "jpeg, blur, noise, downscale 0.3 each": {**_CNN, **dict.fromkeys(("jpeg", "blur", "noise", "downscale"), 0.3)},
+        "degrade 0.7": {**_CNN, "degrade": DegradeSettings(probability=0.7)},
+    }
+    short = {f"m{place}": settings for place, settings in enumerate(models.values())}
+    names = train_seeds(world, short, seeds)
+    every = [name for group in names.values() for name in group]
+    settings = {name: TimmSettings(**{**short[name.split("-")[0]], "seed": int(name[-1])}) for name in every}
+    points = robustness_curves(world.job(settings), rows=min(rows, 240))
+    conditions = list(dict.fromkeys((point.corruption, point.severity) for point in points))
+    auc = {(point.model, point.corruption, point.severity): point.auc for point in points}
+    print(f"| held-out images | {' | '.join(models)} |\n|---|{'---:|' * len(models)}")
+    table = np.array([[[auc[name, *at] for name in names[key]] for key in names] for at in conditions])
+    for at, line in zip(conditions, table, strict=True):
+        cells = [f"{values.mean():.3f} ± {values.std(ddof=1) if seeds > 1 else 0:.3f}" for values in line]
+        print(f"| {at[0]} {at[1]:g} | {' | '.join(cells)} |")
+    damaged = table[1:].mean(0)
+    cells = [f"{v.mean():.3f} ± {v.std(ddof=1) if seeds > 1 else 0:.3f}" for v in damaged]
+    print(f"| mean of the {len(conditions) - 1} damaged | {' | '.join(cells)} |")
+
+
+def reals(folder: Path, seeds: int, rows: int) -> None:
+    """Training on reals and self-blended fakes against training on fakes of one kind."""
+    world = make_world(folder, ["grid"], rows=rows, seed=2)
+    models = {
+        "fakes": _CNN,
+        "both": {**_CNN, "self_blend": 0.3},
+        "reals": {**_CNN, "self_blend": 0.5, "reals_only": True, "epochs": 2 * _CNN["epochs"]},
+    }
+    names = train_seeds(world, models, seeds)
+    found = {name: mean_logits(world, group) for name, group in names.items()}
+    (oof, test), (other_oof, other_test) = found["fakes"], found["reals"]
+    found["mean of fakes and reals"] = (_ranks(oof) + _ranks(other_oof), _ranks(test) + _ranks(other_test))
+    show_scores(world, found)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(values.argsort().argsort() / len(values))
+
+
+def transfer(folder: Path, seeds: int, rows: int) -> None:
+    """A ViT that was pretrained on two kinds, tuned in several ways on few faces of another kind."""
+    before = make_world(folder / "before", ["swap", "patch"], rows=4 * rows, seed=3, test_rows=8)
+    pretraining = TimmSettings(**{**_VIT, "pretrained": False, "epochs": 20})
+    train_models(before.job({"vit": pretraining}), [0])
+    predictions = before.store.load("vit").oof
+    seen = np.isfinite(predictions)
+    print(
+        f"Pretrained on swap and patch: held-out AUC {roc_auc(before.store.folds.target[seen], predictions[seen]):.3f}"
+    )
+    world = make_world(folder / "after", ["seam"], rows=rows, seed=4, test_rows=400)
+    weights = str(before.folder / "work" / "vit" / "fold0" / "weights.safetensors")
+    vit = {**_VIT, "pretrained": weights, "epochs": 12}
+    gend = {"feature_norm": "l2", "alignment": 0.1, "uniformity": 0.5, "head_lr": 10.0}
+    models = {
+        "from scratch": {**vit, "pretrained": False},
+        "all": {**vit, "lr": 3e-4},
+        "norm": {**vit, "trainable": "norm"},
+        "norm, l2": {**vit, "trainable": "norm", "feature_norm": "l2", "head_lr": 10.0},
+        "norm, l2, alignment, uniformity (GenD)": {**vit, "trainable": "norm", **gend},
+        "residual 1 (Effort)": {**vit, "trainable": "residual"},
+        "residual 8": {**vit, "trainable": "residual", "residual_rank": 8},
+        "residual 8, no constraints": {**vit, "trainable": "residual", "residual_rank": 8, "residual_penalty": 0.0},
+        "head": {**vit, "trainable": "head"},
+        **{
+            f"head, {name}": {**vit, "trainable": "head", "feature_norm": name}
+            for name in ("raw", "layer", "l2", "batch")
+        },
+    }
+    names = train_seeds(world, {f"m{place}": settings for place, settings in enumerate(models.values())}, seeds)
+    show_scores(world, {name: mean_logits(world, group) for name, group in zip(models, names.values(), strict=True)})
+
+
+def noise(folder: Path, seeds: int, rows: int) -> None:
+    """Labels drawn at random: in how many of the seeds the interval of the OOF AUC holds 0.5."""
+    vit = {**_VIT, "pretrained": False, "epochs": 4}
+    models: dict[str, dict[str, Any]] = {
+        "degrade": {**_CNN, "epochs": 4, "degrade": DegradeSettings(probability=0.7)},
+        "reals_only": {**_CNN, "epochs": 4, "self_blend": 0.5, "reals_only": True},
+        "GenD": {**vit, "trainable": "norm", "feature_norm": "l2", "alignment": 0.1, "uniformity": 0.5},
+        "Effort": {**vit, "trainable": "residual"},
+        "head, batch": {**vit, "trainable": "head", "feature_norm": "batch"},
+    }
+    aucs: dict[str, list[float]] = {name: [] for name in models}
+    held: dict[str, int] = dict.fromkeys(models, 0)
+    for seed in range(seeds):
+        world = make_world(folder / str(seed), list(KINDS), rows=rows, seed=10 + seed, test_rows=8)
+        ids, folds = world.store.folds.ids, world.store.folds
+        y = np.random.default_rng(seed).permutation(folds.target)
+        store = PredictionStore(world.folder / "noise")
+        train = world.competition.train.set_index("id").loc[ids].assign(target=y).reset_index()
+        groups = train["group"].to_numpy(object)
+        store.save_folds(make_folds(ids, y, k=folds.k, seed=seed, groups=groups))  # balanced, as dfens folds makes them
+        store.save_test_ids(world.store.test_ids)
+        drawn = dataclasses.replace(world, competition=dataclasses.replace(world.competition, train=train), store=store)
+        short = {f"m{place}": settings for place, settings in enumerate(models.values())}
+        names = train_seeds(drawn, short, 1)
+        for name, group in zip(models, names.values(), strict=True):
+            interval = score_interval("auc", y, mean_logits(drawn, group)[0])
+            aucs[name].append(interval.score)
+            held[name] += interval.low <= 0.5 <= interval.high
+    print("| method | mean OOF AUC | its standard error | intervals that hold 0.5 |\n|---|---:|---:|---:|")
+    for name, values in aucs.items():
+        error = np.std(values, ddof=1) / np.sqrt(seeds)
+        print(f"| {name} | {np.mean(values):.3f} | {error:.3f} | {held[name]} of {seeds} |")
+
+
+PARTS: dict[str, Callable[[Path, int, int], None]] = {
+    "degrade": degrade,
+    "reals": reals,
+    "transfer": transfer,
+    "noise": noise,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", default=list(PARTS), help=", ".join(PARTS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=480, help="training rows")
+    options = parser.parse_args()
+    print(machine(torch.device("cpu")))
+    for name in options.part:
+        print(f"\n### {name}: {options.rows} training rows, {options.seeds} seeds\n", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            PARTS[name](Path(folder), options.seeds, options.rows)
+
+
+if __name__ == "__main__":
+    main()
