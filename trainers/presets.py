@@ -1,91 +1,177 @@
 """Ready settings for the families of backbones that have won: `preset = "convnext"` in a section [models.NAME]."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from oof.errors import ConfigError
 
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of a backbone, and what rules of competitions ask of it.
+
+    parameters: number of parameters with one output. pretraining: data that its weights were trained on.
+    """
+
+    parameters: int
+    pretraining: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+
 # Rates, decay by layer and drop path follow each family's own fine-tuning recipe, scaled to steps of 64 images
 # and to a decay from block to block (0.93 over the 36 blocks of ConvNeXt is 0.8 over the 12 groups of its paper).
 # A starting point to ablate from, tuned on no competition. Sizes are those of the weights.
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, Preset] = {
     # Liu et al., A ConvNet for the 2020s, CVPR 2022; weights from CLIP on LAION-2B, fine-tuned on ImageNet-12k and 1k
-    "convnext": {
-        "backbone": "convnext_base.clip_laion2b_augreg_ft_in12k_in1k",
-        "backbone_options": {"drop_path_rate": 0.2},
-        "image_size": 256,
-        "lr": 1e-4,
-        "layer_decay": 0.93,
-        "head_lr": 5.0,
-        "ema": 0.999,
-    },
+    "convnext": Preset(
+        parameters=87_567_489,
+        pretraining=("LAION", "ImageNet-12K", "ImageNet-1K"),
+        settings={
+            "backbone": "convnext_base.clip_laion2b_augreg_ft_in12k_in1k",
+            "backbone_options": {"drop_path_rate": 0.2},
+            "image_size": 256,
+            "lr": 1e-4,
+            "layer_decay": 0.93,
+            "head_lr": 5.0,
+            "ema": 0.999,
+        },
+    ),
     # Woo et al., ConvNeXt V2, CVPR 2023
-    "convnextv2": {
-        "backbone": "convnextv2_base.fcmae_ft_in22k_in1k_384",
-        "backbone_options": {"drop_path_rate": 0.2},
-        "image_size": 384,
-        "lr": 1e-4,
-        "layer_decay": 0.9,
-        "head_lr": 5.0,
-        "ema": 0.999,
-    },
+    "convnextv2": Preset(
+        parameters=87_693_825,
+        pretraining=("ImageNet-22K", "ImageNet-1K"),
+        settings={
+            "backbone": "convnextv2_base.fcmae_ft_in22k_in1k_384",
+            "backbone_options": {"drop_path_rate": 0.2},
+            "image_size": 384,
+            "lr": 1e-4,
+            "layer_decay": 0.9,
+            "head_lr": 5.0,
+            "ema": 0.999,
+        },
+    ),
     # Xie et al., Noisy Student, CVPR 2020; its B7 won DFDC (github.com/selimsef/dfdc_deepfake_challenge)
-    "efficientnet-ns": {
-        "backbone": "tf_efficientnet_b4.ns_jft_in1k",
-        "backbone_options": {"drop_rate": 0.4, "drop_path_rate": 0.2},
-        "image_size": 380,
-        "lr": 3e-4,
-        "weight_decay": 0.01,
-        "ema": 0.999,
-    },
+    "efficientnet-ns": Preset(
+        parameters=17_550_409,
+        pretraining=("JFT-300M", "ImageNet-1K"),
+        settings={
+            "backbone": "tf_efficientnet_b4.ns_jft_in1k",
+            "backbone_options": {"drop_rate": 0.4, "drop_path_rate": 0.2},
+            "image_size": 380,
+            "lr": 3e-4,
+            "weight_decay": 0.01,
+            "ema": 0.999,
+        },
+    ),
     # Chollet, Xception, CVPR 2017; the baseline of FaceForensics++ (Roessler et al., ICCV 2019)
-    "xception": {
-        "backbone": "legacy_xception.tf_in1k",
-        "backbone_options": {"drop_rate": 0.3},
-        "image_size": 299,
-        "lr": 2e-4,
-        "weight_decay": 0.01,
-        "ema": 0.999,
-    },
+    "xception": Preset(
+        parameters=20_809_001,
+        pretraining=("ImageNet-1K",),
+        settings={
+            "backbone": "legacy_xception.tf_in1k",
+            "backbone_options": {"drop_rate": 0.3},
+            "image_size": 299,
+            "lr": 2e-4,
+            "weight_decay": 0.01,
+            "ema": 0.999,
+        },
+    ),
     # Liu et al., Swin Transformer V2, CVPR 2022
-    "swin": {
-        "backbone": "swinv2_base_window12to16_192to256.ms_in22k_ft_in1k",
-        "backbone_options": {"drop_path_rate": 0.2},
-        "image_size": 256,
-        "lr": 1e-4,
-        "layer_decay": 0.9,
-        "head_lr": 5.0,
-        "grad_clip": 5.0,
-        "ema": 0.999,
-    },
+    "swin": Preset(
+        parameters=86_894_841,
+        pretraining=("ImageNet-22K", "ImageNet-1K"),
+        settings={
+            "backbone": "swinv2_base_window12to16_192to256.ms_in22k_ft_in1k",
+            "backbone_options": {"drop_path_rate": 0.2},
+            "image_size": 256,
+            "lr": 1e-4,
+            "layer_decay": 0.9,
+            "head_lr": 5.0,
+            "grad_clip": 5.0,
+            "ema": 0.999,
+        },
+    ),
     # Fang et al., EVA-02, 2023, weights of its CLIP; only normalisation and head learn, as in GenD (arXiv 2508.06248)
-    "eva": {
-        "backbone": "eva02_base_patch16_clip_224.merged2b",
-        "trainable": "norm",
-        "image_size": 224,
-        "lr": 3e-4,
-        "weight_decay": 0.0,
-        "grad_clip": 1.0,
-    },
+    "eva": Preset(
+        parameters=85_870_081,
+        pretraining=("Merged-2B (EVA)",),
+        settings={
+            "backbone": "eva02_base_patch16_clip_224.merged2b",
+            "trainable": "norm",
+            "image_size": 224,
+            "lr": 3e-4,
+            "weight_decay": 0.0,
+            "grad_clip": 1.0,
+        },
+    ),
     # Radford et al., CLIP, ICML 2021 (made with the fast form of GELU)
-    "clip": {
-        "backbone": "vit_base_patch16_clip_quickgelu_224.openai",
-        "trainable": "norm",
-        "image_size": 224,
-        "lr": 3e-4,
-        "weight_decay": 0.0,
-        "grad_clip": 1.0,
-    },
-    # the same, 304 million parameters: above the rule of multi-ffdi
-    "clip-large": {
-        "backbone": "vit_large_patch14_clip_quickgelu_224.openai",
-        "trainable": "norm",
-        "image_size": 224,
-        "lr": 3e-4,
-        "weight_decay": 0.0,
-        "grad_clip": 1.0,
-    },
+    "clip": Preset(
+        parameters=85_800_193,
+        pretraining=("WIT-400M (CLIP)",),
+        settings={
+            "backbone": "vit_base_patch16_clip_quickgelu_224.openai",
+            "trainable": "norm",
+            "image_size": 224,
+            "lr": 3e-4,
+            "weight_decay": 0.0,
+            "grad_clip": 1.0,
+        },
+    ),
+    # the same, above the rule of multi-ffdi
+    "clip-large": Preset(
+        parameters=303_180_801,
+        pretraining=("WIT-400M (CLIP)",),
+        settings={
+            "backbone": "vit_large_patch14_clip_quickgelu_224.openai",
+            "trainable": "norm",
+            "image_size": 224,
+            "lr": 3e-4,
+            "weight_decay": 0.0,
+            "grad_clip": 1.0,
+        },
+    ),
+    # Siméoni et al., DINOv3, 2025: a ConvNeXt distilled from its largest model, as a frozen probe (arXiv 2603.26387)
+    "dinov3-convnext": Preset(
+        parameters=27_820_897,
+        pretraining=("LVD-1689M (DINOv3)",),
+        settings={
+            "backbone": "convnext_tiny.dinov3_lvd1689m",
+            "trainable": "head",
+            "image_size": 224,
+            "lr": 1e-3,
+            "weight_decay": 0.0,
+        },
+    ),
+    # the small transformer of DINOv3, normalisation and head trained
+    "dinov3-vit": Preset(
+        parameters=21_587_329,
+        pretraining=("LVD-1689M (DINOv3)",),
+        settings={
+            "backbone": "vit_small_patch16_dinov3.lvd1689m",
+            "trainable": "norm",
+            "image_size": 256,
+            "lr": 3e-4,
+            "weight_decay": 0.0,
+            "grad_clip": 1.0,
+        },
+    ),
+    # Steiner et al., How to train your ViT?, TMLR 2022: the small transformer on ImageNet-1K alone
+    "vit-small": Preset(
+        parameters=21_666_049,
+        pretraining=("ImageNet-1K",),
+        settings={
+            "backbone": "vit_small_patch16_224.augreg_in1k",
+            "backbone_options": {"drop_path_rate": 0.1},
+            "image_size": 224,
+            "lr": 3e-4,
+            "layer_decay": 0.75,
+            "head_lr": 5.0,
+            "grad_clip": 1.0,
+            "ema": 0.999,
+        },
+    ),
 }
 
 
@@ -102,4 +188,5 @@ def with_preset(own: Mapping[str, Any], defaults: Mapping[str, Any] | None = Non
         close = get_close_matches(str(name), PRESETS, n=1)
         nearest = f"; did you mean {close[0]!r}?" if close else "."
         raise ConfigError(f"preset = {name!r} is unknown{nearest} Known: {', '.join(PRESETS)}")
-    return {**(defaults or {}), **PRESETS.get(name, {}), **own}
+    preset = PRESETS[name].settings if name else {}
+    return {**(defaults or {}), **preset, **own}

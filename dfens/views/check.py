@@ -39,6 +39,7 @@ def show_check(found: "DataCheck", *, all_leaks: bool = False) -> "Iterator[Rend
         more = f" All: {where}" if where is not None and len(problem.items) > _NAMED_IN_MESSAGE else ""
         yield f"{'Error' if problem.is_error else 'Warning'}: {problem.found} {problem.remedy}{more}"
     yield from (f"Warning: {change}" for change in found.changes)
+    yield from (f"Warning: {broken}" for broken in found.rules)
     yield from (f"Note: {note}" for note in report.notes)
     if report.left_out:
         yield f"Left out of training: {len(report.left_out)} rows, listed in {report.lists['left-out']}"

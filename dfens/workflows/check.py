@@ -11,23 +11,25 @@ from oof.progress import SILENT, Progress
 from trainers.data.check import CheckOptions, CheckReport, check_data
 from trainers.data.groups import hash_cache
 from trainers.data.layouts import scan_competition
+from trainers.rules import broken_rules
 
 
 @dataclass(frozen=True)
 class DataCheck:
     """What `dfens check` found.
 
-    changes: how labels, test rows and files differ from those that folds and models were made with. next: the
-    command to run, or None where training would go wrong.
+    changes: how labels, test rows and files differ from those that folds and models were made with. rules: how models
+    break `[competition] rules`. next: the command to run, or None where training would go wrong.
     """
 
     report: CheckReport
     changes: tuple[str, ...]
+    rules: tuple[str, ...]
     next: str | None
 
     def as_json(self) -> dict[str, Any]:
         """The report's facts at the top level."""
-        return self.report.as_json() | {"changes": self.changes, "next": self.next}
+        return self.report.as_json() | {"changes": self.changes, "rules": self.rules, "next": self.next}
 
 
 def check(
@@ -49,7 +51,9 @@ def check(
         following = next_command(workspace)
         changes = changes_since_folds(workspace.predictions, competition)
         changes += files_changed_since_training(workspace, competition)
-    return DataCheck(report, tuple(changes), following if report.ok else None)
+    rules = config.competition.rules
+    broken = broken_rules(config.models, rules) if rules != "none" else []
+    return DataCheck(report, tuple(changes), tuple(broken), following if report.ok else None)
 
 
 def _sealed_ids(workspace: Workspace) -> frozenset[str] | None:

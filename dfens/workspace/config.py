@@ -18,6 +18,7 @@ from trainers.data.settings import DataSettings
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.registry import kind_names, settings_type
 from trainers.presets import with_preset
+from trainers.rules import rules_by_name
 
 T = TypeVar("T")
 _FOLDERS = ("ablations", "archive", "cache", "clips")  # of work/trainers, where each model has the folder of its name
@@ -42,18 +43,22 @@ class CompetitionSettings:
     metric: what blends optimise and tables sort by.
     submissions_per_day: a limit of your own below Kaggle's (UTC days); None for Kaggle's alone, which is asked anyway.
     max_parameters: rule on the size of a solution, for each model and for a blend's members together.
+    rules: rules on size and pretraining that `dfens check` holds the models against: multi-ffdi, multi-ffdv, or none.
     """
 
     slug: str = ""
     metric: str = "auc"
     submissions_per_day: int | None = None
     max_parameters: int | None = None
+    rules: str = "none"
 
     def __post_init__(self) -> None:
         for name in ("submissions_per_day", "max_parameters"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"[competition] {name} = {value}: expected 1 or more.")
+        if self.rules != "none":
+            rules_by_name(self.rules)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +198,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
             raise ConfigError(f"{where} {key} = {value}: expected a finite number.")
     _known(values, _field_names(cls), where, "key")
     for key, hint in get_type_hints(cls).items():
-        if dataclasses.is_dataclass(hint) and isinstance(inner := values.get(key), Mapping):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(inner := values.get(key), Mapping):
             _known(inner, _field_names(hint), f"{where} {key}", "key")
     try:
         # read as JSON, since there a list may become a tuple and text a path, and nothing else changes its kind

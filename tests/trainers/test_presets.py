@@ -14,6 +14,7 @@ from oof.errors import ConfigError
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.networks.backbone import create_model, parameter_count
 from trainers.networks.optim import make_optimizer, set_trainable
+from trainers.networks.pretraining import pretraining_data
 from trainers.presets import PRESETS
 
 
@@ -33,8 +34,11 @@ def test_a_preset_can_be_made_and_has_weights(name: str) -> None:
     assert model(torch.zeros(1, 3, settings.image_size, settings.image_size, device="meta")).shape == (1, 1)
     set_trainable(model, settings)
     learning = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    assert (parameter_count(model) > 200e6) == (name == "clip-large")
-    if settings.trainable == "norm":
+    assert parameter_count(model) == PRESETS[name].parameters
+    assert pretraining_data(timm.get_pretrained_cfg(settings.backbone).tag) == PRESETS[name].pretraining
+    if settings.trainable == "head":
+        assert learning == model.num_features + 1
+    elif settings.trainable == "norm":
         assert 0.0003 < learning / parameter_count(model) < 0.002
     else:
         assert learning == parameter_count(model)
@@ -46,8 +50,8 @@ def test_a_preset_can_be_made_and_has_weights(name: str) -> None:
 
 def test_own_settings_go_before_the_preset_before_the_defaults() -> None:
     found = model_of({"preset": "swin", "image_size": 224}, {"lr": 1e-2, "image_size": 64, "epochs": 3})
-    assert (found.lr, found.image_size, found.epochs) == (PRESETS["swin"]["lr"], 224, 3)
-    assert found.backbone == PRESETS["swin"]["backbone"]
+    assert (found.lr, found.image_size, found.epochs) == (PRESETS["swin"].settings["lr"], 224, 3)
+    assert found.backbone == PRESETS["swin"].settings["backbone"]
     assert model_of({"preset": "swin", "backbone": "resnet18"}).backbone == "resnet18"
     assert model_of({}, {"preset": "clip"}).trainable == "norm"
     assert model_of({"backbone": "resnet18"}, {"lr": 1e-2}).lr == 1e-2
