@@ -48,7 +48,7 @@ def test_fewer_rows_of_a_class_than_folds_are_told_before_folds_are_made(tmp_pat
     (tmp_path / "dfens.toml").write_text(CONFIG)
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
     assert result.exit_code == 1
-    assert "has 4 rows of class 1, and 5 folds need 5 of each class at least. Lower [folds] k to 4" in result.stdout
+    assert "has 4 rows of class 1, but 5 folds need at least 5 of each class. Lower [folds] k to 4" in result.stdout
     folds = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds"])
     assert folds.exit_code == 1
     assert "5 folds need at least 5 rows of each class; class 1 has 4 of 9 rows" in folds.stderr
@@ -86,7 +86,7 @@ def test_leaks_are_shown_as_a_table_and_as_json(tmp_path: Path) -> None:
     assert "92" in line
     assert "70" in line
     assert "separates the classes" in line
-    assert "Re-encode all files alike" in result.stdout
+    assert "Re-encode all files in the same way" in result.stdout
     assert "name order" in result.stdout  # clean properties too
     narrow = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"], env={"COLUMNS": "70"})
     assert "name order" not in narrow.stdout
@@ -120,7 +120,7 @@ def test_originals_as_groups_are_said_by_check_and_folds(tmp_path: Path) -> None
     lines = [f"a{row:03d}.jpg,{int(row >= 6)},{f'a{(row - 6) // 2:03d}.jpg' if row >= 6 else -1}" for row in range(18)]
     (root / "train.csv").write_text("\n".join(["img_name,target,original", *lines]) + "\n")
     (tmp_path / "dfens.toml").write_text(CONFIG + 'group = "original"\n[folds]\nk = 3\n')
-    told = "12 rows share the group of the 6 rows that they were made of."
+    told = "12 rows share the group of the 6 rows that they were made from."
     assert told in CliRunner().invoke(cli, ["-C", str(tmp_path), "check"]).stdout
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds"])
     assert told in result.stdout, result.output

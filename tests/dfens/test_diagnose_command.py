@@ -72,7 +72,7 @@ def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:
     with pytest.raises(StoreError, match=r"lacks 1 of 49 rows\. Run dfens groups --model net again"):
         derive_clusters(folder)
     refused = run(folder, "groups", "--model", "raw", code=1)
-    assert "starts from random weights" in refused.stderr
+    assert "has random weights" in refused.stderr
     expected = "--model pixels: expected a model of dfens.toml with a backbone"
     assert expected in run(folder, "groups", "--model", "pixels", code=1).stderr
 

@@ -44,7 +44,7 @@ def test_an_untrained_model_is_trained_beside_its_variants(folder: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("image_size=8", "changes nothing: 'pixels' has that setting already"),
+        ("image_size=8", "changes nothing: 'pixels' already has this setting"),
         ("image_sise=8", "unknown key 'image_sise'; did you mean 'image_size'?"),
         ("image_size", "is not a change of a setting. Write KEY=VALUE"),
         ("image_size=large", "expected a valid integer"),

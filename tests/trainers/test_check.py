@@ -181,7 +181,7 @@ def test_sizes_that_tell_the_class_are_a_leak(tmp_path: Path) -> None:
     assert any(line.startswith("pixels (AUC 1.000)") for line in report.lists["train-leak"].read_text().splitlines())
     assert read_leak_audit(tmp_path / "check") == report.leaks
     write_json(tmp_path / "check" / "leaks.json", {"version": 0})
-    with pytest.raises(StoreError, match=r"of another version .* Run dfens check again"):
+    with pytest.raises(StoreError, match=r"has another version .* Run dfens check again"):
         read_leak_audit(tmp_path / "check")
     for row in range(1, 60):
         (tmp_path / "data" / "train" / f"a{row:03d}.jpg").unlink()

@@ -61,5 +61,5 @@ def test_a_mixed_pair_lies_between_its_images_and_so_does_its_label() -> None:
         expected = real + label * (fake.astype(float) - real)
         assert 0 <= label <= 1
         assert np.abs(mixed - expected).max() <= 0.51
-    with pytest.raises(DataError, match="needs a pair of one size"):
+    with pytest.raises(DataError, match="needs two images of equal size"):
         mix_pair(real, fake[:16], np.random.default_rng(0))

@@ -94,5 +94,5 @@ def test_partners_are_looked_for_among_the_rows_given() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"self_blend = 1\.5 is out of range"):
         forge(self_blend=1.5)
-    with pytest.raises(ConfigError, match="a column that pairs them is needed"):
+    with pytest.raises(ConfigError, match="it needs a column that pairs them"):
         forge(pair_mix=0.5)

@@ -251,7 +251,7 @@ def test_a_fake_shares_the_group_of_the_real_it_was_made_of(value: str) -> None:
     assert found.names[:8].tolist() == [f"f{2 * row:02d}.mp4" for row in range(8)]
     assert found.names[8:].tolist() == [f"f{2 * (row // 2):02d}.mp4" for row in range(16)]
     assert (found.originals, found.made_of_them, found.unknown) == (8, 16, 0)
-    assert found.note == "16 rows share the group of the 8 rows that they were made of"
+    assert found.note == "16 rows share the group of the 8 rows that they were made from"
 
 
 def test_a_fake_of_a_fake_shares_the_group_of_the_first_real() -> None:

@@ -76,8 +76,8 @@ def test_a_header_wider_than_a_block_is_read(tmp_path: Path) -> None:
         (b"PK\x03\x04 cut", "cannot be read"),
         (gzip.compress(CSV.encode(), mtime=0)[:-9], "cannot be read"),
         (b'{"a.jpg": {"label": "FAKE"', "cannot be read as JSON"),
-        (b"[1, 2, 3]", "is JSON of another form"),
-        (b'[{"a": 1}, 2]', "is JSON of another form"),
+        (b"[1, 2, 3]", "is JSON with an unknown structure"),
+        (b'[{"a": 1}, 2]', "is JSON with an unknown structure"),
         (b"[" * 100_000, "cannot be read as JSON"),
         (bytes(range(256)) * 4, "cannot be read as CSV"),
     ],
@@ -160,14 +160,14 @@ def test_accents_in_either_unicode_form_find_their_file(tmp_path: Path, form: st
 @pytest.mark.parametrize(
     ("form", "difference"),
     [
-        ("train\\{name}", r"'\\' in place of '/' and the folder train/ in front"),
+        ("train\\{name}", r"'\\' instead of '/' and the leading folder train/"),
         ("{stem}.JPG", r"upper and lower case"),
-        ("{stem}.jpeg", r"the ending \(\.jpeg for \.jpg\)"),
-        ("{stem}.png", r"the ending \(\.png for \.jpg\)"),
-        ("images/{name}", r"the folder images/ in front"),
-        ("/kaggle/input/x/train/{name}", r"the folder /kaggle/input/x/train/ in front"),
-        ("C:\\data\\{name}", r"'\\' in place of '/' and the folder C:/data/ in front"),
-        (" {name} ", r"blanks around the name"),
+        ("{stem}.jpeg", r"the ending \(\.jpeg instead of \.jpg\)"),
+        ("{stem}.png", r"the ending \(\.png instead of \.jpg\)"),
+        ("images/{name}", r"the leading folder images/"),
+        ("/kaggle/input/x/train/{name}", r"the leading folder /kaggle/input/x/train/"),
+        ("C:\\data\\{name}", r"'\\' instead of '/' and the leading folder C:/data/"),
+        (" {name} ", r"spaces around the name"),
     ],
 )
 def test_the_difference_between_name_and_file_is_reported(tmp_path: Path, form: str, difference: str) -> None:
@@ -196,7 +196,7 @@ def test_a_folder_in_front_and_class_folders_name_the_setting(tmp_path: Path) ->
         (path.parent / "rf"[row % 2]).mkdir(exist_ok=True)
         path.rename(path.parent / "rf"[row % 2] / path.name)
     (problem,) = scan(root).problems
-    assert "the folder that the file is in" in problem.found
+    assert "the folder of the file" in problem.found
     assert "The files are in f/, r/." in problem.found
     assert "such as r/a000.jpg, and name it with [data] path" in problem.remedy
 

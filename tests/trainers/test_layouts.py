@@ -54,7 +54,7 @@ def test_phase_1_under_every_label_name(names: tuple[str, str], labels_in_root: 
     assert found.validation is None
     assert list(found.test["id"]) == ["v003.jpg", "v002.jpg", "v001.jpg", "v000.jpg"]  # the template's order
     assert found.sample_submission == tmp_path / "phase1" / "prediction.txt.csv"
-    assert any("validation set, and its labels are trained on too" in note for note in found.notes)
+    assert any("validation set, whose labels are also used for training" in note for note in found.notes)
     assert all(Path(path).is_file() for path in [*found.train["path"], *found.test["path"]])
 
 
@@ -84,7 +84,7 @@ def test_phase_2_has_a_test_set_of_its_own(tmp_path: Path) -> None:
     assert len(found.train) == 12
     assert list(found.test["id"]) == ["s000.jpg", "s001.jpg", "s002.jpg"]
     assert found.sample_submission is None
-    assert any("another phase's template" in note for note in found.notes)
+    assert any("template of another phase" in note for note in found.notes)
     write_labels(
         tmp_path / "phase2" / "prediction.txt.csv", [(f"s00{row}.jpg", 0) for row in (2, 0, 1)], "img_name,y_pred"
     )
@@ -156,7 +156,7 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No test set in .*testset1_seen"):
         read_competition(ffdi(tmp_path))
     (tmp_path / "testset").mkdir()
-    with pytest.raises(DataError, match=r"Nothing names the rows to predict"):
+    with pytest.raises(DataError, match=r"The rows to predict are unknown"):
         read_competition(ffdi(tmp_path))
 
 

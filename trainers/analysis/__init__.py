@@ -1,1 +1,1 @@
-"""What trained models are worth: ablations, robustness to corruptions, plots."""
+"""Analysis of trained models: ablations, robustness to corruptions, plots."""

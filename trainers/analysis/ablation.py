@@ -1,4 +1,4 @@
-"""What single settings are worth: a model and its variants, trained on the same folds and stored apart."""
+"""Ablation: train variants of a model on the same folds, stored separately, and compare them with it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -33,28 +33,28 @@ def ablate(
     """Train variants of a model on the same folds and compare each with it.
 
         work_dir/ablations/NAME/
-        ├── oof/            a store of its own: same folds, one test row
-        └── VARIANT/        weights and histories, as of any model
+        ├── oof/            a separate store: same folds, one test row
+        └── VARIANT/        weights and histories, as for any model
 
-    What was trained before is not trained again: neither a variant, nor the model itself where
+    Nothing is trained twice: neither a variant, nor the model itself if
     its folds are in the real store with the same settings.
 
     Args:
-        job: as for training the model `name`, one of its models.
+        job: the job for training the model `name`, which must be one of its models.
         variants: changed settings by the name of the change.
-        folds: which folds to train; few are enough for a first look.
-        metric: to compare by.
+        folds: folds to train; a few are enough for a first impression.
+        metric: metric to compare.
         engine: as for `trainers.train.train_models`.
 
     Raises:
-        ConfigError: no variants, or one that changes nothing.
+        ConfigError: if there are no variants, or one changes nothing.
     """
     if not variants:
-        raise ConfigError("An ablation needs changes: give --set KEY=VALUE, once for each variant.")
+        raise ConfigError("An ablation needs changes: give --set KEY=VALUE once per variant.")
     settings, store = job.models[name], PredictionStore(job.store_root)
     for change, variant in variants.items():
         if variant == settings:
-            raise ConfigError(f"The variant {change} changes nothing: '{name}' has that setting already.")
+            raise ConfigError(f"The variant {change} changes nothing: '{name}' already has this setting.")
     own = ablation_store(job.work_dir, name)
     own.save_folds(store.folds, force=True)
     first_row = job.competition.test.iloc[:1].reset_index(drop=True)
@@ -72,7 +72,7 @@ def ablate(
 
 
 def _reuse(job: TrainingJob, own: PredictionStore, name: str, folds: Sequence[int]) -> None:
-    """Copy what the real store holds of the unchanged model."""
+    """Copy the predictions of the unchanged model from the real store."""
     settings, store = job.models[name], PredictionStore(job.store_root)
     path = job.work_dir / name / "settings.json"
     if not path.exists() or read_json(path).get("settings") != settings_record(settings):

@@ -12,7 +12,7 @@ from trainers.kinds.linear.settings import LinearSettings
 
 
 def baseline_features(paths: Sequence[str], *, threads: int = 1, progress: Progress = SILENT) -> Matrix:
-    """Return the features of image files that `baseline_oof` takes, shape (n_files, n_features)."""
+    """Return the features of image files for `baseline_oof`, shape (n_files, n_features)."""
     return linear_features(LinearSettings(), paths, workers=threads, progress=progress)
 
 

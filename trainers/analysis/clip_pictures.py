@@ -1,4 +1,4 @@
-"""What a page shows of a clip: one frame, the envelope of its sound and its spectrogram."""
+"""Images of a clip for the report: one frame, the envelope of its sound and its spectrogram."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _QUIET, _LOUD = 0.05, 0.995  # quantiles of the levels between which colours cha
 
 
 def frame_at(record: ClipRecord, place: float) -> tuple[Image, float] | None:
-    """Return the stored frame nearest to a place in the clip (0 to 1) and its time in seconds; None without picture.
+    """Return the stored frame nearest to a position in the clip (0 to 1) and its time in seconds; None without video.
 
     Models on clips find the frame of a moment in the same way.
     """
@@ -42,7 +42,7 @@ def envelope(record: ClipRecord, columns: int) -> NDArray[np.float64]:
 
 
 def spectrogram_picture(record: ClipRecord) -> Image | None:
-    """Return the stored log-mel spectrogram in colours, low frequencies at the bottom; None without sound."""
+    """Return the stored log-mel spectrogram as a colour image, low frequencies at the bottom; None without sound."""
     mel = record.tensor("mel").astype(np.float32)
     if not mel.size:
         return None
@@ -56,7 +56,7 @@ def read_clip(path: str, frame_size: int = 224) -> ClipRecord:
     """Read one frame from the middle of a clip that was not extracted, and up to a minute of its sound.
 
     Raises:
-        DataError: a file that cannot be decoded.
+        DataError: if the file cannot be decoded.
     """
     settings = ExtractSettings(frames=1, key_frames=0, frame_size=frame_size)
     return ClipRecord(memoryview(encode_record(extract_clip(path, settings), "jpeg")), Path(path).name)

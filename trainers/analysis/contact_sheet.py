@@ -1,4 +1,4 @@
-"""A contact sheet of clips: frames, key frames and spectrogram of each, to look at before anything is trained."""
+"""Draw a contact sheet of clips with frames, key frames and spectrograms, to inspect before training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ _KEY_COLOUR = "#b04a00"
 
 
 def draw_sheet(path: Path, records: Sequence[tuple[str, ClipRecord]]) -> None:
-    """Draw one strip for each clip and save them as a PNG.
+    """Draw one strip per clip and save them as a PNG.
 
     Args:
-        path: of the picture.
+        path: path of the PNG.
         records: title and record of each clip; at least one.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -74,7 +74,7 @@ def describe(record: ClipRecord) -> str:
 
 
 def _levels(spectrograms: "Sequence[np.ndarray[Any, Any]]") -> tuple[float, float]:
-    """One range of levels for all spectrograms, so that loud and quiet clips can be told apart."""
+    """Return a common range of levels for all spectrograms, so that loud and quiet clips look different."""
     values = np.concatenate([mel[:, ::8].ravel() for mel in spectrograms if mel.size] or [np.zeros(1)])
     low, high = np.quantile(values.astype(np.float32), [0.02, 0.998])
     return float(low), float(max(high, low + 1))

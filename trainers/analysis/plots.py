@@ -1,4 +1,4 @@
-"""Pictures of comparisons as PNG: gains with their intervals, and AUC under rising severity."""
+"""Plots of comparisons as PNG: gains with their intervals, and AUC by severity of a corruption."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plot_gains(path: Path, comparison: "Comparison") -> Path:
-    """Each model's gain over the reference with its interval, and the gains of single folds as dots."""
+    """Plot each model's gain over the reference with its interval, and the gains of single folds as dots."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 1.2 + 0.6 * len(comparison.gains)), layout="constrained")
@@ -39,7 +39,7 @@ def plot_gains(path: Path, comparison: "Comparison") -> Path:
 
 
 def plot_curves(path: Path, points: Sequence["CurvePoint"]) -> Path:
-    """AUC against the severity of each corruption, one line per model with its interval; left is uncorrupted."""
+    """Plot AUC against the severity of each corruption, one line per model with its interval; left is uncorrupted."""
     from matplotlib.figure import Figure
 
     corruptions = [
@@ -70,7 +70,7 @@ def plot_curves(path: Path, points: Sequence["CurvePoint"]) -> Path:
 
 
 def _safe(text: str) -> str:
-    """A dollar sign would begin a formula."""
+    """Return a text with dollar signs escaped, which would begin a formula."""
     return text.replace("$", r"\$")
 
 
@@ -81,7 +81,7 @@ def _saved(figure: "Figure", path: Path) -> Path:
 
 
 def contact_sheet(path: Path, pictures: Sequence[str], captions: Sequence[str], *, edge: int = 128) -> Path:
-    """Images side by side, ten in a row, each with a caption below."""
+    """Draw images in rows of ten, each with a caption below."""
     import cv2
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Robustness curves: how a model's AUC falls under recompression, blur, noise and a smaller size."""
+"""Robustness curves: a model's AUC after recompression, blur, noise and downscaling."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -48,19 +48,19 @@ def robustness_curves(
 ) -> list[CurvePoint]:
     """Return the AUC of each model on corrupted held-out images or clips.
 
-    Images are corrupted at the scale of their files and written as files again, which each model reads as it reads
-    all its images. Each fold model predicts rows that it has not seen; all models see the same rows and the same noise.
-    There is no test-time augmentation, so that the model alone is measured.
+    Images are corrupted at their original size and written to files, which each model reads like all its
+    images. Each fold model predicts rows that it has not seen; all models see the same rows and the same noise.
+    Test-time augmentation is not used, so that only the model is measured.
 
     Args:
         job: the models, whose folds must be trained.
-        rows: largest number of rows over all folds.
-        corruptions: names in PERTURBATIONS, or of clips in CLIP_CHANGES; default all.
-        seed: of the rows drawn and of the noise.
+        rows: maximum number of rows over all folds.
+        corruptions: names in PERTURBATIONS, or for clips in CLIP_CHANGES; default all.
+        seed: seed of the sampled rows and of the noise.
         progress: reports each batch and severity.
 
     Raises:
-        TrainingError: a model without weights, models without a fold in common.
+        TrainingError: if a model has no weights, or the models have no fold in common.
     """
     known: Mapping[str, Perturbation | ClipChange] = (
         PERTURBATIONS if job.competition.media == "images" else CLIP_CHANGES
@@ -96,7 +96,7 @@ def robustness_curves(
 def _predict(
     models: dict[str, FoldModels], runner: FoldRunner, rows: NDArray[np.intp], severity: tuple[str, float], seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Predict some training rows by each model, with their images corrupted."""
+    """Predict some training rows with each model, on corrupted images."""
     table = runner.train_table.iloc[rows].reset_index(drop=True)
     with tempfile.TemporaryDirectory(prefix="dfens-corrupted-") as folder:
         if severity[0] != "none":
@@ -123,7 +123,7 @@ def _corrupted(
 
 
 def _draw(target: NDArray[Any], fold: NDArray[Any], rows: int, seed: int) -> NDArray[np.intp]:
-    """Draw rows evenly: every fold and class keeps its share."""
+    """Draw rows, stratified by fold and class."""
     if rows >= len(target):
         return np.arange(len(target))
     shuffled = np.random.default_rng(seed).permutation(len(target))
@@ -132,7 +132,7 @@ def _draw(target: NDArray[Any], fold: NDArray[Any], rows: int, seed: int) -> NDA
 
 
 def _common_folds(runner: FoldRunner, k: int) -> list[int]:
-    """The folds that all models can predict with."""
+    """Return the folds for which all models have weights."""
     found = []
     for name, settings in runner.job.models.items():
         kind = kind_of(settings)

@@ -1,1 +1,1 @@
-"""Augmentation, one operation or family per module, its CPU and GPU versions next to each other."""
+"""Augmentation: one operation or family per module, with its CPU and GPU versions next to each other."""

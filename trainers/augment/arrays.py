@@ -1,4 +1,4 @@
-"""What the operations of augmentation share: types, grey values, and parameters on a device without waiting for it."""
+"""Helpers for augmentation: types, grey values, and parameters on a device without synchronisation."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -14,7 +14,7 @@ Image = NDArray[np.uint8]  # RGB, (height, width, 3)
 
 
 def as_image(value: object) -> Image:
-    """Return what an OpenCV function gave, as an image for the type checker."""
+    """Return the result of an OpenCV function, typed as an image."""
     assert isinstance(value, np.ndarray)
     return value
 

@@ -18,14 +18,14 @@ def sample_sigma(probability: float, rng: np.random.Generator) -> float:
 
 
 def blur(image: Image, sigma: float) -> Image:
-    """Blur an image (height, width, 3), mirrored at its borders; sigma in pixels."""
+    """Blur an image (height, width, 3) with reflected borders; sigma in pixels."""
     return as_image(cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), sigma))
 
 
 def blur_batch(batch: Tensor, sigmas: Sequence[float]) -> Tensor:
-    """Blur grey values (batch, 3, height, width), each image by its own sigma; agrees with `blur` to one grey level.
+    """Blur grey values (batch, 3, height, width), each image with its own sigma; agrees with `blur` to one grey level.
 
-    One axis after the other; the images are laid side by side as channels of one convolution with a kernel for each.
+    The axes are blurred one after the other; all images are channels of one grouped convolution.
     """
     sigma = np.maximum(np.asarray(sigmas, np.float64), 1e-3)[:, None]
     half = np.maximum(1, np.rint(6 * sigma + 1).astype(int) | 1) // 2  # OpenCV's radius for 8 bits

@@ -1,4 +1,4 @@
-"""Contrast around mid grey, brightness, and a cast of color."""
+"""Color jitter: contrast around mid grey, brightness, and a color cast."""
 
 from collections.abc import Sequence
 
@@ -26,13 +26,13 @@ def sample_jitter(probability: float, rng: np.random.Generator) -> Jitter:
 def jitter_color(image: Image, jitter: Jitter) -> Image:
     """Change the colors of an image (height, width, 3)."""
     contrast, *offset = (np.float32(value) for value in jitter)
-    # in float32 and in this order, so that a device finds the same values to the bit
+    # in float32 and in this order, so that a device computes bit-identical values
     values = (np.arange(256, dtype=np.float32) - 128)[:, None] * contrast + 128 + np.array(offset, np.float32)
     return as_image(cv2.LUT(np.ascontiguousarray(image), to_grey(values)[:, None, :]))
 
 
 def jitter_colors(batch: Tensor, jitters: Sequence[Jitter]) -> Tensor:
-    """Change the colors of grey values (batch, 3, height, width); equal to `jitter_color` to the bit."""
+    """Change the colors of grey values (batch, 3, height, width); bit-identical to `jitter_color`."""
     contrast = column([jitter[0] for jitter in jitters], batch)
     offset = on_device(np.array([jitter[1:] for jitter in jitters], np.float32).reshape(-1, 3, 1, 1), batch.device)
     return round_grey((batch - 128) * contrast + 128 + offset)

@@ -1,7 +1,7 @@
-"""JPEG and WebP: through the coder and back.
+"""Compress images as JPEG or WebP and decode them again.
 
-Both treat brightness and color apart, so the order of the channels matters to them. On a device JPEG is
-computed from its definition; WebP, a video coder's prediction of blocks, is left to the CPU.
+Both formats treat luma and chroma separately, so the channel order matters. On a device, JPEG is
+computed from its definition; WebP, which predicts blocks like a video codec, runs only on the CPU.
 """
 
 import math
@@ -19,7 +19,7 @@ from trainers.augment.arrays import Image, as_image, round_grey
 from trainers.runtime.device import on_device
 
 _QUALITY = (50, 100)
-# ITU-T T.81, tables K.1 and K.2: brightness and color
+# ITU-T T.81, tables K.1 and K.2: luma and chroma
 _TABLES = np.array((
     (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
      51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120,
@@ -38,7 +38,7 @@ def sample_quality(probability: float, rng: np.random.Generator) -> int:
 
 
 def through_jpeg(image: Image, quality: int) -> Image:
-    """Compress an RGB image by JPEG, with color at half resolution, and decode it."""
+    """Compress an RGB image as JPEG, with chroma at half resolution, and decode it."""
     return _coded(image, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
 
 
@@ -91,7 +91,7 @@ def _windows(batch: Tensor, starts: Tensor, size: int) -> Tensor:
 
 
 def through_webp(image: Image, quality: int) -> Image:
-    """Compress an RGB image by WebP and decode it."""
+    """Compress an RGB image as WebP and decode it."""
     return _coded(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, quality)
 
 
@@ -101,10 +101,10 @@ def _coded(image: Image, kind: str, flag: int, quality: int) -> Image:
 
 
 def through_jpeg_batch(batch: Tensor, qualities: Sequence[int]) -> Tensor:
-    """Do to grey values (batch, 3, size, size) what JPEG does: color at half size, rounded cosine coefficients.
+    """Apply the effect of JPEG to grey values (batch, 3, size, size): chroma at half size, quantised DCT coefficients.
 
-    Agrees with `through_jpeg` (libjpeg, whole-number arithmetic) to one grey level on average; a value whose
-    coefficient was near the middle between two steps may differ by a step.
+    Agrees with `through_jpeg` (libjpeg, integer arithmetic) to one grey level on average; a coefficient
+    near the middle between two quantisation steps may differ by one step.
     """
     size = batch.shape[2]
     to_ycc, to_rgb, middle = _constants(batch.device)
@@ -121,7 +121,7 @@ def through_jpeg_batch(batch: Tensor, qualities: Sequence[int]) -> Tensor:
 
 
 def _quantisation_steps(qualities: Sequence[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Steps of the coefficients of brightness and color for each image, (2, batch, 8, 8), as libjpeg scales them."""
+    """Return the quantisation steps of luma and chroma for each image, (2, batch, 8, 8), scaled as in libjpeg."""
     quality = np.asarray(qualities, np.float64)
     scale = np.floor(np.where(quality < 50, 5000 / quality, 200 - 2 * quality))[:, None, None]
     return np.stack([np.clip(np.floor((table * scale + 50) / 100), 1, 255) for table in _TABLES]).astype(np.float32)
@@ -129,7 +129,7 @@ def _quantisation_steps(qualities: Sequence[int]) -> np.ndarray[tuple[int, ...],
 
 @cache
 def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """RGB to YCbCr and back as 1 x 1 convolutions, and the zero points of the three planes."""
+    """Return RGB to YCbCr and back as 1 x 1 convolutions, and the zero points of the three planes."""
     forth, back = (matrix.astype(np.float32).reshape(3, 3, 1, 1) for matrix in (_TO_YCC, np.linalg.inv(_TO_YCC)))
     return on_device(forth, device), on_device(back, device), on_device(_MIDDLE, device)
 

@@ -1,4 +1,4 @@
-"""Corruptions of images: recompression, blur, noise and a smaller size, in rising severities."""
+"""Corruptions of images: recompression, blur, noise and downscaling, with increasing severity."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Change = Callable[[Image, float, np.random.Generator], Image]
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A corruption: its severities, mild to strong, their unit, and the function."""
+    """A corruption: its severities from mild to strong, their unit, and the function."""
 
     name: str
     unit: str
@@ -22,7 +22,7 @@ class Perturbation:
 
 
 def jpeg(image: Image, quality: float, rng: np.random.Generator) -> Image:
-    """Through JPEG with chroma at half resolution, as most software writes it."""
+    """Compress as JPEG with chroma at half resolution, the default of most software."""
     coded = np.frombuffer(jpeg_bytes(image, quality), np.uint8)
     decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return np.ascontiguousarray(decoded[..., ::-1])
@@ -35,17 +35,17 @@ def jpeg_bytes(image: Image, quality: float) -> bytes:
 
 
 def blur(image: Image, sigma: float, rng: np.random.Generator) -> Image:
-    """Gaussian blur; sigma in pixels of the file."""
+    """Apply Gaussian blur; sigma in pixels of the file."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
 
 
 def noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
-    """Gaussian noise of each value; sigma in grey levels."""
+    """Add Gaussian noise to each value; sigma in grey levels."""
     return np.clip(np.rint(image + rng.normal(0, sigma, image.shape)), 0, 255).astype(np.uint8)
 
 
 def scale(image: Image, share: float, rng: np.random.Generator) -> Image:
-    """To a share of its edge and back."""
+    """Downscale to a fraction of the size, and upscale again."""
     height, width = image.shape[:2]
     small = cv2.resize(
         image, (max(4, round(width * share)), max(4, round(height * share))), interpolation=cv2.INTER_AREA
@@ -59,7 +59,7 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
         Perturbation("jpeg", "quality", (90, 70, 50, 30), jpeg),
         Perturbation("blur", "sigma, px", (0.5, 1, 2, 3), blur),
         Perturbation("noise", "sigma, grey levels", (2, 5, 10, 20), noise),
-        Perturbation("scale", "share of the edge", (0.75, 0.5, 0.33, 0.25), scale),
+        Perturbation("scale", "fraction of the size", (0.75, 0.5, 0.33, 0.25), scale),
     )
 }
 

@@ -1,4 +1,4 @@
-"""To a smaller size and back, as pictures that travel through messengers are: fine detail is lost."""
+"""Downscale and upscale images, as messengers do, so that fine detail is lost."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ _CUBIC = -0.75  # OpenCV's and torch's coefficient of the cubic kernel
 
 
 def sample_scale(probability: float, rng: np.random.Generator) -> float:
-    """Draw the smaller size as a share of the size, 0.4 to 0.9; 1 for none."""
+    """Draw the smaller size as a fraction of the size, 0.4 to 0.9; 1 for none."""
     chance, amount = rng.random(2)
     return float(0.4 + 0.5 * amount) if chance < probability else 1.0
 
 
 def downscale(image: Image, scale: float) -> Image:
-    """Reduce a square image by pixel areas, and enlarge it by cubic interpolation."""
+    """Reduce a square image by averaging pixel areas, and enlarge it by cubic interpolation."""
     size = len(image)
     small = _small_size(scale, size)
     reduced = cv2.resize(np.ascontiguousarray(image), (small, small), interpolation=cv2.INTER_AREA)
@@ -28,12 +28,11 @@ def downscale(image: Image, scale: float) -> Image:
 
 
 def downscale_batch(batch: Tensor, scales: Sequence[float]) -> Tensor:
-    """Do the same with grey values (batch, 3, size, size); agrees with `downscale` to one grey level.
+    """Downscale and upscale grey values (batch, 3, size, size); agrees with `downscale` to one grey level.
 
-    Under 0.1 % of the values differ by two: where the reduced value is a tie, which the enlargement sharpens.
-
+    Fewer than 0.1 % of the values differ by two, where a reduced value is halfway between two levels.
     Both steps are linear along each axis, so they are products with one matrix per image; torch's own "area" mode
-    averages whole, overlapping pixels, which is another operation.
+    averages whole, overlapping pixels, which is a different operation.
     """
     size = batch.shape[2]
     counts = [_small_size(scale, size) for scale in scales]
@@ -51,7 +50,7 @@ def _small_size(scale: float, size: int) -> int:
 
 
 def _area_weights(small: Tensor, size: int, most: int) -> Tensor:
-    """Share of each pixel in each coarse pixel, (batch, most, size); rows beyond an image's own size are 0."""
+    """Return the share of each pixel in each coarse pixel, (batch, most, size); rows beyond an image's size are 0."""
     device = small.device
     factor = size / small  # (batch, 1, 1)
     first = torch.arange(most, device=device, dtype=torch.float32)[None, :, None] * factor
@@ -61,7 +60,7 @@ def _area_weights(small: Tensor, size: int, most: int) -> Tensor:
 
 
 def _cubic_weights(small: Tensor, size: int, most: int) -> Tensor:
-    """Weight of each coarse pixel in each pixel, (batch, size, most); beyond its border the outermost is repeated."""
+    """Return the weight of each coarse pixel in each pixel, (batch, size, most); border pixels are repeated."""
     device = small.device
     at = (torch.arange(size, device=device, dtype=torch.float32)[None, :, None] + 0.5) * (small / size) - 0.5
     first = at.floor()  # (batch, size, 1)

@@ -1,8 +1,8 @@
-"""Cutout of face parts: a model that may not look at one part learns from all of them.
+"""Cutout of face parts, so that a model learns not to rely on a single part.
 
 The winner of the Deepfake Detection Challenge dropped parts of most training faces by landmarks (selimsef, 2020).
-Competitions hand out crops that are aligned to the face, so the parts are placed where such a crop has them, give
-or take; no detector is run. On images that are not crops of faces this blackens places at random.
+Competitions provide crops aligned to the face, so the approximate positions of the parts in such crops are
+used, and no detector is run. On images that are not face crops, this blackens arbitrary regions.
 """
 
 from collections.abc import Callable
@@ -15,27 +15,27 @@ from oof.errors import DataError
 from trainers.augment.arrays import Image
 
 Points = NDArray[np.floating]
-# Eyes, nose, corners of the mouth in crops aligned as FFHQ's, x and y as shares of width and height (left of the image
-# first); measured on the faces of the image track, whose crops follow it.
+# Eyes, nose, corners of the mouth in crops aligned like FFHQ, x and y as fractions of width and height (left of the
+# image first); measured on the faces of the image track, which are aligned in this way.
 _ALIGNED = np.array([[0.38, 0.48], [0.62, 0.48], [0.50, 0.61], [0.41, 0.70], [0.59, 0.70]])
 _CENTRE = np.array([0.5, 0.58])
-_ZOOM = (0.9, 1.4)  # tighter crops, as detectors give them, show the face larger
+_ZOOM = (0.9, 1.4)  # in tighter crops, as detectors produce them, the face is larger
 
 
 def cut_face_part(image: Image, rng: np.random.Generator, *, landmarks: Points | None = None) -> Image:
     """Blacken one part of a face: both eyes, the nose, the mouth, or a half.
 
     Args:
-        image: RGB crop of a face, shape (height, width, 3).
-        rng: draws the part, and where it is if there are no landmarks.
-        landmarks: (5, 2) of x and y in pixels: left eye, right eye, nose, left and right corner of the mouth; None
-            for those of an aligned crop, moved and scaled a little.
+        image: RGB face crop, shape (height, width, 3).
+        rng: draws the part, and its position if there are no landmarks.
+        landmarks: (5, 2), x and y in pixels of left eye, right eye, nose, left and right corner of the mouth; None
+            for those of an aligned crop with random shift and scale.
 
     Returns:
-        A changed copy.
+        A modified copy.
 
     Raises:
-        DataError: landmarks of another shape.
+        DataError: if the landmarks have another shape.
     """
     if landmarks is None:
         landmarks = aligned_landmarks(image.shape[:2], rng)
@@ -50,7 +50,7 @@ def cut_face_part(image: Image, rng: np.random.Generator, *, landmarks: Points |
 
 
 def aligned_landmarks(shape: tuple[int, ...], rng: np.random.Generator) -> Points:
-    """Draw where an aligned crop of (height, width) pixels has the five landmarks, (5, 2), x and y in pixels."""
+    """Draw the five landmarks of an aligned crop of (height, width) pixels, (5, 2), x and y in pixels."""
     shares = _CENTRE + (_ALIGNED - _CENTRE) * rng.uniform(*_ZOOM) + rng.normal(0, 0.02, 2)
     return np.asarray(shares * (shape[1], shape[0]), np.float64)
 
@@ -60,14 +60,14 @@ def _between_eyes(landmarks: Points) -> float:
 
 
 def _eyes(image: Image, rng: np.random.Generator, landmarks: Points) -> None:
-    """A band over both eyes."""
+    """Blacken a band over both eyes."""
     thick = max(2, round(_between_eyes(landmarks) * rng.uniform(0.35, 0.6)))
     reach = (landmarks[1] - landmarks[0]) * 0.3
     cv2.line(image, _pixel(landmarks[0] - reach), _pixel(landmarks[1] + reach), (0, 0, 0), thick)
 
 
 def _nose(image: Image, rng: np.random.Generator, landmarks: Points) -> None:
-    """A wedge from between the eyes to below the nose."""
+    """Blacken a wedge from between the eyes to below the nose."""
     top = landmarks[:2].mean(axis=0)
     side = (landmarks[1] - landmarks[0]) * rng.uniform(0.25, 0.4)
     below = landmarks[2] + (landmarks[2] - top) * 0.25
@@ -76,14 +76,14 @@ def _nose(image: Image, rng: np.random.Generator, landmarks: Points) -> None:
 
 
 def _mouth(image: Image, rng: np.random.Generator, landmarks: Points) -> None:
-    """A band over the mouth."""
+    """Blacken a band over the mouth."""
     thick = max(2, round(_between_eyes(landmarks) * rng.uniform(0.35, 0.6)))
     reach = (landmarks[4] - landmarks[3]) * 0.25
     cv2.line(image, _pixel(landmarks[3] - reach), _pixel(landmarks[4] + reach), (0, 0, 0), thick)
 
 
 def _half(image: Image, rng: np.random.Generator, landmarks: Points) -> None:
-    """All on one side of the line along, or across, the face."""
+    """Blacken one side of a line along or across the face."""
     along = landmarks[3:].mean(axis=0) - landmarks[:2].mean(axis=0)
     normal = np.array([-along[1], along[0]]) if rng.random() < 0.5 else along
     normal = normal * (1 if rng.random() < 0.5 else -1)

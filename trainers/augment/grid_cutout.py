@@ -16,7 +16,7 @@ _BLOCKS = ((1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2))
 
 
 def sample_cells(probability: float, rng: np.random.Generator) -> int:
-    """Draw a block of 1 x 1 to 2 x 3 cells, as bits of the 16 cells; 0 for none."""
+    """Draw a block of 1 x 1 to 2 x 3 cells, as a bit mask of the 16 cells; 0 for none."""
     chance, shape, down, right = rng.random(4)
     if chance >= probability:
         return 0
@@ -39,7 +39,7 @@ def cut_cells_batch(batch: Tensor, cells: Sequence[int]) -> Tensor:
 
 
 def _mask(cells: int, size: int) -> NDArray[np.bool_]:
-    """The pixels of the cells, shape (size, size)."""
+    """Return the mask of the cells, shape (size, size)."""
     at = np.minimum(np.arange(size) * _GRID // size, _GRID - 1)
     found: NDArray[np.bool_] = (cells >> (at[:, None] * _GRID + at[None, :]) & 1).astype(bool)
     return found

@@ -1,4 +1,4 @@
-"""Gaussian noise of each grey value."""
+"""Gaussian noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from trainers.augment.arrays import Image, column, round_grey, to_grey
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviation in grey levels, 0 for none, and the seed of the values."""
+    """Standard deviation in grey levels, 0 for none, and the seed of the noise."""
 
     sigma: float = 0.0
     seed: int = 0
@@ -31,10 +31,10 @@ def add_noise(image: Image, noise: Noise) -> Image:
 
 
 def add_noise_batch(batch: Tensor, noises: Sequence[Noise]) -> Tensor:
-    """Add noise to grey values (batch, 3, height, width) of which all have some.
+    """Add noise to grey values (batch, 3, height, width); all images must have noise.
 
-    The values come from the device's own generator, seeded for each image: another field than that of
-    `add_noise`, with the same distribution, and the same again when a training resumes.
+    The noise comes from the device's own generator, seeded for each image: it differs from that of
+    `add_noise` but has the same distribution, and it is reproduced when a training resumes.
     """
     generator = torch.Generator(batch.device)
     field = torch.empty_like(batch)

@@ -1,4 +1,4 @@
-"""Mixtures of a real image with the fake made of it."""
+"""Mix a real image with the fake made from it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,29 +6,29 @@ from numpy.typing import NDArray
 from oof.errors import DataError
 
 Image = NDArray[np.uint8]
-MEAN_SHARE = 0.5  # of the fake, over many draws: Beta(alpha, alpha) is symmetric
+MEAN_SHARE = 0.5  # mean share of the fake: Beta(alpha, alpha) is symmetric
 
 
 def mix_pair(real: Image, fake: Image, rng: np.random.Generator, *, alpha: float = 0.5) -> tuple[Image, float]:
-    """Mix a real image with the fake that was made of it; the label is the share of the fake.
+    """Mix a real image with the fake made from it; the label is the share of the fake.
 
-    Aligned, so that only the traces of the forgery are mixed and the face stays one face (third
+    Since the images are aligned, only the traces of the forgery are mixed and the face stays intact (third
     place of the Deepfake Detection Challenge, 2020).
 
     Args:
-        real, fake: RGB of one shape, the same face at the same place.
-        rng: of the share.
-        alpha: of the Beta(alpha, alpha) that it is drawn from; small ones stay near 0 and 1.
+        real, fake: RGB images of equal shape, with the same face at the same position.
+        rng: random number generator.
+        alpha: parameter of Beta(alpha, alpha), from which the share is drawn; small values give shares near 0 and 1.
 
     Returns:
         The mixture and its label, 0 (real) to 1 (fake).
 
     Raises:
-        DataError: images of two shapes.
+        DataError: if the images have different shapes.
     """
     if real.shape != fake.shape:
         raise DataError(
-            f"Aligned mixing needs a pair of one size; found {real.shape} and {fake.shape}. Resize both alike first."
+            f"Aligned mixing needs two images of equal size; found {real.shape} and {fake.shape}. Resize them first."
         )
     share = mix_share(rng, alpha=alpha)
     mixed = real.astype(np.float32) * (1 - share) + fake.astype(np.float32) * share
@@ -36,5 +36,5 @@ def mix_pair(real: Image, fake: Image, rng: np.random.Generator, *, alpha: float
 
 
 def mix_share(rng: np.random.Generator, *, alpha: float = 0.5) -> float:
-    """The label that `mix_pair` gives with a generator in this state."""
+    """Return the label that `mix_pair` returns for a generator in this state."""
     return float(rng.beta(alpha, alpha))

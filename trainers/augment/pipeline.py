@@ -1,8 +1,8 @@
 """Augmentation of decoded images: parameters are drawn from (seed, epoch, id), then applied by OpenCV or on a device.
 
-Sampling and applying are apart, so that both ways apply the same parameters in the same order: window and mirror,
-RandAugment, color, downscaling, blur, noise, cutout, compression, chain of degradations. Each operation has a module,
-with its version for one image on the CPU and its version for a batch on any device next to each other.
+Sampling and applying are separate, so that CPU and device apply the same parameters in the same order: window and
+mirror, RandAugment, color, downscaling, blur, noise, cutout, compression, chain of degradations. Each operation has a
+module with its version for one image on the CPU and its version for a batch on any device.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +30,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """What happens to one image in one epoch; an operation that does not happen has the value that does nothing.
+    """The parameters of one image in one epoch; an operation that is not applied has a neutral value.
 
-    window: pixels that are seen. jitter: contrast and offsets. scale: smaller size / size. sigma: of the blur, pixels.
-    noise: standard deviation and seed. cells: of a 4 x 4 grid to paint grey, as bits. jpeg, webp: quality, 0 for none.
-    operations, seed: of RandAugment. chain: degradations, in their order.
+    window: visible pixels. jitter: contrast and offsets. scale: smaller size / size. sigma: blur, pixels.
+    noise: standard deviation and seed. cells: cells of a 4 x 4 grid to paint grey, as bits. jpeg, webp: quality, 0 for
+    none. operations, seed: parameters of RandAugment. chain: degradations, in order.
     """
 
     window: Window = field(default_factory=Window)
@@ -51,14 +51,14 @@ class AugmentParams:
 
     @property
     def needs_host(self) -> bool:
-        """Whether an operation is among them that has no version for batches."""
+        """Return whether an operation without a batched version is applied."""
         return bool(self.operations or self.webp) or any(step.needs_host for step in self.chain)
 
 
 def sample_params(settings: AugmentSettings, edge: int, size: int, random: ImageRandom) -> AugmentParams:
     """Draw the parameters of an image of `edge` pixels, of which the network sees `size`.
 
-    Each operation that is switched on draws from a stream of its own.
+    Each enabled operation draws from its own stream.
     """
 
     def draw(probability: float, sample: Callable[[float, np.random.Generator], T], name: str, none: T) -> T:
@@ -78,13 +78,13 @@ def sample_params(settings: AugmentSettings, edge: int, size: int, random: Image
         noise=draw(settings.noise, sample_noise, "noise", Noise()),
         cells=draw(settings.grid_cutout, sample_cells, "grid_cutout", 0),
         jpeg=jpeg,
-        webp=0 if jpeg else draw(settings.webp, sample_quality, "webp", 0),  # an image is compressed once
+        webp=0 if jpeg else draw(settings.webp, sample_quality, "webp", 0),  # an image is compressed at most once
         chain=sample_chain(settings.degrade, random) if settings.degrade.probability else (),
     )
 
 
 def augment_image(image: Image, params: AugmentParams, size: int) -> Image:
-    """Apply the parameters by OpenCV.
+    """Apply the parameters with OpenCV.
 
     Args:
         image: RGB, shape (edge, edge, 3).
@@ -114,17 +114,17 @@ def augment_image(image: Image, params: AugmentParams, size: int) -> Image:
 
 
 def augment_batch(images: Tensor, params: Sequence[AugmentParams], size: int) -> Tensor:
-    """Apply the parameters of each image on the device of the batch, without waiting for it.
+    """Apply the parameters of each image on the device of the batch, without synchronisation.
 
-    Window, color and cutout give the values of `augment_image`; downscaling and blur agree to one grey level, JPEG to
-    one on average; noise has another field of the same distribution.
+    Window, color and cutout give the same values as `augment_image`; downscaling and blur agree to one grey level, JPEG
+    to one on average; noise has the same distribution but different values.
 
     Args:
         images: (batch, edge, edge, 3) uint8.
-        params: one for each image; of those that need the host, what `augment_image` made must be here already.
+        params: parameters of each image; images that need the host must have been processed by `augment_image` before.
 
     Returns:
-        Whole grey values 0 to 255, float32, shape (batch, 3, size, size).
+        Integer grey values 0 to 255 as float32, shape (batch, 3, size, size).
     """
     params = [AugmentParams() if one.needs_host else one for one in params]
     batch = take_windows(images, [one.window for one in params], size).float()

@@ -1,7 +1,7 @@
-"""Changes to training images that come before augmentation and may change the label: forged, mixed, partly hidden.
+"""Changes to training images before augmentation that may change the label: self-blending, pair mixing, face cutout.
 
-Everything is drawn from (seed, epoch, id) alone, so that a training that resumes draws the same
-again, and images and labels can be asked for apart.
+Everything is drawn from (seed, epoch, id) alone, so that a resumed training draws the same
+values, and images and labels can be requested separately.
 """
 
 import zlib
@@ -21,13 +21,13 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class PseudoFakes:
-    """Which rows of one fold's training are changed in an epoch, how, and what their labels become.
+    """The changes to the training rows of one fold in each epoch, and their labels.
 
-    ids: (n_rows,) text. target: (n_rows,) 0 or 1. seed: of all draws.
-    self_blend: probability that a real becomes a self-blended fake, label 1.
-    pair_mix: probability that a row with a counterpart is mixed with it, label between.
-    face_cutout: probability that a part of the face is blackened, label kept.
-    partner: (n_rows,) row of the real that a fake was made of, or of a fake made of this real; -1 for none.
+    ids: (n_rows,) text. target: (n_rows,) 0 or 1. seed: seed of all draws.
+    self_blend: probability that a real becomes a self-blended fake with label 1.
+    pair_mix: probability that a row with a counterpart is mixed with it, with a label between 0 and 1.
+    face_cutout: probability that a part of the face is blackened; the label is unchanged.
+    partner: (n_rows,) row of the real from which a fake was made, or of a fake made from this real; -1 for none.
     """
 
     ids: NDArray[np.object_]
@@ -44,16 +44,16 @@ class PseudoFakes:
                 raise ConfigError(f"{name} = {getattr(self, name)} is out of range; it is a probability, 0 to 1.")
         if self.pair_mix and self.partner is None:
             raise ConfigError(
-                "pair_mix mixes fakes with the reals they were made of: a column that pairs them is needed."
+                "pair_mix mixes fakes with the reals they were made from, so it needs a column that pairs them."
             )
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is ever changed."""
+        """Return whether nothing is ever changed."""
         return not (self.self_blend or self.pair_mix or self.face_cutout)
 
     def labels(self, epoch: int, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """The labels of rows in an epoch, shape (len(rows),), 0 to 1."""
+        """Return the labels of rows in an epoch, shape (len(rows),), 0 to 1."""
         if self.is_idle:
             return self.target[rows].astype(np.float32)
         return np.array([self._plan(epoch, row)[1] for row in rows.tolist()], np.float32)
@@ -68,10 +68,10 @@ class PseudoFakes:
         return np.asarray(paired * MEAN_SHARE + (1 - paired) * label)
 
     def image(self, epoch: int, row: int, take: Callable[[int], Image]) -> Image:
-        """The image of a row in an epoch.
+        """Return the image of a row in an epoch.
 
         Args:
-            take: gives the decoded image of a row; all of one shape.
+            take: returns the decoded image of a row; all images have the same shape.
         """
         if self.is_idle:
             return take(row)
@@ -90,7 +90,7 @@ class PseudoFakes:
         return image
 
     def _plan(self, epoch: int, row: int) -> tuple[str, float]:
-        """What happens to a row, and its label then."""
+        """Return the change of a row and the resulting label."""
         label = float(self.target[row])
         chance = self._rng(epoch, row, 0).random(2)
         if self.partner is not None and self.partner[row] >= 0 and chance[0] < self.pair_mix:
@@ -106,15 +106,15 @@ class PseudoFakes:
 def pair_partners(
     ids: NDArray[np.object_], target: NDArray[np.int8], originals: NDArray[np.object_]
 ) -> NDArray[np.intp]:
-    """For each row its counterpart: a fake's original, a real's first fake; -1 where there is none.
+    """Return the counterpart of each row: a fake's original, a real's first fake, or -1.
 
     Args:
-        ids: (n_rows,) of the rows that are trained on; originals elsewhere (in the held-out fold) do not count.
+        ids: (n_rows,) ids of the rows used for training; originals in the held-out fold are not used.
         target: (n_rows,).
-        originals: (n_rows,) the id of the real that a fake was made of, "" where unknown or real.
+        originals: (n_rows,) the id of the real from which a fake was made, "" if unknown or real.
 
     Raises:
-        DataError: an original that is itself a fake.
+        DataError: if an original is itself a fake.
     """
     place = {id_: row for row, id_ in enumerate(ids.tolist())}
     partner = np.full(len(ids), -1, np.intp)
@@ -131,7 +131,7 @@ def pair_partners(
             partner[at] = row
     if wrong:
         raise DataError(
-            f"{len(wrong)} fakes name an original that is a fake itself: {examples(wrong)}. Correct the column of "
-            f"originals; it holds ids of reals."
+            f"{len(wrong)} fakes have an original that is a fake itself: {examples(wrong)}. Correct the column of "
+            f"originals, which must contain ids of reals."
         )
     return partner

@@ -1,7 +1,7 @@
-"""RandAugment: a few random operations of middle strength on one image.
+"""RandAugment: a few random operations of medium strength on one image.
 
 Cubuk et al., RandAugment: Practical automated data augmentation with a reduced search space, NeurIPS 2020.
-Operations that destroy the traces detectors live on at any strength (posterize, solarize) are left out.
+Operations that destroy the traces used by detectors at any strength (posterize, solarize) are left out.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Image = NDArray[np.uint8]
 
 
 def randaugment(image: Image, operations: int, seed: int) -> Image:
-    """Apply so many operations, drawn from the seed, to RGB of shape (edge, edge, 3)."""
+    """Apply a number of operations, drawn from the seed, to an RGB image of shape (size, size, 3)."""
     rng = np.random.default_rng([seed, 1])
     for _ in range(operations):
         operation = _OPERATIONS[int(rng.integers(len(_OPERATIONS)))]
@@ -23,7 +23,7 @@ def randaugment(image: Image, operations: int, seed: int) -> Image:
 
 
 def _affine(matrix: list[list[float]], image: Image) -> Image:
-    """Move pixels by a matrix around the middle, mirrored at the edges."""
+    """Apply an affine matrix around the centre, with reflected borders."""
     half = (len(image) - 1) / 2
     full = np.array(matrix, np.float64)
     full[:, 2] += half - full[:, :2] @ [half, half]
@@ -56,7 +56,7 @@ def _translate_y(image: Image, amount: float) -> Image:
 
 
 def _mix(image: Image, other: Image, amount: float) -> Image:
-    """image + amount * (image - other), the step towards or away from a degenerate image."""
+    """Return image + amount * (image - other), a step towards or away from a degenerate image."""
     return _image(cv2.addWeighted(image, 1 + amount, other, -amount, 0))
 
 
@@ -78,7 +78,7 @@ def _sharpness(image: Image, amount: float) -> Image:
 
 
 def _stretch(image: Image, amount: float) -> Image:
-    """Each channel stretched to the whole range of grey values."""
+    """Stretch each channel to the full range of grey values."""
     low, high = image.min((0, 1)).astype(np.float64), image.max((0, 1)).astype(np.float64)
     table = (np.arange(256)[:, None] - low) * 255 / np.maximum(high - low, 1)
     return _image(cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8)[:, None, :]))

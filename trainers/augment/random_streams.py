@@ -1,6 +1,6 @@
-"""Random numbers of one image in one epoch: each operation draws from a stream of its own.
+"""Random numbers of one image in one epoch, with a separate stream for each operation.
 
-Adding, removing or reordering operations therefore leaves the draws of all others as they are, which keeps
+Adding, removing or reordering operations therefore does not change the draws of the others, which keeps
 comparisons of settings paired.
 """
 
@@ -12,12 +12,12 @@ import numpy as np
 class ImageRandom:
     """The generator of one image in one epoch, with a child stream for each operation by name.
 
-    What was drawn before has no say, so a training that resumes draws the same again. The streams are jumps of
-    PCG64 by multiples of 2^64 steps (the way numpy documents for parallel streams): they cannot overlap, and a jump
-    takes a fifth of the time of seeding one more generator.
+    The streams do not depend on earlier draws, so a resumed training draws the same values. They are jumps of
+    PCG64 by multiples of 2^64 steps (numpy's documented method for parallel streams): they cannot overlap, and a jump
+    takes a fifth of the time of seeding another generator.
 
     Args:
-        seed: of the fold. epoch: from 0. id_: of the image's row.
+        seed: seed of the fold. epoch: from 0. id_: id of the row.
     """
 
     def __init__(self, seed: int, epoch: int, id_: str) -> None:
@@ -26,7 +26,7 @@ class ImageRandom:
         self._generator = np.random.Generator(self._bits)
 
     def stream(self, operation: str) -> np.random.Generator:
-        """Return the generator of an operation, at its beginning; valid until the next call.
+        """Return the generator of an operation at the start of its stream; valid until the next call.
 
         >>> random = ImageRandom(0, 0, "a.jpg")
         >>> blur = random.stream("blur").random()

@@ -1,9 +1,9 @@
-"""Self-blended images: fakes made from a real face alone, by blending it with a transformed copy of itself.
+"""Self-blended images: fakes made from a single real face by blending it with a transformed copy of itself.
 
 Shiohara and Yamasaki, Detecting Deepfakes with Self-Blended Images, CVPR 2022. Nearly every face
-swap ends with a blend, and its traces (a seam of colour, sharpness or position) are what such a
-fake has and a real face has not; a model trained on them meets no forgery method by name and
-carries over to unseen ones. Colour and content of the face itself tell nothing of the label.
+swap ends with a blend, and its traces (a seam of colour, sharpness or position) are the only difference between such
+a fake and a real face. A model trained on them does not learn any particular forgery method and
+generalises to unseen ones. Colour and content of the face itself carry no information on the label.
 """
 
 import cv2
@@ -20,20 +20,20 @@ Points = NDArray[np.floating]
 def self_blend(
     image: Image, rng: np.random.Generator, *, landmarks: Points | None = None, strength: float = 1.0
 ) -> tuple[Image, Mask]:
-    """Blend a face with a copy of itself that is recoloured or resharpened, and moved a little.
+    """Blend a face with a recoloured or resharpened and slightly shifted copy of itself.
 
     Args:
-        image: RGB of a real face, roughly centred, shape (height, width, 3).
-        rng: of every draw; the same state gives the same fake.
-        landmarks: (n_points, 2) of x and y in pixels, at least 5, around whose hull the blend is
-            made; without them an oval or a part of it where an aligned crop has its face.
-        strength: of recolouring and of the move; 1 is that of the paper, less is harder to see.
+        image: RGB image of a real face, roughly centred, shape (height, width, 3).
+        rng: random number generator; the same state gives the same fake.
+        landmarks: (n_points, 2), x and y in pixels, at least 5; the blend covers their convex hull. Without
+            landmarks, it covers an oval, or a part of it, at the position of the face in an aligned crop.
+        strength: strength of recolouring and shift; 1 as in the paper, smaller values are harder to see.
 
     Returns:
-        The fake, shape (height, width, 3), and how much of each pixel is the copy's, 0 to 1, shape (height, width).
+        The fake, shape (height, width, 3), and the share of the copy in each pixel, 0 to 1, shape (height, width).
 
     Raises:
-        DataError: if the image is no uint8 RGB, or too small to hold a seam (under 16 pixels).
+        DataError: if the image is not uint8 RGB, or too small for a seam (less than 16 pixels).
 
     >>> fake, mask = self_blend(np.full((64, 64, 3), 128, np.uint8), np.random.default_rng(0))
     >>> fake.shape, mask.shape
@@ -41,13 +41,13 @@ def self_blend(
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 16:
         raise DataError(
-            f"Self-blending needs an RGB image of uint8, 16 pixels or more each way; found shape {image.shape}, "
-            f"type {image.dtype}. Decode it with trainers.media.image."
+            f"Self-blending needs an RGB image of uint8 with at least 16 pixels in each direction; found shape "
+            f"{image.shape}, type {image.dtype}. Decode it with trainers.media.image."
         )
     mask = _soft_mask(_region(image.shape[:2], rng, landmarks), rng)
     source, target = image.astype(np.float32), image.astype(np.float32)
-    # recolouring the copy or the ground at random keeps the mean colour of fakes that of reals; the ground stays as
-    # sharp as it was (unlike in the paper), else blur of the whole picture would tell the classes apart
+    # recolouring either the copy or the background at random keeps the mean colour of fakes equal to that of reals; the
+    # sharpness of the background is unchanged (unlike in the paper), otherwise blur would separate the classes
     if rng.random() < 0.5:
         source = _recolour(source, rng, strength)
     else:
@@ -60,7 +60,7 @@ def self_blend(
 
 
 def _region(shape: tuple[int, ...], rng: np.random.Generator, landmarks: Points | None) -> Mask:
-    """The part of the face that is replaced, 0 or 1, shape (height, width)."""
+    """Return the mask of the part of the face to replace, 0 or 1, shape (height, width)."""
     height, width = shape[:2]
     region = np.zeros((height, width), np.float32)
     if landmarks is not None:
@@ -87,7 +87,7 @@ def _region(shape: tuple[int, ...], rng: np.random.Generator, landmarks: Points 
 
 
 def _soft_mask(region: Mask, rng: np.random.Generator) -> Mask:
-    """The region with an uneven outline and a soft edge."""
+    """Return the region with an irregular outline and a soft edge."""
     height, width = region.shape
     edge = min(height, width)
     across, down = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -101,7 +101,7 @@ def _soft_mask(region: Mask, rng: np.random.Generator) -> Mask:
 
 
 def _recolour(picture: NDArray[np.float32], rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
-    """Another colour and contrast, never quite the old ones."""
+    """Change colour and contrast by a minimum amount."""
     shift = rng.uniform(8, 20, 3) * rng.choice([-1.0, 1.0], 3) * strength
     contrast = 1 + rng.uniform(-0.15, 0.15) * strength
     mean = picture.mean(axis=(0, 1))
@@ -110,7 +110,7 @@ def _recolour(picture: NDArray[np.float32], rng: np.random.Generator, strength: 
 
 
 def _resharpen(picture: NDArray[np.float32], rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
-    """Softer by a smaller size and back, or sharper by an unsharp mask."""
+    """Soften by downscaling and upscaling, or sharpen with an unsharp mask."""
     height, width = picture.shape[:2]
     if rng.random() < 0.5:
         factor = 1 + rng.uniform(0.5, 2) * strength
@@ -126,7 +126,7 @@ def _resharpen(picture: NDArray[np.float32], rng: np.random.Generator, strength:
 def _move(
     picture: NDArray[np.float32], mask: Mask, rng: np.random.Generator, strength: float
 ) -> tuple[NDArray[np.float32], Mask]:
-    """Shift, scale and turn the copy and its mask together, by at most 3 % and 3 degrees."""
+    """Shift, scale and rotate the copy and its mask together, by at most 3 % and 3 degrees."""
     height, width = mask.shape
     scale = 1 + rng.uniform(-0.05, 0.05) * strength
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-3, 3) * strength, scale)

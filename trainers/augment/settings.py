@@ -1,4 +1,4 @@
-"""Settings of augmentation: which changes training images go through, and how often."""
+"""Settings of augmentation."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -49,20 +49,20 @@ class DegradeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
-    """Random changes of training images; each is drawn anew for every image and epoch.
+    """Random changes of training images, drawn for every image and epoch.
 
     hflip, translate, color_jitter, jpeg, webp, blur, noise, downscale (to a smaller size and back), grid_cutout:
         probabilities, 0 to 1.
-    randaugment: number of random operations of RandAugment for each image.
-    degrade: chains of jpeg, webp, double_jpeg (with other blocks), resize (by any filter, and back), blur, noise and
-        quantize (fewer colors), in random order and strength: {probability, operations, length}, where length is
-        the largest number of operations in a chain.
-    self_blend: probability that a real becomes a fake, blended with a changed copy of itself.
-    reals_only: train on the reals alone, of which self_blend makes the fakes; held-out fakes are predicted and scored
-        as ever.
-    face_cutout: probability that a part of the face is blackened (eyes, nose, mouth or a half), where a crop that is
-        aligned to the face has it; for crops of faces only.
-    pair_mix: probability that a fake is mixed with the real that it was made from.
+    randaugment: number of random operations of RandAugment per image.
+    degrade: chains of jpeg, webp, double_jpeg (with a shifted block grid), resize (with any filter, and back), blur, noise
+        and quantize (fewer colors), in random order and strength: {probability, operations, length}, where length is
+        the maximum number of operations in a chain.
+    self_blend: probability that a real becomes a fake by blending it with a modified copy of itself.
+    reals_only: train on the reals alone, from which self_blend makes the fakes; held-out fakes are predicted and scored
+        as usual.
+    face_cutout: probability of blackening a part of the face (eyes, nose, mouth or a half) at its position in an
+        aligned crop; only for face crops.
+    pair_mix: probability that a fake is mixed with the real from which it was made.
     pair_column: column of the training table with the id of that real.
     mixup, cutmix: parameter alpha of the Beta distribution of the mixing weight, 0 for none.
     mix_share: fraction of the steps whose images are mixed.
@@ -93,7 +93,9 @@ class AugmentSettings:
         check_range(self, 0, 1e3, "mixup", "cutmix")
         check_range(self, 0, 8, "randaugment")
         if bool(self.pair_mix) != bool(self.pair_column):
-            raise ConfigError("pair_mix and pair_column belong together: how often, and the column of the originals.")
+            raise ConfigError(
+                "pair_mix and pair_column must be set together: the probability, and the column of the originals."
+            )
         if self.reals_only and not 0 < self.self_blend < 1:
             raise ConfigError(
                 f"reals_only = true trains on reals and on fakes that self_blend makes of them, so both need a share: "

@@ -1,19 +1,19 @@
-"""SpecAugment: bands of frequency and stretches of time of a spectrogram are hidden."""
+"""SpecAugment: mask frequency bands and time ranges of a spectrogram."""
 
 import torch
 from torch import Tensor
 
 
 def spec_augment(mel: Tensor, frequency: float, time: float, count: int = 2) -> Tensor:
-    """Return spectrograms with some stretches set to their mean.
+    """Return spectrograms with some ranges set to their mean.
 
-    Park et al., SpecAugment, Interspeech 2019 (without time warping, which it found to matter least). Positions and
-    lengths are drawn for each row from torch's generator.
+    Park et al., SpecAugment, Interspeech 2019 (without time warping, which the authors found least important).
+    Positions and lengths are drawn for each row from torch's generator.
 
     Args:
         mel: (rows, bands, columns).
-        frequency, time: the longest hidden stretch, as a share of bands and of columns; 0 for none.
-        count: stretches along each axis.
+        frequency, time: maximum masked range, as a fraction of bands and of columns; 0 for none.
+        count: number of ranges along each axis.
     """
     rows, bands, columns = mel.shape
     hidden = torch.zeros(rows, bands, columns, dtype=torch.bool, device=mel.device)

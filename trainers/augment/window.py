@@ -1,7 +1,7 @@
-"""Window and mirror: which pixels of the decoded image the network sees.
+"""Random crop, translation and mirroring of the decoded image.
 
-From an image larger than the network's, a random window is taken (`crop`); else the image is moved by up to a
-sixteenth of its size, mirrored at its borders (`translate`). `hflip` mirrors left and right.
+If the image is larger than the network's input, a random window is taken (`crop`); otherwise the image is shifted by up
+to a sixteenth of its size, with reflected borders (`translate`). `hflip` swaps left and right.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from trainers.runtime.device import on_device
 
 @dataclass(frozen=True)
 class Window:
-    """Top left pixel of the window, after the image was extended by `border` pixels on all sides, and the mirror."""
+    """Top left pixel of the window in the image extended by `border` pixels on all sides, and whether to mirror."""
 
     top: int = 0
     left: int = 0
@@ -43,7 +43,8 @@ def take_window(image: Image, window: Window, size: int) -> Image:
     if border:
         image = as_image(cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REFLECT_101))
     image = image[window.top : window.top + size, window.left : window.left + size]
-    return as_image(cv2.flip(image, 1)) if window.flip else image  # numpy's mirrored view is 10 x slower to copy
+    # copying numpy's mirrored view takes 10 times as long
+    return as_image(cv2.flip(image, 1)) if window.flip else image
 
 
 def take_windows(images: Tensor, windows: Sequence[Window], size: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""The competition as rows and files: layouts, label tables, checks and groups."""
+"""The rows and files of a competition: layouts, label tables, checks and groups."""

@@ -1,4 +1,4 @@
-"""Check a competition's labels and media before days of training: what is wrong, by name, and the remedy."""
+"""Check a competition's labels and media before training, and report problems with their remedies."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ from trainers.media.image_info import ImageInfo, file_sizes, identical_files, in
 if TYPE_CHECKING:
     from trainers.data.competition import Competition
 
-_SAMPLES = {"images": 1000, "clips": 100}  # files of a part that are decoded where not all are asked for
+_SAMPLES = {"images": 1000, "clips": 100}  # number of files to decode in each part unless all are requested
 _MOST_SIZES = 5
-_LEAST_AUDITED = 3  # files of each class
+_LEAST_AUDITED = 3  # minimum number of files of each class
 _NOT_AUDITED = (
     "The files were not audited for leaks: an audit reads labels, and the rows of [folds] sealed are not chosen yet. "
     "Run dfens folds, then dfens check again."
@@ -43,12 +43,12 @@ _NOT_AUDITED = (
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """How thorough a check is.
+    """The thoroughness of a check.
 
-    decode: decode every file; else all of a small set, and a sample of each part of a large one. leaks: audit all
-    training files for leaks (at most 40,000 images or 10,000 clips); else a sample of 2,000 images or 200 clips.
-    threads: number of threads. k: folds that the rows must suffice for. sealed: ids of training rows whose labels the
-    audit may not read; None where they are not chosen yet, so that it reads none.
+    decode: decode every file; otherwise all files of small parts, and a sample of large ones. leaks: audit all
+    training files for leaks (at most 40,000 images or 10,000 clips); otherwise a sample of 2,000 images or 200 clips.
+    threads: number of threads. k: number of folds for which there must be enough rows. sealed: ids of training rows
+    whose labels the audit must not read; None if they are not chosen yet, in which case it reads none.
     """
 
     decode: bool = False
@@ -60,10 +60,11 @@ class CheckOptions:
 
 @dataclass(frozen=True)
 class PartCounts:
-    """How many rows a part has, of which class, and what its files look like.
+    """Counts of rows and classes in a part, and statistics of its files.
 
-    decoded: files decoded, of which `unreadable` failed. sizes: the commonest "width x height" and their counts.
-    clips: of a part of clips, what those decoded are.
+    decoded: number of files decoded, of which `unreadable` failed. sizes: the most frequent "width x height" with
+    counts.
+    clips: statistics of the decoded clips, if it is a part of clips.
     """
 
     part: str
@@ -83,8 +84,8 @@ class CheckReport:
     """The result of a check.
 
     parts: counts. problems: errors first. left_out: training rows that skip_broken leaves out, with reasons.
-    lists: full list of names of each problem, by "part-kind". notes: what a reader should know. leaks: which properties
-    of the files alone tell the classes apart; None where a class has too few files.
+    lists: full list of names of each problem, by "part-kind". notes: further information. leaks: properties
+    of the files that separate the classes by themselves; None if a class has too few files.
     """
 
     parts: tuple[PartCounts, ...]
@@ -96,7 +97,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether training and prediction can go ahead."""
+        """Return whether training and prediction are possible."""
         return not any(problem.is_error for problem in self.problems)
 
     def as_json(self) -> dict[str, Any]:
@@ -129,15 +130,15 @@ def check_data(
 
         report_dir/
         ├── report.json          counts, problems, notes
-        ├── leaks.json           the leak audit; absent where a class has too few files
-        └── PART-KIND.txt        all names of one kind of problem, one a line
+        ├── leaks.json           the leak audit; absent if a class has too few files
+        └── PART-KIND.txt        all names with one kind of problem, one per line
 
     Args:
         competition: as `trainers.data.layouts.scan_competition` returns it.
-        options: how thorough to be.
-        report_dir: where the lists are written; those of an earlier check are replaced.
-        quarantine: where unreadable and contradictory training files are listed for skip_broken.
-        hash_cache: of perceptual hashes; near-duplicates across sets are looked for where all is decoded.
+        options: thoroughness of the check.
+        report_dir: folder of the lists; those of an earlier check are replaced.
+        quarantine: file that lists unreadable and contradictory training files for skip_broken.
+        hash_cache: cache of perceptual hashes; near-duplicates across sets are searched if all files are decoded.
         progress: receives the progress of each step.
     """
     rows = CheckedRows(competition.media)
@@ -184,14 +185,14 @@ def check_data(
     )
     write_json(report_dir / "report.json", report.as_json())
     if leaks is None:
-        (report_dir / LEAKS_NAME).unlink(missing_ok=True)  # of an earlier check
+        (report_dir / LEAKS_NAME).unlink(missing_ok=True)  # from an earlier check
     else:
         write_json(report_dir / LEAKS_NAME, leaks.as_json())
     return report
 
 
 def _audit(competition: "Competition", options: CheckOptions, progress: Progress) -> LeakAudit | None:
-    """Audit the training files, or a sample of them; None where a class has hardly any."""
+    """Audit the training files, or a sample of them; return None if a class has too few."""
     if options.sealed is None:
         return None
     train = competition.set_apart(sorted(options.sealed)).train
@@ -210,7 +211,7 @@ Inspected = dict[int, ImageInfo] | dict[int, ClipCheck]
 
 
 def _to_decode(rows: CheckedRows, sizes: Sequence[int], decode: bool) -> list[int]:
-    """Which files to decode: all, or an even sample of each large part."""
+    """Return the files to decode: all, or an even sample of each large part."""
     sample = _SAMPLES[rows.media]
     chosen: list[int] = []
     for part in dict.fromkeys(rows.part):
@@ -222,7 +223,7 @@ def _to_decode(rows: CheckedRows, sizes: Sequence[int], decode: bool) -> list[in
 
 
 def _inspect(rows: CheckedRows, sizes: Sequence[int], chosen: list[int], threads: int, progress: Progress) -> Inspected:
-    """What each file to decode turned out to be; empty files need no decoding."""
+    """Decode files and return what was found; empty files are not decoded."""
     paths = [rows.path[row] for row in chosen]
     empty = [row for row, size in enumerate(sizes) if size == 0]
     reason = "is empty (0 bytes)"
@@ -234,7 +235,7 @@ def _inspect(rows: CheckedRows, sizes: Sequence[int], chosen: list[int], threads
 
 
 def _media_problems(rows: CheckedRows, inspected: Inspected) -> list[Problem]:
-    """Warnings about files that can be read."""
+    """Return warnings about files that can be read."""
     images = {row: info for row, info in inspected.items() if isinstance(info, ImageInfo)}
     problems = animated(rows, images)
     for part in dict.fromkeys(rows.part):
@@ -246,7 +247,7 @@ def _media_problems(rows: CheckedRows, inspected: Inspected) -> list[Problem]:
 def _update_quarantine(
     path: Path, root: Path, rows: CheckedRows, inspected: set[int], bad: dict[int, str], contradictory: set[int]
 ) -> None:
-    """Replace the list, keeping what an earlier, fuller check found about files that were not decoded now."""
+    """Replace the list, keeping what an earlier check found about files that were not decoded now."""
     examined = {rows.path[row] for row in inspected}
     kept = {
         file: reason
@@ -277,7 +278,7 @@ def _count(rows: CheckedRows, part: str, sizes: Sequence[int], inspected: Inspec
 
 
 def _shape(info: ImageInfo | ClipCheck) -> str | None:
-    """Width x height of a readable file."""
+    """Return width x height of a readable file."""
     if info.error is not None:
         return None
     if isinstance(info, ImageInfo):

@@ -1,4 +1,4 @@
-"""Check clips before training: streams, sound, rotation, and what cannot be decoded."""
+"""Check clips before training: streams, sound, rotation, decoding."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from trainers.data.competition import Problem
 from trainers.media.clip_info import ClipInfo, probe_clip, undecodable_tail
 from trainers.media.sound_levels import SoundLevels, measure_sound
 
-_LENGTHS_DIFFER_S = 0.25  # a frame or two, and the padding of an audio codec, are less
+_LENGTHS_DIFFER_S = 0.25  # longer than a frame or two and than the padding of audio codecs
 
 
 @dataclass(frozen=True)
 class ClipCheck:
-    """What a clip turned out to be; error: why it cannot be used, without its name, or None."""
+    """The result of inspecting a clip; error: why it cannot be used, without its name, or None."""
 
     info: ClipInfo | None = None
     sound: SoundLevels | None = None
@@ -23,10 +23,10 @@ class ClipCheck:
 
 @dataclass(frozen=True)
 class ClipCounts:
-    """The clips of a part that were inspected.
+    """Statistics of the inspected clips of a part.
 
-    seconds: of all of them. shortest_s, longest_s: of the picture. formats: container, codecs and their number of
-    clips, the commonest first. frame_rates: the same, frames per second. without_sound, silent, rotated: number of
+    seconds: total duration. shortest_s, longest_s: range of video durations. formats: container, codecs and number of
+    clips, the most frequent first. frame_rates: the same, frames per second. without_sound, silent, rotated: number of
     clips.
     """
 
@@ -48,20 +48,20 @@ def inspect_clip(path: str) -> ClipCheck:
             return ClipCheck(info, error="has neither a video nor an audio stream")
         if info.missing_bytes:
             whole = info.size_bytes + info.missing_bytes
-            return ClipCheck(info, error=f"is cut: {info.size_bytes} of {whole} bytes are there")
+            return ClipCheck(info, error=f"is truncated: it has {info.size_bytes} of {whole} bytes")
         if info.picture is not None:
             if not info.picture.frames and not info.picture.duration_s and not info.duration_s:
                 return ClipCheck(info, error="has a video stream without frames")
             tail = undecodable_tail(path)
             if tail:
-                return ClipCheck(info, error=f"is cut or damaged: its last {tail:.2f} s cannot be decoded")
+                return ClipCheck(info, error=f"is truncated or damaged: its last {tail:.2f} s cannot be decoded")
         return ClipCheck(info, None if info.sound is None else measure_sound(path))
     except DataError as err:
         return ClipCheck(error=str(err).removeprefix(f"{path} ").split(". Get the file again")[0])
 
 
 def count_clips(clips: Sequence[ClipCheck], most: int = 5) -> ClipCounts | None:
-    """Summarise the readable clips of a part; None where there are none."""
+    """Return statistics of the readable clips of a part, or None if there are none."""
     infos = [clip.info for clip in clips if clip.info is not None and clip.error is None]
     if not infos:
         return None
@@ -85,12 +85,12 @@ def _format(info: ClipInfo) -> str:
 
 
 def clip_problems(part: str, ids: Sequence[str], clips: Sequence[ClipCheck]) -> list[Problem]:
-    """Return what a model of picture or sound should know about the clips of a part; all are warnings.
+    """Return warnings about the clips of a part that matter for models of video or sound.
 
     Args:
         part: "train", "validation" or "test".
-        ids: of the clips that were inspected.
-        clips: what each turned out to be.
+        ids: ids of the inspected clips.
+        clips: result for each clip.
     """
     readable = [
         (id_, clip, clip.info) for id_, clip in zip(ids, clips, strict=True) if clip.info is not None and not clip.error
@@ -133,19 +133,19 @@ _WARNINGS: tuple[tuple[str, Concerns, str, str], ...] = (
         "no-sound",
         _when(lambda clip, info: info.sound is None),
         "have no sound",
-        "A model of sound sees silence there; dfens check --leaks reports whether that alone tells the classes apart.",
+        "For a model of sound they are silent; dfens check --leaks reports whether this alone separates the classes.",
     ),
     (
         "silent",
         _when(lambda clip, info: clip.sound is not None and clip.sound.is_silent),
-        "have a sound track without sound",
-        "A model of sound sees silence there.",
+        "have a silent sound track",
+        "For a model of sound they are silent.",
     ),
     (
         "length",
         _length_difference,
-        "have sound that is shorter or longer than the picture",
-        "Where both are used, they are aligned at the start.",
+        "have sound that is shorter or longer than the video",
+        "If both are used, they are aligned at the start.",
     ),
-    ("rotated", _rotation, "carry a rotation flag", "It is applied when they are decoded; nothing needs to be done."),
+    ("rotated", _rotation, "have a rotation flag", "It is applied when they are decoded; nothing needs to be done."),
 )

@@ -1,4 +1,4 @@
-"""Turn what a check found into problems with a remedy: unreadable, identical, contradictory, near-duplicate files."""
+"""Convert the findings of a check into problems with remedies: unreadable, identical, contradictory, near-duplicate."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ CONTRADICTED = "same bytes as a file with the other label"
 
 @dataclass
 class CheckedRows:
-    """All rows of all parts side by side: part, id, target (-1 in the test set), path; media: what the files are."""
+    """All rows of all parts: part, id, target (-1 in the test set), path; media: kind of files."""
 
     media: Media = "images"
     part: list[str] = field(default_factory=list)
@@ -42,12 +42,12 @@ class CheckedRows:
 
 
 def unlabelled(competition: "Competition") -> list[Problem]:
-    """Return files that no row names."""
+    """Report files without a row."""
     return [
         Problem(
             "unlabelled",
             part,
-            f"{len(files)} files in the {part} folder are named by no row: {examples([Path(p).name for p in files])}.",
+            f"{len(files)} files in the {part} folder have no row: {examples([Path(p).name for p in files])}.",
             "They are not used.",
             tuple(files),
             is_error=False,
@@ -57,17 +57,17 @@ def unlabelled(competition: "Competition") -> list[Problem]:
 
 
 def too_few(rows: CheckedRows, k: int) -> list[Problem]:
-    """Report fewer rows of a class than folds; a class without rows is reported where labels are read."""
+    """Report a class with fewer rows than folds; a class without rows is reported when labels are read."""
     targets = [target for target, part in zip(rows.target, rows.part, strict=True) if part == "train"]
     least, label = min((targets.count(label), label) for label in (0, 1))
     if not 0 < least < k:
         return []
-    found = f"The training set has {least} rows of class {label}, and {k} folds need {k} of each class at least."
+    found = f"The training set has {least} rows of class {label}, but {k} folds need at least {k} of each class."
     return [Problem("too-few", "train", found, f"Lower [folds] k to {max(2, least)}, or add rows.")]
 
 
 def unreadable_problems(rows: CheckedRows, bad: dict[int, str], skip_broken: bool) -> list[Problem]:
-    """Return the files of each part that cannot be used, with the reason of each."""
+    """Report the files of each part that cannot be used, with reasons."""
     problems = []
     for part in dict.fromkeys(rows.part):
         names = [f"{rows.id[row]} ({reason})" for row, reason in sorted(bad.items()) if rows.part[row] == part]
@@ -75,8 +75,8 @@ def unreadable_problems(rows: CheckedRows, bad: dict[int, str], skip_broken: boo
             continue
         if part == "test":
             remedy = (
-                "Prediction stops at the first of them, and a test row cannot be left out, since a submission needs "
-                "all: get these files again (dfens download)."
+                "Prediction would fail, and a test row cannot be left out, since a submission needs "
+                "all rows: get these files again (dfens download)."
             )
         elif skip_broken:
             remedy = "They are left out ([data] skip_broken = true)."
@@ -100,7 +100,7 @@ def contradictory(rows: CheckedRows, same: list[list[int]]) -> set[int]:
 def identical_problems(
     rows: CheckedRows, same: list[list[int]], contradictory: set[int], skip_broken: bool
 ) -> list[Problem]:
-    """Return files with the same bytes: under both labels, within the training set, and across sets."""
+    """Report files with the same bytes: with both labels, within the training set, and across sets."""
 
     def names(copies: list[int]) -> str:
         return " = ".join(
@@ -130,7 +130,7 @@ def identical_problems(
                 "train",
                 f"{len(copies_in_train)} training {rows.media} appear more than once, byte for byte: "
                 f"{examples(list(copies_in_train), 3)}.",
-                "Copies in different folds make scores too good: "
+                "Copies in different folds inflate scores: "
                 + ('set [folds] group = "duplicates".' if rows.media == "images" else "remove them, or group them."),
                 copies_in_train,
                 is_error=False,
@@ -145,7 +145,7 @@ def identical_problems(
                     part,
                     f"{len(across)} {part} {rows.media} are in the training set too, byte for byte: "
                     f"{examples(list(across), 3)}.",
-                    f"The score on the {part} set will be too good by them.",
+                    f"They inflate the score on the {part} set.",
                     across,
                     is_error=False,
                 )
@@ -154,7 +154,7 @@ def identical_problems(
 
 
 def animated(rows: CheckedRows, info: dict[int, ImageInfo]) -> list[Problem]:
-    """Return files of several frames or pages, of which only the first is used."""
+    """Report files with several frames or pages, of which only the first is used."""
     problems = []
     for part in dict.fromkeys(rows.part):
         names = tuple(
@@ -171,7 +171,7 @@ def animated(rows: CheckedRows, info: dict[int, ImageInfo]) -> list[Problem]:
 def near_duplicates(
     rows: CheckedRows, same: list[list[int]], hashes: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> list[Problem]:
-    """Return test and validation images that are a training image re-encoded, resized or a little cropped.
+    """Report test and validation images that are re-encoded, resized or slightly cropped training images.
 
     Args:
         rows: all rows.
@@ -195,6 +195,6 @@ def near_duplicates(
         )
         if lines:
             words = f"{len(lines)} {part} images look like copies of training images: {examples(list(lines), 3)}."
-            remedy = f"The score on the {part} set will be too good because of them."
+            remedy = f"They inflate the score on the {part} set."
             problems.append(Problem("near-duplicate", part, words, remedy, lines, is_error=False))
     return problems

@@ -1,4 +1,4 @@
-"""The rows and files of a competition, and what is wrong with them."""
+"""The rows and files of a competition, and problems found in them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about the data that is not as it should be.
+    """A problem with the data.
 
-    kind: a word for programs. part: "train", "validation" or "test". found: what was found and expected, with
-    the first few names. remedy: what to do. items: all names. is_error: training or prediction would go wrong.
+    kind: identifier. part: "train", "validation" or "test". found: what was found and expected, with
+    the first few names. remedy: what to do. items: all names. is_error: whether training or prediction would go wrong.
     """
 
     kind: str
@@ -40,12 +40,12 @@ class BrokenRow:
 class Competition:
     """The rows of a competition.
 
-    train: id (text), target (int8), path (text), group (text, where given), and `column:NAME` (text) for each
+    train: id (text), target (int8), path (text), group (text, if given), and `column:NAME` (text) for each
         column of a training table. test: id, path, in the order of the sample submission.
-    sealed: id and path of training rows that are kept apart without their labels; None where none are.
-    validation: like train, where it is kept apart. sample_submission: None where there is none.
-    broken: rows left out of train. problems: what is wrong (`read_competition` lets only warnings through).
-    unlabelled: files in the folders that no row names. notes: what a reader should know.
+    sealed: id and path of training rows that are kept apart without their labels, or None.
+    validation: like train, if it is separate. sample_submission: path, or None.
+    broken: rows left out of train. problems: problems found (after `read_competition`, only warnings).
+    unlabelled: files in the folders without a row. notes: further information.
     """
 
     train: "pd.DataFrame"

@@ -1,4 +1,4 @@
-"""Find which of many named files exist: one directory scan per folder, no system call per file."""
+"""Check which of many files exist, with one directory scan per folder instead of a system call per file."""
 
 import os
 import unicodedata
@@ -21,14 +21,14 @@ ENDINGS: Mapping[Media, tuple[str, ...]] = {
 }
 # an absolute path, a drive, a step upward, or a zero byte
 _ESCAPE = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x00|^\\"
-_DETOUR = r"//|(^|/)\./"  # says nothing about which file is meant
+_DETOUR = r"//|(^|/)\./"  # redundant parts of a path
 
 
 class FileIndex:
-    """The files of folders, scanned when first asked for, and which of them some row has named.
+    """The files in folders, scanned on first use, and which of them belong to a row.
 
     Args:
-        media: what the files are; files of the other kind do not compete for a name without an ending.
+        media: kind of files; files of the other kind are not candidates for a name without an ending.
     """
 
     def __init__(self, media: Media = "images") -> None:
@@ -37,10 +37,10 @@ class FileIndex:
         self._named: defaultdict[str, set[str]] = defaultdict(set)
 
     def files(self, folder: str) -> set[str]:
-        """Names of the files in one folder (not below it); empty where there is no such folder.
+        """Return the names of the files in one folder (not in subfolders); empty if there is no such folder.
 
         Raises:
-            DataError: if the folder may not be read.
+            DataError: if the folder cannot be read.
         """
         if folder not in self._files:
             try:
@@ -48,27 +48,27 @@ class FileIndex:
                     self._files[folder] = {entry.name for entry in entries if entry.is_file()}
             except (FileNotFoundError, NotADirectoryError):
                 self._files[folder] = set()
-            except (OSError, ValueError) as err:  # no right to read it, a loop of links, a name too long
+            except (OSError, ValueError) as err:  # no read permission, a loop of links, a name that is too long
                 raise DataError(
-                    f"The folder {folder} cannot be read: {getattr(err, 'strerror', None) or err}. Correct its rights, "
-                    f"or the names in the label file."
+                    f"The folder {folder} cannot be read: {getattr(err, 'strerror', None) or err}. Correct its "
+                    f"permissions, or the names in the label file."
                 ) from err
         return self._files[folder]
 
     def find(self, root: Path, names: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int8]]:
-        """Return where the named files are, and whether they exist.
+        """Return the paths of the named files, and whether they exist.
 
-        A name matches the file of that name, also where the label file writes `./a.jpg` or `b//a.jpg`, or accented
-        letters in another Unicode form. A name without an ending matches the one file of that stem (`ISIC_0015719`
-        finds `ISIC_0015719.jpg`), as many competitions write their ids.
+        A name matches the file with that name, also if the label file has `./a.jpg`, `b//a.jpg`, or accented
+        letters in another Unicode form. A name without an ending, as many competitions use for ids, matches the only
+        file with that stem (`ISIC_0015719` finds `ISIC_0015719.jpg`).
 
         Args:
-            root: folder that the names are relative to; they may name folders below it.
+            root: folder to which the names are relative; they may include subfolders.
             names: (n_rows,) text.
 
         Returns:
             Paths as text and FOUND, MISSING, ESCAPES (the name leads out of `root`, or is empty) or
-            AMBIGUOUS (several files of that stem), both of shape (n_rows,).
+            AMBIGUOUS (several files with that stem), both of shape (n_rows,).
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -116,13 +116,13 @@ class FileIndex:
                 state[row] = AMBIGUOUS
 
     def mark_named(self, root: Path, files: list[str]) -> None:
-        """Count files, relative to `root`, as named by a row."""
+        """Mark files, relative to `root`, as belonging to a row."""
         for file in files:
             folder, _, name = f"{root}/{file}".rpartition("/")
             self._named[folder].add(name)
 
     def unnamed(self, root: Path) -> list[str]:
-        """Return the media files in `root`, and in the folders asked for below it, that no row has named; sorted."""
+        """Return the sorted media files without a row in `root` and in the subfolders used so far."""
         self.files(str(root))
         folders = [folder for folder in self._files if folder == str(root) or folder.startswith(f"{root}/")]
         return sorted(
@@ -133,7 +133,7 @@ class FileIndex:
         )
 
     def below(self, root: Path) -> Iterator[str]:
-        """Yield all media files below a folder, relative to it, in the order of their names."""
+        """Yield all media files in a folder and its subfolders, relative to it, sorted by name."""
         for folder, folders, files in os.walk(root):
             folders.sort()
             inside = os.path.relpath(folder, root)
@@ -148,7 +148,7 @@ def normal_form(name: str) -> str:
 
 
 def printable(name: str) -> str:
-    """Return the name of a file with what is not text in it replaced, so that it can be printed and written."""
+    """Return a file name with undecodable bytes replaced, so that it can be printed and written."""
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
 
 
@@ -160,7 +160,7 @@ def media_of(names: NDArray[np.object_], folder: Path) -> Media:
             with os.scandir(folder) as entries:
                 counts = _count_endings([entry.name for entry in entries])
         except OSError:
-            pass  # reported where the files are looked for
+            pass  # reported when the files are searched
     return "clips" if counts["clips"] > 0 == counts["images"] or counts["clips"] > 10 * counts["images"] else "images"
 
 
@@ -170,7 +170,7 @@ def _count_endings(names: list[str]) -> dict[Media, int]:
 
 
 def _by_folder(paths: NDArray[np.object_], rows: NDArray[np.intp]) -> dict[str, list[int]]:
-    """Rows by the folder that their file is in."""
+    """Return rows by the folder of their file."""
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for row in rows.tolist():
         groups[paths[row].rpartition("/")[0]].append(row)

@@ -1,4 +1,4 @@
-"""Derive groups of training rows that must share a fold: given by a column, or found among the images."""
+"""Derive groups of training rows that must share a fold, from a column or from the images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from trainers.data.competition import Competition
 
-CLUSTERS = 20  # as the winners of the image track split their data
+CLUSTERS = 20  # number used by the winners of the image track
 _DIMENSIONS = 32
 _FITTED_ROWS = 50_000
 
@@ -31,26 +31,26 @@ def derive_groups(
 ) -> NDArray[np.object_] | None:
     """Return the group of each training row, as text; it does not depend on the order of the rows.
 
-    Random folds overstate a score when near-duplicates, or images of one origin, are on both sides of a
-    split; whole groups in a fold show how a model does on what it has not seen.
+    Random folds inflate a score if near-duplicates, or images of the same origin, are on both sides of a
+    split; whole groups in a fold show how a model performs on unseen kinds.
 
     Args:
         competition: the rows.
-        how: "none" (the data's own groups where [data] group names them, else no groups),
-            "column:NAME" (a column of the training table), "duplicates" (images that are the same
-            but for encoding, size, light or a small crop) or "clusters" (20 kinds of images, so
-            that a fold holds kinds that its training has not: by features of a frozen backbone where
-            `trainers.features.embeddings` has made them, else by traces of generation and editing).
-        work_dir: folder of this package in the workspace (work/trainers); keeps hashes and features of images.
-        progress: receives progress while images are read, and a note on what the groups are.
-        seed: of the clusters.
+        how: "none" (the groups in [data] group if set, otherwise no groups),
+            "column:NAME" (a column of the training table), "duplicates" (images that differ only
+            in encoding, size, brightness or a small crop) or "clusters" (20 kinds of images, so
+            that held-out kinds are not in the training rows: by features of a frozen backbone if
+            `trainers.features.embeddings` has computed them, otherwise by traces of generation and editing).
+        work_dir: folder of this package in the workspace (work/trainers), with hashes and features of images.
+        progress: receives progress while images are read, and a note on the groups.
+        seed: seed of the clusters.
 
     Returns:
-        Shape (n_rows,), aligned with `competition.train`; None where rows stand alone.
+        Shape (n_rows,), aligned with `competition.train`; None if there are no groups.
 
     Raises:
-        FoldError: an unknown way or column, listing those there are.
-        DataError: an image that cannot be read, or clips.
+        FoldError: if the method or column is unknown, listing the available ones.
+        DataError: if an image cannot be read, or the media are clips.
     """
     train = competition.train
     if how.startswith("column:") and how not in train:
@@ -66,7 +66,7 @@ def derive_groups(
     if how not in ("duplicates", "clusters"):
         raise FoldError(f"[folds] group = '{how}' is unknown. Use none, duplicates, clusters, or column:NAME.")
     if competition.media != "images":
-        raise DataError(f"[folds] group = '{how}' looks at images, and these are clips. Use none or column:NAME.")
+        raise DataError(f"[folds] group = '{how}' needs images, but these are clips. Use none or column:NAME.")
     order = np.argsort(train["id"].to_numpy(object).astype(str), kind="stable")
     in_order = train.iloc[order]
     groups = (
@@ -80,13 +80,13 @@ def derive_groups(
 
 
 def original_note(competition: "Competition", how: str) -> str | None:
-    """Return how many rows share the group of the row that they were made of; None where no column names originals."""
+    """Return a note on how many rows share the group of their original; None if no column names originals."""
     column = how if how.startswith("column:") else "group"
     return column_groups_of(competition.train, column).note if column in competition.train else None
 
 
 def column_groups_of(rows: "pd.DataFrame", column: str) -> ColumnGroups:
-    """Return the groups that a column of a table of rows gives."""
+    """Return the groups defined by a column of a table of rows."""
     names = (column, "id", "path")
     values, ids, paths = (rows[name].to_numpy(object) for name in names)
     return column_groups(values, ids, rows["target"].to_numpy(), paths)
@@ -106,7 +106,7 @@ def _clusters(rows: "pd.DataFrame", work_dir: Path, progress: Progress, seed: in
 
 
 def _near_duplicates(rows: "pd.DataFrame", root: Path, work_dir: Path, progress: Progress) -> NDArray[np.object_]:
-    """Near-duplicates by perceptual hash; a group is named after its first row."""
+    """Group near-duplicates by perceptual hash; a group is named after its first row."""
     from trainers.features.perceptual_hash import hash_files, near_groups
 
     ids = rows["id"].to_numpy(object)
@@ -116,7 +116,7 @@ def _near_duplicates(rows: "pd.DataFrame", root: Path, work_dir: Path, progress:
     if not known.all():
         raise DataError(
             f"{int((~known).sum())} training images cannot be read: {examples(list(ids[~known]))}. Run dfens check "
-            f"--decode; with [data] skip_broken = true it leaves them out."
+            f"--decode; with [data] skip_broken = true they are left out."
         )
     first = near_groups(hashes)
     found = len(np.unique(first))
@@ -128,7 +128,7 @@ def _near_duplicates(rows: "pd.DataFrame", root: Path, work_dir: Path, progress:
 
 
 def _united(first: NDArray[np.int64], given: NDArray[np.object_]) -> NDArray[np.int64]:
-    """Sets that hold together near-duplicates and given groups alike, each numbered by its first row."""
+    """Merge near-duplicates and given groups, each numbered by its first row."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -146,7 +146,7 @@ def cluster_groups(features: NDArray[np.floating[Any]], *, clusters: int, seed: 
 
     Args:
         features: (n_rows, n_features), finite.
-        clusters: how many; fewer where there are few rows.
+        clusters: number of clusters; fewer if there are few rows.
         seed: the same seed and features give the same clusters.
 
     Returns:
@@ -162,7 +162,7 @@ def cluster_groups(features: NDArray[np.floating[Any]], *, clusters: int, seed: 
     drawn = x
     if len(x) > _FITTED_ROWS:
         drawn = x[np.sort(np.random.default_rng(seed).choice(len(x), _FITTED_ROWS, replace=False))]
-    with threadpool_limits(1):  # sums in another order would move rows between clusters
+    with threadpool_limits(1):  # sums in a different order could move rows between clusters
         components = PCA(min(_DIMENSIONS, *drawn.shape), svd_solver="covariance_eigh").fit(drawn)
         means = MiniBatchKMeans(min(clusters, len(x)), random_state=seed, n_init=5, batch_size=4096)
         means.fit(components.transform(drawn))
@@ -173,5 +173,5 @@ def cluster_groups(features: NDArray[np.floating[Any]], *, clusters: int, seed: 
 
 
 def hash_cache(work_dir: Path) -> Path:
-    """Return where the perceptual hashes of a workspace are kept."""
+    """Return the path of the perceptual hashes of a workspace."""
     return work_dir / "phash.parquet"

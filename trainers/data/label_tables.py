@@ -1,11 +1,11 @@
-"""Labels as sets hand them out, read as 0 (real) and 1 (fake): numbers, truth values, and words."""
+"""Parse labels as 0 (real) and 1 (fake) from numbers, booleans and words."""
 
 import re
 
 import numpy as np
 from numpy.typing import NDArray
 
-# full numbers only: Python's float would also take "1_0" and digits of other scripts
+# only plain numbers: Python's float would also accept "1_0" and digits of other scripts
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:e[+-]?\d+)?", re.ASCII)
 _TRUTH_VALUES = {"false": 0, "true": 1}
 _WORDS = {"real": 0, "fake": 1, "bonafide": 0, "bona-fide": 0, "spoof": 1}
@@ -15,8 +15,8 @@ KNOWN_LABELS = "0 and 1, false and true, real and fake, or bonafide and spoof"
 def parse_labels(texts: NDArray[np.object_]) -> NDArray[np.int8]:
     """Return label texts as 0 (real), 1 (fake), or -1 for anything else; shape (n_rows,).
 
-    Case and blanks around a label do not matter. Where words stand beside truth values, the truth values are -1:
-    "true" could then mean a real as well as a fake.
+    Case and surrounding spaces are ignored. If there are both words and booleans, the booleans are -1, since
+    "true" could then mean either class.
 
     >>> parse_labels(np.array(["0", " 1", "1.0e+00", "FAKE", "2", ""], object))
     array([ 0,  1,  1,  1, -1, -1], dtype=int8)

@@ -1,4 +1,4 @@
-"""Find the files of a competition under the names that organisers used."""
+"""Find the files of a competition under the names used by its organisers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ _TEMPLATES = ("prediction.txt.csv", "sample_submission.csv", "sampleSubmission.c
 class Source:
     """One part of a competition: a table of rows and the folder of its media.
 
-    table: file of ids; None where the sample submission names them. id, target, path, group: column names.
+    table: file of ids; None if the sample submission has them. id, target, path, group: column names.
     """
 
     part: str
@@ -35,7 +35,7 @@ class Source:
 class Sources:
     """All parts of a competition.
 
-    sample_is_certain: no where a template was found that may be of another phase.
+    sample_is_certain: False if the template found may be of another phase.
     """
 
     train: Source
@@ -47,10 +47,10 @@ class Sources:
 
 
 def locate(settings: "DataSettings") -> Sources:
-    """Return the files of the layout that the settings name.
+    """Return the files of the layout in the settings.
 
     Raises:
-        DataError: naming the files that were looked for.
+        DataError: if files are missing, naming them.
     """
     if not settings.root.is_dir():
         raise DataError(
@@ -94,7 +94,7 @@ def _folder(root: Path, name: str, setting: str) -> Path:
 
 
 def _locate_track(settings: "DataSettings") -> Sources:
-    """The image track (ffdi) and the audio-video track (ffdv): phase 1, phase 2, or the plain sample layout."""
+    """Locate the image track (ffdi) or the audio-video track (ffdv): phase 1, phase 2, or the plain sample layout."""
     root, column = settings.root, "img_name" if settings.layout == "ffdi" else "video_name"
     first = [root / "phase1", root]
     second = [root / "phase2", root]
@@ -135,12 +135,13 @@ def _locate_track(settings: "DataSettings") -> Sources:
         test = Source("test", names, validation_dir, column)
         if validation is not None and settings.validation == "join":
             notes.append(
-                "The rows to predict are the validation set, and its labels are trained on too: the score of such a "
-                'submission says nothing. Set [data] validation = "apart", or add the files of phase 2.'
+                "The rows to predict are the validation set, whose labels are also used for training: the score of "
+                "such a "
+                'submission is meaningless. Set [data] validation = "apart", or add the files of phase 2.'
             )
     if test.table is None and sample is None:
         raise DataError(
-            f"Nothing names the rows to predict: {test.folder} has no list of names, and there is no sample "
+            f"The rows to predict are unknown: {test.folder} has no list of names, and there is no sample "
             f"submission ({' or '.join(_TEMPLATES[:2])}) in {' or '.join(str(base) for base in bases)}. Run dfens "
             f"download, or set [data] sample_submission."
         )
@@ -150,7 +151,7 @@ def _locate_track(settings: "DataSettings") -> Sources:
 def _locate_test(
     settings: "DataSettings", column: str, first: Sequence[Path], second: Sequence[Path]
 ) -> tuple[Source | None, Sequence[Path]]:
-    """The test set with a folder of its own, and where its template may lie; None where it is the validation set."""
+    """Return the test set with its own folder, and where its template may be; None if it is the validation set."""
     sets = [(second, ["testset1_seen", "testset1seen"], 2), (first, ["testset"], 1)]
     for bases, names, phase in sets:
         if settings.phase not in (None, phase):
@@ -168,7 +169,7 @@ def _locate_test(
 
 
 def _template(settings: "DataSettings", bases: Sequence[Path]) -> tuple[Path | None, bool]:
-    """The sample submission, and whether it surely belongs to this test set."""
+    """Return the sample submission, and whether it certainly belongs to this test set."""
     if settings.sample_submission is not None:
         return resolve_path(settings.root, settings.sample_submission), True
     found = _first(bases, _TEMPLATES)
@@ -180,7 +181,7 @@ def _label_names(part: str) -> list[str]:
 
 
 def _one_label_file(bases: Sequence[Path], part: str) -> Path | None:
-    """The label file of a part; where several are there, they must say the same."""
+    """Return the label file of a part; if there are several, they must agree."""
     found = [base / name for base in bases for name in _label_names(part) if (base / name).is_file()]
     if not found:  # as downloaded
         packed = [f"{name}{ending}" for name in _label_names(part) for ending in PACKED]
@@ -190,18 +191,18 @@ def _one_label_file(bases: Sequence[Path], part: str) -> Path | None:
         for path, content in zip(found[1:], contents[1:], strict=True):
             if content != contents[0]:
                 raise DataError(
-                    f"{found[0]} and {path} are both label files of the {part} set and differ. Keep the right one and "
-                    f"move the other away."
+                    f"{found[0]} and {path} are both label files of the {part} set and differ. Keep the correct one "
+                    f"and move the other away."
                 )
     return found[0] if found else None
 
 
 def _content(path: Path) -> list[bytes]:
-    """The header and the sorted rows of a label file: their order is not content."""
+    """Return the header and the sorted rows of a label file, since their order does not matter."""
     try:
         lines = [line.strip() for line in path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()]
     except OSError as err:
-        raise DataError(f"The label file {path} cannot be read: {err.strerror}. Correct its rights.") from err
+        raise DataError(f"The label file {path} cannot be read: {err.strerror}. Correct its permissions.") from err
     lines = [line for line in lines if line]
     return lines[:1] + sorted(lines[1:])
 

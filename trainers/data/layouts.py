@@ -1,4 +1,4 @@
-"""Read the rows and files of a competition from the folders that its organisers publish."""
+"""Read the rows and files of a competition in one of the known layouts."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from trainers.data.settings import DataSettings
 
 
 def read_competition(settings: DataSettings, quarantine: Path | None = None) -> Competition:
-    """Read labels and find every file, or say what is wrong with them.
+    """Read labels and find every file, or raise an error that lists the problems.
 
-    Files are looked for by one scan per folder, so half a million rows take seconds;
-    whether they can be decoded is reported by `trainers.data.check.check_data`.
+    Files are found with one scan per folder, so half a million rows take seconds;
+    `trainers.data.check.check_data` checks whether they can be decoded.
 
     Args:
         settings: section [data].
-        quarantine: the list of unreadable files that `check_data` wrote, used where `skip_broken` is set.
+        quarantine: the list of unreadable files written by `check_data`, used if `skip_broken` is set.
 
     Raises:
-        DataError: naming the first few rows of each kind of problem and the way out.
+        DataError: naming the first few rows of each kind of problem and the remedy.
     """
     competition = scan_competition(settings, quarantine)
     errors = [problem for problem in competition.problems if problem.is_error]
@@ -35,7 +35,7 @@ def scan_competition(settings: DataSettings, quarantine: Path | None = None) -> 
     """Like `read_competition`, with row-level problems collected in `problems` instead of raised.
 
     Raises:
-        DataError: a file or folder of the layout that is missing or cannot be read at all.
+        DataError: if a file or folder of the layout is missing or cannot be read.
     """
 
     sources = locate(settings)

@@ -1,4 +1,4 @@
-"""Gather the properties that files have before anyone looks at their content, as columns to be scored."""
+"""Read the properties of files that do not depend on their content, as columns to be scored."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,18 +18,18 @@ from trainers.media.sound_levels import SoundLevels, measure_sound
 Value = float | int | str | None
 Values = Mapping[str, Value]
 
-_ENCODE = "Re-encode all files alike, test files too, or hold out whole encoders with [folds] group."
-_SIZE = "Crop or resize all files alike before they are encoded again, test files too."
-_TRIM = "Trim the silence at both ends of all clips, test clips too, or start windows where the sound starts."
-_LENGTH = "Draw windows of one length from all clips, and feed no length to a model."
-_LOUD = "Scale the sound of all clips to one loudness."
-_TAG = "Strip the tags of all files, and feed them to no model."
-_NAME = "No model sees names; use none as a feature, and look whether the test names follow the same rule."
-_NO_SOUND = "Train models of sound on clips that have it, and score the others apart."
+_ENCODE = "Re-encode all files in the same way, including test files, or hold out whole encoders with [folds] group."
+_SIZE = "Crop or resize all files in the same way before re-encoding, including test files."
+_TRIM = "Trim the silence at both ends of all clips, including test clips, or start windows where the sound starts."
+_LENGTH = "Draw windows of equal length from all clips, and do not use the length as a feature."
+_LOUD = "Normalise the sound of all clips to the same loudness."
+_TAG = "Remove the tags of all files, and do not use them as features."
+_NAME = "Models do not see names; do not use them as features, and check whether test names follow the same pattern."
+_NO_SOUND = "Train models of sound on clips with sound, and score the others separately."
 _DIGITS = re.compile(r"(\d+)")
 _HASH = re.compile(r"[0-9a-f-]{16,}")
 
-# advice by name of the property; the order is that of tables without any leak
+# advice by property, in the order of tables without leaks
 ADVICE: Mapping[str, str] = {
     "leading silence (s)": _TRIM,
     "trailing silence (s)": _TRIM,
@@ -79,17 +79,17 @@ def read_properties(
 ) -> tuple[list[Property], np.ndarray]:
     """Return the properties of files, and which of the files could be read.
 
-    Of images only the headers are read; of clips the headers, the first frame, and the ends of the sound.
+    For images, only the headers are read; for clips, the headers, the first frame, and the ends of the sound.
 
     Args:
-        paths: of the files.
-        media: what they are.
+        paths: paths of the files.
+        media: kind of files.
         threads: number of reading threads.
         progress: receives progress by file.
 
     Returns:
-        A column for each property, and a mask of the files that were read, (n_files,) bool. The columns have a value
-        for each file that was read.
+        A column for each property, and a mask of the files that could be read, (n_files,) bool. The columns have one
+        value for each of these files.
     """
     read = _clip_values if media == "clips" else _image_values
     found = in_threads(_or_none(read), paths, threads, progress, "file properties")
@@ -109,14 +109,14 @@ def _or_none(read: Callable[[str], Values]) -> Callable[[str], Values | None]:
     def function(path: str) -> Values | None:
         try:
             return read(path)
-        except DataError:  # listed by name by the check
+        except DataError:  # the check lists it
             return None
 
     return function
 
 
 def _property(name: str, values: Sequence[Value], advice: str) -> Property:
-    """A column of numbers where all values are numbers, else of texts."""
+    """Return a column of numbers if all values are numbers, otherwise of texts."""
     if any(isinstance(value, str) for value in values):
         return Property(name, np.array(["" if value is None else str(value) for value in values], object), advice)
     return Property(name, np.array([np.nan if value is None else value for value in values], np.float64), advice)
@@ -193,7 +193,7 @@ def _sound_values(info: ClipInfo, levels: SoundLevels | None) -> Values:
 
 
 def _name_values(paths: Sequence[str]) -> list[Values]:
-    """What file names say: their order with numbers by value, letters in front of the first digit, length, ending."""
+    """Return properties of file names: natural order, letters before the first digit, length, ending."""
     names = [PurePath(path) for path in paths]
     keys = [_natural_key(path.stem) for path in names]
     rank = {key: position for position, key in enumerate(sorted(set(keys)))}
@@ -209,7 +209,7 @@ def _name_values(paths: Sequence[str]) -> list[Values]:
 
 
 def _natural_key(stem: str) -> tuple[tuple[str, int], ...]:
-    """Sort key under which `a9` is in front of `a10`; a hash is compared as it is."""
+    """Return a sort key that puts `a9` before `a10`; a hash is compared as text."""
     if _HASH.fullmatch(stem):
         return ((stem, 0),)
     parts = _DIGITS.split(stem)

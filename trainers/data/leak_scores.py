@@ -1,4 +1,4 @@
-"""Score one property of files by how well it alone tells two classes apart."""
+"""Score how well a single property of files separates the classes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Kind = Literal["number", "category"]
 WEAK, STRONG = 0.6, 0.75  # AUC from which a property hints at a class, and from which it separates them
 _LEAST_PER_CLASS = 3
 _FOLDS = 5
-_PRIOR_ROWS = 5  # a category of few rows is drawn to the base rate as by so many rows
+_PRIOR_ROWS = 5  # pseudo-count that shrinks small categories toward the base rate
 _BINS = 10
 _LEAST_BINNED = 100
 
@@ -26,7 +26,7 @@ Target = NDArray[np.int8]
 class Property:
     """One property of all files.
 
-    name: for people, with its unit. values: (n_rows,) numbers, NaN where a file has none; or texts, "" where it has
+    name: name with unit. values: (n_rows,) numbers, NaN if a file has none; or texts, "" if it has
     none. advice: what to do if it separates the classes.
     """
 
@@ -36,13 +36,13 @@ class Property:
 
     @property
     def kind(self) -> Kind:
-        """Whether values are numbers or categories."""
+        """Return whether values are numbers or categories."""
         return "number" if self.values.dtype.kind == "f" else "category"
 
 
 @dataclass(frozen=True)
 class PropertyScore:
-    """How well a property alone tells real from fake.
+    """How well a single property separates real from fake.
 
     rows: number of files that have it. auc: 0.5 to 1, whichever class has the higher values. low, high: interval,
     corrected for the number of properties. how: "order" (one class has higher values), or "groups" (values or ranges
@@ -62,7 +62,7 @@ class PropertyScore:
 
     @property
     def verdict(self) -> Literal["separates", "hints", "clean"]:
-        """Whether the property is a leak: by far, a little, or not beyond chance."""
+        """Return whether the property separates the classes, hints at them, or does neither."""
         if self.low <= 0.5 or self.auc < WEAK:
             return "clean"
         return "separates" if self.auc >= STRONG else "hints"
@@ -76,18 +76,18 @@ def count_tests(properties: Sequence[Property]) -> int:
 def score_property(
     item: Property, target: Target, groups: NDArray[Any] | None, *, confidence_level: float, seed: int = 0
 ) -> PropertyScore | None:
-    """Return the score of one property, or None where it is the same for all files or too few have it.
+    """Return the score of one property, or None if it is the same for all files or too few have it.
 
-    Numbers are scored by their order, and by ranges of values, which finds what lies in the middle; the better of
-    both counts. Categories, and ranges, are scored by the share of fakes among files of the same category in other
-    folds, less the share among all of them: a category that says nothing gets 0 everywhere, however rare or common.
+    Numbers are scored by their order, and by ranges of values, which detects non-monotone dependence; the better
+    score is used. Categories and ranges are scored by the share of fakes among files of the same category in other
+    folds, minus the overall share: an uninformative category gets 0 everywhere, however rare or common.
 
     Args:
         item: the property, with n_rows values.
         target: (n_rows,) 0 or 1.
-        groups: (n_rows,) of files that depend on each other, or None.
-        confidence_level: of the interval, already corrected for the number of properties.
-        seed: of the folds.
+        groups: (n_rows,) groups of dependent files, or None.
+        confidence_level: level of the interval, already corrected for the number of properties.
+        seed: seed of the folds.
     """
     has_it = np.isfinite(item.values) if item.kind == "number" else np.ones(len(target), bool)
     values, y = item.values[has_it], target[has_it]
@@ -117,7 +117,7 @@ def score_property(
 
 
 def _bins(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Ten ranges of equally many values; each value by itself where there are few."""
+    """Return ten ranges with equal numbers of values, or each distinct value if there are few."""
     distinct, code = np.unique(values, return_inverse=True)
     if len(distinct) <= _BINS:
         return np.asarray(code)
@@ -126,7 +126,7 @@ def _bins(values: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _held_out_rates(code: NDArray[np.intp], y: Target, groups: NDArray[Any] | None, seed: int) -> NDArray[np.float64]:
-    """The share of fakes in a row's category, as other folds have it, less their base rate; shape (n_rows,)."""
+    """Return the share of fakes in each row's category in the other folds, minus their base rate; shape (n_rows,)."""
     fold = _folds(y, groups, seed)
     rates = np.empty(len(y))
     for index in range(_FOLDS):
@@ -136,11 +136,11 @@ def _held_out_rates(code: NDArray[np.intp], y: Target, groups: NDArray[Any] | No
         positive = np.bincount(known, weights=y[~inside], minlength=code.max() + 1)
         base = y[~inside].mean() if len(known) else 0.5
         rates[inside] = ((positive + _PRIOR_ROWS * base) / (count + _PRIOR_ROWS) - base)[code[inside]]
-    return np.round(rates, 12)  # a rate equal to the base rate is a tie, whatever the rounding
+    return np.round(rates, 12)  # rounding makes rates equal to the base rate exact ties
 
 
 def _folds(y: Target, groups: NDArray[Any] | None, seed: int) -> NDArray[np.intp]:
-    """A random fold for each row, with equal shares of both classes; whole groups in one fold where there are some."""
+    """Return a random stratified fold for each row; groups are not split."""
     rng = np.random.default_rng(seed)
     fold = np.empty(len(y), np.intp)
     if groups is not None:
@@ -153,7 +153,7 @@ def _folds(y: Target, groups: NDArray[Any] | None, seed: int) -> NDArray[np.intp
 
 
 def _typical(values: NDArray[Any], kind: Kind) -> str:
-    """The median of numbers; the commonest category and its share."""
+    """Return the median of numbers, or the most frequent category and its share."""
     if kind == "number":
         median = float(np.median(values))
         return f"{median:,.0f}" if abs(median) >= 10_000 else f"{median:.4g}"

@@ -1,7 +1,7 @@
-"""Audit files for leaks: properties of the files themselves that tell real from fake, before any content is seen.
+"""Audit files for leaks: properties of the files that separate real from fake without regard to their content.
 
-A model finds them first. Leading silence alone separates the classes of FakeAVCeleb and AV-Deepfake1M almost
-perfectly, and models that learned it fall when it is trimmed (Smeu et al., CVPR 2025, arXiv 2412.00175).
+A model learns them first. Leading silence alone separates the classes of FakeAVCeleb and AV-Deepfake1M almost
+perfectly, and models that learned it fail when it is trimmed (Smeu et al., CVPR 2025, arXiv 2412.00175).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ from trainers.data.leak_properties import read_properties
 from trainers.data.leak_scores import Property, PropertyScore, Target, count_tests, score_property
 
 LEAKS_NAME = "leaks.json"
-FAMILY_LEVEL = 0.99  # probability that no property of clean data is called a leak by chance
+FAMILY_LEVEL = 0.99  # probability that no property of clean data is reported as a leak by chance
 SAMPLES: dict[Media, int] = {"images": 2000, "clips": 200}
 MOST: dict[Media, int] = {"images": 40_000, "clips": 10_000}
 
 
 @dataclass(frozen=True)
 class LeakAudit:
-    """How well each property of the files alone tells the classes apart.
+    """How well each property of the files separates the classes by itself.
 
     media: "images" or "clips". real, fake: number of files that were read. all_rows: number of labelled files.
     scores: best first. constant: properties that are the same for all files. unreadable: number of files left out.
@@ -46,7 +46,7 @@ class LeakAudit:
 
     @property
     def leaks(self) -> tuple[PropertyScore, ...]:
-        """The properties that tell the classes apart beyond chance, best first."""
+        """Return the properties that separate the classes beyond chance, best first."""
         return tuple(score for score in self.scores if score.verdict != "clean")
 
     def as_json(self) -> dict[str, Any]:
@@ -59,18 +59,18 @@ class LeakAudit:
         """Return the audit that `as_json` wrote.
 
         Raises:
-            StoreError: for facts of another version.
+            StoreError: if it has another version.
         """
         try:
             names = [item.name for item in fields(PropertyScore)]
             scores = tuple(PropertyScore(**{name: score[name] for name in names}) for score in stored["scores"])
             facts = {item.name: stored[item.name] for item in fields(cls)}
         except (KeyError, TypeError) as err:
-            raise StoreError(f"The leak audit is of another version ({err}). Run dfens check again.") from err
+            raise StoreError(f"The leak audit has another version ({err}). Run dfens check again.") from err
         return cls(**{**facts, "scores": scores, "constant": tuple(facts["constant"])})
 
     def problems(self) -> list[Problem]:
-        """Return one warning for each kind of remedy, naming the properties that it is for."""
+        """Return one warning for each remedy, naming the properties it applies to."""
         by_advice: dict[str, list[PropertyScore]] = {}
         for score in self.leaks:
             by_advice.setdefault(score.advice, []).append(score)
@@ -79,16 +79,16 @@ class LeakAudit:
             named = tuple(f"{score.name.split(' (')[0]} (AUC {score.auc:.3f})" for score in scores)
             words = "tells" if len(named) == 1 else "tell"
             listed = examples(list(named), 3)
-            found = f"{listed[0].upper()}{listed[1:]} alone {words} real from fake, before any content is looked at."
+            found = f"{listed[0].upper()}{listed[1:]} alone {words} real from fake, without regard to the content."
             problems.append(Problem("leak", "train", found, advice, named, is_error=False))
         return problems
 
 
 def read_leak_audit(report_dir: Path) -> LeakAudit | None:
-    """Return the audit of the last check from its folder, or None where there is none.
+    """Return the audit of the last check from its folder, or None if there is none.
 
     Raises:
-        StoreError: for a file that cannot be read, or of another version.
+        StoreError: if the file cannot be read or has another version.
     """
     path = report_dir / LEAKS_NAME
     return LeakAudit.from_json(read_json(path)) if path.is_file() else None
@@ -104,14 +104,14 @@ def audit_leaks(
     threads: int = 1,
     progress: Progress = SILENT,
 ) -> LeakAudit:
-    """Return how well each property of files alone tells the classes apart.
+    """Return how well each property of files separates the classes by itself.
 
     Args:
-        paths: of the files, (n_rows,).
+        paths: paths of the files, (n_rows,).
         target: (n_rows,) 0 or 1.
-        media: what the files are.
-        groups: (n_rows,) of files that depend on each other, such as clips of one person; None where none do.
-        most: number of files to read, half of each class where there are enough; None for all.
+        media: kind of files.
+        groups: (n_rows,) groups of dependent files, such as clips of one person; None if there are none.
+        most: number of files to read, half of each class if there are enough; None for all.
         threads: number of reading threads.
         progress: receives progress by file.
     """
@@ -129,9 +129,9 @@ def audit_leaks(
 def score_properties(
     columns: Sequence[Property], target: Target, groups: NDArray[Any] | None = None
 ) -> tuple[list[PropertyScore], list[str]]:
-    """Return the scores of properties, best first, and the names of those that no score can be given.
+    """Return the scores of properties, best first, and the names of those that cannot be scored.
 
-    The intervals hold together, for all properties at once, with the probability FAMILY_LEVEL (Bonferroni).
+    The intervals hold simultaneously for all properties with probability FAMILY_LEVEL (Bonferroni).
     """
     level = 1 - (1 - FAMILY_LEVEL) / max(1, count_tests(columns))
     scores, constant = [], []
@@ -146,7 +146,7 @@ def score_properties(
 
 
 def _balanced_sample(y: Target, most: int) -> NDArray[np.intp]:
-    """Rows spread evenly over each class, at most `most` of them, equally many of both where there are enough."""
+    """Return at most `most` rows, evenly spaced within each class, half of each class if there are enough."""
     by_class = [np.flatnonzero(y == label) for label in (0, 1)]
     share = max(most // 2, most - min(len(rows) for rows in by_class))
     chosen = [rows[np.unique(np.linspace(0, len(rows) - 1, min(share, len(rows))).astype(int))] for rows in by_class]

@@ -1,4 +1,4 @@
-"""Say how the file names of a label file differ from the files that they seem to mean."""
+"""Explain how file names in a label file differ from the files that they probably refer to."""
 
 import os
 import posixpath
@@ -12,9 +12,9 @@ from trainers.data.file_index import normal_form
 
 @dataclass(frozen=True)
 class Misspelling:
-    """A name that has no file, and the one file that it seems to mean.
+    """A name without a file, and the only file that it may refer to.
 
-    name: as the label file has it. file: relative to the folder. differences: what is spelled differently.
+    name: name in the label file. file: path relative to the folder. differences: what is spelled differently.
     """
 
     name: str
@@ -23,11 +23,11 @@ class Misspelling:
 
 
 def find_misspellings(names: Iterable[str], files: Iterable[str]) -> list[Misspelling]:
-    """Return the names that fit exactly one file but for blanks, slashes, folders, case or the ending.
+    """Return the names that match exactly one file except for spaces, slashes, folders, case or the ending.
 
     Args:
-        names: that have no file.
-        files: all media files of the folder and below, relative to it.
+        names: names without a file.
+        files: all media files in the folder and its subfolders, relative to it.
     """
     by_key: defaultdict[str, list[str]] = defaultdict(list)
     for file in files:
@@ -35,7 +35,7 @@ def find_misspellings(names: Iterable[str], files: Iterable[str]) -> list[Misspe
     found = []
     for name in names:
         matches = by_key.get(_loose(name), [])
-        if len(matches) > 1:  # the ending or the case decides where it can
+        if len(matches) > 1:  # the ending or the case may make it unique
             exact = [file for file in matches if posixpath.basename(file) == _basename(name)]
             matches = exact or matches
         if len(matches) == 1:
@@ -58,7 +58,7 @@ def describe(found: Sequence[Misspelling]) -> str:
 
 
 def _loose(name: str) -> str:
-    """What of a name remains when blanks, folders, case and the ending are taken away."""
+    """Return a name without spaces, folders, case and ending."""
     return os.path.splitext(_basename(name))[0].casefold()  # noqa: PTH122
 
 
@@ -70,17 +70,17 @@ def _differences(name: str, file: str) -> tuple[str, ...]:
     found = []
     plain = name.strip()
     if plain != name:
-        found.append("blanks around the name")
+        found.append("spaces around the name")
     if "\\" in plain:
-        found.append("'\\' in place of '/'")
+        found.append("'\\' instead of '/'")
     plain = posixpath.normpath(normal_form(plain.replace("\\", "/")))
     folder, inside = posixpath.dirname(plain), posixpath.dirname(normal_form(file))
     if folder != inside:
-        found.append(f"the folder {folder}/ in front" if not inside else "the folder that the file is in")
+        found.append(f"the leading folder {folder}/" if not inside else "the folder of the file")
     stem, ending = os.path.splitext(posixpath.basename(plain))  # noqa: PTH122
     real_stem, real_ending = os.path.splitext(posixpath.basename(normal_form(file)))  # noqa: PTH122
     if stem != real_stem or (ending != real_ending and ending.lower() == real_ending.lower()):
         found.append("upper and lower case")
     elif ending and ending != real_ending:
-        found.append(f"the ending ({ending} for {real_ending})")
+        found.append(f"the ending ({ending} instead of {real_ending})")
     return tuple(found) or ("its spelling",)

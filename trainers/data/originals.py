@@ -1,4 +1,4 @@
-"""Groups named by a column: a fake that names the real it was made of shares that real's group."""
+"""Groups from a column: a fake shares the group of the real that it was made from, if the column names it."""
 
 import os
 import posixpath
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# how tables write that a row was made of no other one
+# values that mean "no original"
 _NONE = frozenset(("", "-1", "-1.0", "nan", "none", "null", "na", "n/a", "<na>", "-"))
 _MOSTLY = 0.9
 
@@ -20,9 +20,9 @@ Texts = NDArray[np.object_]
 class ColumnGroups:
     """Groups of rows from a column.
 
-    names: (n_rows,) text. originals: number of rows that other rows name as what they were made of, 0 where the
+    names: (n_rows,) text. originals: number of rows named as originals by other rows, 0 if the
     column does not name rows. made_of_them: number of rows that name one of them. unknown: number of rows that name
-    an original which is no training row; those of one original share a group all the same.
+    an original that is not a training row; rows with the same original still share a group.
     """
 
     names: Texts
@@ -32,28 +32,28 @@ class ColumnGroups:
 
     @property
     def note(self) -> str | None:
-        """One sentence for people on what the column meant; None where it holds plain groups."""
+        """Return a sentence on the interpretation of the column; None if it contains plain groups."""
         if not self.originals:
             return None
         more = f"; {self.unknown} name an original that is not among the rows" if self.unknown else ""
-        return f"{self.made_of_them} rows share the group of the {self.originals} rows that they were made of{more}"
+        return f"{self.made_of_them} rows share the group of the {self.originals} rows that they were made from{more}"
 
 
 def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts) -> ColumnGroups:
     """Return the group of each row from a column of group names, or of names of originals.
 
-    DFDC's `original` names the real that each fake was made of, and is empty, -1 or the own name for a real. Where a
-    column is of that kind, a real joins the group of its fakes, through several steps if a fake was made of a fake.
-    Else equal values are a group, and a row with an empty value is a group of its own.
+    DFDC's `original` names the real from which each fake was made, and is empty, -1 or the row's own name for a real.
+    For such a column, a real is grouped with its fakes, over several steps if a fake was made from a fake.
+    Otherwise equal values form a group, and a row with an empty value is its own group.
 
     Args:
         values: (n_rows,) text of the column.
-        ids: (n_rows,) of the rows.
+        ids: (n_rows,) ids of the rows.
         target: (n_rows,) 0 or 1.
-        paths: (n_rows,) of their files, which originals may be named by too.
+        paths: (n_rows,) paths of their files, which may also be used to name originals.
 
     Returns:
-        Groups, each named after its value, or after the first in order of its ids where rows are joined.
+        Groups, each named after its value, or after the first of its sorted ids if rows are joined.
     """
     distinct, code = np.unique(values.astype(str), return_inverse=True)
     row_of_value = _rows_named([text.strip() for text in distinct.tolist()], ids, paths)
@@ -79,9 +79,9 @@ def _alone(ids: Texts) -> Texts:
 
 
 def _are_originals(points: NDArray[np.bool_], named: NDArray[np.intp], is_none: Any, target: NDArray[Any]) -> bool:
-    """Whether values name rows by intent, and do not merely look like ids, as small numbers would.
+    """Return whether values deliberately name rows and do not merely look like ids, as small numbers might.
 
-    Then fakes name reals, and most reals that are named have no other group.
+    In that case fakes name reals, and most reals that are named have no other group.
     """
     if not points.any():
         return False
@@ -96,7 +96,7 @@ def _are_originals(points: NDArray[np.bool_], named: NDArray[np.intp], is_none: 
 
 
 def _rows_named(names: Sequence[str], ids: Texts, paths: Texts) -> NDArray[np.intp]:
-    """The row of each name: by id, or by file name with or without its ending where just one row has it."""
+    """Return the row of each name: by id, or by file name with or without ending if it is unique."""
     by_id = {id_: row for row, id_ in enumerate(ids.tolist())}
     by_file: dict[str, int] = {}
     for row, path in enumerate(paths.tolist()):
@@ -115,7 +115,7 @@ def _file_names(path: str) -> tuple[str, str]:
 
 
 def _components(n_rows: int, n_values: int, points: Any, named: NDArray[np.intp], value: NDArray[Any]) -> NDArray[Any]:
-    """Number of the set that each row belongs to: rows of one value, and rows that name each other."""
+    """Return the component of each row: rows with equal values, and rows that name each other, are connected."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -129,7 +129,7 @@ def _components(n_rows: int, n_values: int, points: Any, named: NDArray[np.intp]
 
 
 def _first_id(label: NDArray[Any], ids: Texts) -> Texts:
-    """The set of each row, named after the first of its ids in order of text, whatever the order of the rows."""
+    """Return the group of each row, named after the first of its sorted ids, independent of the row order."""
     order = np.argsort(ids.astype(str), kind="stable")
     _, first, of = np.unique(label[order], return_index=True, return_inverse=True)
     names: Texts = np.empty(len(ids), object)

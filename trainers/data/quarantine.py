@@ -1,4 +1,4 @@
-"""The list of training files that a check found unreadable, kept so that training can leave them out."""
+"""The list of training files that a check found unreadable, so that training can leave them out."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +10,18 @@ VERSION = 1
 
 
 def write_quarantine(path: Path, root: Path, reasons: Mapping[str, str]) -> None:
-    """Write which files are unreadable and why.
+    """Write the list of unreadable files with reasons.
 
     Args:
-        path: of the list.
+        path: path of the list.
         root: the data folder; files inside it are written relative to it.
-        reasons: by path of the file.
+        reasons: reason by path of the file.
     """
     rows = []
     for file, reason in sorted(reasons.items()):
         try:
             facts = Path(file).stat()
-        except OSError:  # gone since, which the check reports by itself
+        except OSError:  # removed in the meantime, which the check reports
             continue
         rows.append(
             {
@@ -35,10 +35,10 @@ def write_quarantine(path: Path, root: Path, reasons: Mapping[str, str]) -> None
 
 
 def read_quarantine(path: Path, root: Path) -> dict[str, str]:
-    """Return reasons by path of the file; a file that was replaced since then is no longer named.
+    """Return reasons by path of the file; files replaced since then are left out.
 
     Raises:
-        StoreError: a list of another version, or one that cannot be read.
+        StoreError: if the list has another version or cannot be read.
     """
     if not path.exists():
         return {}
@@ -51,7 +51,7 @@ def read_quarantine(path: Path, root: Path) -> dict[str, str]:
         raise StoreError(f"{path} cannot be read as a list of files ({err!r}). Run dfens check again.") from err
     found = {}
     for name, reason, stamp in rows:
-        file = root / name  # an absolute name stays what it is
+        file = root / name  # an absolute name remains unchanged
         try:
             facts = file.stat()
         except (OSError, ValueError):

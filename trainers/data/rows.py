@@ -1,4 +1,4 @@
-"""Read the rows of each part of a competition: ids, labels and paths, with every kind of mistake by name."""
+"""Read the rows of each part of a competition: ids, labels and paths, and report every kind of mistake."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 
 _MEDIA: dict[str, Media] = {"ffdi": "images", "ffdv": "clips"}
-_FILE_REMEDIES = {  # by kind of problem, and whether it is one of the test set
+_FILE_REMEDIES = {  # by kind of problem, and whether it concerns the test set
     ("missing", True): "Each needs a prediction, so test rows are never left out: get these files again "
     "(dfens download).",
     ("missing", False): "Get these files again (dfens download), or leave the rows out with [data] skip_broken = true.",
-    ("ambiguous", True): "Write the ending of the right file behind each name.",
-    ("ambiguous", False): "Write the ending of the right file behind each name, or leave the rows out with [data] "
+    ("ambiguous", True): "Add the ending of the correct file to each name.",
+    ("ambiguous", False): "Add the ending of the correct file to each name, or leave the rows out with [data] "
     "skip_broken = true.",
 }
 
 
 class RowReader:
-    """Reads the parts of one competition; collects problems, and rows that skip_broken leaves out."""
+    """Reads the parts of one competition, and collects problems and rows that skip_broken leaves out."""
 
     def __init__(self, settings: "DataSettings", quarantine: Path | None) -> None:
         self.problems: list[Problem] = []
@@ -46,11 +46,11 @@ class RowReader:
         self._index: FileIndex | None = None
 
     def read_labelled(self, source: "Source") -> "pd.DataFrame":
-        """Return rows with labels: id, target, path[, group] and `column:NAME`; rows without a usable label are out."""
+        """Return rows with valid labels: id, target, path[, group] and `column:NAME`; other rows are left out."""
         assert source.table is not None
         assert source.target is not None
         table = self._read_table(source)
-        # the records of a metadata.json have names of their own: {"a.mp4": {"label": "FAKE", "original": "b.mp4"}}
+        # the records of a metadata.json use different names: {"a.mp4": {"label": "FAKE", "original": "b.mp4"}}
         is_metadata = table.attrs["format"] == "JSON" and source.target not in table and "label" in table
         labels = take_column(table, "label" if is_metadata else source.target, source.table, "[data] target")
         rows = self._rows(table, source)
@@ -76,30 +76,30 @@ class RowReader:
             source.part,
             f"{source.table}: {len(pairs)} of {len(rows)} labels are neither 0 (real) nor 1 (fake): "
             f"{examples(pairs)}. The column '{source.target}' has the values {examples(distinct)}.",
-            f"Labels are read as {KNOWN_LABELS}: write 0 and 1 for other values, or name the right column "
+            f"Valid labels are {KNOWN_LABELS}: write 0 and 1 for other values, or name the correct column "
             f"([data] target).",
             list(rows["id"][wrong]),
         )
 
     def join(self, train: "pd.DataFrame", validation: "pd.DataFrame") -> "pd.DataFrame":
-        """Return both sets of rows in one table; a column that only one of them has is empty in the other."""
+        """Return both sets of rows in one table; a column that one of them lacks is empty there."""
         import pandas as pd
 
-        self.notes.append(f"{len(validation)} validation rows are joined to {len(train)} training rows.")
+        self.notes.append(f"{len(validation)} validation rows are added to {len(train)} training rows.")
         joined = pd.concat([train, validation], ignore_index=True)
         texts = [name for name in joined.columns if name != "target"]
         joined[texts] = joined[texts].fillna("")
         return joined
 
     def check_training(self, rows: "pd.DataFrame") -> "pd.DataFrame":
-        """Return the rows to train on without duplicate ids; check that both classes are there."""
+        """Return the training rows without duplicate ids, after checking that both classes are present."""
         rows = self._drop_duplicate(rows, "train")
         rows = self._drop_quarantined(rows)
         self._check_classes(rows, "train")
         return rows
 
     def check_validation(self, train: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
-        """Return the validation rows without duplicate ids; report ids that the training set has too."""
+        """Return the validation rows without duplicate ids; report ids that are also in the training set."""
         rows = self._drop_duplicate(rows, "validation")
         shared = rows["id"].isin(train["id"]).to_numpy()
         if shared.any():
@@ -108,7 +108,7 @@ class RowReader:
                 "validation",
                 f"{int(shared.sum())} of {len(rows)} validation ids are in the training set too: "
                 f"{examples(list(rows['id'][shared]))}.",
-                "Scores on the validation set count rows that were trained on.",
+                "Scores on the validation set include training rows.",
                 list(rows["id"][shared]),
                 is_error=False,
             )
@@ -135,7 +135,7 @@ class RowReader:
                 "duplicate",
                 "test",
                 f"{len(names)} test ids appear more than once: {examples(names)}.",
-                "Each row needs an id of its own: get the file again.",
+                "Each row needs a unique id: get the file again.",
                 names,
             )
             rows = _without(rows, duplicate)
@@ -144,7 +144,7 @@ class RowReader:
         return self._find_files(rows, source)[["id", "path"]], sample
 
     def unlabelled(self, sources: "Sources") -> dict[str, list[str]]:
-        """Return the files of each part's folder that no row of any part names."""
+        """Return the files in each part's folder that have no row in any part."""
         folders: dict[Path, str] = {}
         for source in (sources.train, sources.validation, sources.test):
             if source is not None:
@@ -173,19 +173,19 @@ class RowReader:
     def _sample_ids(self, sample: Path, column: str) -> NDArray[np.object_]:
         table = read_text_table(sample, "sample submission", key=column)
         if column not in table and len(table.columns) >= 2:
-            column = str(table.columns[0])  # Kaggle's own rule: the id comes first
+            column = str(table.columns[0])  # Kaggle's convention: the id comes first
         return take_column(table, column, sample, "[data] id")
 
     def _match_sample(
         self, rows: "pd.DataFrame", wanted: NDArray[np.object_], sample: Path | None, source: "Source", certain: bool
     ) -> tuple["pd.DataFrame", Path | None]:
-        """Return the test rows in the order of the sample submission, which must name the same ids."""
+        """Return the test rows in the order of the sample submission, which must have the same ids."""
         import pandas as pd
 
         position = pd.Index(rows["id"]).get_indexer(pd.Index(wanted).unique())
         if not certain and (position < 0).all():
             self.notes.append(
-                f"{sample} names none of the test rows: taken for another phase's template, and not used."
+                f"{sample} has none of the test ids: it is probably the template of another phase and is not used."
             )
             return rows, None
         missing = list(pd.Index(wanted).difference(pd.Index(rows["id"])))
@@ -196,19 +196,19 @@ class RowReader:
             self._add(
                 "sample",
                 "test",
-                f"The sample submission {sample} has other ids than the test rows: {'; '.join(parts)}.",
-                "Both must be of the same phase: correct [data] test or sample_submission.",
+                f"The sample submission {sample} and the test rows have different ids: {'; '.join(parts)}.",
+                "Both must belong to the same phase: correct [data] test or sample_submission.",
                 missing + extra,
             )
             return rows, sample
         return rows.iloc[position].reset_index(drop=True), sample
 
     def _find_files(self, rows: "pd.DataFrame", source: "Source") -> "pd.DataFrame":
-        """Replace names by paths; missing files are a problem or, in training, left out if so set."""
+        """Replace names by paths; missing files are a problem or, with skip_broken, left out of the training rows."""
         import pandas as pd
 
         names = rows["path"].to_numpy(object)
-        if self._index is None:  # the training rows come first, and say what a table of images or clips is about
+        if self._index is None:  # the training rows are read first and determine the kind of media
             self.media = self.media or media_of(names, source.folder)
             self._index = FileIndex(self.media)
         paths, state = self._index.find(source.folder, names)
@@ -221,10 +221,13 @@ class RowReader:
                 source.part,
                 f"{int(escapes.sum())} of {len(rows)} file names of {source.table or 'the sample submission'} are "
                 f"empty or lead out of {source.folder}: {examples([repr(name) for name in names[escapes]])}.",
-                "Expected names inside that folder: correct them, or name the right column ([data] path).",
+                "Expected names inside that folder: correct them, or name the correct column ([data] path).",
                 list(rows["id"][escapes]),
             )
-        for code, kind, words in ((MISSING, "missing", "have no file"), (AMBIGUOUS, "ambiguous", "fit several files")):
+        for code, kind, words in (
+            (MISSING, "missing", "have no file"),
+            (AMBIGUOUS, "ambiguous", "match several files"),
+        ):
             concerned = (state == code) & ~misspelled
             if not concerned.any():
                 continue
@@ -245,9 +248,9 @@ class RowReader:
     def _check_spelling(
         self, rows: "pd.DataFrame", names: NDArray[np.object_], state: NDArray[np.int8], source: "Source"
     ) -> Mask:
-        """Report names that have a file but for their spelling; return which rows they are."""
+        """Report names that match a file except for their spelling, and return the mask of their rows."""
         assert self._index is not None
-        # a name with a step upward may mean anything; an absolute path may be that of another machine
+        # a name with `..` is ambiguous; an absolute path may be that of another machine
         has_steps = np.array([".." in name for name in names], bool)
         lost = np.flatnonzero(((state == MISSING) | (state == ESCAPES)) & ~has_steps)
         misspelled: Mask = np.zeros(len(rows), bool)
@@ -269,7 +272,7 @@ class RowReader:
         self._add(
             "spelling",
             source.part,
-            f"{len(found)} of {len(rows)} {source.part} rows have no file of exactly their name in {source.folder}: "
+            f"{len(found)} of {len(rows)} {source.part} rows have no file with exactly their name in {source.folder}: "
             f"{describe(found)}",
             remedy,
             [f"{one.name} -> {one.file}" for one in found],
@@ -277,7 +280,7 @@ class RowReader:
         return misspelled
 
     def _drop_same_file(self, rows: "pd.DataFrame", part: str) -> "pd.DataFrame":
-        """Leave out rows whose ids differ and whose file is the same, such as `a.jpg` and `./a.jpg`."""
+        """Leave out rows with different ids for the same file, such as `a.jpg` and `./a.jpg`."""
         copies: Mask = rows["path"].duplicated().to_numpy() & ~rows["id"].duplicated().to_numpy()
         if not copies.any():
             return rows
@@ -290,14 +293,14 @@ class RowReader:
                 "same-file",
                 part,
                 f"{len(pairs)} files of the {part} rows have two ids: {examples(pairs)}.",
-                "In different folds they would be trained on and scored. Remove the copies, or leave them out with "
-                "[data] skip_broken = true.",
+                "In different folds they would be used for both training and scoring. Remove the duplicates, or leave "
+                "them out with [data] skip_broken = true.",
                 pairs,
             )
         return _without(rows, copies)
 
     def _drop_duplicate(self, rows: "pd.DataFrame", part: str) -> "pd.DataFrame":
-        """Leave out copies of an id, and all rows of an id that has two labels."""
+        """Leave out duplicates of an id, and all rows of an id with two labels."""
         ids = rows["id"]
         if not ids.duplicated().any():
             return rows
@@ -318,13 +321,13 @@ class RowReader:
                     kind,
                     part,
                     f"{len(names)} ids of the {part} rows {words}: {examples(names)}.",
-                    "Remove the copies, or leave them out with [data] skip_broken = true.",
+                    "Remove the duplicates, or leave them out with [data] skip_broken = true.",
                     names,
                 )
         return _without(rows, copies | contradictory)
 
     def _drop_quarantined(self, rows: "pd.DataFrame") -> "pd.DataFrame":
-        """Leave out what an earlier check found unreadable."""
+        """Leave out rows that an earlier check found unreadable."""
         if not self._settings.skip_broken or self._quarantine is None:
             return rows
         reasons = read_quarantine(self._quarantine, self._settings.root)
@@ -338,13 +341,13 @@ class RowReader:
     def _check_classes(self, rows: "pd.DataFrame", part: str) -> None:
         counts = np.bincount(rows["target"].to_numpy(np.int64), minlength=2)
         if counts.min() > 0 or (not len(rows) and any(problem.part == part for problem in self.problems)):
-            return  # where no row is left, the reason is among the problems
+            return  # if no row is left, the reason is among the problems
         what = f"all {len(rows)} labels are {int(counts.argmax())}" if len(rows) else "no usable row is left"
         self._add(
             "classes",
             part,
-            f"The {part} rows have one class at most: {what}.",
-            "Both 0 (real) and 1 (fake) are needed: check the label file, or name the right column ([data] target).",
+            f"The {part} rows have at most one class: {what}.",
+            "Both 0 (real) and 1 (fake) are needed: check the label file, or name the correct column ([data] target).",
             is_error=part == "train",
         )
 

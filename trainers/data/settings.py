@@ -1,4 +1,4 @@
-"""Where a competition keeps its files: section [data] of dfens.toml."""
+"""Settings of a competition's files: the section [data] in dfens.toml."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,16 @@ class DataSettings:
 
     layout: "ffdi" (the image track of multi-ffdi), "ffdv" (its audio-video track), or "table" (any binary
         competition of images or clips).
-    media: of "table": "images" or "clips"; default what the file names end in.
+    media: for "table": "images" or "clips"; by default detected from the endings of the file names.
     root: folder of the data; every path below is relative to it.
-    phase: of ffdi and ffdv: 1, 2, or none for the latest whose test set is there.
-    validation: of ffdi and ffdv: "join" the labelled validation set to the training set, or keep it "apart".
-    skip_broken: leave training rows out whose file is missing or unreadable, or whose label is contradicted by
-        a copy, and record them; test rows are never left out.
-    train, test: of "table": files of the training rows and of the rows to predict (CSV, Parquet or JSON).
-    train_dir, test_dir: of "table": folders of their images or clips.
-    id, target, path, group: of "table": column names; path holds file names (default: the id), group what must
-        share a fold.
+    phase: for ffdi and ffdv: 1, 2, or none for the latest test set present.
+    validation: for ffdi and ffdv: "join" adds the labelled validation set to the training set, "apart" keeps it out.
+    skip_broken: leave out and record training rows whose file is missing or unreadable, or whose label is
+        contradicted by a duplicate; test rows are never left out.
+    train, test: for "table": files of the training rows and of the rows to predict (CSV, Parquet or JSON).
+    train_dir, test_dir: for "table": folders of their images or clips.
+    id, target, path, group: for "table": column names; path contains file names (default: the id), rows with the
+        same group share a fold.
     sample_submission: header, order and ids of the submission; default `test`, or the organisers' template.
     """
 

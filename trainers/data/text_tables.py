@@ -1,4 +1,4 @@
-"""Read tables as text to the letter: `00012` stays `00012`, `1e5` stays `1e5`."""
+"""Read tables as text without any conversion: `00012` stays `00012`, `1e5` stays `1e5`."""
 
 import codecs
 import gzip
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PACKED = (".gz", ".zip")
 _ZIP, _GZIP, _PARQUET = b"PK\x03\x04", b"\x1f\x8b", b"PAR1"
-# zipfile raises RuntimeError for a password, and NotImplementedError, its subclass, for rare packings
+# zipfile raises RuntimeError for a password, and NotImplementedError, its subclass, for rare compression methods
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _BLANK_LINES = re.compile(rb"\A(?:[ \t]*(?:\r\n|\r|\n))+")
 _FIRST_LINE = re.compile(rb"[^\r\n]*")
@@ -29,20 +29,20 @@ _FIRST_LINE = re.compile(rb"[^\r\n]*")
 def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.DataFrame":
     """Return the rows of a CSV, Parquet or JSON file, every value as text.
 
-    What a file is follows from its bytes, not from its name: CSV with commas, semicolons or tabs and any line
+    The format is recognised by the content, not by the name: CSV with commas, semicolons or tabs and any line
     ends; Parquet; JSON as a list of records or as an object of records by file name, like DFDC's `metadata.json`.
-    Each may be in a zip archive of its own or gzipped. A byte order mark, quotes and empty lines do no harm.
+    Each may be zipped or gzipped. A byte order mark, quotes and empty lines are allowed.
 
     Args:
-        path: of the file. If it is missing and `PATH.zip` or `PATH.gz` is there, that one is read.
-        what: what the file is for, for messages.
-        key: name of the column that holds the keys of a JSON object.
+        path: path of the file. If it is missing and `PATH.zip` or `PATH.gz` exists, that one is read.
+        what: purpose of the file, for messages.
+        key: name of the column for the keys of a JSON object.
 
     Returns:
         The rows; `attrs["format"]` is "JSON", "Parquet", or "CSV in UTF-8".
 
     Raises:
-        DataError: if the file is missing, empty, damaged, or not such a table, naming it; duplicate column names.
+        DataError: if the file is missing, empty, damaged or not such a table, or has duplicate column names.
     """
     import pandas as pd
     import pyarrow as pa
@@ -61,7 +61,7 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
             duplicate = sorted({name for name in names if names.count(name) > 1})
             if duplicate:
                 raise DataError(
-                    f"The {what} {path} has two columns named {examples(duplicate)}. Give each a name of its own."
+                    f"The {what} {path} has two columns named {examples(duplicate)}. Give each column a unique name."
                 )
             columns = {
                 name: column.to_numpy(zero_copy_only=False) for name, column in zip(names, table.columns, strict=True)
@@ -79,7 +79,7 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
 
 
 def _existing(path: Path, what: str) -> Path:
-    """The file, or the one that holds it packed."""
+    """Return the file, or its compressed version."""
     for candidate in (path, *(path.with_name(path.name + ending) for ending in PACKED)):
         if candidate.is_file():
             return candidate
@@ -90,7 +90,7 @@ def _existing(path: Path, what: str) -> Path:
 
 
 def _unpacked(data: bytes, path: Path) -> bytes:
-    """The bytes of the table: out of gzip, or out of a zip archive that has one file."""
+    """Return the bytes of the table, decompressed from gzip or from a ZIP archive with one file."""
     if data[:2] == _GZIP:
         return gzip.decompress(data)
     if data[:4] != _ZIP:
@@ -116,12 +116,13 @@ def _read_csv(data: bytes, path: Path) -> Any:
     data = data[blank.end() :] if (blank := _BLANK_LINES.match(data)) else data
     if not data.strip():
         raise DataError(
-            f"{path} is empty. Expected a header line such as img_name,target, and a line for each row. Get it again."
+            f"{path} is empty. Expected a header line such as img_name,target, and one line per row. Get it again."
         )
     header = _FIRST_LINE.match(data)
     assert header is not None
     delimiter = max(",;\t", key=header[0].decode().count)
-    read = csv.ReadOptions(block_size=max(1 << 20, len(header[0]) + 2))  # a header longer than a block is not read
+    # a header longer than a block would not be read
+    read = csv.ReadOptions(block_size=max(1 << 20, len(header[0]) + 2))
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in data)
     with csv.open_csv(io.BytesIO(data), read_options=read, parse_options=parse) as reader:
         names = reader.schema.names
@@ -146,11 +147,11 @@ def _read_parquet(data: bytes) -> Any:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs, so that a key that is there twice is not lost."""
+    """A JSON object as a list of pairs, so that duplicate keys are not lost."""
 
 
 def _json_columns(data: bytes, path: Path, key: str) -> dict[str, list[str]]:
-    """Columns of a JSON file: records in a list, one per line, or by key in one object."""
+    """Return the columns of a JSON file: records in a list, one per line, or by key in one object."""
     text = data.decode("utf-8-sig")
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_float=str, parse_int=str, parse_constant=str)
     try:
@@ -170,7 +171,7 @@ def _json_columns(data: bytes, path: Path, key: str) -> dict[str, list[str]]:
         records = [item for item in value if isinstance(item, _Pairs)] if isinstance(value, list) else []
         if not records or len(records) != len(value):
             raise DataError(
-                f"{path} is JSON of another form. Expected an object of records by file name, such as "
+                f"{path} is JSON with an unknown structure. Expected an object of records by file name, such as "
                 f'{{"a.mp4": {{"label": "FAKE"}}}}, or a list of records.'
             )
     names = dict.fromkeys(name for record in records for name, _ in record)
@@ -190,12 +191,12 @@ def take_column(table: "pd.DataFrame", name: str, path: Path, setting: str) -> N
     """Return one column of a table, shape (n_rows,).
 
     Raises:
-        DataError: if there is none of that name, listing those there are.
+        DataError: if there is no such column, listing the existing ones.
     """
     if name not in table:
         raise DataError(
             f"{path} has no column '{name}'; found {examples([repr(str(column)) for column in table.columns])}. "
-            f"Correct the header line, or name the right column ({setting})."
+            f"Correct the header line, or name the correct column ({setting})."
         )
     column: NDArray[np.object_] = table[name].to_numpy(object)
     return column

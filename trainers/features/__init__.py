@@ -1,1 +1,1 @@
-"""Features of images that need no training: handcrafted, embeddings, perceptual hashes."""
+"""Features without training: handcrafted, embeddings, perceptual hashes, extraction from clips."""

@@ -1,4 +1,4 @@
-"""Small features of clips that need no network: sound, picture, their synchrony, and what the file gives away."""
+"""Small handcrafted features of clips: sound, video, their synchrony, and leaks."""
 
 import cv2
 import numpy as np
@@ -30,12 +30,12 @@ NAMES_LEAKS = (
 
 
 def clip_features(record: ClipRecord, *, leaks: bool = False) -> Vector:
-    """Return the features of one clip; what is missing (sound, picture) is 0 and said so by a feature.
+    """Return the features of one clip; a missing modality is 0 and indicated by a feature.
 
     Args:
-        record: of the clip.
-        leaks: whether to add what a file gives away before anyone looks at its content (duration, silence at the ends,
-            rates, sizes): features that separate the classes of a badly made data set, and nothing else.
+        record: record of the clip.
+        leaks: whether to add properties of the file that do not depend on its content (duration, silence at the ends,
+            rates, sizes), which only separate the classes of a badly made data set.
     """
     parts = [sound_features(record), picture_features(record), sync_features(record)]
     if leaks:
@@ -67,7 +67,7 @@ def sound_features(record: ClipRecord) -> Vector:
 
 
 def _loudness(sound: Vector, record: ClipRecord) -> Vector:
-    """Level of windows of 0.08 s in dB of full scale, at least -100."""
+    """Return the level of windows of 0.08 s in dB relative to full scale, at least -100."""
     size = max(1, round(_WINDOW_S * record.sample_rate))
     count = max(1, len(sound) // size)
     windows = sound[: count * size].reshape(count, -1)
@@ -90,7 +90,7 @@ def picture_features(record: ClipRecord) -> Vector:
 
 
 def _cells(frames: NDArray[np.uint8]) -> Vector:
-    """Mean brightness of 6 x 6 cells, (frames, 36)."""
+    """Return the mean brightness of 6 x 6 cells, (frames, 36)."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     return np.stack(
         [
@@ -101,10 +101,10 @@ def _cells(frames: NDArray[np.uint8]) -> Vector:
 
 
 def sync_features(record: ClipRecord) -> Vector:
-    """Return how the brightness of each cell follows the loudness at the same times, as correlations.
+    """Return the correlations of the brightness of each cell with the loudness at the same times.
 
-    Of the cell that follows it most (in a talking face the mouth) also what shifting the sound by up to three frames
-    gives: where the sound fits better shifted, it has slipped.
+    For the cell with the strongest correlation (in a talking face the mouth), also the best correlation with the sound
+    shifted by up to three frames: if a shift improves it, sound and video are out of sync.
     """
     sound, positions = record.sound.astype(np.float64) / 32_768, record.spread
     if not len(sound) or len(positions) < 4:
@@ -120,7 +120,7 @@ def sync_features(record: ClipRecord) -> Vector:
 
 
 def _levels(record: ClipRecord, sound: Vector, times: Vector) -> Vector:
-    """Loudness around some times, silence outside the sound."""
+    """Return the loudness around some times, with silence outside the sound."""
     half = round(_WINDOW_S / 2 * record.sample_rate)
     squares = np.concatenate([[0.0], np.cumsum(sound**2)])
     middle = np.round((times - record.sound_start_s) * record.sample_rate).astype(int)
@@ -129,14 +129,14 @@ def _levels(record: ClipRecord, sound: Vector, times: Vector) -> Vector:
 
 
 def _correlations(cells: Vector, levels: Vector) -> Vector:
-    """Pearson's correlation of each column with the levels, 0 where either is constant."""
+    """Return Pearson's correlation of each column with the levels, 0 if either is constant."""
     a, b = cells - cells.mean(0), levels - levels.mean()
     scale = np.sqrt((a**2).sum(0) * (b**2).sum())
     return np.asarray(np.where(scale > 1e-9, (a * b[:, None]).sum(0) / np.maximum(scale, 1e-9), 0.0))
 
 
 def leak_features(record: ClipRecord) -> Vector:
-    """Return what the headers and the ends of the sound give away."""
+    """Return properties from the headers and the ends of the sound."""
     info, sound = record.info, record.sound.astype(np.float64) / 32_768
     picture, track = info.picture, info.sound
     leading = trailing = 0.0

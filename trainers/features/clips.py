@@ -1,4 +1,4 @@
-"""Extracted features of a competition's clips: where they are kept, and how they get there."""
+"""Extract and store features of a competition's clips."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +17,12 @@ FOLDER = "clips"  # in the package's folder of the workspace
 
 
 def clip_store(settings: ExtractSettings, work_dir: Path, root: Path) -> ClipStore:
-    """Return the store of what is extracted with some settings.
+    """Return the store for features extracted with given settings.
 
     Args:
-        settings: what is extracted; a relative path of a face detector has been joined to `root`.
+        settings: extraction settings, in which a relative path of a face detector has been joined to `root`.
         work_dir: folder of the package in the workspace.
-        root: folder of dfens.toml; paths of clips are kept relative to it.
+        root: folder of dfens.toml; paths of clips are stored relative to it.
     """
     return ClipStore(work_dir / FOLDER, settings.recipe, root)
 
@@ -44,11 +44,11 @@ def extract_clips(
     retry: bool = False,
     progress: Progress = SILENT,
 ) -> StoreSummary:
-    """Extract what is missing of some clips.
+    """Extract missing features of clips.
 
     Raises:
-        ConfigError: a face detector that cannot be used. DataError: a full disk.
-        KeyboardInterrupt, Stopped: what was read until then is stored.
+        ConfigError: if the face detector cannot be used. DataError: if the disk is full.
+        KeyboardInterrupt, Stopped: what was extracted until then is stored.
     """
     detector = load_detector(Path(settings.faces)) if settings.faces else None
 

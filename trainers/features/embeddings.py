@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, by which `dfens groups` clusters images: computed once, stored by id."""
+"""Features of a frozen backbone, used by `dfens groups` to cluster images; computed once and stored by id."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ _BATCH = 32
 
 
 def embeddings_path(work_dir: Path) -> Path:
-    """Where the features of a workspace are kept."""
+    """Return the path of the features of a workspace."""
     return work_dir / "embeddings.parquet"
 
 
@@ -35,9 +35,9 @@ def embed_images(
     """Compute the features of images before the last layer of a pretrained backbone.
 
     Args:
-        network: the backbone with its pretrained weights; nothing is trained. images: how they are read.
-        paths: of the images.
-        root: what a path of weights is relative to.
+        network: the backbone with its pretrained weights; nothing is trained. images: how images are read.
+        paths: paths of the images.
+        root: base of a relative path of weights.
         threads: number of decoding threads.
         progress: receives progress by image.
 
@@ -45,12 +45,12 @@ def embed_images(
         Shape (n_images, n_features).
 
     Raises:
-        TrainingError: a backbone without pretrained weights, or whose weights cannot be had.
+        TrainingError: if the backbone has no pretrained weights, or they are not available.
     """
     if network.pretrained is False:
         raise TrainingError(
-            f"{network.backbone} starts from random weights (pretrained = false), whose features mean nothing. Name "
-            f"a model with pretrained = true, or with a file of weights."
+            f"{network.backbone} has random weights (pretrained = false), whose features are meaningless. Choose "
+            f"a model with pretrained = true, or with a weights file."
         )
     import torch
 
@@ -61,7 +61,7 @@ def embed_images(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = create_model(network, images.image_size, root)
-    backbone: Any = getattr(model, "backbone", model)  # side channels have a stem that was never trained
+    backbone: Any = getattr(model, "backbone", model)  # additional inputs have an untrained stem
     backbone.reset_classifier(0)
     backbone.to(device).eval()
     mean, std = (value.to(device) for value in grey_mean_and_std(backbone))
@@ -90,7 +90,7 @@ def write_embeddings(
 
     Args:
         ids: (n_images,). features: (n_images, n_features).
-        model, backbone: names of what they come from, for the record.
+        model, backbone: names of their source, for the header.
     """
     table = pd.DataFrame(features, columns=[f"feature{number}" for number in range(features.shape[1])])
     table.insert(0, "id", ids)
@@ -98,10 +98,10 @@ def write_embeddings(
 
 
 def read_embeddings(path: Path, ids: NDArray[np.object_]) -> tuple[NDArray[np.float32], str] | None:
-    """Features of rows and the backbone that they are of, or None where there are none.
+    """Return the features of rows and their backbone, or None if there are none.
 
     Raises:
-        StoreError: a broken file, or one that does not hold all of the rows.
+        StoreError: if the file is broken, or does not contain all of the rows.
     """
     try:
         table, header = read_parquet(path)
@@ -110,7 +110,7 @@ def read_embeddings(path: Path, ids: NDArray[np.object_]) -> tuple[NDArray[np.fl
     position = pd.Index(table["id"]).get_indexer(pd.Index(ids))
     if header.get("version") != VERSION or (position < 0).any():
         raise StoreError(
-            f"{path} holds features of {len(table)} images and lacks {int((position < 0).sum())} of {len(ids)} rows. "
+            f"{path} has features of {len(table)} images, but lacks {int((position < 0).sum())} of {len(ids)} rows. "
             f"Run dfens groups --model {header.get('model')} again, or move the file away to cluster by traces."
         )
     return table.drop(columns="id").to_numpy(np.float32)[position], str(header["backbone"])
