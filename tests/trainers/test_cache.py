@@ -28,8 +28,8 @@ def images(folder: Path, count: int = 10) -> list[str]:
     return sorted(map(str, folder.glob("*.jpg")))
 
 
-def cache_of(tmp_path: Path, edge: int = 24, decode: Decode = "area") -> ImageCache:
-    return ImageCache(tmp_path / "cache", edge, decode, tmp_path)
+def cache_of(tmp_path: Path, size: int = 24, decode: Decode = "area") -> ImageCache:
+    return ImageCache(tmp_path / "cache", size, decode, tmp_path)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_cached_pixels_are_the_decoded_ones(tmp_path: Path, decode: Decode) -> N
     paths = images(tmp_path / "data")
     cache = cache_of(tmp_path, decode=decode)
     assert cache.plan(paths).missing == 10
-    assert cache.make(paths, workers=3) == []
+    assert cache.make(paths, threads=3) == []
     view = cache.view(paths)
     assert view is not None
     assert view.found == 10
@@ -61,7 +61,7 @@ def test_cached_pixels_are_the_decoded_ones(tmp_path: Path, decode: Decode) -> N
 def test_another_edge_way_or_version_is_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = images(tmp_path / "data", 2)
     cache_of(tmp_path).make(paths)
-    assert cache_of(tmp_path, edge=32).view(paths) is None
+    assert cache_of(tmp_path, size=32).view(paths) is None
     assert cache_of(tmp_path, decode="pil").view(paths) is None
     monkeypatch.setattr("cv2.__version__", "99")
     assert cache_of(tmp_path).view(paths) is None

@@ -55,15 +55,15 @@ def test_features_of_files_are_those_of_their_images(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", face(0))
     write_image(tmp_path / "b.png", face(1))
     paths = [str(tmp_path / name) for name in ("a.png", "b.png")]
-    found = file_features(paths, edge=8, workers=2)
+    found = file_features(paths, size=8, threads=2)
     assert found.dtype == np.float32
     for row, seed in zip(found, (0, 1), strict=True):
         np.testing.assert_array_equal(row, np.concatenate([trace_features(face(seed)), pixel_features(face(seed), 8)]))
-    assert file_features(paths, edge=0).shape == (2, 88)
-    assert file_features(paths, edge=8, traces=False, decode="pil").shape == (2, 192)
+    assert file_features(paths, size=0).shape == (2, 88)
+    assert file_features(paths, size=8, traces=False, decode="pil").shape == (2, 192)
     (tmp_path / "c.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"c\.png is empty"):
-        file_features([str(tmp_path / "c.png")], edge=8)
+        file_features([str(tmp_path / "c.png")], size=8)
 
 
 @pytest.mark.parametrize("classifier", ["logistic", "svm", "extra_trees"])

@@ -13,7 +13,7 @@ from trainers.kinds.linear.settings import LinearSettings
 
 def baseline_features(paths: Sequence[str], *, threads: int = 1, progress: Progress = SILENT) -> Matrix:
     """Return the features of image files for `baseline_oof`, shape (n_files, n_features)."""
-    return linear_features(LinearSettings(), paths, workers=threads, progress=progress)
+    return linear_features(LinearSettings(), paths, threads=threads, progress=progress)
 
 
 def baseline_oof(features: Matrix, target: NDArray[np.int8], fold: NDArray[np.int16]) -> NDArray[np.float64]:

@@ -80,7 +80,7 @@ def _saved(figure: "Figure", path: Path) -> Path:
     return path
 
 
-def contact_sheet(path: Path, pictures: Sequence[str], captions: Sequence[str], *, edge: int = 128) -> Path:
+def contact_sheet(path: Path, pictures: Sequence[str], captions: Sequence[str], *, size: int = 128) -> Path:
     """Draw images in rows of ten, each with a caption below."""
     import cv2
     import numpy as np
@@ -89,11 +89,11 @@ def contact_sheet(path: Path, pictures: Sequence[str], captions: Sequence[str], 
 
     across = min(10, max(1, len(pictures)))
     down = -(-len(pictures) // across)
-    sheet = np.full((max(1, down) * (edge + 18), across * edge, 3), 255, np.uint8)
+    sheet = np.full((max(1, down) * (size + 18), across * size, 3), 255, np.uint8)
     for at, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        top, left = (at // across) * (edge + 18), (at % across) * edge
-        sheet[top : top + edge, left : left + edge] = load_image(picture, edge)
-        place = (left + 3, top + edge + 13)
+        top, left = (at // across) * (size + 18), (at % across) * size
+        sheet[top : top + size, left : left + size] = load_image(picture, size)
+        place = (left + 3, top + size + 13)
         cv2.putText(sheet, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     with atomic_path(path) as part:
         part.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())

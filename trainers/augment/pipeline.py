@@ -55,8 +55,8 @@ class AugmentParams:
         return bool(self.operations or self.webp) or any(step.needs_host for step in self.chain)
 
 
-def sample_params(settings: AugmentSettings, edge: int, size: int, random: ImageRandom) -> AugmentParams:
-    """Draw the parameters of an image of `edge` pixels, of which the network sees `size`.
+def sample_params(settings: AugmentSettings, stored_size: int, size: int, random: ImageRandom) -> AugmentParams:
+    """Draw the parameters of an image of `stored_size` pixels, of which the network sees `size`.
 
     Each enabled operation draws from its own stream.
     """
@@ -65,8 +65,8 @@ def sample_params(settings: AugmentSettings, edge: int, size: int, random: Image
         return sample(probability, random.stream(name)) if probability else none
 
     top = left = border = 0
-    if edge > size or settings.translate:
-        top, left, border = sample_place(settings.translate, edge, size, random.stream("window"))
+    if stored_size > size or settings.translate:
+        top, left, border = sample_place(settings.translate, stored_size, size, random.stream("window"))
     jpeg = draw(settings.jpeg, sample_quality, "jpeg", 0)
     return AugmentParams(
         window=Window(top, left, border, bool(settings.hflip and random.stream("hflip").random() < settings.hflip)),
@@ -87,7 +87,7 @@ def augment_image(image: Image, params: AugmentParams, size: int) -> Image:
     """Apply the parameters with OpenCV.
 
     Args:
-        image: RGB, shape (edge, edge, 3).
+        image: RGB, shape (stored_size, stored_size, 3).
         size: pixels that the network sees.
 
     Returns:
@@ -120,7 +120,7 @@ def augment_batch(images: Tensor, params: Sequence[AugmentParams], size: int) ->
     to one on average; noise has the same distribution but different values.
 
     Args:
-        images: (batch, edge, edge, 3) uint8.
+        images: (batch, stored_size, stored_size, 3) uint8.
         params: parameters of each image; images that need the host must have been processed by `augment_image` before.
 
     Returns:

@@ -26,11 +26,11 @@ class Window:
     flip: bool = False
 
 
-def sample_place(probability: float, edge: int, size: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Draw top, left and border of a window of `size` pixels in an image of `edge` pixels."""
+def sample_place(probability: float, stored_size: int, size: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Draw top, left and border of a window of `size` pixels in an image of `stored_size` pixels."""
     chance, down, right = rng.random(3)
-    if edge > size:
-        return int(down * (edge - size + 1)), int(right * (edge - size + 1)), 0
+    if stored_size > size:
+        return int(down * (stored_size - size + 1)), int(right * (stored_size - size + 1)), 0
     if chance >= probability:
         return 0, 0, 0
     border = max(1, size // 16)
@@ -38,7 +38,7 @@ def sample_place(probability: float, edge: int, size: int, rng: np.random.Genera
 
 
 def take_window(image: Image, window: Window, size: int) -> Image:
-    """Cut the window out of an image (edge, edge, 3); may share memory with it."""
+    """Cut the window out of a square image (height, width, 3); may share memory with it."""
     border = window.border
     if border:
         image = as_image(cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REFLECT_101))
@@ -48,15 +48,15 @@ def take_window(image: Image, window: Window, size: int) -> Image:
 
 
 def take_windows(images: Tensor, windows: Sequence[Window], size: int) -> Tensor:
-    """Cut each image's window out of a batch (batch, edge, edge, 3); returns (batch, 3, size, size), equal values."""
-    batch, edge = images.permute(0, 3, 1, 2), images.shape[1]
+    """Cut each image's window out of square images (batch, height, width, 3); returns (batch, 3, size, size)."""
+    batch, stored_size = images.permute(0, 3, 1, 2), images.shape[1]
     starts = [(window.top - window.border, window.left - window.border, window.flip) for window in windows]
     top, left, flip = on_device(np.array(starts, np.int64).reshape(-1, 3), images.device).unbind(1)
     steps = torch.arange(size, device=images.device)
 
     def mirrored(at: Tensor) -> Tensor:
         at = at.abs()
-        return torch.where(at >= edge, 2 * (edge - 1) - at, at)
+        return torch.where(at >= stored_size, 2 * (stored_size - 1) - at, at)
 
     rows = mirrored(top[:, None] + steps)  # (batch, size)
     columns = mirrored(left[:, None] + torch.where(flip[:, None] > 0, size - 1 - steps, steps))

@@ -159,7 +159,7 @@ def check_data(
     problems += _media_problems(rows, inspected)
     if competition.media == "images" and len(chosen) == sum(size > 0 for size in sizes):
         hashes, known = hash_files(
-            rows.path, root=competition.root, cache=hash_cache, workers=threads, progress=progress
+            rows.path, root=competition.root, cache=hash_cache, threads=threads, progress=progress
         )
         problems += near_duplicates(rows, same, hashes, known)
     audited = options.sealed is not None

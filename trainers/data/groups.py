@@ -101,7 +101,7 @@ def _clusters(rows: "pd.DataFrame", work_dir: Path, progress: Progress, seed: in
         features, backbone = kept
         progress.note(f"clusters of features of the frozen backbone {backbone}")
     else:
-        features = file_features(rows["path"].tolist(), edge=0, workers=cpu_count(), progress=progress)
+        features = file_features(rows["path"].tolist(), size=0, threads=cpu_count(), progress=progress)
     return cluster_groups(features, clusters=CLUSTERS, seed=seed)
 
 
@@ -111,7 +111,7 @@ def _near_duplicates(rows: "pd.DataFrame", root: Path, work_dir: Path, progress:
 
     ids = rows["id"].to_numpy(object)
     hashes, known = hash_files(
-        rows["path"].tolist(), root=root, cache=hash_cache(work_dir), workers=cpu_count(), progress=progress
+        rows["path"].tolist(), root=root, cache=hash_cache(work_dir), threads=cpu_count(), progress=progress
     )
     if not known.all():
         raise DataError(

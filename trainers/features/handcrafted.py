@@ -26,9 +26,9 @@ _KERNELS: list[Matrix] = [
 ]
 
 
-def pixel_features(image: Image, edge: int) -> Matrix:
-    """Return the image at edge x edge pixels, 0 to 1, shape (edge * edge * 3,)."""
-    return resize_image(image, edge).astype(np.float32).ravel() / np.float32(255)
+def pixel_features(image: Image, size: int) -> Matrix:
+    """Return the image at size x size pixels, 0 to 1, shape (size * size * 3,)."""
+    return resize_image(image, size).astype(np.float32).ravel() / np.float32(255)
 
 
 def trace_features(image: Image) -> Matrix:
@@ -82,20 +82,20 @@ def _residual_statistics(grey: Matrix, kernel: Matrix) -> Matrix:
 def file_features(
     paths: Sequence[str],
     *,
-    edge: int,
+    size: int,
     decode: Decode = "area",
     traces: bool = True,
-    workers: int = 1,
+    threads: int = 1,
     progress: Progress = SILENT,
 ) -> Matrix:
     """Return features of image files.
 
     Args:
         paths: of the files.
-        edge: of the pixel features; 0 for none.
+        size: of the pixel features; 0 for none.
         decode: how files are read for the pixel features.
         traces: whether spectrum and residuals are taken too.
-        workers: threads.
+        threads: threads.
         progress: receives progress by file.
 
     Returns:
@@ -104,18 +104,18 @@ def file_features(
     Raises:
         DataError: a file that cannot be read, naming it.
     """
-    one = partial(_one_file, edge=edge, decode=decode, traces=traces)
-    rows = in_threads(one, paths, workers, progress, "small features")
+    one = partial(_one_file, size=size, decode=decode, traces=traces)
+    rows = in_threads(one, paths, threads, progress, "small features")
     return np.stack(rows) if rows else np.zeros((0, 1), np.float32)
 
 
-def _one_file(path: str, *, edge: int, decode: Decode, traces: bool) -> Matrix:
+def _one_file(path: str, *, size: int, decode: Decode, traces: bool) -> Matrix:
     parts = []
     if traces:
         image = decode_image(path)
         parts.append(trace_features(image))
-        if edge and decode == "area":
-            parts.append(pixel_features(image, edge))
-    if edge and not (traces and decode == "area"):
-        parts.append(pixel_features(load_image(path, edge, decode), edge))
+        if size and decode == "area":
+            parts.append(pixel_features(image, size))
+    if size and not (traces and decode == "area"):
+        parts.append(pixel_features(load_image(path, size, decode), size))
     return np.concatenate(parts)

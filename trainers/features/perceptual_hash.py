@@ -52,7 +52,7 @@ def hash_files(
     *,
     root: Path,
     cache: Path | None = None,
-    workers: int = 1,
+    threads: int = 1,
     progress: Progress = SILENT,
 ) -> tuple[Hashes, NDArray[np.bool_]]:
     """Return perceptual hashes of image files.
@@ -61,7 +61,7 @@ def hash_files(
         paths: of the files.
         root: the data folder, which the cache names files relative to.
         cache: Parquet file of hashes made before; a file of another size or time is hashed anew.
-        workers: threads.
+        threads: threads.
         progress: receives progress by file.
 
     Returns:
@@ -79,7 +79,7 @@ def hash_files(
         known = same
     new = np.flatnonzero(~known)
     if len(new):
-        made = in_threads(_hash_file, [paths[row] for row in new.tolist()], workers, progress, "hash images")
+        made = in_threads(_hash_file, [paths[row] for row in new.tolist()], threads, progress, "hash images")
         for row, value in zip(new, made, strict=True):
             if value is not None:
                 hashes[row] = value

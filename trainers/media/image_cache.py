@@ -54,9 +54,9 @@ class ImageCache:
     """Images of one edge and one way of decoding.
 
         folder/
-        └── 256px-area-3f9c0a1b2c/      edge, decode, and a fingerprint of what decoded
+        └── 256px-area-3f9c0a1b2c/      size, decoder, and a fingerprint of what decoded
             ├── recipe.json             the same in words
-            ├── 5d1c….npy               pixels, (n_images, edge, edge, 3) uint8 RGB
+            ├── 5d1c….npy               pixels, (n_images, size, size, 3) uint8 RGB
             └── 07be….parquet           files: path, size, mtime_ns, sha256, and where their pixels lie
 
     Pixels are stored as they are, so that a training with the cache has the same bits as one without; a lossy
@@ -69,36 +69,36 @@ class ImageCache:
 
     Args:
         folder: of all caches.
-        edge: pixels.
+        image_size: pixels.
         decode: how files are read.
         root: paths under it are kept relative to it, so that the folder may move with its data.
     """
 
-    def __init__(self, folder: Path, edge: int, decode: Decode, root: Path = Path()) -> None:
-        self.edge = edge
+    def __init__(self, folder: Path, image_size: int, decode: Decode, root: Path = Path()) -> None:
+        self.image_size = image_size
         self.decode: Decode = decode
-        self.recipe = cache_recipe(edge, decode)
+        self.recipe = cache_recipe(image_size, decode)
         digest = hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
-        self.folder = folder / f"{edge}px-{decode}-{digest[:10]}"
+        self.folder = folder / f"{image_size}px-{decode}-{digest[:10]}"
         self._prefix = f"{root.resolve()}{os.sep}"
 
     @property
     def image_bytes(self) -> int:
         """Of one image."""
-        return self.edge * self.edge * 3
+        return self.image_size * self.image_size * 3
 
     # ---- making -------------------------------------------------------------
 
-    def plan(self, paths: Sequence[str], workers: int = 1) -> CachePlan:
+    def plan(self, paths: Sequence[str], threads: int = 1) -> CachePlan:
         """What `make` would have to do for these files."""
-        located = self._locate(self._files(paths, workers), self._index())
+        located = self._locate(self._files(paths, threads), self._index())
         missing = int((located["position"] < 0).sum())
         above = next(path for path in (self.folder, *self.folder.parents) if path.exists())
         made = sum(path.stat().st_size for path in self.folder.glob("*.npy"))
         free = shutil.disk_usage(above).free
         return CachePlan(len(paths), missing, missing * self.image_bytes, free, made)
 
-    def make(self, paths: Sequence[str], workers: int = 1, progress: Progress = SILENT) -> list[str]:
+    def make(self, paths: Sequence[str], threads: int = 1, progress: Progress = SILENT) -> list[str]:
         """Decode and store what is missing; a run that was stopped goes on where it was.
 
         Returns:
@@ -109,17 +109,17 @@ class ImageCache:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with file_lock(self.folder / ".lock"):
-            plan = self.plan(paths, workers)
+            plan = self.plan(paths, threads)
             if plan.bytes_needed > _SHARE_OF_DISK * plan.bytes_free:
                 raise DataError(
-                    f"{plan.missing:,} images of {self.edge} px take {plan.bytes_needed / 1e9:.1f} GB, and "
+                    f"{plan.missing:,} images of {self.image_size} px take {plan.bytes_needed / 1e9:.1f} GB, and "
                     f"{plan.bytes_free / 1e9:.1f} GB are free in {self.folder.parent}. Free space there, make that "
                     f"folder a link to a larger disk, or train without a cache: images are then decoded each epoch."
                 )
             write_json(self.folder / "recipe.json", self.recipe)
             index = self._index()
             self._sweep(index)
-            located = self._locate(self._files(paths, workers), index)
+            located = self._locate(self._files(paths, threads), index)
             missing = located[located["position"] < 0].drop_duplicates("path")
             places = {
                 digest: (shard, position)
@@ -127,8 +127,8 @@ class ImageCache:
             }
             broken: list[str] = []
             per_shard = max(1, _SHARD_BYTES // self.image_bytes)
-            title = f"cache {self.decode} at {self.edge} px"
-            pool = ThreadPoolExecutor(max(1, workers))
+            title = f"cache {self.decode} at {self.image_size} px"
+            pool = ThreadPoolExecutor(max(1, threads))
             try:
                 with progress.task(title, total=len(missing), unit="image") as task:
                     for start in range(0, len(missing), per_shard):
@@ -159,7 +159,8 @@ class ImageCache:
         shard = hashlib.sha256("".join(new).encode()).hexdigest()[:20]
         if new:
             with atomic_path(self.folder / f"{shard}.npy") as part, part.open("wb") as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": (len(new), self.edge, self.edge, 3)}
+                shape = (len(new), self.image_size, self.image_size, 3)
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 assert file.tell() == _HEADER_BYTES
                 for image in new.values():
@@ -184,7 +185,7 @@ class ImageCache:
         try:
             data = read_bytes(path)
             digest = hashlib.sha256(data).hexdigest()
-            return digest, None if digest in known else decode_at(data, path, self.edge, self.decode)
+            return digest, None if digest in known else decode_at(data, path, self.image_size, self.decode)
         except DataError as err:
             return err
 
@@ -197,7 +198,7 @@ class ImageCache:
 
     # ---- reading ------------------------------------------------------------
 
-    def view(self, paths: Sequence[str], workers: int = 1) -> "CacheView | None":
+    def view(self, paths: Sequence[str], threads: int = 1) -> "CacheView | None":
         """The images of these files that are in the cache, or None where there are none.
 
         Some are decoded anew and compared, since an OpenCV of the same version may be built with another decoder.
@@ -207,7 +208,7 @@ class ImageCache:
         """
         if not (self.folder / "recipe.json").exists():
             return None
-        located = self._locate(self._files(paths, workers), self._index())
+        located = self._locate(self._files(paths, threads), self._index())
         known = np.flatnonzero(located["position"] >= 0)
         if not len(known):
             return None
@@ -215,7 +216,7 @@ class ImageCache:
         for row in np.unique(known[np.linspace(0, len(known) - 1, _COMPARED).astype(int)]).tolist():
             kept = view.one(row)
             assert kept is not None
-            if not np.array_equal(kept, load_image(paths[row], self.edge, self.decode)):
+            if not np.array_equal(kept, load_image(paths[row], self.image_size, self.decode)):
                 raise DataError(
                     f"{self.folder} holds other pixels for {paths[row]} than decoding gives now: another build of "
                     f"OpenCV or Pillow made it. Run dfens cache --remove, then dfens cache."
@@ -238,7 +239,7 @@ class ImageCache:
         ]
         return index[index["shard"].isin(whole)]
 
-    def _files(self, paths: Sequence[str], workers: int) -> "pd.DataFrame":
+    def _files(self, paths: Sequence[str], threads: int) -> "pd.DataFrame":
         """Path, size and time of change of each file, in that order; -1 for one that is missing."""
         import pandas as pd
 
@@ -249,7 +250,7 @@ class ImageCache:
             except OSError:
                 return -1, -1
 
-        found = in_threads(facts, list(paths), workers, SILENT, "files")
+        found = in_threads(facts, list(paths), threads, SILENT, "files")
         size, changed = zip(*found, strict=True) if found else ((), ())
         return pd.DataFrame({"path": list(map(str, paths)), "size": size, "mtime_ns": changed}).astype(
             {"size": np.int64, "mtime_ns": np.int64}
@@ -282,7 +283,7 @@ class CacheView:
         self._open = lru_cache(_MOST_OPEN)(lambda number: _mapped(folder / f"{names[number]}.npy"))
 
     def one(self, row: int) -> Images | None:
-        """The image of a file, (edge, edge, 3), not to be written to; None where the cache does not have it."""
+        """The image of a file, (size, size, 3), not to be written to; None where the cache does not have it."""
         position = int(self._position[row])
         if position < 0:
             return None
@@ -294,7 +295,7 @@ def _mapped(path: Path) -> Images:
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
-def cache_recipe(edge: int, decode: Decode) -> dict[str, Any]:
+def cache_recipe(image_size: int, decode: Decode) -> dict[str, Any]:
     """What the pixels of a cache depend on, apart from the files."""
     import cv2
     import PIL
@@ -302,7 +303,7 @@ def cache_recipe(edge: int, decode: Decode) -> dict[str, Any]:
 
     return {
         "version": FORMAT_VERSION,
-        "edge": edge,
+        "edge": image_size,
         "decode": decode,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,

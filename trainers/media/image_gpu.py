@@ -14,8 +14,8 @@ from trainers.media.image import decode_at, is_plain_jpeg
 from trainers.runtime.device import is_out_of_memory, on_device
 
 
-def decode_on_device(files: Sequence[bytes], paths: Sequence[str], edge: int, device: torch.device) -> Tensor:
-    """Images of files at one size, shape (n_files, edge, edge, 3), uint8 RGB, on the device.
+def decode_on_device(files: Sequence[bytes], paths: Sequence[str], size: int, device: torch.device) -> Tensor:
+    """Images of files at one size, shape (n_files, size, size, 3), uint8 RGB, on the device.
 
     nvJPEG's rounding and the resizing here (linear, antialiased) differ a little from OpenCV's, so a model
     trained with it predicts with it. Files that nvJPEG cannot decode alone (other kinds than JPEG, CMYK, those
@@ -29,7 +29,7 @@ def decode_on_device(files: Sequence[bytes], paths: Sequence[str], edge: int, de
         TrainingError: a torchvision that does not offer it.
     """
     plain = [row for row, data in enumerate(files) if is_plain_jpeg(data)]
-    batch = torch.empty((len(files), 3, edge, edge), dtype=torch.uint8, device=device)
+    batch = torch.empty((len(files), 3, size, size), dtype=torch.uint8, device=device)
     try:
         decoded = dict(zip(plain, _decode_jpegs([files[row] for row in plain], device), strict=True)) if plain else {}
         by_shape: dict[torch.Size, dict[int, Tensor]] = defaultdict(dict)
@@ -37,7 +37,7 @@ def decode_on_device(files: Sequence[bytes], paths: Sequence[str], edge: int, de
             if image is not None:
                 by_shape[image.shape][row] = image
         for images in by_shape.values():
-            batch[on_device(np.array(list(images)), device)] = _resized(torch.stack(list(images.values())), edge)
+            batch[on_device(np.array(list(images)), device)] = _resized(torch.stack(list(images.values())), size)
     except RuntimeError as err:
         if not is_out_of_memory(err):
             raise
@@ -47,7 +47,7 @@ def decode_on_device(files: Sequence[bytes], paths: Sequence[str], edge: int, de
         ) from err
     for row, (data, path) in enumerate(zip(files, paths, strict=True)):
         if decoded.get(row) is None:
-            batch[row] = on_device(decode_at(data, path, edge, "area"), device).permute(2, 0, 1)
+            batch[row] = on_device(decode_at(data, path, size, "area"), device).permute(2, 0, 1)
     return batch.permute(0, 2, 3, 1)
 
 
@@ -87,9 +87,9 @@ def _is_of_the_device(error: RuntimeError) -> bool:
     return is_out_of_memory(error) or "cuda error" in str(error).lower()
 
 
-def _resized(images: Tensor, edge: int) -> Tensor:
+def _resized(images: Tensor, size: int) -> Tensor:
     """Resize (n, 3, height, width) uint8 by antialiased linear interpolation."""
-    if images.shape[2:] == (edge, edge):
+    if images.shape[2:] == (size, size):
         return images
-    found = interpolate(images.float(), (edge, edge), mode="bilinear", antialias=True)
+    found = interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
     return found.round().clamp(0, 255).to(torch.uint8)

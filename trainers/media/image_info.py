@@ -46,14 +46,14 @@ def inspect_image(path: str) -> ImageInfo:
 
 
 def in_threads(
-    function: Callable[[str], T], paths: Sequence[str], workers: int, progress: Progress, title: str
+    function: Callable[[str], T], paths: Sequence[str], threads: int, progress: Progress, title: str
 ) -> list[T]:
     """Return the results of a function for each path, in the order of the paths; runs in threads, with progress."""
     results: list[T] = []
     chunks: Iterator[list[str]] = iter([])
     source = iter(paths)
     chunks = iter(lambda: list(islice(source, _CHUNK)), [])
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(threads)
     try:
         with progress.task(title, total=len(paths), unit="file") as task:
             for part in pool.map(lambda chunk: [function(path) for path in chunk], chunks):
@@ -64,7 +64,7 @@ def in_threads(
     return results
 
 
-def file_sizes(paths: Sequence[str], workers: int, progress: Progress) -> list[int]:
+def file_sizes(paths: Sequence[str], threads: int, progress: Progress) -> list[int]:
     """Return the size of each file in bytes, -1 where it does not exist."""
 
     def size(path: str) -> int:
@@ -73,10 +73,10 @@ def file_sizes(paths: Sequence[str], workers: int, progress: Progress) -> list[i
         except OSError:
             return -1
 
-    return in_threads(size, paths, workers, progress, "file sizes")
+    return in_threads(size, paths, threads, progress, "file sizes")
 
 
-def identical_files(paths: Sequence[str], sizes: Sequence[int], workers: int, progress: Progress) -> list[list[int]]:
+def identical_files(paths: Sequence[str], sizes: Sequence[int], threads: int, progress: Progress) -> list[list[int]]:
     """Return the positions of files with the same bytes, in sets of two or more; empty and absent files are ignored.
 
     Files of one size are compared by a block from their middle, and only those that agree are
@@ -99,7 +99,7 @@ def identical_files(paths: Sequence[str], sizes: Sequence[int], workers: int, pr
         if not flat:
             return []
         digests = dict(
-            zip(flat, in_threads(function, [paths[row] for row in flat], workers, progress, title), strict=True)
+            zip(flat, in_threads(function, [paths[row] for row in flat], threads, progress, title), strict=True)
         )
         suspects = [same for rows in suspects for same in _alike(rows, digests)]
     return sorted(suspects)

@@ -36,7 +36,7 @@ class ImageStore:
         paths: of the files.
         size: pixels.
         decode: how they are read; by "gpu" not here but as whole batches (trainers/media/loader.py).
-        workers: threads that `fill` and `take` decode with.
+        threads: threads that `fill` and `take` decode with.
         keep: whether to keep decoded images; None: where they take less than a share of the free memory, and the
             cache does not hold them all. What is not kept is decoded each time, ahead of its use.
         cache: where resized images come from instead of the files, as far as it has them.
@@ -48,7 +48,7 @@ class ImageStore:
         paths: Sequence[str],
         size: int,
         decode: DeviceDecode,
-        workers: int,
+        threads: int,
         *,
         keep: bool | None = None,
         cache: Cache | None = None,
@@ -57,7 +57,7 @@ class ImageStore:
         self.paths = list(paths)
         self.size = size
         self.decode: DeviceDecode = decode
-        self.workers = max(1, workers)
+        self.threads = max(1, threads)
         self._cache = cache
         if decode == "gpu":
             keep = False
@@ -94,7 +94,7 @@ class ImageStore:
         """Images of some rows, shape (len(rows), size, size, 3), RGB."""
         found = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         if len(rows):
-            with ThreadPoolExecutor(self.workers) as pool:
+            with ThreadPoolExecutor(self.threads) as pool:
                 for place, image in enumerate(pool.map(self.__getitem__, rows.tolist())):
                     found[place] = image
         return found

@@ -23,16 +23,16 @@ MakeRow = Callable[[int], Images]  # index into the rows -> image
 
 
 class Loader:
-    """Makes uint8 batches in `workers` threads while others are used.
+    """Makes uint8 batches in `threads` threads while others are used.
 
     On CUDA, batches lie in pinned memory, from which they travel to the device while it works.
     """
 
-    def __init__(self, workers: int, *, pin: bool = False) -> None:
-        self._workers = max(1, workers)
-        if self._workers > 1:
+    def __init__(self, threads: int, *, pin: bool = False) -> None:
+        self._threads = max(1, threads)
+        if self._threads > 1:
             cv2.setNumThreads(1)  # these threads are enough; OpenCV's own, of all cores, would be woken for each image
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._pin = pin
         self._device_pool: ThreadPoolExecutor | None = None
 
@@ -54,7 +54,7 @@ class Loader:
         # parts smaller than a thread's share, so that one slow image does not hold up the batch
         parts = np.array_split(
             np.arange(len(rows)),
-            min(len(rows), 1 if self._workers == 1 else max(self._workers, min(2 * self._workers, 16))),
+            min(len(rows), 1 if self._threads == 1 else max(self._threads, min(2 * self._threads, 16))),
         )
         futures: list[Future[None]] = [self._pool.submit(fill, part) for part in parts]
 

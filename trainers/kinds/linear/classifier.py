@@ -28,14 +28,14 @@ class LinearFold:
 
 
 def linear_features(
-    settings: LinearSettings, paths: Sequence[str], *, workers: int = 1, progress: Progress = SILENT
+    settings: LinearSettings, paths: Sequence[str], *, threads: int = 1, progress: Progress = SILENT
 ) -> Matrix:
     """The features of image files that `fit_linear_fold` takes, shape (n_files, n_features).
 
     They depend on no label and no fold: one matrix serves all folds. Pixels, radial spectrum
     and noise residuals, as in `trainers.features.handcrafted`.
     """
-    return file_features(paths, edge=settings.image_size, decode=settings.decode, workers=workers, progress=progress)
+    return file_features(paths, size=settings.image_size, decode=settings.decode, threads=threads, progress=progress)
 
 
 def fit_linear_fold(

@@ -75,7 +75,7 @@ def _features(context: Context) -> Matrix:
 
 def _features_of(context: Context, paths: Sequence[str], progress: Progress = SILENT) -> Matrix:
     if not _reads_clips(context):
-        return linear_features(context.settings, paths, workers=context.threads, progress=progress)
+        return linear_features(context.settings, paths, threads=context.threads, progress=progress)
     record_of = ClipSource(context)
     rows = in_threads(
         partial(_clip_row, record_of, context.settings.leaks), paths, context.threads, progress, "features"
