@@ -221,7 +221,7 @@ def test_every_draw_of_every_operation_can_be_applied_to_a_batch() -> None:
 
 def test_operations_without_a_version_for_batches_are_refused_where_no_image_is_on_the_cpu() -> None:
     for name in ("webp", "self_blend", "face_cutout"):
-        with pytest.raises(ConfigError, match=f"no image on the CPU, where {name} work"):
+        with pytest.raises(ConfigError, match=f"keeps images off the CPU, which {name} work"):
             changed_settings(decode="gpu", **{name: 0.5})
 
 

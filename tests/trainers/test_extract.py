@@ -128,7 +128,7 @@ def index_alone(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.write_text("this is a text file\n" * 20), "is not a clip"),
         (header_alone, "is not a clip|cannot be read|has neither"),
-        (index_alone, "has neither a frame nor a sound sample"),
+        (index_alone, "has neither frames nor sound"),
         (lambda path: path.unlink(), "is missing"),
     ],
 )

@@ -103,7 +103,7 @@ def test_bits_at_the_edge_of_exactness_are_found() -> None:
     assert apart(value, far) == 31
     assert near_groups(np.array([value, far]), 31).tolist() == [0, 0]
     assert near_groups(np.array([value, far]), 30).tolist() == [0, 1]
-    with pytest.raises(ConfigError, match=r"32 bits: near hashes are looked for up to 31"):
+    with pytest.raises(ConfigError, match=r"distance = 32: expected 0 to 31"):
         near_groups(np.array([value, far]), 32)
 
 

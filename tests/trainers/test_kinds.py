@@ -132,7 +132,7 @@ def test_settings_of_a_kind_are_read_from_toml() -> None:
 
 def test_a_name_belongs_to_one_kind() -> None:
     register("toy", settings=f"{toy_module.__name__}:ToySettings", implementation=f"{toy_module.__name__}:ToyKind")
-    with pytest.raises(ConfigError, match="Two kinds of models are called 'toy'"):
+    with pytest.raises(ConfigError, match="Two kinds of models are named 'toy'"):
         register("toy", settings="elsewhere:Settings", implementation="elsewhere:Kind")
 
 

@@ -89,7 +89,7 @@ def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster
     killer.start()
     assert train(tmp_path, cluster.address, notes) == quiet
     killer.join()
-    assert sum("is gone; it goes on at" in line for line in notes.lines) == 1, notes.lines
+    assert sum("is gone; resuming on" in line for line in notes.lines) == 1, notes.lines
 
 
 def test_failures_are_told_and_the_others_go_on(tmp_path: Path, cluster: Any) -> None:
@@ -128,9 +128,9 @@ def test_a_stop_reaches_the_tasks_which_save(tmp_path: Path, cluster: Any) -> No
 
 
 def test_an_address_that_does_not_answer_is_told() -> None:
-    with pytest.raises(TrainingError, match=r"No Ray cluster answers at 127.0.0.1:1 .*ray start --head --port=1"):
+    with pytest.raises(TrainingError, match=r"No Ray cluster responds at 127.0.0.1:1 .*ray start --head --port=1"):
         train_on_ray(None, (), SILENT, address="127.0.0.1:1")  # type: ignore[arg-type]
-    with pytest.raises(TrainingError, match="is no HOST:PORT"):
+    with pytest.raises(TrainingError, match="is not HOST:PORT"):
         train_on_ray(None, (), SILENT, address="ray://somewhere:10001")  # type: ignore[arg-type]
 
 

@@ -78,7 +78,7 @@ def test_a_new_machine_finds_what_was_finished(tmp_path: Path, floor: tuple[Trai
     other = make_job(tmp_path / "third", floor=LinearSettings())
     notes = Notes()
     RemoteWorkspace.of(remote.url, other).begin(other, (0, 1), notes.note)
-    assert notes.lines == [f"floor: fold 0, 1 was found finished at {remote.url}"]
+    assert notes.lines == [f"floor: fold 0, 1 was already finished at {remote.url}"]
     assert stored_bytes(PredictionStore(other.store_root), "floor") == stored_bytes(
         PredictionStore(job.store_root), "floor"
     )
@@ -160,16 +160,16 @@ def test_a_share_lost_for_a_while_is_told_once(
     monkeypatch.setattr(sync, "send", fail)
     sync.keep_sending(over, notes.note)
     assert len(tries) == 5
-    assert notes.lines == ["The share is away. It is tried again while the training goes on."]
+    assert notes.lines == ["The share is away. It is retried while the training continues."]
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("s3://me:word@bucket/x", "holds credentials"),
-        ("https://host/x?X-Amz-Signature=abc", "holds credentials"),
-        ("bucket/x", "is no URL"),
-        ("memory://x", "lies in one process"),
+        ("s3://me:word@bucket/x", "contains credentials"),
+        ("https://host/x?X-Amz-Signature=abc", "contains credentials"),
+        ("bucket/x", "is not a URL"),
+        ("memory://x", "exists in a single process"),
         ("nothing://x", "cannot be used: Protocol not known: nothing"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster
         engine=functools.partial(train_on_ray, address=cluster.address, share=(tmp_path / "share").as_uri()),
     )  # fmt: skip
     killer.join()
-    assert sum("is gone; it goes on at" in line for line in notes.lines) == 1, notes.lines
+    assert sum("is gone; resuming on" in line for line in notes.lines) == 1, notes.lines
     assert b"".join(stored_bytes(store, name) for name in MODELS) == quiet
     # nothing was written in the first machine's workspace but what it fetched
     assert not list((tmp_path / "first" / "work" / "trainers").glob("*/fold*/.lock"))

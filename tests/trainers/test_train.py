@@ -114,7 +114,7 @@ def test_the_best_epoch_is_told_as_optimistic(tmp_path: Path) -> None:
     )
     assert result.optimistic
     assert 1 <= result.epoch <= 3
-    assert "a little optimistic" in notes.lines[0]
+    assert "slightly optimistic" in notes.lines[0]
 
 
 def test_a_model_above_the_rule_is_refused(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_step_without_a_finite_loss_is_skipped_and_told(tmp_path: Path, spoilt
     spoilt += [3]
     notes = Notes()
     train(tmp_path, LONG, (0,), progress=notes)
-    assert "1 steps up to step 2 of epoch 2 had no finite loss and were skipped" in notes.lines[0]
+    assert "1 steps up to step 2 of epoch 2 had a non-finite loss and were skipped" in notes.lines[0]
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert (history["steps_skipped"], history["returns_to_good_state"]) == (1, 0)
     assert np.isfinite(history["loss"]).all()
@@ -188,7 +188,7 @@ def test_many_bad_steps_in_a_row_lead_back_to_a_good_state(tmp_path: Path, spoil
     spoilt += range(4, 9)
     notes = Notes()
     train(tmp_path, LONG, (0,), progress=notes)
-    assert any("back to epoch 3, step 0, with 0.5 of the rate" in line for line in notes.lines)
+    assert any("back to epoch 3, step 0, with 0.5 times the learning rate" in line for line in notes.lines)
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert (history["steps_skipped"], history["returns_to_good_state"]) == (5, 1)
     assert len(history["loss"]) == 8

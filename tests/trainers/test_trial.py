@@ -41,7 +41,7 @@ def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **
     ({"backbone": "resnet10t", "batch_size": 1}, r"1 image in the smallest part .*Expected more than 1 value"),
     ({"backbone": "resnet10t", "batch_size": 5, "accumulate": 2}, "ok"),
     ({"backbone": "resnet10t", "batch_size": 7, "accumulate": 3}, r"1 image in the smallest part of a step"),
-    ({"backbone": "test_resnet.nothing", "pretrained": True}, "'test_resnet.nothing' names no weights of timm"),
+    ({"backbone": "test_resnet.nothing", "pretrained": True}, "'test_resnet.nothing' has no such weights in timm"),
     ({"backbone_options": {"global_pool": ""}}, r"cannot be trained .*backbone_options = {'global_pool': ''}"),
     ({"pretrained": "none.safetensors"}, r"'m': pretrained = 'none.safetensors' names no file"),
     ({"backbone": "resnet10t", "pretrained": True, "backbone_options": {"depht": 3}}, "cannot be made with"),

@@ -1,4 +1,4 @@
-"""Everything that models need from one clip, in one pass over it."""
+"""Extract everything that models need from a clip in one pass."""
 
 import dataclasses
 from dataclasses import dataclass, replace
@@ -26,8 +26,8 @@ from trainers.media.video import (
     video_stream,
 )
 
-_CANDIDATES = 4  # key frames decoded for each one that is kept
-_MOST_PIXELS = 1920 * 1080  # larger frames are reduced before a face is looked for, which bounds the memory
+_CANDIDATES = 4  # number of key frames decoded for each one stored
+_MOST_PIXELS = 1920 * 1080  # larger frames are reduced before face detection, which bounds the memory
 _SAME_S = 1e-3
 
 
@@ -46,7 +46,7 @@ def extract_clip(path: str, settings: ExtractSettings, detector: FaceDetector | 
     """Read frames, key frames and sound of a clip, each stream in one pass.
 
     Raises:
-        DataError: if nothing of it can be decoded: not a clip, empty, cut before its first frame, neither picture
+        DataError: if nothing can be decoded: not a clip, empty, truncated before its first frame, neither video
             nor sound.
     """
     with open_clip(path) as container:
@@ -61,11 +61,11 @@ def extract_clip(path: str, settings: ExtractSettings, detector: FaceDetector | 
             heard = read_audio(container, stream, sample_rate=settings.sample_rate, max_seconds=settings.sound_seconds)
             sound, start_s = heard.samples, heard.start_s
             if heard.errors:
-                notes.append(f"{heard.errors} packets of the sound cannot be decoded")
+                notes.append(f"{heard.errors} audio packets cannot be decoded")
             if heard.is_cut:
                 notes.append(f"sound read up to {settings.sound_seconds:g} s")
         if not sights and not len(sound):
-            raise DataError(f"{path} has neither a frame nor a sound sample that can be decoded. Get the file again.")
+            raise DataError(f"{path} has neither frames nor sound that can be decoded. Get the file again.")
         if not sights:
             notes.append("no picture")
         if not len(sound):
@@ -99,7 +99,7 @@ def _spectrogram(sound: NDArray[np.int16], settings: ExtractSettings) -> NDArray
 def _picture(
     container: Container, settings: ExtractSettings, detector: FaceDetector | None, notes: list[str]
 ) -> list[_Sight]:
-    """The evenly spread frames and the key frames of a clip, in order of time."""
+    """Return the evenly spaced frames and the key frames of a clip, in order of time."""
     stream = video_stream(container)
     if stream is None:
         return []
@@ -110,8 +110,8 @@ def _picture(
     end = max((sight.frame.time_s for sight in sights), default=0.0)
     step = duration / settings.frames
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    if sights and end + start < spread[-1] - step / 2 - 2 / rate:  # a tail is missing: spread over what is there
-        notes.append(f"picture ends after {end:.1f} of {duration:.1f} s: the file is cut or damaged")
+    if sights and end + start < spread[-1] - step / 2 - 2 / rate:  # the end is missing: spread the frames over the rest
+        notes.append(f"picture ends after {end:.1f} of {duration:.1f} s: the file is truncated or damaged")
         end += 1 / rate
         spread = frame_times(settings.frames, start, end)
         sights = _read(container, spread, [key for key in keys if key < start + end], settings, detector)
@@ -128,7 +128,7 @@ def _read(
     settings: ExtractSettings,
     detector: FaceDetector | None,
 ) -> list[_Sight]:
-    """Read the frames on screen at some times, and the key frames, in one pass."""
+    """Read the frames visible at given times, and the key frames, in one pass."""
     stream = video_stream(container)
     assert stream is not None
     origin = float((stream.start_time or 0) * (stream.time_base or 0))
@@ -141,7 +141,7 @@ def _read(
 
 
 def _look(frame: Frame, settings: ExtractSettings, detector: FaceDetector | None) -> _Sight:
-    """Look for faces, or crop and shrink at once, so that no more than one whole frame is held."""
+    """Detect faces, or crop and shrink the frame at once, so that at most one full frame is in memory."""
     if detector is None:
         small = resize_image(crop_centre(frame.image), settings.frame_size)
         return _Sight(replace(frame, image=small), np.zeros((0, 5), np.float32))
@@ -162,7 +162,7 @@ def _crops(sights: list[_Sight], boxes: NDArray[np.float32], settings: ExtractSe
 
 
 def _choose_keys(sights: list[_Sight], most: int) -> None:
-    """Mark the key frames to keep: the first, and those whose colours differ most from the key frame before."""
+    """Mark the key frames to store: the first, and those whose colours differ most from the previous key frame."""
     keys = [sight for sight in sights if sight.frame.is_key]
     for before, sight in pairwise(keys):
         sight.change = histogram_distance(before.frame.image, sight.frame.image)
@@ -172,7 +172,7 @@ def _choose_keys(sights: list[_Sight], most: int) -> None:
 
 
 def _thinned(times: list[float], most: int) -> list[float]:
-    """At most so many of some times, evenly chosen."""
+    """Return at most `most` of the times, evenly chosen."""
     if len(times) <= most:
         return times
     return [times[position] for position in np.linspace(0, len(times) - 1, most).astype(int)] if most else []

@@ -1,4 +1,4 @@
-"""Small features of an image that need no network: pixels, radial spectrum, statistics of noise residuals."""
+"""Small handcrafted features of images: pixels, radial spectrum, statistics of noise residuals."""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -13,7 +13,7 @@ from trainers.media.image_info import in_threads
 
 Matrix = NDArray[np.float32]
 
-_WINDOW = 256  # spectrum and residuals are taken at the image's own scale, from its middle
+_WINDOW = 256  # spectrum and residuals are computed from the centre of the image at its original scale
 _RINGS = 48
 _KERNELS: list[Matrix] = [
     (np.array(weights) / divisor).astype(np.float32)
@@ -32,7 +32,7 @@ def pixel_features(image: Image, size: int) -> Matrix:
 
 
 def trace_features(image: Image) -> Matrix:
-    """Return what generators and editors leave behind: radial spectrum and statistics of noise residuals.
+    """Return features of traces left by generators and editors: radial spectrum and statistics of noise residuals.
 
     The spectrum is the mean logarithm of the power in 48 rings of spatial frequency (Durall et al.,
     Watch Your Up-Convolution, CVPR 2020). The residuals are those of the spatial rich model (SRM;
@@ -55,7 +55,7 @@ def _middle(image: Image) -> Matrix:
 
 @lru_cache(maxsize=64)
 def _rings(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.float64], Matrix]:
-    """The ring of each frequency, how many frequencies each ring has, and a window that fades the borders out."""
+    """Return the ring of each frequency, the number of frequencies per ring, and a window that fades the borders."""
     down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     ring = np.minimum((np.hypot(down, across) * 2 * _RINGS).astype(np.intp), _RINGS - 1)
     count = np.maximum(np.bincount(ring.ravel(), minlength=_RINGS), 1).astype(np.float64)
@@ -63,14 +63,15 @@ def _rings(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.float6
 
 
 def _spectrum(grey: Matrix) -> Matrix:
-    ring, count, window = _rings(*grey.shape)  # without the window, the jump at the borders fills all frequencies
+    # without the window, the discontinuity at the borders affects all frequencies
+    ring, count, window = _rings(*grey.shape)
     power = np.abs(np.fft.rfft2((grey - grey.mean()) * window)) ** 2 / grey.size
     return np.asarray(np.bincount(ring, np.log1p(power).ravel(), _RINGS) / count, np.float32)
 
 
 def _residual_statistics(grey: Matrix, kernel: Matrix) -> Matrix:
     residual = cv2.filter2D(grey, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101)
-    rounded = np.clip(residual + 3.5, 0, 6.9).astype(np.uint8)  # whole numbers from -3 to 3, as 0 to 6
+    rounded = np.clip(residual + 3.5, 0, 6.9).astype(np.uint8)  # integers from -3 to 3, shifted to 0 to 6
     histogram = np.bincount(rounded.ravel(), minlength=7) / rounded.size
     spread = float(residual.std()) + 1e-6
     magnitude = np.abs(residual)
@@ -91,18 +92,18 @@ def file_features(
     """Return features of image files.
 
     Args:
-        paths: of the files.
-        size: of the pixel features; 0 for none.
-        decode: how files are read for the pixel features.
-        traces: whether spectrum and residuals are taken too.
-        threads: threads.
+        paths: paths of the files.
+        size: size of the pixel features; 0 for none.
+        decode: decoder for the pixel features.
+        traces: whether to compute spectrum and residuals, too.
+        threads: number of threads.
         progress: receives progress by file.
 
     Returns:
         Shape (n_files, n_features).
 
     Raises:
-        DataError: a file that cannot be read, naming it.
+        DataError: if a file cannot be read, naming it.
     """
     one = partial(_one_file, size=size, decode=decode, traces=traces)
     rows = in_threads(one, paths, threads, progress, "small features")

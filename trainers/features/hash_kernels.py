@@ -1,8 +1,9 @@
-"""Find near pairs among 256-bit hashes without comparing all: pigeonhole on 16 bands of 16 bits; compiled, no checks.
+"""Find near pairs among 256-bit hashes without comparing all pairs; compiled, without checks.
 
-Two hashes at most r bits apart agree in some band up to r // 16 bits. So for each hash only those
-are compared that share a band with it, or (for r of 16 to 31) a band but for one bit: exact, and at
-half a million hashes some thousand comparisons each instead of half a million.
+By the pigeonhole principle on 16 bands of 16 bits, two hashes that differ in at most r bits differ in at most r // 16
+bits in some band. Therefore each hash is only compared with those that have an equal band, or (for r of 16 to 31) a
+band that differs in one bit. This is exact, and with half a million hashes it takes a few thousand comparisons per
+hash.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ Hashes = NDArray[np.uint64]
 
 @compiled
 def _bits_apart(a: Hashes, b: Hashes, most: int) -> np.int64:
-    """Number of bits in which two hashes differ; anything above `most` once that is passed."""
+    """Return the number of bits in which two hashes differ, or any number above `most` if it is larger."""
     total = np.int64(0)
     for word in range(len(a)):
         x = a[word] ^ b[word]
@@ -38,7 +39,7 @@ def _band(value: Hashes, band: int) -> np.int64:
 
 @compiled
 def _sort_band(hashes: Hashes, band: int, order: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
-    """Positions by the value of one band: those of value v are order[starts[v]:starts[v + 1]]."""
+    """Sort positions by the value of one band: those with value v are order[starts[v]:starts[v + 1]]."""
     starts[:] = 0
     for row in range(len(hashes)):
         starts[_band(hashes[row], band) + 1] += 1
@@ -61,7 +62,7 @@ def _root(parent: NDArray[np.int64], row: int) -> int:
 
 @compiled
 def link_near(hashes: Hashes, distance: int, parent: NDArray[np.int64]) -> None:
-    """Unite in `parent` all hashes at most `distance` bits apart, and all that these pairs connect."""
+    """Merge in `parent` all hashes that are at most `distance` bits apart, directly or through others."""
     order = np.empty(len(hashes), np.int64)
     starts = np.empty(_VALUES + 1, np.int64)
     probes = 17 if distance >= BANDS else 1
@@ -83,7 +84,7 @@ def link_near(hashes: Hashes, distance: int, parent: NDArray[np.int64]) -> None:
 
 @compiled
 def nearest(hashes: Hashes, queries: Hashes, distance: int, found: NDArray[np.int64], apart: NDArray[np.int64]) -> None:
-    """Find for each query the nearest of `hashes` within `distance` bits, the first of several, or -1."""
+    """Find for each query the nearest of `hashes` within `distance` bits (the first if tied), or -1."""
     order = np.empty(len(hashes), np.int64)
     starts = np.empty(_VALUES + 1, np.int64)
     probes = 17 if distance >= BANDS else 1

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms by `torch.stft`."""
+"""Log-mel spectrograms with `torch.stft`."""
 
 from functools import lru_cache
 
@@ -55,7 +55,7 @@ class LogMel(torch.nn.Module):
         if waveform.shape[-1] == 0:
             waveform = waveform.new_zeros(*waveform.shape[:-1], 1)
         flat = waveform.reshape(-1, waveform.shape[-1]).float()
-        spectrum = torch.stft(  # zeros beyond both ends: reflection needs more samples than half a window
+        spectrum = torch.stft(  # zero padding: reflection would need more samples than half a window
             flat,
             self.settings.n_fft,
             self.settings.hop,
@@ -69,7 +69,7 @@ class LogMel(torch.nn.Module):
         return torch.log(mel + SILENCE_POWER).reshape(*waveform.shape[:-1], *mel.shape[-2:])
 
 
-# 16 bits resolve 2^-30 of full power; what is below is rounding, and its logarithm would only spread noise
+# 16 bits resolve 2^-30 of full power; anything below is rounding error, whose logarithm would only amplify noise
 SILENCE_POWER = 1e-9
 
 

@@ -1,4 +1,4 @@
-"""Hash images by what they show, to find copies that are re-encoded, resized, brightened or a little cropped."""
+"""Perceptual hashes of images, to find copies that are re-encoded, resized, brightened or slightly cropped."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +27,9 @@ Hashes = NDArray[np.uint64]
 def image_hash(image: Image) -> Hashes:
     """Return the perceptual hash of an image: which of its 255 lowest frequencies are stronger than their median.
 
-    The usual 64 bits do not distinguish aligned faces: of 800 photos of different persons the nearest
-    two are 6 bits apart, and a crop by 4 % changes 4 bits. Here the nearest two are 62 of 256 bits
-    apart; JPEG at quality 30, blur, noise or half the size change up to 8, a fifth more light up to 22.
+    The usual 64 bits do not distinguish aligned faces: among 800 photos of different people, the closest
+    two differ in 6 bits, and a crop by 4 % changes 4 bits. With 256 bits the closest two differ in 62;
+    JPEG at quality 30, blur, noise or half the size change up to 8 bits, 20 % more brightness up to 22.
 
     Args:
         image: RGB, any size.
@@ -42,7 +42,7 @@ def image_hash(image: Image) -> Hashes:
     strengths = cv2.dct(small)[:_FREQUENCIES, :_FREQUENCIES].ravel()
     bits = strengths > np.median(strengths[1:])
     bits[0] = False  # the mean brightness
-    # neighbouring frequencies go together: each band of 16 bits gets some of all heights
+    # neighbouring frequencies change together, so each band of 16 bits gets some from the whole range
     spread = bits.reshape(-1, 16).T.ravel()
     return np.packbits(spread, bitorder="little").view(np.uint64)
 
@@ -58,10 +58,10 @@ def hash_files(
     """Return perceptual hashes of image files.
 
     Args:
-        paths: of the files.
-        root: the data folder, which the cache names files relative to.
-        cache: Parquet file of hashes made before; a file of another size or time is hashed anew.
-        threads: threads.
+        paths: paths of the files.
+        root: the data folder, to which paths in the cache are relative.
+        cache: Parquet file of earlier hashes; a file whose size or time has changed is hashed again.
+        threads: number of threads.
         progress: receives progress by file.
 
     Returns:
@@ -119,13 +119,13 @@ def _read_cache(cache: Path) -> pd.DataFrame | None:
 
 
 def near_groups(hashes: Hashes, distance: int = DISTANCE) -> NDArray[np.int64]:
-    """Return the number of the set of near-duplicates that each image belongs to: the first row of the set.
+    """Return the set of near-duplicates of each image, numbered by the first row of the set.
 
-    Exact: every pair at most `distance` bits apart is in one set, however many images there are.
+    The result is exact: every pair that differs in at most `distance` bits is in one set, for any number of images.
 
     Args:
         hashes: (n_images, 4).
-        distance: of 256 bits, 0 to 31.
+        distance: number of bits out of 256, 0 to 31.
 
     Returns:
         Shape (n_images,).
@@ -149,7 +149,7 @@ def nearest_hashes(
     """Find for each query the nearest hash within `distance` bits.
 
     Returns:
-        Position in `hashes`, -1 where none is near, and bits apart; both of shape (n_queries,).
+        Position in `hashes`, -1 if none is near, and number of different bits; both of shape (n_queries,).
     """
     from trainers.features.hash_kernels import nearest
 
@@ -161,4 +161,4 @@ def nearest_hashes(
 
 def _check_distance(distance: int) -> None:
     if not 0 <= distance <= 31:
-        raise ConfigError(f"A distance of {distance} bits: near hashes are looked for up to 31 of 256 bits.")
+        raise ConfigError(f"distance = {distance}: expected 0 to 31 of 256 bits.")

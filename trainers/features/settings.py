@@ -1,4 +1,4 @@
-"""Settings of what is extracted from clips."""
+"""Settings of the extraction from clips."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ FrameFormat = Literal["png", "jpeg"]
 
 @dataclass(frozen=True, kw_only=True)
 class MelSettings:
-    """How a waveform becomes a log-mel spectrogram.
+    """Settings of a log-mel spectrogram.
 
     sample_rate: Hz. n_fft: samples of one analysis window (Hann). hop: samples between two windows. bands: number of
-    mel bands. fmin, fmax: Hz, lowest and highest frequency of the bands; nothing outside them is in the spectrogram.
+    mel bands. fmin, fmax: lowest and highest frequency of the bands, Hz.
     """
 
     sample_rate: int = 16_000
@@ -46,15 +46,15 @@ _MEL = tuple(item.name for item in dataclasses.fields(MelSettings) if item.name 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings(MelSettings):
-    """What `dfens extract` takes from each clip, and every model on clips reads.
+    """Settings of the features that `dfens extract` reads from each clip, for all models on clips.
 
-    frames: evenly spread frames. key_frames: I-frames, those at the largest changes of colour first. frame_size: edge
-    of the stored frames in pixels. faces: ONNX file of a face detector (YuNet or CenterFace); without one the centre
-    of each frame is cropped. face_margin: share by which the square around a face is wider than the face.
-    frame_format: "png" keeps the pixels as decoded; "jpeg" (quality 95, full colour resolution) takes a third of the
-    space and lays its own traces over them. sound_seconds: where reading a sound track stops. sample_rate: of the
-    sound, Hz. The others describe the log-mel spectrogram that is stored next to the sound; models compute their own
-    from the sound, so changing them does not mean reading the clips again.
+    frames: number of evenly spaced frames. key_frames: maximum number of I-frames, by largest changes of colour.
+    frame_size: size of the stored square frames, pixels. faces: ONNX file of a face detector (YuNet or CenterFace);
+    without one the centre of each frame is cropped. face_margin: margin around the face, as a fraction of its size.
+    frame_format: "png" is lossless; "jpeg" (quality 95, full colour resolution) takes a third of the
+    space but adds compression traces. sound_seconds: maximum length of sound that is read. sample_rate: sample rate of
+    the sound, Hz. The others describe the log-mel spectrogram stored with the sound; models compute their own
+    from the sound, so changing these does not require reading the clips again.
     """
 
     frames: int = 16
@@ -78,12 +78,12 @@ class ExtractSettings(MelSettings):
 
     @property
     def mel(self) -> MelSettings:
-        """The part that describes the spectrogram."""
+        """Return the settings of the spectrogram."""
         return MelSettings(**{name: getattr(self, name) for name in ("sample_rate", *_MEL)})
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What frames and sound depend on, as JSON values; the face detector by the SHA-256 of its file."""
+        """Return what frames and sound depend on as JSON values, with the face detector as the SHA-256 of its file."""
         fields = dataclasses.fields(ExtractSettings)
         values = {item.name: getattr(self, item.name) for item in fields if item.name not in _MEL}
         return {**values, "faces": file_sha256(Path(self.faces)) if self.faces else None}

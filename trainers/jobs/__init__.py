@@ -1,1 +1,1 @@
-"""Training as jobs: the runner of one process, tasks, and the engines that spread them over processes and machines."""
+"""Training jobs: the runner of one process, tasks, and engines that distribute them to processes and machines."""

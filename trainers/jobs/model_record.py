@@ -1,4 +1,4 @@
-"""The record of what a model was trained with (settings.json), so that no name stands for two settings."""
+"""The record of a model's settings (settings.json), so that no name is used for two different settings."""
 
 import contextlib
 import dataclasses
@@ -23,9 +23,9 @@ _OF_PREDICTION = {item.name for item in dataclasses.fields(PredictionSettings)}
 def check_settings_unchanged(
     context: ModelContext[Any], store: PredictionStore, *, force: bool, progress: Progress
 ) -> None:
-    """Record what a model is trained with, or refuse to mix two settings, folds or sets of images under one name.
+    """Record the settings of a model, or refuse to mix different settings, folds or images under one name.
 
-    Settings of prediction may change: the predictions move to the archive, and are made again with the weights.
+    Settings of prediction may change: the predictions are moved to the archive and recomputed with the stored weights.
 
     Raises:
         TrainingError: for other changes, unless `force`, which moves the old model to the archive; with `force`, if
@@ -45,19 +45,19 @@ def check_settings_unchanged(
             changed = _changes(before, record, context.settings)
             if changed and not force:
                 raise TrainingError(
-                    f"Model '{name}' was trained with other settings; changed: {', '.join(changed.values())}. Give the "
-                    f"new settings a name of their own in dfens.toml, or run dfens train --model {name} --force, which "
+                    f"Model '{name}' was trained with other settings; changed: {', '.join(changed.values())}. Use a "
+                    f"new name for the new settings in dfens.toml, or run dfens train --model {name} --force, which "
                     f"moves the old model to the archive."
                 )
             if changed:
                 moved = [_archive(folder)]
                 moved += [store.archive(name)] if name in store else []
-                progress.note(f"{name}: the model of other settings is now in {' and '.join(map(str, moved))}")
+                progress.note(f"{name}: the model with other settings was moved to {' and '.join(map(str, moved))}")
             elif of_prediction := _setting_changes(before.get("settings", {}), context.settings, prediction=True):
                 if name in store:
                     progress.note(
-                        f"{name}: {', '.join(of_prediction.values())}; predicted again with the stored weights, the "
-                        f"old predictions are now in {store.archive(name)}"
+                        f"{name}: {', '.join(of_prediction.values())}; predicting again with the stored weights; the "
+                        f"old predictions were moved to {store.archive(name)}"
                     )
             elif "data" in before:
                 return
@@ -66,26 +66,26 @@ def check_settings_unchanged(
 
 
 def check_still_own(folder: Path, settings: ModelSettings) -> None:
-    """Check that no other process has replaced the model since this one began.
+    """Check that no other process has replaced the model since this one started.
 
     Raises:
-        TrainingError: if the record in the folder is of other settings.
+        TrainingError: if the record in the folder has other settings.
     """
     path = folder / RECORD
     if path.exists() and _setting_changes(read_json(path).get("settings", {}), settings):
         raise TrainingError(
             f"Model '{folder.name}' was replaced while this process trained it (dfens train --force in another one), "
-            f"so this fold is not stored. Train other settings under a name of their own."
+            f"so this fold is not stored. Train other settings under a different name."
         )
 
 
 def same_training(history: Mapping[str, Any], settings: ModelSettings) -> bool:
-    """Whether a fold's history.json is of a training with these settings, whatever the settings of prediction."""
+    """Return whether a fold was trained with these settings, ignoring those of prediction, according to history.json."""
     return not _setting_changes(history.get("settings", {}), settings)
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelSettings) -> dict[str, str]:
-    """What a training depends on and has changed, by key."""
+    """Return what has changed among everything that a training depends on, by key."""
     found = _setting_changes(before.get("settings", {}), settings)
     if before.get("folds") != now["folds"]:
         found["folds"] = "the folds"
@@ -95,7 +95,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelS
 
 
 def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, prediction: bool = False) -> dict[str, str]:
-    """Settings of training, or of prediction, that differ; one that did not exist then counts as its default."""
+    """Return changed settings of training, or of prediction; a setting missing in the record counts as its default."""
     now, defaults = settings_record(settings), default_record(settings)
     of_prediction = _OF_PREDICTION if isinstance(settings, PredictionSettings) else set[str]()
     found = {}
@@ -107,14 +107,14 @@ def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, pred
 
 
 def _archive(folder: Path) -> Path:
-    """Move a model to the archive, unless a process is training or predicting with it."""
+    """Move a model to the archive, unless another process is using it."""
     with _nobody_works_in(folder):
         return archive(folder, folder.parent / "archive")
 
 
 @contextlib.contextmanager
 def _nobody_works_in(folder: Path) -> Iterator[None]:
-    """Hold the locks of all folds of a model, which are free if no process works on it."""
+    """Hold the locks of all folds of a model, which are free if no process is using it."""
     with contextlib.ExitStack() as stack:
         for path in [*folder.glob("fold*/.lock"), *folder.glob(".*.lock")]:
             file = stack.enter_context(path.open("a"))
@@ -123,6 +123,6 @@ def _nobody_works_in(folder: Path) -> Iterator[None]:
             except BlockingIOError as err:
                 raise TrainingError(
                     f"Another process is training '{folder.name}' ({path.parent}). Stop it first, or train the new "
-                    f"settings under a name of their own."
+                    f"settings under a different name."
                 ) from err
         yield

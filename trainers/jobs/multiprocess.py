@@ -1,4 +1,4 @@
-"""Training in several processes of one machine: each takes the next fold that waits, on a device of its own."""
+"""Train in several processes on one machine; each takes the next waiting fold and has its own device."""
 
 import contextlib
 import dataclasses
@@ -18,11 +18,11 @@ from trainers.kinds.registry import implementation_modules
 from trainers.runtime.signals import Stopped, StopRequest
 from trainers.runtime.threads import limit_threads
 
-# A process that has used CUDA or threads cannot be forked; its workers are forks of a server that has only loaded
-# libraries, once for all of them.
+# A process that has used CUDA or threads cannot be forked safely, so workers are forked from a server process that has
+# only imported the libraries.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _LOOK_EVERY_S = 0.2
-_END_WITHIN_S = 10.0  # for a process that has nothing left to do
+_END_WITHIN_S = 10.0  # time for an idle process to exit
 
 
 def train_in_workers(
@@ -36,14 +36,15 @@ def train_in_workers(
 ) -> list[FoldResult]:
     """Train all folds of all models in `workers` processes.
 
-    CUDA devices are given to the processes in turn. Processors and the memory for images are divided into `shares`
-    (None: one for each process), of which a process gets one. Test rows are predicted if `test_rows`.
-    A task that fails, or whose process is killed, is reported at the end; the others continue. Ctrl-C and SIGTERM reach
-    all processes, which save and end.
+    CUDA devices are assigned to the processes round-robin. CPUs and the memory for images are divided into `shares`
+    (None: one per process), and each process gets one. Test rows are predicted if `test_rows`.
+
+    A task that fails, or whose process is killed, is reported at the end; the others continue. On Ctrl-C and SIGTERM
+    all processes save and exit.
 
     Raises:
-        TrainingError: naming each task that failed.
-        KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was heard; everything is saved.
+        TrainingError: if tasks failed, naming each of them.
+        KeyboardInterrupt, Stopped: on Ctrl-C or SIGTERM; everything is saved.
     """
     kinds = {settings.kind for settings in job.models.values()}
     _CONTEXT.set_forkserver_preload([*implementation_modules(kinds), "pyarrow.parquet"])
@@ -55,7 +56,7 @@ def train_in_workers(
         with StopRequest() as request:
             while queue.waiting or any(worker.task for worker in workers_):
                 if request.heard:
-                    progress.note("Stopping: each process saves what it trains.")
+                    progress.note("Stopping: all processes save their state.")
                     _stop(workers_, display)
                     request.stop()
                 for worker in workers_:
@@ -73,7 +74,7 @@ def train_in_workers(
 
 
 class _Worker:
-    """A process, begun with its first task and anew after its death; the task that it works on."""
+    """A worker process, started for its first task and restarted if it dies, and its current task."""
 
     def __init__(self, job: TrainingJob, folds: Sequence[int], index: int, count: int) -> None:
         self._arguments = job, tuple(folds), index, count
@@ -87,49 +88,50 @@ class _Worker:
         return self._process is not None
 
     def give(self, task: Task) -> None:
-        """Let it work on a task."""
+        """Assign a task to the process."""
         if self._process is None:
             self.connection, theirs = _CONTEXT.Pipe()
             self._process = _CONTEXT.Process(target=_work, args=(theirs, *self._arguments), name=self.name, daemon=True)
             self._process.start()
-            theirs.close()  # so that its death is heard as the end of the connection
+            theirs.close()  # so that the connection ends if the process dies
         self.task = task
-        with contextlib.suppress(BrokenPipeError):  # of one that has died: heard as the end of the connection
+        # the process has died, which is noticed at the end of the connection
+        with contextlib.suppress(BrokenPipeError):
             self.connection.send(task)
 
     def died(self) -> str:
-        """Take away what is left of a dead process, and tell what became of it."""
+        """Clean up after a dead process and return a description of its end."""
         process = self._process
         assert process is not None
         self.connection.close()
         process.join()
         code, self._process, self.task = process.exitcode or 0, None, None
         process.close()
-        how = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
-        hint = "; the kernel does so where memory runs out, and fewer workers need less" if code == -9 else ""
-        return f"its process {how}{hint}. What it trained is kept up to the last save."
+        how = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exited with code {code}"
+        hint = "; the kernel does this if memory runs out, so try fewer workers" if code == -9 else ""
+        return f"its process {how}{hint}. Its progress is kept up to the last checkpoint."
 
     def ask_to_stop(self) -> None:
-        """Let it save and end."""
+        """Ask the process to save and exit."""
         if self._process is not None:
             self._process.terminate()
 
     def end(self) -> None:
-        """Let it end, now that nothing is left to do."""
+        """Let the idle process exit."""
         if self._process is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.connection.send(None)
             self._process.join(_END_WITHIN_S)
 
     def kill(self) -> None:
-        """End it at once, if it still runs."""
+        """Kill the process if it is still running."""
         if self._process is not None:
             self._process.kill()
             self.died()
 
 
 def _hear(worker: _Worker, queue: TaskQueue, display: ProgressDisplay) -> bool:
-    """Take one message of a worker; false when it was the last."""
+    """Handle one message of a worker; return False if it was the last."""
     try:
         message: Message = worker.connection.recv()
     except (EOFError, OSError):
@@ -151,23 +153,23 @@ def _hear(worker: _Worker, queue: TaskQueue, display: ProgressDisplay) -> bool:
 
 
 def _stop(workers_: Sequence[_Worker], display: ProgressDisplay) -> None:
-    """Let all save and end, and wait for it."""
+    """Ask all workers to save and exit, and wait for them."""
     for worker in workers_:
         worker.ask_to_stop()
     for worker in workers_:
-        while worker.runs:  # what it still sends is read, so that it need not wait
+        while worker.runs:  # its remaining messages are read, so that it does not block
             try:
                 worker.connection.recv()
             except (EOFError, OSError):
                 worker.died()
 
 
-# ---- in the process ------------------------------------------------------------
+# ---- in the worker process -----------------------------------------------------
 
 
 def _work(connection: Connection, job: TrainingJob, folds: Sequence[int], index: int, count: int) -> None:
-    """Work on tasks until there are no more."""
-    os.setpgid(0, 0)  # Ctrl-C reaches the first process alone, which tells all others once
+    """Perform tasks until there are no more."""
+    os.setpgid(0, 0)  # Ctrl-C reaches only the main process, which stops the others once
     signal.signal(signal.SIGTERM, _raise_stopped)
     try:
         runner = None
@@ -175,11 +177,11 @@ def _work(connection: Connection, job: TrainingJob, folds: Sequence[int], index:
             runner = runner or _make_runner(job, index, count, connection)
             try:
                 message: Message = ("done", task, task.perform(runner, folds))
-            except Exception as error:  # whatever it is, the other tasks go on and the first process tells it
+            except Exception as error:  # any error: the main process reports it, and the other tasks continue
                 message = ("failed", task, reason_of(error))
             connection.send(message)
     except (Stopped, KeyboardInterrupt, EOFError, BrokenPipeError):
-        pass  # told to stop, or the first process is gone
+        pass  # stop requested, or the main process has died
 
 
 def _raise_stopped(number: int, frame: FrameType | None) -> None:
@@ -190,7 +192,7 @@ def _make_runner(job: TrainingJob, index: int, count: int, connection: Connectio
     def send(message: Message) -> None:
         try:
             connection.send(message)
-        except BrokenPipeError:  # the first process is gone: save and end
+        except BrokenPipeError:  # the main process has died: save and exit
             signal.raise_signal(signal.SIGTERM)
 
     limit_threads(max(1, cpu_count() // count))

@@ -1,12 +1,12 @@
-"""A workspace shared by machines that have no disk in common: a folder of an object store, by URL.
+"""A workspace shared by machines without a common disk: a folder in an object store, given by URL.
 
-    URL/NAME-KEY/                       of one model with its settings, folds and test ids, which KEY is the hash of
+    URL/NAME-KEY/                       one model; KEY is the hash of its settings, folds and test ids
     ├── oof/folds.parquet, test_ids.parquet, sealed.parquet, models/NAME/…
     └── trainers/NAME/…                 as in the workspace of one machine
 
-Each task works in a folder of its own machine: it fetches what it needs, and sends what it writes while it goes on.
-What was trained with other settings or folds lies under another key, so nothing can be mixed up. fsspec
-(filesystem-spec.readthedocs.io) reaches the store, through a package for each kind (s3fs, gcsfs, adlfs and others).
+Each task works in a local folder of its machine: it fetches what it needs, and uploads what it writes while it runs.
+Models with other settings or folds have another key, so they cannot be mixed up. The store is accessed with fsspec
+(filesystem-spec.readthedocs.io), through a package for each kind of store (s3fs, gcsfs, adlfs and others).
 """
 
 import contextlib
@@ -28,16 +28,16 @@ from oof.store import PredictionStore
 from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import RUNNING_FILES, settings_record
 
-_SEND_EVERY_S = 1.0  # looks at times and sizes alone
+_SEND_EVERY_S = 1.0  # each scan only compares times and sizes
 _OF_A_FOLD = re.compile(r"(?:/|\.)fold(\d+)(?:/|\.)")
 _SECRET = re.compile(r"key|secret|token|password|sig", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class RemoteWorkspace:
-    """Where the machines leave their work for each other; plain values that can be sent to another process.
+    """The folder through which machines exchange their work; plain values that can be sent to another process.
 
-    url: of a folder. keys: of each model, what its settings, folds and test ids hash to.
+    url: URL of the folder. keys: hash of settings, folds and test ids of each model.
     """
 
     url: str
@@ -45,10 +45,10 @@ class RemoteWorkspace:
 
     @classmethod
     def of(cls, url: str, job: TrainingJob) -> "RemoteWorkspace":
-        """The share of a job.
+        """Return the remote workspace of a job.
 
         Raises:
-            TrainingError: a URL that holds credentials, is of an unknown kind, or cannot be reached.
+            TrainingError: if the URL contains credentials, has an unknown scheme, or cannot be reached.
         """
         _check_url(url)
         store = PredictionStore(job.store_root)
@@ -59,27 +59,27 @@ class RemoteWorkspace:
         remote = cls(url, keys)
         with _telling(url, "reached"):
             file_system, root = remote._open()
-            bucket = root.partition("/")[0]  # empty where paths begin with a slash: a disk, not an object store
+            bucket = root.partition("/")[0]  # empty if paths begin with a slash: a disk, not an object store
             there = not bucket or file_system.exists(bucket)
-        if not there:  # writing would make it
+        if not there:  # writing would create it
             raise TrainingError(
-                f"--share {url!r}: there is no {bucket!r}, or this machine may not see it. Make it first."
+                f"--share {url!r}: {bucket!r} does not exist, or this machine has no access. Create it first."
             )
         return remote
 
     # ---- whole tasks --------------------------------------------------------
 
     def begin(self, job: TrainingJob, folds: Sequence[int], note: Callable[[str], None]) -> None:
-        """Fetch the folds that were finished elsewhere, and send what the tasks need."""
+        """Fetch the folds that were finished elsewhere, and upload what the tasks need."""
         for name in job.models:
             found = [fold for fold in folds if self.fetch_result(job, name, fold)]
             if found:
-                note(f"{name}: fold {', '.join(map(str, found))} was found finished at {self.url}")
+                note(f"{name}: fold {', '.join(map(str, found))} was already finished at {self.url}")
             sync = TaskSync(self, job, name, None)
             sync.send(but=sync.listing())
 
     def fetch_result(self, job: TrainingJob, name: str, fold: int | None) -> bool:
-        """Fetch what a task has finished, unless it is here; whether anything was fetched."""
+        """Fetch the results of a task unless they are here; return whether anything was fetched."""
         sync = TaskSync(self, job, name, fold)
         there = sync.listing()
         if fold is not None and not any(f"/oof.fold{fold}." in relative for relative in there):
@@ -92,10 +92,10 @@ class RemoteWorkspace:
 
     @contextlib.contextmanager
     def task(self, job: TrainingJob, name: str, fold: int | None, note: Callable[[str], None]) -> Iterator[None]:
-        """Work on a task in the job's folders: what it needs is fetched first, what it writes is sent all the while.
+        """Run a task in the job's folders: fetch what it needs first, and upload what it writes while it runs.
 
         Raises:
-            TrainingError: the share cannot be read, or at the end not be written.
+            TrainingError: if the remote workspace cannot be read, or cannot be written at the end.
         """
         sync = TaskSync(self, job, name, fold)
         sync.fetch(sync.listing())
@@ -117,9 +117,9 @@ class RemoteWorkspace:
 
 
 class TaskSync:
-    """The files of a task (fold None: of all folds of its model), here and at the remote.
+    """The local and remote files of a task (fold None: of all folds of its model).
 
-    job: whose folders are meant here.
+    job: the job with the local folders.
     """
 
     def __init__(self, remote: RemoteWorkspace, job: TrainingJob, name: str, fold: int | None) -> None:
@@ -128,17 +128,18 @@ class TaskSync:
         self._root = f"{root}/{name}-{remote.keys[name]}"
         self._name, self._fold = name, fold
         self._here = {"oof": job.store_root, "trainers": job.work_dir}
-        self._same: dict[str, tuple[int, int]] = {}  # time and size of each file here when it was the one there
+        # time and size of each local file when it was last equal to the remote one
+        self._same: dict[str, tuple[int, int]] = {}
 
     def listing(self) -> list[str]:
-        """What the share has for the task, as oof/… and trainers/…, what marks a fold as done last."""
+        """Return the remote files of the task, as oof/… and trainers/…, with those that mark a fold as done last."""
         with _telling(self._url, "read"):
             self._files.invalidate_cache()
             found = self._files.find(self._root) if self._files.exists(self._root) else []
         return self._ordered(str(path).rpartition(self._root + "/")[2] for path in found)
 
     def fetch(self, relatives: Sequence[str]) -> list[str]:
-        """Copy what is not here; what was copied."""
+        """Download missing files, and return them."""
         lacking = [relative for relative in relatives if not self._path(relative).exists()]
         for relative in lacking:
             path = self._path(relative)
@@ -148,11 +149,11 @@ class TaskSync:
         return lacking
 
     def send(self, but: Sequence[str] = ()) -> None:
-        """Copy what is new or has changed here since, whole or not at all; take away the state of an ended training."""
+        """Upload new and changed files atomically, and delete the remote state of a finished training."""
         for relative in self._ordered(self._relatives()):
             try:
                 stamp = _stamp(self._path(relative))
-            except FileNotFoundError:  # the state of a training that has just ended
+            except FileNotFoundError:  # the state of a training that has just finished
                 continue
             if self._same.get(relative) == stamp or relative in but:
                 continue
@@ -165,14 +166,14 @@ class TaskSync:
             del self._same[relative]
 
     def keep_sending(self, over: threading.Event, note: Callable[[str], None]) -> None:
-        """Send until it is over; a share that cannot be written now is tried again."""
+        """Upload repeatedly until the task is over; failures are retried."""
         told = False
         while not over.wait(_SEND_EVERY_S):
             try:
                 self.send()
             except TrainingError as err:
                 if not told:
-                    note(f"{err} It is tried again while the training goes on.")
+                    note(f"{err} It is retried while the training continues.")
                 told = True
 
     def _put(self, relative: str) -> None:
@@ -198,7 +199,7 @@ class TaskSync:
                     yield f"{room}/{path.relative_to(self._here[room]).as_posix()}"
 
     def _ordered(self, relatives: Iterable[str]) -> list[str]:
-        """Those of the task that are whole, with OOF predictions, which mark a fold as done, at the end."""
+        """Return the complete files of the task, with OOF predictions, which mark a fold as done, at the end."""
         found = []
         for relative in relatives:
             match = _OF_A_FOLD.search(relative)
@@ -215,7 +216,7 @@ class TaskSync:
 
 
 def _is_temporary(relative: str) -> bool:
-    """Whether a file belongs to a fold in training or to unfinished test predictions, and goes when they are done."""
+    """Return whether a file belongs to a running training or unfinished test predictions, and is deleted afterwards."""
     return relative.endswith(RUNNING_FILES) or "/test-" in relative
 
 
@@ -230,19 +231,21 @@ def _check_url(url: str) -> None:
     parts = urlsplit(url)
     if "@" in parts.netloc or any(_SECRET.search(key) for key in parse_qs(parts.query, keep_blank_values=True)):
         raise TrainingError(
-            "--share holds credentials, which logs and the list of processes would show. Leave them out of the URL: "
-            "each machine must have its own, in the environment or the files that its cloud's tools read."
+            "--share contains credentials, which logs and process lists would show. Leave them out of the URL: "
+            "each machine needs its own, in the environment or in the files of the cloud's tools."
         )
     if "://" not in url:
-        raise TrainingError(f"--share {url!r} is no URL. Give one such as s3://bucket/team or file:///mnt/team.")
+        raise TrainingError(f"--share {url!r} is not a URL. Use one such as s3://bucket/team or file:///mnt/team.")
     if parts.scheme == "memory":
-        raise TrainingError("--share memory:// lies in one process, and no other machine sees it. Give another URL.")
+        raise TrainingError(
+            "--share memory:// exists in a single process, so no other machine has access. Use another URL."
+        )
     try:
         fsspec.get_filesystem_class(parts.scheme)
     except (ImportError, ValueError) as err:
         raise TrainingError(
-            f"--share {url!r} cannot be used: {str(err).rstrip('.')}. Each kind of store has a package of its own "
-            f"(s3fs, gcsfs, adlfs), which every machine needs."
+            f"--share {url!r} cannot be used: {str(err).rstrip('.')}. Each kind of store needs a package "
+            f"(s3fs, gcsfs, adlfs) on every machine."
         ) from err
 
 
@@ -252,9 +255,9 @@ def _telling(url: str, what: str) -> Iterator[None]:
         yield
     except TrainingError:
         raise
-    except Exception as err:  # each store has errors of its own
+    except Exception as err:  # each store raises its own exceptions
         reason = (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
         raise TrainingError(
-            f"The share {url} could not be {what} ({type(err).__name__}: {reason}). Look whether this machine may "
-            f"read and write it, then give the same command again."
+            f"The share {url} could not be {what} ({type(err).__name__}: {reason}). Check that this machine can "
+            f"read and write it, then run the same command again."
         ) from err

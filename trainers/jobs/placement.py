@@ -1,4 +1,4 @@
-"""On which device a process of a job works."""
+"""Choose the device of each process of a job."""
 
 from typing import TYPE_CHECKING
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 
 
 def uses_gpu(job: TrainingJob) -> bool:
-    """Whether any model of a job uses a GPU where there is one."""
+    """Return whether any model of a job uses a GPU if there is one."""
     return any(kind_of(settings).resources(settings).gpu for settings in job.models.values())
 
 
 def has_cuda() -> bool:
-    """Whether this machine has a CUDA device."""
-    import torch  # takes seconds, and jobs without a network do without
+    """Return whether this machine has a CUDA device."""
+    import torch  # takes seconds, and jobs without a network do not need it
 
     return torch.cuda.is_available()
 
 
 def device_of_worker(job: TrainingJob, index: int) -> "torch.device | None":
-    """Return the device of a process of this machine, CUDA devices in turn; None where the job needs none."""
+    """Return the device of a process on this machine, CUDA devices round-robin; None if the job needs none."""
     if not uses_gpu(job):
         return None
-    import torch  # takes seconds, and jobs without a network do without
+    import torch  # takes seconds, and jobs without a network do not need it
 
     if not torch.cuda.is_available():
         return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Training on the machines of a Ray cluster: each fold a Ray task, begun anew elsewhere when its machine dies."""
+"""Train on a Ray cluster: each fold is a Ray task, which is restarted elsewhere if its machine dies."""
 
 import _thread
 import contextlib
@@ -25,7 +25,7 @@ from trainers.kinds.registry import kind_of
 from trainers.runtime.signals import Stopped, StopRequest
 from trainers.runtime.threads import limit_threads
 
-_RETRIES = 20  # of a task whose machine or process died; machines that are lent may be taken away often
+_RETRIES = 20  # restarts of a task whose machine or process died; preemptible machines may be taken away often
 _LOOK_EVERY_S = 0.3
 _CONNECT_WITHIN_S = 5.0
 _SAVE_WITHIN_S = 60.0
@@ -36,18 +36,18 @@ def train_on_ray(
 ) -> list[FoldResult]:
     """Train all folds of all models on a Ray cluster.
 
-    Every machine must have dfens installed and see the images under the same paths, and the workspace too unless there
-    is a share; a task whose machine dies goes on elsewhere from the state that lies there. A task
-    takes one GPU and that GPU's share of the CPUs; where there is no GPU, a whole machine.
+    Every machine must have dfens installed and the images under the same paths, and also the workspace unless there
+    is a share. If a machine dies, its tasks resume elsewhere from the last checkpoint. A task
+    takes one GPU and that GPU's share of the CPUs; without GPUs, a whole machine.
 
     Args:
         job, folds, progress: as for `trainers.train.train_here`.
-        address: HOST:PORT of the cluster; None: the one that this machine belongs to, else one of this machine alone.
-        share: URL through which the machines share their work; None: they see one workspace.
+        address: HOST:PORT of the cluster; None: the cluster of this machine, or a new one on this machine alone.
+        share: URL through which the machines exchange their work; None if they share one workspace.
 
     Raises:
-        TrainingError: Ray is missing, the cluster or the share cannot be reached, or naming each task that failed.
-        KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was heard; everything is saved.
+        TrainingError: if Ray is missing, the cluster or the share cannot be reached, or tasks failed (naming each).
+        KeyboardInterrupt, Stopped: on Ctrl-C or SIGTERM; everything is saved.
     """
     shared = None if share is None else RemoteWorkspace.of(share, job)
     if shared is not None:
@@ -57,7 +57,7 @@ def train_on_ray(
 
 
 class _Driver:
-    """Hands tasks to a cluster and shows what comes back."""
+    """Submits tasks to a cluster and shows their progress and results."""
 
     def __init__(
         self,
@@ -88,10 +88,10 @@ class _Driver:
         )
         self._run = uuid.uuid4().hex
         self._running: dict[Any, Task] = {}
-        self._places: dict[str, str] = {}  # where each task was last begun
+        self._places: dict[str, str] = {}  # the machine on which each task was last started
 
     def run(self) -> list[FoldResult]:
-        """Until nothing waits or runs."""
+        """Run all tasks and return their results."""
         try:
             with StopRequest() as request:
                 while self._queue.waiting or self._running:
@@ -112,8 +112,8 @@ class _Driver:
         settings = self._own.models[task.model]
         resources = kind_of(settings).resources(settings)
         gpus = self._needs.gpus if resources.gpu else 0
-        # max_calls: Ray's processes keep what they have allocated on a GPU, so each one ends with its task; Ray itself
-        # does so for tasks declared with num_gpus, not for those that get it as an option (remote_function.py)
+        # max_calls: Ray's processes keep their GPU memory allocated, so each one exits after its task; Ray does this by
+        # itself for tasks declared with num_gpus, but not for those that get it as an option (remote_function.py)
         perform = self._ray.remote(max_calls=1)(_perform) if gpus else self._ray.remote(_perform)
         memory = resources.memory or None
         perform = perform.options(
@@ -126,10 +126,10 @@ class _Driver:
             result, reason = self._ray.get(reference)
             if reason is None and self._remote is not None:
                 self._remote.fetch_result(self._own, task.model, task.fold)
-        except TrainingError as err:  # the share cannot be read, perhaps for a moment
+        except TrainingError as err:  # the share cannot be read, perhaps temporarily
             result, reason = None, reason_of(err)
-        except self._ray.exceptions.RayError as err:  # its machines died too often, or Ray itself failed
-            result, reason = None, f"Ray gave it up: {str(err).strip().splitlines()[0]}"
+        except self._ray.exceptions.RayError as err:  # the task's machines died too often, or Ray itself failed
+            result, reason = None, f"Ray gave up on it: {str(err).strip().splitlines()[0]}"
         if reason is None:
             self._queue.end(task, result)
         else:
@@ -142,25 +142,25 @@ class _Driver:
                     if title in self._places:
                         self._display.clear(self._places[title])
                         self._progress.note(
-                            f"{title}: {self._places[title]} is gone; it goes on at {source} from the last save"
+                            f"{title}: {self._places[title]} is gone; resuming on {source} from the last checkpoint"
                         )
                     self._places[title] = source
                 case _:
                     self._display.show(source, message)
 
     def _stop(self) -> None:
-        """Let all tasks save and end, and wait for it.
+        """Ask all tasks to save and exit, and wait for them.
 
-        Those that run are asked by the mailbox: Ray's own cancelling kills a process that answers late, unsaved
-        (github.com/ray-project/ray/pull/58018).
+        Running tasks are asked through the mailbox, since Ray's own cancellation kills a process that responds late
+        before it has saved (github.com/ray-project/ray/pull/58018).
         """
-        self._progress.note("Stopping: each task saves what it trains.")
+        self._progress.note("Stopping: all tasks save their state.")
         self._ray.get(self._mailbox.stop.remote())
         self._show()
         asked = [reference for reference, task in self._running.items() if task.title in self._places]
         done, _ = self._ray.wait(asked, num_returns=len(asked), timeout=_SAVE_WITHIN_S) if asked else ([], [])
         rest = [reference for reference in self._running if reference not in done]
-        for reference in rest:  # not begun, or begun on a machine that is gone
+        for reference in rest:  # not started, or started on a machine that is gone
             self._ray.cancel(reference)
         if rest:
             self._ray.wait(rest, num_returns=len(rest))
@@ -168,7 +168,7 @@ class _Driver:
 
 @dataclasses.dataclass(frozen=True)
 class _Needs:
-    """What a task takes: CPUs and GPUs; how many tasks one machine works on at most."""
+    """The CPUs and GPUs of a task, and the maximum number of tasks per machine."""
 
     cpus: int
     gpus: int
@@ -176,7 +176,7 @@ class _Needs:
 
     @classmethod
     def of(cls, machines: Sequence[Mapping[str, float]]) -> "_Needs":
-        """The share of a GPU, or a whole machine, by the least that any machine has."""
+        """Return the resources of a task: one GPU with its share of the CPUs, or a machine, by the smallest machine."""
         cpus = [int(machine.get("CPU", 0)) for machine in machines]
         gpus = [int(machine.get("GPU", 0)) for machine in machines]
         shares = [cpu // gpu if gpu else cpu for cpu, gpu in zip(cpus, gpus, strict=True) if gpu or not any(gpus)]
@@ -189,11 +189,11 @@ class _Needs:
 
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Iterator[Any]:
-    """Ray, connected."""
+    """Yield the ray module, connected to a cluster."""
     try:
         import ray
     except ImportError as err:
-        raise TrainingError("Ray is not installed. Run pip install 'dfens[ray]', on every machine.") from err
+        raise TrainingError("Ray is not installed. Run pip install 'dfens[ray]' on every machine.") from err
     if address is not None:
         _check_reachable(address)
     try:
@@ -215,27 +215,27 @@ def _cluster(address: str | None) -> Iterator[Any]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself waits for minutes, then ends the process."""
+    """Raise TrainingError if no cluster responds; Ray itself would wait for minutes and then exit."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise TrainingError(
-            f"--address {address!r} is no HOST:PORT. Give what ray start --head printed, for instance 10.0.0.1:6379, "
-            f"and run dfens on a machine of that cluster."
+            f"--address {address!r} is not HOST:PORT. Use the one printed by ray start --head, for instance "
+            f"10.0.0.1:6379, and run dfens on a machine of that cluster."
         )
     try:
         socket.create_connection((host, int(port)), _CONNECT_WITHIN_S).close()
     except OSError as err:
         raise TrainingError(
-            f"No Ray cluster answers at {address} ({err}). Begin one by ray start --head --port={port} on {host}, "
-            f"and look whether a firewall lies between."
+            f"No Ray cluster responds at {address} ({err}). Start one with ray start --head --port={port} on {host}, "
+            f"and check for a firewall in between."
         ) from err
 
 
-# ---- on the machine ------------------------------------------------------------
+# ---- on the remote machine -----------------------------------------------------
 
 
 class _Mailbox:
-    """An actor beside the driver, where tasks leave what they have to tell."""
+    """An actor on the driver's machine through which tasks send messages."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[str, Message]] = []
@@ -245,25 +245,25 @@ class _Mailbox:
         self._messages.append((source, message))
 
     def take(self) -> list[tuple[str, Message]]:
-        """All since the last time."""
+        """Return all messages since the last call."""
         found, self._messages = self._messages, []
         return found
 
     def stop(self) -> None:
-        """All tasks shall save and end."""
+        """Request all tasks to save and exit."""
         self._stopping = True
 
     def is_stopping(self) -> bool:
         return self._stopping
 
 
-_runners: dict[str, FoldRunner] = {}  # by run: Ray gives one process many tasks, and decoded images serve them all
+_runners: dict[str, FoldRunner] = {}  # by run: Ray reuses a process for many tasks, which share decoded images
 
 
 def _perform(
     job: TrainingJob, run: str, task: Task, folds: Sequence[int], mailbox: Any, remote: RemoteWorkspace | None = None
 ) -> tuple[FoldResult | None, str | None]:
-    """Perform a task; its result, or the reason why there is none."""
+    """Perform a task; return its result, or the reason of its failure."""
     source = f"{platform.node()} ({os.getpid()})"
 
     def send(message: Message) -> None:
@@ -285,7 +285,7 @@ def _perform(
             mine = dataclasses.replace(job, store_root=Path(folder) / "oof", work_dir=Path(folder) / "trainers")
             with remote.task(mine, task.model, task.fold, runner.progress.note), _stoppable(mailbox):
                 return task.perform(dataclasses.replace(runner, job=mine), folds), None
-    except Stopped as error:  # the machine is taken away
+    except Stopped as error:  # the machine is being taken away
         raise SystemExit(128 + signal.SIGTERM) from error
     except Exception as error:
         return None, reason_of(error)
@@ -293,13 +293,13 @@ def _perform(
 
 @contextlib.contextmanager
 def _stoppable(mailbox: Any) -> Iterator[None]:
-    """Interrupts the block, as Ctrl-C would, once all tasks shall save and end."""
+    """Interrupt the block, as Ctrl-C would, once all tasks are requested to save and exit."""
     import ray
 
     over = threading.Event()
 
     def listen() -> None:
-        with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and Ray ends what it began
+        with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and Ray terminates its tasks
             while not over.wait(_LOOK_EVERY_S):
                 if ray.get(mailbox.is_stopping.remote()):
                     _thread.interrupt_main()
@@ -315,16 +315,16 @@ def _stoppable(mailbox: Any) -> Iterator[None]:
 
 
 def _check_sight(job: TrainingJob, remote: RemoteWorkspace | None) -> None:
-    """Whether this machine sees what it needs under the paths of the first one."""
+    """Check that this machine has access to everything under the paths of the driver."""
     if remote is None and not job.store_root.exists():
         raise TrainingError(
-            f"{platform.node()} does not see {job.store_root}. All machines must have the workspace and the images "
+            f"{platform.node()} has no access to {job.store_root}. All machines must have the workspace and the images "
             f"under the same paths: share the folder, for instance by NFS, or the workspace by --share URL."
         )
     image = Path(job.competition.train["path"].iloc[0])
     if not image.exists():
         raise TrainingError(
-            f"{platform.node()} does not see the image {image}. All machines must have the images under the same "
+            f"{platform.node()} has no access to the image {image}. All machines must have the images under the same "
             f"paths: share the folder, or copy it to each machine."
         )
 

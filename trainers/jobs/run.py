@@ -1,4 +1,4 @@
-"""A whole job: all models are checked and recorded, then an engine trains them."""
+"""Run a job: check and record all models, then train them with an engine."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ Engine = Callable[[TrainingJob, Sequence[int], Progress], list[FoldResult]]
 
 
 def train_here(job: TrainingJob, folds: Sequence[int], progress: Progress) -> list[FoldResult]:
-    """Train one fold after the other in this process; the first error ends it."""
+    """Train one fold after the other in this process, stopping at the first error."""
     return FoldRunner(job, progress).all(folds)
 
 

@@ -1,4 +1,4 @@
-"""The pieces of a training: one fold of one model, and the test predictions of its fold models."""
+"""The steps of a training job: train one fold of one model, and predict test rows with its fold models."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 class FoldResult:
     """The outcome of one fold of one model.
 
-    auc: on the held-out rows, with test-time augmentation. epoch: whose weights predicted.
-    optimistic: whether that epoch was chosen by the AUC of the same rows. seconds: of training in this run.
-    skipped: the fold had been trained before. has_test: whether its test predictions are stored.
+    auc: AUC of the held-out rows, with test-time augmentation. epoch: the epoch whose weights were used.
+    optimistic: whether that epoch was chosen by the AUC of the same rows. seconds: training time in this run.
+    skipped: whether the fold had been trained before. has_test: whether its test predictions are stored.
     """
 
     model: str
@@ -56,10 +56,10 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is to be trained, as plain values that can be sent to another process.
+    """A training job as plain values that can be sent to another process.
 
-    store_root: of the store of predictions. work_dir: of this package. threads: number of decoding threads.
-    root: what paths in settings are relative to. cache_dir: of resized images, where there is one.
+    store_root: folder of the prediction store. work_dir: folder of this package. threads: number of decoding threads.
+    root: base of relative paths in settings. cache_dir: folder of resized images, if there is one.
     processes: number of processes that share the memory of this machine.
     """
 
@@ -76,9 +76,9 @@ class TrainingJob:
 
 @dataclass
 class FoldRunner:
-    """Does the part of one process in a job; what models share, such as decoded images, is made once.
+    """Performs the part of one process in a job; data shared by models, such as decoded images, is created once.
 
-    Raises what the kinds and the store raise.
+    Methods raise the exceptions of the kinds and the store.
     """
 
     job: TrainingJob
@@ -91,14 +91,14 @@ class FoldRunner:
         self.store = PredictionStore(self.job.store_root)
 
     def folder(self, name: str, fold: int) -> Path:
-        """Folder of one fold of one model."""
+        """Return the folder of one fold of one model."""
         return self.job.work_dir / name / f"fold{fold}"
 
     def check(self, folds: Sequence[int]) -> None:
-        """Find settings that cannot work, in all models that are not finished, before anything is trained.
+        """Check the settings of all unfinished models before anything is trained.
 
         Raises:
-            DfensError: with the message of each such model.
+            DfensError: if settings cannot work, with the message of each such model.
         """
         problems = []
         for name, settings in self.job.models.items():
@@ -124,7 +124,7 @@ class FoldRunner:
     # ---- training -----------------------------------------------------------
 
     def train(self, name: str, fold: int) -> FoldResult:
-        """Train one fold and store its OOF predictions, unless that is done; another process may wait for it."""
+        """Train one fold and store its OOF predictions, unless that is done; other processes wait meanwhile."""
         kind, folder = kind_of(self.job.models[name]), self.folder(name, fold)
         with self.group.lock(folder / ".lock"):
             if self.group.broadcast(self.is_trained(name, fold)):
@@ -142,7 +142,7 @@ class FoldRunner:
             )
 
     def is_trained(self, name: str, fold: int) -> bool:
-        """Whether a fold is done, so that at most its test predictions are missing."""
+        """Return whether a fold is done, so that at most its test predictions are missing."""
         if not self.store.has(name, "oof", fold):
             return False
         has_weights = kind_of(self.job.models[name]).has_weights(self.folder(name, fold))
@@ -158,7 +158,7 @@ class FoldRunner:
         return FoldResult(name, fold, auc, epoch, epochs, optimistic, 0.0, True, has_test)
 
     def _has_trained_weights(self, name: str, fold: int) -> bool:
-        """Whether a fold has been trained to its end, and only its predictions are missing."""
+        """Return whether a fold is fully trained and only its predictions are missing."""
         folder, settings = self.folder(name, fold), self.job.models[name]
         history = folder / "history.json"
         if any((folder / running).exists() for running in RUNNING_FILES) or not history.exists():
@@ -182,12 +182,12 @@ class FoldRunner:
         self.group.on_rank_zero(lambda: self.store.save_oof(name, ids, oof, fold=fold))
 
     def _prepare(self, name: str) -> None:
-        """Let the kind make what all folds need, in one process at a time."""
+        """Let the kind prepare what all folds need, in one process at a time."""
         with self.group.lock(self.job.work_dir / name / ".prepare.lock"):
             self.group.on_rank_zero(lambda: kind_of(self.job.models[name]).prepare(self.context(name, alone=True)))
 
     def _keep(self, name: str, fold: int, outcome: FoldOutcome) -> FoldResult:
-        """Store what came of a fold; OOF predictions come last, since they mark it as done."""
+        """Store the outcome of a fold; OOF predictions come last, since they mark it as done."""
         folder, rows = self.folder(name, fold), self.store.folds.rows(fold)
         check_still_own(folder.parent, self.job.models[name])
         for file_name, write in outcome.files.items():
@@ -207,7 +207,7 @@ class FoldRunner:
         )  # fmt: skip
 
     def _history(self, name: str, outcome: FoldOutcome) -> dict[str, Any]:
-        """What history.json says of a fold: how it went, and what it was made with."""
+        """Return the content of a fold's history.json: training history and provenance."""
         return {
             **outcome.history,
             "version": FORMAT_VERSION,
@@ -226,7 +226,7 @@ class FoldRunner:
     # ---- prediction ---------------------------------------------------------
 
     def predict_test(self, name: str, folds: Sequence[int]) -> None:
-        """Predict the test rows by all fold models that have not yet, each row read once for all of them."""
+        """Predict the test rows with all fold models that have not done so, reading each row once for all of them."""
         kind = kind_of(self.job.models[name])
         joint = kind.resources(self.job.models[name]).joint
         with self.group.lock(self.job.work_dir / name / ".test.lock"):
@@ -257,7 +257,7 @@ class FoldRunner:
     # ---- rows ---------------------------------------------------------------
 
     def context(self, name: str, *, alone: bool = False) -> ModelContext[Any]:
-        """Return what a kind works with; `alone` for kinds that one process trains while its group waits."""
+        """Return the context of a model; `alone` for kinds that one process trains while its group waits."""
         job = self.job
         return ModelContext(
             name=name,
@@ -280,12 +280,12 @@ class FoldRunner:
 
     @property
     def train_table(self) -> "pd.DataFrame":
-        """The training table in the order of the folds."""
+        """Return the training table in the order of the folds."""
         return self._ordered("train", self.store.folds.ids)
 
     @property
     def test_table(self) -> "pd.DataFrame":
-        """The rows that fold models predict: the test rows, and behind them the sealed rows, in the store's order."""
+        """Return the rows to predict: the test rows followed by the sealed rows, in the store's order."""
         test = self._ordered("test", self.store.test_ids)
         if not len(self.store.sealed_ids):
             return test
@@ -304,12 +304,12 @@ class FoldRunner:
 
 
 def _chosen_epoch(outcome: FoldOutcome) -> str:
-    """Which weights predicted, for the log."""
+    """Return which weights were used, for the log."""
     if not outcome.epochs:
         return ""
     if outcome.optimistic:
         return (
-            f", weights of epoch {outcome.epoch} of {outcome.epochs}, chosen on these very rows: a little optimistic, "
+            f", weights of epoch {outcome.epoch} of {outcome.epochs}, chosen on these same rows: slightly optimistic, "
             f"{outcome.seconds:.0f} s"
         )
     return f", weights of the last epoch ({outcome.epochs}), {outcome.seconds:.0f} s"

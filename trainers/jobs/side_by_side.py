@@ -1,4 +1,4 @@
-"""The default engine: on a CPU, folds are trained side by side, each with its share of the processors."""
+"""The default engine: on a CPU, train folds in parallel, each with its share of the CPUs."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ _MEMORY_OF_PROCESS = 2 << 30  # bytes: libraries, a network with its activations
 
 
 def train_side_by_side(job: TrainingJob, folds: Sequence[int], progress: Progress) -> list[FoldResult]:
-    """Train in one process on a GPU, and in one process per fold, as far as the processors reach, on a CPU.
+    """Train in one process on a GPU; on a CPU, in one process per fold up to the number of CPUs.
 
-    Two threads of one network wait for each other at every layer, and beside other work they wait long; two folds with
-    a thread each never do. How many threads a fold gets depends on the machine and the number of folds alone, never on
-    what is left to do, so that the numbers do not depend on when a run was interrupted.
+    Two threads of one network wait for each other at every layer, which takes long on a busy machine; two folds with
+    one thread each do not. The number of threads of a fold depends only on the machine and the number of folds, not on
+    what is left to do, so that results do not depend on when a run was interrupted.
 
-    Raises what `train_in_workers` raises.
+    Raises the same exceptions as `train_in_workers`.
     """
     runner = FoldRunner(job, progress)
     shares = min(cpu_count(), runner.store.folds.k)
@@ -29,6 +29,6 @@ def train_side_by_side(job: TrainingJob, folds: Sequence[int], progress: Progres
         return train_here(job, folds, progress)
     workers = max(1, min(shares, missing, free_memory() // _MEMORY_OF_PROCESS))
     results = train_in_workers(job, folds, progress, workers=workers, shares=shares, test_rows=False)
-    for name in job.models:  # all fold models of a model read each row once, in one process with all threads
+    for name in job.models:  # test rows: all fold models of a model read each row once, in one process with all threads
         runner.predict_test(name, folds)
     return results

@@ -1,4 +1,4 @@
-"""A training as tasks for other processes: what is left to do, what failed, and the progress of each."""
+"""Training as tasks for other processes: the queue, failures, and progress."""
 
 import contextlib
 import time
@@ -32,7 +32,7 @@ class Task:
         return f"{self.model}: predict test" if self.fold is None else f"{self.model} fold {self.fold}"
 
     def perform(self, runner: FoldRunner, folds: Sequence[int]) -> FoldResult | None:
-        """Do the task in this process."""
+        """Perform the task in this process."""
         if self.fold is not None:
             return runner.train(self.model, self.fold)
         runner.predict_test(self.model, folds)
@@ -40,9 +40,9 @@ class Task:
 
 
 class TaskQueue:
-    """What is left to do: each fold of each model, then the test rows of a model whose folds have all ended.
+    """The remaining tasks: each fold of each model, then the test rows of a model whose folds have all ended.
 
-    When a task fails, the others continue; `finish` reports it.
+    If a task fails, the others continue; `finish` reports it.
     """
 
     def __init__(self, job: TrainingJob, folds: Sequence[int], *, test_rows: bool = True) -> None:
@@ -76,7 +76,7 @@ class TaskQueue:
         """Return the results, in the order of models and folds.
 
         Raises:
-            TrainingError: naming each task that failed, and why.
+            TrainingError: if tasks failed, naming each with the reason.
         """
         if not self._failures:
             return [self._results[task] for task in self._order]
@@ -96,7 +96,7 @@ class TaskQueue:
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a task failed: the message of a named error, the whole traceback of any other."""
+    """Return why a task failed: the message of a DfensError, the full traceback of any other exception."""
     if isinstance(error, DfensError):
         return str(error)
     return "".join(traceback.format_exception(error)).strip()
@@ -106,18 +106,18 @@ def reason_of(error: Exception) -> str:
 
 
 class ProgressForwarder:
-    """Sends the progress of a process that cannot print as messages, few enough not to slow the work."""
+    """Sends the progress of a process as messages, few enough not to slow down the work."""
 
     def __init__(self, send: Callable[[Message], None]) -> None:
         self._send = send
         self._count = 0
 
     def note(self, text: str) -> None:
-        """Report one lasting line."""
+        """Report one permanent line."""
         self._send(("note", text))
 
     def task(self, title: str, total: float | None = None, unit: str = "") -> "_ForwardedTask":
-        """Begin a piece of work."""
+        """Start a task."""
         self._count += 1
         self._send(("begin", self._count, title, total, unit))
         return _ForwardedTask(self._send, self._count)
@@ -150,14 +150,14 @@ class _ForwardedTask:
 
 
 class ProgressDisplay:
-    """Shows the messages of many processes through one Progress."""
+    """Shows the messages of many processes on one Progress."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._shown: dict[tuple[str, int], tuple[Shown, contextlib.ExitStack]] = {}
 
     def show(self, source: str, message: Message) -> None:
-        """Show a message of a process, which `source` names."""
+        """Show a message of the process named `source`."""
         match message:
             case ("note", text):
                 self._progress.note(text)

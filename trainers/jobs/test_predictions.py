@@ -1,4 +1,4 @@
-"""Test predictions that resume: what is predicted is kept in parts, so that a kill costs a minute and not hours."""
+"""Resumable test predictions, saved in parts so that a kill costs a minute instead of hours."""
 
 import hashlib
 import json
@@ -23,22 +23,22 @@ _SAVE_EVERY_S = 60.0
 def predict_test_rows(
     kind: ModelKind[Any], context: ModelContext[Any], folds: Sequence[int], group: ProcessGroup, progress: Progress
 ) -> Probabilities:
-    """Predict the test rows by the models of some folds, resuming what an earlier process left.
+    """Predict the test rows with the models of some folds, resuming what an earlier process left.
 
         work_dir/NAME/test-KEY/          KEY is a hash of folds, weights, settings and test ids
         └── 0of1.0.npy, 0of1.4096.npy    (n_folds, n_rows) of process 0 of 1, from its row 0 and 4096
 
     Args:
-        kind, context: of the model.
-        folds: whose models predict, each row read once for all of them.
-        group: of processes, each of which predicts a part of the rows.
+        kind, context: kind and context of the model.
+        folds: folds whose models predict; each row is read once for all of them.
+        group: processes that each predict a part of the rows.
         progress: reports each batch.
 
     Returns:
         Probabilities of fake, shape (n_folds, n_test).
 
     Raises:
-        KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was received; what is predicted is kept.
+        KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was received; finished parts are kept.
     """
     folder = context.folder / f"test-{_key(context, folds)}"
     models = kind.load(context, folds)
@@ -60,13 +60,13 @@ def predict_test_rows(
 
 
 def remove_parts(context: ModelContext[Any]) -> None:
-    """Remove the parts of test predictions, which are stored whole by now."""
+    """Remove the parts of test predictions after they were stored as a whole."""
     for folder in context.folder.glob("test-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Parts:
-    """The predictions of one process so far, in files and since the last of them."""
+    """The predictions of one process so far, in files and in memory."""
 
     def __init__(self, folder: Path, prefix: str, models: FoldModels) -> None:
         self._folder, self._prefix, self._models = folder, prefix, models
@@ -75,11 +75,11 @@ class _Parts:
 
     @property
     def count(self) -> int:
-        """Number of rows predicted."""
+        """Return the number of rows predicted."""
         return sum(part.shape[1] for part in (*self._kept, *self._new))
 
     def _read(self) -> list[Probabilities]:
-        """The parts from row 0 on without a gap, each whole batches; a broken file ends them."""
+        """Return the parts from row 0 on without a gap, each of complete batches; a broken file ends them."""
         found: list[Probabilities] = []
         count = 0
         while (path := self._path(count)).exists():
@@ -97,11 +97,11 @@ class _Parts:
         return self._folder / f"{self._prefix}.{first}.npy"
 
     def add(self, batch: Probabilities) -> None:
-        """Take in the next batch."""
+        """Add the next batch."""
         self._new.append(batch)
 
     def save(self) -> None:
-        """Write what is new as one part."""
+        """Write new predictions as one part."""
         if not self._new:
             return
         part = np.concatenate(self._new, axis=1)
@@ -111,12 +111,12 @@ class _Parts:
         self._new = []
 
     def joined(self) -> Probabilities:
-        """All predictions, (n_folds, n_rows)."""
+        """Return all predictions, (n_folds, n_rows)."""
         return np.concatenate([np.zeros((self._models.count, 0)), *self._kept, *self._new], axis=1)
 
 
 def _key(context: ModelContext[Any], folds: Sequence[int]) -> str:
-    """What the parts depend on: predictions of other weights, settings or rows are never taken."""
+    """Return a hash of what the parts depend on, so that those of other weights, settings or rows are never used."""
     facts: list[Any] = [settings_record(context.settings), ids_fingerprint(context.test["id"].to_numpy(object))]
     for fold in folds:
         history = context.fold_folder(fold) / "history.json"

@@ -1,4 +1,4 @@
-"""Training by torchrun: all its processes train one fold together, each on a device of its own."""
+"""Train with torchrun: all processes train one fold together, each on its own device."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from oof.progress import SILENT, Progress
 from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
 from trainers.runtime.process_group import ProcessGroup
 
-_TIMEOUT = timedelta(hours=2)  # while the first process alone fits a model or writes; torchrun notices dead processes
+# for phases in which only the first process works; torchrun notices dead processes by itself
+_TIMEOUT = timedelta(hours=2)
 
 
 def train_with_torchrun(
@@ -25,14 +26,14 @@ def train_with_torchrun(
 ) -> list[FoldResult]:
     """Train one fold after the other, all processes of a torchrun together.
 
-    All machines must see the workspace and the images under the same paths.
+    All machines must have the workspace and the images under the same paths.
 
     Args:
         job, folds, progress: as for `trainers.train.train_here`.
-        rank, size: number of this process, and of all. local_rank, local_size: on this machine.
+        rank, size: index of this process, and number of processes. local_rank, local_size: the same on this machine.
 
     Raises:
-        TrainingError: a batch size that cannot be split evenly, and what `train_here` raises.
+        TrainingError: if a batch size cannot be split evenly, and as `train_here`.
     """
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -42,7 +43,7 @@ def train_with_torchrun(
     shared = dataclasses.replace(job, threads=threads, processes=local_size)
     runner = FoldRunner(shared, SILENT if rank else progress, device, ProcessGroup(rank, size))
     runner.check(folds)
-    # the environment that torchrun sets says where the other processes are
+    # torchrun sets environment variables with the address of the other processes
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         return runner.all(folds)

@@ -1,4 +1,4 @@
-"""What a kind of model is: the contract that every kind fulfils, and the values that pass between it and the jobs."""
+"""The contract of a kind of model, and the values exchanged between kinds and jobs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from oof.folds import Folds
     from trainers.features.settings import ExtractSettings
 
-RUNNING_FILES = ("state.pt", "good.pt")  # of a fold in training; removed when the fold is done
+RUNNING_FILES = ("state.pt", "good.pt")  # files of a running fold; removed when the fold is done
 WEIGHTS_FILE = "weights.safetensors"
 Probabilities = NDArray[np.float64]
 
 
 class ModelSettings(Protocol):
-    """Settings of a model: a frozen dataclass whose field `kind` names the kind."""
+    """Settings of a model: a frozen dataclass whose field `kind` is the name of the kind."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def kind(self) -> str:
-        """Name of the kind in the registry."""
+        """Return the name of the kind in the registry."""
 
 
 S = TypeVar("S", bound=ModelSettings)
@@ -41,10 +41,10 @@ S = TypeVar("S", bound=ModelSettings)
 
 @dataclass(frozen=True)
 class Resources:
-    """What training one fold takes.
+    """The resources needed to train one fold.
 
-    gpu: whether it uses a GPU where there is one. joint: whether several processes can train one fold together, each
-    on a device of its own. memory: bytes beside the images that are kept in memory, 0 where unknown.
+    gpu: whether it uses a GPU if there is one. joint: whether several processes can train one fold together, each
+    on its own device. memory: bytes needed in addition to the images kept in memory, 0 if unknown.
     """
 
     gpu: bool = False
@@ -54,7 +54,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class CachedImages:
-    """Form of the resized images that a model can read from the cache: height and width in pixels, and decoding."""
+    """The resized images that a model can read from the cache: height and width in pixels, and decoder."""
 
     size: int
     decode: Decode
@@ -62,23 +62,23 @@ class CachedImages:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelContext(Generic[S]):
-    """One model, the rows of its competition and the resources of this process: what a kind works with.
+    """One model, the rows of its competition and the resources of this process, for use by a kind.
 
-    The kind builds its own data from it (images, clips, features); nothing else in the code knows what a model reads.
+    The kind builds its own data from it (images, clips, features); no other code depends on what a model reads.
 
-    name, settings: of the model.
+    name, settings: name and settings of the model.
     train: training table (id, target, path, group, `column:NAME`) in the order of the folds.
     test: table (id, path) of the rows to predict: the test rows in the order of the test ids, then sealed rows.
-    folds: of the training rows.
-    folder: of the model; each fold has a folder in it.
-    root: what paths in the settings are relative to.
-    work_dir: of the package, for what all models share, such as extracted features.
-    cache_dir: of resized images, or None.
-    max_parameters: rule of the competition, or None.
+    folds: folds of the training rows.
+    folder: folder of the model, with a subfolder for each fold.
+    root: base of relative paths in the settings.
+    work_dir: folder of the package, for data shared by all models, such as extracted features.
+    cache_dir: folder of resized images, or None.
+    max_parameters: limit set by the competition, or None.
     threads: number of decoding threads. processes: number of processes that share the memory of this machine.
     device: None for the default device. group: the processes that train a fold together.
-    shared: objects that live as long as the process works on the job, for all models and folds, by keys that the kinds
-        choose, such as decoded images.
+    shared: objects shared by all models and folds while the process works on the job, such as decoded images, under
+        keys chosen by the kinds.
     """
 
     name: str
@@ -99,19 +99,19 @@ class ModelContext(Generic[S]):
     shared: dict[Hashable, Any] = field(default_factory=dict)
 
     def fold_folder(self, fold: int) -> Path:
-        """Folder of one fold."""
+        """Return the folder of one fold."""
         return self.folder / f"fold{fold}"
 
     def split(self, fold: int) -> "tuple[pd.DataFrame, pd.DataFrame]":
-        """Return the rows to train on and the held-out rows of a fold."""
+        """Return the training rows and the held-out rows of a fold."""
         held_out = self.folds.fold == fold
         return self.train[~held_out].reset_index(drop=True), self.train[held_out].reset_index(drop=True)
 
     def column(self, table: "pd.DataFrame", name: str, setting: str) -> "pd.Series[Any]":
-        """Return a column of a training table that a setting names.
+        """Return the column of a training table named by a setting.
 
         Raises:
-            TrainingError: if there is none, listing those that there are.
+            TrainingError: if there is no such column, listing the existing ones.
         """
         key = next((key for key in (name, f"column:{name}") if key in table), None)
         if key is None:
@@ -126,13 +126,13 @@ class ModelContext(Generic[S]):
 class FoldOutcome:
     """A trained fold.
 
-    oof: (n_held_out,) probability of fake of the held-out rows.
-    test: (n_test,) of the rows to predict, where they come at no cost; None where stored weights predict them later.
-    files: name of each file that predictions need later, and a function that writes it to a path.
-    epoch, epochs: whose weights predict, and how many there were; 0 for kinds without epochs.
+    oof: (n_held_out,) probability of fake for the held-out rows.
+    test: (n_test,) the same for the rows to predict if this costs nothing; None if stored weights predict them later.
+    files: name of each file needed for later predictions, and a function that writes it to a path.
+    epoch, epochs: epoch whose weights are used, and number of epochs; 0 for kinds without epochs.
     optimistic: whether that epoch was chosen by the score of the same rows.
-    seconds: of training in this run.
-    history: JSON values for history.json: how it went.
+    seconds: training time in this run.
+    history: training history as JSON values for history.json.
     """
 
     oof: Probabilities
@@ -149,7 +149,7 @@ class FoldModels(Protocol):
     """Fold models with their weights, ready to predict.
 
     count: number of fold models.
-    batch_rows: rows that are predicted at a time; where work is cut at multiples of it, no number changes.
+    batch_rows: number of rows per batch; splitting work at multiples of it does not change any result.
     """
 
     @property
@@ -162,74 +162,76 @@ class FoldModels(Protocol):
         """Yield the probabilities of fake, batch after batch, (n_models, n_batch) each.
 
         Args:
-            rows: table with id and path of each row; any files, also such as the model was not trained on.
+            rows: table with id and path of each row; also files on which the model was not trained.
         """
 
 
 class ModelKind(ABC, Generic[S]):
     """A kind of model.
 
-    Who does what: the kind reads its data, trains and predicts. The jobs decide which fold is trained where, hold the
-    locks, store predictions, histories and files, resume predictions of test rows, and compare settings. Every method
-    may be called in any process of a job, at the same time for different folds; one fold is only in one place.
+    Responsibilities: the kind reads its data, trains and predicts. The jobs decide which fold is trained where, hold
+    the locks, store predictions, histories and files, resume predictions of test rows, and compare settings. Every
+    method may be called in any process of a job, concurrently for different folds, but never concurrently for the same
+    fold.
 
-    An implementation has no state of its own; what shall live longer than a call belongs into `context.shared`, or
-    into files. Register it with one line in trainers/kinds/registry.py.
+    Implementations are stateless; anything that must outlive a call belongs in `context.shared` or
+    in files. Register a kind with one line in trainers/kinds/registry.py.
     """
 
     def resources(self, settings: S) -> Resources:
-        """Return what training one fold takes."""
+        """Return the resources needed to train one fold."""
         return Resources()
 
     def cached_images(self, settings: S) -> CachedImages | None:
-        """Return the form of resized images that the model can read from a cache, or None."""
+        """Return the size and decoder of resized images that the model can read from a cache, or None."""
         return None
 
     def modalities(self, settings: S) -> tuple[str, ...]:
-        """Return what the model perceives of a row: "picture", "sound", or both."""
+        """Return the modalities that the model uses: "picture", "sound", or both."""
         return ("picture",)
 
     def extraction(self, settings: S) -> "ExtractSettings | None":
-        """Return what the model needs extracted from clips, or None for a model that reads none."""
+        """Return the settings of features to extract from clips, or None for a model that reads no clips."""
         return None
 
     def check(self, context: ModelContext[S]) -> None:
-        """Find settings that cannot work, before anything is trained; takes seconds.
+        """Check for settings that cannot work, within seconds, before anything is trained.
 
         Raises:
             DfensError: naming the setting and what to set instead.
         """
 
     def prepare(self, context: ModelContext[S]) -> None:
-        """Make what all folds and the test rows need, such as features extracted from clips.
+        """Prepare what all folds and the test rows need, such as features extracted from clips.
 
-        Called under a lock before each fold and before prediction, so it must find at once what is done already.
+        It is called under a lock before each fold and before prediction, so it must quickly detect what is already
+        done.
         """
 
     @abstractmethod
     def train_fold(self, context: ModelContext[S], fold: int) -> FoldOutcome:
         """Train on the other folds, resuming what an earlier process left, and predict the held-out rows.
 
-        A training that takes longer saves its state in the fold's folder as RUNNING_FILES, and stops with
+        A long training saves its state in the fold's folder as RUNNING_FILES, and stops with
         `trainers.runtime.signals.StopRequest` between two steps.
         """
 
     def has_weights(self, folder: Path) -> bool:
-        """Whether `load` finds what it needs in a fold's folder."""
+        """Return whether `load` finds what it needs in a fold's folder."""
         return (folder / WEIGHTS_FILE).exists()
 
     @abstractmethod
     def load(self, context: ModelContext[S], folds: Sequence[int], *, tta: bool = True) -> FoldModels:
-        """Load the fold models of some folds; without `tta` they predict each row as it is."""
+        """Load the models of some folds; without `tta` they use no test-time augmentation."""
 
 
 def settings_record(settings: ModelSettings) -> dict[str, Any]:
-    """Settings as JSON values."""
+    """Return settings as JSON values."""
     return {key: _json_value(value) for key, value in asdict(settings).items()}
 
 
 def default_record(settings: ModelSettings) -> dict[str, Any]:
-    """Return the default of each setting that has one, as a JSON value; a record without a setting stands for that."""
+    """Return the default of each setting that has one, as a JSON value; it applies if a record lacks the setting."""
     found = {}
     for item in fields(settings):
         if item.default is not MISSING:

@@ -1,4 +1,4 @@
-"""Images of a model's rows: decoded images that all models of one size share, and the subsets that folds use."""
+"""Images of a model's rows: decoded images shared by all models of one size, and the subsets used by folds."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def subset(context: ModelContext[Any], table: "pd.DataFrame", *, weight: NDArray[np.float32] | None = None) -> Subset:
-    """Return the images of a table's rows, from the competition's images where they are among these.
+    """Return the images of a table's rows, using the competition's images if possible.
 
     Args:
-        context: whose settings include ImageSettings.
-        table: with id and path, and target where it has one.
-        weight: (n_rows,) of each row in the loss.
+        context: a context whose settings include ImageSettings.
+        table: table with id and path, and optionally target.
+        weight: (n_rows,) weight of each row in the loss.
     """
     images, place = _competition_images(context)
     paths = table["path"].tolist()
@@ -38,13 +38,13 @@ def subset(context: ModelContext[Any], table: "pd.DataFrame", *, weight: NDArray
 
 
 def fill_images(context: ModelContext[Any]) -> None:
-    """Decode the images of all rows now, where they are kept in memory."""
+    """Decode the images of all rows now if they are kept in memory."""
     images, _ = _competition_images(context)
     images.fill(f"decode at {images.size} px", context.progress)
 
 
 def _competition_images(context: ModelContext[Any]) -> tuple[ImageStore, dict[str, int]]:
-    """The images of all rows, training rows first, and the position of each path; models of one size share them."""
+    """Return the images of all rows, training rows first, and each path's position; shared by models of one size."""
     settings: ImageSettings = context.settings
     size, decode = settings.stored_size, settings.decode
     key = ("images", size, decode)
@@ -59,7 +59,7 @@ def _competition_images(context: ModelContext[Any]) -> tuple[ImageStore, dict[st
 
 
 def _cache(context: ModelContext[Any], paths: Sequence[str]) -> CacheView | None:
-    """Resized images on disk, where `dfens cache` made them; a note says how many are missing."""
+    """Return the resized images on disk if `dfens cache` created them; a note gives the number of missing ones."""
     settings: ImageSettings = context.settings
     if context.cache_dir is None:
         return None
@@ -68,7 +68,7 @@ def _cache(context: ModelContext[Any], paths: Sequence[str]) -> CacheView | None
     if view is not None and view.found < len(paths):
         context.progress.note(
             f"The cache contains {view.found:,} of {len(paths):,} images of {settings.stored_size} px; the others are "
-            f"decoded from their files. dfens cache adds them."
+            f"decoded from their files. Run dfens cache to add them."
         )
     return view
 
@@ -120,10 +120,10 @@ def fold_weights(context: ModelContext[Any], name: str, rows: NDArray[np.bool_])
 
 
 def row_weights(context: ModelContext[Any], name: str) -> NDArray[np.float32] | None:
-    """Return what each training row counts for in the loss, from a column, scaled to mean 1; None without a column.
+    """Return the weight of each training row in the loss, from a column, scaled to mean 1; None without a column.
 
     Raises:
-        TrainingError: if the column is missing or has other values than numbers from 0 up.
+        TrainingError: if the column is missing or contains anything but non-negative numbers.
     """
     if not name:
         return None
@@ -133,13 +133,15 @@ def row_weights(context: ModelContext[Any], name: str) -> NDArray[np.float32] | 
     except ValueError as err:
         raise TrainingError(f"weight_column = {name!r} contains non-numeric values: {err}.") from err
     if not (np.isfinite(weight).all() and weight.min() >= 0 and weight.sum() > 0):
-        raise TrainingError(f"weight_column = {name!r} must contain numbers from 0 up, not all 0, and no gaps.")
+        raise TrainingError(
+            f"weight_column = {name!r} must contain non-negative numbers, not all 0, and no empty values."
+        )
     scaled: NDArray[np.float32] = weight / weight.mean()
     return scaled
 
 
 def originals(context: ModelContext[Any], table: "pd.DataFrame", name: str) -> NDArray[np.object_] | None:
-    """Return the id of the real that each row was made from, "" where unknown; None without such a column."""
+    """Return the id of the real from which each row was made, "" if unknown; None without such a column."""
     if not name:
         return None
     return context.column(table, name, "pair_column").fillna("").astype(str).to_numpy(object)

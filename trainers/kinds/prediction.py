@@ -1,4 +1,4 @@
-"""Prediction of a table of rows by fold models, shared out to the processes of a group."""
+"""Predict a table of rows with fold models, distributed over the processes of a group."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,17 +20,17 @@ def predict_rows(
     until: Callable[[], bool] = lambda: False,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Probabilities:
-    """Predict rows by each fold model.
+    """Predict rows with each fold model.
 
     Args:
         models: loaded fold models.
         rows: table with id and path of each row.
-        group: of processes; each predicts a part of the rows, and all get the result.
-        until: asked after each batch; prediction ends there when it is true (not in a group of several).
+        group: processes that each predict a part of the rows; all of them get the result.
+        until: checked after each batch; prediction ends when it returns True (not in a group of several processes).
         on_batch: called with the number of rows of each batch.
 
     Returns:
-        Probabilities of fake, shape (n_models, n_rows), or of the rows before `until` was true.
+        Probabilities of fake, shape (n_models, n_rows), or of the rows before `until` returned True.
     """
     mine = rows.iloc[group.share(len(rows), models.batch_rows)]
     found = [np.zeros((models.count, 0))]

@@ -1,7 +1,7 @@
-"""The kinds of models, by name. A kind is one line here; nothing else in the code asks which kind a model is.
+"""The registry of kinds of models. A kind is one line here; no other code depends on the kind of a model.
 
-Kinds from elsewhere call `register`, in the module that defines their settings: a process that receives such settings
-imports that module, so the kind is registered there too. An installed package names such a module in the entry-point
+Kinds in other packages call `register` in the module that defines their settings: a process that receives such settings
+imports that module, so the kind is registered there too. An installed package names this module in the entry-point
 group `dfens.kinds`.
 """
 
@@ -17,7 +17,7 @@ from trainers.kinds.base import ModelKind, ModelSettings
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a kind is defined, as MODULE:CLASS: settings, whose module loads no heavy library, and implementation."""
+    """The classes of a kind as MODULE:CLASS: settings, whose module imports no heavy library, and implementation."""
 
     settings: str
     implementation: str
@@ -33,18 +33,18 @@ _SOURCES = {
 
 
 def register(name: str, *, settings: str, implementation: str) -> None:
-    """Make a kind known; both arguments name a class as MODULE:CLASS, which is imported when it is first needed.
+    """Register a kind; both arguments name a class as MODULE:CLASS, which is imported on first use.
 
     Raises:
         ConfigError: if another kind has that name.
     """
     source = _Source(settings, implementation)
     if _SOURCES.setdefault(name, source) != source:
-        raise ConfigError(f"Two kinds of models are called {name!r}: {_SOURCES[name]} and {source}. Rename one.")
+        raise ConfigError(f"Two kinds of models are named {name!r}: {_SOURCES[name]} and {source}. Rename one.")
 
 
 def kind_names() -> list[str]:
-    """Names of all kinds."""
+    """Return the names of all kinds."""
     for entry in entry_points(group="dfens.kinds"):
         if entry.name not in _SOURCES:
             entry.load()
@@ -72,7 +72,7 @@ def baseline_kinds() -> set[str]:
 
 
 def implementation_modules(names: Iterable[str]) -> list[str]:
-    """Return the modules that processes load which train models of these kinds."""
+    """Return the modules to import in processes that train models of these kinds."""
     return [_source(name).implementation.partition(":")[0] for name in sorted(set(names))]
 
 

@@ -1,4 +1,4 @@
-"""Clips of a model's rows: extracted when they are first needed, then read from the store."""
+"""The clips of a model's rows, extracted on first use and then read from the store."""
 
 import dataclasses
 from pathlib import Path
@@ -15,16 +15,16 @@ from trainers.media.face_detector import load_detector
 
 
 def extraction_of(context: ModelContext[Any]) -> ExtractSettings:
-    """Return what the model needs from clips; the path of a face detector is relative to `context.root`."""
+    """Return the model's extraction settings; the path of a face detector is relative to `context.root`."""
     settings: ExtractSettings = context.settings.extraction
     return dataclasses.replace(settings, faces=str(context.root / settings.faces)) if settings.faces else settings
 
 
 def prepare_clips(context: ModelContext[Any]) -> None:
-    """Extract the clips of all rows that are missing, once per process and settings.
+    """Extract missing features of the clips of all rows, once per process and settings.
 
     Raises:
-        TrainingError: training clips of which nothing can be read. DataError, ConfigError: as in `extract_clips`.
+        TrainingError: if training clips cannot be read at all. DataError, ConfigError: as in `extract_clips`.
     """
     settings = extraction_of(context)
     key = ("clips extracted", settings)
@@ -47,13 +47,13 @@ def prepare_clips(context: ModelContext[Any]) -> None:
     if failed:
         context.progress.note(
             f"{len(failed)} test clips cannot be read: {examples(list(failed), 3)}. They are predicted as "
-            f"clips without picture and sound, which is the base rate of the model, not a judgement."
+            f"clips without video and sound, that is, with the base rate of the model."
         )
     context.shared[key] = True
 
 
 class ClipSource:
-    """Records of rows by path: from the store, or extracted on the spot for files that the store does not know."""
+    """Records of rows by path: from the store, or extracted on demand for files that are not in the store."""
 
     def __init__(self, context: ModelContext[Any]) -> None:
         self._settings = extraction_of(context)
@@ -66,7 +66,7 @@ class ClipSource:
         self._view, self._place = found
 
     def __call__(self, path: str) -> ClipRecord | None:
-        """Return the record of a clip, None for one that cannot be read."""
+        """Return the record of a clip, or None if it cannot be read."""
         row = self._place.get(path)
         if row is not None:
             return self._view.record(row)

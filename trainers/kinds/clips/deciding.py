@@ -1,4 +1,4 @@
-"""The moment of each clip that decided its prediction: what a person should look at or listen to first."""
+"""The moment of each clip that contributed most to its prediction, for people to look at or listen to first."""
 
 from pathlib import Path
 
@@ -15,17 +15,17 @@ Matrix = NDArray[np.float64]
 
 
 def moment_places(settings: AnyClipSettings) -> NDArray[np.float64]:
-    """Return where in a clip the moments of a prediction with TTA are, 0 to 1, in the order of its columns."""
+    """Return the positions in a clip, 0 to 1, of the moments of a prediction with TTA, in the order of its columns."""
     mirrored = settings.views // settings.time_views  # a mirrored view follows the view that it mirrors
     places = [spread_places(settings.moments, view, settings.time_views) for view in range(settings.time_views)]
     return np.concatenate([own for own in places for _ in range(mirrored)])
 
 
 def deciding_moments(probabilities: Matrix, weight: Matrix, prediction: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return for each clip the moment that speaks loudest for the side on which the clip was predicted.
+    """Return for each clip the moment that supports the predicted class most.
 
     Args:
-        probabilities, weight: (n_clips, moments) of fake, and how much each moment counts; 0 where there is none.
+        probabilities, weight: (n_clips, moments) probability of fake, and weight of each moment; 0 if there is none.
         prediction: (n_clips,) probability of fake.
 
     >>> deciding_moments(np.array([[0.2, 0.9, 0.7]] * 2), np.array([[1, 0.5, 1]] * 2), np.array([0.6, 0.4]))
@@ -45,7 +45,7 @@ def save_deciding(
 
 
 def read_deciding(path: Path) -> dict[str, tuple[float, float]]:
-    """Return id -> (place, probability) of the clips of one fold; empty where the fold has no such file."""
+    """Return id -> (place, probability) of the clips of one fold; empty if the fold has no such file."""
     if not path.is_file():
         return {}
     table, _ = read_parquet(path)

@@ -23,11 +23,11 @@ class ClipFoldData(FoldData):
     """Clips of one fold.
 
     Args:
-        settings: of the model.
+        settings: settings of the model.
         train, held_out: tables of rows.
         record_of: returns the record of a path.
-        weight: (n_train,) of each row in the loss, or None.
-        seed: of everything that is drawn. device: where the network is. root: what paths of weights are relative to.
+        weight: (n_train,) weight of each row in the loss, or None.
+        seed: seed of everything random. device: device of the network. root: base of relative paths of weights.
         threads: number of decoding threads.
 
     moments: probabilities and weights of the moments of the held-out rows in the last prediction with TTA.

@@ -31,11 +31,11 @@ Context = ModelContext[AnyClipSettings]
 
 
 class ClipKind(ModelKind[AnyClipSettings]):
-    """Networks that see moments of clips: frames, windows of sound, or both; the settings say which.
+    """Networks on moments of clips: frames, windows of sound, or both, depending on the settings.
 
     folder of a fold/
     ├── weights.safetensors
-    ├── deciding.parquet    the moment that decided each held-out prediction; absent where processes share a fold
+    ├── deciding.parquet    the moment that decided each held-out prediction; absent if processes share a fold
     └── pooling.json        with pooling = "auto": the rule for rows that were not held out
     """
 
@@ -103,7 +103,7 @@ class ClipKind(ModelKind[AnyClipSettings]):
 
 
 def _with_rule(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
-    """Pool the held-out rows again, by rules that were chosen without them."""
+    """Pool the held-out rows again, with rules that were chosen without them."""
     probabilities, weight = data.held_out_moments()
     target = data.held_out["target"].to_numpy(np.int8)
     oof, rule, rules = pool_nested(probabilities, weight, target, settings.seed)
@@ -119,7 +119,7 @@ def _with_rule(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldDa
 def _with_deciding_moments(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
     """Add the moments that decided the predictions of the held-out clips, for people to look at."""
     probabilities, weight = data.held_out_moments()
-    if len(probabilities) != len(outcome.oof):  # each process of a group has seen a part of them
+    if len(probabilities) != len(outcome.oof):  # each process of a group has predicted only a part of them
         return outcome
     places = moment_places(settings)
     chosen = deciding_moments(probabilities, weight, outcome.oof)

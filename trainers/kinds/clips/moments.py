@@ -1,4 +1,4 @@
-"""The moments of clips that a network sees: frames and windows of sound at chosen times."""
+"""The moments of clips that are the input of a network: frames and windows of sound at chosen times."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +23,8 @@ Places = NDArray[np.float64]  # of moments in a clip, 0 to 1, ascending
 class Moments:
     """One clip, or a batch of clips with a leading axis.
 
-    frames: (moments, size, size, 3) uint8. seen: (moments,) 1 where there is a frame. sound: (moments, n_samples)
-    int16. heard: (moments,) 1 where there is sound. What a kind does not read has size or n_samples 0.
+    frames: (moments, size, size, 3) uint8. seen: (moments,) 1 if there is a frame. sound: (moments, n_samples)
+    int16. heard: (moments,) 1 if there is sound. A modality that a kind does not read has size or n_samples 0.
     """
 
     frames: NDArray[np.uint8]
@@ -34,7 +34,7 @@ class Moments:
 
 
 def spread_places(count: int, view: int, views: int) -> Places:
-    """Return the places of the moments of one view: evenly spread, each view between those of the others."""
+    """Return the positions of the moments of one view: evenly spaced, with those of the views interleaved."""
     return (np.arange(count) + (view + 0.5) / views) / count
 
 
@@ -42,8 +42,8 @@ class MomentReader:
     """Reads moments of clips for one model.
 
     Args:
-        settings: of the model.
-        seed: of what is drawn for training.
+        settings: settings of the model.
+        seed: seed of the random moments in training.
     """
 
     def __init__(self, settings: AnyClipSettings, seed: int = 0) -> None:
@@ -70,7 +70,7 @@ class MomentReader:
         count = self._settings.moments
         found = self._read(record, (np.arange(count) + random.stream("moments").random(count)) / count)
         frames = found.frames
-        if self.size:  # the same change of all frames, so that what differs between them is the clip's own
+        if self.size:  # the same change for all frames, so that differences between frames are real
             params = sample_params(self._settings, frames.shape[1], self.size, random)
             frames = np.stack([augment_image(frame, params, self.size) for frame in frames])
         return Moments(frames, found.seen, self._changed(found.sound, random.stream("sound")), found.heard)
@@ -95,7 +95,7 @@ class MomentReader:
         return Moments(frames, seen, sound, heard)
 
     def _starts(self, record: ClipRecord, places: Places, times: NDArray[np.float64] | None) -> list[int]:
-        """Where each window starts in the sound: around its frame, or anywhere in a clip that is only heard."""
+        """Return the start of each window in the sound: around its frame, or anywhere if only sound is used."""
         rate = self._settings.sample_rate
         if times is not None:
             starts = (times - record.sound_start_s) * rate - self.samples / 2
@@ -104,7 +104,7 @@ class MomentReader:
         return [round(float(start)) for start in starts]
 
     def _changed(self, sound: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
-        """Another level, and noise."""
+        """Change the level and add noise."""
         settings = self._settings
         if not self.samples or isinstance(settings, FramesSettings):
             return sound
@@ -118,7 +118,7 @@ class MomentReader:
 
 
 def _window(sound: NDArray[np.int16], start: int, count: int) -> tuple[NDArray[np.int16], float]:
-    """Some samples, with zeros where the sound does not reach; and 1.0 if any are its own."""
+    """Return a window of samples, padded with zeros, and 1.0 if it contains any sound."""
     window = np.zeros(count, np.int16)
     first, last = max(0, start), min(len(sound), start + count)
     if first >= last:
@@ -146,7 +146,7 @@ def batches(plan: Iterable[NDArray[np.intp]], read: Callable[[int], Moments], th
     Args:
         plan: rows of each batch.
         read: returns the moments of a row.
-        threads: number of them.
+        threads: number of threads.
     """
     pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="clips")
 

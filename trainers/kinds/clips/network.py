@@ -1,4 +1,4 @@
-"""The network of a model on clips, and what its inputs go through on the device."""
+"""The network of a model on clips, and the preprocessing of its inputs on the device."""
 
 import dataclasses
 from functools import partial
@@ -50,7 +50,7 @@ def _sound_encoder(settings: AudioSettings | AvSettings, root: Path) -> nn.Modul
 
 
 class ToDevice:
-    """Batches of clips to the device, and there to normalised floats."""
+    """Moves batches of clips to the device and normalises them."""
 
     def __init__(self, network: ClipNetwork, device: torch.device) -> None:
         self._device = device

@@ -1,4 +1,4 @@
-"""From the predictions of moments to that of the clip."""
+"""Pool the predictions of moments to a prediction of the clip."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from oof.metrics import roc_auc
 
-Matrix = NDArray[np.float64]  # (clips, moments) probabilities; weights of the same shape, 0 where there is no moment
+Matrix = NDArray[np.float64]  # (clips, moments) probabilities; weights of the same shape, 0 if there is no moment
 Vector = NDArray[np.float64]
 
 
@@ -18,7 +18,7 @@ def pool_mean(probabilities: Matrix, weight: Matrix) -> Vector:
 
 
 def pool_top_k(probabilities: Matrix, weight: Matrix) -> Vector:
-    """Return the mean of the upper third: a forgery need not be visible all the time."""
+    """Return the mean of the highest third, since a forgery may not be visible all the time."""
     found = [np.sort(values)[::-1][: -(-len(values) // 3)].mean() for values in _present(probabilities, weight)]
     return np.array(found)
 
@@ -31,8 +31,8 @@ def pool_confidence(probabilities: Matrix, weight: Matrix) -> Vector:
 def pool_dfdc(probabilities: Matrix, weight: Matrix) -> Vector:
     """Return the winner's rule of the Deepfake Detection Challenge (selimsef, 2020).
 
-    If more than 40 % of the frames, and more than 11 of the 32 that it was made for, exceed 0.8, their mean; if more
-    than 90 % are below 0.2, the mean of these; else the mean of all.
+    If more than 40 % of the frames (and more than 11 of the 32 for which it was designed) exceed 0.8, their mean; if
+    more than 90 % are below 0.2, the mean of these; otherwise the mean of all.
     """
     found = []
     for values in _present(probabilities, weight):
@@ -59,7 +59,7 @@ RULES: dict[str, Callable[[Matrix, Matrix], Vector]] = {
 
 
 def choose_rule(probabilities: Matrix, weight: Matrix, target: NDArray[np.int8]) -> str:
-    """Return the rule with the highest AUC; the mean where none is better, or where there is one class only."""
+    """Return the rule with the highest AUC; the mean if none is better, or if there is only one class."""
     if len(np.unique(target)) < 2:
         return "mean"
     scores = {name: roc_auc(target, rule(probabilities, weight)) for name, rule in RULES.items()}
@@ -69,7 +69,7 @@ def choose_rule(probabilities: Matrix, weight: Matrix, target: NDArray[np.int8])
 def pool_nested(
     probabilities: Matrix, weight: Matrix, target: NDArray[np.int8], seed: int
 ) -> tuple[Vector, str, tuple[str, str]]:
-    """Pool held-out rows, each half by the rule that is best on the other half, so that no row chooses its own rule.
+    """Pool held-out rows, each half with the rule that is best on the other half, so that no row chooses its own rule.
 
     Returns:
         The predictions of the rows; the rule that is best on all of them, for rows that were not held out; and the
@@ -77,7 +77,7 @@ def pool_nested(
     """
     half = np.zeros(len(target), bool)
     rng = np.random.default_rng(seed)
-    for value in (0, 1):  # each class is halved
+    for value in (0, 1):  # split each class into halves
         rows = rng.permutation(np.flatnonzero(target == value))
         half[rows[: len(rows) // 2]] = True
     pooled = np.zeros(len(target))

@@ -1,4 +1,4 @@
-"""Prediction of clips: views in time and picture, pooled over moments."""
+"""Predict clips: views in time and image, pooled over moments."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -25,12 +25,12 @@ class ClipModels:
     """Fold models on clips.
 
     Args:
-        settings: of the model.
-        networks: on the device.
-        rules: of pooling, one for each network; one that pools logits itself ignores it.
+        settings: settings of the model.
+        networks: networks on the device.
+        rules: pooling rule of each network; ignored by networks that pool logits themselves.
         record_of: returns the record of a path.
-        device: where the networks are. threads: number of decoding threads.
-        tta: whether all views count, or one.
+        device: device of the networks. threads: number of decoding threads.
+        tta: whether to use all views, or one.
         keep: called with the probabilities and weights of the moments of each batch by the first network; the
             moments are in the order of `moment_places`.
     """
@@ -62,7 +62,7 @@ class ClipModels:
 
     def predict(self, rows: pd.DataFrame) -> Iterator[Probabilities]:
         paths, views = rows["path"].tolist(), self._time_views
-        # each batch of clips is read once for each view in time; a job is the number of a clip and of its view
+        # each batch of clips is read once per view in time; a job encodes the index of a clip and of its view
         plan = [
             part * views + view for part in batch_plan(len(paths), self._settings.step_rows) for view in range(views)
         ]
@@ -85,13 +85,13 @@ class ClipModels:
         return torch.inference_mode()
 
     def _views(self, batch: Batch4) -> list[tuple[Tensor, Tensor]]:
-        """Logits and weights of the moments in each view of the picture, (n_models, batch, moments) on the CPU."""
+        """Return logits and weights of the moments in each image view, (n_models, batch, moments) on the CPU."""
         frames, seen, sound, heard = batch
         mirrored = [(frames.flip(3), seen, sound, heard)] if self._picture_views == 2 else []
         return [self._logits(view) for view in (batch, *mirrored)]
 
     def _logits(self, batch: Batch4) -> tuple[Tensor, Tensor]:
-        """The same for one view, in smaller parts where memory asks for it."""
+        """Return the same for one view, in smaller parts if memory requires it."""
         while True:
             try:
                 parts = [
@@ -118,14 +118,15 @@ class ClipModels:
         return torch.stack([a for a, _ in found]).double().cpu(), torch.stack([b for _, b in found]).double().cpu()
 
     def _pooled(self, views: list[tuple[Tensor, Tensor]]) -> Probabilities:
-        """One probability of each clip, (n_models, batch), from the logits of all its moments in all views."""
+        """Return the probability of each clip, (n_models, batch), from the logits of all its moments in all views."""
         settings = self._settings
-        # the rules look at all moments of a clip, those of all views together
+        # the rules use all moments of a clip, from all views together
         probabilities = torch.cat([logits.sigmoid() for logits, _ in views], 2).numpy()
         weight = torch.cat([part for _, part in views], 2).numpy()
         if self._keep is not None:
             self._keep(probabilities[0], weight[0])
-        if settings.temporal != "none" or settings.pooling == "attention":  # moments were seen together: mean logits
+        # moments were processed together: mean logits
+        if settings.temporal != "none" or settings.pooling == "attention":
             clips = torch.stack([(logits * weight).sum(2) / weight.sum(2) for logits, weight in views])
             merged = [merge_views(clips[:, model], settings.tta_merge) for model in range(self.count)]
             found: Probabilities = torch.stack(merged).numpy()

@@ -15,7 +15,7 @@ RAW_BACKBONES = ("aasist", "aasist-l")
 
 @dataclass(frozen=True, kw_only=True)
 class _ClipSettings(PredictionSettings, AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings):
-    """What all kinds on clips share."""
+    """Settings shared by all kinds on clips."""
 
     reads_picture: ClassVar[bool] = True
     reads_sound: ClassVar[bool] = True
@@ -36,22 +36,22 @@ class _ClipSettings(PredictionSettings, AugmentSettings, OptimSettings, ClipNetw
 
     @property
     def extraction(self) -> ExtractSettings:
-        """What is extracted from clips for this model."""
+        """Return the settings of the features extracted for this model."""
         names = ExtractSettings.__dataclass_fields__
         return ExtractSettings(**{name: getattr(self, name) for name in names})
 
     @property
     def views(self) -> int:
-        """How often prediction sees each clip: the cost of test-time augmentation."""
+        """Return the number of passes over each clip at prediction, which is the cost of test-time augmentation."""
         return self.time_views * (2 if self.tta == "hflip" and self.reads_picture else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _PictureSettings:
-    """How frames are seen.
+    """Settings of frames.
 
-    image_size: height and width in pixels of what the network sees (0: frame_size, the size of the stored frames); if
-        smaller, training takes random windows, the same in all frames of a clip, and prediction the central one.
+    image_size: height and width of the network's input in pixels (0: frame_size, the size of the stored frames); if
+        smaller, training uses random crops, the same in all frames of a clip, and prediction the central one.
     """
 
     image_size: int = 0
@@ -59,10 +59,10 @@ class _PictureSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class _SoundSettings:
-    """How sound is heard.
+    """Settings of sound.
 
-    window_s: seconds of one window. spec_frequency, spec_time: SpecAugment: the longest hidden stretch of a
-    spectrogram, as a share of its bands and columns. gain_db: the level of a clip is changed by up to so much.
+    window_s: length of one window, s. spec_frequency, spec_time: maximum masked range of a spectrogram with
+    SpecAugment, as a fraction of its bands and columns. gain_db: maximum random change of the level of a clip, dB.
     sound_noise: probability that noise is added to the sound of a clip.
     """
 
@@ -85,7 +85,7 @@ class _SoundSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FramesSettings(_ClipSettings, _PictureSettings, NetworkSettings):
-    """A timm backbone on frames of clips; `moments` is the number of frames seen at once."""
+    """A timm backbone on frames of clips; `moments` is the number of frames in one pass."""
 
     kind: Literal["frames"] = "frames"
     reads_sound: ClassVar[bool] = False
@@ -99,9 +99,9 @@ class FramesSettings(_ClipSettings, _PictureSettings, NetworkSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioSettings(_ClipSettings, _SoundSettings, NetworkSettings):
-    """A backbone on windows of sound; `moments` is the number of windows heard at once.
+    """A backbone on windows of sound; `moments` is the number of windows in one pass.
 
-    backbone: a name that timm knows, for log-mel spectrograms (time axis kept), or `aasist` or `aasist-l` for raw
+    backbone: a timm model for log-mel spectrograms (with a time axis), or `aasist` or `aasist-l` for raw
     waveforms, without pretrained weights.
     """
 
@@ -116,18 +116,19 @@ class AudioSettings(_ClipSettings, _SoundSettings, NetworkSettings):
         self.check_sound()
         _check_raw(self.backbone, self.sample_rate, self.window_s)
         if self.inputs != ("rgb",):
-            raise ConfigError("inputs is about pictures. Leave it out in a model of the kind audio.")
+            raise ConfigError("inputs applies to images. Leave it out for a model of the kind audio.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, NetworkSettings):
-    """Picture and sound together: each of `moments` frames with the sound around it.
+    """Video and sound together: each of `moments` frames with the sound around it.
 
-    backbone: of the frames; sound_backbone: of the sound around each frame (window_s seconds), as in the kind audio.
-    sound_options: further arguments of `timm.create_model` for it.
-    sound_pretrained: as `pretrained`, for the sound.
-    fusion: gated or cross_attention. modality_dropout: share of the clips with both whose picture or sound is hidden
-        in training. modality_loss: weight of a loss on the picture alone and one on the sound alone.
+    backbone: backbone for the frames; sound_backbone: backbone for the sound around each frame (window_s seconds), as
+        in the kind audio.
+    sound_options: further arguments of `timm.create_model` for the sound backbone.
+    sound_pretrained: as `pretrained`, for the sound backbone.
+    fusion: gated or cross_attention. modality_dropout: probability of hiding video or sound of a clip with both
+        in training. modality_loss: weight of the losses on video alone and on sound alone.
     """
 
     kind: Literal["av"] = "av"
@@ -154,7 +155,7 @@ def _check_features(settings: NetworkSettings) -> None:
 def _check_image_size(settings: "FramesSettings | AvSettings") -> None:
     if not 0 <= settings.image_size <= settings.frame_size:
         raise ConfigError(
-            f"image_size = {settings.image_size} must be from 0 (all of the frame) to frame_size = "
+            f"image_size = {settings.image_size} must be from 0 (the whole frame) to frame_size = "
             f"{settings.frame_size}, the size of the stored frames."
         )
 
@@ -162,6 +163,6 @@ def _check_image_size(settings: "FramesSettings | AvSettings") -> None:
 def _check_raw(backbone: str, sample_rate: int, window_s: float) -> None:
     if backbone in RAW_BACKBONES and (sample_rate != 16_000 or window_s < 0.4):
         raise ConfigError(
-            f'backbone "{backbone}" hears waveforms of 16,000 Hz and at least 0.4 s; here sample_rate = {sample_rate} '
+            f'backbone "{backbone}" needs waveforms of 16,000 Hz and at least 0.4 s; here sample_rate = {sample_rate} '
             f"and window_s = {window_s:g}."
         )

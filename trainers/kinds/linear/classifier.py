@@ -19,7 +19,7 @@ _MOST_ROWS = {"logistic": 50_000, "svm": 5_000, "extra_trees": 50_000}  # second
 class LinearFold:
     """Predictions of one fold model.
 
-    oof: (n_valid,) float32, probability of fake. test: (n_test,) float32. details: what the fit was, for the record.
+    oof: (n_valid,) float32, probability of fake. test: (n_test,) float32. details: description of the fit.
     """
 
     oof: NDArray[np.float32]
@@ -30,9 +30,9 @@ class LinearFold:
 def linear_features(
     settings: LinearSettings, paths: Sequence[str], *, threads: int = 1, progress: Progress = SILENT
 ) -> Matrix:
-    """The features of image files that `fit_linear_fold` takes, shape (n_files, n_features).
+    """Return the features of image files for `fit_linear_fold`, shape (n_files, n_features).
 
-    They depend on no label and no fold: one matrix serves all folds. Pixels, radial spectrum
+    They do not depend on labels or folds, so one matrix is used for all folds. They are pixels, radial spectrum
     and noise residuals, as in `trainers.features.handcrafted`.
     """
     return file_features(paths, size=settings.image_size, decode=settings.decode, threads=threads, progress=progress)
@@ -63,14 +63,14 @@ def fit_linear_fold(
 def fit_classifier(
     settings: LinearSettings, train: Matrix, y: NDArray[np.int8]
 ) -> Callable[[Matrix], NDArray[np.float32]]:
-    """A function from features (n_rows, n_features) to probabilities of fake (n_rows,).
+    """Return a function from features (n_rows, n_features) to probabilities of fake (n_rows,).
 
-    The same input gives the same numbers. Of more than 50,000 training rows (5,000 for the
-    support-vector machine) an even draw of that many is fitted, since a baseline need not take an hour.
+    The result is deterministic. With more than 50,000 training rows (5,000 for the support vector machine), an evenly
+    drawn sample of that size is fitted, since a baseline should not take an hour.
 
     Raises:
-        TrainingError: one class only, a single row of a class for the support-vector machine, or features that are
-            not finite.
+        TrainingError: if there is only one class, a single row of a class for the support vector machine, or features
+            are not finite.
     """
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.ensemble import ExtraTreesClassifier
@@ -82,19 +82,19 @@ def fit_classifier(
     if len(np.unique(y)) < 2:
         raise TrainingError(f"All {len(y)} training labels are {y[:1]}: both classes are needed. Run dfens check.")
     if not np.isfinite(train).all():
-        raise TrainingError("Features are not finite; an image with no content? Run dfens check --decode.")
+        raise TrainingError("Features are not finite; an image may have no content. Run dfens check --decode.")
     fitted = np.arange(len(y))
     most = _MOST_ROWS[settings.classifier]
     if len(y) > most:
         fitted = np.sort(np.random.default_rng(settings.seed).choice(len(y), most, replace=False))
     if settings.classifier == "logistic":
-        # the strength of the penalty: out of fold on 560 photos, 0.886 for C of 0.01 to 0.1, 0.850 for 0.001
+        # strength of the penalty: out-of-fold AUC on 560 photos was 0.886 for C of 0.01 to 0.1, 0.850 for 0.001
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=5000))
     elif settings.classifier == "svm":
         fewest = int(np.bincount(y[fitted], minlength=2).min())
         if fewest < 2:
             raise TrainingError(f'{fewest} training rows of one class: classifier = "svm" needs 2 of each.')
-        # Platt's probabilities from decision values of held-out rows; out of fold on 560 photos, C of 3 to 30 is alike
+        # Platt's probabilities from decision values of held-out rows; on 560 photos, C of 3 to 30 made no difference
         svm = CalibratedClassifierCV(SVC(C=10), ensemble=False, cv=min(5, fewest))
         model = make_pipeline(StandardScaler(), svm)
     else:

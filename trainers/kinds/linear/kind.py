@@ -1,4 +1,4 @@
-"""The kind `linear`: scikit-learn on small features, a baseline that every network should beat, in seconds."""
+"""The kind `linear`: scikit-learn on small features, a fast baseline that every network should beat."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -27,10 +27,10 @@ _BATCH = 256
 
 
 class LinearKind(ModelKind[LinearSettings]):
-    """Classifiers on features of the files at their own scale.
+    """Classifiers on features of the files at their original scale.
 
-    A fit is as fast as reading it back would be, and equal input gives equal numbers, so nothing but predictions is
-    stored: `load` fits again.
+    Fitting is as fast as reading a stored model would be, and deterministic, so only predictions are
+    stored, and `load` fits again.
     """
 
     def modalities(self, settings: LinearSettings) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class LinearKind(ModelKind[LinearSettings]):
 
 
 def _features(context: Context) -> Matrix:
-    """The features of all files, training rows first, once for all folds and models."""
+    """Return the features of all files, training rows first, computed once for all folds and models."""
     settings = context.settings
     key = ("linear features", settings.image_size, settings.decode, settings.extraction, settings.leaks)
     if key not in context.shared:

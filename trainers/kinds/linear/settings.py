@@ -14,14 +14,14 @@ Classifier = Literal["logistic", "svm", "extra_trees"]
 class LinearSettings(ExtractSettings):
     """scikit-learn on small features: a baseline in seconds, without torch.
 
-    Of images pixels, spectrum and noise residual; of clips statistics of sound and picture, and their synchrony.
+    For images: pixels, spectrum and noise residuals; for clips: statistics of sound and video, and their synchrony.
 
-    classifier: "logistic" regression, "svm" (support vectors, radial kernel) or "extra_trees".
-    image_size: height and width in pixels of the pixel features.
-    decode: how images are read: area, scaled or pil (described in trainers/media/image.py).
-    seed: of the trees.
-    leaks: of clips also what a file gives away before anyone looks at its content (silence at the ends, duration,
-        rates, sizes): not a model to submit, but a way to see how far such leaks carry.
+    classifier: "logistic" regression, "svm" (RBF kernel) or "extra_trees".
+    image_size: height and width of the pixel features, pixels.
+    decode: decoder of the images: area, scaled or pil (described in trainers/media/image.py).
+    seed: seed of the trees.
+    leaks: for clips, add properties of the file that do not depend on its content (silence at the ends, duration,
+        rates, sizes): not a model to submit, but a way to measure such leaks.
     """
 
     is_baseline: ClassVar[bool] = True

@@ -1,1 +1,1 @@
-"""The kind `timm`: a network of timm trained on images."""
+"""The kind `timm`: timm networks trained on images."""

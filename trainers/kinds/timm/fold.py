@@ -1,4 +1,4 @@
-"""The rows of one fold of a timm model: augmented images, with pseudo-fakes, and the network that learns from them."""
+"""The data of one fold of a timm model: augmented images with pseudo-fakes, and the network."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,12 +28,12 @@ class ImageFoldData(FoldData):
     """Images of one fold for the training loop.
 
     Args:
-        settings: of the model.
-        train: rows to train on.
-        held_out: table of the rows to validate on.
+        settings: settings of the model.
+        train: training rows.
+        held_out: table of the held-out rows.
         images_of: returns the images of such a table.
-        seed: of everything that is drawn.
-        device: where the network is. root: what paths of weights are relative to. threads: number of decoding threads.
+        seed: seed of everything random.
+        device: device of the network. root: base of relative paths of weights. threads: number of decoding threads.
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class ImageFoldData(FoldData):
         self.threads = threads
         self.ids, self.target, self.weight = train.ids, train.target, train.weight
         self.batch_text = f"images of {settings.image_size} px"
-        self._drawn: dict[tuple[int, int], AugmentParams] = {}  # by epoch and row, until the device has applied them
+        # by epoch and row, until they have been applied on the device
+        self._drawn: dict[tuple[int, int], AugmentParams] = {}
         partner = None if train.originals is None else pair_partners(train.ids, train.target, train.originals)
         self._pseudo_fakes = PseudoFakes(
             train.ids, train.target, seed, settings.self_blend, settings.pair_mix, settings.face_cutout, partner
@@ -79,7 +80,7 @@ class ImageFoldData(FoldData):
         return normalised_and_mixed
 
     def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
-        """Yield the images of each step; on a CPU they are augmented already, on CUDA by `on_device`."""
+        """Yield the images of each step; on a CPU they are already augmented, on CUDA `on_device` augments them."""
 
         def image_on_host(row: int) -> Images:
             return self._image_on_host(epoch, row)
@@ -96,15 +97,15 @@ class ImageFoldData(FoldData):
             loader.close()
 
     def _image_on_host(self, epoch: int, row: int) -> Images:
-        """Return what the loader's threads make of a row: on CUDA only what has no version for batches."""
+        """Return a row's image as processed by the loader; on CUDA, only by operations without a batched version."""
         image, size = self._pseudo_fakes.image(epoch, row, self._stored_image), self.settings.image_size
         params = self._params(epoch, row)
         if self.device.type != "cuda":
             return augment_image(image, params, size)
-        self._drawn[epoch, row] = params  # here and not in the main thread, which has the network to feed
+        self._drawn[epoch, row] = params  # here and not in the main thread, which keeps the network busy
         if not params.needs_host:
             return image
-        place = np.zeros_like(image)  # the device takes the window at the top left of what is done
+        place = np.zeros_like(image)  # for these images the device uses the top left window
         place[:size, :size] = augment_image(image, params, size)
         return place
 

@@ -1,4 +1,4 @@
-"""The kind `timm`: a network of timm trained on images."""
+"""The kind `timm`: timm networks trained on images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from trainers.kinds.training.outcome import device_of, fold_seed, train_network
 
 
 class TimmKind(ModelKind[TimmSettings]):
-    """Backbones of timm on images, with augmentation and test-time augmentation."""
+    """timm backbones on images, with augmentation and test-time augmentation."""
 
     def resources(self, settings: TimmSettings) -> Resources:
         return Resources(gpu=True, joint=True)

@@ -1,4 +1,4 @@
-"""Prediction with test-time augmentation: each image is decoded once for all views and all fold models."""
+"""Predict with test-time augmentation; each image is decoded once for all views and fold models."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from trainers.networks.weights import load_weights
 from trainers.runtime.device import amp_type, default_device, is_out_of_memory, keep_freed_memory, use_exact_float32
 
 ImagesOf = Callable[[pd.DataFrame], Subset]
-# What a layer gives of 8 images of 224 px still lies in the caches of a processor when the next one reads it: measured
+# The output of a layer for 8 images of 224 px is still in the CPU caches when the next layer reads it: measured
 # 1.1 to 1.3 times as fast as 32 at once (resnet18, efficientnet_b0, convnext_tiny, vit_small).
 _PIXELS_AT_ONCE_CPU = 8 * 224 * 224
 
@@ -30,9 +30,9 @@ class Predictor:
     """Networks of one backbone with their weights, ready to predict.
 
     Args:
-        settings: of the model.
+        settings: settings of the model.
         models: one or more networks on the device, for instance of all folds.
-        device: where they are.
+        device: device of the networks.
     """
 
     def __init__(self, settings: TimmSettings, models: Sequence[nn.Module], device: torch.device) -> None:
@@ -51,7 +51,7 @@ class Predictor:
 
     @classmethod
     def load(cls, settings: TimmSettings, weights: Sequence[Path], device: torch.device | None = None) -> Self:
-        """Networks with the weights of these files, one for each."""
+        """Load one network for each file of weights."""
         import dataclasses
 
         device = device or default_device()
@@ -65,21 +65,22 @@ class Predictor:
 
     @property
     def count(self) -> int:
-        """Number of networks."""
+        """Return the number of networks."""
         return len(self._models)
 
     def subset(self, subset: Subset, threads: int, *, tta: bool = True) -> Iterator[Probabilities]:
         """Yield the probabilities of images by each network, batch after batch, shape (n_models, n_batch) each.
 
         Args:
-            subset: the images, decoded ahead of their use.
+            subset: the images, which are prefetched.
             threads: number of decoding threads.
-            tta: whether all views count, or each image as it is.
+            tta: whether to use test-time augmentation.
         """
         loader = Loader(threads, pin=self._device.type == "cuda")
         try:
             plan = batch_plan(len(subset.positions), self.settings.step_rows)
-            working: Tensor | None = None  # fetched when the next batch is under way, so that the device never waits
+            # fetched after the next batch has been launched, so that the device never waits
+            working: Tensor | None = None
             for images in loader.rows(plan, subset, self._device):
                 with self._evaluating():
                     found = self._batch(images, tta)
@@ -92,7 +93,7 @@ class Predictor:
             loader.close()
 
     def images(self, images: Images, *, tta: bool = True) -> Probabilities:
-        """Probabilities of images (n_images, edge, edge, 3) by each model, shape (n_models, n_images)."""
+        """Return the probabilities of images (n_images, size, size, 3) by each model, shape (n_models, n_images)."""
         with self._evaluating():
             found = [
                 self._batch(torch.from_numpy(np.ascontiguousarray(images[rows])), tta)
@@ -106,7 +107,7 @@ class Predictor:
         return torch.inference_mode()
 
     def _batch(self, images: Tensor, tta: bool) -> Tensor:
-        """Probabilities of one batch, (n_models, batch), on the device; in smaller parts where memory asks for it."""
+        """Return the probabilities of one batch, (n_models, batch), on the device; in parts if memory requires it."""
         while True:
             try:
                 return torch.cat([self._part(part, tta) for part in torch.split(images, self._micro_batch)], 1)
@@ -116,7 +117,7 @@ class Predictor:
                 if self._micro_batch == 1:
                     raise TrainingError(
                         f"One image of {self.settings.image_size} px does not fit into the memory of {self._device} "
-                        f"beside {len(self._models)} models of {self.settings.backbone!r}. Predict fewer folds at once "
+                        f"with {len(self._models)} models of {self.settings.backbone!r}. Predict fewer folds at once "
                         f"(--fold), or set a smaller image_size."
                     ) from err
             self._micro_batch = -(-self._micro_batch // 2)
@@ -144,10 +145,10 @@ class TimmFoldModels:
     """Fold models as the jobs use them.
 
     Args:
-        predictor: their networks.
+        predictor: predictor with their networks.
         images_of: returns the images of a table of rows.
         threads: number of decoding threads.
-        tta: whether all views count, or each image as it is.
+        tta: whether to use test-time augmentation.
     """
 
     def __init__(self, predictor: Predictor, images_of: ImagesOf, threads: int, *, tta: bool) -> None:

@@ -13,9 +13,9 @@ _GROUPS = (NetworkSettings, ImageSettings, OptimSettings, AugmentSettings, Predi
 
 @dataclass(frozen=True, kw_only=True)
 class TimmSettings(PredictionSettings, AugmentSettings, OptimSettings, ImageSettings, NetworkSettings):
-    """A convolutional network or transformer of timm, trained on images.
+    """A convolutional network or transformer from timm, trained on images.
 
-    preset: values of a proven recipe for all settings not given (listed in trainers/presets.py).
+    preset: name of a preset whose values are used for all settings not given (listed in trainers/presets.py).
     """
 
     kind: Literal["timm"] = "timm"
@@ -28,18 +28,16 @@ class TimmSettings(PredictionSettings, AugmentSettings, OptimSettings, ImageSett
         on_host += ["webp in degrade.operations"] if self.degrade.needs_host else []
         if self.decode == "gpu" and on_host:
             raise ConfigError(
-                f'decode = "gpu" leaves no image on the CPU, where {", ".join(on_host)} work. Set decode = "area".'
+                f'decode = "gpu" keeps images off the CPU, which {", ".join(on_host)} need. Set decode = "area".'
             )
         if self.loss == "auc" and (self.mixup or self.cutmix):
-            raise ConfigError(
-                'loss = "auc" compares reals with fakes, and mixup and cutmix leave neither. Set one of them to 0.'
-            )
+            raise ConfigError('loss = "auc" compares reals with fakes, but mixup and cutmix mix them. Set these to 0.')
         if (self.alignment or self.uniformity) and self.feature_norm != "l2":
             raise ConfigError(
                 'alignment and uniformity are losses on features of unit length. Set feature_norm = "l2", or both to 0.'
             )
         if self.tta == "ten_crop" and self.stored_size <= self.image_size:
             raise ConfigError(
-                f'tta = "ten_crop" takes windows of image_size = {self.image_size} from larger images. Set crop to '
-                f"more than {self.image_size}, or another tta."
+                f'tta = "ten_crop" needs images larger than image_size = {self.image_size}. Set crop to '
+                f"more than {self.image_size}, or use another tta."
             )

@@ -1,4 +1,4 @@
-"""A trial of a model before it is trained: what cannot work is found in a second, not after hours."""
+"""Try a model before training, so that impossible settings are found in a second instead of after hours."""
 
 import json
 from dataclasses import replace
@@ -20,18 +20,18 @@ from trainers.networks.output import as_output
 from trainers.networks.tta import predict
 from trainers.networks.weights import first_line
 
-_META = torch.device("meta")  # tensors without values: shapes are checked, nothing is computed
-_passed: dict[str, int] = {}  # number of parameters of what has passed in this process
+_META = torch.device("meta")  # tensors without values: only shapes are computed
+_passed: dict[str, int] = {}  # number of parameters of models that have passed in this process
 
 
 def try_model(context: ModelContext[TimmSettings]) -> None:
-    """Make one step and one prediction without values, and read what the settings name.
+    """Run one training step and one prediction without values, and check what the settings refer to.
 
     Raises:
-        TrainingError: an unknown backbone, an image size or batch that it refuses, views that do not fit, weights
-            that are missing or of another backbone, too many parameters, a missing column, a batch that the
-            processes cannot split.
-        DataError: pairs that are not of a fake and a real.
+        TrainingError: if the backbone is unknown or refuses the image size, batch or views, weights are missing or
+            belong to another backbone, there are too many parameters, a column is missing, or the processes cannot
+            split a batch.
+        DataError: if pairs do not consist of a fake and a real.
     """
     settings = context.settings
     _check_batch(context)
@@ -42,7 +42,7 @@ def try_model(context: ModelContext[TimmSettings]) -> None:
         pair_partners(context.folds.ids, context.folds.target, pairs)
     name = check_backbone(settings.backbone)
     if name != settings.backbone:
-        context.progress.note(f"Model '{context.name}': timm calls {settings.backbone!r} {name!r} today.")
+        context.progress.note(f"Model '{context.name}': the current timm name of {settings.backbone!r} is {name!r}.")
     _check_weights(context)
     key = json.dumps([settings_record(settings), smallest_part(context)])
     if key not in _passed:
@@ -66,13 +66,13 @@ def _check_batch(context: ModelContext[TimmSettings]) -> None:
 
 
 def _check_weights(context: ModelContext[TimmSettings]) -> None:
-    """Find out whether pretrained weights exist; those of the hub are fetched later."""
+    """Check that pretrained weights exist; those on the hub are downloaded later."""
     settings = context.settings
     if isinstance(settings.pretrained, str):
         path = resolve_path(context.root, settings.pretrained)
         if not path.is_file():
             raise TrainingError(
-                f"Model '{context.name}': pretrained = {settings.pretrained!r} names no file ({path}). Correct the "
+                f"Model '{context.name}': pretrained = {settings.pretrained!r} is not a file ({path}). Correct the "
                 f"path, which is relative to {context.root}, or set pretrained = false."
             )
         create_model(settings, settings.image_size, context.root)
@@ -80,26 +80,27 @@ def _check_weights(context: ModelContext[TimmSettings]) -> None:
         name = check_backbone(settings.backbone)
         try:
             config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        except RuntimeError as err:  # of an unknown tag, the part after the dot
+        except RuntimeError as err:  # unknown tag, the part after the dot
             architecture = name.split(".")[0]
             tags = [known for known in timm.list_pretrained(f"{architecture}.*") if known.split(".")[0] == architecture]
             raise TrainingError(
-                f"Model '{context.name}': backbone = {settings.backbone!r} names no weights of timm "
+                f"Model '{context.name}': backbone = {settings.backbone!r} has no such weights in timm "
                 f"{timm.__version__}. Known: {examples(tags) or architecture}."
             ) from err
         if config is not None and not config.has_weights:
             raise TrainingError(
                 f"Model '{context.name}': timm has no pretrained weights for {settings.backbone!r}. Set pretrained = "
-                f"false, or name a backbone that has them (python -c 'import timm; print(timm.list_pretrained())')."
+                f"false, or choose a backbone that has them (python -c 'import timm; print(timm.list_pretrained())')."
             )
 
 
 def _try_step(context: ModelContext[TimmSettings], network: nn.Module) -> None:
-    """Run forward, backward and prediction with the smallest parts that a step and a prediction have."""
+    """Run forward, backward and prediction with the smallest parts of a step and of a prediction."""
     settings, rows = context.settings, smallest_part(context)
     try:
         logits = _step_and_prediction(settings, network, rows)
-    except Exception:  # of the network, or of an operation that has no form without values: only values tell which
+    # from the network, or from an operation that does not support meta tensors: only real values show which
+    except Exception:
         rows = min(rows, 2)
         with torch.random.fork_rng(devices=[]):
             network = create_model(replace(settings, pretrained=False), settings.image_size)
@@ -114,8 +115,8 @@ def _try_step(context: ModelContext[TimmSettings], network: nn.Module) -> None:
                 ) from err
     if logits.numel() != rows:
         raise TrainingError(
-            f"Model '{context.name}': {settings.backbone!r} returns {tuple(logits.shape)} for {rows} images, not one "
-            f"number each. Correct backbone_options = {settings.backbone_options}."
+            f"Model '{context.name}': {settings.backbone!r} returns {tuple(logits.shape)} for {rows} images instead "
+            f"of one number each. Correct backbone_options = {settings.backbone_options}."
         )
 
 

@@ -1,1 +1,1 @@
-"""Training by gradient steps, shared by all kinds that are networks: the step, the loop of a fold, prediction."""
+"""Gradient training shared by all kinds of networks: the step, the loop of a fold, prediction."""

@@ -1,4 +1,4 @@
-"""What a kind of network gives the training loop for one fold: its batches, its targets and the network."""
+"""The interface between a kind of network and the training loop of a fold: batches, targets and network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ Rows = NDArray[np.intp]  # indices into the training rows of the fold
 class FoldData(ABC):
     """The rows of one fold for `trainers.kinds.training.fold_trainer.FoldTrainer`.
 
-    Everything that is drawn at random is drawn from (seed, epoch, id), never from what was drawn before, so that a
-    training that resumes sees the same batches again.
+    Everything random is drawn from (seed, epoch, id), independent of earlier draws, so that a
+    resumed training gets the same batches.
 
-    ids: (n_rows,) of the training rows. target: (n_rows,) 0 or 1.
-    weight: (n_rows,) float32, what each row counts for, of mean 1; None: all alike.
-    held_out: table of the rows to validate on and predict.
-    batch_text: what one row of a step is, for messages, such as "images of 224 px".
+    ids: (n_rows,) ids of the training rows. target: (n_rows,) 0 or 1.
+    weight: (n_rows,) float32 row weights with mean 1; None for equal weights.
+    held_out: table of the held-out rows.
+    batch_text: description of the rows for messages, such as "images of 224 px".
     """
 
     ids: NDArray[np.object_]
@@ -43,10 +43,10 @@ class FoldData(ABC):
 
     @abstractmethod
     def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
-        """Yield the batch of each step of an epoch, made ahead of its use by threads."""
+        """Yield the batch of each step of an epoch, prefetched by threads."""
 
     def on_device(self, batch: Batch, epoch: int, rows: Rows) -> Batch:
-        """Move a part of a step's batch to the device and change it there; rows are those of the part."""
+        """Move a part of a step's batch to the device and process it there; rows are those of the part."""
         return batch
 
     def targets(self, epoch: int, rows: Rows) -> Tensor:
@@ -54,9 +54,9 @@ class FoldData(ABC):
         return torch.from_numpy(self.target[rows].astype(np.float32))
 
     def positive_share(self) -> float:
-        """Return the share of fakes in what is trained on, from which `class_weight = "balanced"` takes its weights.
+        """Return the share of fakes in training, from which `class_weight = "balanced"` computes its weights.
 
-        Rows count by their weight, and targets that change from epoch to epoch by their mean.
+        It is weighted by row weights, and targets that vary between epochs are averaged.
         """
         return self.weighted_mean(self.target.astype(np.float64))
 
@@ -66,4 +66,4 @@ class FoldData(ABC):
 
     @abstractmethod
     def fold_models(self, network: nn.Module, *, tta: bool) -> FoldModels:
-        """Return the network as it is now, ready to predict."""
+        """Return the network in its current state, ready to predict."""

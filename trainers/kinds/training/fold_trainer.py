@@ -1,4 +1,4 @@
-"""The loop of one fold: epochs, saving, resuming, divergence, stop requests, and the choice of the weights."""
+"""The training loop of one fold: epochs, saving, resuming, divergence, stop requests, choice of weights."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,15 +25,16 @@ from trainers.runtime.process_group import ALONE, ProcessGroup
 from trainers.runtime.signals import StopRequest
 
 _SAVE_EVERY_S = 60.0
-_GOOD_STATE_EVERY = 1000  # steps between two states that a diverged training may return to, beside the ends of epochs
-_READ_LOSS_EVERY = 50  # steps between two reads of the losses on a device that works asynchronously
-_MOST_BAD = 5  # steps in a row without a finite loss
+# steps between states to which a diverged training can return, in addition to the ends of epochs
+_GOOD_STATE_EVERY = 1000
+_READ_LOSS_EVERY = 50  # steps between reads of the losses on an asynchronous device
+_MOST_BAD = 5  # consecutive steps with a non-finite loss
 _MOST_RETURNS = 3
 
 
 @dataclass
 class FoldHistory:
-    """Mean training loss and validation AUC of each epoch, number of skipped steps and of returns to a good state."""
+    """Mean training loss and validation AUC of each epoch, and number of skipped steps and returns to a good state."""
 
     loss: list[float] = field(default_factory=list)
     auc: list[float] = field(default_factory=list)
@@ -45,9 +46,9 @@ class FoldHistory:
 class TrainedFold:
     """A fold at the end of its training.
 
-    oof: (n_held_out,) probability of the held-out rows. weights: what predicted them.
-    history: how it went. epoch: whose weights these are (from 1).
-    seconds, rows_per_s: of training in this run.
+    oof: (n_held_out,) probability of the held-out rows. weights: weights that predicted them.
+    history: training history. epoch: epoch of the weights (from 1).
+    seconds, rows_per_s: duration and speed of training in this run.
     """
 
     oof: NDArray[np.float64]
@@ -59,14 +60,14 @@ class TrainedFold:
 
 
 class FoldTrainer:
-    """Trains one fold; its whole state is in `state_path` at the end of each epoch and every minute.
+    """Trains one fold; its whole state is saved in `state_path` at the end of each epoch and every minute.
 
-    On a CPU the numbers are the same to the last bit for the same seed, thread count and machine, also when the process
-    was killed in between: the order of the rows is drawn from (seed, epoch), and the data draw from (seed, epoch, id).
+    On a CPU the results are bit-identical for the same seed, number of threads and machine, even if the process
+    was killed in between: the order of rows is drawn from (seed, epoch), and data are drawn from (seed, epoch, id).
 
         folder of state_path/
-        ├── state.pt    where the training is; removed when the fold is done
-        └── good.pt     end of the last epoch, or each 1,000 steps: where a diverged training returns to
+        ├── state.pt    current state; removed when the fold is done
+        └── good.pt     state after the last epoch, or every 1,000 steps, to which a diverged training returns
     """
 
     def __init__(
@@ -110,17 +111,17 @@ class FoldTrainer:
 
     @property
     def model(self) -> torch.nn.Module:
-        """The network."""
+        """Return the network."""
         return self.state.model
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches of an epoch; a last smaller one is left out, one batch is always there."""
+        """Return the number of full batches in an epoch, at least one; a smaller last batch is left out."""
         return max(1, len(self.data.ids) // self.batch_size)
 
     @property
     def steps_done(self) -> int:
-        """Steps since the beginning."""
+        """Return the number of steps since the start."""
         return self.epoch * self.steps_per_epoch + self.step
 
     # ---- training -----------------------------------------------------------
@@ -156,7 +157,7 @@ class FoldTrainer:
         )
 
     def _train_epoch(self, task: Task, request: StopRequest) -> None:
-        """Train to the end of this epoch, or until the training returned to an earlier state."""
+        """Train to the end of this epoch, or until the training returns to an earlier state."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.data.ids))
         size, mine = self.batch_size, self.group.share(self.batch_size)
         plan = [order[step * size : (step + 1) * size][mine] for step in range(self.step, self.steps_per_epoch)]
@@ -182,7 +183,7 @@ class FoldTrainer:
                 request.stop()
 
     def _step(self, batch: Batch, rows: Rows) -> None:
-        """Do one step; where memory is too small and the batch size is "auto", again in more parts."""
+        """Do one step; if memory runs out and the batch size is "auto", retry it in more parts."""
 
         def prepare(part_of_batch: Batch, part: slice) -> Batch:
             return self.data.on_device(part_of_batch, self.epoch, rows[part])
@@ -200,13 +201,13 @@ class FoldTrainer:
                 if not is_out_of_memory(err):
                     raise
                 self.state.abandon()
-                # the other processes of a group would wait in vain while this one tries again
+                # the other processes of a group would wait forever while this one retries
                 fixed = self.settings.batch_size != "auto" or self.group.size > 1
                 if fixed or self.state.parts >= self.batch_size:
                     raise TrainingError(
                         f"{self.title}: {len(rows)} {self.data.batch_text} in {self.state.parts} parts do not fit into "
                         f'the memory of {self.device}. Set batch_size = "auto", or a larger accumulate (parts of a '
-                        f"step), checkpointing = true, or smaller inputs. What was trained is kept up to the last save."
+                        f"step), checkpointing = true, or smaller inputs. Progress is kept up to the last checkpoint."
                     ) from err
             self.state.parts = min(2 * self.state.parts, self.batch_size)
             self.progress.note(f"{self.title}: out of memory; steps are now computed in {self.state.parts} parts")
@@ -214,20 +215,20 @@ class FoldTrainer:
                 torch.cuda.empty_cache()
 
     def _handle_bad_steps(self, skipped: int, most_in_a_row: int) -> bool:
-        """Report skipped steps; return to a good state where there were too many in a row (then false)."""
+        """Report skipped steps; return to a good state if there were too many in a row, and then return False."""
         if skipped > self.history.skipped:
             self.progress.note(
                 f"{self.title}: {skipped - self.history.skipped} steps up to step {self.step} of epoch "
-                f"{self.epoch + 1} had no finite loss and were skipped"
+                f"{self.epoch + 1} had a non-finite loss and were skipped"
             )
             self.history.skipped = skipped
         if most_in_a_row < _MOST_BAD:
             return True
-        self._go_back(f"{most_in_a_row} steps in a row had no finite loss")
+        self._go_back(f"{most_in_a_row} consecutive steps had a non-finite loss")
         return False
 
     def _go_back(self, reason: str) -> None:
-        """Return to the last good state, with half the learning rate."""
+        """Return to the last good state and halve the learning rate."""
         returns, factor, skipped = self.history.returns + 1, self.rate_factor / 2, self.history.skipped
         if returns > _MOST_RETURNS:
             raise TrainingError(
@@ -244,12 +245,13 @@ class FoldTrainer:
         self.state.bad[0] = skipped
         self.history.skipped, self.history.returns, self.rate_factor = skipped, returns, factor
         self.progress.note(
-            f"{self.title}: {reason}; back to epoch {self.epoch + 1}, step {self.step}, with {factor:g} of the rate"
+            f"{self.title}: {reason}; back to epoch {self.epoch + 1}, step {self.step}, with {factor:g} times the "
+            f"learning rate"
         )
         self._write(self.state_path)
 
     def _end_epoch(self, request: StopRequest) -> None:
-        """Validate with the averaged weights, and save; a stop request in between leaves that to the next process."""
+        """Validate with the averaged weights, and save; after a stop request in between, the next process does this."""
         skipped, _, most_in_a_row = self.state.bad.tolist()
         if not self._handle_bad_steps(int(skipped), int(most_in_a_row)):
             return
@@ -277,7 +279,7 @@ class FoldTrainer:
         self._save(is_good_state=True)
 
     def predict(self, *, tta: bool, until: Callable[[], bool] = lambda: False) -> NDArray[np.float64]:
-        """Predict the held-out rows with the weights as they are, or some of them where `until` ends it."""
+        """Predict the held-out rows with the current weights, or some of them if `until` ends it."""
         models = self.data.fold_models(self.model, tta=tta)
         found: NDArray[np.float64] = predict_rows(models, self.data.held_out, self.group, until=until)[0]
         return found
@@ -285,14 +287,14 @@ class FoldTrainer:
     # ---- state --------------------------------------------------------------
 
     def _is_diverged(self) -> bool:
-        """Whether weights were no longer finite; the training has then returned to a good state."""
+        """Return whether weights were no longer finite, in which case the training has returned to a good state."""
         diverged = self.group.any(not self.state.is_finite())[0]
         if diverged:
             self._go_back("weights are no longer finite")
         return diverged
 
     def _save(self, *, is_good_state: bool) -> bool:
-        """Write the state if it is finite; else return to the last good one (then false)."""
+        """Write the state if it is finite; otherwise go back to the last good one and return False."""
         if self._is_diverged():
             return False
         self._write(self.state_path)

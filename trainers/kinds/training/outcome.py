@@ -1,4 +1,4 @@
-"""From the rows of a fold to a `FoldOutcome`: what every kind that is a network does to train one fold."""
+"""Train one fold of a network and return its `FoldOutcome`, for all kinds of networks."""
 
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from trainers.runtime.device import EnergyMeter, amp_type, default_device, devic
 
 
 def fold_seed(settings: OptimSettings, fold: int) -> int:
-    """Return the seed of everything that is drawn in a fold."""
+    """Return the seed of everything random in a fold."""
     return settings.seed * 1000 + fold
 
 
 def device_of(context: ModelContext[Any]) -> torch.device:
-    """Return the device that a process works on."""
+    """Return the device of a process."""
     return context.device or default_device()
 
 
@@ -29,12 +29,12 @@ def train_network(context: ModelContext[Any], fold: int, data: FoldData) -> Fold
     """Train the network of one fold, and predict its held-out rows.
 
     Args:
-        context: of the model; its settings include OptimSettings.
-        fold: index.
+        context: context of the model; its settings include OptimSettings.
+        fold: index of the fold.
         data: rows and network of the fold.
 
     Raises:
-        TrainingError: a network larger than the competition allows, and what the training raises.
+        TrainingError: if the network is larger than the competition allows, or the training fails.
     """
     settings: OptimSettings = context.settings
     title, device = f"{context.name} fold {fold}", device_of(context)
@@ -70,7 +70,7 @@ def train_network(context: ModelContext[Any], fold: int, data: FoldData) -> Fold
 
 
 def check_parameters(context: ModelContext[Any], parameters: int) -> None:
-    """Check the size of a network against the rule of the competition.
+    """Check the size of a network against the limit of the competition.
 
     Raises:
         TrainingError: if it has more parameters than allowed.

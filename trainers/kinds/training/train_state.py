@@ -17,7 +17,7 @@ from trainers.networks.settings import OptimSettings
 from trainers.runtime.device import amp_type, keep_freed_memory, use_exact_float32
 
 Batch = Tensor | tuple[Tensor, ...]
-# part of a batch, what its rows count for as reals and as fakes (n, 2), a generator -> inputs of the network, the same
+# part of a batch, weights of its rows as reals and as fakes (n, 2), a generator -> network inputs, new weights
 MakeInputs = Callable[[Batch, Tensor, np.random.Generator], tuple[Batch, Tensor]]
 
 
@@ -32,25 +32,25 @@ def as_tuple(batch: Batch) -> tuple[Tensor, ...]:
 
 
 def copy_values(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Copy values into tensors, all by one call."""
-    if into:  # torch refuses none
+    """Copy values into tensors with a single call."""
+    if into:  # torch refuses empty lists
         with torch.no_grad():
             torch._foreach_copy_(list(into), list(values))
 
 
 class TrainState:
-    """A network, its optimiser and its averaged weights; the whole state of a training but for the position.
+    """A network, its optimiser and its averaged weights: the whole state of a training except the position.
 
-    A step whose loss or gradient is not finite changes no weight, no statistic of normalisation and no average, on
-    any device, and is counted. The counts stay on the device; reading them waits for it, so that is done now and
-    then.
+    A step with a non-finite loss or gradient changes no weights, normalisation statistics or averages, on
+    any device, and is counted. The counts stay on the device; since reading them requires synchronisation, this is done
+    only occasionally.
 
     Args:
-        settings: of the optimisation.
-        model: on its device.
-        make_inputs: turns a part of a batch into what the network takes: normalised, on the device, mixed.
-        positive_weight: what a fake counts for, relative to a real.
-        parts: in how many parts a step is worked, one after the other.
+        settings: settings of the optimisation.
+        model: network on its device.
+        make_inputs: turns a part of a batch into inputs of the network: normalised, on the device, mixed.
+        positive_weight: weight of a fake relative to a real.
+        parts: number of parts into which a step is split.
         world: number of processes that share each step.
     """
 
@@ -86,16 +86,16 @@ class TrainState:
         self._loss = loss_by_name(settings.loss, settings.label_smoothing)
         self._positive_weight = positive_weight
         self._is_constrained = settings.residual_penalty > 0 and residual_penalty(model) is not None
-        # the tensors themselves: optimiser and normalisation layers change them in place
+        # references to the tensors, which optimiser and normalisation layers change in place
         self.values = [value for value in model.state_dict().values() if value.is_floating_point()]
         self.averaged = [value.detach().clone() for value in self.values]
-        # what the forward pass of a batch norm changes, before it is known whether the step is a good one
+        # buffers that batch norm changes in the forward pass, before it is known whether the step is good
         self._statistics = [
             value for name, value in model.named_buffers() if name.endswith(("running_mean", "running_var"))
         ]
         self._statistics_before = [value.clone() for value in self._statistics]
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.bad = torch.zeros(3, dtype=torch.float32, device=device)  # steps in all, in a row now, most in a row
+        self.bad = torch.zeros(3, dtype=torch.float32, device=device)  # total, current and longest run of bad steps
 
     def step(
         self,
@@ -108,18 +108,18 @@ class TrainState:
         seed: Sequence[int],
         prepare: Callable[[Batch, slice], Batch] | None = None,
     ) -> None:
-        """Learn from one batch.
+        """Train on one batch.
 
         Args:
-            batch: what `make_inputs` takes, (batch, …) or several such.
+            batch: input of `make_inputs`, (batch, …) or a tuple of such tensors.
             target: (batch,) 0 to 1. weight: (batch,), or None.
-            rate: of learning. step: how many were done before. seed: of dropout and mixing at this step.
-            prepare: moves a part of the batch to the device and changes it there, given its place in the batch; so
-                its memory, too, is that of a part.
+            rate: learning rate. step: number of earlier steps. seed: seed of dropout and mixing in this step.
+            prepare: moves a part of the batch to the device and processes it there, given its slice of the batch, so
+                that this only needs memory for one part.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        # drawn anew from the step, so that resuming needs no stored random state
+        # seeded by the step, so that resuming needs no stored random state
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         rng = np.random.default_rng([*seed, 1])
         weights = class_weights(target, weight, self._positive_weight).to(self.device, non_blocking=True)
