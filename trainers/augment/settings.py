@@ -54,7 +54,7 @@ class AugmentSettings:
     hflip, translate, color_jitter, jpeg, webp, blur, noise, downscale (to a smaller size and back), grid_cutout:
         probabilities, 0 to 1.
     randaugment: number of random operations of RandAugment per image.
-    degrade: chains of jpeg, webp, double_jpeg (with a shifted block grid), resize (with any filter, and back), blur, noise
+    degrade: chains of jpeg, webp, double_jpeg (with a shifted block grid), resize (any filter, and back), blur, noise
         and quantize (fewer colors), in random order and strength: {probability, operations, length}, where length is
         the maximum number of operations in a chain.
     self_blend: probability that a real becomes a fake by blending it with a modified copy of itself.

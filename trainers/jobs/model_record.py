@@ -80,7 +80,7 @@ def check_still_own(folder: Path, settings: ModelSettings) -> None:
 
 
 def same_training(history: Mapping[str, Any], settings: ModelSettings) -> bool:
-    """Return whether a fold was trained with these settings, ignoring those of prediction, according to history.json."""
+    """Return whether history.json is of a training with these settings, ignoring those of prediction."""
     return not _setting_changes(history.get("settings", {}), settings)
 
 
