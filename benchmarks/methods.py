@@ -1,6 +1,6 @@
 """What degradation chains and methods of 2025 and 2026 are worth on generated faces, with small networks from scratch.
 
-    OMP_NUM_THREADS=1 python -m benchmarks methods degrade | reals | transfer | noise [--seeds 3] [--rows 480]
+    OMP_NUM_THREADS=1 python -m benchmarks methods degrade | reals | transfer | noise | cost [--seeds 3] [--rows 480]
 
 Faces of `dfens.demo.faces` at 64 px; fakes of four kinds. `seam`: blended with a changed copy of itself. `grid`:
 through half the size and back by repeated pixels, mixed with the original, as the up-sampling of a generator leaves it.
@@ -10,7 +10,7 @@ is then saved as JPEG of quality 90 to 97, real or fake. Persons share a fold, a
 degrade: robustness curves of one network with and without chains. reals: training on reals and self-blended fakes
 against training on fakes, tested on kinds that training has and has not. transfer: a small ViT, pretrained here on one
 pair of kinds, tuned on few faces in several ways. noise: labels drawn at random; the OOF AUC must be 0.5 within its
-interval.
+interval. cost: processor time of the operations of a chain at 256 px.
 
 Scores are of the mean logit over the seeds; differences to the first line are paired, with 95 % intervals of DeLong.
 """
@@ -18,6 +18,7 @@ Scores are of the mean logit over the seeds; differences to the first line are p
 import argparse
 import dataclasses
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from measure import machine
+from measure import machine, make_pictures
 from numpy.typing import NDArray
 
 from dfens.demo.faces import draw_face, draw_person
@@ -36,12 +37,15 @@ from oof.metrics import roc_auc
 from oof.metrics.intervals import difference, score_interval
 from oof.store import PredictionStore
 from trainers.analysis.robustness import robustness_curves
+from trainers.augment.pipeline import augment_batch, augment_image, sample_params
+from trainers.augment.random_streams import ImageRandom
 from trainers.augment.self_blend import self_blend
-from trainers.augment.settings import DegradeSettings
+from trainers.augment.settings import AugmentSettings, DegradeSettings
 from trainers.data.competition import Competition
 from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.media.image import decode_image
 from trainers.train import TrainingJob, train_models
 
 Image = NDArray[np.uint8]
@@ -209,11 +213,13 @@ def degrade(folder: Path, seeds: int, rows: int) -> None:
     print(f"| held-out images | {' | '.join(models)} |\n|---|{'---:|' * len(models)}")
     table = np.array([[[auc[name, *at] for name in names[key]] for key in names] for at in conditions])
     for at, line in zip(conditions, table, strict=True):
-        cells = [f"{values.mean():.3f} ± {values.std(ddof=1) if seeds > 1 else 0:.3f}" for values in line]
-        print(f"| {at[0]} {at[1]:g} | {' | '.join(cells)} |")
-    damaged = table[1:].mean(0)
-    cells = [f"{v.mean():.3f} ± {v.std(ddof=1) if seeds > 1 else 0:.3f}" for v in damaged]
-    print(f"| mean of the {len(conditions) - 1} damaged | {' | '.join(cells)} |")
+        print(f"| {at[0]} {at[1]:g} | {' | '.join(map(_mean_and_spread, line))} |")
+    print(f"| mean of the {len(conditions) - 1} damaged | {' | '.join(map(_mean_and_spread, table[1:].mean(0)))} |")
+
+
+def _mean_and_spread(values: NDArray[np.float64]) -> str:
+    """Mean over the seeds, and the standard deviation where there are several."""
+    return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
 
 def reals(folder: Path, seeds: int, rows: int) -> None:
@@ -302,11 +308,43 @@ def noise(folder: Path, seeds: int, rows: int) -> None:
         print(f"| {name} | {np.mean(values):.3f} | {error:.3f} | {held[name]} of {seeds} |")
 
 
+def cost(folder: Path, seeds: int, rows: int) -> None:
+    """Milliseconds of processor time that each operation of a chain takes for one image, alone and in batches."""
+    size, count = 256, 16
+    (path,) = make_pictures(folder, 1, size)
+    image = decode_image(path)
+    batch = torch.from_numpy(np.stack([image] * count))
+    plain = AugmentSettings(hflip=0.5, translate=0.5, color_jitter=0.5)
+    chains = {
+        name: DegradeSettings(probability=1.0, operations=(name,), length=1) for name in DegradeSettings().operations
+    }
+    ways = {"without a chain": plain}
+    ways |= {name: dataclasses.replace(plain, degrade=chain) for name, chain in chains.items()}
+    ways["chain of up to 4"] = dataclasses.replace(plain, degrade=DegradeSettings(probability=1.0))
+    print("| operation | ms for an image | ms for an image of a batch |\n|---|---:|---:|")
+    for name, settings in ways.items():
+        times: dict[str, list[float]] = {"image": [], "batch": []}
+        for repeat in range(seeds + 1):
+            params = [sample_params(settings, size, size, ImageRandom(repeat, 0, f"r{row}")) for row in range(count)]
+            on_device = [one for one in params if not one.needs_host]
+            begun = time.process_time()
+            for one in params:
+                augment_image(image, one, size)
+            times["image"].append((time.process_time() - begun) / count)
+            begun = time.process_time()
+            if on_device:
+                augment_batch(batch[: len(on_device)], on_device, size)
+            times["batch"].append((time.process_time() - begun) / max(1, len(on_device)))
+        alone, together = (1e3 * np.median(values[1:]) for values in times.values())
+        print(f"| {name} | {alone:.2f} | {'-' if name == 'webp' else f'{together:.2f}'} |")
+
+
 PARTS: dict[str, Callable[[Path, int, int], None]] = {
     "degrade": degrade,
     "reals": reals,
     "transfer": transfer,
     "noise": noise,
+    "cost": cost,
 }
 
 
