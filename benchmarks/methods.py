@@ -50,6 +50,7 @@ from trainers.train import TrainingJob, train_models
 
 Image = NDArray[np.uint8]
 _SIZE = 64
+_FOLDS = [0]  # number of folds that are trained, 0 for all; set by main
 _CNN: dict[str, Any] = {
     "backbone": "test_resnet", "pretrained": False, "inputs": ("ycbcr", "srm"), "image_size": _SIZE, "epochs": 12,
     "batch_size": 32, "lr": 3e-3, "color_jitter": 0.3, "tta": "none",
@@ -107,6 +108,7 @@ class World:
     store: PredictionStore
     kinds: NDArray[np.object_]
     folder: Path
+    folds: Sequence[int]
 
     def job(self, models: Mapping[str, TimmSettings]) -> TrainingJob:
         return TrainingJob(
@@ -127,7 +129,7 @@ def make_world(folder: Path, kinds: Sequence[str], *, rows: int, seed: int, k: i
     groups = competition.train["group"].to_numpy(object)
     store.save_folds(make_folds(ids, target, k=k, seed=seed, groups=groups))
     store.save_test_ids(competition.test["id"].to_numpy(object))
-    return World(competition, store, test["kind"].to_numpy(object), folder)
+    return World(competition, store, test["kind"].to_numpy(object), folder, range(_FOLDS[0] or k))
 
 
 def _draw(folder: Path, rows: int, kinds: Sequence[str], rng: np.random.Generator) -> pd.DataFrame:
@@ -159,7 +161,7 @@ def train_seeds(world: World, models: Mapping[str, dict[str, Any]], seeds: int) 
         for name, settings in models.items()
         for seed in range(seeds)
     }
-    train_models(world.job(jobs), range(world.store.folds.k))
+    train_models(world.job(jobs), world.folds)
     return {name: [f"{name}-{seed}" for seed in range(seeds)] for name in models}
 
 
@@ -178,8 +180,9 @@ def show_scores(world: World, found: Mapping[str, tuple[NDArray[np.float64], NDA
     print(f"| model | OOF | {' | '.join(f'test: {kind}' for kind in KINDS)} | all test fakes |")
     print("|---|---:|" + "---:|" * (len(KINDS) + 1))
     y, first = (world.kinds != "").astype(np.int8), next(iter(found.values()))
+    held_out = np.isin(world.store.folds.fold, list(world.folds))
     for oof, test in found.values():
-        parts = [(world.store.folds.target, oof, first[0])]
+        parts = [(world.store.folds.target[held_out], oof[held_out], first[0][held_out])]
         for kind in KINDS:
             rows = np.isin(world.kinds, ["", kind])
             parts.append((y[rows], test[rows], first[1][rows]))
@@ -238,6 +241,7 @@ def reals(folder: Path, seeds: int, rows: int) -> None:
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks in [0, 1); rows without a prediction come last."""
     return np.asarray(values.argsort().argsort() / len(values))
 
 
@@ -353,10 +357,13 @@ def main() -> None:
     parser.add_argument("part", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=480, help="training rows")
+    parser.add_argument("--folds", type=int, default=0, help="number of folds to train, 0 for all of the two")
     options = parser.parse_args()
+    _FOLDS[0] = options.folds
     print(machine(torch.device("cpu")))
     for name in options.part:
-        print(f"\n### {name}: {options.rows} training rows, {options.seeds} seeds\n", flush=True)
+        which = f"{options.rows} training rows, {options.seeds} seeds, {options.folds or 'all'} of the folds"
+        print(f"\n### {name}: {which}\n", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             PARTS[name](Path(folder), options.seeds, options.rows)
 
