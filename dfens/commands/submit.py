@@ -41,7 +41,7 @@ def command(
 
     \b
     Exit codes: 0  submitted (with --wait: scored); with --dry-run: fit to be
-                1  not submitted, and why
+                1  not submitted, and why (or not known yet: the same command finds out first)
                 3  on Kaggle, but Kaggle cannot score it
                 4  submitted, no score yet when the wait was over
                 5  submitted, but the ledger could not be written; the message has Kaggle's number

@@ -27,11 +27,6 @@ class SubmitLock(Protocol):
         """Return file descriptors that share the lock; a child process that inherits them holds it until it exits."""
         ...
 
-    @property
-    def outlives_sender(self) -> bool:
-        """Whether a free lock proves that the client of the last holder has exited."""
-        ...
-
     def acquire(self) -> bool:
         """Try to acquire the lock, without waiting."""
         ...

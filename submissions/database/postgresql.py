@@ -102,7 +102,6 @@ class AdvisoryLock:
     """
 
     descriptors: tuple[int, ...] = ()
-    outlives_sender = False  # the end of a session does not imply that the Kaggle client has exited
 
     def __init__(self, database: PostgresDatabase, competition: str) -> None:
         self._database = database

@@ -111,8 +111,6 @@ class SqliteDatabase:
 class FileLock:
     """A lock on the file PATH.lock, shared with child processes through its descriptor."""
 
-    outlives_sender = True  # a client that is still running holds the descriptor and therefore the lock
-
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
         self._path = database.path.with_name(database.path.name + ".lock")
@@ -200,7 +198,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     """Return a connection for reading; without write permission, the log file for WAL may not be creatable."""
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-    address = f"file:{quote(str(path))}?mode=ro"
+    address = f"file:{quote(os.fsencode(path))}?mode=ro"
     connection = sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

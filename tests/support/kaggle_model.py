@@ -10,29 +10,16 @@ from typing import Any
 
 from submissions.kaggle.client import KaggleError, KaggleSubmission, Limits
 from submissions.kaggle.errors import Reason
-from submissions.settings import SubmissionSettings
+from tests.support.interleaving import Due, VirtualTime
 from tests.support.submissions import quick
 
-
-class VirtualTime:
-    """Stands in for the module `time`: sleeping takes no time, and what is due happens on the way."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self._due: list[tuple[float, Callable[[], object]]] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        due = [item for item in self._due if item[0] <= self.now]
-        self._due = [item for item in self._due if item[0] > self.now]
-        for _, action in due:
-            action()
-
-    def later(self, seconds: float, action: Callable[[], object]) -> None:
-        self._due.append((self.now + seconds, action))
+SETTLE_S, CALL_LIMIT_S = 60.0, 60.0
+LATEST_S = SETTLE_S - 1.0  # after the loss of an answer Kaggle still carries a request out
+ANSWERS = {
+    "refused": Reason("closed", "closed", 400, certain=True),
+    "busy": Reason("busy", "", 429, certain=True, retry=True),
+    "lost": Reason("timeout", retry=True),
+}
 
 
 @dataclass
@@ -41,7 +28,7 @@ class Plan:
 
     uploads: how often the upload fails before it works.
     answer: number, refused (400), busy (429), lost, or empty (200 without a number).
-    carried_out_s: when Kaggle makes it after a lost or empty answer; None: never.
+    carried_out_s: how long after the request Kaggle makes it where the answer is lost or empty; None: never.
     list_fails: how often the list of submissions cannot be read.
     """
 
@@ -74,47 +61,69 @@ class ModelKaggle:
 
 
 class ModelClient:
-    """Calls of `KaggleClient` on a ModelKaggle."""
+    """Calls of `KaggleClient` on a ModelKaggle; other runs may proceed before each.
+
+    plan: what goes wrong; by default what goes wrong for everybody. made: numbers of what it asked Kaggle to make.
+    """
 
     competition = "model"
 
-    def __init__(self, server: ModelKaggle, settings: SubmissionSettings | None = None) -> None:
+    def __init__(self, server: ModelKaggle, plan: Plan | None = None) -> None:
         self.server = server
-        self.settings = settings or quick(settle_s=60.0, call_limit_s=60.0, retry_first_s=1.0)
+        self.plan = plan or server.plan
+        self.settings = quick(settle_s=SETTLE_S, call_limit_s=CALL_LIMIT_S, retry_first_s=1.0, lock_limit_s=300.0)
         self.process = SimpleNamespace(kill=lambda: None, held=())
+        self.made: list[int] = []
+        self._on_their_way: list[Due] = []
+
+    def killed(self) -> None:
+        """The client has ended: what it sent is carried out soon, or never."""
+        for request in self._on_their_way:
+            request.at = min(request.at, self.server.time.now + LATEST_S)
 
     def whoami(self) -> dict[str, Any]:
+        self.server.time.pause()
         return {"user": "alice"}
 
     def limits(self) -> Limits:
+        self.server.time.pause()
         return Limits(0, len(self.server.submissions), 1000, False, datetime.now(UTC))
 
     def submissions(self) -> list[KaggleSubmission]:
-        if self.server.plan.list_fails:
-            self.server.plan.list_fails -= 1
+        self.server.time.pause()
+        if self.plan.list_fails:
+            self.plan.list_fails -= 1
             raise KaggleError("the list fails", Reason("server", "", 500, retry=True))
         return list(reversed(self.server.submissions))
 
     def submission(self, ref: int) -> KaggleSubmission:
+        self.server.time.pause()
         return next(item for item in self.server.submissions if item.ref == ref)
 
     def submit(self, path: Path, message: str, on_uploaded: Callable[[], None]) -> tuple[int, str]:
-        plan, server = self.server.plan, self.server
+        plan, time = self.plan, self.server.time
+        time.pause()
         if plan.uploads:
             plan.uploads -= 1
             raise KaggleError("the upload broke off", Reason("network", retry=True))
         data, name = path.read_bytes(), path.name
+        time.pause()
         on_uploaded()
         answer, plan.answer = plan.answer, "number"
-        if answer == "refused":
-            raise KaggleError("closed", Reason("closed", "closed", 400, certain=True))
-        if answer == "busy":
-            raise KaggleError("busy", Reason("busy", "", 429, certain=True, retry=True))
+
+        def make() -> int:
+            self.made.append(self.server.make(name, message, data))
+            return self.made[-1]
+
         if answer == "number":
-            return server.make(name, message, data), "done"
-        if plan.carried_out_s is not None:
-            server.time.later(plan.carried_out_s, lambda: server.make(name, message, data))
+            ref = make()
+            time.pause()
+            return ref, "done"
+        if answer in ("lost", "empty") and plan.carried_out_s is not None:
+            # what an answer is about is carried out within LATEST_S of it
+            latest_s = LATEST_S if answer == "empty" else CALL_LIMIT_S + LATEST_S
+            self._on_their_way.append(time.later(min(plan.carried_out_s, latest_s), make))
+        time.sleep(CALL_LIMIT_S if answer == "lost" else 0.0)
         if answer == "empty":
             return 0, "Could not submit"
-        server.time.sleep(self.settings.call_limit_s)
-        raise KaggleError("no answer", Reason("timeout", retry=True))
+        raise KaggleError(f"no number ({ANSWERS[answer].kind})", ANSWERS[answer])

@@ -17,6 +17,7 @@ layout = "table"
 root = "data"
 [submissions]
 settle_s = 4.0
+call_limit_s = 20.0
 retry_first_s = 0.1
 poll_first_s = 0.1
 """

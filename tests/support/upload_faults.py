@@ -148,6 +148,7 @@ CASES = (
         ledger=("creating",),
         made=0,
         then=("failed", "pending"),
+        settings={"call_limit_s": 3.0},
     ),
 )
 
