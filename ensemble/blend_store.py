@@ -2,7 +2,7 @@
 
 import builtins
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -195,16 +195,22 @@ class BlendStore:
                 f"Run dfens blend --name {name}."
             )
         path = self.path(name) / "blend.json"
-        facts: dict[str, Any] = files.read_json(path)
-        if facts.get("version") not in _READABLE:
+        facts = files.read_json(path, "version")
+        if facts["version"] not in _READABLE:
             raise StoreError(
-                f"{path} has format version {facts.get('version')}; this dfens reads {FORMAT_VERSION}. "
+                f"{path} has format version {facts['version']}; this dfens reads {FORMAT_VERSION}. "
                 f"Run dfens blend --name {name} to create it again."
             )
-        if facts["version"] == 1:
-            facts["methods"] = facts.pop("attempts")
-            written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            facts |= {"made_at": written.strftime(_TIME), "calibration": None}
+        with _named_damage(path, name):
+            if facts["version"] == 1:
+                facts["methods"] = facts.pop("attempts")
+                written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                facts |= {"made_at": written.strftime(_TIME), "calibration": None}
+            datetime.strptime(facts["made_at"], _TIME)
+            summary = BlendSummary.from_json(facts)
+            scores = (summary.score, summary.nested_score, *summary.nested_interval)
+            if not isinstance(summary.metric, str) or not all(isinstance(score, int | float) for score in scores):
+                raise TypeError("a metric is text, and scores are numbers")
         return facts
 
     def models_of(self, name: str) -> set[str]:
@@ -227,9 +233,9 @@ class BlendStore:
         with self._turn():
             facts = self._facts(name)
             folder = self.path(name)
-            oof = files.read_parquet(folder / "oof.parquet")[0]
-            test_path = folder / "test.parquet"
-            test = files.read_parquet(test_path)[0] if test_path.exists() else None
+            with _named_damage(folder, name):
+                oof = _read_part(folder / "oof.parquet", facts, "ids", "nested_prediction")
+                test = _read_part(folder / "test.parquet", facts, "test_ids") if "test_ids" in facts else None
         return StoredBlend(
             name,
             oof["id"].to_numpy(object),
@@ -251,9 +257,29 @@ class BlendStore:
             folder = self.path(name)
             if facts["version"] == 1:
                 raise StoreError(f"The blend '{name}' has no stored predictor. Run dfens blend --name {name} again.")
-            value = files.read_json(folder / "predictor.json")
-            table = files.read_parquet(folder / "distributions.parquet")[0]
-        return predictor_from_json(_joined(value, table, [member["name"] for member in facts["members"]]))
+            with _named_damage(folder, name):
+                value = files.read_json(folder / "predictor.json", "predictor")
+                table = files.read_parquet(folder / "distributions.parquet", "fold", "model", "knot", "cdf")[0]
+                return predictor_from_json(_joined(value, table, [member["name"] for member in facts["members"]]))
+
+
+@contextlib.contextmanager
+def _named_damage(path: Path, name: str) -> Iterator[None]:
+    """Turn the errors caused by a file that was deleted or edited by hand into a StoreError."""
+    try:
+        yield
+    except (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError) as err:
+        what = f"{err.filename} is missing" if isinstance(err, FileNotFoundError) else f"{path} is damaged ({err!r})"
+        raise StoreError(
+            f"{what}: it was deleted or edited by hand. Restore it, or run dfens blend --name {name} again."
+        ) from err
+
+
+def _read_part(path: Path, facts: Mapping[str, Any], ids: str, *columns: str) -> pd.DataFrame:
+    table, header = files.read_parquet(path, "id", "prediction", *columns)
+    if header.get(ids) != facts[ids]:
+        raise StoreError(f"{path} has other ids than blend.json: it belongs to another blend. Restore it.")
+    return table
 
 
 def _split(predictor: dict[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], pd.DataFrame]:

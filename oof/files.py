@@ -135,14 +135,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON written by `write_json`.
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object written by `write_json`.
+
+    Args:
+        keys: keys that it must have.
 
     Raises:
-        StoreError: if the file cannot be read or is not JSON, naming it and the remedy.
+        FileNotFoundError: if there is no such file.
+        StoreError: if the file cannot be read, is not a JSON object or lacks a key, naming it and the remedy.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
     except OSError as err:
@@ -152,11 +156,6 @@ def read_json(path: Path) -> Any:
             f"{path} is not readable JSON ({err}). It was truncated or edited by hand: "
             f"restore it, or move it away and run dfens status."
         ) from err
-
-
-def read_json_object(path: Path, *keys: str) -> dict[str, Any]:
-    """Read a JSON object with the given keys; raises as `read_json`, also if the content is anything else."""
-    value = read_json(path)
     if not isinstance(value, dict):
         raise StoreError(f"{path} contains a {type(value).__name__}, not an object. {_RESTORE}")
     missing = [key for key in keys if key not in value]
@@ -191,15 +190,26 @@ def write_parquet(path: Path, table: pd.DataFrame, header: Mapping[str, Any]) ->
         pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd")
 
 
-def read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_parquet(path: Path, *columns: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a table and its header written by `write_parquet`; text columns contain plain `str`.
 
+    Args:
+        columns: columns that it must have.
+
     Raises:
-        StoreError: if the file cannot be read, is truncated, is not Parquet, or has no dfens header.
+        FileNotFoundError: if there is no such file.
+        StoreError: if the file cannot be read, is truncated, is not Parquet, has no dfens header or lacks a column.
     """
     with _named_parquet_error(path), path.open("rb") as file:
         arrow = pq.read_table(file)
-    return arrow.to_pandas(), _header_of(path, arrow.schema)
+    header = _header_of(path, arrow.schema)
+    missing = [name for name in columns if name not in arrow.column_names]
+    if missing:
+        raise StoreError(
+            f"{path} lacks the column '{missing[0]}': it was replaced by another file. Restore it, or move it away and "
+            f"run dfens status."
+        )
+    return arrow.to_pandas(), header
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -229,8 +239,11 @@ def _header_of(path: Path, schema: pa.Schema) -> dict[str, Any]:
     raw = (schema.metadata or {}).get(_HEADER)
     if raw is None:
         raise StoreError(f"{path} was not written by dfens (its metadata has no 'dfens' header).")
-    header: dict[str, Any] = json.loads(raw)
-    return header
+    with contextlib.suppress(ValueError):
+        header = json.loads(raw)
+        if isinstance(header, dict):
+            return header
+    raise StoreError(f"The header of {path} is not a JSON object. Move it away, and run dfens status.")
 
 
 def file_sha256(path: Path) -> str:
@@ -246,7 +259,12 @@ def file_lock(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as err:
+            raise StoreError(
+                f"The file system of {path} cannot lock files ({err.strerror}). Keep the folder work/ on a local disk."
+            ) from err
         with contextlib.suppress(OSError):
             os.utime(file.fileno())  # records when the lock was acquired, for `locked_since`
         yield
@@ -281,7 +299,8 @@ def shared_lock(path: Path) -> Iterator[None]:
         yield
         return
     with file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):  # a file system without locks: no writer has one either
+            fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 

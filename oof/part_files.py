@@ -45,6 +45,19 @@ def header_of(kind: str) -> dict[str, Any]:
     return {"version": FORMAT_VERSION, "kind": kind}
 
 
+def check_header(path: Path, header: Mapping[str, Any], kind: str) -> None:
+    """Check that a file has the version that this dfens reads, and the kind that its name says.
+
+    Raises:
+        StoreError: if it does not.
+    """
+    check_version(path, header)
+    if header.get("kind") != kind:
+        raise StoreError(
+            f"{path} contains '{header.get('kind')}', not '{kind}' as its name says. Restore its name, or move it away."
+        )
+
+
 def check_version(path: Path, header: Mapping[str, Any]) -> None:
     """Raise StoreError if a file has a format version that this dfens does not read."""
     if header.get("version") != FORMAT_VERSION:

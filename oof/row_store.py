@@ -13,7 +13,7 @@ from oof import files
 from oof.errors import FoldError, StoreError, examples
 from oof.folds import Folds, check_folds
 from oof.ids import Ids, as_ids, ids_fingerprint, join_positions
-from oof.part_files import check_version, header_of, model_names, parts_of
+from oof.part_files import check_header, header_of, model_names, parts_of
 from oof.sealed import LookRecord, SealedRows
 
 
@@ -70,10 +70,10 @@ class RowStore:
             StoreError: if there are none yet, or the file is broken.
         """
         try:
-            table, header = files.read_parquet(self.folds_path)
+            table, header = files.read_parquet(self.folds_path, "id", "target", "fold")
         except FileNotFoundError as err:
             raise StoreError(f"There are no folds yet ({self.folds_path} is missing). Run dfens folds.") from err
-        check_version(self.folds_path, header)
+        check_header(self.folds_path, header, "folds")
         folds = Folds(
             as_ids(table["id"], str(self.folds_path)),
             table["target"].to_numpy(np.int8),
@@ -92,10 +92,10 @@ class RowStore:
     def test_ids(self) -> Ids:
         """Return the ids to predict, in the order of the sample submission, shape (n_test,)."""
         try:
-            table, header = files.read_parquet(self.test_ids_path)
+            table, header = files.read_parquet(self.test_ids_path, "id")
         except FileNotFoundError as err:
             raise StoreError(f"There are no test ids yet ({self.test_ids_path} is missing). Run dfens folds.") from err
-        check_version(self.test_ids_path, header)
+        check_header(self.test_ids_path, header, "test_ids")
         return as_ids(table["id"], str(self.test_ids_path))
 
     @cached_property
@@ -117,12 +117,12 @@ class RowStore:
         if wanted is None:
             return None
         try:
-            table, header = files.read_parquet(self.sealed_path)
+            table, header = files.read_parquet(self.sealed_path, "id", "target")
         except FileNotFoundError as err:
             raise StoreError(
                 f"{self.sealed_path} is missing, and the folds leave its rows out. Run dfens folds, which writes it."
             ) from err
-        check_version(self.sealed_path, header)
+        check_header(self.sealed_path, header, "sealed")
         groups = table["group"].to_numpy(object) if "group" in table else None
         rows = SealedRows(as_ids(table["id"], str(self.sealed_path)), table["target"].to_numpy(np.int8), groups)
         if rows.fingerprint != wanted:

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from oof import files
 from oof.errors import PredictionError, StoreError, examples
 from oof.ids import Ids, as_ids, check_name, ids_fingerprint, join_positions
-from oof.part_files import FORMAT_VERSION, Part, check_version, header_of, model_names, part_name, parts_of
+from oof.part_files import (
+    FORMAT_VERSION,
+    Part,
+    check_header,
+    check_version,
+    header_of,
+    model_names,
+    part_name,
+    parts_of,
+)
 from oof.predictions import ModelPredictions, ModelSummary, NewModel
 from oof.row_store import RowStore
 
@@ -276,7 +285,7 @@ class PredictionStore(RowStore):
         path = self.model_dir(name) / "model.json"
         if not path.exists():
             return {"kind": "unknown", "details": {}}
-        value = files.read_json_object(path, "version", "kind", "details")
+        value = files.read_json(path, "version", "kind", "details")
         check_version(path, value)
         return value
 
@@ -360,8 +369,8 @@ class PredictionStore(RowStore):
         return np.stack(found)
 
     def _read_part(self, path: Path, part: Part, fold: int | None) -> pd.DataFrame:
-        table, header = files.read_parquet(path)
-        check_version(path, header)
+        table, header = files.read_parquet(path, "id", "prediction")
+        check_header(path, header, part)
         if header.get("fold") != fold:
             raise StoreError(
                 f"{path} contains predictions of fold {header.get('fold')}, which does not match its name. Restore its "

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
-from oof.files import locked_since, read_json_object
+from oof.files import locked_since, read_json
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _mean_seconds(workspace: Workspace, model: str, k: int) -> float | None:
     for fold in range(k):
         path = workspace.history_path(model, fold)
         try:
-            seconds = read_json_object(path).get("seconds") if path.exists() else None
+            seconds = read_json(path).get("seconds") if path.exists() else None
         except StoreError:  # cut by hand; `dfens diagnose` names it
             continue
         if isinstance(seconds, int | float) and seconds > 0:

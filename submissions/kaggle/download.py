@@ -221,10 +221,10 @@ def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:
     if not record_path.exists():
         return None
     try:
-        record = files.read_json(record_path)
+        record = files.read_json(record_path, "version", "folder", "files")
     except StoreError:
         return None
-    if record.get("version") != FORMAT_VERSION or record.get("folder") != str(folder.resolve()):
+    if record["version"] != FORMAT_VERSION or record["folder"] != str(folder.resolve()):
         return None
     sizes: dict[str, int] = record["files"]
     for name in sizes:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ from ensemble.fit import fit_blend
 from ensemble.result import BlendResult
 from oof.errors import StoreError
 from tests.support.ensemble import make_world
+from tests.support.side_by_side import run_together
 
 IDS = np.array([f"r{row}" for row in range(40)], object)
+ROUNDS = 12
 SAMPLES = Path(__file__).parents[1] / "data"
 
 
@@ -35,32 +39,89 @@ def test_the_newest_blend_is_the_one_that_was_made_last_also_in_a_copy(tmp_path:
     assert [item["blend"] for item in copy.overview()] == ["first", "third", "second"]
 
 
-def test_readers_beside_a_writer_get_one_blend_whole(tmp_path: Path) -> None:
+def test_readers_beside_writers_get_one_blend_whole(tmp_path: Path) -> None:
     store = BlendStore(tmp_path)
     results = [_result(seed) for seed in range(2)]
-    store.save("b", results[0], IDS)
-    stop = threading.Event()
-    seen: list[str] = []
+    tests = [np.full(3, float(seed)) for seed in range(2)]
+    test_ids = np.array(["x", "y", "z"], object)
+    oof, _ = make_world(40, 2, seed=0)
+    blended = [result.predictor.predict(oof) for result in results]
+    store.save("b", results[0], IDS, test_ids=test_ids, test=tests[0])
+    done = threading.Event()
+    seen: Counter[str] = Counter()
 
     def read() -> None:
         reader = BlendStore(tmp_path)
-        while not stop.is_set():
+        while not done.is_set():
             blend = reader.load("b")
-            which = [result for result in results if np.array_equal(blend.oof, result.oof)]
-            seen.append("whole" if which and blend.score == which[0].score else "mixed")
-            assert reader.list() == ["b"]
+            assert blend.test is not None
+            which = int(blend.test[0])
+            whole = np.array_equal(blend.oof, results[which].oof) and blend.score == results[which].score
+            seen["whole" if whole else "mixed"] += 1
+            predicted = reader.load_predictor("b").predict(oof)
+            assert any(np.array_equal(predicted, one) for one in blended)
+            assert reader.newest() == "b"
+            assert [item["blend"] for item in reader.overview()] == reader.list() == ["b"]
 
-    threads = [threading.Thread(target=read) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        for turn in range(12):
-            BlendStore(tmp_path).save("b", results[turn % 2], IDS)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert set(seen) == {"whole"}
+    def write(first: int) -> None:
+        for turn in range(first, first + ROUNDS):
+            BlendStore(tmp_path).save("b", results[turn % 2], IDS, test_ids=test_ids, test=tests[turn % 2])
+
+    def write_all() -> None:
+        try:
+            errors.extend(run_together(lambda: write(0), lambda: write(1)))
+        finally:
+            done.set()
+
+    errors: list[str] = []
+    errors.extend(run_together(write_all, read, read))
+    assert errors == []
+    assert seen["whole"] > 0
+    assert seen["mixed"] == 0
+    assert len(list(store.archive_dir.iterdir())) == 2 * ROUNDS  # nothing was lost
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "archive", "b"]
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"x"', "{}", '{"version": 2}', '{"version": []}', "{", "\xff"])
+def test_a_blend_json_that_was_edited_is_named(tmp_path: Path, text: str) -> None:
+    store = BlendStore(tmp_path)
+    store.save("b", _result(), IDS)
+    (tmp_path / "b" / "blend.json").write_bytes(text.encode("latin-1"))
+    for read in (store.newest, store.overview, lambda: store.load("b"), lambda: store.models_of("b")):
+        with pytest.raises(StoreError, match=r"b/blend.json"):
+            read()
+
+
+@pytest.mark.parametrize("key", ["members", "score", "metric", "made_at", "nested_interval", "methods"])
+@pytest.mark.parametrize("value", [None, 3, {"a": 1}, "absent"])
+def test_a_fact_of_a_blend_that_was_edited_is_named(tmp_path: Path, key: str, value: object) -> None:
+    store = BlendStore(tmp_path)
+    store.save("b", _result(), IDS)
+    path = tmp_path / "b" / "blend.json"
+    facts = json.loads(path.read_text()) | {key: "x" if value == 3 and key == "score" else value}
+    if value == "absent":
+        del facts[key]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(StoreError, match=r"b/blend.json is damaged .* run dfens blend --name b again"):
+        store.load("b")
+
+
+@pytest.mark.parametrize("name", ["oof.parquet", "test.parquet", "distributions.parquet", "predictor.json"])
+@pytest.mark.parametrize("damage", ["removed", "another file", "cut"])
+def test_a_file_of_a_blend_that_lacks_or_is_another_is_named(tmp_path: Path, name: str, damage: str) -> None:
+    store = BlendStore(tmp_path)
+    store.save("b", _result(), IDS, test_ids=IDS, test=np.zeros(len(IDS)))
+    path = tmp_path / "b" / name
+    others = {"oof.parquet": "distributions.parquet", "predictor.json": "blend.json"}
+    if damage == "removed":
+        path.unlink()
+    elif damage == "another file":
+        shutil.copy(path.with_name(others.get(name, "oof.parquet")), path)
+    else:
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(StoreError, match=re.escape(name)):
+        store.load("b")
+        store.load_predictor("b")
 
 
 def test_a_blend_of_format_version_1_is_read_without_its_predictor(tmp_path: Path) -> None:

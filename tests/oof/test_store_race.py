@@ -1,9 +1,7 @@
 """Readers beside writers: a model that is stored as a whole is the old one or the new one, never a mixture."""
 
-import os
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,8 @@ from oof.errors import PredictionError, StoreError
 from oof.folds import make_folds
 from oof.predictions import NewModel
 from oof.store import PredictionStore
+from tests.support.rights import without_root_rights
+from tests.support.side_by_side import run_together
 
 N, ROUNDS = 24, 25
 
@@ -30,24 +30,6 @@ def store(tmp_path: Path) -> PredictionStore:
 def save(store: PredictionStore, value: float, *names: str) -> None:
     ids = store.folds.ids
     store.save_all([NewModel(name=name, ids=ids, oof=np.full(N, value), test=np.full(2, value)) for name in names])
-
-
-def run_together(*parts: Callable[[], None]) -> list[str]:
-    """Run functions in threads and return the errors that they raised."""
-    errors: list[str] = []
-
-    def guarded(part: Callable[[], None]) -> None:
-        try:
-            part()
-        except Exception as err:
-            errors.append(repr(err))
-
-    threads = [threading.Thread(target=guarded, args=(part,)) for part in parts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return errors
 
 
 def test_readers_beside_writers_see_whole_models(store: PredictionStore) -> None:
@@ -126,10 +108,9 @@ def test_damage_is_named_with_its_file(store: PredictionStore) -> None:
         store.load("m")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_not_called_cut(store: PredictionStore) -> None:
     store.folds_path.chmod(0)
-    with pytest.raises(StoreError, match="Permission denied.*give this user permission"):
+    with without_root_rights(), pytest.raises(StoreError, match="Permission denied.*give this user permission"):
         _ = PredictionStore(store.root).folds
 
 

@@ -97,7 +97,7 @@ class ClipKind(ModelKind[AnyClipSettings]):
             load_weights(network, context.fold_folder(fold) / WEIGHTS_FILE)
             networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
             found = context.fold_folder(fold) / POOLING_FILE
-            rules.append(read_json(found)["rule"] if found.exists() else settings.pooling)
+            rules.append(read_json(found, "rule")["rule"] if found.exists() else settings.pooling)
         rules = ["mean" if rule in ("auto", "attention") else rule for rule in rules]
         return ClipModels(settings, networks, rules, ClipSource(context), device, context.threads, tta=tta)
 
