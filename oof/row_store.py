@@ -122,7 +122,7 @@ class RowStore:
             raise StoreError(
                 f"{self.sealed_path} is missing, and the folds leave its rows out. Run dfens folds, which writes it."
             ) from err
-        check_header(self.sealed_path, header, "sealed")
+        check_header(self.sealed_path, header, "sealed_rows")
         groups = table["group"].to_numpy(object) if "group" in table else None
         rows = SealedRows(as_ids(table["id"], str(self.sealed_path)), table["target"].to_numpy(np.int8), groups)
         if rows.fingerprint != wanted:

@@ -2,10 +2,11 @@
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -287,8 +288,15 @@ def _without_ending(text: str) -> str:
 
 
 def _cause(missing: list[str], extra: list[str]) -> str:
-    """Return a guess why ids differ (zeros, spaces, an ending, conversion to numbers), or an empty string."""
+    """Return a guess why ids differ (zeros, spaces, an ending, case, Unicode form, a folder), or an empty string."""
     left = set(extra)
+    for what, same in (
+        ("upper and lower case", str.casefold),
+        ("the Unicode form of letters with accents", lambda text: unicodedata.normalize("NFC", text)),
+        ("the folder before them", lambda text: PurePosixPath(text.replace("\\", "/")).name),
+    ):
+        if {same(text) for text in extra} & {same(text) for text in missing}:
+            return f"The ids seem to differ only in {what}. "
     for cause, changed in (
         ("lost their leading zeros", _without_zeros),
         ("lost their ending", _without_ending),

@@ -1,5 +1,6 @@
 """Check imported predictions for errors and for what deserves a warning."""
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -63,6 +64,7 @@ def _spelling(unknown: Ids, known: Ids) -> str:
         "the folder before them": lambda text: PurePosixPath(text.replace("\\", "/")).name,
         "leading zeros": lambda text: text.lstrip("0"),
         "the file ending": lambda text: PurePosixPath(text).stem,
+        "the Unicode form of letters with accents": lambda text: unicodedata.normalize("NFC", text),
     }
     for what, reduce in ways.items():
         if {reduce(value) for value in unknown} <= {reduce(value) for value in known}:

@@ -1,11 +1,8 @@
-"""Read CSV files of any dialect as text: delimiter, quotes, line ends, encoding and compression are detected."""
+"""Read CSV files of any dialect as text: delimiter, quotes, line ends and encoding are detected."""
 
 import csv
-import gzip
 import io
 import re
-import zipfile
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -22,16 +19,20 @@ _BLOCK = 1 << 24  # bytes; a row must fit into one block of pyarrow's reader
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
 
-def read_csv(path: Path) -> Columns:
-    """Read a CSV; every value is the text in the file, without the quotes around it.
+def read_csv(data: bytes, path: Path) -> Columns:
+    """Read a CSV from its bytes; every value is the text in the file, without the quotes around it.
 
     The delimiter `,` `;` tab `|` or space is detected from the header; UTF-8 or UTF-16 with byte order mark; any
-    line ends; quoted fields; blank lines before the header; gzip, or a ZIP of one file.
+    line ends; quoted fields; blank lines before the header.
+
+    Args:
+        data: the file's content, unpacked.
+        path: the file, for messages.
 
     Raises:
         PredictionError: if the file is empty, not text, or has no header with two columns or no row.
     """
-    text = _decoded(path, _decompressed(path))
+    text = _decoded(path, data)
     text = text[blank.end() :] if (blank := _BLANK_LINES.match(text)) else text
     if not text.strip():
         raise PredictionError(f"{path} is empty. Expected a header line and one line per row.")
@@ -84,26 +85,6 @@ def not_a_header(path: Path, names: list[str]) -> str:
         f"{path}: the first line `{','.join(names[:5])}` looks like a row, not a header. Write a header line such as "
         f"`id,pred` above it."
     )
-
-
-def _decompressed(path: Path) -> bytes:
-    data = path.read_bytes()
-    name = path.name.lower()
-    if name.endswith(".gz"):
-        try:
-            return gzip.decompress(data)
-        except zlib.error as err:
-            raise OSError(f"damaged gzip data ({err})") from err
-    if not name.endswith(".zip"):
-        return data
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            files = [info for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
-            if len(files) != 1:
-                raise PredictionError(f"{path} contains {len(files)} files; expected one CSV. Unpack it.")
-            return archive.read(files[0])
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as err:
-        raise OSError(f"not a readable ZIP file ({err})") from err
 
 
 def _decoded(path: Path, data: bytes) -> str:

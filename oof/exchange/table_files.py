@@ -1,7 +1,7 @@
 """Read tables of predictions as named columns from CSV, Parquet, Feather and NPZ files."""
 
+import io
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from oof.errors import PredictionError
 from oof.exchange.columns import Columns
 from oof.exchange.csv_files import check_names, read_csv
+from oof.packed import PACKED, UNPACK_ERRORS, ZIP, unpack
 
-_CSV_ENDINGS = tuple(f".{kind}{packed}" for kind in ("csv", "tsv", "txt") for packed in ("", ".gz", ".zip"))
+_CSV_ENDINGS = tuple(f".{kind}{packed}" for kind in ("csv", "tsv", "txt") for packed in ("", *PACKED))
+_BINARY_ENDINGS = (".parquet", ".feather", ".arrow", ".npz")
 _NAMES_OF_COLUMNS = ("models", "model", "model_names", "names", "columns")
 KINDS = ".csv, .tsv, .txt (also .gz or .zip), .parquet, .feather, .arrow or .npz"
 
 
 def read_columns(path: Path) -> Columns:
-    """Read a table in any of the formats, recognised by the ending of its name.
+    """Read a table in any of the formats.
 
-    CSV: see `oof.exchange.csv_files`. NPZ: one-dimensional arrays are columns; an array (n_rows, k) is
-    k columns, named `NAME:LABEL` if there is an array of k texts, otherwise `NAME[0]` to `NAME[k-1]`;
-    other arrays are left out.
+    Archives and binary formats are recognised by their content, whatever the file name; text is read as CSV
+    if the ending of the name says so. CSV: see `oof.exchange.csv_files`; it may be gzipped, or in a ZIP archive
+    of one file. NPZ: one-dimensional arrays are columns; an array (n_rows, k) is k columns, named `NAME:LABEL`
+    if there is an array of k texts, otherwise `NAME[0]` to `NAME[k-1]`; other arrays are left out.
 
     Raises:
         PredictionError: if the file is missing, empty, broken or in an unknown format.
@@ -34,22 +37,31 @@ def read_columns(path: Path) -> Columns:
     name = path.name.lower()
     try:
         if not path.is_file():
-            found = "is a folder" if path.is_dir() else "does not exist"
+            found = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
             raise PredictionError(f"{path} {found}. Give the path of a file of predictions ({KINDS}).")
+        data = path.read_bytes()
+        if data.startswith(ZIP) and _is_npz(data):
+            return Columns(path, _npz_columns(path, data))
+        data = unpack(data, path, PredictionError)
+        if data.startswith(b"PAR1"):
+            return _from_arrow(path, pa.parquet.read_table(pa.BufferReader(data)))
+        if data.startswith((b"ARROW1", b"FEA1")):
+            return _from_arrow(path, pa.feather.read_table(pa.BufferReader(data)))
         if name.endswith(_CSV_ENDINGS):
-            return read_csv(path)
-        if name.endswith(".parquet"):
-            return _from_arrow(path, pa.parquet.read_table(path, partitioning=None))
-        if name.endswith((".feather", ".arrow")):
-            return _from_arrow(path, pa.feather.read_table(path))
-        if name.endswith(".npz"):
-            return Columns(path, _npz_columns(path))
-    except (pa.ArrowException, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as err:
+            return read_csv(data, path)
+    except (pa.ArrowException, *UNPACK_ERRORS) as err:
         raise PredictionError(
             f"{path} cannot be read: {err}. Check that it is complete and has the format of its ending."
         ) from err
+    if name.endswith(_BINARY_ENDINGS):
+        raise PredictionError(f"{path} cannot be read: it does not have the format of its ending. Save it again.")
     hint = " A pickle can run arbitrary code when it is read." if name.endswith((".pkl", ".pickle", ".npy")) else ""
     raise PredictionError(f"{path} has an unknown format.{hint} Write it as one of {KINDS}, with a column of ids.")
+
+
+def _is_npz(data: bytes) -> bool:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return all(name.endswith(".npy") for name in archive.namelist())
 
 
 def _from_arrow(path: Path, table: Any) -> Columns:
@@ -57,10 +69,10 @@ def _from_arrow(path: Path, table: Any) -> Columns:
     return Columns(path, {name: table[name] for name in table.column_names})
 
 
-def _npz_columns(path: Path) -> dict[str, Any]:
+def _npz_columns(path: Path, data: bytes) -> dict[str, Any]:
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             for name in stored.files:
                 arrays[name] = np.asarray(stored[name])
     except ValueError as err:
@@ -84,7 +96,9 @@ def _npz_columns(path: Path) -> dict[str, Any]:
 
 
 def _arrow(array: NDArray[Any]) -> Any:
-    return pa.array(array.tolist() if array.dtype.kind == "U" else array)
+    if array.dtype.kind == "U":
+        return pa.array(array.tolist())
+    return pa.array(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 def _as_text(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.str_]:

@@ -1,6 +1,7 @@
 """Files of predictions as people write them: each kind is read to the letter, each doubt lists the columns."""
 
 import gzip
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -196,14 +197,19 @@ def test_duplicate_ids_are_named(tmp_path: Path) -> None:
         read_predictions(path)
 
 
-@pytest.mark.parametrize("change", ["cr", "blank line", "utf-16", "zip", "1400 models"])
+@pytest.mark.parametrize(
+    "change", ["cr", "blank line", "utf-16", "zip", "zip named csv", "gzip named csv", "1400 models"]
+)
 def test_ordinary_files_of_other_programs_are_read(tmp_path: Path, change: str) -> None:
     text = "id,pred\na,0.5\nb,0.25\n"
     path = tmp_path / "m.csv"
-    if change == "zip":
-        path = tmp_path / "m.csv.zip"
+    if change.startswith("zip"):
+        path = tmp_path / ("m.csv.zip" if change == "zip" else "m.csv")
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("m.csv", text)
+            archive.writestr("__MACOSX/m.csv", "x")
+    elif change == "gzip named csv":
+        path.write_bytes(gzip.compress(text.encode()))
     elif change == "1400 models":
         names = [f"tf_efficientnetv2_b{k % 8}.in1k_fold{k % 5}_seed{k}_512px_tta8" for k in range(1400)]
         path.write_text(f"id,{','.join(names)}\na{',0.5' * 1400}\nb{',0.25' * 1400}\n")
@@ -214,6 +220,20 @@ def test_ordinary_files_of_other_programs_are_read(tmp_path: Path, change: str) 
     assert found.ids.tolist() == ["a", "b"]
     assert [values.tolist() for values in found.predictions.values()] == [[0.5, 0.25]] * len(found.predictions)
     assert len(found.predictions) == (1400 if change == "1400 models" else 1)
+
+
+def test_a_binary_file_is_known_by_its_bytes_and_read_in_any_byte_order(tmp_path: Path) -> None:
+    np.savez(tmp_path / "m.csv.npz", id=np.array(["a", "b"]), pred=np.array([0.5, 0.25], ">f4"))
+    (tmp_path / "m.csv.npz").rename(tmp_path / "m.csv")
+    pd.DataFrame({"id": ["a", "b"], "pred": [0.5, 0.25]}).to_parquet(tmp_path / "m.feather")
+    for name in ("m.csv", "m.feather"):
+        assert read_predictions(tmp_path / name).predictions["m"].tolist() == [0.5, 0.25]
+
+
+def test_a_pipe_is_said_to_be_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.csv")
+    with pytest.raises(PredictionError, match="m.csv is not a regular file"):
+        read_predictions(tmp_path / "m.csv")
 
 
 def test_a_score_beside_the_matrix_is_left_out(tmp_path: Path) -> None:
@@ -250,7 +270,7 @@ def test_python_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
         ("a.csv", b"\n\n", "is empty"),
         ("a.csv", "id,pred\nä,0.5\n".encode("latin-1"), "not UTF-8"),
         ("a.csv", b"id,pred\na,0.5\nb\n", "cannot be read: CSV parse error: Expected 2 columns, got 1"),
-        ("a.csv.gz", b"no gzip", "cannot be read"),
+        ("a.csv.gz", b"\x1f\x8b no gzip", "cannot be read"),
         ("a.parquet", b"PAR1 cut", "cannot be read"),
         ("a.feather", b"", "cannot be read"),
         ("a.npz", b"PK cut", "no whole NPZ|cannot be read|Python objects"),

@@ -165,6 +165,9 @@ def test_missing_extra_and_doubled_ids_are_named(tmp_path: Path) -> None:
         (["a", "b"], ["a.jpg", "b.jpg"], "The ids seem to have lost their ending"),
         (["a.jpg", "b.jpg"], ["a", "b"], "The ids of the sample seem to have lost their ending"),
         (["a", "b"], [" a", " b"], "The ids seem to have lost the spaces around them"),
+        (["A.JPG", "B.JPG"], ["a.jpg", "b.jpg"], "The ids seem to differ only in upper and lower case"),
+        (["e\u0301", "b"], ["\u00e9", "b"], "The ids seem to differ only in the Unicode form"),
+        (["test\\a.jpg", "test\\b.jpg"], ["a.jpg", "b.jpg"], "The ids seem to differ only in the folder before them"),
     ],
 )
 def test_the_cause_of_wrong_ids_is_guessed(tmp_path: Path, ids: list[str], sample_ids: list[str], cause: str) -> None:
@@ -187,7 +190,7 @@ def test_a_foreign_file_in_another_order_is_told_and_kept_as_it_is(tmp_path: Pat
     ("text", "message"),
     [
         ("id,score\na,0.1\nb,0.2\nc,0.3\n", "has the columns id, score; the sample submission has id, target"),
-        ("id,target\na,0.1\nb,x\nc,\n", "2 of 3 values of 'target' are no numbers: b: 'x', c: ''"),
+        ("id,target\na,0.1\nb,x\nc,\n", "2 of 3 values of 'target' are not numbers: b: 'x', c: ''"),
         ("id,target\na,0.1\nb\nc,0.3\n", "1 of its 3 rows have more or fewer; the first is 'b' with 1"),
         ("", "is empty"),
         ("id,id\na,0.1\n", "two columns with the same name"),
@@ -233,7 +236,7 @@ def test_half_a_million_rows_take_a_few_seconds_at_most(tmp_path: Path) -> None:
 def test_what_only_python_takes_for_a_number_is_refused(tmp_path: Path, text: str) -> None:
     sample = write(tmp_path, PLAIN)
     path = write(tmp_path, f'id,target\na,0.1\nb,"{text}"\nc,0.3\n', "mine.csv")
-    with pytest.raises(SubmissionError, match="1 of 3 values of 'target' are no numbers: b: "):
+    with pytest.raises(SubmissionError, match="1 of 3 values of 'target' are not numbers: b: "):
         validate_file(path, sample)
 
 

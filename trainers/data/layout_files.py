@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oof.errors import DataError
+from oof.packed import PACKED
 from oof.paths import resolve_path
-from trainers.data.text_tables import PACKED
 
 if TYPE_CHECKING:
     from trainers.data.settings import DataSettings

@@ -1,12 +1,9 @@
 """Read tables as text without any conversion: `00012` stays `00012`, `1e5` stays `1e5`."""
 
 import codecs
-import gzip
 import io
 import json
 import re
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import DataError, examples
+from oof.packed import PACKED, UNPACK_ERRORS, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PACKED = (".gz", ".zip")
-_ZIP, _GZIP, _PARQUET = b"PK\x03\x04", b"\x1f\x8b", b"PAR1"
-# zipfile raises RuntimeError for a password, and NotImplementedError, its subclass, for rare compression methods
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_PARQUET = b"PAR1"
+_READ_ERRORS = (*UNPACK_ERRORS, ValueError, KeyError)
 _BLANK_LINES = re.compile(rb"\A(?:[ \t]*(?:\r\n|\r|\n))+")
 _FIRST_LINE = re.compile(rb"[^\r\n]*")
 
@@ -50,7 +46,7 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
     path = _existing(path, what)
     kind = "CSV in UTF-8"
     try:
-        data = _unpacked(path.read_bytes(), path)
+        data = unpack(path.read_bytes(), path, DataError)
         is_json = data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[")
         kind = "Parquet" if data[:4] == _PARQUET else "JSON" if is_json else kind
         if kind == "JSON":
@@ -87,24 +83,6 @@ def _existing(path: Path, what: str) -> Path:
         f"The {what} {path} is missing. Correct [data] in dfens.toml (its paths are relative to root), or run "
         f"dfens download."
     )
-
-
-def _unpacked(data: bytes, path: Path) -> bytes:
-    """Return the bytes of the table, decompressed from gzip or from a ZIP archive with one file."""
-    if data[:2] == _GZIP:
-        return gzip.decompress(data)
-    if data[:4] != _ZIP:
-        return data
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
-        if "xl/workbook.xml" in names:
-            raise DataError(f"{path} is an Excel workbook. Save it as CSV, and name that file in [data].")
-        if len(names) != 1:
-            raise DataError(
-                f"{path} is a zip archive of {len(names)} files ({examples(names, 3)}); expected one table. Unpack it, "
-                f"and name the table in [data]."
-            )
-        return archive.read(names[0])
 
 
 def _read_csv(data: bytes, path: Path) -> Any:
