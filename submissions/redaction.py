@@ -10,6 +10,8 @@ from urllib.parse import quote, quote_plus
 HIDDEN = "***"
 _SHORTEST = 4  # shorter pieces of a secret occur in ordinary words
 _SHORTEST_WORD = 8
+# characters left unescaped in URLs: none, by Python's quote, by requests and urllib3
+_LEFT_IN_URLS = ("", "/", "!$&'()*+,;=", "!$&'()*+,;=:@", "!#$%&'()*+,/:;=?@[]~", "!$&'()*+,;=:@/?")
 _WORD = re.compile(rf"[\w.~+/=-]{{{_SHORTEST_WORD},}}")
 
 # patterns of secrets in general: headers, Kaggle tokens, passwords in URLs and queries
@@ -77,7 +79,7 @@ def _encoded(text: str) -> set[str]:
     found = {text}
     for _ in range(2):  # an error quoted in another error is escaped twice
         found |= {escaped for form in found for escaped in _escaped(form)}
-    for coded in (quote(data, safe=""), quote(data), quote_plus(data)):
+    for coded in (*(quote(data, safe=kept) for kept in _LEFT_IN_URLS), quote_plus(data)):
         found |= {coded, re.sub("%[0-9A-F]{2}", lambda match: match.group().lower(), coded)}
     found |= {base64.b64encode(data).decode().rstrip("="), base64.urlsafe_b64encode(data).decode().rstrip("=")}
     return found
@@ -88,5 +90,9 @@ def _escaped(text: str) -> set[str]:
     escaped = text.encode("unicode_escape").decode()
     as_json = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
     found = {repr(text)[1:-1], ascii(text)[1:-1], shown_bytes, escaped, html.escape(text), *as_json}
+    # numeric escapes in HTML and JSON, as .NET writes them, on which Kaggle runs; escaped slashes as in PHP
+    found |= {html.escape(text).replace("&#x27;", "&#39;"), text.replace("/", "\\/")}
+    by_numbers = re.sub(r"[^\w \U00010000-\U0010ffff]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
+    found |= {by_numbers, re.sub(r"\\u[0-9a-f]{4}", lambda code: rf"\u{code[0][2:].upper()}", by_numbers)}
     # which quotes repr() escapes depends on the rest of the text
     return found | {form.replace("'", "\\'") for form in found}

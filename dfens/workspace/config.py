@@ -13,6 +13,7 @@ from ensemble.settings import BlendSettings
 from oof.errors import ConfigError
 from oof.ids import check_name
 from oof.paths import resolve_path
+from submissions.redaction import Redactor
 from submissions.settings import SubmissionSettings
 from trainers.data.settings import DataSettings
 from trainers.kinds.base import ModelSettings
@@ -216,8 +217,13 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
                 words = problem["msg"].removeprefix("Input should be ")
                 expected_by_key.setdefault(key, []).append(_TOML_WORDS.get(words, words))
         for key, expected in expected_by_key.items():
-            lines.append(f"{where} {key} = {values.get(key)!r}: expected {' or '.join(expected)}.")
+            lines.append(f"{where} {key} = {_shown(key, values.get(key))}: expected {' or '.join(expected)}.")
         raise ConfigError("\n".join(lines) + "\nCorrect dfens.toml.") from err
+
+
+def _shown(key: str, value: object) -> str:
+    """Return a value for a message; the URL of a database may contain a password, even if it is mistyped."""
+    return "(not shown)" if key == "ledger" else Redactor([]).redact(repr(value))
 
 
 def _known_metric(name: object, where: str) -> None:

@@ -219,10 +219,12 @@ def _object(text: str) -> tuple[dict[str, object], str]:
 def find_secrets(environment: Mapping[str, str]) -> set[str]:
     """Return every key, token and proxy password available to the client, in plain form."""
     home, folder = _home(environment), _config_dir(environment)
-    keys = {environment.get("KAGGLE_API_TOKEN", ""), environment.get("KAGGLE_KEY", "")}
+    keys = {environment.get(name, "") for name in ("KAGGLE_API_TOKEN", "KAGGLE_API_V1_TOKEN", "KAGGLE_KEY")}
     users = {environment.get("KAGGLE_USERNAME", "")}
     files = [home / ".kaggle" / name for name in ("access_token", "access_token.txt")]
-    files += [path for path in (_as_file(environment.get("KAGGLE_API_TOKEN", "")),) if path is not None]
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_API_V1_TOKEN"):
+        path = _as_file(environment.get(name, ""))
+        files += [] if path is None else [path]
     keys |= {_read(path)[0] for path in files}
     for path in (folder / "kaggle.json", home / ".kaggle" / "kaggle.json", home / ".kaggle" / "credentials.json"):
         text = _read(path)[0]

@@ -84,6 +84,21 @@ def test_a_value_of_the_wrong_kind_is_named(line: str, message: str, tmp_path: P
         read_config(write(tmp_path, f"{TABLE}[folds]\n{line}\n"))
 
 
+@pytest.mark.parametrize("line", [
+    '[submissions]\nledger = ["postgresql://me:HUNTER2@h/d"]',
+    '[submissions]\nledger = { password = "HUNTER2" }',
+    '[submissions]\nid_column = ["postgresql://me:HUNTER2@h/d"]',
+    '[submissions]\nledgr = "postgresql://me:HUNTER2@h/d"',
+    'submissions = "postgresql://me:HUNTER2@h/d"',
+    '[submit]\nmessage = ["password=HUNTER2"]',
+    '[submissions]\nledger = "postgresql://me:HUNTER2@h/d',
+])  # fmt: skip
+def test_no_message_shows_a_password(line: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_config(write(tmp_path, line + "\n" if line[0] != "[" else f"{TABLE}{line}\n"))
+    assert "HUNTER2" not in str(caught.value)
+
+
 def test_a_value_out_of_range_names_its_section(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^\[models.a\] epochs = -1 is out of range"):
         read_config(write(tmp_path, TABLE + '[models.a]\nbackbone = "resnet18"\nepochs = -1\n'))

@@ -3,12 +3,14 @@
 import base64
 import html
 import json
+import re
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from requests.utils import requote_uri
 
 from submissions.redaction import Redactor
 
@@ -28,6 +30,10 @@ FORMS: dict[str, Callable[[str], str]] = {
     "URL": lambda text: quote(text, safe=""),
     "URL, slashes left": quote,
     "form": quote_plus,
+    "URL of requests": requote_uri,
+    "HTML of .NET": lambda text: html.escape(text).replace("&#x27;", "&#39;"),
+    "JSON of .NET": lambda text: re.sub(r"[^\w \U00010000-\U0010ffff]", lambda sign: f"\\u{ord(sign[0]):04X}", text),
+    "JSON of PHP": lambda text: json.dumps(text).replace("/", "\\/"),
     "URL in small letters": lambda text: (
         quote(text, safe="").lower() if not any(map(str.isupper, text)) else quote(text)
     ),
