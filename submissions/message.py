@@ -11,6 +11,7 @@ from oof.errors import ConfigError
 # Kaggle documents no limit; longer descriptions are not readable on its pages
 LONGEST = 500
 _UNKNOWN = "n/a"
+_UNSHOWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # the last range: command-line bytes that are not UTF-8
 _FORMAT = re.compile(r"[<>^+ ]?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")  # with a width that cannot exceed the message limit
 
 
@@ -40,6 +41,8 @@ def make_message(template: str, fields: Mapping[str, object]) -> str:
         ) from err
     text = "".join(literal + _filled(name, spec, conversion, fields) for literal, name, spec, conversion in parts)
     text = " ".join(text.split())
+    if _UNSHOWABLE.search(text):
+        raise ConfigError(f"The message {text!r} has characters that cannot be displayed. Write plain text in UTF-8.")
     if not text:
         raise ConfigError(
             f"The message {template!r} is empty when filled in. Kaggle requires a description: write a few words."

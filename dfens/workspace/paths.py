@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oof.errors import ConfigError, FoldError
-from oof.paths import resolve_path
+from oof.paths import check_path, resolve_path
 
 if TYPE_CHECKING:
     from dfens.workspace.config import Config
@@ -35,6 +35,7 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        check_path(self.root)
         self.config_path = self.root / CONFIG_NAME
         self.work_dir = self.root / "work"
         self.trainers_dir = self.work_dir / "trainers"
@@ -173,7 +174,8 @@ class Workspace:
 
     def rebuilt_path(self, file_name: str) -> Path:
         """Where a submission file built again is written; of a name from the ledger only its last part counts."""
-        return self.submissions_dir / "rebuilt" / (Path(file_name).name or "submission.csv")
+        name = Path(file_name).name
+        return self.submissions_dir / "rebuilt" / (name if name not in ("", "..") else "submission.csv")
 
     def leaderboard_path(self) -> Path:
         """Where the fetched public leaderboard is."""

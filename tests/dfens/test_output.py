@@ -128,6 +128,26 @@ def test_paths_in_options_are_relative_to_the_folder_of_c(tmp_path: Path, monkey
     assert "m9" not in PredictionStore(project / "work" / "oof").names()
 
 
+def test_a_path_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    project, odd = tmp_path / "project", tmp_path / os.fsdecode(b"p\xe9")
+    for folder in (project, odd):
+        folder.mkdir()
+    make_workspace(project)
+    name = os.fsdecode(b"s\xe9.csv")
+    (project / name).write_text("id,target\n")
+    (project / "data").mkdir()
+    (project / "data" / "sample_submission.csv").write_text("id,target\nt0,0\n")
+    for arguments in (
+        ["-C", str(odd), "status"],
+        ["-C", str(project), "submit", "--dry-run", "--file", name],
+        ["-C", str(project), "oof", "import", name],
+        ["-C", str(project), "oof", "export", "--out", name],
+    ):
+        result = CliRunner().invoke(cli, arguments)
+        assert result.exit_code == 1, result.output
+        assert "is not UTF-8. Rename that file or folder." in result.stderr
+
+
 def test_a_file_of_the_user_is_not_replaced_without_force(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     (tmp_path / "mine.csv").write_text("mine")

@@ -203,6 +203,20 @@ def test_rebuild_gives_the_same_bytes(workspace: Path) -> None:
     assert "there is nothing to make it of" in web.stderr
 
 
+@pytest.mark.parametrize("file_name", ["../../../x.csv", "/tmp/../x.csv", "..", "a/b/x.csv", ""])
+def test_rebuild_stays_in_its_folder_whatever_name_the_ledger_has(workspace: Path, file_name: str) -> None:
+    ledger = open_ledger(Workspace(workspace))
+    kept = ledger.get(1000)
+    ledger.update(kept.key, file_name=file_name)
+    before = set(workspace.parent.rglob("*"))
+    path = Path(json.loads(submissions(workspace, "rebuild", "1000", "--json").stdout)["path"])
+    ledger.update(kept.key, file_name=kept.file_name)
+    folder = workspace / "work" / "submissions" / "rebuilt"
+    assert path.resolve().parent == folder.resolve()
+    made = {item for item in set(workspace.parent.rglob("*")) - before if item.is_file() and item != path}
+    assert made == set()
+
+
 def test_rebuild_finds_replaced_blends_and_names_changed_members(tmp_path: Path) -> None:
     store, _, _ = make_workspace(tmp_path, rows=400, models=4)
     (tmp_path / "data").mkdir()

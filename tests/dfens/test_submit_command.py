@@ -258,6 +258,18 @@ def test_a_ledger_that_fails_after_kaggle_took_it_is_mended_by_the_next_run(
     assert len(server.submissions) == 1
 
 
+def test_without_a_dfens_toml_submitting_names_the_setting_that_lacks(folder: Path, server: KaggleServer) -> None:
+    (folder / "dfens.toml").unlink()
+    arguments = ("--kernel", "a/b", "--kernel-version", "1", "--file", "x.csv")
+    assert "[competition] slug in dfens.toml" in run(folder, "submit", *arguments, code=1).stderr
+    for wanted in ("submit", "submit late", "submissions sync", "download"):
+        assert "[competition] slug in dfens.toml" in run(folder, *wanted.split(), code=1).stderr
+    assert "Nothing was sent" in run(folder, "submit", "--dry-run").stdout
+    assert server.submissions == []
+    (folder / "dfens.toml").write_text('[competition]\nslug = "tiny"\n')
+    assert "Submitted x.csv to tiny as 1000" in run(folder, "submit", *arguments).stdout
+
+
 def test_a_notebook_is_submitted(folder: Path, server: KaggleServer) -> None:
     arguments = ("--kernel", "alice/nb", "--kernel-version", "3", "--file", "submission.csv")
     said = run(folder, "submit", *arguments, "--wait").stdout

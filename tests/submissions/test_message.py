@@ -13,6 +13,12 @@ def test_the_default_template_is_filled() -> None:
     assert text == "b7 oof=0.98765 nested=0.98000"
 
 
+def test_characters_that_cannot_be_shown_are_refused() -> None:
+    for text in ("a\udce9", "a\0b", "\x1b[2J"):
+        with pytest.raises(ConfigError, match="characters that cannot be displayed"):
+            make_message(text, {})
+
+
 def test_braces_and_plain_text_stay_and_lines_become_one() -> None:
     assert make_message("{{a}}\n{members}  x", FIELDS) == "{a} 3 x"
 
@@ -35,7 +41,7 @@ def test_a_field_without_a_value_is_said_to_be_absent() -> None:
         ("{blend", "not a valid template"),
         (" \n", "is empty when filled in"),
         ("{score:9999999.5f}", "may have a format such as"),
-        ("x" * (LONGEST + 1), "has 501 characters; 500 at most"),
+        ("x" * (LONGEST + 1), "has 501 characters; the maximum is 500"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(template: str, message: str) -> None:
