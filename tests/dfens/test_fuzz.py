@@ -3,59 +3,100 @@
 Each seed is one case. DFENS_FUZZ=1000 or DFENS_FUZZ=40-1000 takes others, for longer searches than the tests allow.
 """
 
+import dataclasses
+import json
 import os
 import shutil
 import traceback
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from dfens.cli import cli
-from tests.support.fuzz import command_line, contents, damage, make_project
+from tests.support.fuzz import command_line, contents, damage, environment, make_project, run_command
+from tests.support.kaggle_server import KaggleServer, Submission
+from tests.support.rights import without_root_rights
 
-FIRST, _, LAST = os.environ.get("DFENS_FUZZ", "40").rpartition("-")
+FIRST, _, LAST = os.environ.get("DFENS_FUZZ", "60").rpartition("-")
 EXIT_CODES = {0, 1, 2, 3, 4}  # of README.md and dfens submit --help
+SHARES = {0: 0.25, 1: 0.25, 2: 0.02}  # that a search of some length has at least
+ended: Counter[int] = Counter()
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project on which the whole main job was done."""
+def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Submission]]:
+    """A project on which the whole main job was done, up to a score on Kaggle, and what Kaggle has of it."""
     folder = make_project(tmp_path_factory.mktemp("fuzz") / "project")
-    for step in ("folds", "train --threads 1", "blend", "submit --dry-run"):
-        result = CliRunner().invoke(cli, ["-C", str(folder), *step.split()])
-        assert result.exit_code == 0, result.output
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        kaggle = _kaggle(tmp_path_factory.mktemp("home"), patch, [])
+        for step in ("folds", "train --threads 1", "blend", "submit --wait"):
+            result = run_command(folder, step.split())
+            assert result.code == 0, result
+        kaggle.add("made-elsewhere.csv", score="0.9")
+        kaggle.close()
+    return folder, kaggle.submissions
+
+
+def _kaggle(home: Path, patch: pytest.MonkeyPatch, submissions: list[Submission]) -> KaggleServer:
+    """A server that has these submissions, with the environment pointing to it."""
+    kaggle = KaggleServer()
+    kaggle.slug, kaggle.entered = "tiny", ["tiny"]
+    kaggle.submissions = [dataclasses.replace(item) for item in submissions]
+    for name, value in kaggle.environment(home).items():
+        if name != "PATH":
+            patch.setenv(name, value)
+    return kaggle
 
 
 @pytest.mark.parametrize("seed", range(int(FIRST or 0), int(LAST)))
 def test_no_input_ends_in_a_traceback(
-    project: Path, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+    project: tuple[Path, list[Submission]], tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     rng = np.random.default_rng(seed)
-    folder = tmp_path / "copy"
-    shutil.copytree(project, folder, symlinks=True)
-    damages = [damage(folder, rng) for _ in range(rng.integers(0, 3))]
-    arguments = command_line(rng)
+    (made, submissions), folder = project, tmp_path / "copy"
+    shutil.copytree(made, folder, symlinks=True)
+    damages = [damage(folder, rng) for _ in range(rng.choice([0, 0, 1, 2]))]
+    arguments, variables = command_line(rng), environment(rng)
     before = contents(folder)
-    result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
-    after = contents(folder)
-    case = f"seed {seed}: {damages}, dfens {arguments}\n{result.output}"
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        trace = "".join(traceback.format_exception(result.exception))
-        pytest.fail(f"{case}\n{trace}")
-    assert result.exit_code in EXIT_CODES, case
-    assert "Traceback" not in result.output, case
-    if result.exit_code == 1:
-        assert result.stderr or "Training would go wrong" in result.stdout, case
-    kept = set(after.values())
+    kaggle = _kaggle(tmp_path / "home", monkeypatch, submissions)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with without_root_rights():
+        result = run_command(folder, arguments)
+        after_it = run_command(folder, ["status"])
+    kaggle.close()
+    _give_rights_back(folder)
+    case = f"seed {seed}: {damages}, {variables}, dfens {arguments}\n{result.out}\n{result.err}"
+    for one in (result, after_it):
+        if one.error is not None:
+            pytest.fail(f"{case}\n{''.join(traceback.format_exception(one.error))}")
+        assert one.code in EXIT_CODES, case
+        assert "Traceback" not in one.out + one.err, case
+    if result.code == 1:
+        assert result.err or "Training would go wrong" in result.out or '"ok": false' in result.out, case
+    if "--json" in arguments and result.code == 0:
+        json.loads(result.out)
+    kept = set(contents(folder).values())
     lost = [name for name, digest in before.items() if _is_precious(name) and digest not in kept]
     assert not lost, f"{case}\nlost: {lost}"
-    for folder_path in folder.rglob("*"):  # so that pytest can remove it
-        if folder_path.is_dir() and not folder_path.is_symlink():
-            folder_path.chmod(0o755)
+    ended[result.code or 0] += 1
+
+
+def test_the_cases_reach_success_and_failure() -> None:
+    cases = sum(ended.values())
+    if cases < 40:
+        pytest.skip("only some cases were run")
+    print(f"exit codes of {cases} cases: {dict(sorted(ended.items()))}")
+    for code, share in SHARES.items():
+        assert ended[code] >= share * cases, ended
+
+
+def _give_rights_back(folder: Path) -> None:
+    """Let pytest remove the folder."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _is_precious(name: str) -> bool:
