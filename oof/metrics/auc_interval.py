@@ -1,13 +1,18 @@
-"""Confidence interval of one AUC, valid also with few positives: a score interval with DeLong's variance."""
+"""Confidence intervals of an AUC and of the difference of two AUCs, valid also with few positives."""
 
 import math
 
-from scipy.special import ndtr, ndtri, owens_t, stdtrit
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, owens_t, stdtr, stdtrit
 
 # pseudo-counts of rows of the rarer class, chosen on generated data sets (benchmarks/intervals.py)
 _PRIOR_BELOW = 40.0  # if the estimated variance is below that of the binormal model
 _PRIOR_ABOVE = 3.0  # if it is above
 _PRIOR_FREEDOM = 10.0  # degrees of freedom added to those of the estimated variance
+# for differences, chosen on generated data sets (benchmarks/differences.py)
+_PRIOR_DIFFERENCE = 20.0  # pseudo-count of rows if the estimated variance is below that of the model
+_PRIOR_HALF = 1.0  # pseudo-count of rows with AUC 0.5, so that the model's variance is not 0 for an AUC of 1
 _SPREAD = 1 / math.sqrt(3)
 _ENDS = (1e-12, 1 - 1e-12)
 
@@ -45,7 +50,7 @@ def auc_interval(
         near = tail ** (1 / max(1, min(positives[1], negatives[1])))
         return (near, 1.0) if auc == 1 else (0.0, 1 - near)
     m, n = positives[1], negatives[1]
-    freedom = (m + n) ** 2 / (n**2 / max(m - 1, 1) + m**2 / max(n - 1, 1))  # Satterthwaite, from the model's variances
+    freedom = _freedom(m, n)
     rows = 1 / positives[0] + 1 / negatives[0]
     edge = 1 / (positives[0] * negatives[0])
     ratio = variance / (_unit_variance(min(max(auc, edge), 1 - edge)) * rows)
@@ -55,6 +60,46 @@ def auc_interval(
     scale = rows * (freedom * ratio + prior) / (freedom + prior)
     reach = float(stdtrit(freedom + _PRIOR_FREEDOM, 1 - tail)) ** 2 * scale
     return _end(auc, reach, -1), _end(auc, reach, 1)
+
+
+def difference_interval(
+    aucs: tuple[float, float],
+    covariance: NDArray[np.float64],
+    positives: tuple[int, int],
+    negatives: tuple[int, int],
+    confidence_level: float = 0.95,
+) -> tuple[float, float, float]:
+    """Return the confidence interval (low, high) of the difference of two AUCs on the same rows, and its p-value.
+
+    With few positives near the ceiling, the rows on which the models differ are mostly not in the sample, and
+    DeLong's variance of the difference is too small. So it is drawn toward that of the binormal model with equal
+    variances, whose AUCs are drawn a little toward one half, with the correlation found; where it is above, it stays.
+    Quantiles are Student's. With many rows nothing of this matters.
+
+    Args:
+        aucs: scores, 0 to 1.
+        covariance: (2, 2) of them, DeLong's or Obuchowski's.
+        positives, negatives, confidence_level: as in `auc_interval`.
+    """
+    m, n = positives[1], negatives[1]
+    freedom, rows, rarer = _freedom(m, n), 1 / positives[0] + 1 / negatives[0], min(m, n)
+    gain = aucs[0] - aucs[1]
+    variance = max(float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]), 0.0)
+    drawn = [(auc * rarer + 0.5 * _PRIOR_HALF) / (rarer + _PRIOR_HALF) for auc in aucs]
+    first, second = (math.sqrt(_unit_variance(auc) * rows) for auc in drawn)
+    product = float(covariance[0, 0] * covariance[1, 1])
+    correlation = float(covariance[0, 1]) / math.sqrt(product) if product > 0 else 0.0
+    model = first**2 + second**2 - 2 * correlation * first * second
+    prior = _PRIOR_DIFFERENCE if variance < model else 0.0
+    error = math.sqrt((freedom * variance + prior * model) / (freedom + prior))
+    reach = float(stdtrit(freedom, 1 - (1 - confidence_level) / 2)) * error
+    p_value = float(2 * stdtr(freedom, -abs(gain) / error)) if error > 0 else float(gain == 0)
+    return max(gain - reach, -1.0), min(gain + reach, 1.0), p_value
+
+
+def _freedom(m: int, n: int) -> float:
+    """Return Satterthwaite's degrees of freedom of the model's variances, of m and n independent units."""
+    return (m + n) ** 2 / (n**2 / max(m - 1, 1) + m**2 / max(n - 1, 1))
 
 
 def _unit_variance(auc: float) -> float:

@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from oof.errors import PredictionError
-from oof.metrics.auc_interval import auc_interval
+from oof.metrics.auc_interval import auc_interval, difference_interval
 from oof.metrics.bootstrap import bootstrap_scores
 from oof.metrics.delong import auc_covariance
 from oof.metrics.metric import Metric, MetricFunction
@@ -116,7 +115,8 @@ def difference(
     """Return how much better a is than b on the same rows, with interval and p-value.
 
     Since the comparison is paired, common errors cancel, so a difference much smaller than either
-    model's own interval can be significant. Arguments as in `score_interval`.
+    model's own interval can be significant. Arguments as in `score_interval`. AUCs are compared with
+    DeLong's variance and an interval that is valid with few positives, too (`oof.metrics.auc_interval`).
     """
     metric = metric_by_name(metric)
     if _by_delong(metric, method):
@@ -126,7 +126,9 @@ def difference(
         error = math.sqrt(max(variance, 0.0))  # NaN stays NaN
         if variance < 1e-14 * max(float(covariance[0, 0]), 1e-300):
             error = 0.0  # equal columns differ only by rounding
-        low, high, p_value = _gain_interval(gain, error, confidence_level, _independent_pairs(y, groups))
+        if error == 0 and _same_order(a, b):
+            return Difference(0.0, 0.0, 0.0, 1.0, 0.0, confidence_level, _describe("DeLong", groups))
+        low, high, p_value = _gain_interval(aucs, covariance, error, _rows_and_units(y, groups), confidence_level)
         return Difference(gain, low, high, p_value, error, confidence_level, _describe("DeLong", groups))
     found = bootstrap_scores(metric, y, [a, b], groups, replicates=replicates, rng=_rng(rng))
     gains = metric.gain(1.0) * (found[:, 0] - found[:, 1])
@@ -144,13 +146,26 @@ def _by_delong(metric: Metric, method: Method) -> bool:
     return metric.is_auc and method != "bootstrap"
 
 
-def _gain_interval(gain: float, error: float, confidence_level: float, pairs: int) -> tuple[float, float, float]:
+def _gain_interval(
+    aucs: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+    error: float,
+    counts: tuple[tuple[int, int], tuple[int, int]],
+    confidence_level: float,
+) -> tuple[float, float, float]:
+    """Return the interval of a difference of columns in different orders, and its p-value."""
+    first, second = (float(auc) for auc in aucs)
     if math.isnan(error):
         return -1.0, 1.0, 1.0
-    if error == 0:
-        return gain, gain, 1.0 if gain == 0 else min(1.0, 2 * 0.5**pairs)
-    reach = -float(ndtri((1 - confidence_level) / 2)) * error
-    return gain - reach, gain + reach, float(2 * ndtr(-abs(gain) / error))
+    low, high, p_value = difference_interval((first, second), covariance, *counts, confidence_level)
+    if error == 0 and first != second:  # as in a sign test of as many pairs as share no row, or no group
+        p_value = min(1.0, 2 * 0.5 ** max(1, min(units for _, units in counts)))
+    return low, high, p_value
+
+
+def _same_order(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Return whether two columns put all rows in one order, ties included, so that every AUC of them is the same."""
+    return np.array_equal(np.unique(a, return_inverse=True)[1], np.unique(b, return_inverse=True)[1])
 
 
 def _rows_and_units(y: NDArray[Any], groups: NDArray[Any] | None) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -159,11 +174,6 @@ def _rows_and_units(y: NDArray[Any], groups: NDArray[Any] | None) -> tuple[tuple
     units = [rows.sum() if groups is None else len(np.unique(np.asarray(groups)[rows])) for rows in classes]
     first, second = ((int(rows.sum()), int(count)) for rows, count in zip(classes, units, strict=True))
     return first, second
-
-
-def _independent_pairs(y: NDArray[Any], groups: NDArray[Any] | None) -> int:
-    """Return the number of (positive, negative) pairs without common rows or groups."""
-    return max(1, min(units for _, units in _rows_and_units(y, groups)))
 
 
 def _describe(how: str, groups: NDArray[Any] | None) -> str:

@@ -260,3 +260,41 @@ def test_with_many_rows_the_interval_is_that_of_delong() -> None:
     found = score_interval("auc", y, scores)
     assert found.low == pytest.approx(found.score - 1.96 * found.standard_error, abs=2e-4)
     assert found.high == pytest.approx(found.score + 1.96 * found.standard_error, abs=2e-4)
+
+
+@pytest.mark.parametrize("positives", [10, 25, 60])
+@pytest.mark.parametrize("aucs", [(0.8, 0.8), (0.95, 0.9), (0.99, 0.97)])
+def test_intervals_of_differences_hold_with_few_positives(positives: int, aucs: tuple[float, float]) -> None:
+    rng = np.random.default_rng(positives)
+    y = np.arange(300) < positives
+    held, significant = 0, 0
+    for _ in range(300):
+        scores = 0.95 * rng.normal(size=(300, 1)) + 0.3 * rng.normal(size=(300, 2))  # correlation 0.9
+        scores += np.hypot(0.95, 0.3) * np.sqrt(2) * norm.ppf(aucs) * y[:, None]
+        found = difference("auc", y, scores[:, 0], scores[:, 1])
+        held += found.low <= aucs[0] - aucs[1] <= found.high
+        significant += found.is_significant
+        assert found.is_significant == (found.low > 0 or found.high < 0)
+    assert held / 300 >= 0.92
+    if aucs[0] == aucs[1]:
+        assert significant / 300 <= 0.08
+
+
+def test_models_that_are_both_perfect_or_both_blind_may_differ_on_other_rows() -> None:
+    """No row of the sample tells them apart, or all do alike, so DeLong's variance is 0."""
+    y = np.repeat([0, 1], 12)
+    perfect = difference("auc", y, y + np.linspace(0, 0.5, 24), y - np.linspace(0, 0.5, 24))
+    assert (perfect.gain, perfect.p_value) == (0, 1)
+    assert -0.4 < perfect.low < -0.05 < 0.05 < perfect.high < 0.4
+    blind = difference("auc", y, y, np.zeros(24))
+    assert blind.gain == 0.5
+    assert 0 < blind.low < 0.5 < blind.high < 1
+
+
+def test_with_many_rows_the_interval_of_a_difference_is_that_of_delong() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(20_000) % 2
+    shared = rng.normal(size=20_000)
+    found = difference("auc", y, shared + y + rng.normal(size=20_000), shared + y + 1.1 * rng.normal(size=20_000))
+    assert found.low == pytest.approx(found.gain - 1.96 * found.standard_error, rel=2e-3)
+    assert found.high == pytest.approx(found.gain + 1.96 * found.standard_error, rel=2e-3)
