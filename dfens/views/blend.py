@@ -7,6 +7,7 @@ from dfens.views.tables import FittedTable, make_table
 
 if TYPE_CHECKING:
     from dfens.workflows.blend import NewBlend
+    from ensemble.calibration import CalibrationReport
 
 
 def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedTable | str]":
@@ -32,6 +33,7 @@ def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedT
             f"Calibration ({result.calibration.method}): nested log loss {loss[0]:.5f} before, {loss[1]:.5f} after; "
             f"calibration error {error[0]:.4f} before, {error[1]:.4f} after."
         )
+        yield _reliability_table(result.calibration)
     yield result.verdict
     yield from (f"Warning: {text}" for text in result.warnings)
     if found.archived is not None:
@@ -61,6 +63,23 @@ def _member_table(found: "NewBlend") -> FittedTable:
     rows.append(empty | {"": f"blend '{found.name}'", fitted: result.score, nested: result.nested_score})
     title = f"Members of '{found.name}', and scores of simpler blends"
     return make_table(rows, title=title, bold=len(rows) - 1)
+
+
+def _reliability_table(found: "CalibrationReport") -> FittedTable:
+    """Return mean prediction and share of positives in bins of equally many rows, before and after calibration."""
+    rows = [
+        {
+            "rows": before.rows,
+            "mean before": before.mean_prediction,
+            "positives before": before.positive_share,
+            "mean after": after.mean_prediction,
+            "positives after": after.positive_share,
+        }
+        for before, after in zip(found.before, found.after, strict=True)
+    ]
+    return make_table(
+        rows, title="Reliability: nested predictions and share of positives, in bins of equally many rows"
+    )
 
 
 def _method_table(found: "NewBlend") -> FittedTable:
