@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from ensemble.align import Alignment, align_folds
 from ensemble.auc import auc_of_classes
 from ensemble.averaging import as_metric_input, average_methods
+from ensemble.boosting import fit_boosted
 from ensemble.calibration import calibrate
-from ensemble.formula import Mixture, shares
 from ensemble.methods import (
     AVERAGES,
     BEST_SINGLE,
     LOGIT_MEAN,
     MEAN,
     RANK_MEAN,
+    SECOND_LEVEL,
     TRIAL,
     FittedMethod,
     Method,
@@ -30,10 +31,12 @@ from ensemble.methods import (
     fit_method,
     weighted_methods,
 )
+from ensemble.mixture import Mixture, shares
 from ensemble.nested import nested_predictions
 from ensemble.predictor import BinaryPredictor
 from ensemble.prepare import BlendData, binary_table, odd_members, single_aucs
 from ensemble.result import BlendResult
+from ensemble.ridge import fit_ridge
 from ensemble.selection import select_members
 from ensemble.settings import BlendOptions
 from ensemble.significance import compare, nested_interval, verdict
@@ -47,6 +50,7 @@ from oof.progress import SILENT, Progress
 _LEAST_OF_A_CLASS = 10  # with fewer rows of a class, no weights are fitted
 _FEW = 100  # rows of the rarer class from which fitted weights are used alone
 _THREADS = 2  # methods fitted in parallel; more would need more memory
+_FITTERS = {SECOND_LEVEL["ridge"].name: fit_ridge, SECOND_LEVEL["boosted"].name: fit_boosted}
 Groups = NDArray[np.intp] | None
 
 
@@ -92,6 +96,7 @@ def _fit_mixture(table: BinaryTable, options: BlendOptions, groups: Groups, prog
     """Fit the methods for a transform, and average those that are not significantly worse than the best."""
     some = _enough(table) and not options.average_only
     methods = weighted_methods(options.transform, table.transforms.in_unit_range, len(table.columns)) if some else []
+    methods += [SECOND_LEVEL[name] for name in options.methods] if some else []
     tried: list[FittedMethod] = []
     seconds: dict[str, float] = {}
     with progress.task("blend", total=len(methods) + 1, unit="method") as task:
@@ -153,7 +158,8 @@ def _few_rows(table: BinaryTable, interval: tuple[float, float], metric: Metric)
 
 def _timed(table: BinaryTable, metric: Metric, method: Method) -> tuple[FittedMethod, float]:
     begun = time.perf_counter()
-    return fit_method(method, table, level=metric.kind == "ranking"), time.perf_counter() - begun
+    fit = _FITTERS.get(method.name, fit_method)
+    return fit(method, table, level=metric.kind == "ranking"), time.perf_counter() - begun
 
 
 def _nested_with_choice(
@@ -172,7 +178,8 @@ def _nested_with_choice(
         rest, rest_groups = table.rows(outside), None if groups is None else groups[outside]
         chosen = select_members(rest, options, rest_groups, fitted=_enough(rest))
         mixture = _fit_mixture(rest.only(chosen), options, rest_groups, SILENT).mixture
-        return mixture.scores(table.transforms.only(chosen), np.ascontiguousarray(table.columns[chosen]))
+        columns = np.ascontiguousarray(table.columns[chosen])
+        return mixture.scores(table.transforms.only(chosen), columns, table.features)
 
     mean = table.ranks.mean(axis=0, dtype=np.float64)
     return nested_predictions(table.fold, without, whole, mean, level=options.metric.kind == "ranking")

@@ -92,7 +92,7 @@ class Design:
         other.__dict__["moments"] = self.moments
         return other
 
-    def formula(self, weights: Vector, link: Link) -> Formula:
+    def formula(self, weights: Vector, link: Link | None) -> Formula:
         """Convert weights of standardised columns into coefficients of the transforms."""
         mean, scale = (moment[:, 0].astype(np.float64) for moment in self.moments)
         raw = weights * scale

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from ensemble.binary import fit_binary
 from ensemble.general import fit_general
 from ensemble.importance_weighting import fit_importance_weighted
-from ensemble.prepare import BlendData, check_shapes, make_folds_of
+from ensemble.prepare import BlendData, check_features, check_shapes, make_folds_of
 from ensemble.result import BlendResult
 from ensemble.settings import BlendOptions
 from ensemble.shift import model_shifts
@@ -35,6 +35,8 @@ def fit_blend(
     max_members: int | None = None,
     prune: bool = False,
     calibrate: str = "none",
+    methods: Sequence[str] = (),
+    features: NDArray[Any] | None = None,
     test: NDArray[Any] | None = None,
     importance_weighting: bool = False,
     progress: Progress = SILENT,
@@ -55,6 +57,10 @@ def fit_blend(
         max_members: maximum number of models with a weight.
         prune: whether to drop models that the blend does not need.
         calibrate: none, platt, isotonic or beta: calibration method, fitted to nested predictions.
+        methods: additional blending methods to try: ridge, boosted. Like every method they get the share that their
+            nested scores justify.
+        features: (n_rows, n_features) numbers that describe each row (size, JPEG quality, blur; NaN if unknown), used
+            by "boosted"; `predict` then requires those of the new rows.
         test: test predictions of the same models, as for `predict`; members
             whose test predictions look broken cause a warning.
         importance_weighting: whether to weight rows by their density among the test rows if that helps out of fold;
@@ -84,13 +90,15 @@ def fit_blend(
         max_members=max_members,
         prune=prune,
         calibrate=calibrate,
+        methods=tuple(methods),
     )
     binary = oof.ndim == 2 and bool(np.isin(y, (0, 1)).all())
     general = not binary and (oof.ndim == 3 or options.metric.kind == "value")
     _check_options(options, general=general, weighting=importance_weighting, has_test=test is not None)
     fold = make_folds_of(y, folds, groups, seed, stratify=binary or oof.ndim == 3)
     grouped = None if groups is None else np.asarray(groups)
-    data = BlendData(oof, y, fold, grouped, found_names, seed, own_folds=folds is not None)
+    row_features = check_features(features, len(y), options)
+    data = BlendData(oof, y, fold, grouped, found_names, seed, folds is not None, row_features)
     # BLAS threads wait for each other in busy loops, which costs more than they save on a shared machine
     with threadpool_limits(1, user_api="blas"):
         if general:
@@ -108,7 +116,7 @@ def fit_blend(
 
 def _check_options(options: BlendOptions, *, general: bool, weighting: bool, has_test: bool) -> None:
     """Raise BlendError for options that are not possible with these data."""
-    if options.average_only and (general or weighting or options.selects):
+    if options.average_only and (general or weighting or options.selects or options.methods):
         raise BlendError('optimize = "none" averages binary predictions as they are and allows no other options.')
     if weighting and (general or not has_test):
         raise BlendError("Importance weighting needs test predictions and binary labels.")
@@ -117,6 +125,7 @@ def _check_options(options: BlendOptions, *, general: bool, weighting: bool, has
             "max_members": options.max_members is not None,
             "prune": options.prune,
             "calibrate": options.calibrate != "none",
+            "methods": bool(options.methods),
         }
         unsupported = [name for name, wanted in asked.items() if wanted]
         if unsupported:

@@ -58,7 +58,7 @@ def fit_importance_weighted(
             task.advance(1)
             if len(np.unique(y[rows])) < 2:
                 return None
-            return fit_binary(data.rows(rows), options, SILENT).predict(data.oof)
+            return fit_binary(data.rows(rows), options, SILENT).predict(data.oof, features=data.features)
 
         nested = nested_predictions(fold, without, plain.oof, plain.nested_oof, level=metric.kind == "ranking")
         drawn = draw_rows(weights)
@@ -72,7 +72,7 @@ def fit_importance_weighted(
             return replace(plain, warnings=(*plain.warnings, note))
         whole = fit_binary(data.rows(drawn), options, SILENT)
         task.advance(1)
-    predictions = whole.predict(data.oof)
+    predictions = whole.predict(data.oof, features=data.features)
     score = metric(y, predictions)
     comparisons = compare(metric, y, nested, simpler_blends(data, metric), data.groups)
     return replace(

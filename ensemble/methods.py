@@ -11,7 +11,8 @@ from scipy.special import expit
 from ensemble.auc import auc_of_classes
 from ensemble.calibration import fit_calibrator
 from ensemble.design import Design
-from ensemble.formula import Formula, Output
+from ensemble.formula import Formula
+from ensemble.mixture import Output, Part
 from ensemble.nested import nested_predictions
 from ensemble.solver import Fit, fit_weights
 from ensemble.table import BinaryTable
@@ -19,6 +20,7 @@ from ensemble.transforms import PROBABILITY_TRANSFORMS
 from oof.metrics import Metric
 
 Scores = NDArray[np.float32]
+Vector = NDArray[np.float64]
 FOUR_TRANSFORMS = ("prob", "logit", "rank-logit", "rank")
 _FEWER: dict[tuple[str, ...], tuple[str, ...]] = {  # used if there would be too many columns
     FOUR_TRANSFORMS: ("prob", "logit", "rank-logit"),
@@ -61,10 +63,10 @@ class FittedMethod:
     """
 
     method: Method
-    formula: Formula
+    formula: Part
     scores: Scores
     nested: Scores
-    without: Mapping[int, Formula] = field(default_factory=dict)
+    without: Mapping[int, Part] = field(default_factory=dict)
 
 
 MEAN = Method("mean of probabilities", ("prob",), fitted=False, output="identity")
@@ -79,6 +81,12 @@ AVERAGES: dict[str, Method] = {
     "rank-logit": Method("mean of rank-logits", ("rank-logit",), fitted=False),
     "geometric": Method("geometric mean", ("geometric",), fitted=False, output="exp"),
     "power": Method("power mean", ("power",), fitted=False, output="root"),
+}
+
+
+SECOND_LEVEL: dict[str, Method] = {
+    "ridge": Method("ridge on three transforms", ("prob", "rank-logit", "rank")),
+    "boosted": Method("boosted trees", ("rank-logit",)),
 }
 
 
@@ -123,23 +131,25 @@ def fit_calibrated_mean(table: BinaryTable, *, level: bool = True) -> FittedMeth
     """Fit slope and intercept of the mean of rank-logits; with two parameters, few rows are enough."""
     mean = fit_average(AVERAGES["rank-logit"], table).scores.astype(np.float64)
 
-    def fit(rows: NDArray[Any]) -> tuple[float, float]:
-        spread = float(mean[rows].std()) or 1.0
-        slope, intercept = fit_calibrator("platt", expit(mean[rows] / spread), table.y[rows]).coefficients
-        return slope / spread, intercept
-
     def without(fold: int) -> NDArray[Any] | None:
         if table.k < 2 or not table.trainable(fold):
             return None
-        slope, intercept = fit(table.fold != fold)
+        slope, intercept = to_log_odds(mean, table.y, table.fold != fold)
         return slope * mean + intercept
 
-    slope, intercept = fit(np.ones(len(mean), bool))
+    slope, intercept = to_log_odds(mean, table.y, np.ones(len(mean), bool))
     scores = (slope * mean + intercept).astype(np.float32)
     nested = nested_predictions(table.fold, without, scores, mean, level=level).astype(np.float32)
     count = len(table.columns)
     formula = Formula(intercept, {"rank-logit": np.full(count, slope / count)})
     return FittedMethod(Method("mean of rank-logits, calibrated", ("rank-logit",)), formula, scores, nested)
+
+
+def to_log_odds(scores: Vector, y: NDArray[np.int8], rows: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return slope and intercept that make scores (n_rows,) log-odds, fitted to some of the rows."""
+    spread = float(scores[rows].std()) or 1.0
+    slope, intercept = fit_calibrator("platt", expit(scores[rows] / spread), y[rows]).coefficients
+    return slope / spread, intercept
 
 
 def fit_best_single(table: BinaryTable, metric: Metric) -> FittedMethod:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ensemble.align import Alignment
 from ensemble.calibration import Calibrator
-from ensemble.formula import Mixture
+from ensemble.mixture import Mixture
 from ensemble.transforms import Columns, Distribution, FittedTransforms, fill_missing
 from oof.errors import BlendError, StoreError
 
@@ -21,7 +21,12 @@ class Predictor(Protocol):
     """The function of a blend for new rows: stateless, for any number of rows, each row independently."""
 
     def predict(
-        self, rows: NDArray[Any], fold: int | None = None, *, averaged: NDArray[np.bool_] | None = None
+        self,
+        rows: NDArray[Any],
+        fold: int | None = None,
+        *,
+        averaged: NDArray[np.bool_] | None = None,
+        features: NDArray[np.float32] | None = None,
     ) -> Array:
         """Return the blend, (n_rows[, n_classes]), of predictions (n_rows, n_models[, n_classes]), NaN for missing.
 
@@ -29,6 +34,7 @@ class Predictor(Protocol):
             rows: predictions of the members.
             fold: the fold whose models predicted them; None for means over the fold models.
             averaged: (n_models,) whether a member's predictions are means over its fold models despite `fold`.
+            features: (n_rows, n_features) features of the rows, if the blend uses any.
         """
 
     @property
@@ -54,18 +60,38 @@ class BinaryPredictor:
     calibrator: Calibrator | None = None
 
     def predict(
-        self, rows: NDArray[Any], fold: int | None = None, *, averaged: NDArray[np.bool_] | None = None
+        self,
+        rows: NDArray[Any],
+        fold: int | None = None,
+        *,
+        averaged: NDArray[np.bool_] | None = None,
+        features: NDArray[np.float32] | None = None,
     ) -> Array:
         with np.errstate(over="ignore"):
             columns: Columns = np.ascontiguousarray(rows.T, dtype=np.float32)
         columns = fill_missing(self.transforms, self._on_one_scale(columns, fold, averaged))
-        scores = self.mixture.scores(self.transforms.only(self.chosen), columns[self.chosen])
+        scores = self.mixture.scores(
+            self.transforms.only(self.chosen), columns[self.chosen], self._checked(features, len(rows))
+        )
         predictions = self.mixture.predictions(scores)
         return predictions if self.calibrator is None else self.calibrator(predictions)
 
     @property
     def n_folds(self) -> int:
         return 0 if self.alignment is None else len(self.alignment.by_fold)
+
+    def _checked(self, features: NDArray[np.float32] | None, rows: int) -> NDArray[np.float32] | None:
+        """Return features as (n_features, n_rows), where the blend reads any."""
+        wanted = self.mixture.n_features
+        if not wanted:
+            return None
+        if features is None or features.shape != (rows, wanted):
+            found = "none" if features is None else f"shape {features.shape}"
+            raise BlendError(
+                f"The blend reads {wanted} features of each row; expected features of shape ({rows}, {wanted}), as the "
+                f"blend was fitted with, and got {found}."
+            )
+        return np.ascontiguousarray(features.T, np.float32)
 
     def _on_one_scale(self, columns: Columns, fold: int | None, averaged: NDArray[np.bool_] | None) -> Columns:
         if self.alignment is None:
@@ -136,7 +162,12 @@ class GeneralPredictor:
     typical: Array
 
     def predict(
-        self, rows: NDArray[Any], fold: int | None = None, *, averaged: NDArray[np.bool_] | None = None
+        self,
+        rows: NDArray[Any],
+        fold: int | None = None,
+        *,
+        averaged: NDArray[np.bool_] | None = None,
+        features: NDArray[np.float32] | None = None,
     ) -> Array:
         filled = fill_by_mean(np.asarray(rows, np.float64), self.typical)
         return np.asarray(sum(part.weight * apply_rule(part.rule, part.parameters, filled) for part in self.parts))
@@ -178,26 +209,32 @@ def predictor_from_json(value: Mapping[str, Any]) -> Predictor:
     raise StoreError(f"The blend has a predictor of unknown kind {value.get('kind')!r}. Run dfens blend again.")
 
 
-def predict_by_folds(predictor: Predictor, test: NDArray[Any], averaged: NDArray[np.bool_] | None = None) -> Array:
+def predict_by_folds(
+    predictor: Predictor,
+    test: NDArray[Any],
+    averaged: NDArray[np.bool_] | None = None,
+    features: NDArray[np.float32] | None = None,
+) -> Array:
     """Return the mean over fold models of the blend of their predictions, (n_rows[, n_classes]).
 
     Args:
         predictor: of the blend.
         test: (k, n_rows, n_models[, n_classes]), in the order of the folds. A single part is a mean over fold models.
         averaged: (n_models,) which members' predictions are means over their fold models, and so the same in each part.
+        features: (n_rows, n_features) of the rows, for a blend that reads them.
 
     Raises:
         BlendError: if the blend tells the fold models apart and there are more or fewer.
     """
     if len(test) == 1:
-        return predictor.predict(test[0])
+        return predictor.predict(test[0], features=features)
     apart = predictor.n_folds
     if apart and len(test) != apart:
         raise BlendError(
             f"The blend maps the predictions of each of its {apart} fold models to a common scale, but got test "
             f"predictions of {len(test)}. Pass all {apart} in the order of the folds, or their mean."
         )
-    found = sum(predictor.predict(part, fold, averaged=averaged) for fold, part in enumerate(test))
+    found = sum(predictor.predict(part, fold, averaged=averaged, features=features) for fold, part in enumerate(test))
     return np.asarray(found / len(test))
 
 

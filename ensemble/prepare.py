@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
+from ensemble.settings import BlendOptions
 from ensemble.table import BinaryTable, sort_rows
 from ensemble.transforms import Columns, Imputation, fill_missing, fit_transforms
 from oof.errors import BlendError, examples
@@ -22,6 +23,7 @@ class BlendData:
     oof: (n_rows, n_models[, n_classes]). y: (n_rows,). fold: (n_rows,) 0..k-1. groups: (n_rows,) or None.
     names: names of the models. seed: seed of everything random.
     own_folds: whether the folds are those of the models that predicted the rows.
+    features: (n_rows, n_features) of the rows, or None.
     """
 
     oof: NDArray[Any]
@@ -31,12 +33,20 @@ class BlendData:
     names: tuple[str, ...]
     seed: int
     own_folds: bool
+    features: NDArray[np.float32] | None = None
 
     def rows(self, chosen: NDArray[np.intp]) -> "BlendData":
         """Return a subset of the rows, possibly with repetitions."""
         groups = None if self.groups is None else self.groups[chosen]
+        features = None if self.features is None else self.features[chosen]
         return replace(
-            self, oof=self.oof[chosen], y=self.y[chosen], fold=self.fold[chosen], groups=groups, own_folds=False
+            self,
+            oof=self.oof[chosen],
+            y=self.y[chosen],
+            fold=self.fold[chosen],
+            groups=groups,
+            own_folds=False,
+            features=features,
         )
 
 
@@ -68,6 +78,27 @@ def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None
             f"or an overflow of float16, and predict again."
         )
     return found
+
+
+def check_features(features: NDArray[Any] | None, rows: int, options: BlendOptions) -> NDArray[np.float32] | None:
+    """Return features of the rows as float32, (n_rows, n_features).
+
+    Raises:
+        BlendError: another shape, text or infinity, or no method that reads features.
+    """
+    if features is None:
+        return None
+    found = np.asarray(features)
+    if found.ndim != 2 or len(found) != rows or not found.shape[1]:
+        raise BlendError(f"Expected features of shape ({rows}, n_features), one line for each row; got {found.shape}.")
+    if not (np.issubdtype(found.dtype, np.number) or found.dtype == bool):
+        raise BlendError(f"features must hold numbers; their dtype is {found.dtype}. Turn categories into numbers.")
+    if "boosted" not in options.methods:
+        raise BlendError('No method reads features: add methods=["boosted"], or leave features out.')
+    values = found.astype(np.float32)
+    if np.isinf(values).any():
+        raise BlendError("features hold infinite values. Write NaN where a feature is unknown.")
+    return values
 
 
 def make_folds_of(
@@ -151,6 +182,7 @@ def binary_table(data: BlendData, imputation: Imputation = "rank") -> BinaryTabl
         transforms,
         data.names,
         data.seed,
+        None if data.features is None else np.ascontiguousarray(data.features[order].T),
     )
 
 

@@ -55,7 +55,13 @@ class BlendResult:
     calibration: CalibrationReport | None = None
     fold_weights: NDArray[np.float64] | None = None
 
-    def predict(self, test: NDArray[Any], *, averaged: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    def predict(
+        self,
+        test: NDArray[Any],
+        *,
+        averaged: NDArray[np.bool_] | None = None,
+        features: NDArray[Any] | None = None,
+    ) -> NDArray[np.float64]:
         """Blend new rows, shape (n_test,), or (n_test, n_classes).
 
         Args:
@@ -65,18 +71,20 @@ class BlendResult:
                 of single fold models. NaN means no prediction. A single part is treated as a mean.
             averaged: (n_models,) which members' predictions are means over their fold models, and therefore equal in
                 all parts; None if there are none.
+            features: (n_test, n_features) features of the rows, if the blend was fitted with features.
 
         Raises:
             BlendError: if the shape is wrong.
         """
         test = np.asarray(test)
+        features = None if features is None else np.asarray(features, np.float32)
         axes = self.oof.ndim + 1
         if test.ndim != axes + 1:
             self._check(test)
-            return self.predictor.predict(test)
+            return self.predictor.predict(test, features=features)
         for part in test:
             self._check(part)
-        return predict_by_folds(self.predictor, test, averaged)
+        return predict_by_folds(self.predictor, test, averaged, features)
 
     def _check(self, test: NDArray[Any]) -> None:
         """Raise BlendError unless test has the shape (n_test, n_models[, n_classes])."""

@@ -12,6 +12,8 @@ Transform = Literal["auto", "prob", "logit", "rank", "rank-logit", "geometric", 
 TRANSFORMS: tuple[str, ...] = get_args(Transform)
 Calibrate = Literal["none", "platt", "isotonic", "beta"]
 CALIBRATIONS: tuple[str, ...] = get_args(Calibrate)
+SecondLevel = Literal["ridge", "boosted"]
+SECOND_LEVEL: tuple[str, ...] = get_args(SecondLevel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class BlendSettings:
     prune: whether to drop members that the blend does not need.
     importance_weighting: whether to weight rows by their density among the test rows if that helps out of fold.
     calibrate: calibration method: none, platt, isotonic, beta.
+    methods: additional blending methods to try: ridge (regression on several transforms), boosted (small trees).
     seed: seed of new folds and of everything random.
     """
 
@@ -36,10 +39,11 @@ class BlendSettings:
     prune: bool = False
     importance_weighting: bool = False
     calibrate: Calibrate = "none"
+    methods: tuple[SecondLevel, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check("[blend] ", self.transform, self.max_members, self.calibrate, ConfigError)
+        _check("[blend] ", self.transform, self.max_members, self.calibrate, self.methods, ConfigError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +59,10 @@ class BlendOptions:
     max_members: int | None = None
     prune: bool = False
     calibrate: str = "none"
+    methods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("", self.transform, self.max_members, self.calibrate, BlendError)
+        _check("", self.transform, self.max_members, self.calibrate, self.methods, BlendError)
 
     @property
     def selects(self) -> bool:
@@ -70,11 +75,13 @@ def _check(
     transform: str,
     max_members: int | None,
     calibrate: str,
+    methods: tuple[str, ...],
     error: type[BlendError] | type[ConfigError],
 ) -> None:
     for name, value, known in (
         ("transform", transform, TRANSFORMS),
         ("calibrate", calibrate, CALIBRATIONS),
+        *(("methods", method, SECOND_LEVEL) for method in methods),
     ):
         if value not in known:
             raise error(f"{where}{name} = {value!r} is unknown. Use {', '.join(known)}.")

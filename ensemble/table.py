@@ -28,6 +28,7 @@ class BinaryTable:
 
     columns: (n_models, n_rows) float32 without NaN. y: (n_rows,) 0s, then 1s.
     fold: (n_rows,) 0..k-1, increasing within a class. order: (n_rows,) position of each row in the input.
+    features: (n_features, n_rows) of the rows, NaN where unknown; None where none are given.
     """
 
     columns: Columns
@@ -38,6 +39,7 @@ class BinaryTable:
     transforms: FittedTransforms
     names: tuple[str, ...]
     seed: int
+    features: NDArray[np.float32] | None = None
 
     @cached_property
     def positives(self) -> int:
@@ -86,6 +88,7 @@ class BinaryTable:
             self.transforms,
             self.names,
             self.seed,
+            None if self.features is None else np.ascontiguousarray(self.features[:, chosen]),
         )
 
     def only(self, models: NDArray[np.intp]) -> "BinaryTable":

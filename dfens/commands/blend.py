@@ -8,7 +8,7 @@ from dfens.console import Console
 from dfens.invocation import pass_workspace
 from dfens.options import names_option
 from dfens.workspace.paths import Workspace
-from ensemble.settings import CALIBRATIONS, TRANSFORMS
+from ensemble.settings import CALIBRATIONS, SECOND_LEVEL, TRANSFORMS
 
 
 @click.command("blend", short_help="Blend the models, with a nested score.")
@@ -23,6 +23,7 @@ from ensemble.settings import CALIBRATIONS, TRANSFORMS
 @click.option("--max-members", type=click.IntRange(min=1), help="Maximum number of members with a weight.")
 @click.option("--prune", is_flag=True, help="Drop members that the blend loses nothing without.")
 @click.option("--calibrate", type=click.Choice(CALIBRATIONS), help="Make predictions probabilities (log loss).")
+@names_option("--methods", f"Further methods to try: {', '.join(SECOND_LEVEL)}; default [blend] methods.")
 @click.option("--importance-weighting", is_flag=True, help="Weight rows as the test set has them, if it pays.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every method that was tried.")
 @pass_workspace

@@ -237,6 +237,7 @@ def blend_members(
         max_members=settings.max_members,
         prune=settings.prune,
         calibrate=settings.calibrate,
+        methods=settings.methods,
         test=members.test,
         importance_weighting=settings.importance_weighting,
         progress=progress,

@@ -150,6 +150,24 @@ def test_calibration_is_stored_with_what_it_did(tmp_path: Path) -> None:
     report = json.loads(found.stdout)["calibration"]
     assert report["method"] == "beta"
     assert len(report["log_loss"]) == 2
+    shown = run(tmp_path).stdout
+    assert "Calibration (beta): nested log loss" in shown
+    table = shown[shown.index("Reliability") :].splitlines()
+    assert sum(line.split()[:1] == ["20"] for line in table) == 10  # 200 rows in ten bins
+
+
+def test_further_methods_are_tried_on_request(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    names = [method["name"] for method in json.loads(run(tmp_path, "--json").stdout)["methods"]]
+    assert not any(name.startswith(("ridge", "boosted")) for name in names)
+    path = tmp_path / "dfens.toml"
+    path.write_text(path.read_text() + '[blend]\nmethods = ["ridge"]\n')
+    names = [method["name"] for method in json.loads(run(tmp_path, "--json").stdout)["methods"]]
+    assert "ridge on three transforms" in names
+    names = [method["name"] for method in json.loads(run(tmp_path, "--methods", "boosted", "--json").stdout)["methods"]]
+    assert "boosted trees" in names
+    assert "ridge on three transforms" not in names
+    assert "methods = 'forest' is unknown" in run(tmp_path, "--methods", "forest").stderr
 
 
 def test_weighting_toward_the_test_set_tells_what_came_of_it(tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""A small gradient-boosted stacker: shallow trees on the models' predictions and, where given, features of the rows.
+
+Friedman, Greedy function approximation: a gradient boosting machine, Annals of Statistics 2001. scikit-learn grows the
+trees; what predicts is a table of their nodes.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.formula import Formula, Vector
+from ensemble.methods import FittedMethod, Method, to_log_odds
+from ensemble.nested import nested_predictions
+from ensemble.table import BinaryTable
+from ensemble.tree_formula import TreeFormula, Trees, tree_columns
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+_MOST_ROWS = 100_000  # more change no split of trees this small
+
+
+def fit_boosted(method: Method, table: BinaryTable, *, level: bool = True) -> FittedMethod:
+    """Fit boosted trees to all rows and, for the nested scores, without each fold."""
+    ranks = table.transforms.apply("rank-logit", table.columns, ranks=table.ranks)
+    columns = tree_columns(ranks, table.features)
+    by_transform = {"rank-logit": ranks.astype(np.float64)}
+    everything = np.ones(len(table.y), bool)
+
+    def fit(rows: NDArray[np.bool_]) -> tuple[TreeFormula, Vector]:
+        trees = _grow(columns, table.y, np.flatnonzero(rows), table.seed)
+        odds = trees.odds(columns)
+        slope, shift = to_log_odds(odds, table.y, rows)
+        n_features = 0 if table.features is None else len(table.features)
+        scores = slope * odds + shift
+        formula = TreeFormula(trees, n_features, slope, shift, _nearest_sum(ranks, scores))
+        return formula, formula.scores(by_transform, table.features)
+
+    formula, scores = fit(everything)
+    formulas = {}
+
+    def without(fold: int) -> Vector | None:
+        if table.k < 2 or not table.trainable(fold):
+            return None
+        formulas[fold], found = fit(table.fold != fold)
+        return found
+
+    mean = table.ranks.mean(axis=0, dtype=np.float64)
+    nested = nested_predictions(table.fold, without, scores, mean, level=level)
+    return FittedMethod(method, formula, scores.astype(np.float32), nested.astype(np.float32), formulas)
+
+
+def _grow(columns: NDArray[np.float32], y: NDArray[np.int8], rows: NDArray[np.intp], seed: int) -> Trees:
+    """Grow trees on some rows; one thread, since sums in another order would split otherwise."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
+
+    if len(rows) > _MOST_ROWS:
+        rows = rows[:: -(-len(rows) // _MOST_ROWS)]  # rows are sorted by class and fold
+    model = HistGradientBoostingClassifier(
+        learning_rate=0.05,
+        max_iter=120,
+        max_leaf_nodes=8,
+        min_samples_leaf=max(5, min(50, len(rows) // 50)),
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=seed,
+    )
+    with threadpool_limits(1, user_api="openmp"):
+        model.fit(columns[:, rows].T, y[rows])
+    return _nodes_of(model)
+
+
+def _nodes_of(model: "HistGradientBoostingClassifier") -> Trees:
+    """Read the nodes of all trees; a test compares them with what scikit-learn predicts."""
+    tables = [stage[0].nodes for stage in model._predictors]
+    begins = np.cumsum([0, *map(len, tables)])
+    nodes = np.concatenate(tables)
+    offset = np.repeat(begins[:-1], [len(table) for table in tables])
+    leaf = nodes["is_leaf"].astype(bool)
+    return Trees(
+        feature=np.where(leaf, -1, nodes["feature_idx"]).astype(np.int64),
+        threshold=np.where(leaf, 0.0, np.nan_to_num(nodes["num_threshold"])).astype(np.float64),  # infinite: NaN apart
+        left=np.where(leaf, 0, nodes["left"] + offset).astype(np.int64),
+        right=np.where(leaf, 0, nodes["right"] + offset).astype(np.int64),
+        missing_left=nodes["missing_go_to_left"].astype(bool),
+        value=nodes["value"].astype(np.float64),
+        roots=begins[:-1].astype(np.int64),
+        base=float(np.ravel(model._baseline_prediction)[0]),
+    )
+
+
+def _nearest_sum(ranks: NDArray[np.float32], scores: Vector) -> Formula:
+    """Return the weighted sum of rank-logits that is nearest to some scores, by least squares with a weak ridge."""
+    stride = max(1, len(scores) // 20_000)
+    sample = ranks[:, ::stride].astype(np.float64)
+    mean, target = sample.mean(axis=1, keepdims=True), scores[::stride]
+    centred = sample - mean
+    squares = centred @ centred.T
+    ridge = 1e-3 * float(np.trace(squares)) / len(squares) + 1e-9
+    weights = np.linalg.solve(squares + ridge * np.eye(len(squares)), centred @ (target - target.mean()))
+    return Formula(float(target.mean() - weights @ mean[:, 0]), {"rank-logit": weights})

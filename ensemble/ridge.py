@@ -1,0 +1,123 @@
+"""Ridge regression on several transforms of the models: squared loss, the penalty by generalised cross-validation.
+
+Hoerl and Kennard, Ridge regression, Technometrics 1970; Golub, Heath and Wahba, Generalized cross-validation as a
+method for choosing a good ridge parameter, Technometrics 1979.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.design import Design
+from ensemble.formula import Formula
+from ensemble.methods import FittedMethod, Method, to_log_odds
+from ensemble.nested import nested_predictions
+from ensemble.table import BinaryTable
+
+Vector = NDArray[np.float64]
+_PENALTIES = np.geomspace(1e-6, 1e2, 33)  # as shares of the rows; columns are standardised
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums over some rows: squares (width, width), products with y and sums of the columns (width,), rows, sum of y."""
+
+    squares: NDArray[np.float64]
+    products: Vector
+    columns: Vector
+    rows: float
+    positives: float
+
+    def less(self, other: "_Sums") -> "_Sums":
+        """Return the sums without some of the rows."""
+        return _Sums(
+            self.squares - other.squares,
+            self.products - other.products,
+            self.columns - other.columns,
+            self.rows - other.rows,
+            self.positives - other.positives,
+        )
+
+
+def fit_ridge(method: Method, table: BinaryTable, *, level: bool = True) -> FittedMethod:
+    """Fit ridge regression of the labels to all rows and, for the nested scores, without each fold.
+
+    All folds come out of one pass over the columns, since the sums of a fold are taken off the whole.
+    """
+    design = Design(table, method.transforms)
+    by_fold = _sums_by_fold(design)
+    whole = _Sums(*(sum(getattr(part, name) for part in by_fold) for name in _Sums.__dataclass_fields__))
+    everything = np.ones(len(table.y), bool)
+
+    def fit(sums: _Sums, rows: NDArray[np.bool_]) -> tuple[Formula, Vector]:
+        weights, intercept = _solve(sums)
+        raw = _scores(design, weights) + intercept
+        slope, shift = to_log_odds(raw, table.y, rows)
+        linear = design.formula(weights, None)
+        terms = {name: slope * found for name, found in linear.terms.items()}
+        return replace(
+            linear, terms=terms, intercept=slope * (linear.intercept + intercept) + shift
+        ), slope * raw + shift
+
+    formula, scores = fit(whole, everything)
+    formulas = {}
+
+    def without(fold: int) -> Vector | None:
+        if table.k < 2 or not table.trainable(fold):
+            return None
+        formulas[fold], found = fit(whole.less(by_fold[fold]), table.fold != fold)
+        return found
+
+    mean = table.ranks.mean(axis=0, dtype=np.float64)
+    nested = nested_predictions(table.fold, without, scores, mean, level=level)
+    return FittedMethod(method, formula, scores.astype(np.float32), nested.astype(np.float32), formulas)
+
+
+def _sums_by_fold(design: Design) -> list[_Sums]:
+    table, width = design.table, design.width
+    squares, products, columns = (
+        np.zeros((table.k, width, width)),
+        np.zeros((table.k, width)),
+        np.zeros((table.k, width)),
+    )
+    for rows in table.blocks(width):
+        block = design.block(rows)
+        total = block.sum(axis=1, dtype=np.float64)
+        squares[rows.fold] += block @ block.T
+        columns[rows.fold] += total
+        products[rows.fold] += rows.label * total
+    counts = np.bincount(table.fold, minlength=table.k)
+    positives = np.bincount(table.fold, table.y, minlength=table.k)
+    return [
+        _Sums(squares[fold], products[fold], columns[fold], float(counts[fold]), float(positives[fold]))
+        for fold in range(table.k)
+    ]
+
+
+def _solve(sums: _Sums) -> tuple[Vector, float]:
+    """Return weights (width,) and intercept, the penalty by generalised cross-validation."""
+    n = sums.rows
+    squares = sums.squares - np.outer(sums.columns, sums.columns) / n
+    products = sums.products - sums.columns * sums.positives / n
+    values, vectors = np.linalg.eigh(squares)
+    values = np.maximum(values, 0.0)
+    along = vectors.T @ products
+    spread = sums.positives * (1 - sums.positives / n)  # squares of y around its mean
+    best, chosen = np.inf, np.zeros(len(along))
+    for penalty in _PENALTIES * n:
+        weights = along / (values + penalty)
+        residual = spread - 2 * weights @ along + weights**2 @ values
+        free = n - 1 - float((values / (values + penalty)).sum())
+        score = residual / max(free, 1e-9) ** 2
+        if score < best:
+            best, chosen = score, weights
+    found = vectors @ chosen
+    return found, float((sums.positives - sums.columns @ found) / n)
+
+
+def _scores(design: Design, weights: Vector) -> Vector:
+    found = np.empty(len(design.table.y))
+    for rows in design.table.blocks(design.width):
+        found[rows.begin : rows.end] = weights @ design.block(rows)
+    return found

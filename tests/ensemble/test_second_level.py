@@ -1,0 +1,184 @@
+"""Ridge and boosted trees as further methods: fitted in the nest, taken only where they pay, written to JSON."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import Ridge
+
+from ensemble.blend_store import BlendStore
+from ensemble.boosting import _nodes_of, fit_boosted
+from ensemble.design import Design
+from ensemble.fit import fit_blend
+from ensemble.methods import SECOND_LEVEL
+from ensemble.predictor import predictor_from_json
+from ensemble.prepare import BlendData, binary_table
+from ensemble.ridge import _solve, _sums_by_fold, fit_ridge
+from ensemble.table import BinaryTable
+from ensemble.tree_formula import Trees
+from oof.errors import BlendError
+from oof.metrics import roc_auc
+from tests.support.ensemble import make_world
+
+RIDGE, BOOSTED = SECOND_LEVEL["ridge"], SECOND_LEVEL["boosted"]
+
+
+def table_of(oof: NDArray[np.floating], y: NDArray[np.int8], k: int = 4) -> BinaryTable:
+    fold = (np.arange(len(y)) % k).astype(np.int32)
+    names = tuple(f"m{model}" for model in range(oof.shape[1]))
+    return binary_table(BlendData(oof, y, fold, None, names, 0, own_folds=True))
+
+
+def specialists(rows: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.float64]]:
+    """Two models, each good on the rows of one quality, which no weighted sum can know; quality (n_rows, 1)."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, rows).astype(np.int8)
+    quality = rng.random(rows)
+    sees = np.stack([quality < 0.5, quality >= 0.5], axis=1)
+    logits = 2.5 * (2 * y[:, None] - 1) * sees + rng.normal(0, 1.5, (rows, 2))
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), y, quality[:, None]
+
+
+# ---- ridge --------------------------------------------------------------------
+
+
+def test_ridge_is_that_of_scikit_learn_at_its_penalty() -> None:
+    oof, y = make_world(600, 4)
+    design = Design(table_of(oof, y), RIDGE.transforms)
+    columns = np.concatenate([design.block(rows) for rows in design.table.blocks(design.width)], axis=1).T
+    target = design.table.y.astype(float)
+    parts = _sums_by_fold(design)
+    kept = design.table.fold != 2
+    rest = parts[0]
+    for fold in (1, 3):
+        rest = type(rest)(*(getattr(rest, name) + getattr(parts[fold], name) for name in rest.__dataclass_fields__))
+    weights, intercept = _solve(rest)
+    errors = [
+        np.abs(_fitted(columns[kept], target[kept], penalty) - (columns[kept] @ weights + intercept)).max()
+        for penalty in np.geomspace(1e-6, 1e2, 33) * kept.sum()
+    ]
+    assert min(errors) < 1e-3
+
+
+def _fitted(columns: NDArray[np.float32], y: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+    return np.asarray(Ridge(alpha=penalty).fit(columns.astype(np.float64), y).predict(columns))
+
+
+@pytest.mark.parametrize("fit", [fit_ridge, fit_boosted])
+def test_the_labels_of_a_fold_do_not_reach_its_nested_scores(fit: object) -> None:
+    assert callable(fit)
+    oof, y = make_world(400, 3)
+    method = RIDGE if fit is fit_ridge else BOOSTED
+    table = table_of(oof, y)
+    # whole pairs of rows swap their labels within fold 1, so that rows stay sorted by class
+    inside = {label: np.flatnonzero((y == label) & (np.arange(400) % 4 == 1)) for label in (0, 1)}
+    swapped = y.copy()
+    for label, rows in inside.items():
+        swapped[rows[:10]] = 1 - label
+    other = table_of(oof, swapped)
+    scores = [np.asarray(found.in_input_order(fit(method, found, level=False).nested)) for found in (table, other)]
+    fold = np.arange(400) % 4
+    np.testing.assert_allclose(scores[0][fold == 1], scores[1][fold == 1], rtol=1e-4, atol=1e-5)
+    assert np.abs(scores[0][fold != 1] - scores[1][fold != 1]).max() > 1e-3
+
+
+# ---- trees --------------------------------------------------------------------
+
+
+def test_nodes_predict_what_scikit_learn_predicts() -> None:
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(1_000, 5)).astype(np.float32)
+    y = (columns[:, 0] + columns[:, 1] * columns[:, 2] + rng.normal(size=1_000) > 0).astype(int)
+    columns[::7, 1] = np.nan
+    columns[::11, 3] = np.nan
+    model = HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(columns, y)
+    trees = _nodes_of(model)
+    new = rng.normal(size=(500, 5)).astype(np.float32)
+    new[::5, 1] = np.nan
+    np.testing.assert_allclose(trees.odds(new.T), model.decision_function(new), rtol=1e-12, atol=1e-12)
+    again = Trees.from_json(json.loads(json.dumps(trees.to_json(), allow_nan=False)))
+    np.testing.assert_array_equal(again.odds(new.T), trees.odds(new.T))
+
+
+def test_trees_use_what_no_weighted_sum_can_know() -> None:
+    oof, y, quality = specialists(3_000)
+    test, test_y, test_quality = specialists(6_000, seed=1)
+    plain = fit_blend(oof, y)
+    boosted = fit_blend(oof, y, methods=["boosted"], features=quality)
+    share = {method.name: method.share for method in boosted.methods}
+    assert share["boosted trees"] > 0.9
+    assert boosted.nested_score > plain.nested_score + 0.01
+    gain = roc_auc(test_y, boosted.predict(test, features=test_quality)) - roc_auc(test_y, plain.predict(test))
+    assert gain > 0.01
+    assert gain == pytest.approx(boosted.nested_score - plain.nested_score, abs=0.015)
+
+
+def test_methods_that_do_not_pay_get_hardly_a_share() -> None:
+    oof, y = make_world(3_000, 5)
+    result = fit_blend(oof, y, methods=["ridge", "boosted"], features=np.random.default_rng(0).random((3_000, 3)))
+    share = {method.name: method.share for method in result.methods}
+    assert share["boosted trees"] < 0.1
+    assert "ridge on three transforms" in share
+
+
+def test_noise_gets_one_half_with_every_method() -> None:
+    rng = np.random.default_rng(3)
+    oof, y = rng.random((600, 5)), rng.permutation(np.arange(600) % 2)
+    result = fit_blend(oof, y, methods=["ridge", "boosted"], features=rng.random((600, 4)))
+    low, high = result.nested_interval
+    assert low < 0.5 < high
+    assert result.score > 0.6  # on the rows fitted, trees find what is not there
+    for method in result.methods:
+        assert abs(method.nested_score - 0.5) < 0.08
+
+
+# ---- kept as JSON -------------------------------------------------------------
+
+
+def test_a_blend_of_all_methods_is_read_back_to_the_bit(tmp_path: Path) -> None:
+    oof, y, quality = specialists(800)
+    oof = np.concatenate([oof, oof[::-1]], axis=1)
+    quality[::9] = np.nan
+    result = fit_blend(oof, y, methods=["ridge", "boosted"], features=quality, max_members=3, calibrate="beta")
+    assert {name for name in ("boosted", "trees") if name in result.method}
+    expected = result.predict(oof, features=quality)
+    np.testing.assert_allclose(expected, result.oof, atol=1e-6)
+    store = BlendStore(tmp_path)
+    store.save("b", result, np.array([f"r{row}" for row in range(800)], object))
+    written = json.loads(json.dumps(result.predictor.to_json(), allow_nan=False))
+    for predictor in (predictor_from_json(written), store.load_predictor("b")):
+        np.testing.assert_array_equal(predictor.predict(oof, features=quality.astype(np.float32)), expected)
+    by_row = [result.predict(oof[row : row + 1], features=quality[row : row + 1])[0] for row in (0, 5, 9)]
+    np.testing.assert_allclose(by_row, expected[[0, 5, 9]], rtol=1e-12)
+
+
+def test_the_same_seed_gives_the_same_blend_and_weights_sum_to_one() -> None:
+    oof, y, quality = specialists(500)
+    first, second = (fit_blend(oof, y, methods=["boosted"], features=quality) for _ in range(2))
+    np.testing.assert_array_equal(first.nested_oof, second.nested_oof)
+    assert first.weights.sum() == pytest.approx(1.0)
+
+
+# ---- what is refused ----------------------------------------------------------
+
+
+def test_features_that_are_missing_or_useless_are_named() -> None:
+    oof, y, quality = specialists(400)
+    result = fit_blend(oof, y, methods=["boosted"], features=quality)
+    with pytest.raises(BlendError, match=r"reads 1 features of each row; expected features of shape \(400, 1\).*none"):
+        result.predict(oof)
+    with pytest.raises(BlendError, match=r"got shape \(400, 2\)"):
+        result.predict(oof, features=np.zeros((400, 2)))
+    with pytest.raises(BlendError, match="No method reads features"):
+        fit_blend(oof, y, features=quality)
+    with pytest.raises(BlendError, match="infinite"):
+        fit_blend(oof, y, methods=["boosted"], features=np.full((400, 1), np.inf))
+    with pytest.raises(BlendError, match=r"features of shape \(400, n_features\)"):
+        fit_blend(oof, y, methods=["boosted"], features=quality[:100])
+    with pytest.raises(BlendError, match="methods = 'stacking' is unknown. Use ridge, boosted"):
+        fit_blend(oof, y, methods=["stacking"])
+    with pytest.raises(BlendError, match="allows no other options"):
+        fit_blend(oof, y, optimize="none", methods=["ridge"])
