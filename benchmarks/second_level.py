@@ -8,6 +8,7 @@ feature of the rows tells.
 
 import argparse
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -92,7 +93,10 @@ def main() -> None:
     extra = (QUALITY, f"{QUALITY}, weakly", f"{QUALITY}, few rows")
     jobs = [(name, seed, options.rows) for seed in range(options.seeds) for name in (*WORLDS, *extra)]
     with ProcessPoolExecutor(options.workers) as pool:
-        results = list(pool.map(one_set, jobs))
+        results = []
+        for found in pool.map(one_set, jobs):
+            print(found, file=sys.stderr, flush=True)
+            results.append(found)
     print("| added to the default | sets | win | tie | loss | mean gain, 1e-5 AUC | worst | best | mean share |")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for label in METHODS:
