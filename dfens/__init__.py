@@ -1,6 +1,6 @@
 """dfens: out-of-fold ensembling and submission management for binary Kaggle competitions scored by AUC.
 
-The public face. Names load on first use, so that `import dfens` costs nothing.
+This module is the public API. Names are imported on first use, so that `import dfens` is fast.
 """
 
 from importlib import import_module

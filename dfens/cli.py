@@ -1,4 +1,4 @@
-"""The command `dfens`: finds its commands in dfens/commands, and turns errors into exit codes."""
+"""The command `dfens`: loads its commands from dfens/commands, and turns errors into exit codes."""
 
 from importlib import import_module
 from pathlib import Path
@@ -12,13 +12,13 @@ from dfens.invocation import Invocation
 from dfens.workspace.paths import Workspace
 from oof.errors import DfensError
 
-# the order of work, for --help; a command not named here comes last
+# the order of commands in --help; a command not listed here comes last
 _ORDER = (
     "init recipes demo download check extract folds train oof blend unseal submit submissions report status doctor "
     "compare ablate diagnose groups cache completion"
 ).split()
 
-# options by their former names
+# current names of renamed options
 _RENAMED_OPTIONS = {
     ("check", "--workers"): "--threads",
     ("blend", "--toward-test"): "--importance-weighting",
@@ -40,7 +40,7 @@ class _Failure(click.ClickException):
 
 
 class _Commands(click.Group):
-    """Loads a command's module when it is asked for, and maps errors to exit codes."""
+    """Loads a command's module on demand, and maps errors to exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         names = [module.name for module in iter_modules(commands.__path__)]
@@ -62,10 +62,10 @@ class _Commands(click.Group):
             raise click.UsageError(f"{error.option_name} is now named {renamed}.", error.ctx) from error
         except DfensError as error:
             raise _Failure(str(error), _console_of(ctx)) from error
-        except OSError as error:  # a file, folder or disk that no other module had more to say of
+        except OSError as error:  # an error of a file, folder or disk that no other module has explained
             raise _Failure(_system_error(error), _console_of(ctx)) from error
         except KeyboardInterrupt:
-            _console_of(ctx).say("Interrupted. What was finished is kept; the same command resumes from there.")
+            _console_of(ctx).say("Interrupted. Finished work is kept; run the same command again to resume.")
             ctx.exit(130)
 
 
@@ -75,10 +75,10 @@ def _console_of(ctx: click.Context) -> Console:
 
 
 def _system_error(error: OSError) -> str:
-    """Return what the operating system refused, with the file it was about."""
+    """Return the message for an error of the operating system, with the file concerned."""
     where = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{where}: {reason}. Check that it exists and may be read or written, then run the same command again."
+    return f"{where}: {reason}. Check that it exists and can be read or written, then run the same command again."
 
 
 @click.group(
@@ -98,9 +98,9 @@ def _system_error(error: OSError) -> str:
 @click.version_option(__version__, prog_name="dfens")
 @click.pass_context
 def cli(ctx: click.Context, folder: Path, as_json: bool) -> None:
-    """From images to a scored submission: folds, out-of-fold predictions, an AUC blend, a checked upload.
+    """Out-of-fold ensembling, from images to a scored submission: folds, predictions, AUC blend, checked upload.
 
-    Run it in a folder with a dfens.toml, or name that folder with -C DIR. Results go to
+    Run it in a folder with a dfens.toml, or name that folder with -C DIR. Results are written to
     standard output, everything else to standard error. Exit codes: 0 done, 1 a named error,
     2 wrong usage, 130 interrupted; `dfens submit --help` and `dfens train --help` list further ones.
     """

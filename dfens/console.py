@@ -1,4 +1,4 @@
-"""Where a command prints: results to standard output, everything else to standard error."""
+"""Output of commands: results go to standard output, everything else to standard error."""
 
 import json
 from collections.abc import Iterable
@@ -24,21 +24,21 @@ class Console:
 
     @cached_property
     def stdout(self) -> "RichConsole":
-        """For results."""
+        """The console for results."""
         from dfens.terminal import make_console
 
         return make_console(stderr=False)
 
     @cached_property
     def stderr(self) -> "RichConsole":
-        """For progress, notes and errors."""
+        """The console for progress, notes and errors."""
         from dfens.terminal import make_console
 
         return make_console(stderr=True)
 
     @cached_property
     def progress(self) -> "TerminalProgress":
-        """Where packages report their progress."""
+        """The receiver of progress."""
         from dfens.terminal import TerminalProgress
 
         return TerminalProgress(self.stderr)
@@ -60,7 +60,7 @@ class Console:
         self.say(text)
 
     def show(self, value: Any, shown: "Iterable[RenderableType]") -> None:
-        """Print a result to standard output: `value` as JSON with --json, else what a view made of it."""
+        """Print a result to standard output: `value` as JSON with --json, otherwise its view."""
         from dfens.terminal import print_line
 
         if self.as_json:

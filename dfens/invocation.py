@@ -1,4 +1,4 @@
-"""What each command gets: the workspace that it works in and the console that it prints to."""
+"""Pass the workspace and the console to commands."""
 
 import functools
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Invocation:
 
 
 def pass_workspace(function: Callable[Concatenate[Workspace, Console, P], R]) -> Callable[P, R]:
-    """Give a command the workspace and the console as its first arguments, and the option --json."""
+    """Pass the workspace and the console as first arguments to a command, and add the option --json."""
 
     @click.option("--json", "_as_json", is_flag=True, help="Print the result as JSON.")
     @click.pass_context

@@ -1,4 +1,4 @@
-"""Options that more than one command has, and what their values mean."""
+"""Options shared by several commands, and the parsing of their values."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def threads_option(what: str) -> Callable[[F], F]:
-    """Make the option --threads; by default one thread per core that this process may use."""
+    """Return the option --threads; the default is one thread per available core."""
     return click.option(
         "--threads",
         type=click.IntRange(min=1),
@@ -23,7 +23,7 @@ def threads_option(what: str) -> Callable[[F], F]:
 
 
 def names_option(option: str, what: str) -> Callable[[F], F]:
-    """Make an option that takes names separated by commas."""
+    """Return an option for names separated by commas."""
     return click.option(option, metavar="A,B,…", callback=lambda ctx, param, value: split_names(value), help=what)
 
 
@@ -37,7 +37,7 @@ def split_names(text: str | None) -> tuple[str, ...]:
 
 
 def parse_folds(text: str) -> FoldRanges:
-    """Return the ranges of folds that `--fold` means: `0-4`, `0,2`, `1-2,4` or `all`, which is ().
+    """Parse the value of `--fold` into ranges: `0-4`, `0,2`, `1-2,4` or `all`, which is ().
 
     Raises:
         BadParameter: if the text is not a list of folds.

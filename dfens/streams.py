@@ -1,4 +1,4 @@
-"""Standard output and error that never fail: what was done stays done, whatever happens to its report."""
+"""Standard output and error that never raise, so that an output error cannot make a successful command fail."""
 
 import codecs
 import errno
@@ -8,14 +8,14 @@ import sys
 from types import MappingProxyType
 from typing import TextIO
 
-# what to show where an encoding lacks a character
+# replacements for characters that an encoding lacks
 _SUBSTITUTES = MappingProxyType(
     {"–": "-", "—": "-", "−": "-", "…": "...", "✓": "x", "½": "/", "·": ".", "×": "x", "±": "+-", "│": "|", "─": "-"}
 )
 
 
 class LenientFile(io.FileIO):
-    """A file descriptor to write to that drops what cannot be written, and keeps the reason in `failure`."""
+    """An output file that drops what cannot be written, and keeps the reason in `failure`."""
 
     failure: OSError | None = None
 
@@ -31,9 +31,9 @@ class LenientFile(io.FileIO):
 def make_streams_lenient() -> tuple[LenientFile, LenientFile]:
     """Replace sys.stdout and sys.stderr by streams that never raise, and return their files.
 
-    A reader that went away, a full disk, or an encoding that lacks a character would otherwise end a command with a
-    traceback or another exit code after its work was done. A closed descriptor is first opened to /dev/null, so that
-    no file of the work gets its number.
+    A closed pipe, a full disk, or an encoding that lacks a character would otherwise end a command with a
+    traceback or a different exit code after its work was done. A closed descriptor is first opened to /dev/null, so
+    that no other file gets its number.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -63,7 +63,7 @@ def _text_stream(file: LenientFile, like: TextIO | None) -> TextIO:
 
 
 def _substitute(err: UnicodeError) -> tuple[str, int]:
-    """Replace what an encoding lacks by a character that it has."""
+    """Replace characters that an encoding lacks by similar ones."""
     if not isinstance(err, UnicodeEncodeError):
         raise err
     text = "".join(_SUBSTITUTES.get(letter, "?") for letter in err.object[err.start : err.end])

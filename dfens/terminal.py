@@ -1,4 +1,4 @@
-"""What dfens prints with: rich consoles, and progress as bars on a terminal and plain lines elsewhere."""
+"""Rich consoles, and progress as bars on a terminal and plain lines elsewhere."""
 
 import os
 import re
@@ -25,14 +25,14 @@ from rich.progress import (
 _PLAIN_EVERY_S = 10.0
 
 
-# what a terminal would obey instead of showing: control characters other than tab and line feed
+# control characters other than tab and line feed, which a terminal would interpret
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def make_console(*, stderr: bool) -> Console:
-    """Make a console that is wide enough for tables where neither a terminal nor COLUMNS gives a width.
+    """Return a console that is wide enough for tables if neither a terminal nor COLUMNS sets the width.
 
-    Emoji codes and markup stay text: an id such as `clip:id:b` is shown as it is. Colours follow NO_COLOR.
+    Emoji codes and markup are not interpreted: an id such as `clip:id:b` is shown as it is. NO_COLOR is respected.
     """
     console = Console(stderr=stderr, emoji=False, markup=False, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -41,7 +41,7 @@ def make_console(*, stderr: bool) -> Console:
 
 
 def printable(text: str) -> str:
-    """Return text with its control characters written out, so that a name cannot steer the terminal.
+    """Return text with control characters escaped, so that a name cannot control the terminal.
 
     >>> printable("a\x1b[2Jb")
     'a\\\\x1b[2Jb'
@@ -55,7 +55,7 @@ def print_line(console: Console, text: str) -> None:
 
 
 class TerminalProgress:
-    """Progress on a terminal (an `oof.progress.Progress`): bars while work runs, notes that stay."""
+    """Progress on a terminal (an `oof.progress.Progress`): bars for running tasks, and permanent notes."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -63,11 +63,11 @@ class TerminalProgress:
         self._open = 0
 
     def note(self, text: str) -> None:
-        """Print one lasting line."""
+        """Print one permanent line."""
         print_line(self.console, text)
 
     def task(self, title: str, total: float | None = None, unit: str = "") -> "_Bar | _Lines":
-        """Start a piece of work: a bar on a terminal, lines of text elsewhere."""
+        """Start a task: a bar on a terminal, lines of text elsewhere."""
         if not self.console.is_terminal:
             return _Lines(self.console, title, total, unit)
         return _Bar(self, title, total, unit)

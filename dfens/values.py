@@ -1,4 +1,4 @@
-"""Values as JSON."""
+"""Conversion of values to JSON."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def json_value(value: Any) -> Any:
-    """Return a value of any workflow as JSON types only.
+    """Convert a value of any workflow to JSON types.
 
     Dataclasses become objects by field (or what their `as_json` returns), NaN and infinity become null, numpy
     arrays become lists, paths and times become text.

@@ -1,1 +1,1 @@
-"""One module for each command, each with a click command named `command`; heavy imports stand inside it."""
+"""One module per command, each with a click command named `command`; heavy imports are inside the function."""

@@ -1,4 +1,4 @@
-"""`dfens ablate`: what is a setting worth?"""
+"""`dfens ablate`: measure the effect of a setting."""
 
 import click
 
@@ -9,7 +9,7 @@ from dfens.workflows.selection import FoldRanges
 from dfens.workspace.paths import Workspace
 
 
-@click.command("ablate", short_help="Train variants of a model on the same folds; paired differences.")
+@click.command("ablate", short_help="Train variants of a model on the same folds and compare them.")
 @click.argument("name", metavar="MODEL")
 @click.option(
     "--set",
@@ -30,9 +30,9 @@ def command(
     folds: FoldRanges,
     threads: int,
 ) -> None:
-    """Train a model of dfens.toml with changed settings and compare each variant with it, fold by fold.
+    """Train a model in dfens.toml with changed settings, and compare each variant with it on the same rows.
 
-    Variants are stored in work/trainers/ablations, not among the models that are blended.
+    Variants are stored in work/trainers/ablations and never enter a blend.
 
     \b
     dfens ablate tiny --set jpeg=0.5 --set blur=0.3 --set jpeg=0.5,blur=0.3 --fold 0,1

@@ -1,4 +1,4 @@
-"""`dfens blend`: members from the store, weights, a nested score, one stored blend."""
+"""`dfens blend`: fit and store a blend, with a nested score."""
 
 from typing import Any
 
@@ -21,18 +21,18 @@ from ensemble.settings import CALIBRATIONS, SECOND_LEVEL, TRANSFORMS
 @names_option("--members", "Models or earlier blends to use; default all complete models.")
 @click.option("--name", default="blend", show_default=True, help="Name of the blend.")
 @click.option("--max-members", type=click.IntRange(min=1), help="Maximum number of members with a weight.")
-@click.option("--prune", is_flag=True, help="Drop members that the blend loses nothing without.")
-@click.option("--calibrate", type=click.Choice(CALIBRATIONS), help="Make predictions probabilities (log loss).")
+@click.option("--prune", is_flag=True, help="Drop members that do not improve the blend.")
+@click.option("--calibrate", type=click.Choice(CALIBRATIONS), help="Calibrate predictions to probabilities.")
 @names_option("--methods", f"Further methods to try: {', '.join(SECOND_LEVEL)}; default [blend] methods.")
-@click.option("--importance-weighting", is_flag=True, help="Weight rows as the test set has them, if it pays.")
-@click.option("-v", "--verbose", is_flag=True, help="Show every method that was tried.")
+@click.option("--importance-weighting", is_flag=True, help="Weight rows by their density in the test set, if it helps.")
+@click.option("-v", "--verbose", is_flag=True, help="Show all methods compared.")
 @pass_workspace
 def command(workspace: Workspace, console: Console, /, name: str, verbose: bool, **settings: Any) -> None:
     """Fit weights to the out-of-fold predictions, score the blend, and store it with its test predictions.
 
-    Two scores are shown: on the rows that the weights were fitted on, and nested, where each fold is
-    scored with weights fitted without it. The nested score is what to expect on new rows. Models with
-    missing folds are left out by name, or an error where --members names them.
+    Two scores are shown: the fitted score, on the rows on which the weights were fitted, and the nested score, where
+    each fold is scored with weights fitted without it. Expect the nested score on new rows. Models with
+    missing folds are left out and listed, unless --members names them.
     """
     from dfens.views.blend import show_blend
     from dfens.workflows.blend import blend

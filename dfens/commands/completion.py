@@ -1,4 +1,4 @@
-"""`dfens completion`: let the shell complete commands, options and names."""
+"""`dfens completion`: completion of commands, options and names in the shell."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -10,7 +10,7 @@ from dfens.workspace.paths import Workspace
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command("completion", short_help="Print the script that lets a shell complete dfens commands.")
+@click.command("completion", short_help="Print a script for shell completion.")
 @click.argument("shell", type=click.Choice(SHELLS))
 @pass_workspace
 def command(workspace: Workspace, console: Console, shell: str) -> None:
@@ -22,7 +22,7 @@ def command(workspace: Workspace, console: Console, shell: str) -> None:
     dfens completion fish > ~/.config/fish/completions/dfens.fish
     """
     completion = get_completion_class(shell)
-    if completion is None:  # of a shell that this click does not know
+    if completion is None:  # a shell that this version of click does not support
         raise click.UsageError(f"{shell} is not supported by click {click.__version__}.")
     script = completion(click.get_current_context().find_root().command, {}, "dfens", "_DFENS_COMPLETE").source()
     console.show({"shell": shell, "script": script}, [script])

@@ -1,4 +1,4 @@
-"""`dfens demo`: the whole main job on a small generated competition."""
+"""`dfens demo`: the whole pipeline on a small generated competition."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dfens.invocation import pass_workspace
 from dfens.workspace.paths import Workspace
 
 
-@click.command("demo", short_help="Run the main job on a small generated competition.")
+@click.command("demo", short_help="Run the whole pipeline on a small generated competition.")
 @click.argument("folder", metavar="[DIR]", default="demo", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--recipe", type=click.Choice(list(COMPETITIONS)), default="demo", show_default=True, help="Which competition."
@@ -21,14 +21,14 @@ from dfens.workspace.paths import Workspace
 @click.option(
     "--images",
     type=click.IntRange(min=40),
-    help="Number of training rows, half as many to predict; default 512 images or 300 clips.",
+    help="Number of training rows, with half as many test rows; default 512 images or 300 clips.",
 )
 @pass_workspace
 def command(workspace: Workspace, console: Console, folder: Path, recipe: str, images: int | None) -> None:
-    """Generate a small competition in DIR, run every step on it, and compare the scores with the truth.
+    """Generate a small competition in DIR, run every step on it, and compare the scores with the true ones.
 
-    The steps are the commands that a user would type; each is shown before it runs. Run again,
-    it resumes where it stopped.
+    The steps are the commands that a user would type; each is shown before it runs. If run again,
+    the demo resumes where it stopped.
     """
     from dfens.views.demo import show_demo
     from dfens.workflows.demo import run_demo

@@ -7,7 +7,7 @@ from dfens.invocation import pass_workspace
 from dfens.workspace.paths import Workspace
 
 
-@click.command("diagnose", short_help="AUC by cluster, label issues, overfitting.")
+@click.command("diagnose", short_help="Show AUC by cluster, label issues, overfitting.")
 @click.argument("name", metavar="MODEL")
 @click.option(
     "--max-issues", type=click.IntRange(min=1), default=100, show_default=True, help="Maximum number of label issues."

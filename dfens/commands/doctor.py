@@ -1,4 +1,4 @@
-"""`dfens doctor`: what this machine can do."""
+"""`dfens doctor`: show what this machine can do."""
 
 import click
 
@@ -11,9 +11,9 @@ from dfens.workspace.paths import Workspace
 @click.option("--offline", is_flag=True, help="Do not try to reach the hub of pretrained weights.")
 @pass_workspace
 def command(workspace: Workspace, console: Console, offline: bool) -> None:
-    """Show versions, devices, free disk and memory, the source of Kaggle credentials, and whether the hub answers.
+    """Show versions, devices, free disk and memory, the source of the Kaggle credentials, and access to the hub.
 
-    Credentials are looked for, never shown.
+    Credentials are searched for, but never shown.
     """
     from dfens.views.doctor import show_machine
     from dfens.workflows.doctor import examine_machine

@@ -10,12 +10,14 @@ from dfens.workspace.paths import Workspace
 @click.command("folds", short_help="Assign the training rows to folds.")
 @click.option("--k", type=click.IntRange(min=2), help="Number of folds; default [folds] k.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the shuffle; default [folds] seed.")
-@click.option("--force", is_flag=True, help="Replace other folds; what depended on them moves to work/*/archive.")
+@click.option(
+    "--force", is_flag=True, help="Replace other folds; models and blends of the old folds are moved to work/*/archive."
+)
 @pass_workspace
 def command(workspace: Workspace, console: Console, k: int | None, seed: int | None, force: bool) -> None:
-    """Assign the training rows to folds: stratified by class, whole groups together where [folds] group says so.
+    """Assign the training rows to folds, stratified by class and grouped according to [folds] group.
 
-    The same rows and seed give the same folds. Folds that models were trained with are kept
+    The same rows and seed give the same folds. Folds with trained models are not replaced
     unless --force is given.
     """
     from dfens.views.folds import fold_notes, show_folds

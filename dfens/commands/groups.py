@@ -1,4 +1,4 @@
-"""`dfens groups`: which rows belong together, and what random folds would hide."""
+"""`dfens groups`: find groups of related rows, and measure how much random folds inflate the score."""
 
 import click
 
@@ -8,16 +8,16 @@ from dfens.options import threads_option
 from dfens.workspace.paths import Workspace
 
 
-@click.command("groups", short_help="Find near-duplicates and kinds of images; a baseline's AUC under each grouping.")
+@click.command("groups", short_help="Find near-duplicates and clusters of images; score a baseline with each grouping.")
 @click.option("--model", "name", metavar="NAME", help="Cluster by features of this model's pretrained backbone.")
 @threads_option("decoding threads")
 @pass_workspace
 def command(workspace: Workspace, console: Console, name: str | None, threads: int) -> None:
-    """Find near-duplicates and clusters among the training images, and what each way to fold would report.
+    """Find near-duplicates and clusters among the training images, and score a baseline with each kind of folds.
 
     A linear model on small features is scored out of fold with random folds, with near-duplicates kept
-    together, and with whole clusters held out. The drop from the first to the last predicts how far
-    a score of random folds falls on a test set with unseen kinds of images. Choose with [folds] group, then run
+    together, and with whole clusters held out. The drop from the first to the last predicts how much
+    a score with random folds drops on a test set with unseen kinds of images. Choose with [folds] group, then run
     dfens folds. With --model the features are stored, and [folds] group = "clusters" uses them from then on.
     """
     from dfens.views.groups import grouping_notes, show_groupings

@@ -17,9 +17,9 @@ from dfens.workspace.paths import Workspace
     type=click.Choice(recipe_names()),
     default="ffdi",
     show_default=True,
-    help="Settings to start with; dfens recipes describes them.",
+    help="Recipe to start from; dfens recipes describes them.",
 )
-@click.option("--competition", metavar="SLUG", help="Last part of the competition's address on Kaggle.")
+@click.option("--competition", metavar="SLUG", help="Last part of the competition's URL on Kaggle.")
 @click.option("--force", is_flag=True, help="Replace an existing dfens.toml, which is kept as dfens.toml.old.")
 @pass_workspace
 def command(

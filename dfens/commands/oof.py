@@ -1,4 +1,4 @@
-"""`dfens oof`: what predictions the store holds; import some, export them, archive them."""
+"""`dfens oof`: list, import, export and archive stored predictions."""
 
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ FILE = click.Path(path_type=Path)
 
 @click.group("oof", short_help="List, import, export, archive predictions.")
 def command() -> None:
-    """The store of out-of-fold and test predictions, work/oof: what it holds, import and export."""
+    """Work with the store of out-of-fold and test predictions in work/oof."""
 
 
-@command.command("list", short_help="List what the store holds.")
+@command.command("list", short_help="List the stored predictions.")
 @pass_workspace
 def list_(workspace: Workspace, console: Console) -> None:
     """Show each model with its rows, folds and scores.
 
-    The score by fold is the mean and spread of the scores within each fold; the score over all
-    rows also compares rows of different folds, and suffers where fold models differ in scale.
+    The score by fold is the mean and standard deviation of the scores within folds; the score over all
+    rows also compares rows of different folds, and is lower if fold models differ in scale.
     """
     from dfens.views.oof import show_models
     from dfens.workflows.stored_models import list_models
@@ -44,21 +44,23 @@ def list_(workspace: Workspace, console: Console) -> None:
     help="File of predictions of the sealed rows, by models trained without any of them; may be repeated.",
 )
 @click.option("--test-column", metavar="COLUMN", help="Column of the predictions in the files of --test.")
-@click.option("--id-column", metavar="COLUMN", help="Column of the ids; default: found by its name or values.")
+@click.option("--id-column", metavar="COLUMN", help="Column of the ids; default: detected by name or values.")
 @click.option(
     "--prediction-column",
     "prediction_columns",
     metavar="COLUMN",
     multiple=True,
-    help="Column of the predictions; may be repeated, each becomes a model. Default: found by its name.",
+    help="Column of the predictions; may be repeated, one model each. Default: detected by name.",
 )
-@click.option("--target-column", metavar="COLUMN", help="Column of the true target, compared with that of the folds.")
-@click.option("--fold-column", metavar="COLUMN", help="Column of the folds that the predictions were made in.")
+@click.option(
+    "--target-column", metavar="COLUMN", help="Column of the true target, which is compared with that of the folds."
+)
+@click.option("--fold-column", metavar="COLUMN", help="Column of the folds used for the predictions.")
 @click.option("--group-column", metavar="COLUMN", help="Column of groups whose rows share a fold.")
 @click.option(
-    "--folds-from", type=FILE, help="Where there are no folds yet: the file whose rows, target and folds count."
+    "--folds-from", type=FILE, help="If there are no folds yet: the file from which rows, target and folds are taken."
 )
-@click.option("--replace", is_flag=True, help="Replace models trained here, too; they move to the archive.")
+@click.option("--replace", is_flag=True, help="Also replace models trained here; they are moved to the archive.")
 @pass_workspace
 def import_(
     workspace: Workspace, console: Console, /, names_or_files: tuple[str, ...], oof_file: Path | None, **options: Any
@@ -66,12 +68,12 @@ def import_(
     """Import predictions made elsewhere, joined by id.
 
     \b
-    dfens oof import preds/*.csv                             a model for each file, or column
-    dfens oof import convnext --oof oof.csv --test test.csv  one model under its name
+    dfens oof import preds/*.csv                             one model per file, or per column
+    dfens oof import convnext --oof oof.csv --test test.csv  one model named convnext
 
     Files are CSV (any delimiter), Parquet, Feather or NPZ, with a column of ids and one or more of
-    predictions, rows in any order. A file with fewer rows makes a partial model. In a folder
-    without folds, the target and fold columns of the files become the folds.
+    predictions, with rows in any order. A file with fewer rows becomes a partial model. If there are
+    no folds yet, they are taken from the target and fold columns of the files.
     """
     if not names_or_files or (oof_file is not None and len(names_or_files) != 1):
         raise click.UsageError("Give files of predictions, or one NAME with --oof FILE.")
@@ -104,12 +106,12 @@ def import_(
 @click.option("--out", type=FILE, required=True, help="File to write: .csv, .parquet, .feather or .npz.")
 @names_option("--models", "Models to write; default all.")
 @click.option("--test", is_flag=True, help="Write test predictions instead of OOF predictions.")
-@click.option("--force", is_flag=True, help="Replace the file of --out where it exists.")
+@click.option("--force", is_flag=True, help="Replace the file of --out if it exists.")
 @pass_workspace
 def export(workspace: Workspace, console: Console, out: Path, models: tuple[str, ...], test: bool, force: bool) -> None:
-    """Write the predictions as one wide table: id, target and fold, then one column for each model.
+    """Write the predictions as one wide table: id, target and fold, then one column per model.
 
-    `dfens oof import` reads it back. Values are those of the store to the last bit.
+    `dfens oof import` reads it back. The values are bit-identical to the stored ones.
     """
     from dfens.views.oof import show_export
     from dfens.workflows.exchange import export_models
@@ -122,7 +124,7 @@ def export(workspace: Workspace, console: Console, out: Path, models: tuple[str,
 @click.argument("names", metavar="NAME…", nargs=-1, required=True)
 @pass_workspace
 def archive(workspace: Workspace, console: Console, names: tuple[str, ...]) -> None:
-    """Move models to work/oof/archive; nothing is deleted. To have one back, move its folder to work/oof/models."""
+    """Move models to work/oof/archive; nothing is deleted. To restore one, move its folder back to work/oof/models."""
     from dfens.views.oof import show_archived
     from dfens.workflows.stored_models import archive_models
 
@@ -130,15 +132,15 @@ def archive(workspace: Workspace, console: Console, names: tuple[str, ...]) -> N
     console.show(found, show_archived(found))
 
 
-@command.command("diversity", short_help="Show how the models differ, and which could go.")
+@command.command("diversity", short_help="Show how the models differ, and which are redundant.")
 @names_option("--models", "Models to compare; default all.")
 @click.option("--leave-one-out", is_flag=True, help="Blend without each model in turn and show what it adds.")
 @pass_workspace
 def diversity(workspace: Workspace, console: Console, models: tuple[str, ...], leave_one_out: bool) -> None:
-    """Show the rank correlation of each two models, and models that only repeat a better one.
+    """Show the rank correlation of each pair of models, and models that duplicate a better one.
 
-    With --leave-one-out the blend is fitted again without each model that covers all rows; the change of
-    the nested score is what the model adds, with its 95 % interval.
+    With --leave-one-out the blend is fitted again without each model that covers all rows; the resulting change of
+    the nested score is the model's contribution, with its 95 % interval.
     """
     from dfens.views.oof import show_diversity
     from dfens.workflows.diversity import measure_diversity
@@ -147,14 +149,14 @@ def diversity(workspace: Workspace, console: Console, models: tuple[str, ...], l
     console.show(found, show_diversity(found))
 
 
-@command.command("shift", short_help="Show whether test predictions look like OOF ones.")
-@names_option("--models", "Models to look at; default all that have test predictions.")
+@command.command("shift", short_help="Compare test predictions with OOF predictions.")
+@names_option("--models", "Models to compare; default all with test predictions.")
 @pass_workspace
 def shift(workspace: Workspace, console: Console, models: tuple[str, ...]) -> None:
     """Compare test predictions with out-of-fold ones, for each model and for all together.
 
-    Finds the traces of a broken inference: a moved distribution, values out of range, rows in
-    another order, one fold model that disagrees with the rest.
+    Finds signs of broken inference: a shifted distribution, values out of range, rows in
+    a different order, a fold model that disagrees with the others.
     """
     from dfens.views.oof import show_shift
     from dfens.workflows.diversity import measure_shift

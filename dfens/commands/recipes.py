@@ -1,4 +1,4 @@
-"""`dfens recipes`: the settings to start with."""
+"""`dfens recipes`: list the recipes to start from."""
 
 import click
 
@@ -10,7 +10,7 @@ from dfens.workspace.paths import Workspace
 @click.command("recipes", short_help="List the recipes of dfens init.")
 @pass_workspace
 def command(workspace: Workspace, console: Console) -> None:
-    """List the recipes that dfens init --recipe NAME writes, and what each is for."""
+    """List the recipes for dfens init --recipe NAME, with a description of each."""
     from dfens.views.init import show_recipes
     from dfens.workflows.init import list_recipes
 

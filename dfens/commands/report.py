@@ -1,4 +1,4 @@
-"""`dfens report`: one page that shows everything of this workspace."""
+"""`dfens report`: write one page about this workspace."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from dfens.workspace.paths import Workspace
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Page to write, by default work/reports/report.html."
 )
-@click.option("--force", is_flag=True, help="Replace the page of --out where it exists, and the JSON file next to it.")
+@click.option("--force", is_flag=True, help="Replace the page of --out if it exists, and the JSON file next to it.")
 @pass_workspace
 def command(workspace: Workspace, console: Console, out: Path | None, force: bool) -> None:
     """Write a self-contained page, and the same facts as report.json next to it.
 
-    The page needs no network: it opens from a mail, on a phone, in a light and a dark theme. Everything on it is read
-    from the stores, and nothing is trained.
+    The page needs no network: it can be mailed and read on a phone, with a light or dark theme. Everything on it is
+    read from the stores; nothing is trained.
     """
     from dfens.views.report import show_report
     from dfens.workflows.report import write_report

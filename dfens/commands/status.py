@@ -1,4 +1,4 @@
-"""`dfens status`: what runs, where the work is, and what to run next."""
+"""`dfens status`: show what is running, what is done, and what to run next."""
 
 import time
 
@@ -9,21 +9,21 @@ from dfens.invocation import pass_workspace
 from dfens.workspace.paths import Workspace
 
 
-@click.command("status", short_help="Show what runs, where the work is and what to run next.")
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.command("status", short_help="Show what is running, what is done and what to run next.")
+@click.option("--watch", is_flag=True, help="Update continuously until Ctrl-C.")
 @click.option(
     "--every",
     type=click.FloatRange(min=0.5),
     default=5.0,
     show_default=True,
-    help="Seconds between two looks (--watch).",
+    help="Seconds between updates (--watch).",
 )
 @pass_workspace
 def command(workspace: Workspace, console: Console, watch: bool, every: float) -> None:
-    """Show what runs now and how long it may take, the folds of each model, the scores so far, and the next command.
+    """Show what is running and for how long, the folds of each model, the scores so far, and the next command.
 
-    Nothing is changed, also while other commands work in the folder. The time left is estimated from the folds
-    that are trained.
+    It changes nothing and can be used while other commands are running. The time left is estimated from the folds
+    that have been trained.
     """
     from dfens.views.status import show_status
     from dfens.workflows.status import read_status

@@ -1,4 +1,4 @@
-"""`dfens submit`: a checked table, sent once, recorded, and its score waited for."""
+"""`dfens submit`: check a table, upload it once, record it, and wait for the score."""
 
 from pathlib import Path
 
@@ -9,13 +9,15 @@ from dfens.invocation import pass_workspace
 from dfens.workspace.paths import Workspace
 
 
-@click.command("submit", short_help="Check, upload once, record, wait for the score.")
+@click.command("submit", short_help="Check a table, upload it once, record it, wait for the score.")
 @click.argument("blend", required=False)
-@click.option("--file", metavar="CSV", help="Submit this CSV instead of a blend; with --kernel, its output's name.")
+@click.option(
+    "--file", metavar="CSV", help="Submit this CSV instead of a blend; with --kernel, the name of its output file."
+)
 @click.option("--message", metavar="TEXT", help="Shown on Kaggle; {blend}, {score:.5f} and more are filled in.")
-@click.option("--dry-run", is_flag=True, help="Build and check the table, send nothing; needs no credentials.")
-@click.option("--again", is_flag=True, help="Send it although the same bytes were submitted before.")
-@click.option("--stale", is_flag=True, help="Submit a blend although members of it were retrained since.")
+@click.option("--dry-run", is_flag=True, help="Build and check the table without sending it; needs no credentials.")
+@click.option("--again", is_flag=True, help="Submit although the same bytes were submitted before.")
+@click.option("--stale", is_flag=True, help="Submit a blend although members have been retrained since.")
 @click.option("--wait", is_flag=True, help="Wait for the score.")
 @click.option("--kernel", metavar="OWNER/SLUG", help="Code competition: submit the output of this notebook.")
 @click.option("--kernel-version", metavar="N", type=click.IntRange(min=1), help="Version of the notebook.")
@@ -35,22 +37,22 @@ def command(
 ) -> None:
     """Submit BLEND, a blend or a single model; by default the newest blend.
 
-    The table is checked against the sample submission, Kaggle is asked for the allowance, and the
-    file is sent at most once: a submission that was interrupted is looked for on Kaggle before
+    The table is checked against the sample submission, the allowance is queried from Kaggle, and the
+    file is sent at most once: an interrupted submission is looked up on Kaggle before
     anything is sent again.
 
     \b
-    Exit codes: 0  submitted (with --wait: scored); with --dry-run: fit to be
-                1  not submitted, and why (or not known yet: the same command finds out first)
+    Exit codes: 0  submitted (with --wait: scored); with --dry-run: ready to be submitted
+                1  not submitted, or not known; the message gives the reason (the same command finds out first)
                 3  on Kaggle, but Kaggle cannot score it
-                4  submitted, no score yet when the wait was over
+                4  submitted, but without a score when the wait timed out
                 5  submitted, but the ledger could not be written; the message has Kaggle's number
     """
     if blend is not None and (file is not None or kernel is not None):
-        raise click.UsageError("Name a BLEND, or --file, or --kernel, not two of them.")
+        raise click.UsageError("Give only one of BLEND, --file and --kernel.")
     if kernel is not None or kernel_version is not None:
         if kernel is None or kernel_version is None or file is None:
-            raise click.UsageError("A notebook is submitted with --kernel, --kernel-version and --file together.")
+            raise click.UsageError("Submitting a notebook needs --kernel, --kernel-version and --file together.")
         if dry_run:
             raise click.UsageError("--dry-run checks a table; a notebook's output is on Kaggle.")
     from dfens.views.submit import show_dry_run, show_submission

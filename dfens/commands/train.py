@@ -1,4 +1,4 @@
-"""`dfens train`: OOF and test predictions of every model."""
+"""`dfens train`: train models and store their OOF and test predictions."""
 
 import click
 
@@ -9,20 +9,22 @@ from dfens.workflows.selection import FoldRanges
 from dfens.workspace.paths import Workspace
 
 
-@click.command("train", short_help="Train models over folds; predict held-out and test rows.")
+@click.command("train", short_help="Train models on all folds; predict held-out and test rows.")
 @click.option("--model", "names", multiple=True, metavar="NAME", help="Only this model; may be repeated.")
 @folds_option
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Number of processes, each with a fold and a device of its own; default 1 on a GPU, one per fold on a CPU.",
+    help="Number of processes, each with its own fold and device; default 1 on a GPU, one per fold on a CPU.",
 )
 @click.option("--on", "cluster", type=click.Choice(["ray"]), help="Train on the machines of a Ray cluster.")
-@click.option("--address", metavar="HOST:PORT", help="Address of the Ray cluster; default the one of this machine.")
-@click.option("--share", metavar="URL", help="Where machines without a common disk share files: s3://bucket/team.")
+@click.option("--address", metavar="HOST:PORT", help="Address of the Ray cluster; default: that of this machine.")
+@click.option(
+    "--share", metavar="URL", help="Storage shared by machines without a common disk, such as s3://bucket/team."
+)
 @threads_option("decoding threads, of all processes together")
 @click.option(
-    "--force", is_flag=True, help="Retrain models whose settings changed; the old ones move to work/*/archive."
+    "--force", is_flag=True, help="Retrain models whose settings changed; the old ones are moved to work/*/archive."
 )
 @pass_workspace
 def command(
@@ -37,10 +39,10 @@ def command(
     threads: int,
     force: bool,
 ) -> None:
-    """Train the models of dfens.toml over folds, and predict the held-out rows and the test rows of each fold.
+    """Train the models in dfens.toml on each fold, and predict the held-out rows and the test rows.
 
-    A fold that is done is skipped; one that was interrupted resumes where it stopped, also after kill -9.
-    Run by torchrun, all its processes train one fold together; docs/scale.md describes many GPUs and machines.
+    Finished folds are skipped; an interrupted fold resumes where it stopped, also after kill -9.
+    With torchrun, all processes train one fold together; docs/scale.md describes many GPUs and machines.
     Exit code 143: stopped by SIGTERM, with everything saved.
     """
     from dfens.views.train import show_training
@@ -50,10 +52,10 @@ def command(
     if under_torchrun() and (workers or cluster):
         raise click.UsageError("Under torchrun all processes train one fold; leave out --workers and --on.")
     if cluster and workers:
-        raise click.UsageError("--workers is for one machine; on Ray each GPU, or each machine, takes one fold.")
+        raise click.UsageError("--workers is for a single machine; with Ray, each GPU or machine takes one fold.")
     for option, value in (("--address", address), ("--share", share)):
         if value is not None and not cluster:
-            raise click.UsageError(f"{option} goes with --on ray.")
+            raise click.UsageError(f"{option} needs --on ray.")
     options = TrainOptions(
         models=names,
         folds=folds,
@@ -68,7 +70,7 @@ def command(
         found = train(workspace, options, console.progress)
     except Stopped:
         if is_first_process():
-            console.say("Stopped by SIGTERM; everything is saved. The same command resumes from there.")
+            console.say("Stopped by SIGTERM; everything is saved. Run the same command again to resume.")
         click.get_current_context().exit(143)
     if is_first_process():
         console.show(found, show_training(found))

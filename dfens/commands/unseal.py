@@ -12,12 +12,12 @@ from dfens.workspace.paths import Workspace
 @click.option("--again", is_flag=True, help="Look again after the first time; every look is counted and reported.")
 @pass_workspace
 def command(workspace: Workspace, console: Console, blend: str | None, again: bool) -> None:
-    """Score a blend (default: the newest) on the rows that [folds] sealed keeps apart, and record the look.
+    """Score a blend (default: the newest) on the rows set aside by [folds] sealed, and record the look.
 
-    No model was trained on these rows and no other command scores them, so the first score that is
-    looked at is untouched by any choice. Every later one is less so: it needs --again, is counted, and
-    `dfens status` and the report show the count. An unchanged blend has its recorded score; asking for it
-    is not a look.
+    No model was trained on these rows and no other command scores them, so the first score is not
+    affected by any choice. Later ones may be: they need --again, are counted, and
+    `dfens status` and the report show the count. For an unchanged blend the recorded score is shown, which
+    does not count as a look.
     """
     from dfens.views.unseal import show_unsealed
     from dfens.workflows.unseal import unseal

@@ -5,5 +5,5 @@ dfens.toml and truth.csv (id and target of the test rows; a column `forgery`, wh
 fake), `STEPS`, the commands to run on it, and `ROWS`, the default number of training rows.
 """
 
-# recipe of dfens init: module of the competition that it is for
+# recipe of dfens init -> module of its competition
 COMPETITIONS = {"demo": "dfens.demo.competition", "demo-av": "dfens.demo.clips"}

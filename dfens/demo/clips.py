@@ -1,8 +1,8 @@
 """The demo's clips: drawn faces that talk, with a voice, and three kinds of forgery.
 
-A seam is only seen, a synthetic voice is only heard, and a voice that has slipped against the mouth is noticed only by
-whoever watches and listens at once. So a model of the picture and one of the sound each miss two thirds of the fakes,
-and a model of both need not.
+A seam is visible only in the video, a synthetic voice audible only in the sound, and a voice that is out of sync with
+the mouth is noticeable only in both together. Therefore a video model and a sound model each miss two thirds of the
+fakes, which a joint model can find.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from oof.progress import SILENT, Progress
 from trainers.media.clip_writer import Encoding, write_clip
 
 STEPS = ("check", "folds", "extract --sheet clips.png", "train", "blend", "submit --dry-run")
-ROWS = 300  # of training, by default
+ROWS = 300  # default number of training rows
 FORGERIES = ("seam", "voice", "slip")
 
 RATE = 12  # frames per second
@@ -39,7 +39,7 @@ Samples = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Clip:
-    """What a clip shows: forgery is "" for a real one."""
+    """The content of a clip; forgery is "" for a real one."""
 
     name: str
     person: str
@@ -59,15 +59,15 @@ def make_competition(
 
         folder/
         ├── dfens.toml
-        ├── truth.csv                       labels and kinds of forgery of all clips, read by the demo alone
+        ├── truth.csv                       labels and kinds of forgery of all clips, read only by the demo
         └── data/
             ├── train.csv                   video_name, target, person
             ├── train/  test/               MP4, 64 x 64 px, 2 s at 12 frames per second; some without sound
             └── sample_submission.csv       video_name, y_pred
 
     Args:
-        folder: where to write; a competition that is there already is kept.
-        train_rows, test_rows: clips; four of each person, no person in both.
+        folder: destination; an existing competition is kept.
+        train_rows, test_rows: number of clips; four per person, no person in both.
         seed: the same seed gives the same files.
         progress: reports each clip.
     """
@@ -100,11 +100,11 @@ def make_competition(
             "forgery": [clip.forgery for clip in (*train, *test)],
         }
     )
-    write_text(folder / "truth.csv", truth.to_csv(index=False))  # last: it marks the end
+    write_text(folder / "truth.csv", truth.to_csv(index=False))  # written last, as the sign of completion
 
 
 def _plan(part: str, rows: int, seed: int) -> list[_Clip]:
-    """Half of the clips fakes, of the three kinds in turn, in a random order."""
+    """Plan the clips: half are fakes, alternating between the three kinds, in random order."""
     rng = np.random.default_rng([seed, part == "test", 1])
     kinds = ["" if row % 2 else FORGERIES[row // 2 % 3] for row in range(rows)]
     order = rng.permutation(rows)
@@ -131,7 +131,7 @@ def _write(path: Path, clip: _Clip, seed: Sequence[int]) -> None:
 
 
 def draw_speech(rng: np.random.Generator) -> Samples:
-    """Return how loud a person speaks, 0 to 1, one value for each sample: words of 0.2 to 0.5 s with pauses."""
+    """Return the loudness of speech, 0 to 1, one value per sample: words of 0.2 to 0.5 s with pauses."""
     count = round(SECONDS * SAMPLE_RATE)
     loudness = np.zeros(count)
     at = int(rng.uniform(0, 0.3) * SAMPLE_RATE)
@@ -173,9 +173,9 @@ def draw_voice(loudness: Samples, rng: np.random.Generator, *, synthetic: bool) 
 
 
 def draw_talking(person: Person, loudness: Samples, rng: np.random.Generator, *, seam: bool) -> list[Image]:
-    """Return the frames of a person whose mouth follows the loudness, moving a little.
+    """Return the frames of a slightly moving person whose mouth follows the loudness.
 
-    With a seam, the face is pasted in: its edge and its light change from frame to frame.
+    With a seam, the face is pasted in: its outline and brightness change from frame to frame.
     """
     count = round(SECONDS * RATE)
     pose = int(rng.integers(1 << 31))
@@ -185,7 +185,7 @@ def draw_talking(person: Person, loudness: Samples, rng: np.random.Generator, *,
     for index in range(count):
         start = round((index + 0.5) * SAMPLE_RATE / RATE)
         mouth = 2 * float(loudness[start : start + 400].mean())
-        low = min(1, int(mouth))  # drawing takes long, so frames lie between three drawn ones
+        low = min(1, int(mouth))  # drawing is slow, so frames are interpolated between three drawn ones
         image = cv2.addWeighted(steps[low], low + 1 - mouth, steps[low + 1], mouth - low, 0)
         if seam:
             image = _paste_face(np.asarray(image, np.uint8), rng)
@@ -197,7 +197,7 @@ def draw_talking(person: Person, loudness: Samples, rng: np.random.Generator, *,
 
 
 def _paste_face(image: Image, rng: np.random.Generator) -> Image:
-    """Put a changed copy of the face over itself, with an edge that is sharp in places."""
+    """Paste a modified copy of the face over itself, with an edge that is sharp in places."""
     mask = np.zeros((_SIZE, _SIZE), np.float32)
     axes = rng.normal([16, 20], 0.8)
     cv2.ellipse(mask, (32, 34), (int(axes[0]), int(axes[1])), rng.normal(0, 4), 0, 360, 1.0, -1)

@@ -1,8 +1,8 @@
 """The image competition of `dfens demo`: drawn faces, and fakes whose only trace is the seam of a blend.
 
 A fake is a face blended with a transformed copy of itself (self-blended images, CVPR 2022).
-Real pictures go through the same changes of colour and the same JPEG compression, so that
-neither colours nor compression tell the classes apart.
+Real images get the same colour changes and JPEG compression, so that
+neither colours nor compression separate the classes.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from oof.files import atomic_path, write_text
 from oof.progress import SILENT, Progress
 
 STEPS = ("check", "folds", "train --fold 0-4", "blend --optimize auc", "submit --dry-run")
-ROWS = 512  # of training, by default
+ROWS = 512  # default number of training rows
 _PICTURES_PER_PERSON = 4
 
 
@@ -29,20 +29,20 @@ def make_competition(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> None:
-    """Write a small competition with a truth of its own.
+    """Write a small competition with known test labels.
 
         folder/
         ├── dfens.toml
-        ├── truth.csv                    the labels of the test images, which no command but the demo reads
+        ├── truth.csv                    the labels of the test images, read only by the demo
         └── data/
             ├── train.csv                img_name, target, person
             ├── train/  test/            JPEG images, size x size
             └── sample_submission.csv    img_name, y_pred
 
     Args:
-        folder: where to write; a competition that is there already is left alone.
-        train_rows, test_rows: images; four of each person, no person in both.
-        size: edge of the images in pixels.
+        folder: destination; an existing competition is kept.
+        train_rows, test_rows: number of images; four per person, no person in both.
+        size: size of the images in pixels.
         seed: the same seed gives the same files.
     """
     if (folder / "truth.csv").exists():
@@ -56,11 +56,12 @@ def make_competition(
     write_text(data / "sample_submission.csv", sample.to_csv(index=False))
     if not (folder / "dfens.toml").exists():
         write_text(folder / "dfens.toml", recipe_text("demo"))
-    write_text(folder / "truth.csv", test[["img_name", "target"]].to_csv(index=False))  # last: it marks the end
+    # written last, as the sign of completion
+    write_text(folder / "truth.csv", test[["img_name", "target"]].to_csv(index=False))
 
 
 def _draw(folder: Path, rows: int, size: int, rng: np.random.Generator, salt: str, progress: Progress) -> pd.DataFrame:
-    """Draw the images of one set; half of them fakes, in a random order."""
+    """Draw the images of one set; half of them are fakes, in random order."""
     import cv2
 
     from dfens.demo.faces import draw_face, draw_person

@@ -1,7 +1,7 @@
-"""Faces drawn by the program: a small competition's images, for the demo and for tests.
+"""Draw faces for the demo and for tests.
 
-Nobody's likeness is in them. A person is a set of proportions and colours; each picture of a
-person varies pose, light and background, so that pictures of one person form a group.
+They resemble no actual person. A person is a set of proportions and colours; images of a
+person vary in pose, light and background, so that they form a group.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
-_DRAWN_PX = 192  # drawn large, then reduced: edges come out smooth
+_DRAWN_PX = 192  # drawn large, then reduced, for smooth edges
 _SKIN = np.array([[255, 224, 196], [241, 194, 150], [224, 172, 120], [180, 126, 84], [132, 86, 58], [92, 58, 42]])
 _HAIR = np.array([[28, 22, 20], [70, 44, 28], [120, 78, 40], [190, 150, 90], [150, 60, 34], [160, 160, 160]])
 _IRIS = np.array([[70, 48, 30], [60, 100, 140], [80, 120, 80], [110, 90, 60]])
@@ -19,7 +19,7 @@ _IRIS = np.array([[70, 48, 30], [60, 100, 140], [80, 120, 80], [110, 90, 60]])
 
 @dataclass(frozen=True)
 class Person:
-    """Proportions (shares of the picture's width) and colours (RGB 0-255) of one drawn person."""
+    """Proportions (fractions of the image width) and colours (RGB 0-255) of one drawn person."""
 
     skin: NDArray[np.float64]
     hair: NDArray[np.float64]
@@ -59,13 +59,13 @@ def draw_person(rng: np.random.Generator) -> Person:
 
 
 def draw_face(person: Person, rng: np.random.Generator, size: int = 64, mouth: float | None = None) -> Image:
-    """Draw one picture of a person.
+    """Draw one image of a person.
 
     Args:
-        person: who.
-        rng: of pose, expression, light, background and sensor noise.
-        size: edge in pixels.
-        mouth: how far it is open, 0 to 1; None for a draw. Nothing else of the picture depends on it.
+        person: the person.
+        rng: random number generator for pose, expression, light, background and sensor noise.
+        size: size in pixels.
+        mouth: how far the mouth is open, 0 to 1; None for random. Nothing else in the image depends on it.
 
     Returns:
         RGB, shape (size, size, 3).
@@ -121,7 +121,7 @@ def draw_face(person: Person, rng: np.random.Generator, size: int = 64, mouth: f
 
 
 def _background(rng: np.random.Generator, px: int) -> Image:
-    """A soft gradient with large blurred spots."""
+    """Draw a soft gradient with large blurred spots."""
     tone = rng.uniform(60, 190, 3)
     corners = (tone + rng.normal(0, 35, (2, 2, 3))).astype(np.float32)
     smooth = cv2.resize(corners, (px, px), interpolation=cv2.INTER_LINEAR)
@@ -131,7 +131,7 @@ def _background(rng: np.random.Generator, px: int) -> Image:
 
 
 def _photograph(canvas: Image, rng: np.random.Generator, size: int) -> Image:
-    """Light from one side, skin-like texture, reduction, and sensor noise."""
+    """Add light from one side, a skin-like texture and sensor noise, and reduce the image."""
     px = len(canvas)
     across = np.linspace(-1, 1, px, dtype=np.float32)
     angle = rng.uniform(0, 2 * np.pi)

@@ -7,7 +7,7 @@ _RECIPES = files("dfens.recipes")
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with dfens."""
+    """Return the names of the recipes included in dfens."""
     return sorted(item.name.removesuffix(".toml") for item in _RECIPES.iterdir() if item.name.endswith(".toml"))
 
 

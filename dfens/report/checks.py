@@ -1,4 +1,4 @@
-"""Panel "checks": what could make the scores on this page wrong, each as pass, warn or fail with one sentence."""
+"""Panel "checks": possible problems with the scores on this page, each as pass, warn or fail with one sentence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Outcome = Literal["pass", "warn", "fail", "unknown"]
 
 @dataclass(frozen=True)
 class Check:
-    """One check. sentence: what was found, and what to do where it did not pass."""
+    """One check. sentence: what was found, and what to do if it did not pass."""
 
     name: str
     outcome: Outcome
@@ -35,7 +35,7 @@ def all_checks(
     ledger: SubmissionsPanel | None,
     clips: ClipsPanel | None = None,
 ) -> tuple[Check, ...]:
-    """Every check, failures first."""
+    """Return all checks, failures first."""
     found = [
         *_complete(inputs),
         _duplicates(inputs),
@@ -76,14 +76,14 @@ def _complete(inputs: ReportInputs) -> Iterator[Check]:
 def _duplicates(inputs: ReportInputs) -> Check:
     name, found = "Duplicates across folds", inputs.duplicates
     if found is None and "group duplicates" in inputs.grouping:
-        return Check(name, "pass", "Near-duplicates share a fold: folds were made by groups of them.")
+        return Check(name, "pass", "Near-duplicates share a fold, since the folds were grouped by them.")
     if found is None:
-        return Check(name, "unknown", "Near-duplicates were not looked for yet. Run dfens groups (images only).")
+        return Check(name, "unknown", "Near-duplicates were not searched for yet. Run dfens groups (images only).")
     if found.across_folds:
         return Check(
             name, "warn",
             f"{found.across_folds:,} of {found.sets:,} sets of near-duplicate images are in several folds, so models "
-            "are scored on copies of what they were trained on. Set [folds] group = "
+            "are scored on copies of their training images. Set [folds] group = "
             '"duplicates", then run dfens folds --force.',
         )  # fmt: skip
     if not found.sets:
@@ -107,14 +107,15 @@ def _grouping(inputs: ReportInputs) -> Check:
     if gap is None:
         return Check(
             name, "warn",
-            "Folds are random, and nobody measured what that hides: images of one source in several folds make every "
-            "score here too high. Run dfens groups.",
+            "Folds are random, and the effect was not measured: images from one source in several folds inflate all "
+            "scores on this page. Run dfens groups.",
         )  # fmt: skip
     if gap.random_auc - gap.grouped_auc < _SMALL_GAP:
-        return Check(name, "pass", f"Folds are random, which hides little here.{measured}")
+        return Check(name, "pass", f"Folds are random, which has little effect here.{measured}")
     return Check(
         name, "warn",
-        f"Folds are random.{measured} Expect such a fall on unseen kinds of images; to measure it, set [folds] group = "
+        f"Folds are random.{measured} Expect a similar drop on unseen kinds of images; to measure it, set [folds] "
+        f"group = "
         f'"{gap.group}", then run dfens folds --force.',
     )  # fmt: skip
 
@@ -130,7 +131,7 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
         yield Check(
             "Fold spread", "warn",
             f"The AUC of {_names(uneven)} differs more between folds than their size explains: a fold model may have "
-            "failed, or the folds hold different kinds of images. Run dfens diagnose.",
+            "failed, or the folds contain different kinds of images. Run dfens diagnose.",
         )  # fmt: skip
     else:
         yield Check("Fold spread", "pass", "The AUC differs between folds no more than their size explains.")
@@ -152,15 +153,15 @@ def _calibration(models: ModelsPanel) -> Check:
         return Check("Calibration", "unknown", "Nothing predicts probabilities yet.")
     best = rows[0]
     what = f"the blend '{best.name}'" if best.role == "blend" else f"'{best.name}'"
-    text = f"Probabilities of {what} are {best.calibration_error:.3f} from the observed frequencies on average."
+    text = f"Probabilities of {what} differ from the observed frequencies by {best.calibration_error:.3f} on average."
     if best.calibration_error < 0.05:
         return Check("Calibration", "pass", text)
     remedy = " Try dfens blend --calibrate platt." if best.role == "blend" else ""
-    return Check("Calibration", "warn", f"{text} AUC does not suffer; log loss does.{remedy}")
+    return Check("Calibration", "warn", f"{text} This does not affect AUC, but log loss.{remedy}")
 
 
 def _is_uneven(inputs: ReportInputs, row: ModelScores) -> bool:
-    """Whether fold AUCs scatter more than 3 times their binomial-like error (Hanley and McNeil, Radiology 1982)."""
+    """Return whether fold AUCs vary by more than 3 times their standard error (Hanley and McNeil, Radiology 1982)."""
     aucs = np.array(row.fold_auc)
     if np.isfinite(aucs).sum() < 3:
         return False
@@ -188,7 +189,7 @@ def _blends(inputs: ReportInputs) -> Iterator[Check]:
             f"Run dfens blend --name {stale[0].name}.",
         )  # fmt: skip
     else:
-        yield Check("Stale blends", "pass", "Every blend was fitted to the predictions that the store holds now.")
+        yield Check("Stale blends", "pass", "Every blend was fitted to the current predictions.")
 
 
 def _shift(shift: ShiftPanel | None) -> Iterator[Check]:
@@ -202,9 +203,9 @@ def _shift(shift: ShiftPanel | None) -> Iterator[Check]:
         yield Check("Shift to test", "fail", f"{row.name}: {'; '.join(row.reasons)}. Check its inference.")
     if shift.adversarial is not None:
         auc, low, _ = shift.adversarial
-        text = f"OOF and test rows can be told apart with AUC {auc:.3f}"
+        text = f"OOF and test rows can be separated with AUC {auc:.3f}"
         if low > 0.6:
-            yield Check("Shift to test", "warn", f"{text}: expect another score on the test set. See panel Shift.")
+            yield Check("Shift to test", "warn", f"{text}: expect a different score on the test set. See panel Shift.")
         elif not broken:
             yield Check("Shift to test", "pass", f"{text}; 0.5 means not at all.")
 
@@ -239,7 +240,7 @@ def _rows(inputs: ReportInputs) -> Iterator[Check]:
     with np.errstate(invalid="ignore"):
         hopeless = int((np.nan_to_num(sides, nan=0).min(axis=0) > 0.9).sum())
     share = hopeless / max(1, len(rows))
-    text = f"{hopeless:,} of {len(rows):,} rows are placed deep in the other class by every model"
+    text = f"{hopeless:,} of {len(rows):,} rows are ranked deep in the other class by every model"
     if share > 0.01:
         yield Check("Rows no model gets right", "warn", f"{text}: look at the likely label errors below.")
     else:

@@ -1,4 +1,4 @@
-"""Panel "clips": the scores by modality and the leak audit, read from the results that other commands stored."""
+"""Panel "clips": scores by modality and the leak audit, read from stored results of other commands."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ _WORDS = {"separates": "Separates the classes. ", "hints": "Hints at the class. 
 
 @dataclass(frozen=True)
 class ModalityScore:
-    """OOF AUC of a model or blend, on all clips, on those with sound, and on those without; None for one class only."""
+    """OOF AUC of a model or blend on all clips, with sound and without; None where a class is missing."""
 
     model: str
     modalities: tuple[str, ...]
@@ -21,7 +21,7 @@ class ModalityScore:
 
 @dataclass(frozen=True)
 class LeakRow:
-    """One property of the files, scored alone against the target; warning: what to do, "" where it is no leak."""
+    """One property of the files with its score; warning: what to do, "" if it is not a leak."""
 
     name: str
     auc: float
@@ -44,7 +44,7 @@ class ClipsPanel:
 
 
 def leak_rows(audit: LeakAudit | None) -> tuple[LeakRow, ...]:
-    """Return the rows of the last leak audit, leaks first; none where there was no audit."""
+    """Return the rows of the last leak audit, leaks first; empty without an audit."""
     if audit is None:
         return ()
     return tuple(

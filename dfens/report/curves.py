@@ -12,7 +12,7 @@ from dfens.report.models import ModelsPanel, reliability
 from oof.metrics.ranking import class_counts
 
 Points = tuple[tuple[float, float], ...]
-MOST_CURVES = 6  # more than these cannot be told apart in one plot
+MOST_CURVES = 6  # more would not be distinguishable in one plot
 _POINTS = 160
 
 
@@ -45,7 +45,7 @@ class CurvesPanel:
 
 
 def curves_panel(inputs: ReportInputs, models: ModelsPanel) -> CurvesPanel | None:
-    """Draw the curves of the best models; None where nothing is predicted."""
+    """Compute the curves of the best models; None if nothing is predicted."""
     predictions: dict[str, NDArray[Any]] = {model.name: model.oof for model in inputs.models}
     predictions |= {blend.name: blend.nested_oof for blend in inputs.blends}
     wanted = [row for row in models.rows if row.role != "baseline" and np.isfinite(row.auc)]
@@ -80,10 +80,10 @@ def _before_calibration(inputs: ReportInputs, name: str) -> list[Curve]:
 
 
 def roc_points(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> Points:
-    """Return points of the ROC curve that keep the low false positive rates apart.
+    """Return points of the ROC curve, with enough of them at low false positive rates.
 
     Args:
-        negatives, positives: rows of each class at each distinct score, from the highest score down.
+        negatives, positives: number of rows of each class at each distinct score, from the highest score down.
     """
     fpr = np.concatenate([[0.0], np.cumsum(negatives)]) / negatives.sum()
     tpr = np.concatenate([[0.0], np.cumsum(positives)]) / positives.sum()
@@ -94,7 +94,7 @@ def roc_points(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> Po
 
 
 def precision_points(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> Points:
-    """Return points (recall, precision), evenly spread over the recall."""
+    """Return points (recall, precision), evenly spaced in recall."""
     true, false = np.cumsum(positives), np.cumsum(negatives)
     recall, precision = true / true[-1], true / (true + false)
     places = np.unique(np.clip(np.searchsorted(recall, np.linspace(0, 1, _POINTS)), 0, len(recall) - 1))

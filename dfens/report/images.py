@@ -122,15 +122,15 @@ def _choose(
          said(mistakes, lambda row: f"deeper in the other class than {wrong[row]:.1%} of all rows")),
         ("Most disputed rows", "Rows whose ranks differ most between the models.",
          said(disagreed, lambda row: f"standard deviation of ranks {spread[place[row]]:.2f}")),
-        ("Likely label errors", "Rows that every model places deep in the other class; look before changing a label.",
+        ("Likely label errors", "Rows that every model ranks deep in the other class; look before changing a label.",
          said(rows[against], lambda row: f"at least {lowest[place[row]]:.0%} deep for every model")),
-        ("Random correct rows", "An even draw of the rows on the right side, for comparison.",
+        ("Random correct rows", "A random sample of correctly ranked rows, for comparison.",
          said(draw, lambda row: "")),
     ]  # fmt: skip
 
 
 def depth_in_other_class(inputs: ReportInputs, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """How deep each model ranks a row in the other class, 0 to 1, shape (n_models, n_rows)."""
+    """Return how deep each model ranks a row in the other class, 0 to 1, shape (n_models, n_rows)."""
     y = inputs.target[rows]
     found = np.full((len(inputs.models), len(rows)), np.nan)
     for place, model in enumerate(inputs.models):

@@ -1,4 +1,4 @@
-"""What a report is made of: folds, predictions, blends, training histories and the ledger, read once."""
+"""The input of a report: folds, predictions, blends, training histories and the ledger, read once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ MOST_ROWS = 50_000  # rows that pairwise comparisons of models use; more change 
 
 @dataclass(frozen=True, eq=False)
 class ModelInput:
-    """One model as the store holds it.
+    """One model in the store.
 
     oof: (n_rows,) float32, NaN where there is no prediction. test_by_fold: (n_parts, n_test) or None.
     histories: fold -> history.json, empty for imported predictions.

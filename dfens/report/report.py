@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Head:
-    """The first lines of the page.
+    """The head of the page.
 
     score: of the best blend, on the rows that its weights were fitted on. nested_score, with its 95 % interval: on
     rows that they have not seen. None where there is no blend. sealed_rows: number of rows kept apart. looks: at them,

@@ -11,7 +11,7 @@ from oof.metrics import roc_auc
 
 _BINS = 40
 MOST_GROUPS = 20
-FEWEST_ROWS = 20  # of a group whose AUC means something
+FEWEST_ROWS = 20  # minimum number of rows for a meaningful AUC of a group
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Values as tables and text for people."""
+"""Tables and text from values, for people."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedTable | str]":
-    """Show members, scores beside those of simpler blends, what cannot be told from noise, and the next command."""
+    """Show members, scores compared with simpler blends, whether the gain is significant, and the next command."""
     yield _member_table(found)
     if verbose:
         yield _method_table(found)
@@ -95,5 +95,5 @@ def _method_table(found: "NewBlend") -> FittedTable:
         for method in found.result.methods
     ]
     return make_table(
-        rows, title="Methods that were tried, and their share in the blend", percent=["share"], optional=["seconds"]
+        rows, title="Methods compared, and their share in the blend", percent=["share"], optional=["seconds"]
     )

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def cache_notes(found: "Caches") -> Iterator[str]:
-    """Name files that were left out, and caches that no model uses."""
+    """List files that were left out, and caches that no model uses."""
     yield from (f"Left out: {message}" for message in found.left_out)
     if found.unused:
-        yield f"No model uses {', '.join(found.unused)} now; dfens cache --remove removes all caches."
+        yield f"No model uses {', '.join(found.unused)} any more; dfens cache --remove removes all caches."
 
 
 def show_caches(found: "Caches") -> "Iterator[FittedTable | str]":
@@ -34,4 +34,4 @@ def show_caches(found: "Caches") -> "Iterator[FittedTable | str]":
     if rows:
         yield make_table(rows, title="Caches", decimals=2, optional=["GB_free", "folder"])
     else:
-        yield "No model of dfens.toml uses a cache."
+        yield "No model in dfens.toml uses a cache."

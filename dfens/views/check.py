@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from trainers.data.check import PartCounts
     from trainers.data.check_clips import ClipCounts
 
-_NAMED_IN_MESSAGE = 5  # a problem's message names so many items; the full list is in a file
+_NAMED_IN_MESSAGE = 5  # number of items in a problem's message; the full list is in a file
 
 
 def show_check(found: "DataCheck", *, all_leaks: bool = False) -> "Iterator[RenderableType]":
-    """Show counts, problems, leaks (all properties, or those that tell the classes apart), and what to do next."""
+    """Show counts, problems, leaks (all properties, or those that separate the classes), and what to do next."""
     report = found.report
     yield make_table(
         [_part_row(part) for part in report.parts],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_comparison(found: "ComparisonResult") -> "Iterator[FittedTable | str]":
-    """Show scores, paired differences, robustness curves, and where the pictures are."""
+    """Show scores, paired differences, robustness curves, and the paths of the plots."""
     yield from comparison_tables(found.comparison)
     if found.curves:
         yield curve_table(found.curves)
@@ -32,7 +32,7 @@ def show_ablation(found: "AblationResult") -> "Iterator[FittedTable | str]":
 
 
 def comparison_tables(comparison: "Comparison") -> "tuple[FittedTable, FittedTable]":
-    """Make tables of scores with their intervals, and of differences to the first model."""
+    """Return tables of scores with their intervals, and of differences to the first model."""
     scores = [
         {"model": model.name, comparison.metric: model.score, "low": model.low, "high": model.high}
         | {f"fold_{fold}": score for fold, score in enumerate(model.by_fold)}
@@ -65,7 +65,7 @@ def comparison_tables(comparison: "Comparison") -> "tuple[FittedTable, FittedTab
 
 
 def modality_table(scores: "Sequence[ModalityScore]") -> FittedTable:
-    """Make a table of the AUC of each model on all clips, and with and without sound."""
+    """Return a table of the AUC of each model on all clips, and on clips with and without sound."""
     rows = [
         {
             "model": score.model,
@@ -81,7 +81,7 @@ def modality_table(scores: "Sequence[ModalityScore]") -> FittedTable:
 
 
 def curve_table(points: "Sequence[CurvePoint]") -> FittedTable:
-    """Make a table of the AUC of each model (columns) under each corruption and severity (rows)."""
+    """Return a table of the AUC of each model (columns) for each corruption and severity (rows)."""
     rows: dict[tuple[str, float], dict[str, object]] = {}
     for point in points:
         start: dict[str, object] = {"corruption": point.corruption, "severity": f"{point.severity:g}"}

@@ -9,11 +9,13 @@ from dfens.workflows.demo import DemoResult
 
 
 def show_demo(found: DemoResult) -> Iterator[FittedTable | str]:
-    """Show the scores beside the true ones."""
+    """Show the scores next to the true ones."""
     rows = [dataclasses.asdict(score) for score in found.scores]
     yield ""
-    yield make_table(rows, title="Scores, and the truth that only the demo knows", decimals=4, bold=len(rows) - 1)
-    yield "oof auc of the blend: on the rows that its weights were fitted on; nested auc: on rows they have not seen."
+    yield make_table(
+        rows, title="Scores, and the true test scores that only the demo knows", decimals=4, bold=len(rows) - 1
+    )
+    yield "oof auc of the blend: on the rows on which its weights were fitted; nested auc: on rows they have not seen."
     if found.by_forgery:
         kinds = [{"model": score.model, **score.auc_by_forgery} for score in found.by_forgery]
         yield ""

@@ -21,9 +21,9 @@ def show_download(found: DownloadedFiles) -> Iterator[str]:
         yield f"Some are archives themselves and were not unpacked: {', '.join(found.archives[:5])}"
     if found.changed:
         yield (
-            f"{len(found.changed)} files differ from those of Kaggle and were left as they are: "
-            f"{examples(list(found.changed))}. --force fetches them again and keeps yours aside."
+            f"{len(found.changed)} files differ from those on Kaggle and were left as they are: "
+            f"{examples(list(found.changed))}. --force downloads them again and moves yours aside."
         )
     for name, place in found.replaced.items():
-        yield f"Replaced {name}; the former file is {place}."
+        yield f"Replaced {name}; the old file was moved to {place}."
     yield "Next: dfens check"

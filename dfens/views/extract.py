@@ -1,4 +1,4 @@
-"""What was extracted from clips, as a table."""
+"""Extracted features of clips as a table."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ _SHOWN = 5  # failures
 
 
 def extract_notes(found: "Extractions") -> Iterator[str]:
-    """Say how frames are cropped, and name clips that cannot be read."""
+    """Describe how frames are cropped, and list clips that cannot be read."""
     if any(extraction.crop == "centre" for extraction in found.extractions):
         yield "No face detector is set (faces = FILE.onnx), so the centre of each frame is cropped."
     for extraction in found.extractions:

@@ -21,8 +21,8 @@ def show_finals(found: "FinalsChoice") -> "Iterator[FittedTable | str]":
     yield f"Recommended: {best.first}  and  {best.second}."
     yield (
         f"Simulated: {selection.draws} test sets, {found.public_share:.0%} public, {selection.positive_share:.1%} "
-        f"positive. By the public scores, test rows differ from training rows with {1 + selection.shift_variance:.1f} "
-        f"times the variance of a fresh training set."
+        f"positive. According to the public scores, the test rows have {1 + selection.shift_variance:.1f} "
+        f"times the variance of another training set."
     )
     if {best.first, best.second} == set(selection.baseline):
         yield "This is also the pair of best public score and best CV."
@@ -39,7 +39,7 @@ def show_finals(found: "FinalsChoice") -> "Iterator[FittedTable | str]":
             f"{len(rivals)} other pairs are within twice the simulation error: --draws {10 * selection.draws} "
             f"separates them."
         )
-    yield f"Kaggle lets only you tick the boxes: choose them on {found.link}"
+    yield f"Select them on Kaggle's web page, which dfens cannot do for you: {found.link}"
     yield from map(str, found.plots)
 
 

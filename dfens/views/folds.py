@@ -15,7 +15,7 @@ def fold_notes(found: "NewFolds") -> Iterator[str]:
     if found.moved_test is not None:
         yield (
             f"The rows to predict have changed: the earlier test predictions are in {found.moved_test}. "
-            f"dfens train predicts the new rows with the trained weights."
+            f"dfens train predicts the new rows with the stored weights."
         )
 
 

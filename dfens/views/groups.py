@@ -1,4 +1,4 @@
-"""Ways to group rows as text."""
+"""Groupings of rows as text."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 
 def grouping_notes(found: "Groupings") -> Iterator[str]:
-    """Name the ways that give no folds."""
+    """List the groupings for which there are no folds."""
     yield from (f"{item.group}: {item.problem}" for item in found.groupings if item.problem)
 
 
 def show_groupings(found: "Groupings") -> "Iterator[FittedTable | str]":
-    """Show groups and the baseline's score under each way."""
+    """Show the groups and the baseline's score for each grouping."""
     rows = [dataclasses.asdict(item) for item in found.groupings]
     for row in rows:
         del row["problem"]
     yield make_table(
         rows,
-        title="The linear baseline's out-of-fold AUC under each grouping",
+        title="Out-of-fold AUC of the linear baseline for each grouping",
         decimals=4,
         optional=["rows_not_alone", "largest"],
     )
     yield (
-        "Near-duplicates in different folds, or kinds of images that both sides share, make scores too good: choose "
+        "Near-duplicates in different folds, or kinds of images on both sides, inflate scores: choose "
         "with [folds] group."
     )
     yield "Next: dfens folds"

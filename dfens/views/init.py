@@ -9,9 +9,9 @@ from dfens.workflows.init import Recipe, Written
 def show_written(found: Written) -> Iterator[str]:
     """Describe a new dfens.toml."""
     if found.kept is not None:
-        yield f"The earlier file is now {found.kept}."
+        yield f"The earlier file was moved to {found.kept}."
     yield f"Wrote {found.path} (recipe {found.recipe})."
-    yield "Next: put the data where [data] root points (dfens download fetches it), then run dfens check"
+    yield "Next: put the data into the folder [data] root (dfens download does this), then run dfens check"
 
 
 def show_recipes(found: Sequence[Recipe]) -> Iterator[FittedTable | str]:

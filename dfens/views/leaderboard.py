@@ -24,6 +24,6 @@ def show_ranks(found: "LeaderboardRanks", *, refreshed: bool = False) -> "Iterat
     ]
     title = f"On the public leaderboard of {found.fetched:%Y-%m-%d %H:%M} UTC"
     yield make_table(rows, title=title, percent=["teams beaten"], optional=["next above", "teams beaten"])
-    yield "The private leaderboard ranks other rows; medals by Kaggle's rules for this many teams."
+    yield "The private leaderboard uses other rows; medals follow Kaggle's rules for this number of teams."
     if not refreshed:
-        yield "--refresh fetches it again."
+        yield "--refresh downloads it again."

@@ -21,7 +21,7 @@ _VALUE = 24  # characters of a typical value
 
 
 class LeakTable:
-    """The table; with the properties that tell nothing, or only those that tell the classes apart."""
+    """The table of all properties, or only of those that separate the classes."""
 
     def __init__(self, audit: "LeakAudit", *, with_clean: bool) -> None:
         self.audit = audit
@@ -70,22 +70,22 @@ class LeakTable:
         read = audit.real + audit.fake
         of = "" if read + audit.unreadable == audit.all_rows else f" of {audit.all_rows}"
         parts = [
-            f"{len(audit.leaks)} of {len(audit.scores)} properties of {read}{of} {audit.media} tell the classes apart"
+            f"{len(audit.leaks)} of {len(audit.scores)} properties of {read}{of} {audit.media} separate the classes"
         ]
-        parts += [f"{len(audit.constant)} are the same for all, or given for too few"] if audit.constant else []
-        level = f"All intervals hold together with a probability of {audit.confidence_level:.0%}."
+        parts += [f"{len(audit.constant)} are the same for all files, or known for too few"] if audit.constant else []
+        level = f"All intervals hold simultaneously with a probability of {audit.confidence_level:.0%}."
         more = "" if self.with_clean else " dfens check --leaks audits all files and shows every property."
         return f"{'; '.join(parts)}. {level}{more}"
 
 
 def _shortened(value: str) -> str:
-    """A typical value with its share, cut in the middle where it is long."""
+    """Return a typical value with its share, shortened if it is long."""
     name, separator, share = value.rpartition(" (")
     room = _VALUE - len(separator + share)
     return value if len(value) <= _VALUE else f"{name[: room - 1]}…{separator}{share}"
 
 
 def _bar(score: "PropertyScore") -> str:
-    """The interval as a line from AUC 0.5 to 1, with the AUC as a point in it."""
+    """Return the interval as a line from AUC 0.5 to 1, with the AUC as a point."""
     low, at, high = (round((max(0.5, value) - 0.5) * 2 * (_BAR - 1)) for value in (score.low, score.auc, score.high))
     return "".join("●" if place == at else "━" if low <= place <= high else "·" for place in range(_BAR))

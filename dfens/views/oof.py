@@ -1,4 +1,4 @@
-"""The store of predictions as text."""
+"""The prediction store as text."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def _spread(model: "StoredModel") -> str | None:
 
 
 def import_notes(found: "ImportResult") -> Iterator[str]:
-    """Show what was guessed, and what is probably wrong."""
+    """Show what was detected, and what is probably wrong."""
     yield from found.report.notes
     yield from (f"Warning: {warning}" for warning in found.report.warnings)
 
@@ -64,18 +64,18 @@ def show_import(found: "ImportResult") -> "Iterator[FittedTable | str]":
         for name in report.models
     ]
     whole = sum(report.rows[name] == found.rows for name in report.models)
-    yield make_table(rows, title=f"Imported {len(report.models)} models, {whole} of them whole")
+    yield make_table(rows, title=f"Imported {len(report.models)} models, {whole} of them complete")
     yield "Next: dfens blend" if found.has_config else "Next: dfens oof list; dfens init, then dfens blend"
 
 
 def show_export(found: "Exported") -> Iterator[str]:
-    """Name the file."""
+    """Show the path of the file."""
     part = "test" if found.part == "test" else "OOF"
     yield f"Wrote {part} predictions of {len(found.models)} models to {found.path}"
 
 
 def show_archived(found: "Archived") -> Iterator[str]:
-    """Name where the models were moved."""
+    """Show where the models were moved."""
     yield from (f"{name} was moved to {path}" for name, path in found.moved.items())
 
 
@@ -86,9 +86,9 @@ def show_diversity(found: "Diversity") -> "Iterator[FittedTable | str]":
         {"model": f"{number} {name}"} | dict(zip(numbers, correlations, strict=True))
         for number, name, correlations in zip(numbers, found.models, found.rank_correlations.tolist(), strict=True)
     ]
-    yield make_table(rows, title="Rank correlation of each two models", decimals=3, optional=numbers)
+    yield make_table(rows, title="Rank correlation of each pair of models", decimals=3, optional=numbers)
     for item in found.duplicates:
-        yield f"{item.model} repeats {item.of} (rank correlation {item.correlation:.5f})"
+        yield f"{item.model} duplicates {item.of} (rank correlation {item.correlation:.5f})"
     if found.leave_one_out:
         gains = [dataclasses.asdict(gain) | {"p": f"{gain.p:.2g}"} for gain in found.leave_one_out]
         yield make_table(gains, title="What each model adds to the nested score of the blend")
@@ -108,10 +108,10 @@ def show_shift(found: "Shift") -> "Iterator[FittedTable | str]":
     )
     yield from (f"{row.model} looks broken: {row.looks_broken}." for row in found.models if row.looks_broken)
     if found.together is None:
-        yield "Too few rows to separate OOF and test by all models together."
+        yield "Too few rows to compare OOF and test with all models together."
     else:
         auc = found.together
         yield (
             f"All models together separate test rows from OOF rows with AUC {auc.auc:.4f} "
-            f"({auc.low:.4f} to {auc.high:.4f}; 0.5 is not at all)."
+            f"({auc.low:.4f} to {auc.high:.4f}; 0.5 means not at all)."
         )

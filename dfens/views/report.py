@@ -5,7 +5,7 @@ from dfens.workspace.paths import Workspace
 
 
 def show_report(written: WrittenReport, workspace: Workspace) -> list[str]:
-    """Return what failed or needs attention, then where the page is."""
+    """Return failed checks and warnings, then the path of the page."""
     lines = [
         f"{check.outcome.upper()}  {check.name}: {check.sentence}"
         for check in written.report.checks

@@ -9,7 +9,7 @@ from dfens.workflows.status import Status, SubmissionStatus
 
 
 def show_status(found: Status) -> Iterator[FittedTable | str]:
-    """Show what runs, models, blends, submissions, and the next command."""
+    """Show what is running, models, blends, submissions, and the next command."""
     yield from (_running_line(work) for work in found.running)
     if found.models:
         rows = [{_renamed(key, found.metric): value for key, value in vars(row).items()} for row in found.models]
@@ -25,7 +25,7 @@ def show_status(found: Status) -> Iterator[FittedTable | str]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people, in its two largest units.
+    """Return a duration in its two largest units.
 
     >>> duration(75), duration(4000), duration(200_000)
     ('1 min 15 s', '1 h 6 min', '2 d 7 h')
@@ -50,7 +50,7 @@ def _left_line(left: TimeLeft) -> str:
     text = f"{left.folds} folds are not trained yet"
     if known:
         text += f"; about {duration(left.seconds)} for {'them' if not left.unknown else f'{known} of them'}"
-    return text + ", by the folds that are." if known else text + "."
+    return text + ", estimated from those that are." if known else text + "."
 
 
 def _submission_line(found: SubmissionStatus) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show_list(found: "SubmissionList") -> "Iterator[FittedTable | str]":
-    """Show all submissions, how CV and public scores agree, and which are off the line."""
+    """Show all submissions, how well CV and public scores agree, and the outliers."""
     if not found.submissions:
         yield "No submissions yet. Run dfens submit, or dfens submissions sync for those made elsewhere."
         return
@@ -26,7 +26,7 @@ def show_list(found: "SubmissionList") -> "Iterator[FittedTable | str]":
         yield (
             f"CV and public score of {line.count} submissions: rank correlation {line.rank_correlation:.2f}; "
             f"public = {line.intercept:.5f} + {line.slope:.3f} x CV, scatter {line.spread:.5f}; "
-            f"median of public less CV {line.gap:+.5f}."
+            f"median of public minus CV {line.gap:+.5f}."
         )
     yield line.verdict
     for entry in found.submissions:
@@ -35,7 +35,7 @@ def show_list(found: "SubmissionList") -> "Iterator[FittedTable | str]":
     for item in line.outliers:
         entry = found.submissions[item.position]
         yield (
-            f"Off the line: {label_of(entry)} (CV {cv_of(entry):.5f}, public {entry.public_score:.5f}, "
+            f"Outlier: {label_of(entry)} (CV {cv_of(entry):.5f}, public {entry.public_score:.5f}, "
             f"{item.residual:+.5f} from the line): {item.meaning}"
         )
     yield from map(str, found.plots)
@@ -71,8 +71,8 @@ def _list_table(found: "SubmissionList") -> FittedTable:
 
 
 def show_sync(found: "Synced") -> Iterator[str]:
-    """Show what the ledger learnt from Kaggle."""
-    yield f"{found.total} submissions on Kaggle: {len(found.new)} new here, {len(found.changed)} with news."
+    """Show what was updated from Kaggle."""
+    yield f"{found.total} submissions on Kaggle: {len(found.new)} new in the ledger, {len(found.changed)} updated."
     for title, entries in (("New", found.new), ("News", found.changed)):
         for entry in entries:
             score = "" if entry.public_score is None else f", public score {entry.public_score:g}"
@@ -101,7 +101,7 @@ def show_entry(entry: "Entry") -> "Iterator[FittedTable]":
 
 
 def show_diff(found: "SubmissionDiff") -> "Iterator[FittedTable | str]":
-    """Show how far two orders differ, the AUC at stake, and the rows that moved most."""
+    """Show how much two orders differ, the AUC at stake, and the rows that moved most."""
     item = found.difference
     loss = item.if_first_is_true[1] - item.if_first_is_true[0]
     gain = item.if_second_is_true[1] - item.if_second_is_true[0]
@@ -134,6 +134,6 @@ def show_diff(found: "SubmissionDiff") -> "Iterator[FittedTable | str]":
 
 
 def show_rebuilt(found: "RebuiltFile") -> Iterator[str]:
-    """Name the source and the file."""
-    yield f"Made of {found.source}: the same {found.rows} rows, sha256 {found.sha256}."
+    """Show the source and the file."""
+    yield f"Rebuilt from {found.source}: the same {found.rows} rows, sha256 {found.sha256}."
     yield str(found.path)

@@ -27,7 +27,7 @@ def show_submission(found: "SubmitResult") -> Iterator[str]:
         if found.public is not None:
             yield _score_line(found.public)
         elif entry.status == "complete":
-            yield "It is scored; Kaggle shows no public score here."
+            yield "It is scored, but Kaggle shows no public score here."
     else:
         yield from found.sentences
     if entry.status == "error":

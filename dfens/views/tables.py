@@ -1,4 +1,4 @@
-"""Tables for people, made from rows of named values."""
+"""Tables from rows of named values."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +16,9 @@ Row = Mapping[str, Any]
 
 
 class FittedTable:
-    """A table that leaves out its optional columns, the last one first, where the terminal is too narrow for them.
+    """A table that leaves out optional columns, the last one first, if the terminal is too narrow.
 
-    Nothing is left out in silence: a line below names the columns that are not shown.
+    A line below the table lists the columns that are not shown.
     """
 
     def __init__(
@@ -79,21 +79,21 @@ def make_table(
     bold: int | None = None,
     optional: Sequence[str] = (),
 ) -> FittedTable:
-    """Make a table with one row for each mapping: numbers to the right, NaN and None as a dash.
+    """Return a table with one row per mapping: numbers are right-aligned, NaN and None shown as a dash.
 
     Args:
-        rows: values by column name; names become headings, with spaces for `_`.
-        title: above the table.
+        rows: values by column name; names become headings, with `_` replaced by spaces.
+        title: title above the table.
         decimals: number of decimals of floats.
-        percent: columns of shares, shown in per cent.
-        bold: position of the row to emphasise.
-        optional: columns that a narrow terminal may leave out, the most important first.
+        percent: columns of shares, shown as percentages.
+        bold: index of the row to emphasise.
+        optional: columns that may be left out on a narrow terminal, the most important first.
     """
     return FittedTable(rows, title=title, decimals=decimals, percent=percent, bold=bold, optional=optional)
 
 
 def _natural_width(console: Console, options: ConsoleOptions, table: Table) -> int:
-    """Width of the table if nothing had to be wrapped."""
+    """Return the width of the table without wrapping."""
     return console.measure(table, options=options.update(max_width=10_000)).maximum
 
 

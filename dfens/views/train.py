@@ -19,5 +19,5 @@ def show_training(found: "TrainResult") -> "Iterator[FittedTable | str]":
         row["mean"] = sum(scores) / len(scores)
     names = [name for name in dict.fromkeys(name for row in rows.values() for name in row) if name.startswith("fold")]
     yield make_table(list(rows.values()), title="AUC on the held-out rows", decimals=4, optional=names)
-    yield f"{len(found.folds) - found.skipped} folds trained, {found.skipped} had been trained before."
+    yield f"{len(found.folds) - found.skipped} folds trained, {found.skipped} skipped, since they were trained before."
     yield f"Next: {found.next}"

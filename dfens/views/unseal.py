@@ -6,7 +6,7 @@ from dfens.workflows.unseal import Unsealed
 
 
 def show_unsealed(found: Unsealed) -> Iterator[str]:
-    """Show the score on the sealed rows, that of the nest beside it, and how often somebody looked."""
+    """Show the score on the sealed rows, the nested score, and the number of looks."""
     look = found.look
     yield (
         f"Blend '{look.blend}' on {look.rows} sealed rows: {look.metric} {look.score:.5f}, 95 % interval "
@@ -16,4 +16,4 @@ def show_unsealed(found: Unsealed) -> Iterator[str]:
         yield f"This is the score recorded on {look.time}; the blend is the same, so nothing was scored again."
     yield f"The sealed rows were {found.count}."
     if len(found.looks) > 1:
-        yield "Whatever is chosen by these scores is flattered by them; the first look was the untouched one."
+        yield "Choosing by these scores inflates them; only the first look was unaffected by any choice."

@@ -1,1 +1,1 @@
-"""What each command does; functions that return values and print nothing."""
+"""The work of each command, as functions that return values and print nothing."""

@@ -20,18 +20,18 @@ from trainers.analysis.plots import plot_gains
 from trainers.jobs.runner import TrainingJob
 from trainers.presets import with_preset
 
-_LONGEST_NAME = 80  # of a variant, which becomes a folder
+_LONGEST_NAME = 80  # maximum length of a variant's name, which is used for a folder
 
 
 @dataclass(frozen=True)
 class AblationResult:
-    """Variants compared with the model as it is, and the picture drawn."""
+    """Variants compared with the unchanged model, and the path of the plot."""
 
     comparison: Comparison
     picture: Path
 
     def as_json(self) -> dict[str, Any]:
-        """The comparison's facts at the top level."""
+        """Return the fields of the comparison at the top level."""
         return self.comparison.as_json() | {"picture": self.picture}
 
 
@@ -44,7 +44,7 @@ def run_ablation(
     threads: int,
     progress: Progress = SILENT,
 ) -> AblationResult:
-    """Train a model of dfens.toml with changed settings; `changes` are written as for --set, one for each variant."""
+    """Train a model in dfens.toml with changed settings; `changes` are written as for --set, one per variant."""
     config = workspace.config
     if name not in config.models:
         raise ConfigError(f"dfens.toml has no [models.{name}]; it has {', '.join(config.models) or 'no models'}.")
@@ -54,7 +54,7 @@ def run_ablation(
         values = dataclasses.asdict(settings) | with_preset(parse_change(change))
         variant = variant_name(change)
         if variant in variants:
-            raise ConfigError(f"--set {change!r} gives the variant '{variant}' again. Give each variant once.")
+            raise ConfigError(f"--set {change!r} repeats the variant '{variant}'. Give each variant once.")
         variants[variant] = build(type(settings), values, f"--set {change}")
     job = TrainingJob(
         workspace.competition(),
@@ -89,7 +89,7 @@ def parse_change(change: str) -> dict[str, Any]:
 
 
 def variant_name(change: str) -> str:
-    """Return a name for a change that a folder can have.
+    """Return a name for a change that is valid for a folder.
 
     >>> variant_name('inputs=["rgb","srm"]')
     'inputs-rgb-srm'

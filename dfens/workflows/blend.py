@@ -24,10 +24,10 @@ _Predictions = tuple[NDArray[np.float32], NDArray[np.float32] | None]  # OOF and
 
 @dataclass(frozen=True, eq=False)
 class NewBlend:
-    """A blend as it was fitted and stored.
+    """A fitted and stored blend.
 
-    notes: what was left out or dropped, and why. archived: where an earlier blend of that name was moved.
-    has_test: whether its members, and so the blend, have test predictions.
+    notes: what was left out or dropped, and why. archived: new path of an earlier blend with that name.
+    has_test: whether its members, and therefore the blend, have test predictions.
     """
 
     name: str
@@ -38,7 +38,7 @@ class NewBlend:
     has_test: bool
 
     def as_json(self) -> dict[str, Any]:
-        """The blend's facts, without predictions and distribution functions."""
+        """Return the blend without predictions and distribution functions."""
         return {
             "name": self.name,
             "path": self.path,
@@ -49,11 +49,11 @@ class NewBlend:
 
 
 def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress: Progress = SILENT) -> NewBlend:
-    """Blend stored models by the settings of [blend], with `changes` to them, and store the blend under a name."""
+    """Blend stored models with the settings in [blend], overridden by `changes`, and store the blend under a name."""
     settings = dataclasses.replace(workspace.config.blend, **changes)
     store, blends = workspace.predictions, workspace.blends
     if name in store:
-        raise BlendError(f"There is a model '{name}', and a blend may not share its name. Choose another --name.")
+        raise BlendError(f"There is a model '{name}', and a blend cannot have the same name. Choose another --name.")
     members = gather_members(store, blends, settings.members, name)
     result, test = blend_members(store, members, settings, progress)
     archived = blends.save(
@@ -69,20 +69,20 @@ def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress:
 
 
 def _dropped(result: BlendResult, settings: BlendSettings) -> list[str]:
-    """Return a note that names the members without a weight, where members were chosen."""
+    """Return a note that lists the members without a weight if members were selected."""
     names = [name for name, weight in zip(result.names, result.weights, strict=True) if weight == 0]
     if not names or not settings.prune:
         return []
-    return [f"Dropped, since the blend loses no more than one standard error without them: {', '.join(names)}."]
+    return [f"Dropped, since without them the blend loses at most one standard error: {', '.join(names)}."]
 
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """What goes into a blend, in the row order of the store.
+    """The members of a blend, in the row order of the store.
 
-    oof: (n_rows, n_models), NaN where a model has no prediction. test: (n_parts, n_test, n_models), one part for each
-    fold model, or None. averaged: (n_models,) whose test predictions are means over fold models, the same in each part.
-    fingerprints: of each member's predictions. notes: what was left out or is incomplete, and why.
+    oof: (n_rows, n_models), NaN for no prediction. test: (n_parts, n_test, n_models), one part per
+    fold model, or None. averaged: (n_models,) whether test predictions are means over fold models, equal in all parts.
+    fingerprints: fingerprint of each member's predictions. notes: what was left out or is incomplete, and why.
     """
 
     names: tuple[str, ...]
@@ -93,7 +93,7 @@ class Members:
     notes: tuple[str, ...]
 
     def details(self, store: PredictionStore, settings: BlendSettings) -> dict[str, Any]:
-        """Provenance for blend.json."""
+        """Return the provenance for blend.json."""
         return {
             "folds": store.folds.fingerprint,
             "fingerprints": dict(zip(self.names, self.fingerprints, strict=True)),
@@ -103,11 +103,11 @@ class Members:
 
 
 def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[str], own_name: str) -> Members:
-    """Read the members asked for, or all models.
+    """Read the requested members, or all models.
 
-    Rows that an imported model lacks are filled from the other members. A model that is not trained on all folds yet is
-    left out with a note, and taken as it is where it was asked for by name.
-    An earlier blend is a member with its nested predictions, since the others were fitted on the labels.
+    Rows that an imported model lacks are filled in from the other members. A model that is not yet trained on all folds
+    is left out with a note, unless it was requested by name.
+    An earlier blend is used with its nested predictions, since its fitted predictions depend on the labels.
     """
     notes: list[str] = []
     summaries = {summary.name: summary for summary in store.list()}
@@ -133,7 +133,7 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
         covered = int((~np.isnan(oof)).sum())
         if covered < len(oof):
             notes.append(
-                f"{name} predicts {covered} of {len(oof)} training rows; the others are filled from the other members."
+                f"{name} predicts {covered} of {len(oof)} training rows; the rest is filled in from the other members."
             )
     names, found, more = _with_test(names, found, must=bool(wanted))
     tests = [test for _, test in found if test is not None]
@@ -151,29 +151,29 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
 def _with_test(
     names: list[str], found: list[_Predictions], *, must: bool
 ) -> tuple[list[str], list[_Predictions], list[str]]:
-    """Return the members that have test predictions, where some have, and notes on the others."""
+    """Return the members that have test predictions, if some have, and notes on the others."""
     without = [name for name, (_, test) in zip(names, found, strict=True) if test is None]
     if not without or len(without) == len(names):
         return names, found, []
     if must:
         raise BlendError(
-            f"These members have no test predictions, and the others have: {examples(without)}. "
+            f"These members have no test predictions, but the others do: {examples(without)}. "
             f"Run dfens train for them, or leave them out of --members."
         )
-    notes = [f"Left out: {name} (no test predictions, and other models have them)." for name in without]
+    notes = [f"Left out: {name} (no test predictions, but other models have them)." for name in without]
     kept = [(name, item) for name, item in zip(names, found, strict=True) if name not in without]
     return [name for name, _ in kept], [item for _, item in kept], notes
 
 
 def spread_parts(test: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
-    """Return test predictions by as many fold models as the others have; where the number differs, their mean."""
+    """Return test predictions with one part per fold model; if the number of parts differs, their mean in each part."""
     if len(test) == parts:
         return test
     return np.broadcast_to(test.mean(axis=0, keepdims=True), (parts, test.shape[1]))
 
 
 def _missing(summary: ModelSummary) -> str:
-    """Return what a model lacks, with the command that adds it, or nothing."""
+    """Return what a model lacks, with the command that adds it, or an empty string."""
     if summary.oof_rows < summary.rows:
         missing = [fold for fold in range(summary.k) if fold not in summary.oof_folds]
         rows = f"{summary.oof_rows} of {summary.rows} training rows predicted"
@@ -191,7 +191,7 @@ def _join(folds: Sequence[int]) -> str:
 def _check_wanted(
     names: Sequence[str], summaries: Mapping[str, ModelSummary], blends: BlendStore, own_name: str
 ) -> None:
-    """Refuse members that are unknown, empty, or part of one another."""
+    """Refuse members that are unknown, empty, or contained in each other."""
     made_of: dict[str, set[str]] = {}
     for name in names:
         if name in summaries:
@@ -200,7 +200,7 @@ def _check_wanted(
         elif name not in blends:
             known = [*summaries, *blends.list()]
             raise BlendError(
-                f"There is no model or blend '{name}'; there are {examples(known, 10) or 'none'}. "
+                f"There is no model or blend '{name}'; existing ones: {examples(known, 10) or 'none'}. "
                 f"Correct --members, or run dfens oof list."
             )
         elif name == own_name:
@@ -212,18 +212,18 @@ def _check_wanted(
         shared = sorted(models & others)
         if shared:
             raise BlendError(
-                f"The blend '{name}' was made of {examples(shared)}, and they are in this blend too, by name or in "
-                f"another blend. Beside its own members, a blend's nested predictions show the labels of each "
-                f"fold, and the nested score would be too high. Name the blend, or its members, but not both."
+                f"The blend '{name}' contains {examples(shared)}, which are also in this blend, by name or in "
+                f"another blend. Together with its own members, a blend's nested predictions reveal the labels of each "
+                f"fold, and the nested score would be too high. Use either the blend or its members."
             )
 
 
 def blend_members(
     store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress = SILENT
 ) -> tuple[BlendResult, NDArray[np.float64] | None]:
-    """Fit the blend, and blend the test predictions where there are any."""
+    """Fit the blend, and blend the test predictions if there are any."""
     if settings.importance_weighting and members.test is None:
-        raise BlendError("--importance-weighting needs test predictions, and the members have none. Leave it out.")
+        raise BlendError("--importance-weighting needs test predictions, but the members have none. Leave it out.")
     folds = store.folds
     result = fit_blend(
         members.oof,

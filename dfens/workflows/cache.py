@@ -13,7 +13,7 @@ from trainers.media.image_cache import ImageCache
 
 @dataclass(frozen=True)
 class CacheState:
-    """One cache: how many of the images it holds, and its size now, what is missing, and free disk, in bytes."""
+    """One cache: number of stored and missing images, current and missing size, and free disk space, in bytes."""
 
     size: int
     decode: str
@@ -27,9 +27,9 @@ class CacheState:
 
 @dataclass(frozen=True)
 class Caches:
-    """The caches that models of dfens.toml use.
+    """The caches used by the models in dfens.toml.
 
-    left_out: files that cannot be decoded, with the reason. unused: folders of caches that no model uses.
+    left_out: files that cannot be decoded, with reasons. unused: folders of caches that no model uses.
     """
 
     caches: tuple[CacheState, ...]
@@ -46,7 +46,7 @@ def update_caches(
     threads: int,
     progress: Progress = SILENT,
 ) -> Caches:
-    """Make (or only look at, or remove) the caches of all models or of those named."""
+    """Create the caches of all models or of those named; or only inspect or remove them."""
     folder = workspace.image_cache_dir()
     paths = workspace.whole_competition().paths
     wanted = {

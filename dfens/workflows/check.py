@@ -16,10 +16,10 @@ from trainers.rules import broken_rules
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What `dfens check` found.
+    """The result of `dfens check`.
 
-    changes: how labels, test rows and files differ from those that folds and models were made with. rules: how models
-    break `[competition] rules`. next: the command to run, or None where training would go wrong.
+    changes: how labels, test rows and files differ from those used for folds and models. rules: how models
+    break `[competition] rules`. next: the command to run, or None if training would go wrong.
     """
 
     report: CheckReport
@@ -28,7 +28,7 @@ class DataCheck:
     next: str | None
 
     def as_json(self) -> dict[str, Any]:
-        """The report's facts at the top level."""
+        """Return the fields of the report at the top level."""
         return self.report.as_json() | {"changes": self.changes, "rules": self.rules, "next": self.next}
 
 

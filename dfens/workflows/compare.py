@@ -27,7 +27,7 @@ from trainers.media.image import is_clip
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Models compared with the first one, robustness curves and modalities where asked for, and the pictures drawn."""
+    """Models compared with the first one, robustness curves and modalities if requested, and the paths of the plots."""
 
     comparison: Comparison
     curves: tuple[CurvePoint, ...]
@@ -35,7 +35,7 @@ class ComparisonResult:
     modalities: tuple[ModalityScore, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The comparison's facts at the top level."""
+        """Return the fields of the comparison at the top level."""
         return self.comparison.as_json() | {
             "curves": self.curves,
             "pictures": self.pictures,
@@ -63,7 +63,7 @@ def compare(
         unknown = [name for name in names if name not in config.models]
         if unknown:
             raise ConfigError(
-                f"--robustness predicts corrupted images, and dfens.toml has no [models.{unknown[0]}]. Compare it "
+                f"--robustness predicts corrupted images, but dfens.toml has no [models.{unknown[0]}]. Compare it "
                 f"without --robustness, or add its section."
             )
         job = TrainingJob(
@@ -87,7 +87,7 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
     """Score models on clips and the mean of their ranks, and all of them on the clips that lack sound.
 
     Raises:
-        ConfigError: a model that is not in dfens.toml, or none that reads clips.
+        ConfigError: if a model is not in dfens.toml, or none reads clips.
     """
     config, store = workspace.config, workspace.predictions
     unknown = [name for name in names if name not in config.models]
@@ -97,7 +97,7 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
     extraction = next((kind.extraction(config.models[name]) for name, kind in kinds.items()), None)
     train = workspace.competition().train
     if extraction is None or not is_clip(train["path"].iloc[0]):
-        raise ConfigError("--modalities compares models on clips, and these read images.")
+        raise ConfigError("--modalities compares models on clips, but these read images.")
     if extraction.faces:
         extraction = replace(extraction, faces=str(workspace.resolve(extraction.faces)))
     path_of = dict(zip(train["id"], train["path"], strict=True))

@@ -1,4 +1,4 @@
-"""Run the main job on a generated competition, and compare the scores with the truth."""
+"""Run the whole pipeline on a generated competition, and compare the scores with the true ones."""
 
 import shlex
 import time
@@ -60,14 +60,14 @@ def run_demo(
     images: int | None = None,
     progress: Progress = SILENT,
 ) -> DemoResult:
-    """Generate a competition, run the commands of the main job on it, and score them with the true labels.
+    """Generate a competition, run the commands of the pipeline on it, and score the results with the true labels.
 
     Args:
-        folder: of the competition; one that is there already is used.
-        run_command: runs dfens with these arguments and returns its exit code.
-        recipe: of `dfens.demo.COMPETITIONS`.
-        images: number of training rows, half as many to predict; None for what the competition suggests.
-        progress: of the generation; also shows each command before it runs.
+        folder: folder of the competition; an existing one is used.
+        run_command: runs dfens with the given arguments and returns its exit code.
+        recipe: a key of `dfens.demo.COMPETITIONS`.
+        images: number of training rows, with half as many test rows; None for the competition's default.
+        progress: receives the progress of the generation, and each command before it runs.
     """
     started = time.monotonic()
     competition = import_module(COMPETITIONS[recipe])
@@ -85,7 +85,7 @@ def run_demo(
 
 
 def true_scores(workspace: Workspace) -> tuple[TrueScore, ...]:
-    """Score each model of dfens.toml and the newest blend on the test rows by truth.csv."""
+    """Score each model in dfens.toml and the newest blend on the test rows with the labels in truth.csv."""
     table = pd.read_csv(workspace.root / "truth.csv", dtype={0: str})
     truth = table.set_index(table.columns[0])["target"]
     store, blends = workspace.predictions, workspace.blends
@@ -104,7 +104,7 @@ def true_scores(workspace: Workspace) -> tuple[TrueScore, ...]:
 
 
 def scores_by_forgery(workspace: Workspace) -> tuple[ForgeryScore, ...]:
-    """Score each model and the newest blend on the test rows, kind of forgery by kind of forgery."""
+    """Score each model and the newest blend on the test rows for each kind of forgery."""
     table = pd.read_csv(workspace.root / "truth.csv", dtype=str, keep_default_na=False)
     if "forgery" not in table:
         return ()

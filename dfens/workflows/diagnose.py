@@ -29,7 +29,7 @@ class DiagnosisResult:
     images: Path | None
 
     def as_json(self) -> dict[str, Any]:
-        """The diagnosis's facts at the top level."""
+        """Return the fields of the diagnosis at the top level."""
         return self.diagnosis.as_json() | {"label_issues_file": self.label_issues_file, "images": self.images}
 
 
@@ -37,14 +37,14 @@ def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress
     """Score a model by kind of image, and find label issues and folds that overfit.
 
     Raises:
-        PredictionError: if the model has predictions of one class only.
+        PredictionError: if the model has predictions for only one class.
     """
     store, folds = workspace.predictions, workspace.predictions.folds
     model = store.load(name)
     known = ~np.isnan(model.oof)
     if len(set(folds.target[known].tolist())) < 2:
         raise PredictionError(
-            f"Model '{name}' has out-of-fold predictions of one class only. Run dfens train --model {name} first."
+            f"Model '{name}' has out-of-fold predictions for only one class. Run dfens train --model {name} first."
         )
     competition = workspace.competition()
     position = join_positions(folds.ids, competition.train["id"].to_numpy(object), "the training table", extra="ignore")

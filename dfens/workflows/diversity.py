@@ -1,4 +1,4 @@
-"""How the models of the store differ from each other, and their test predictions from their OOF predictions."""
+"""Compare the models in the store with each other, and their test predictions with their OOF predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from oof.store import ModelPredictions
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A model that only repeats a better one."""
+    """A model that duplicates a better one."""
 
     model: str
     of: str
@@ -26,7 +26,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class MemberGain:
-    """What a model adds to the nested score of the blend of all, with its 95 % interval."""
+    """The contribution of a model to the nested score of the blend of all models, with its 95 % interval."""
 
     model: str
     adds: float
@@ -37,7 +37,7 @@ class MemberGain:
 
 @dataclass(frozen=True, eq=False)
 class Diversity:
-    """How models differ; rank_correlations: (n_models, n_models)."""
+    """Differences between models; rank_correlations: (n_models, n_models)."""
 
     models: tuple[str, ...]
     rank_correlations: NDArray[np.float64]
@@ -47,7 +47,7 @@ class Diversity:
 
 @dataclass(frozen=True)
 class ModelShiftRow:
-    """How one model's test predictions differ from its OOF predictions; looks_broken says what is odd, if anything."""
+    """The difference between one model's test and OOF predictions; looks_broken describes anything suspicious."""
 
     model: str
     test_above_oof: float
@@ -60,7 +60,7 @@ class ModelShiftRow:
 
 @dataclass(frozen=True)
 class AdversarialScore:
-    """AUC with which all models together separate test rows from OOF rows, and its 95 % interval; 0.5 is not at all."""
+    """AUC, with its 95 % interval, of separating test rows from OOF rows by all models; 0.5 is chance."""
 
     auc: float
     low: float
@@ -70,7 +70,7 @@ class AdversarialScore:
 
 @dataclass(frozen=True)
 class Shift:
-    """Test predictions compared with OOF predictions; together is None where there are too few rows."""
+    """Test predictions compared with OOF predictions; together is None if there are too few rows."""
 
     models: tuple[ModelShiftRow, ...]
     together: AdversarialScore | None
@@ -94,7 +94,7 @@ def measure_diversity(
 def _member_gains(
     workspace: Workspace, names: Sequence[str], oof: NDArray[np.float32], progress: Progress
 ) -> tuple[MemberGain, ...]:
-    """Return what each model that covers all rows adds, the least useful first."""
+    """Return the contribution of each model that covers all rows, the least useful first."""
     whole = np.flatnonzero(~np.isnan(oof).any(axis=0))
     if len(whole) < 2:
         raise BlendError("Leaving out a model needs at least 2 models that cover all rows. Run dfens oof list.")
@@ -147,7 +147,7 @@ def measure_shift(workspace: Workspace, models: Sequence[str] = ()) -> Shift:
 
 
 def _odd_folds(model: ModelPredictions, part: NDArray[np.float32]) -> list[str]:
-    """Name the fold models whose test predictions disagree with those of the others."""
+    """List the fold models whose test predictions disagree with those of the others."""
     if len(part) <= 2:
         return []
     agreement = fold_agreement(part)

@@ -1,4 +1,4 @@
-"""What this machine can do: versions, devices, memory, disk, credentials, network."""
+"""Examine this machine: versions, devices, memory, disk, credentials, network."""
 
 import importlib.metadata
 import importlib.util
@@ -25,19 +25,19 @@ _HUB = ("huggingface.co", 443)
 
 @dataclass(frozen=True)
 class Machine:
-    """Facts by name, in the order in which they are shown."""
+    """Facts about a machine by name, in display order."""
 
     facts: Mapping[str, str]
 
     def as_json(self) -> Mapping[str, str]:
-        """The facts at the top level."""
+        """Return the facts at the top level."""
         return self.facts
 
 
 def examine_machine(workspace: Workspace, *, offline: bool) -> Machine:
-    """Collect versions, devices, free disk and memory, the source of credentials, and whether the hub answers.
+    """Collect versions, devices, free disk and memory, the source of credentials, and whether the hub can be reached.
 
-    Credentials are looked for, never read into a fact.
+    Only the source of credentials is included, never their content.
     """
     memory = psutil.virtual_memory()
     disk = shutil.disk_usage(workspace.root)
@@ -77,7 +77,7 @@ def _faces(workspace: Workspace) -> str:
 
 
 def _devices() -> str:
-    """Ask a child process: loading torch takes seconds, and a broken driver may end the process."""
+    """Query the devices in a child process: loading torch is slow, and a broken driver may kill the process."""
     code = (
         "import torch; n = torch.cuda.device_count();"
         "print('; '.join(f'{torch.cuda.get_device_name(i)}, '"
@@ -87,17 +87,17 @@ def _devices() -> str:
     try:
         done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
     except subprocess.TimeoutExpired:
-        return "unknown: torch did not answer within 120 s"
+        return "unknown: torch did not respond within 120 s"
     return done.stdout.strip() or f"unknown: torch cannot be loaded ({done.stderr.strip().splitlines()[-1:]})"
 
 
 def credentials_found(environment: Mapping[str, str]) -> str:
-    """Return which source of Kaggle credentials is used, and what is wrong with the others; never their content."""
+    """Return the source of Kaggle credentials that is used, and problems with others; never their content."""
     found = find_credentials(environment)
     if not found.sources:
-        return "none (make a token on kaggle.com under Settings, save it as ~/.kaggle/access_token)"
+        return "none (create a token on kaggle.com under Settings, save it as ~/.kaggle/access_token)"
     usable = [source.name for source in found.sources if not source.problem]
-    used = "none that can be used" if found.used is None else found.used.name
+    used = "none usable" if found.used is None else found.used.name
     others = [name for name in usable if found.used is not None and name != used]
     return "; ".join([used, *([f"also {', '.join(others)}"] if others else []), *found.problems])
 
@@ -107,4 +107,4 @@ def _hub() -> str:
         with socket.create_connection(_HUB, timeout=5):
             return f"{_HUB[0]} answers"
     except OSError as err:
-        return f"{_HUB[0]} cannot be reached ({err}); use pretrained = false or a file of weights"
+        return f"{_HUB[0]} cannot be reached ({err}); use pretrained = false or a weights file"

@@ -1,4 +1,4 @@
-"""Fetch the competition's files through the Kaggle client."""
+"""Download the competition's files with the Kaggle client."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ class RemoteFiles:
 
 @dataclass(frozen=True)
 class DownloadedFiles:
-    """What is in the data folder after a download.
+    """The files in the data folder after a download.
 
-    fetched: bytes that came over the network. archives: files that are archives themselves and were not unpacked.
-    changed: files with other content than Kaggle's, left as they are. replaced: files that `force` replaced, and where
-    the former ones are now.
+    fetched: bytes downloaded. archives: files that are archives themselves and were not unpacked.
+    changed: files that differ from Kaggle's and were left unchanged. replaced: files replaced with `force`, and the new
+    paths of the old ones.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ def download(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> DownloadedFiles:
-    """Fetch all files of the competition, or those named, into [data] root."""
+    """Download all files of the competition, or those named, into [data] root."""
     config = workspace.config
     protected = (workspace.config_path, workspace.work_dir)  # [data] root may be the project's own folder
     to = DownloadTarget(config.data.root, workspace.download_dir(), protected)

@@ -1,4 +1,4 @@
-"""The table of a submission, checked and with its provenance, before anything is sent."""
+"""Prepare the checked table of a submission with its provenance, before anything is sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from submissions.table import SubmissionTable, build_table, validate_file
 class Draft:
     """A checked table that could be submitted.
 
-    name: of the blend, model or file. facts: provenance for the ledger. message: filled in.
+    name: name of the blend, model or file. facts: provenance for the ledger. message: filled-in message.
     """
 
     name: str
@@ -39,7 +39,7 @@ def make_draft(
     """Build the table of a blend or model (None: the newest blend), or check a file made elsewhere.
 
     Raises:
-        SubmissionError: the table is not fit to be sent, or (unless `stale`) members of the blend have changed.
+        SubmissionError: if the table is invalid, or (unless `stale`) members of the blend have changed.
     """
     sample = sample_submission(workspace)
     if file is not None:
@@ -62,13 +62,14 @@ def make_draft(
 
 
 def _check_members(workspace: Workspace, name: str) -> None:
-    """A blend of predictions that were since replaced would waste a submission."""
+    """Raise SubmissionError if members of a blend have changed, since submitting it would waste a submission."""
     blends = workspace.blends
     changed = changed_members(workspace.predictions, blends, name) if name in blends else []
     if changed:
         raise SubmissionError(
-            f"The blend '{name}' was made of other predictions than the store holds now; changed or gone: "
-            f"{examples(changed)}. Run dfens blend --name {name} with the options it had, or submit it so: --stale."
+            f"The predictions in the store have changed since the blend '{name}' was made; changed or missing: "
+            f"{examples(changed)}. Run dfens blend --name {name} with the same options, or submit it as it is with "
+            f"--stale."
         )
 
 
@@ -80,7 +81,7 @@ def message_fields(
     rows: int | None,
     facts: Mapping[str, Any],
 ) -> dict[str, object]:
-    """Return what a message may be filled with."""
+    """Return the fields of a message template."""
     members = list(facts.get("member_order") or facts.get("members") or ())
     return {
         "blend": name,
@@ -101,10 +102,10 @@ def message_fields(
 
 @dataclass(frozen=True)
 class DryRun:
-    """A checked table as it was written to work/submissions; nothing was sent.
+    """A checked table written to work/submissions; nothing was sent.
 
-    checks: what was checked, with the numbers found. notes: what was changed to fit the sample. next: the command
-    that sends it.
+    checks: what was checked, with the numbers found. notes: what was changed to match the sample. next: the command
+    that submits it.
     """
 
     path: Path
@@ -142,7 +143,7 @@ def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
 
 
 def _sent_before(workspace: Workspace, sha256: str) -> list[str]:
-    """Return whether the ledger has these bytes, as a sentence; a ledger on a server is not asked."""
+    """Return a sentence if the ledger has these bytes; a ledger on a server is not queried."""
     if "://" in workspace.config.submissions.ledger:
         return []
     copies = open_ledger(workspace).find_sha(workspace.config.competition.slug, sha256)

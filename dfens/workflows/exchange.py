@@ -1,4 +1,4 @@
-"""Import predictions made elsewhere, and export those of the store."""
+"""Import predictions made elsewhere, and export predictions from the store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ from oof.store import Part
 class ImportRequest:
     """Files to import.
 
-    files: of OOF predictions. name: of the model, where there is one file for it. tests: files of test predictions,
-    with their column of predictions where it is not that of the OOF files. sealed: files of predictions of the sealed
-    rows, by models that were trained without them. folds_from: the file whose rows, target and folds count where there
-    are no folds yet. replace: replace models that were trained here, too.
+    files: files of OOF predictions. name: name of the model, for a single file. tests: files of test predictions,
+    with their prediction column if it differs from that of the OOF files. sealed: files of predictions of the sealed
+    rows, by models that were trained without them. folds_from: the file from which rows, target and folds are taken if
+    there are no folds yet. replace: whether to replace models that were trained here, too.
     """
 
     files: tuple[Path, ...]
@@ -51,7 +51,7 @@ class ImportResult:
     has_config: bool
 
     def as_json(self) -> dict[str, Any]:
-        """One object for each model."""
+        """Return one object per model."""
         report = self.report
         return {
             "models": [
@@ -94,8 +94,8 @@ def import_models(workspace: Workspace, request: ImportRequest, progress: Progre
     has_config = workspace.config_path.exists()
     if has_config and not store.has_folds() and workspace.config.folds.sealed:
         raise ConfigError(
-            f"[folds] sealed = {workspace.config.folds.sealed:g}, and no rows are sealed yet. Rows that the models of "
-            f"these files have seen cannot be sealed any more: run dfens folds before anything is trained, or remove "
+            f"[folds] sealed = {workspace.config.folds.sealed:g}, but no rows are sealed yet. Rows that the models of "
+            f"these files have seen can no longer be sealed: run dfens folds before anything is trained, or remove "
             f"the setting."
         )
     folds = {"k": workspace.config.folds.k, "seed": workspace.config.folds.seed} if has_config else {}
@@ -104,7 +104,7 @@ def import_models(workspace: Workspace, request: ImportRequest, progress: Progre
 
 
 def _read_test(file: Path, request: ImportRequest, known: Ids | None) -> PredictionFile:
-    """Read test predictions, of known ids; their columns may have other names than those of the OOF file."""
+    """Read test predictions of known ids; their columns may have different names from those of the OOF file."""
     columns = request.columns
     names = read_columns(file).names
     wanted = (request.test_column,) if request.test_column else columns.predictions

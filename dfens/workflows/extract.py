@@ -20,10 +20,10 @@ from trainers.media.image import is_clip
 
 @dataclass(frozen=True)
 class Extraction:
-    """What is extracted with one set of settings.
+    """The features extracted with one set of settings.
 
-    models: that use it. crop: "face" or "centre". clips, stored, missing, failed: numbers of clips. n_bytes: on disk.
-    failures: clips that cannot be read, with the reason. folder: where it is stored.
+    models: models that use them. crop: "face" or "centre". clips, stored, missing, failed: numbers of clips. n_bytes:
+    size on disk. failures: clips that cannot be read, with reasons. folder: folder of the features.
     """
 
     models: tuple[str, ...]
@@ -52,10 +52,10 @@ class Extractions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractRequest:
-    """What `dfens extract` is to do.
+    """The options of `dfens extract`.
 
-    threads: clips read side by side. dry_run: only count what is there. retry: read failed clips again. remove: delete
-    what was extracted instead. sheet: PNG file for a contact sheet of up to sheet_clips clips.
+    threads: number of clips read in parallel. dry_run: only count. retry: retry failed clips. remove: delete
+    extracted features instead. sheet: PNG file for a contact sheet of up to sheet_clips clips.
     """
 
     threads: int
@@ -75,8 +75,8 @@ def extract(workspace: Workspace, request: ExtractRequest, progress: Progress = 
     competition = workspace.whole_competition()
     if not is_clip(competition.train["path"].iloc[0]):
         raise DataError(
-            "This competition has images, and dfens extract reads clips. For clips set [data] layout = "
-            '"ffdv", or name files with an ending such as .mp4 in the table.'
+            "This competition has images, and dfens extract reads clips. For clips, set [data] layout = "
+            '"ffdv", or list files with an ending such as .mp4 in the table.'
         )
     paths = list(dict.fromkeys(competition.paths))
     if request.remove:
@@ -98,7 +98,7 @@ def _extract(
     request: ExtractRequest,
     progress: Progress,
 ) -> Extraction:
-    """Extract, or only count, with one set of settings."""
+    """Extract features, or only count them, with one set of settings."""
     trainers_dir, root, threads = workspace.trainers_dir, workspace.root, request.threads
     store = clip_store(settings, trainers_dir, root)
     if request.dry_run or request.remove:
@@ -125,7 +125,7 @@ def _extract(
 
 
 def wanted(workspace: Workspace) -> Iterator[tuple[ExtractSettings, tuple[str, ...]]]:
-    """Yield each set of settings that models of dfens.toml use, with their names; the defaults without such models."""
+    """Yield each set of settings that models in dfens.toml use, with their names; the defaults if none."""
     models: dict[ExtractSettings, list[str]] = {}
     for name, model in workspace.config.models.items():
         extraction = kind_of(model).extraction(model)

@@ -24,9 +24,9 @@ from submissions.plots import plot_selection
 
 @dataclass(frozen=True)
 class FinalsChoice:
-    """The simulated pairs of submissions, and where to tick the recommended one.
+    """The simulated pairs of submissions, and the link for selecting the recommended one.
 
-    left_out: scored submissions that could not be simulated, and why. public_share: of the test rows.
+    left_out: scored submissions that could not be simulated, and why. public_share: public share of the test rows.
     """
 
     selection: Selection
@@ -36,7 +36,7 @@ class FinalsChoice:
     plots: tuple[Path, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The selection's facts at the top level."""
+        """Return the fields of the selection at the top level."""
         own = {"best": self.selection.best, "left_out": self.left_out, "link": self.link, "plots": self.plots}
         return dataclasses.asdict(self.selection) | own
 
@@ -84,7 +84,7 @@ def choose_finals(
 
 
 def gather_candidates(workspace: Workspace, entries: Sequence[Entry]) -> tuple[list[Candidate], list[str]]:
-    """Scored submissions with their OOF predictions, each file once, and a line for each that was left out."""
+    """Return scored submissions with their OOF predictions, each file once, and a line for each that was left out."""
     found: dict[str, Candidate] = {}
     left_out = []
     for entry in entries:
@@ -96,14 +96,14 @@ def gather_candidates(workspace: Workspace, entries: Sequence[Entry]) -> tuple[l
         oof = submitted_oof(workspace, entry.provenance)
         if oof is None:
             left_out.append(
-                f"Left out: {label_of(entry)} (public {entry.public_score:.5f}; no OOF predictions of it are stored)."
+                f"Left out: {label_of(entry)} (public {entry.public_score:.5f}; its OOF predictions are not stored)."
             )
         else:
             found[entry.sha256] = Candidate(label_of(entry), oof, entry.public_score)
     if len(found) < 2:
         raise SubmissionError(
-            f"Choosing two needs at least two scored submissions with OOF predictions in the store; there are "
+            f"Choosing the finals needs at least two scored submissions with OOF predictions in the store; there are "
             f"{examples([item.name for item in found.values()]) or 'none'}. "
-            f"{' '.join(left_out)} Run dfens submissions sync to fetch scores, or submit another blend."
+            f"{' '.join(left_out)} Run dfens submissions sync to update scores, or submit another blend."
         )
     return list(found.values()), left_out

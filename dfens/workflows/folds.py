@@ -20,11 +20,11 @@ from trainers.data.groups import derive_groups, original_note
 
 @dataclass(frozen=True)
 class NewFolds:
-    """The folds as they are stored now.
+    """The stored folds.
 
-    how: k, seed, group. folds: rows, positives and their share by fold. moved: what belonged to replaced folds and is
-    in the archive now. moved_test: earlier test predictions, where the rows to predict have changed. note: what a
-    column of originals meant. sealed: number of rows that are kept apart.
+    how: k, seed, group. folds: rows, positives and their share by fold. moved: archived models and blends of replaced
+    folds. moved_test: archived test predictions, if the rows to predict have changed. note: interpretation of a
+    column of originals. sealed: number of sealed rows.
     """
 
     path: Path
@@ -48,7 +48,7 @@ def assign_folds(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> NewFolds:
-    """Make folds by the settings of dfens.toml (`k` and `seed` override them) and store them with the test ids."""
+    """Assign folds with the settings in dfens.toml (`k` and `seed` override them) and store them with the test ids."""
     settings, store = workspace.config.folds, workspace.predictions
     competition = workspace.whole_competition()
     groups = derive_groups(

@@ -1,4 +1,4 @@
-"""Find rows that belong together, and what random folds would hide."""
+"""Find groups of related rows, and measure how much random folds inflate the score."""
 
 from dataclasses import dataclass
 
@@ -22,9 +22,9 @@ from trainers.networks.settings import NetworkSettings
 
 @dataclass(frozen=True)
 class Grouping:
-    """One way to group the rows, and the baseline's OOF AUC with whole groups held out (None: no such folds).
+    """One grouping of the rows, and the baseline's OOF AUC with whole groups held out (None: no such folds).
 
-    rows_not_alone: rows that share their group with others. low, high: 95 % interval. problem: why there is no score.
+    rows_not_alone: number of rows that share their group. low, high: 95 % interval. problem: why there is no score.
     """
 
     group: str
@@ -39,7 +39,7 @@ class Grouping:
 
 @dataclass(frozen=True)
 class Groupings:
-    """The ways to group the training rows."""
+    """The groupings of the training rows."""
 
     groupings: tuple[Grouping, ...]
 
@@ -89,7 +89,7 @@ def _score(
 def _embed(workspace: Workspace, name: str, competition: Competition, threads: int, progress: Progress) -> None:
     settings = workspace.config.models.get(name)
     if not (isinstance(settings, NetworkSettings) and isinstance(settings, ImageSettings)):
-        raise ConfigError(f"--model {name}: expected a model of dfens.toml with a backbone.")
+        raise ConfigError(f"--model {name}: expected a model in dfens.toml with a backbone.")
     rows = competition.train
     paths = rows["path"].tolist()
     features = embed_images(settings, settings, paths, root=workspace.root, threads=threads, progress=progress)

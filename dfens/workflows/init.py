@@ -12,7 +12,7 @@ from oof.files import free_path, write_text
 
 @dataclass(frozen=True)
 class Written:
-    """A new dfens.toml; `kept` is where an earlier one was moved."""
+    """A new dfens.toml; `kept` is the new path of an earlier one."""
 
     path: Path
     recipe: str
@@ -21,14 +21,14 @@ class Written:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe and what it is for."""
+    """A recipe and its description."""
 
     name: str
     summary: str
 
 
 def list_recipes() -> tuple[Recipe, ...]:
-    """Return the recipes that come with dfens."""
+    """Return the recipes included in dfens."""
     return tuple(Recipe(name, recipe_summary(name)) for name in recipe_names())
 
 
@@ -37,18 +37,20 @@ def write_recipe(folder: Path, recipe: str, slug: str | None, *, force: bool) ->
 
     Raises:
         ConfigError: if the slug is not valid, or a dfens.toml exists and `force` is not given; with it, the file is
-            kept under a name that is free.
+            renamed to a free name.
     """
     if slug is not None and not re.fullmatch(r"[A-Za-z0-9-]+", slug):
         raise ConfigError(
-            f"{slug!r} is not a competition slug. It is the last part of the competition's address on Kaggle, such as "
+            f"{slug!r} is not a competition slug. It is the last part of the competition's URL on Kaggle, such as "
             f"multi-ffdi: letters, digits and '-'."
         )
     path = folder / CONFIG_NAME
     kept = None
     if path.exists() or path.is_symlink():
         if not force:
-            raise ConfigError(f"{path} exists. Edit it, or run dfens init --force, which keeps it as {path.name}.old.")
+            raise ConfigError(
+                f"{path} exists. Edit it, or run dfens init --force, which renames it to {path.name}.old."
+            )
         kept = free_path(path.with_name(path.name + ".old"))
         path.rename(kept)
     write_text(path, recipe_text(recipe, slug))

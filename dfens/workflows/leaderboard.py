@@ -1,4 +1,4 @@
-"""Fetch the public leaderboard, and rank scores on it."""
+"""Download the public leaderboard, and rank scores on it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from submissions.leaderboard import LeaderboardRank, Team, rank_score, read_lead
 
 @dataclass(frozen=True)
 class LeaderboardRanks:
-    """Where scores would rank on the public leaderboard; teams is the number on it, ranks are by label."""
+    """The ranks of scores on the public leaderboard, by label; teams is the number of teams on it."""
 
     fetched: datetime
     teams: int
@@ -33,9 +33,9 @@ def rank_scores(
     team: str = "",
     progress: Progress = SILENT,
 ) -> LeaderboardRanks:
-    """Rank scores, refs or names (by default the best public score) on the leaderboard, which is fetched where needed.
+    """Rank scores, refs or names (by default the best public score) on the leaderboard, which is downloaded if needed.
 
-    The own team is not counted as a rival of itself; its name is known from Kaggle, unless `team` gives another.
+    Your own team is excluded from the rivals; its name comes from Kaggle unless `team` is given.
     """
     metric = metric_by_name(workspace.config.competition.metric)
     scores = _scores(read_entries(workspace), wanted, metric.gain(1.0))
@@ -56,7 +56,7 @@ def rank_scores(
 
 
 def fetch_leaderboard(workspace: Workspace, client: KaggleClient) -> tuple[list[Team], str]:
-    """Fetch the public leaderboard and the name of the own team, empty where it has submitted nothing; keep both."""
+    """Download and store the public leaderboard and your team's name, which is empty if it has submitted nothing."""
     path = workspace.leaderboard_path()
     client.leaderboard(path)
     team = next((submission.team for submission in client.submissions() if submission.team), "")
@@ -72,7 +72,7 @@ def _own_team(workspace: Workspace) -> str:
 
 
 def _scores(entries: Sequence[Entry], wanted: Sequence[str], sign: float) -> dict[str, float]:
-    """Return label and public score of what was asked for: numbers, refs, names; by default the best of the ledger."""
+    """Return label and public score of the requested numbers, refs or names; by default the best in the ledger."""
     found: dict[str, float] = {}
     for word in wanted:
         if "." in word and _is_number(word):

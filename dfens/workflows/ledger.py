@@ -30,17 +30,17 @@ def cv_of(entry: Entry) -> float | None:
 
 
 def label_of(entry: Entry) -> str:
-    """Return a short name that is unique."""
+    """Return a short, unique name."""
     return f"{entry.name} {entry.blend or entry.file_name}".strip()
 
 
 def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
-    """Return the entry of a ref, the digits of a key, a file name, or a blend's name.
+    """Return the entry for a ref, the digits of a key, a file name, or a blend's name.
 
-    Of several, the newest submission counts; an attempt that failed only where there is no submission.
+    If there are several, the newest submission is returned; a failed attempt only if there is no submission.
 
     Raises:
-        SubmissionError: if there is none, with what there is.
+        SubmissionError: if there is none, listing the existing ones.
     """
     tests: list[Callable[[Entry], bool]] = [
         lambda entry: str(entry.ref or "") == wanted,
@@ -60,9 +60,9 @@ def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
 
 
 def column_settings(workspace: Workspace) -> dict[str, Any]:
-    """Settings of the submission table, from [submissions]."""
+    """Return the column settings of the submission table from [submissions]."""
     settings, data = workspace.config.submissions, workspace.config.data
-    # the name of the id column that the data has, unless it is the default, which need not be meant
+    # the id column set in [data], unless it is the default, which may not apply
     named = data.id if data.layout == "table" and data.id != "id" else ""
     return {
         "id_column": settings.id_column or named,
@@ -73,15 +73,15 @@ def column_settings(workspace: Workspace) -> dict[str, Any]:
 
 
 def sample_submission(workspace: Workspace) -> Path:
-    """The sample submission of the competition.
+    """Return the path of the competition's sample submission.
 
     Raises:
-        SubmissionError: if the data has none, or it is not where dfens.toml says.
+        SubmissionError: if the data has none, or it is missing.
     """
     settings = workspace.config.data
     named = settings.sample_submission or (settings.test if settings.layout == "table" else None)
     if named is not None:
-        path = settings.root / named  # no need to look for every image
+        path = settings.root / named  # avoids searching for every image
         if not path.is_file():
             how = "" if workspace.config_path.exists() else "Run dfens init --recipe table, then name it there. "
             raise SubmissionError(
@@ -92,23 +92,23 @@ def sample_submission(workspace: Workspace) -> Path:
     sample = workspace.whole_competition().sample_submission
     if sample is None:
         raise SubmissionError(
-            "This competition's data has no sample submission. Name it: [data] sample_submission = 'FILE.csv'."
+            "This competition's data has no sample submission. Set [data] sample_submission = 'FILE.csv'."
         )
     return sample
 
 
 def rebuild_entry(workspace: Workspace, entry: Entry, sample: Path) -> Rebuilt:
-    """Make the file of an entry again from the store, or tell what has changed.
+    """Rebuild the file of an entry from the store, or report what has changed.
 
-    A table that was made elsewhere has nothing to be made of; it is read from the copy that was sent.
+    A table made elsewhere cannot be rebuilt; it is read from the stored copy of what was sent.
     """
     source = entry.provenance.get("source")
     if source not in ("blend", "model"):
         kept = _kept_table(workspace, entry, sample)
         if kept is None:
             raise SubmissionError(
-                f"Submission {label_of(entry)} was not made of a stored blend or model (source: "
-                f"{source or entry.origin}), and no copy of its file is kept, so there is nothing to make it of."
+                f"Submission {label_of(entry)} was not made from a stored blend or model (source: "
+                f"{source or entry.origin}), and there is no copy of its file, so it cannot be rebuilt."
             )
         return Rebuilt(kept, f"the copy of what was sent ({entry.path})")
     facts = {"dfens_version": entry.dfens_version, **entry.provenance}
@@ -125,10 +125,11 @@ def rebuild_entry(workspace: Workspace, entry: Entry, sample: Path) -> Rebuilt:
 def table_of(
     workspace: Workspace, wanted: str, entries: Sequence[Entry], sample: Path
 ) -> tuple[str, SubmissionTable, Entry | None]:
-    """The predictions behind a path, a ref or a name: label, table, and the entry where the ledger has it.
+    """Return the table for a path, a ref or a name: label, table, and the entry if it is in the ledger.
 
     Raises:
-        SubmissionError: neither a file nor an entry; or an entry whose file is gone and can't be made again.
+        SubmissionError: if it is neither a file nor an entry, or the file of the entry is missing and cannot be
+            rebuilt.
     """
     path = workspace.root / wanted
     if path.is_file():
@@ -142,13 +143,13 @@ def table_of(
     rebuilt = rebuild_entry(workspace, entry, sample)
     if rebuilt.table is None:
         raise SubmissionError(
-            f"The file of {label_of(entry)} is not kept and can't be made again: {' '.join(rebuilt.changes)}"
+            f"There is no copy of the file of {label_of(entry)}, and it cannot be rebuilt: {' '.join(rebuilt.changes)}"
         )
     return label_of(entry), rebuilt.table, entry
 
 
 def _kept_table(workspace: Workspace, entry: Entry, sample: Path) -> SubmissionTable | None:
-    """The copy of the file that was sent, where it still has its bytes."""
+    """Return the stored copy of the file that was sent, if it is unchanged."""
     path = workspace.root / entry.path
     if not entry.path or not path.is_file() or file_sha256(path) != entry.sha256:
         return None

@@ -1,4 +1,4 @@
-"""What runs now, and how long the folds that are not trained yet may take."""
+"""Running work, and the estimated time for folds that are not trained yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from oof.files import locked_since, read_json
 
 @dataclass(frozen=True)
 class RunningWork:
-    """Work that some process does now, by the lock that it holds.
+    """Work in progress, detected by the lock that a process holds.
 
-    fold: None while the test rows are predicted. elapsed_s: since the lock was taken. left_s: by the folds of the same
-    model that are done, None where there are none.
+    fold: None while the test rows are predicted. elapsed_s: time since the lock was acquired. left_s: estimate from the
+    finished folds of the same model, None without any.
     """
 
     model: str
@@ -25,9 +25,9 @@ class RunningWork:
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """How long all folds that are not trained yet will take, by the folds that are.
+    """The estimated time for all folds that are not trained yet.
 
-    folds: number not trained. unknown: those of models without a trained fold, which seconds does not count.
+    folds: number of these folds. unknown: those of models without a trained fold, which are not included in seconds.
     """
 
     folds: int
@@ -36,7 +36,7 @@ class TimeLeft:
 
 
 def running_work(workspace: Workspace, k: int) -> tuple[RunningWork, ...]:
-    """Return the folds that are trained now and the models that predict test rows."""
+    """Return the folds being trained and the models predicting test rows."""
     now = datetime.now(UTC)
     found = []
     for model in workspace.config.models:
@@ -53,11 +53,11 @@ def running_work(workspace: Workspace, k: int) -> tuple[RunningWork, ...]:
 
 
 def time_left(workspace: Workspace, missing: Mapping[str, int], running: tuple[RunningWork, ...], k: int) -> TimeLeft:
-    """Estimate the time that the missing folds take; folds that run side by side share it.
+    """Estimate the time for the missing folds; folds that run in parallel share it.
 
     Args:
-        missing: number of folds of each model that are not trained, those that run included.
-        running: of `running_work`.
+        missing: number of folds of each model that are not trained, including running ones.
+        running: result of `running_work`.
         k: number of folds.
     """
     total, unknown = 0.0, 0
@@ -73,13 +73,13 @@ def time_left(workspace: Workspace, missing: Mapping[str, int], running: tuple[R
 
 
 def _mean_seconds(workspace: Workspace, model: str, k: int) -> float | None:
-    """Mean training time of the folds of a model that are done."""
+    """Return the mean training time of the finished folds of a model."""
     found = []
     for fold in range(k):
         path = workspace.history_path(model, fold)
         try:
             seconds = read_json(path).get("seconds") if path.exists() else None
-        except StoreError:  # cut by hand; `dfens diagnose` names it
+        except StoreError:  # edited by hand; `dfens diagnose` reports it
             continue
         if isinstance(seconds, int | float) and seconds > 0:
             found.append(float(seconds))

@@ -1,4 +1,4 @@
-"""Where a submission comes from: from a blend's or model's name to predictions and recipe, and back."""
+"""The provenance of submissions: from the name of a blend or model to its predictions and recipe, and back."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -24,10 +24,10 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """A blend or model as it goes into a submission.
+    """A blend or model to be submitted.
 
-    ids (n_test,), predictions (n_test,): what is submitted. score: the metric on OOF predictions, for a blend
-    those that its weights were fitted on. nested_score: None for a model. facts: what the ledger keeps
+    ids (n_test,), predictions (n_test,): test predictions. score: the metric on OOF predictions, for a blend
+    on the rows on which its weights were fitted. nested_score: None for a model. facts: provenance for the ledger
     (docs/formats.md, work/submissions).
     """
 
@@ -40,18 +40,18 @@ class Recipe:
 
 
 def read_recipe(workspace: Workspace, name: str | None) -> Recipe:
-    """Return the blend or model of a name (None: the newest blend), ready to submit.
+    """Return the blend or model with a name (None: the newest blend), ready to submit.
 
     Raises:
-        SubmissionError: neither a blend nor a model, or one without test predictions.
+        SubmissionError: if there is neither a blend nor a model, or it has no test predictions.
     """
     blends = workspace.blends
     if name is None:
         name = blends.newest()
     if name in blends and name in workspace.predictions:
         raise SubmissionError(
-            f"'{name}' is the name of a blend and of a model. Blend again under another name (dfens blend --name), and "
-            f"submit that one; or move work/ensemble/{name} away to submit the model."
+            f"'{name}' is the name of both a blend and a model. Blend again under another name (dfens blend --name) "
+            f"and submit that one, or move work/ensemble/{name} away to submit the model."
         )
     if name in blends:
         return _blend_recipe(blends.load(name))
@@ -59,8 +59,8 @@ def read_recipe(workspace: Workspace, name: str | None) -> Recipe:
         return _model_recipe(workspace, name)
     known = [*blends.list(), *(summary.name for summary in workspace.predictions.list())]
     raise SubmissionError(
-        f"There is no blend or model '{name}'; there are {examples(known, 10) or 'none'}. "
-        f"Run dfens blend --name {name}, or name one of these."
+        f"There is no blend or model '{name}'; existing ones: {examples(known, 10) or 'none'}. "
+        f"Run dfens blend --name {name}, or use one of these."
     )
 
 
@@ -116,7 +116,7 @@ def _model_recipe(workspace: Workspace, name: str) -> Recipe:
 
 
 def stored_sources(workspace: Workspace, facts: Mapping[str, Any]) -> Iterator[Source]:
-    """Test predictions that a submission may have been made of: stored, archived, then fitted again."""
+    """Yield test predictions from which a submission may have been made: stored, archived, then fitted again."""
     name = str(facts.get("name"))
     if facts.get("source") == "model":
         if name in workspace.predictions:
@@ -133,7 +133,7 @@ def stored_sources(workspace: Workspace, facts: Mapping[str, Any]) -> Iterator[S
 
 
 def _stored_blends(workspace: Workspace, name: str) -> Iterator[tuple[str, StoredBlend]]:
-    """The blend of a name, then the earlier ones of that name, newest first."""
+    """Yield the blend with a name, then earlier ones with that name, newest first."""
     blends = workspace.blends
     archive = BlendStore(blends.archive_dir)
     for store, names in ((blends, [name]), (archive, sorted(archive.list(), reverse=True))):
@@ -143,7 +143,7 @@ def _stored_blends(workspace: Workspace, name: str) -> Iterator[tuple[str, Store
 
 
 def _fitted_again(workspace: Workspace, facts: Mapping[str, Any]) -> Source | None:
-    """Fit the blend again by its recorded settings, if all members are unchanged; None otherwise."""
+    """Fit the blend again with its recorded settings if all members are unchanged; otherwise return None."""
     now, recorded = members_now(workspace, facts), facts.get("members") or {}
     order = [name for name in facts.get("member_order") or [] if name in recorded]
     if not order or any(now.get(name) != recorded[name].get("fingerprint") for name in order):
@@ -159,19 +159,19 @@ def _fitted_again(workspace: Workspace, facts: Mapping[str, Any]) -> Source | No
         return None
     if test is None:
         return None
-    return Source("the members, blended again by the recorded settings", store.test_ids, test)
+    return Source("the members, blended again with the recorded settings", store.test_ids, test)
 
 
 def members_now(workspace: Workspace, facts: Mapping[str, Any]) -> dict[str, str | None]:
-    """Fingerprint of each recorded member as it is stored now, None where it is gone."""
+    """Return the current fingerprint of each recorded member, None if it is missing."""
     blends = workspace.blends
     return {name: member_fingerprint(workspace.predictions, blends, name) for name in facts.get("members") or {}}
 
 
 def submitted_oof(workspace: Workspace, facts: Mapping[str, Any]) -> NDArray[np.float64] | None:
-    """OOF predictions of what was submitted, in the order of the folds; None where they are not stored any more.
+    """Return the OOF predictions of what was submitted, in the order of the folds; None if they are no longer stored.
 
-    Those of a blend are the nested ones. NaN where a model has no prediction.
+    For a blend these are the nested predictions. NaN means no prediction.
     """
     name, wanted = str(facts.get("name")), facts.get("blend_fingerprint")
     folds = workspace.predictions.folds

@@ -1,4 +1,4 @@
-"""What `dfens report` does: read the stores, compute the panels, write the page and the JSON next to it."""
+"""Write the report: read the stores, compute the panels, write the page and the JSON next to it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from trainers.data.leaks import read_leak_audit
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A report and the files that hold it."""
+    """A report and its files."""
 
     report: Report
     page: Path
@@ -46,7 +46,7 @@ def write_report(workspace: Workspace, out: Path | None = None, progress: Progre
     """Write the report of a workspace as a page and as JSON.
 
     Args:
-        workspace: whose stores are read; nothing but the report is written.
+        workspace: the workspace, in which only the report is written.
         out: path of the page; None for work/reports/report.html. The JSON file is next to it.
         progress: reported one panel at a time.
 
@@ -69,10 +69,10 @@ def write_report(workspace: Workspace, out: Path | None = None, progress: Progre
 
 
 def _files_panel(workspace: Workspace) -> ClipsPanel | None:
-    """What the last check found out about the files alone, and the scores by modality; None where neither is known."""
+    """Return the panel of leaks and scores by modality; None if neither is known."""
     try:
         leaks = leak_rows(read_leak_audit(workspace.check_dir()))
-    except DfensError:  # of another version; dfens check writes it again
+    except DfensError:  # another version; dfens check writes it again
         leaks = ()
     modalities, changed = read_modalities(workspace)
     return ClipsPanel(modalities, leaks, changed) if leaks or modalities else None
@@ -121,10 +121,10 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
 
 
 def _no_folds(workspace: Workspace) -> Folds:
-    """No rows, for the page of a project that has only begun.
+    """Return folds without rows, for the page of a new project.
 
     Raises:
-        ConfigError: if this is no project at all.
+        ConfigError: if this is not a project.
     """
     if not workspace.config_path.exists():
         raise ConfigError(f"There is no {CONFIG_NAME} in {workspace.root}. Run dfens init, or give -C DIR.")
@@ -157,14 +157,14 @@ def _blend(workspace: Workspace, name: str) -> BlendInput:
 
 
 def _entries(workspace: Workspace) -> Sequence[Entry]:
-    """Rows of the ledger; a workspace without one is read without creating it."""
+    """Return the entries of the ledger, without creating one if there is none."""
     if not workspace.config.submissions.ledger and not workspace.ledger_path().exists():
         return []
     return read_entries(workspace)
 
 
 def _medals(workspace: Workspace, metric: Metric) -> Sequence[tuple[str, float]]:
-    """The score of the last rank with each medal, where the leaderboard was fetched."""
+    """Return the score of the last rank with each medal, if the leaderboard was downloaded."""
     path = workspace.leaderboard_path()
     if not path.exists():
         return ()

@@ -1,4 +1,4 @@
-"""What the report shows of images and clips: thumbnails, and of clips the frame that decided with the sound."""
+"""Images and clips in the report: thumbnails, and for clips the deciding frame and the sound."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ Views = Mapping[str, Callable[[], RowView]]
 
 
 def find_views(workspace: Workspace, inputs: ReportInputs, ids: Sequence[str]) -> Views:
-    """Return a function for each row whose file exists, which reads what is shown of it.
+    """Return, for each row whose file exists, a function that reads what is shown of it.
 
-    Empty where the competition's data cannot be read.
+    The result is empty if the competition's data cannot be read.
     """
     try:
-        # other rows may lack their files: a page shows what is there
+        # other rows may lack their files: the page shows what exists
         frame = scan_competition(workspace.config.data, workspace.quarantine_path()).train
     except DfensError:
         return {}
@@ -64,7 +64,7 @@ class _Moment:
 
 
 def _deciding_moments(workspace: Workspace, inputs: ReportInputs, ids: Sequence[str]) -> dict[str, list[_Moment]]:
-    """The deciding moments of some clips, of two models: one that sees and one that only hears, by weight."""
+    """Return the deciding moments of clips for two models, one with video and one with only sound, by weight."""
     weights = inputs.best_blend.weights if inputs.best_blend else {}
     models = workspace.config.models
     wanted_ids, found = set(ids), dict[str, list[_Moment]]()
@@ -86,18 +86,18 @@ def _deciding_moments(workspace: Workspace, inputs: ReportInputs, ids: Sequence[
 def _read_deciding(path: Path) -> dict[str, tuple[float, float]]:
     try:
         return read_deciding(path)
-    except DfensError:  # a cut file; the clip is shown without it
+    except DfensError:  # a truncated file; the clip is shown without it
         return {}
 
 
 def _stored_records(workspace: Workspace, paths: Sequence[str]) -> dict[str, ClipRecord]:
-    """The extracted features of clips that were extracted, from the first store that has them."""
+    """Return the extracted features of clips from the first store that has them."""
     found: dict[str, ClipRecord] = {}
     for settings, _ in wanted(workspace):
         missing = [path for path in paths if path not in found]
         try:
             view = clip_store(settings, workspace.trainers_dir, workspace.root).view(missing)
-        except (DfensError, OSError):  # a face detector that is gone, or a cut table
+        except (DfensError, OSError):  # a missing face detector, or a truncated table
             continue
         for row, path in enumerate(missing):
             record = view.record(row)

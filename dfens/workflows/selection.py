@@ -1,4 +1,4 @@
-"""Which models and folds a command works on."""
+"""The selection of models and folds for a command."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -10,7 +10,7 @@ FoldRanges = tuple[tuple[int, int], ...]  # first and last fold of each range; e
 
 
 def chosen_models(models: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
-    """Return the models that `--model` names, or all.
+    """Return the models named by `--model`, or all.
 
     Raises:
         ConfigError: if there are none, or a name is unknown.

@@ -1,4 +1,4 @@
-"""Where the work of a project is: what runs, models and folds done, blends, submissions, and the next command."""
+"""The status of a project: running work, models and folds, blends, submissions, and the next command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from oof.store import ModelSummary
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model: its folds as a line of signs (✓ predicted, ½ OOF only, · not yet) and its OOF score."""
+    """One model: its folds as a row of symbols (✓ predicted, ½ OOF only, · not yet) and its OOF score."""
 
     model: str
     kind: str
@@ -42,9 +42,9 @@ class BlendStatus:
 
 @dataclass(frozen=True)
 class SubmissionStatus:
-    """The ledger in short; `best` is the label of the submission with the best public score, None without one.
+    """A summary of the ledger; `best` is the label of the submission with the best public score, or None.
 
-    today: number made today (UTC). per_day: the limit of dfens.toml, None for Kaggle's alone.
+    today: number made today (UTC). per_day: the limit in dfens.toml, None for Kaggle's limit alone.
     """
 
     made: int
@@ -57,9 +57,9 @@ class SubmissionStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where the work of one project is, and what to run next.
+    """The status of a project, and the command to run next.
 
-    running: work that some process does now. left: estimate for the folds not trained yet, None where all are.
+    running: work in progress. left: estimate for the folds not trained yet, None if all are trained.
     """
 
     metric: str
@@ -74,7 +74,7 @@ class Status:
 
 
 def read_status(workspace: Workspace) -> Status:
-    """Look at the settings and the workspace; nothing is changed."""
+    """Read the status from the settings and the workspace, without changing anything."""
     folder, store = str(workspace.root), workspace.predictions
     if not workspace.config_path.exists() and not store.has_folds():
         return Status(metric="auc", folder=folder, facts=(f"No dfens.toml in {folder}.",), next="dfens init")
@@ -136,14 +136,14 @@ def next_command(workspace: Workspace) -> str:
 
 
 def _missing_folds(summary: ModelSummary | None, k: int) -> int:
-    """Number of folds that dfens train would train."""
+    """Return the number of folds that dfens train would train."""
     if summary is None:
         return k
     return 0 if summary.imported else k - len(summary.oof_folds)
 
 
 def _submissions(workspace: Workspace) -> SubmissionStatus | None:
-    """Sum up the local ledger; None without one, and for a ledger on a server, which status does not wait for."""
+    """Summarise the local ledger; None without one, or for a ledger on a server, which is not queried."""
     settings = workspace.config.competition
     if workspace.config.submissions.ledger or not workspace.ledger_path().exists():
         return None

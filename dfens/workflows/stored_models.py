@@ -1,4 +1,4 @@
-"""The models of the store: list them with their scores, move them to its archive."""
+"""List the models in the store with their scores, and move models to the archive."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from oof.store import ModelSummary
 class StoredModel:
     """One model of the store.
 
-    rows: training rows with a prediction. folds, test: which parts are there, as text. fold_scores: score within each
-    fold, with mean and standard deviation. score: over all rows. state: complete, OOF only or partial.
+    rows: number of training rows with a prediction. folds, test: stored parts, as text. fold_scores: score within each
+    fold, with mean and standard deviation. score: score of all rows. state: complete, OOF only or partial.
     """
 
     model: str
@@ -69,7 +69,7 @@ def _stored_model(workspace: Workspace, summary: ModelSummary, metric: Metric) -
             return None
         try:
             return float(metric(folds.target[rows], model.oof[rows]))
-        except PredictionError:  # one class, or no probabilities where the metric needs them
+        except PredictionError:  # only one class, or no probabilities although the metric needs them
             return None
 
     scores = [score(present & (folds.fold == fold)) for fold in range(folds.k)]
@@ -108,7 +108,7 @@ class Archived:
     moved: Mapping[str, Path]
 
     def as_json(self) -> Mapping[str, Path]:
-        """The paths at the top level."""
+        """Return the paths at the top level."""
         return self.moved
 
 

@@ -1,4 +1,4 @@
-"""Results of other commands that the report shows: written by the command, read back for the page.
+"""Results of other commands shown in the report: written by the command, read back for the page.
 
 work/reports/compare/modalities.json    dfens compare --modalities
 work/reports/groups.json                dfens groups
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def save_modalities(workspace: Workspace, models: Sequence[str], scores: Sequence[ModalityScore]) -> None:
-    """Keep the scores by modality, with the fingerprints of the predictions that they are of."""
+    """Store the scores by modality, with the fingerprints of their predictions."""
     prints = {name: member_fingerprint(workspace.predictions, workspace.blends, name) for name in models}
     _write(workspace.modalities_path(), {"scores": json_value(scores), "fingerprints": prints})
 
@@ -51,12 +51,12 @@ def read_modalities(workspace: Workspace) -> tuple[tuple[ModalityScore, ...], tu
 
 
 def save_fold_gap(workspace: Workspace, random_auc: float | None, by_group: Mapping[str, float | None]) -> None:
-    """Keep the baseline's AUC with random folds, and with each grouping; None where there are no such folds."""
+    """Store the baseline's AUC with random folds and with each grouping; None if there are no such folds."""
     _write(workspace.groupings_path(), {"random": random_auc, "grouped": dict(by_group)})
 
 
 def read_fold_gap(workspace: Workspace) -> FoldGap | None:
-    """Return what random folds flatter, by the grouping that lowers the baseline most; None before `dfens groups`."""
+    """Return the effect of random folds, for the grouping that lowers the baseline most; None before `dfens groups`."""
 
     def parse(stored: Mapping[str, Any]) -> FoldGap | None:
         scored = {name: float(auc) for name, auc in stored["grouped"].items() if auc is not None}
@@ -69,7 +69,7 @@ def read_fold_gap(workspace: Workspace) -> FoldGap | None:
 
 
 def save_duplicates(workspace: Workspace, ids: Ids, groups: NDArray[np.object_]) -> None:
-    """Keep the sets of near-duplicates: id and set of each row that is not alone in its set."""
+    """Store the sets of near-duplicates: id and set of each row that has any."""
     table = pd.DataFrame({"id": ids, "set": groups})
     table = table[table["set"].map(table["set"].value_counts()) > 1]
     write_parquet(workspace.duplicates_path(), table, {"version": _VERSION, "kind": "duplicates"})
@@ -89,7 +89,7 @@ def read_duplicates(workspace: Workspace, folds: Folds) -> DuplicateSets | None:
 
 
 def save_finals(workspace: Workspace, finals: ChosenFinals) -> None:
-    """Keep the recommended pair."""
+    """Store the recommended pair."""
     _write(workspace.finals_path(), {"finals": json_value(finals)})
 
 
@@ -108,7 +108,7 @@ def _write(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _read(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T | None:
-    """Return a stored result; None where there is none, or one of another version, which the command replaces."""
+    """Return a stored result; None if there is none, or if it has another version, which the command replaces."""
     try:
         stored = read_json(path)
         return parse(stored) if stored["version"] == _VERSION else None

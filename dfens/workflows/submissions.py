@@ -39,20 +39,20 @@ class SubmissionList:
 
 @dataclass(frozen=True)
 class SubmissionDiff:
-    """How two submissions differ; first and second are their labels."""
+    """The difference between two submissions; first and second are their labels."""
 
     first: str
     second: str
     difference: Difference
 
     def as_json(self) -> dict[str, Any]:
-        """The difference's facts at the top level."""
+        """Return the fields of the difference at the top level."""
         return {"first": self.first, "second": self.second} | asdict(self.difference)
 
 
 @dataclass(frozen=True)
 class RebuiltFile:
-    """A submission file made again with the same bytes; source is what it was made of."""
+    """A rebuilt submission file with the same bytes; source is what it was made from."""
 
     ref: int | None
     path: Path
@@ -62,7 +62,7 @@ class RebuiltFile:
 
 
 def open_client(workspace: Workspace, progress: Progress = SILENT) -> KaggleClient:
-    """Open the Kaggle client for the competition of dfens.toml."""
+    """Open the Kaggle client for the competition in dfens.toml."""
     config = workspace.config
     return KaggleClient(config.competition.slug, config.submissions, os.environ, progress)
 
@@ -72,7 +72,8 @@ def list_submissions(workspace: Workspace, *, plot: bool = False) -> SubmissionL
     metric = metric_by_name(workspace.config.competition.metric)
     entries = read_entries(workspace)
     cv = [cv_of(entry) for entry in entries]
-    public = [None if entry.error else entry.public_score for entry in entries]  # half a file has another score
+    # a truncated file has a different score
+    public = [None if entry.error else entry.public_score for entry in entries]
     found = correlate(cv, public, higher_is_better=metric.higher_is_better, chance=metric.chance)
     plots: tuple[Path, ...] = ()
     if plot:
@@ -116,19 +117,21 @@ def diff_submissions(workspace: Workspace, first: str, second: str, *, moves: in
 
 
 def rebuild_file(workspace: Workspace, ref: str, *, out: Path | None = None, force: bool = False) -> RebuiltFile:
-    """Make a submitted file again from the store and write it.
+    """Rebuild a submitted file from the store and write it.
 
     Raises:
-        SubmissionError: if what it was made of has changed. ConfigError: if `out` exists, unless `force`.
+        SubmissionError: if what it was made from has changed. ConfigError: if `out` exists, unless `force`.
     """
     entry = find_entry(read_entries(workspace), ref)
     path = workspace.rebuilt_path(entry.file_name) if out is None else workspace.resolve_output(out, force=force)
     found = rebuild_entry(workspace, entry, sample_submission(workspace))
     if found.table is None:
-        kept = f" The file as it was sent is kept: {entry.path}." if (workspace.root / entry.path).is_file() else ""
+        kept = (
+            f" A copy of the submitted file is stored: {entry.path}." if (workspace.root / entry.path).is_file() else ""
+        )
         raise SubmissionError(
             f"The file of submission {label_of(entry)} cannot be rebuilt. {' '.join(found.changes)} Restore what has "
-            f"changed (work/oof/archive and work/ensemble/archive keep what was replaced), then try again.{kept}"
+            f"changed (replaced files are in work/oof/archive and work/ensemble/archive), then try again.{kept}"
         )
     found.table.write(path)
     return RebuiltFile(entry.ref, path, found.table.sha256, found.table.rows, found.source)

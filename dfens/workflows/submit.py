@@ -33,7 +33,7 @@ __all__ = ["NOT_RECORDED", "KernelOutput", "NotRecordedError", "SubmitResult", "
 
 @dataclass(frozen=True)
 class PublicScore:
-    """A public score beside what it may be compared with; None where that is not known."""
+    """A public score and the values to compare it with; None if unknown."""
 
     score: float
     best_before: float | None
@@ -44,11 +44,11 @@ class PublicScore:
 
 @dataclass(frozen=True)
 class SubmitResult:
-    """What became of a submission.
+    """The outcome of a submission.
 
-    found: why nothing was sent now; empty where it was. left_today: how many more may be
-    submitted today, by Kaggle's limit and that of dfens.toml; None where nothing was sent now.
-    waited: whether the score was waited for. note: why there is no score after the wait.
+    found: why nothing was sent now; empty if it was. left_today: number of submissions left
+    today, by Kaggle's limit and that in dfens.toml; None if nothing was sent now.
+    waited: whether dfens waited for the score. note: why there is no score after the wait.
     """
 
     entry: Entry
@@ -60,34 +60,34 @@ class SubmitResult:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of `dfens submit`."""
+        """Return the exit code of `dfens submit`."""
         if self.entry.status == "error" or self.entry.error:
             return REFUSED_BY_KAGGLE
         return STILL_PENDING if self.waited and self.entry.status == "pending" else SCORED
 
     @property
     def sentences(self) -> list[str]:
-        """What was sent, before its score is known."""
+        """Return sentences on what was sent, before its score is known."""
         entry = self.entry
-        left = "" if self.left_today is None else f"; {self.left_today} more today"
+        left = "" if self.left_today is None else f"; {self.left_today} left today"
         lines = [f"Submitted {entry.file_name} to {entry.competition} as {entry.name}{left}."]
         if self.found:
             lines = [f"{self.found} It is {entry.name} ({entry.file_name}); nothing was sent now."]
         if entry.error and entry.status != "error":
             lines.append(
-                f"Warning: {entry.error} Its score will be wrong; look at it on Kaggle before you send it --again."
+                f"Warning: {entry.error} Its score will be wrong; check it on Kaggle before submitting it with --again."
             )
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """The entry's facts at the top level."""
+        """Return the fields of the entry at the top level."""
         ranked = {} if self.public is None else {"rank": self.public.rank, "teams": self.public.teams}
         return vars(self.entry) | {"left_today": self.left_today, "note": self.note} | ranked
 
 
 @dataclass(frozen=True)
 class KernelOutput:
-    """A file that a version of a Kaggle notebook ("owner/slug") has written."""
+    """An output file of a version of a Kaggle notebook ("owner/slug")."""
 
     kernel: str
     version: int
@@ -97,7 +97,7 @@ class KernelOutput:
 def send_table(
     workspace: Workspace, draft: Draft, *, again: bool = False, wait: bool = False, progress: Progress = SILENT
 ) -> SubmitResult:
-    """Submit a checked table, and wait for its score where asked."""
+    """Submit a checked table, and wait for its score if requested."""
     entry = _entry_of(
         workspace,
         draft.message,
@@ -124,7 +124,7 @@ def send_kernel(
     wait: bool = False,
     progress: Progress = SILENT,
 ) -> SubmitResult:
-    """Submit the output of a notebook's version."""
+    """Submit the output of a notebook version."""
     name = f"{output.kernel} version {output.version}"
     facts = {"version": VERSION, "source": "kernel", "name": name}
     text = make_message(message or name, message_fields(workspace, output.kernel, None, None, None, facts))
@@ -144,7 +144,7 @@ def send_kernel(
 
 
 def _entry_of(workspace: Workspace, message: str, facts: Mapping[str, Any], **fields: Any) -> Entry:
-    """Return a new entry with everything that says where a submission comes from."""
+    """Return a new entry with the provenance of a submission."""
     state = git_state(workspace.root)
     config = workspace.config_path
     return new_entry(
@@ -167,19 +167,19 @@ def _submitter(
 
 
 def _made(wait: bool, submit: Callable[[], Submitted]) -> Submitted:
-    """Submit; with --wait, what was sent before and has no score yet is waited for, as after an interrupted wait."""
+    """Submit; with --wait, resume waiting for what was sent before and has no score yet."""
     try:
         return submit()
     except AlreadySentError as err:
         if not wait or err.entry.status != "pending":
             raise
-        return Submitted(err.entry, None, "The same was sent before and has no score yet.")
+        return Submitted(err.entry, None, "The same file was sent before and has no score yet.")
 
 
 def _followed(
     workspace: Workspace, ledger: Ledger, client: KaggleClient, made: Submitted, wait: bool, progress: Progress
 ) -> SubmitResult:
-    """Return what became of a submission, after its score where asked."""
+    """Return the outcome of a submission, after waiting for its score if requested."""
     left = made.left_today
     result = SubmitResult(made.entry, made.found, left)
     if not wait:
@@ -190,7 +190,7 @@ def _followed(
     public = None
     if entry.status == "complete" and entry.public_score is not None:
         public = PublicScore(entry.public_score, None, cv_of(entry), None, None)
-        with contextlib.suppress(DfensError, OSError):  # it is submitted and scored, whatever the comparison meets
+        with contextlib.suppress(DfensError, OSError):  # it is submitted and scored, even if the comparison fails
             public = _public_score(workspace, ledger, client, entry)
     return SubmitResult(entry, made.found, left, waited=True, note=note, public=public)
 
@@ -201,17 +201,17 @@ def _waited(
     try:
         entry = wait_for_score(ledger, client, entry, progress)
     except KaggleError as err:
-        return entry, f"It is submitted, but the score could not be asked for. {err}"
+        return entry, f"It is submitted, but its score could not be queried. {err}"
     except DfensError as err:
         return entry, f"It is submitted, but its score could not be recorded. {err}"
     if entry.status == "pending":
         limit = workspace.config.submissions.wait_limit_s
-        return entry, f"Still pending after {limit:g} s. Later: the same command, or dfens submissions sync."
+        return entry, f"Still pending after {limit:g} s. Run the same command or dfens submissions sync later."
     return entry, ""
 
 
 def _public_score(workspace: Workspace, ledger: Ledger, client: KaggleClient, entry: Entry) -> PublicScore:
-    """Compare a public score with the best so far, with the CV, and with the leaderboard where that can be had."""
+    """Compare a public score with the best so far, with the CV, and with the leaderboard if available."""
     metric = metric_by_name(workspace.config.competition.metric)
     others = [
         other.public_score

@@ -1,4 +1,4 @@
-"""Train models over folds: which engine trains, and what came of it."""
+"""Train models on folds with the engine that the options select."""
 
 import functools
 import os
@@ -15,11 +15,11 @@ from trainers.train import Engine, FoldResult, TrainingJob, train_here, train_mo
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What to train, and on what.
+    """The options of `dfens train`.
 
-    models: names, empty for all. folds: ranges, empty for all. workers: processes, None for
-    the default of the machine. threads: decoding threads of all
-    processes. cluster: "ray" or None; address and share go with it. force: retrain models whose settings changed.
+    models: names, empty for all. folds: ranges, empty for all. workers: number of processes, None for
+    the default of the machine. threads: number of decoding threads of all
+    processes. cluster: "ray" or None; address and share are for Ray. force: retrain models whose settings changed.
     """
 
     models: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The folds that were asked for, by model and fold."""
+    """The requested folds, by model and fold."""
 
     folds: tuple[FoldResult, ...]
     next: str
@@ -70,17 +70,17 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
 
 
 def under_torchrun() -> bool:
-    """Whether this is one of several processes that torchrun started, by the environment variables that it sets."""
+    """Return whether this is one of several processes started by torchrun, according to its environment variables."""
     return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_first_process() -> bool:
-    """Whether this process reports: the only one, or the first of those that torchrun started."""
+    """Return whether this process reports: the only one, or the first one started by torchrun."""
     return not under_torchrun() or os.environ["RANK"] == "0"
 
 
 def _engine(options: TrainOptions) -> Engine:
-    """Return what trains the folds; each engine loads only when it is used, since Ray and torch take seconds."""
+    """Return the engine; engines are imported only when used, since Ray and torch take seconds."""
     if under_torchrun():
         from trainers.jobs.torchrun import train_with_torchrun
 
@@ -94,7 +94,7 @@ def _engine(options: TrainOptions) -> Engine:
     if options.cluster == "ray":
         from trainers.jobs.ray_cluster import train_on_ray
 
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics to its makers
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics to its developers
         return functools.partial(train_on_ray, address=options.address, share=options.share)
     if options.workers is None:
         from trainers.jobs.side_by_side import train_side_by_side

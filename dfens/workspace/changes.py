@@ -1,4 +1,4 @@
-"""What concerns several packages of a workspace: what depends on replaced folds, and how the data has changed."""
+"""Changes that affect several packages of a workspace: replaced folds, and changed data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from oof.store import PredictionStore
     from trainers.data.competition import Competition
 
-_KEPT = ("archive", "cache", "clips")  # earlier things, and what is read from media, which no fold changes
+_KEPT = ("archive", "cache", "clips")  # archives, and data read from media, which do not depend on folds
 
 
 def archive_dependents(work: Path) -> list[Path]:
@@ -29,10 +29,10 @@ def archive_dependents(work: Path) -> list[Path]:
 
 
 def changes_since_folds(store: "PredictionStore", competition: "Competition") -> list[str]:
-    """What the label file and the list of test rows say otherwise than when the folds were made; empty if nothing.
+    """Return how the label file and the list of test rows have changed since the folds were made; empty if unchanged.
 
-    Models are trained on the rows and labels of the folds, so a corrected label changes nothing
-    until the folds are made again.
+    Models are trained on the rows and labels stored with the folds, so a corrected label has no effect
+    until the folds are assigned again.
 
     Args:
         store: of the folds. competition: with the sealed rows among the training rows.
@@ -51,28 +51,28 @@ def changes_since_folds(store: "PredictionStore", competition: "Competition") ->
     parts += _named("labelled otherwise", changed)
     if parts:
         found.append(
-            f"The training rows are not those of the folds: {'; '.join(parts)}. Restore them, or run dfens folds "
-            f"--force, which moves what was trained to the archive, and train again."
+            f"The training rows differ from those of the folds: {'; '.join(parts)}. Restore them, or run dfens folds "
+            f"--force, which moves trained models to the archive, and train again."
         )
     if store.test_ids_path.exists():
         before, after = pd.Index(store.test_ids), pd.Index(competition.test["id"].to_numpy(object))
         parts = _named("new", after.difference(before)) + _named("gone", before.difference(after))
         if parts:
             found.append(
-                f"The rows to predict are not those that the models predicted: {'; '.join(parts)}. Run dfens folds, "
-                f"then dfens train, which predicts them with the weights that are there."
+                f"The rows to predict differ from those that the models predicted: {'; '.join(parts)}. Run dfens "
+                f"folds, then dfens train, which predicts them with the stored weights."
             )
     return found
 
 
 def files_changed_since_training(workspace: "Workspace", competition: "Competition") -> list[str]:
-    """Report folds that were trained with files of other names or sizes than those that are there now.
+    """Report folds that were trained with files whose names or sizes have changed since.
 
-    A fold whose number of files differs is not reported: then rows were added or removed, which
-    `changes_since_folds` lists by name.
+    A fold with a different number of files is not reported: in this case rows were added or removed, which
+    `changes_since_folds` lists.
     """
     paths = competition.paths
-    if not all(Path(path).exists() for path in paths):  # a missing file, which the check reports by name
+    if not all(Path(path).exists() for path in paths):  # a missing file, which the check lists
         return []
     now = files_fingerprint(paths)
     changed = []
@@ -85,7 +85,7 @@ def files_changed_since_training(workspace: "Workspace", competition: "Competiti
                 folds.append(str(fold))
         if folds:
             changed.append(
-                f"The files have other names or sizes than when fold {examples(folds)} of '{name}' was trained. "
+                f"Names or sizes of files have changed since fold {examples(folds)} of '{name}' was trained. "
                 f"Restore them, or train that model again (dfens train --model {name} --force)."
             )
     return changed

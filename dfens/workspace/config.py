@@ -1,4 +1,4 @@
-"""dfens.toml, read once and checked as a whole: each section becomes a frozen dataclass of its package."""
+"""Read and check dfens.toml; each section becomes a frozen dataclass of its package."""
 
 import dataclasses
 import json
@@ -22,8 +22,9 @@ from trainers.presets import with_preset
 from trainers.rules import rules_by_name
 
 T = TypeVar("T")
-_FOLDERS = ("ablations", "archive", "cache", "clips")  # of work/trainers, where each model has the folder of its name
-# settings by their former names
+# folders in work/trainers, where each model has a folder with its name
+_FOLDERS = ("ablations", "archive", "cache", "clips")
+# current names of renamed settings
 _RENAMED = {
     "keep": "checkpoint",
     "tune": "trainable",
@@ -40,11 +41,13 @@ _TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a tab
 class CompetitionSettings:
     """Section [competition].
 
-    slug: the name in the competition's address on Kaggle; empty for data that is not on Kaggle.
-    metric: what blends optimise and tables sort by.
-    submissions_per_day: a limit of your own below Kaggle's (UTC days); None for Kaggle's alone, which is asked anyway.
-    max_parameters: rule on the size of a solution, for each model and for a blend's members together.
-    rules: rules on size and pretraining that `dfens check` holds the models against: multi-ffdi, multi-ffdv, or none.
+    slug: the last part of the competition's URL on Kaggle; empty for data that is not on Kaggle.
+    metric: metric for blends and the order of tables.
+    submissions_per_day: your own limit per UTC day, below Kaggle's; None for Kaggle's limit alone, which always
+    applies.
+    max_parameters: maximum number of parameters, for each model and for all members of a blend together.
+    rules: rules on size and pretraining against which `dfens check` compares the models: multi-ffdi, multi-ffdv, or
+    none.
     """
 
     slug: str = ""
@@ -66,7 +69,7 @@ class CompetitionSettings:
 class FoldSettings:
     """Section [folds].
 
-    k: number of folds. seed: of the shuffle.
+    k: number of folds. seed: seed of the shuffle.
     group: rows that must share a fold: none, duplicates, clusters, or column:NAME.
     sealed: share of the rows, by group, that no command trains on or scores until dfens unseal scores a blend on them.
     """
@@ -93,7 +96,7 @@ class FoldSettings:
 class SubmitSettings:
     """Section [submit].
 
-    message: what Kaggle shows beside a submission; {blend}, {score}, {nested_score} and more are filled in.
+    message: description of a submission on Kaggle; {blend}, {score}, {nested_score} and more are filled in.
     """
 
     message: str = "{blend} oof={score:.5f} nested={nested_score:.5f}"
@@ -101,7 +104,7 @@ class SubmitSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """All of dfens.toml."""
+    """The content of dfens.toml."""
 
     competition: CompetitionSettings
     data: DataSettings
@@ -118,8 +121,8 @@ def read_config(path: Path) -> Config:
     Paths in it are relative to its own folder.
 
     Raises:
-        ConfigError: if the file is absent, cannot be read, is not valid TOML, has an unknown key (the nearest known
-            one is named), or a value of the wrong type or out of range.
+        ConfigError: if the file is missing, cannot be read, is not valid TOML, has an unknown key (suggesting the
+            nearest known one), or a value of the wrong type or out of range.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -129,17 +132,17 @@ def read_config(path: Path) -> Config:
         ) from err
     except OSError as err:
         raise ConfigError(
-            f"{path} cannot be read ({err.strerror}). Expected a text file that this user may read."
+            f"{path} cannot be read ({err.strerror}). Expected a text file that this user can read."
         ) from err
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise ConfigError(f"{path} is not valid TOML: {err}. Correct that line; strings need quotes.") from err
     except RecursionError as err:
-        raise ConfigError(f"{path} is nested too deeply. Sections are one level deep, models two.") from err
+        raise ConfigError(f"{path} is nested too deeply. Sections have one level, models two.") from err
     return parse_config(raw, path.parent)
 
 
 def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
-    """Turn the tables of a dfens.toml into checked settings; `root` is what its paths are relative to."""
+    """Convert the tables of a dfens.toml into checked settings; `root` is the base of relative paths."""
     sections = {"competition", "data", "folds", "train", "models", "blend", "submit", "submissions"}
     _known(raw, sections, "dfens.toml", "section")
     for name in sections:
@@ -164,14 +167,14 @@ def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
 
 
 def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) -> dict[str, ModelSettings]:
-    """Each [models.NAME] over its preset over the defaults of [train]; a default unknown to a kind is passed over."""
+    """Merge each [models.NAME] with its preset and the defaults in [train]; defaults unknown to a kind are ignored."""
     fields_by_kind = {kind: _field_names(settings_type(kind)) for kind in kind_names()}
     _known(defaults, set().union(*fields_by_kind.values()), "[train]", "key")
     found: dict[str, ModelSettings] = {}
     for name, own in models.items():
         where = f"[models.{check_name(name, 'model name')}]"
         if name in _FOLDERS:
-            raise ConfigError(f"{where}: work/trainers/{name} has another use. Choose another name for the model.")
+            raise ConfigError(f"{where}: work/trainers/{name} is used otherwise. Choose another name for the model.")
         if not isinstance(own, Mapping):
             raise ConfigError(f"dfens.toml: models.{name} must be a section, written {where}.")
         kind = own.get("kind", defaults.get("kind", "timm"))
@@ -188,7 +191,7 @@ def _section(cls: type[T], raw: Mapping[str, Any], name: str) -> T:
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Make a settings dataclass from a TOML table; `where` names the table in messages.
+    """Create a settings dataclass from a TOML table; `where` is the name of the table in messages.
 
     Types are strict: "10" is not a number, 1.5 not an integer, 1 not a boolean.
     """
@@ -202,13 +205,13 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(inner := values.get(key), Mapping):
             _known(inner, _field_names(hint), f"{where} {key}", "key")
     try:
-        # read as JSON, since there a list may become a tuple and text a path, and nothing else changes its kind
+        # validated as JSON, where a list may become a tuple and text a path, but no other types are converted
         return TypeAdapter(cls).validate_json(json.dumps(dict(values), default=str), strict=True)
-    except ConfigError as err:  # of the settings' own checks, which do not know whose settings they are
+    except ConfigError as err:  # from the settings' own checks, which do not know the table's name
         raise err if str(err).startswith("[") else ConfigError(f"{where} {err}") from err
     except ValidationError as err:
         lines = []
-        expected_by_key: dict[str, list[str]] = {}  # a key that may be of several kinds has a problem for each
+        expected_by_key: dict[str, list[str]] = {}  # a key with several allowed types has one problem for each
         for problem in err.errors():
             key = str(problem["loc"][0]) if problem["loc"] else "value"
             if problem["type"] == "missing":
@@ -227,7 +230,7 @@ def _shown(key: str, value: object) -> str:
 
 
 def _known_metric(name: object, where: str) -> None:
-    """Refuse a misspelt metric now, and not after the training that it should judge."""
+    """Refuse a misspelt metric now instead of after training."""
     from oof.metrics import metric_by_name
 
     try:
@@ -249,7 +252,7 @@ def _known(values: Mapping[str, Any], known: set[str], where: str, what: str) ->
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    """What to offer for a misspelt word: the nearest known one, or all."""
+    """Return a suggestion for a misspelt word: the nearest known one, or all."""
     names = sorted(known)
     close = get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}? Known: {', '.join(names)}" if close else f". Known: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""The stored predictions of one member of a blend: of a model, or of an earlier blend."""
+"""The stored predictions of a member of a blend: a model, or an earlier blend."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,9 @@ Array = NDArray[np.float32]
 
 
 def read_member(store: PredictionStore, blends: BlendStore, name: str) -> tuple[Array, Array | None]:
-    """OOF (n_rows,) and test predictions (n_parts, n_test) of a model or blend, in the row order of the store.
+    """Return OOF (n_rows,) and test predictions (n_parts, n_test) of a model or blend, in the row order of the store.
 
-    An earlier blend serves with its nested predictions, since the others were fitted on the labels.
+    For an earlier blend these are its nested predictions, since its fitted predictions depend on the labels.
     """
     if name in store:
         model = store.load(name)
@@ -39,7 +39,7 @@ def member_fingerprint(store: PredictionStore, blends: BlendStore, name: str) ->
 
 
 def changed_members(store: PredictionStore, blends: BlendStore, name: str) -> list[str]:
-    """The members of a blend whose predictions are no longer those it was made of, or are gone, by name."""
+    """Return the names of members whose predictions have changed since the blend was made, or are missing."""
     facts = blends.facts(name)
     fingerprints = facts.get("fingerprints", {})
     gone = [item["name"] for item in facts["members"] if item["name"] not in fingerprints]

@@ -1,4 +1,4 @@
-"""The workspace of one project: where each file is, and the settings and stores opened from there."""
+"""The workspace of a project: paths of its files, and access to settings and stores."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -29,8 +29,8 @@ class Workspace:
             ├── submissions/    tables, ledger, downloads
             └── reports/        lists, plots, pages
 
-    Each path has one method here, so that no other module builds one by hand. Nothing is created before it is
-    written to. Settings and stores are opened when they are first asked for.
+    Each path has one method here, so that no other module builds paths. Nothing is created before it is
+    written to. Settings and stores are opened on first use.
     """
 
     def __init__(self, root: Path) -> None:
@@ -52,10 +52,10 @@ class Workspace:
         return resolve_path(self.root, path)
 
     def resolve_output(self, path: str | Path, *, force: bool = False) -> Path:
-        """Return the path of a file to write that the user named, which must be new unless `force`.
+        """Return the path of an output file given by the user, which must not exist unless `force`.
 
         Raises:
-            ConfigError: if something is there already.
+            ConfigError: if it exists.
         """
         found = self.resolve(path)
         if not force and (found.exists() or found.is_symlink()):
@@ -63,14 +63,14 @@ class Workspace:
         return found
 
     def shown(self, path: Path) -> str:
-        """Return a path as messages show it: relative to the project folder where it is inside."""
+        """Return a path for messages: relative to the project folder if it is inside."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
     # ---- settings and stores ------------------------------------------------
 
     @cached_property
     def config(self) -> "Config":
-        """The settings of dfens.toml; defaults in a folder without one that holds imported predictions."""
+        """The settings in dfens.toml, or defaults in a folder with imported predictions but without a dfens.toml."""
         from dfens.workspace.config import parse_config, read_config
 
         if not self.config_path.exists() and self.predictions.has_folds():
@@ -115,12 +115,12 @@ class Workspace:
         if not store.has_folds():
             if not share:
                 return ()
-            raise FoldError(f"[folds] sealed = {share:g}, and no rows are sealed yet. Run dfens folds first.")
+            raise FoldError(f"[folds] sealed = {share:g}, but no rows are sealed yet. Run dfens folds first.")
         made = store.folds.how.get("sealed", 0.0)
         if made != share:
             raise FoldError(
-                f"[folds] sealed = {share:g}, and the folds were made with {made:g}. Set it back, or run dfens folds "
-                f"(with --force where models are trained, which moves them to the archive)."
+                f"[folds] sealed = {share:g}, but the folds were made with {made:g}. Set it back, or run dfens folds "
+                f"(with --force if there are trained models, which are then moved to the archive)."
             )
         return list(store.sealed_ids)
 

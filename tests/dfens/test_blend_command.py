@@ -62,7 +62,7 @@ def test_a_model_that_lacks_rows_is_blended_with_a_note(tmp_path: Path) -> None:
     for arguments in ((), ("--members", "m0,m1,part")):
         found = run(tmp_path, *arguments, "--json")
         assert found.exit_code == 0, found.output
-        note = "part predicts 130 of 200 training rows; the others are filled from the other members."
+        note = "part predicts 130 of 200 training rows; the rest is filled in from the other members."
         assert note in json.loads(found.stdout)["left_out"]
         blend = BlendStore(tmp_path / "work" / "ensemble").load("blend")
         assert "part" in blend.facts["fingerprints"]
@@ -73,7 +73,7 @@ def test_a_blend_may_not_be_named_like_a_model(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     found = run(tmp_path, "--name", "m0")
     assert found.exit_code == 1
-    assert "There is a model 'm0', and a blend may not share its name." in found.stderr
+    assert "There is a model 'm0', and a blend cannot have the same name." in found.stderr
 
 
 def test_a_blend_beside_its_own_members_is_refused(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_blend_beside_its_own_members_is_refused(tmp_path: Path) -> None:
     for members in ("first,m0", "second,m1", "first,second"):
         found = run(tmp_path, "--name", "third", "--members", members)
         assert found.exit_code == 1
-        assert "Name the blend, or its members, but not both." in " ".join(found.stderr.split())
+        assert "Use either the blend or its members." in " ".join(found.stderr.split())
 
 
 def test_an_unknown_member_is_named(tmp_path: Path) -> None:

@@ -108,9 +108,9 @@ def test_files_that_changed_since_a_fold_was_trained_are_reported(tmp_path: Path
     assert files_changed_since_training(workspace, competition) == []
     write_image(root / "train" / "a003.jpg", face(3, size=64))
     (change,) = files_changed_since_training(workspace, competition)
-    assert change.startswith("The files have other names or sizes than when fold 1 of 'm' was trained.")
+    assert change.startswith("Names or sizes of files have changed since fold 1 of 'm' was trained.")
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
-    assert "than when fold 1 of 'm' was trained" in result.stdout
+    assert "since fold 1 of 'm' was trained" in result.stdout
     (root / "test" / "t003.jpg").unlink()
     assert files_changed_since_training(workspace, competition) == []  # named by the check itself
 

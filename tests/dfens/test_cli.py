@@ -107,7 +107,7 @@ def test_a_named_error_ends_with_1_and_no_traceback() -> None:
 def test_an_interruption_ends_with_130() -> None:
     result = CliRunner().invoke(cli, ["fail", "stopped"])
     assert result.exit_code == 130
-    assert "the same command resumes from there" in result.stderr
+    assert "run the same command again to resume" in result.stderr
 
 
 @pytest.mark.usefixtures("failing")

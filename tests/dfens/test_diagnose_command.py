@@ -49,7 +49,7 @@ def test_groups_tell_each_way_to_fold(folder: Path) -> None:
     assert (duplicates["groups"], duplicates["largest"], duplicates["rows_not_alone"]) == (47, 2, 2)
     assert clusters["groups"] <= 20
     assert 0 <= none["baseline_auc"] <= 1
-    assert "The linear baseline's out-of-fold AUC" in run(folder, "groups").stdout
+    assert "Out-of-fold AUC of the linear baseline" in run(folder, "groups").stdout
 
 
 def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:

@@ -26,7 +26,7 @@ def test_doctor_tells_versions_and_devices(tmp_path: Path, monkeypatch: pytest.M
 
 def test_credentials_are_named_in_the_clients_order(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path)}
-    assert credentials_found(home).startswith("none (make")
+    assert credentials_found(home).startswith("none (create")
     config = tmp_path / ".config" / "kaggle"
     config.mkdir(parents=True)
     (config / "kaggle.json").write_text('{"username": "me", "key": "secret-key"}')

@@ -39,7 +39,7 @@ def write_models(folder: Path, count: int = 3, n: int = 90) -> list[Path]:
 def test_one_command_brings_in_all_files_where_there_was_nothing(tmp_path: Path) -> None:
     found = run(tmp_path, "import", *write_models(tmp_path))
     assert found.exit_code == 0, found.output
-    assert "Imported 3 models, 2 of them whole" in found.stdout
+    assert "Imported 3 models, 2 of them complete" in found.stdout
     assert "'sentiment' is used as target" in found.stderr
     assert "There were no folds: 5 folds of 90 rows read from m0.csv." in found.stderr
     store = PredictionStore(tmp_path / "work" / "oof")

@@ -90,7 +90,7 @@ def test_changed_data_are_told_by_check(copy: Path) -> None:
     assert "Next: dfens submit blend --dry-run" in told
     refused = CliRunner().invoke(cli, ["-C", str(copy), "train"])
     assert refused.exit_code == 1
-    assert "The training rows are not those of the folds" in refused.stderr
+    assert "The training rows differ from those of the folds" in refused.stderr
 
 
 def test_another_test_set_is_predicted_and_blended_anew(copy: Path) -> None:
@@ -100,7 +100,7 @@ def test_another_test_set_is_predicted_and_blended_anew(copy: Path) -> None:
     rows.to_csv(sample, index=False)
     for name in rows["img_name"]:
         (copy / "data" / "test" / name.removeprefix("new-")).rename(copy / "data" / "test" / name)
-    assert "The rows to predict are not those that the models predicted: 30 new" in run(copy, "check").stdout
+    assert "The rows to predict differ from those that the models predicted: 30 new" in run(copy, "check").stdout
     assert "the earlier test predictions are in" in run(copy, "folds").stderr
     run(copy, "train")
     status = json.loads(run(copy, "status", "--json").stdout)
@@ -120,7 +120,7 @@ def test_a_cut_file_leaves_status_able_to_tell_the_way_out(copy: Path) -> None:
     assert "cannot be read as Parquet" in run(copy, "blend", code=1).stderr
     path.unlink()
     assert "Next: dfens train --model pixels --fold 1" in run(copy, "status").stdout
-    assert "0 folds trained, 10 had been trained before" in run(copy, "train").stdout  # predicted again
+    assert "0 folds trained, 10 skipped" in run(copy, "train").stdout  # predicted again
     assert "current" in run(copy, "status").stdout  # the same numbers as before
 
 

@@ -146,7 +146,7 @@ def test_select_recommends_a_pair_and_prints_the_link(workspace: Path) -> None:
     found = submissions(workspace, *arguments, "--plot")
     assert "Recommended: " in found.stdout
     assert "https://www.kaggle.com/competitions/tiny/submissions" in found.stdout
-    assert "Left out: 2000 web.csv (public 0.92000; no OOF predictions of it are stored)." in found.stderr
+    assert "Left out: 2000 web.csv (public 0.92000; its OOF predictions are not stored)." in found.stderr
     assert (workspace / "work" / "submissions" / "finals.png").exists()
     value = json.loads(submissions(workspace, *arguments, "--json").stdout)
     count = len(value["candidates"])
@@ -200,7 +200,7 @@ def test_rebuild_gives_the_same_bytes(workspace: Path) -> None:
     assert "Made of the copy of what was sent" in from_file.stdout
     ledger.update(ledger.get(3000).key, competition="another")
     web = submissions(workspace, "rebuild", "2000", code=1)
-    assert "there is nothing to make it of" in web.stderr
+    assert "so it cannot be rebuilt" in web.stderr
 
 
 @pytest.mark.parametrize("file_name", ["../../../x.csv", "/tmp/../x.csv", "..", "a/b/x.csv", ""])
@@ -236,7 +236,7 @@ def test_rebuild_finds_replaced_blends_and_names_changed_members(tmp_path: Path)
     assert rebuilt()["source"].startswith("archived blend ")
     for path in [tmp_path / "work" / "ensemble" / "pair", *(tmp_path / "work" / "ensemble" / "archive").iterdir()]:
         path.rename(tmp_path / path.name)
-    assert rebuilt()["source"] == "the members, blended again by the recorded settings"
+    assert rebuilt()["source"] == "the members, blended again with the recorded settings"
     store.save_test("m1", store.test_ids, np.linspace(0, 1, len(store.test_ids)), fold=0)
     assert (
         "as it was sent is kept: work/submissions/pair.csv" in submissions(tmp_path, "rebuild", "1001", code=1).stderr
@@ -247,7 +247,7 @@ def test_rebuild_finds_replaced_blends_and_names_changed_members(tmp_path: Path)
     assert "Member 'm1' has different predictions: " in found.stderr
     assert "'m0'" not in found.stderr
     gone = submissions(tmp_path, "diff", "1001", "1000", code=1)
-    assert "is not kept and can't be made again" in gone.stderr
+    assert "There is no copy of the file of" in gone.stderr
 
 
 def test_a_blend_among_the_members_is_told_apart_by_its_predictions(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_blend_among_the_members_is_told_apart_by_its_predictions(tmp_path: Pa
     run(tmp_path, "blend", "--name", "pair", "--members", "m0,m3")
     assert states() == {"top": "stale: pair changed", "pair": "current"}
     refused = run(tmp_path, "submit", "top", "--dry-run", code=1)
-    assert "The blend 'top' was made of other predictions than the store holds now; changed or gone: pair" in (
+    assert "The predictions in the store have changed since the blend 'top' was made; changed or missing: pair" in (
         refused.stderr
     )
     assert "Nothing was sent" in run(tmp_path, "submit", "top", "--dry-run", "--stale").stdout

@@ -112,7 +112,7 @@ def test_a_bad_file_is_refused_with_examples(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("late", "--file", "x.csv"), "not two of them"),
+        (("late", "--file", "x.csv"), "Give only one of"),
         (("--kernel", "a/b", "--file", "x.csv"), "--kernel-version and --file together"),
         (("--kernel-version", "3"), "--kernel-version and --file together"),
         (("--kernel", "a/b", "--kernel-version", "3", "--file", "x.csv", "--dry-run"), "--dry-run checks a table"),
@@ -129,7 +129,7 @@ def test_wrong_usage_is_code_2(arguments: tuple[str, ...], told: str, folder: Pa
 def test_a_blend_is_submitted_with_all_that_made_it(folder: Path, server: KaggleServer) -> None:
     said = run(folder, "submit").stdout
     (sent,) = server.submissions
-    assert f"Submitted {sent.file_name} to tiny as 1000; 4 more today." in said
+    assert f"Submitted {sent.file_name} to tiny as 1000; 4 left today." in said
     assert sent.data.startswith(b"id,target\r\nt0,0.")
     (entry,) = open_ledger(Workspace(folder)).list("tiny")
     assert entry.blend == "late"
@@ -178,10 +178,10 @@ def test_exit_codes_tell_refused_by_kaggle_and_still_pending(folder: Path, serve
     assert "Kaggle cannot score it: Evaluation Exception" in run(folder, "submit", "early", "--wait", code=3).stdout
     server.polls_until_scored = 10_000
     shorten_wait(folder)
-    assert "Still pending after 0.5 s. Later: the same command, or" in run(folder, "submit", "--wait", code=4).stdout
+    assert "Still pending after 0.5 s. Run the same command or" in run(folder, "submit", "--wait", code=4).stdout
     server.fail("GetSubmission", status=401, message="Unauthenticated", times=9)
     lost = run(folder, "submit", "m0", "--wait", code=4).stdout
-    assert "It is submitted, but the score could not be asked for." in lost
+    assert "It is submitted, but its score could not be queried." in lost
     assert run(folder, "submissions", "list").stdout.count("pending") == 2
 
 
@@ -193,7 +193,7 @@ def test_the_same_command_takes_up_a_wait_that_ended(folder: Path, server: Kaggl
     (folder / "dfens.toml").write_text(plain)
     server.polls_until_scored = 0
     again = run(folder, "submit", "--wait")
-    assert "The same was sent before and has no score yet. It is 1000" in again.stderr
+    assert "The same file was sent before and has no score yet. It is 1000" in again.stderr
     assert "Public score 0.91234" in again.stdout
     assert len(server.submissions) == 1
     assert "The same bytes were submitted" in run(folder, "submit", "--wait", code=1).stderr
@@ -283,7 +283,7 @@ def test_sync_then_list_show_and_rebuild(folder: Path, server: KaggleServer) -> 
     run(folder, "submit")
     server.submissions[1].status, server.submissions[1].public_score = "COMPLETE", "0.9"
     said = run(folder, "submissions", "sync").stdout
-    assert "2 submissions on Kaggle: 1 new here, 1 with news." in said
+    assert "2 submissions on Kaggle: 1 new in the ledger, 1 updated." in said
     assert "New: 1000 web.csv (complete, public score 0.75)" in said
     listed = run(folder, "submissions", "list").stdout
     assert "web.csv" in listed

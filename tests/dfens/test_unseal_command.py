@@ -289,7 +289,7 @@ def test_rows_cannot_be_sealed_by_an_import(tmp_path: Path) -> None:
     pd.DataFrame({"id": labels.index, "target": labels.to_numpy(), "prob": np.linspace(0, 1, 40)}).to_csv(
         folder / "all.csv", index=False
     )
-    assert "cannot be sealed any more" in run(folder, "oof", "import", "all.csv", code=1).stderr
+    assert "can no longer be sealed" in run(folder, "oof", "import", "all.csv", code=1).stderr
 
 
 # ---- noise --------------------------------------------------------------------

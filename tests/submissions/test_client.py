@@ -216,7 +216,7 @@ def test_no_credentials_stop_before_anything_runs(kaggle: KaggleServer, tmp_path
         del desk.environment[name]
     with (
         desk.client() as client,
-        pytest.raises(KaggleError, match="No Kaggle credentials were found. Make a"),
+        pytest.raises(KaggleError, match="No Kaggle credentials were found. Create a"),
     ):
         client.limits()
     assert kaggle.calls == []

@@ -153,7 +153,7 @@ def test_a_stopped_command_stops_its_workers_which_save(tmp_path: Path, number: 
     saved = [state.stat().st_mtime_ns - before for state, before in zip(states, changed, strict=True)]
     assert min(saved) > 0, (saved, text)
     if number != signal.SIGKILL:
-        assert "same command resumes from there" in text
+        assert "Run the same command again to resume" in text
 
 
 @contextlib.contextmanager

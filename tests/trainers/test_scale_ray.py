@@ -145,7 +145,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     for options, message in (
         (["--address", "h:1"], "--address goes with --on ray"),
         (["--share", "s3://bucket/team"], "--share goes with --on ray"),
-        (["--on", "ray", "--workers", "2"], "--workers is for one machine"),
+        (["--on", "ray", "--workers", "2"], "--workers is for a single machine"),
     ):
         result = CliRunner().invoke(cli, ["-C", str(tmp_path), "train", *options])
         assert result.exit_code == 2
