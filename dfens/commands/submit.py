@@ -43,7 +43,7 @@ def command(
 
     \b
     Exit codes: 0  submitted (with --wait: scored); with --dry-run: ready to be submitted
-                1  not submitted, or not known; the message gives the reason (the same command finds out first)
+                1  not submitted, and why; if that is unknown, the same command looks it up first
                 3  on Kaggle, but Kaggle cannot score it
                 4  submitted, but without a score when the wait timed out
                 5  submitted, but the ledger could not be written; the message has Kaggle's number
