@@ -1,7 +1,7 @@
 """Blend binary predictions: fit and average several methods, and score them by nested cross-validation."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -50,7 +50,10 @@ from oof.progress import SILENT, Progress
 _LEAST_OF_A_CLASS = 10  # with fewer rows of a class, no weights are fitted
 _FEW = 100  # rows of the rarer class from which fitted weights are used alone
 _THREADS = 2  # methods fitted in parallel; more would need more memory
-_FITTERS = {SECOND_LEVEL["ridge"].name: fit_ridge, SECOND_LEVEL["boosted"].name: fit_boosted}
+_FITTERS: dict[str, Callable[..., FittedMethod]] = {
+    SECOND_LEVEL["ridge"].name: fit_ridge,
+    SECOND_LEVEL["boosted"].name: fit_boosted,
+}
 Groups = NDArray[np.intp] | None
 
 

@@ -38,7 +38,7 @@ def fit_boosted(method: Method, table: BinaryTable, *, level: bool = True) -> Fi
         return formula, formula.scores(by_transform, table.features)
 
     formula, scores = fit(everything)
-    formulas = {}
+    formulas: dict[int, TreeFormula] = {}
 
     def without(fold: int) -> Vector | None:
         if table.k < 2 or not table.trainable(fold):

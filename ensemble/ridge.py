@@ -4,6 +4,7 @@ Hoerl and Kennard, Ridge regression, Technometrics 1970; Golub, Heath and Wahba,
 method for choosing a good ridge parameter, Technometrics 1979.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +30,17 @@ class _Sums:
     rows: float
     positives: float
 
+    @staticmethod
+    def total(parts: Sequence["_Sums"]) -> "_Sums":
+        """Return the sums over all parts."""
+        return _Sums(
+            np.sum([part.squares for part in parts], axis=0),
+            np.sum([part.products for part in parts], axis=0),
+            np.sum([part.columns for part in parts], axis=0),
+            sum(part.rows for part in parts),
+            sum(part.positives for part in parts),
+        )
+
     def less(self, other: "_Sums") -> "_Sums":
         """Return the sums without some of the rows."""
         return _Sums(
@@ -47,7 +59,7 @@ def fit_ridge(method: Method, table: BinaryTable, *, level: bool = True) -> Fitt
     """
     design = Design(table, method.transforms)
     by_fold = _sums_by_fold(design)
-    whole = _Sums(*(sum(getattr(part, name) for part in by_fold) for name in _Sums.__dataclass_fields__))
+    whole = _Sums.total(by_fold)
     everything = np.ones(len(table.y), bool)
 
     def fit(sums: _Sums, rows: NDArray[np.bool_]) -> tuple[Formula, Vector]:
@@ -61,7 +73,7 @@ def fit_ridge(method: Method, table: BinaryTable, *, level: bool = True) -> Fitt
         ), slope * raw + shift
 
     formula, scores = fit(whole, everything)
-    formulas = {}
+    formulas: dict[int, Formula] = {}
 
     def without(fold: int) -> Vector | None:
         if table.k < 2 or not table.trainable(fold):

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from ensemble.formula import Features, Formula, Vector
 from oof.compiled import compiled
 
-_NODES = ("feature", "threshold", "left", "right", "missing_left", "value")
-
 
 @dataclass(frozen=True, eq=False)
 class Trees:
@@ -41,15 +39,29 @@ class Trees:
         return out
 
     def to_json(self) -> dict[str, Any]:
-        """Return the nodes as JSON values; thresholds of leaves are 0."""
-        return {name: getattr(self, name).tolist() for name in (*_NODES, "roots")} | {"base": self.base}
+        """Return the nodes as JSON values."""
+        return {
+            "base": self.base,
+            "roots": self.roots.tolist(),
+            "feature": self.feature.tolist(),
+            "threshold": self.threshold.tolist(),
+            "left": self.left.tolist(),
+            "right": self.right.tolist(),
+            "missing_left": self.missing_left.tolist(),
+            "value": self.value.tolist(),
+        }
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Trees":
         """Return what `to_json` wrote."""
-        kinds = {"threshold": np.float64, "value": np.float64, "missing_left": np.bool_}
         return Trees(
-            **{name: np.array(value[name], kinds.get(name, np.int64)) for name in (*_NODES, "roots")},
+            feature=np.array(value["feature"], np.int64),
+            threshold=np.array(value["threshold"], np.float64),
+            left=np.array(value["left"], np.int64),
+            right=np.array(value["right"], np.int64),
+            missing_left=np.array(value["missing_left"], np.bool_),
+            value=np.array(value["value"], np.float64),
+            roots=np.array(value["roots"], np.int64),
             base=value["base"],
         )
 

@@ -1,6 +1,7 @@
 """Ridge and boosted trees as further methods: fitted in the nest, taken only where they pay, written to JSON."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from ensemble.blend_store import BlendStore
 from ensemble.boosting import _nodes_of, fit_boosted
 from ensemble.design import Design
 from ensemble.fit import fit_blend
-from ensemble.methods import SECOND_LEVEL
+from ensemble.methods import SECOND_LEVEL, FittedMethod
 from ensemble.predictor import predictor_from_json
 from ensemble.prepare import BlendData, binary_table
-from ensemble.ridge import _solve, _sums_by_fold, fit_ridge
+from ensemble.ridge import _solve, _Sums, _sums_by_fold, fit_ridge
 from ensemble.table import BinaryTable
 from ensemble.tree_formula import Trees
 from oof.errors import BlendError
@@ -52,10 +53,7 @@ def test_ridge_is_that_of_scikit_learn_at_its_penalty() -> None:
     target = design.table.y.astype(float)
     parts = _sums_by_fold(design)
     kept = design.table.fold != 2
-    rest = parts[0]
-    for fold in (1, 3):
-        rest = type(rest)(*(getattr(rest, name) + getattr(parts[fold], name) for name in rest.__dataclass_fields__))
-    weights, intercept = _solve(rest)
+    weights, intercept = _solve(_Sums.total([parts[fold] for fold in (0, 1, 3)]))
     errors = [
         np.abs(_fitted(columns[kept], target[kept], penalty) - (columns[kept] @ weights + intercept)).max()
         for penalty in np.geomspace(1e-6, 1e2, 33) * kept.sum()
@@ -68,8 +66,7 @@ def _fitted(columns: NDArray[np.float32], y: NDArray[np.float64], penalty: float
 
 
 @pytest.mark.parametrize("fit", [fit_ridge, fit_boosted])
-def test_the_labels_of_a_fold_do_not_reach_its_nested_scores(fit: object) -> None:
-    assert callable(fit)
+def test_the_labels_of_a_fold_do_not_reach_its_nested_scores(fit: Callable[..., FittedMethod]) -> None:
     oof, y = make_world(400, 3)
     method = RIDGE if fit is fit_ridge else BOOSTED
     table = table_of(oof, y)
