@@ -138,7 +138,7 @@ class LookRecord:
             StoreError: if the file was cut or edited, or a newer dfens wrote it.
         """
         try:
-            value = files.read_json_object(self.path, "version", "looks")
+            value = files.read_json(self.path, "version", "looks")
         except FileNotFoundError:
             return ()
         if value["version"] != FORMAT_VERSION:
