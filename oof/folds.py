@@ -35,6 +35,11 @@ class Folds:
         """Return the number of folds."""
         return int(self.fold.max()) + 1
 
+    @property
+    def refit(self) -> int:
+        """The number that a training on all rows has among the folds: k, the fold that holds no row."""
+        return self.k
+
     @cached_property
     def fingerprint(self) -> str:
         """Return the fingerprint of ids, targets and folds, which does not depend on the row order."""

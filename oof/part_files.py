@@ -1,7 +1,8 @@
 """The files of one model in the prediction store: names, headers, and which of them exist."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -10,22 +11,52 @@ from oof.ids import is_name
 
 FORMAT_VERSION = 1
 Part = Literal["oof", "test", "sealed"]
-_PART_FILE = re.compile(r"(oof|test|sealed)\.(all|fold(\d+))\.parquet")
+_PART_FILE = re.compile(r"(oof|test|sealed)\.(all|refit|fold\d+)(?:\.seed(\d+))?\.parquet")
 
 
-def part_name(part: Part, fold: int | None) -> str:
-    """Return the file name of the predictions of one fold model; fold None means a model stored as a whole."""
-    return f"{part}.{'all' if fold is None else f'fold{fold}'}.parquet"
+@dataclass(frozen=True)
+class PartKey:
+    """Which training predicted.
+
+    label: "fold3", "refit" (all rows), or "all" (predictions made elsewhere, as a whole). seed: 0 for the first.
+    """
+
+    label: str
+    seed: int = 0
+
+    @classmethod
+    def of(cls, fold: int | None, k: int, seed: int = 0) -> "PartKey":
+        """Return the key of a fold, of the refit (fold k) or of a whole (None)."""
+        return cls("all" if fold is None else "refit" if fold == k else f"fold{fold}", seed)
+
+    @property
+    def fold(self) -> int | None:
+        """The fold, None for a refit and a whole."""
+        return int(self.label.removeprefix("fold")) if self.label.startswith("fold") else None
+
+    def file_name(self, part: Part) -> str:
+        """Return the name of the file."""
+        return f"{part}.{self.label}{f'.seed{self.seed}' if self.seed else ''}.parquet"
 
 
-def parts_of(folder: Path) -> dict[Part, dict[int | None, Path]]:
-    """Return the files of a model: for each part, {fold: path}; fold None means stored as a whole."""
-    found: dict[Part, dict[int | None, Path]] = {part: {} for part in get_args(Part)}
+WHOLE = PartKey("all")
+
+
+def parts_of(folder: Path) -> dict[Part, dict[PartKey, Path]]:
+    """Return the files of a model: for each part, {key: path}."""
+    found: dict[Part, dict[PartKey, Path]] = {part: {} for part in get_args(Part)}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _PART_FILE.fullmatch(path.name)
         if match:
-            found[cast(Part, match[1])][None if match[2] == "all" else int(match[3])] = path
+            found[cast(Part, match[1])][PartKey(match[2], int(match[3] or 0))] = path
     return found
+
+
+def whole_folds(keys: Iterable[PartKey], seeds: Sequence[int]) -> tuple[int, ...]:
+    """Return the folds that the trainings by all of some seeds have predicted."""
+    there = set(keys)
+    folds = sorted({key.fold for key in there if key.fold is not None})
+    return tuple(fold for fold in folds if all(PartKey(f"fold{fold}", seed) in there for seed in seeds))
 
 
 def model_names(folder: Path) -> list[str]:

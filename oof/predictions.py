@@ -12,12 +12,15 @@ from oof.ids import Ids
 
 @dataclass(frozen=True, eq=False)
 class ModelPredictions:
-    """One model's predictions in the row order of the store.
+    """One model's predictions in the row order of the store; several seeds are averaged as one (mean of logits).
 
-    oof: (n_rows,) float32, NaN for rows without a prediction.
+    oof: (n_rows,) float32, NaN for rows without a prediction; always of the fold models, never of a refit.
     test_by_fold: (n_parts, n_test) float32, one row for each fold model that predicted the
-        test ids (a single row for an imported mean), or None.
+        test ids (a single row for an imported mean), or None. A refit on all rows is part of each row, on the
+        scale of that fold's model (`refit_weight`).
     oof_folds, test_folds: the folds present; empty for predictions stored as a whole.
+    unmixed_test_by_fold: (n_parts, n_test) the same without the refit: row f is of models that have not seen fold f.
+    seeds: number of trainings of each fold. refit_weight: share of the refit in the test predictions, 0 for none.
     """
 
     name: str
@@ -27,10 +30,13 @@ class ModelPredictions:
     oof_folds: tuple[int, ...]
     test_folds: tuple[int, ...]
     details: Mapping[str, Any]
+    unmixed_test_by_fold: NDArray[np.float32] | None = None
+    seeds: int = 1
+    refit_weight: float = 0.0
 
     @property
     def test(self) -> NDArray[np.float32] | None:
-        """Return the mean over the fold models, shape (n_test,)."""
+        """Return the mean over the fold models, with a share of the refit if there is one, shape (n_test,)."""
         if self.test_by_fold is None:
             return None
         mean: NDArray[np.float32] = self.test_by_fold.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -39,7 +45,11 @@ class ModelPredictions:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """A summary of one model in the store: its rows and folds, without the values."""
+    """A summary of one model in the store: its rows and folds, without the values.
+
+    A fold is present once each of the `seeds` has predicted it, a refit once each of them has been trained on all rows.
+    refit_weight: share of the refit in the test predictions, 0 for none.
+    """
 
     name: str
     kind: str
@@ -50,11 +60,20 @@ class ModelSummary:
     has_test: bool
     k: int
     imported: bool
+    seeds: int = 1
+    refit_weight: float = 0.0
+    has_refit: bool = False
+
+    @property
+    def lacks_refit(self) -> bool:
+        """Whether a refit is part of the model and has not predicted the test ids yet."""
+        return self.refit_weight > 0 and not self.has_refit
 
     @property
     def complete(self) -> bool:
-        """Return whether all training rows are predicted, and the test ids by all expected fold models."""
-        return self.oof_rows == self.rows and self.has_test and (self.imported or len(self.test_folds) == self.k)
+        """Return whether all training rows are predicted, and the test ids by all expected trainings."""
+        has_test = self.has_test and (self.imported or len(self.test_folds) == self.k) and not self.lacks_refit
+        return self.oof_rows == self.rows and has_test
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -13,17 +13,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oof import files
+from oof.averaging import mean_of_logits, on_scale_of
 from oof.errors import PredictionError, StoreError, examples
 from oof.ids import Ids, as_ids, check_name, ids_fingerprint, join_positions
 from oof.part_files import (
     FORMAT_VERSION,
+    WHOLE,
     Part,
+    PartKey,
     check_header,
     check_version,
     header_of,
     model_names,
-    part_name,
     parts_of,
+    whole_folds,
 )
 from oof.predictions import ModelPredictions, ModelSummary, NewModel
 from oof.row_store import RowStore
@@ -31,6 +34,9 @@ from oof.row_store import RowStore
 __all__ = ["FORMAT_VERSION", "ModelPredictions", "ModelSummary", "NewModel", "Part", "PredictionStore"]
 
 T = TypeVar("T")
+Training = tuple[int | None, int]  # fold (k: the refit, None: a model as a whole) and seed
+_AS_A_WHOLE: Training = (None, 0)
+_OF_SEVERAL_TRAININGS = 2  # version of the model.json of a model of several seeds or with a refit
 _READS = 3  # attempts to read a model that is being replaced, before waiting for the lock
 
 
@@ -43,10 +49,12 @@ class PredictionStore(RowStore):
         ├── sealed.parquet           id, target[, group] of the rows that are in no fold, where some are sealed
         ├── looks.json               every look at sealed rows
         ├── models/NAME/
-        │   ├── model.json           kind and details (settings, source)
+        │   ├── model.json           kind and details (settings, source); seeds and refit_weight if there are any
         │   ├── oof.fold0.parquet    id, prediction: rows of fold 0, by the model that has not seen them
         │   ├── test.fold0.parquet   id, prediction: test rows, by the same model
         │   ├── sealed.fold0.parquet id, prediction: sealed rows, by the same model
+        │   ├── oof.fold0.seed1.parquet, test.fold0.seed1.parquet, …    the same with another seed
+        │   ├── test.refit.parquet   id, prediction: test rows, by a model of all rows; sealed.refit.parquet
         │   └── oof.all.parquet      instead, for predictions made elsewhere
         └── archive/                 what was replaced, by time
 
@@ -60,17 +68,34 @@ class PredictionStore(RowStore):
         """Return the folder of a model after checking its name."""
         return self.models_dir / check_name(name, "model name")
 
-    def save_model(self, name: str, kind: str, details: Mapping[str, Any]) -> None:
-        """Record the kind of a model (`timm`, `linear`, `import`, `blend`) and its details as JSON values."""
-        self._save_model(self.model_dir(name), name, kind, details)
+    def save_model(
+        self, name: str, kind: str, details: Mapping[str, Any], *, seeds: int = 1, refit_weight: float = 0.0
+    ) -> None:
+        """Record the kind of a model (`timm`, `linear`, `import`, `blend`) and its details as JSON values.
 
-    def _save_model(self, folder: Path, name: str, kind: str, details: Mapping[str, Any]) -> None:
+        Args:
+            name, kind, details: of the model.
+            seeds: number of trainings of each fold, averaged as one model; a fold is missing until all are present.
+            refit_weight: share of the refit in the test predictions, 0 for none.
+        """
+        self._save_model(self.model_dir(name), name, kind, details, (seeds, refit_weight))
+
+    def _save_model(
+        self,
+        folder: Path,
+        name: str,
+        kind: str,
+        details: Mapping[str, Any],
+        trainings: tuple[int, float] = (1, 0.0),
+    ) -> None:
         value = {"version": FORMAT_VERSION, "name": name, "kind": kind, "details": dict(details)}
+        if trainings != (1, 0.0):
+            value |= {"version": _OF_SEVERAL_TRAININGS, "seeds": trainings[0], "refit_weight": trainings[1]}
         path = folder / "model.json"
         if not (path.exists() and files.read_json(path) == json.loads(json.dumps(value))):
             files.write_json(path, value)
 
-    def save_oof(self, name: str, ids: Ids, predictions: NDArray[Any], *, fold: int | None) -> Path:
+    def save_oof(self, name: str, ids: Ids, predictions: NDArray[Any], *, fold: int | None, seed: int = 0) -> Path:
         """Write OOF predictions of one fold's rows, or (fold None) of any training rows.
 
         Args:
@@ -78,20 +103,22 @@ class PredictionStore(RowStore):
             ids: (n,) in any order; exactly the ids of the fold, or for fold None a subset of all ids.
             predictions: (n,) on any scale, higher means more likely positive; stored as float32.
             fold: the fold of these rows; None for predictions made elsewhere.
+            seed: which of several trainings of the fold, from 0.
 
         Raises:
             PredictionError: if values are NaN or infinite, or ids do not match, with examples.
         """
-        return self._save_oof(self.model_dir(name), name, ids, predictions, fold)
+        return self._save_oof(self.model_dir(name), name, ids, predictions, (fold, seed))
 
-    def _save_oof(self, folder: Path, name: str, ids: Ids, predictions: NDArray[Any], fold: int | None) -> Path:
-        what = f"OOF '{name}'" + ("" if fold is None else f" fold {fold}")
+    def _save_oof(self, folder: Path, name: str, ids: Ids, predictions: NDArray[Any], training: Training) -> Path:
+        fold = training[0]
+        what = f"OOF '{name}'{self._named(training)}"
         if fold is None:
             rows = self._rows_of(ids, what)
             wanted = self.folds.ids[rows]
         else:
             wanted = self.folds.ids[self.folds.rows(fold)]
-        return self._save(folder, "oof", name, fold, wanted, ids, predictions, what)
+        return self._save(folder, "oof", name, training, wanted, ids, predictions, what)
 
     def _rows_of(self, ids: Ids, what: str) -> NDArray[np.intp]:
         known = pd.Index(self.folds.ids).get_indexer(pd.Index(as_ids(ids, what)))
@@ -103,44 +130,51 @@ class PredictionStore(RowStore):
             )
         return np.sort(known)
 
-    def save_test(self, name: str, ids: Ids, predictions: NDArray[Any], *, fold: int | None) -> Path:
-        """Write test predictions of one fold model, or (fold None) of a model stored as a whole.
+    def save_test(self, name: str, ids: Ids, predictions: NDArray[Any], *, fold: int | None, seed: int = 0) -> Path:
+        """Write test predictions of one fold model, of a refit (fold k), or (fold None) of a model stored as a whole.
 
-        ids must be exactly the test ids, in any order; predictions as in `save_oof`.
+        ids must be exactly the test ids, in any order; predictions and seed as in `save_oof`.
         """
-        return self._save_test(self.model_dir(name), name, ids, predictions, fold)
+        return self._save_test(self.model_dir(name), name, ids, predictions, (fold, seed))
 
-    def _save_test(self, folder: Path, name: str, ids: Ids, predictions: NDArray[Any], fold: int | None) -> Path:
-        what = f"test predictions '{name}'" + ("" if fold is None else f" fold {fold}")
-        return self._save(folder, "test", name, fold, self.test_ids, ids, predictions, what)
+    def _save_test(self, folder: Path, name: str, ids: Ids, predictions: NDArray[Any], training: Training) -> Path:
+        what = f"test predictions '{name}'{self._named(training)}"
+        return self._save(folder, "test", name, training, self.test_ids, ids, predictions, what)
 
-    def save_sealed(self, name: str, ids: Ids, predictions: NDArray[Any], *, fold: int | None) -> Path:
-        """Write predictions of the sealed rows by one fold model, or (fold None) by a model as a whole.
+    def save_sealed(self, name: str, ids: Ids, predictions: NDArray[Any], *, fold: int | None, seed: int = 0) -> Path:
+        """Write predictions of the sealed rows by one fold model, a refit (fold k), or (fold None) a model as a whole.
 
-        ids must be exactly the sealed ids, in any order; predictions as in `save_oof`.
+        ids must be exactly the sealed ids, in any order; predictions and seed as in `save_oof`.
         """
-        return self._save_sealed(self.model_dir(name), name, ids, predictions, fold)
+        return self._save_sealed(self.model_dir(name), name, ids, predictions, (fold, seed))
 
-    def _save_sealed(self, folder: Path, name: str, ids: Ids, predictions: NDArray[Any], fold: int | None) -> Path:
-        what = f"predictions of sealed rows '{name}'" + ("" if fold is None else f" fold {fold}")
-        return self._save(folder, "sealed", name, fold, self.sealed_ids, ids, predictions, what)
+    def _save_sealed(self, folder: Path, name: str, ids: Ids, predictions: NDArray[Any], training: Training) -> Path:
+        what = f"predictions of sealed rows '{name}'{self._named(training)}"
+        return self._save(folder, "sealed", name, training, self.sealed_ids, ids, predictions, what)
 
-    def save_predicted(self, name: str, predictions: NDArray[Any], *, fold: int) -> None:
-        """Write what one fold model predicts: the test rows, and behind them the sealed rows, in the store's order.
+    def _named(self, training: Training) -> str:
+        """Return the words for a training in messages."""
+        fold, seed = training
+        if fold is None:
+            return ""
+        return (" refit" if fold == self.folds.refit else f" fold {fold}") + (f" seed {seed}" if seed else "")
 
-        Test predictions come last, since they mark the fold model as done.
+    def save_predicted(self, name: str, predictions: NDArray[Any], *, fold: int, seed: int = 0) -> None:
+        """Write what one fold model, or a refit (fold k), predicts: the test rows, and behind them the sealed rows.
+
+        Both are in the store's order. Test predictions come last, since they mark the fold model as done.
         """
         count = len(self.test_ids)
         if len(self.sealed_ids):
-            self.save_sealed(name, self.sealed_ids, predictions[count:], fold=fold)
-        self.save_test(name, self.test_ids, predictions[:count], fold=fold)
+            self.save_sealed(name, self.sealed_ids, predictions[count:], fold=fold, seed=seed)
+        self.save_test(name, self.test_ids, predictions[:count], fold=fold, seed=seed)
 
     def _save(
         self,
         folder: Path,
         part: Part,
         name: str,
-        fold: int | None,
+        training: Training,
         wanted: Ids,
         ids: Ids,
         predictions: NDArray[Any],
@@ -160,8 +194,10 @@ class PredictionStore(RowStore):
                 f"'{ids[first]}'. Nothing was stored. Check for a diverged training or a division by zero."
             )
         values = values[join_positions(wanted, ids, what)]
+        fold, seed = training
         header = header_of(part) | {"model": name, "fold": fold} | self._fingerprints(part, fold)
-        path = folder / part_name(part, fold)
+        header |= {"seed": seed} if seed else {}
+        path = folder / PartKey.of(fold, self.folds.k, seed).file_name(part)
         files.write_parquet(path, pd.DataFrame({"id": wanted, "prediction": values}), header)
         return path
 
@@ -211,11 +247,11 @@ class PredictionStore(RowStore):
                 written[place] = folder = stack.enter_context(files.temporary_folder(place))
                 present = ~np.isnan(np.asarray(model.oof, dtype=np.float64))
                 ids = np.asarray(model.ids, dtype=object)[present]
-                self._save_oof(folder, model.name, ids, np.asarray(model.oof)[present], None)
+                self._save_oof(folder, model.name, ids, np.asarray(model.oof)[present], _AS_A_WHOLE)
                 if model.test is not None:
-                    self._save_test(folder, model.name, self.test_ids, model.test, None)
+                    self._save_test(folder, model.name, self.test_ids, model.test, _AS_A_WHOLE)
                 if model.sealed is not None:
-                    self._save_sealed(folder, model.name, self.sealed_ids, model.sealed, None)
+                    self._save_sealed(folder, model.name, self.sealed_ids, model.sealed, _AS_A_WHOLE)
                 self._save_model(folder, model.name, model.kind, model.details)
             with files.file_lock(self._lock_path):
                 for place, folder in written.items():
@@ -229,22 +265,32 @@ class PredictionStore(RowStore):
         with files.shared_lock(self._lock_path):
             return model_names(self.models_dir)
 
-    def _parts(self, name: str) -> dict[Part, dict[int | None, Path]]:
+    def _parts(self, name: str) -> dict[Part, dict[PartKey, Path]]:
         return parts_of(self.model_dir(name))
 
     def _is_import(self, name: str) -> bool:
-        return any(None in found for found in self._parts(name).values())
+        return any(WHOLE in found for found in self._parts(name).values())
 
     def __contains__(self, name: str) -> bool:
         return name in self.names()
 
-    def has(self, name: str, part: Part, fold: int) -> bool:
-        """Return whether the predictions of one fold model are stored and belong to the current folds and ids."""
-        path = self.model_dir(name) / part_name(part, fold)
+    def has(self, name: str, part: Part, fold: int, seed: int = 0) -> bool:
+        """Return whether the predictions of one fold model, or of the refit (fold k), are stored.
+
+        Raises:
+            StoreError: if they belong to other folds or ids.
+        """
+        key = PartKey.of(fold, self.folds.k, seed)
+        path = self.model_dir(name) / key.file_name(part)
         if not path.exists():
             return False
-        self._read_part(path, part, fold)
+        self._read_part(path, part, key)
         return True
+
+    def trainings(self, name: str) -> builtins.list[PartKey]:
+        """Return which trainings of a model have predicted: fold models their held-out rows, refits the test rows."""
+        parts = self._parts(name)
+        return [*parts["oof"], *(key for key in parts["test"] if key.label == "refit")]
 
     def list(self) -> builtins.list[ModelSummary]:
         """Return summaries of all models, by name; a model that is archived in the meantime is left out."""
@@ -262,32 +308,38 @@ class PredictionStore(RowStore):
         return self._read_whole(name, lambda: self._summary(name))
 
     def _summary(self, name: str) -> ModelSummary:
-        parts = self._parts(name)
-        oof_folds = tuple(sorted(fold for fold in parts["oof"] if fold is not None))
+        parts, info = self._parts(name), self._model_json(name)
+        oof_folds = whole_folds(parts["oof"], range(info["seeds"]))
         rows = len(self.folds.ids)
-        if None in parts["oof"]:
-            covered = len(self._read_part(parts["oof"][None], "oof", None))
+        if WHOLE in parts["oof"]:
+            covered = len(self._read_part(parts["oof"][WHOLE], "oof", WHOLE))
         else:
             covered = int(np.isin(self.folds.fold, oof_folds).sum())
+        test_folds = whole_folds(parts["test"], range(info["seeds"]))
         return ModelSummary(
             name,
-            self._model_json(name)["kind"],
+            info["kind"],
             covered,
             rows,
             oof_folds,
-            tuple(sorted(fold for fold in parts["test"] if fold is not None)),
-            bool(parts["test"]),
+            test_folds,
+            bool(test_folds) or WHOLE in parts["test"],
             self.folds.k,
             self._is_import(name),
+            info["seeds"],
+            info["refit_weight"],
+            all(PartKey("refit", seed) in parts["test"] for seed in range(info["seeds"])),
         )
 
     def _model_json(self, name: str) -> dict[str, Any]:
         path = self.model_dir(name) / "model.json"
         if not path.exists():
-            return {"kind": "unknown", "details": {}}
+            return {"kind": "unknown", "details": {}, "seeds": 1, "refit_weight": 0.0}
         value = files.read_json(path, "version", "kind", "details")
+        if value["version"] == _OF_SEVERAL_TRAININGS:
+            return files.read_json(path, "seeds", "refit_weight", "kind", "details")
         check_version(path, value)
-        return value
+        return {**value, "seeds": 1, "refit_weight": 0.0}
 
     def _read_whole(self, name: str, read: Callable[[], T]) -> T:
         """Return a consistent result of `read` for one model, even if another process is replacing that model.
@@ -317,71 +369,113 @@ class PredictionStore(RowStore):
                     f"run dfens oof archive {name} and train or import the model again."
                 ) from err
 
-    def load(self, name: str) -> ModelPredictions:
+    def load(self, name: str, *, seed: int | None = None) -> ModelPredictions:
         """Read one model's predictions in the order of the folds and of the test ids.
+
+        Args:
+            name: name of the model.
+            seed: one of its seeds alone, from 0, without a refit; None for the model as it is used: the mean over its
+                seeds, with the refit mixed into the test predictions.
 
         Raises:
             StoreError: if the model is unknown, or a file is broken or belongs to other folds or ids.
+            PredictionError: if predictions to be averaged are not probabilities.
         """
-        return self._read_whole(name, lambda: self._load(name))
+        return self._read_whole(name, lambda: self._load(name, seed))
 
-    def _load(self, name: str) -> ModelPredictions:
+    def _load(self, name: str, seed: int | None) -> ModelPredictions:
         self._check_stored(name)
-        parts = self._parts(name)
-        info = self._model_json(name)
+        parts, info = self._parts(name), self._model_json(name)
+        seeds = range(info["seeds"]) if seed is None else range(seed, seed + 1)
         oof = np.full(len(self.folds.ids), np.nan, np.float32)
-        for fold, path in parts["oof"].items():
-            table = self._read_part(path, "oof", fold)
+        if WHOLE in parts["oof"]:
+            path = parts["oof"][WHOLE]
+            table = self._read_part(path, "oof", WHOLE)
             ids = table["id"].to_numpy(object)
-            rows = self._rows_of(ids, str(path)) if fold is None else self.folds.rows(fold)
-            wanted = self.folds.ids[rows]
-            oof[rows] = table["prediction"].to_numpy(np.float32)[join_positions(wanted, ids, str(path))]
+            rows = self._rows_of(ids, str(path))
+            positions = join_positions(self.folds.ids[rows], ids, str(path))
+            oof[rows] = table["prediction"].to_numpy(np.float32)[positions]
+        oof_folds = whole_folds(parts["oof"], seeds)
+        for fold in oof_folds:
+            rows = self.folds.rows(fold)
+            oof[rows] = self._mean_over_seeds("oof", parts["oof"], f"fold{fold}", seeds, self.folds.ids[rows])
+        weight = info["refit_weight"] if seed is None else 0.0
+        unmixed = self._read_parts("test", parts["test"], seeds, 0.0)
         return ModelPredictions(
             name,
             info["kind"],
             oof,
-            self._read_parts("test", parts["test"], self.test_ids) if parts["test"] else None,
-            tuple(sorted(fold for fold in parts["oof"] if fold is not None)),
-            tuple(sorted(fold for fold in parts["test"] if fold is not None)),
+            self._read_parts("test", parts["test"], seeds, weight) if weight else unmixed,
+            oof_folds,
+            whole_folds(parts["test"], seeds),
             info["details"],
+            unmixed,
+            len(seeds),
+            weight,
         )
 
     def load_sealed(self, name: str) -> NDArray[np.float32] | None:
         """Read one model's predictions of the sealed rows, (n_parts, n_sealed), or None. For `dfens unseal` alone.
 
-        Raises as `load` does.
+        Seeds and a refit are averaged as in the test predictions. Raises as `load` does.
         """
 
         def read() -> NDArray[np.float32] | None:
             self._check_stored(name)
+            info = self._model_json(name)
             paths = self._parts(name)["sealed"]
-            return self._read_parts("sealed", paths, self.sealed_ids) if paths else None
+            return self._read_parts("sealed", paths, range(info["seeds"]), info["refit_weight"])
 
         return self._read_whole(name, read)
 
-    def _read_parts(self, part: Part, paths: Mapping[int | None, Path], wanted: Ids) -> NDArray[np.float32]:
-        """Return predictions of the wanted ids, (n_parts, n_ids), by fold."""
-        found = []
-        for fold, path in sorted(paths.items(), key=lambda item: -1 if item[0] is None else item[0]):
-            table = self._read_part(path, part, fold)
-            positions = join_positions(wanted, table["id"].to_numpy(object), str(path))
-            found.append(table["prediction"].to_numpy(np.float32)[positions])
-        return np.stack(found)
+    def _read_parts(
+        self, part: Part, paths: Mapping[PartKey, Path], seeds: range, refit_weight: float
+    ) -> NDArray[np.float32] | None:
+        """Return predictions of the test or sealed ids, (n_parts, n_ids), by fold; None without any.
 
-    def _read_part(self, path: Path, part: Part, fold: int | None) -> pd.DataFrame:
+        Seeds are averaged as one model; a refit is mixed into each row, on the scale that this fold model has there.
+        """
+        wanted = self.test_ids if part == "test" else self.sealed_ids
+        if WHOLE in paths:
+            return self._read_values(paths[WHOLE], part, WHOLE, wanted)[None]
+        folds = whole_folds(paths, seeds)
+        if not folds:
+            return None
+        by_fold = [self._mean_over_seeds(part, paths, f"fold{fold}", seeds, wanted) for fold in folds]
+        if refit_weight and all(PartKey("refit", seed) in paths for seed in seeds):
+            refit = self._mean_over_seeds(part, paths, "refit", seeds, wanted)
+            shares = np.array([1 - refit_weight, refit_weight])
+            by_fold = [mean_of_logits(np.stack([row, on_scale_of(refit, row)]), shares) for row in by_fold]
+        return np.stack(by_fold)
+
+    def _mean_over_seeds(
+        self, part: Part, paths: Mapping[PartKey, Path], label: str, seeds: range, wanted: Ids
+    ) -> NDArray[np.float32]:
+        """Return the predictions of one fold, or of the refit, averaged over seeds, in the order of the wanted ids."""
+        keys = [PartKey(label, seed) for seed in seeds]
+        return mean_of_logits(np.stack([self._read_values(paths[key], part, key, wanted) for key in keys]))
+
+    def _read_values(self, path: Path, part: Part, key: PartKey, wanted: Ids) -> NDArray[np.float32]:
+        """Return the predictions of one training in the order of the wanted ids."""
+        table = self._read_part(path, part, key)
+        positions = join_positions(wanted, table["id"].to_numpy(object), str(path))
+        return np.asarray(table["prediction"].to_numpy(np.float32)[positions])
+
+    def _read_part(self, path: Path, part: Part, key: PartKey) -> pd.DataFrame:
         table, header = files.read_parquet(path, "id", "prediction")
         check_header(path, header, part)
-        if header.get("fold") != fold:
+        fold = self.folds.refit if key.label == "refit" else key.fold
+        if header.get("fold") != fold or header.get("seed", 0) != key.seed:
             raise StoreError(
-                f"{path} contains predictions of fold {header.get('fold')}, which does not match its name. Restore its "
-                f"name, or move it away."
+                f"{path} contains predictions of fold {header.get('fold')}, seed {header.get('seed', 0)}, which does "
+                f"not match its name. Restore its name, or move it away."
             )
-        for key, expected in self._fingerprints(part, fold).items():
-            if header.get(key) != expected:
+        for what, expected in self._fingerprints(part, fold).items():
+            if header.get(what) != expected:
                 raise StoreError(
-                    f"{path} belongs to other {key.replace('_', ' ')} (fingerprint {header.get(key)}, not {expected}): "
-                    f"its predictions would be joined to the wrong rows. Restore the old "
-                    f"{'test ids' if key == 'test_ids' else 'folds'}, or move the model away with "
+                    f"{path} belongs to other {what.replace('_', ' ')} (fingerprint {header.get(what)}, not "
+                    f"{expected}): its predictions would be joined to the wrong rows. Restore the old "
+                    f"{'test ids' if what == 'test_ids' else 'folds'}, or move the model away with "
                     f"dfens oof archive {header.get('model')} and train or import it again."
                 )
         if not np.isfinite(table["prediction"].to_numpy()).all():

@@ -22,6 +22,11 @@ from dfens.workspace.paths import Workspace
 @click.option(
     "--share", metavar="URL", help="Storage shared by machines without a common disk, such as s3://bucket/team."
 )
+@click.option(
+    "--pseudo",
+    metavar="BLEND",
+    help="Train on test rows too, labelled by this blend without each fold; models with pseudo = {…}, as NAME-pseudo1.",
+)
 @threads_option("decoding threads, of all processes together")
 @click.option(
     "--force", is_flag=True, help="Retrain models whose settings changed; the old ones are moved to work/*/archive."
@@ -36,6 +41,7 @@ def command(
     cluster: str | None,
     address: str | None,
     share: str | None,
+    pseudo: str | None,
     threads: int,
     force: bool,
 ) -> None:
@@ -65,6 +71,7 @@ def command(
         address=address,
         share=share,
         force=force,
+        pseudo=pseudo,
     )
     try:
         found = train(workspace, options, console.progress)

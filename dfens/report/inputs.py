@@ -23,7 +23,8 @@ class ModelInput:
     """One model in the store.
 
     oof: (n_rows,) float32, NaN where there is no prediction. test_by_fold: (n_parts, n_test) or None.
-    histories: fold -> history.json, empty for imported predictions.
+    histories: fold -> history.json, empty for imported predictions; of several seeds those of the first.
+    refit_weight: share of a refit on all rows in the test predictions.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ModelInput:
     oof: NDArray[np.float32]
     test_by_fold: NDArray[np.float32] | None
     histories: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    refit_weight: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

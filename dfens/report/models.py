@@ -59,11 +59,13 @@ class ModelsPanel:
     """The table of models: blends first, then models from the best down, then the baseline.
 
     grouped: whether `group_auc` is of the groups of the folds, or of the folds themselves.
+    refitted: models whose test predictions are in part those of a refit on all rows, which no score here covers.
     """
 
     metric: str
     rows: tuple[ModelScores, ...]
     grouped: bool
+    refitted: tuple[str, ...] = ()
 
 
 def models_panel(inputs: ReportInputs) -> ModelsPanel:
@@ -80,7 +82,8 @@ def models_panel(inputs: ReportInputs) -> ModelsPanel:
     share = float(inputs.target.mean()) if len(inputs.target) else _NAN
     constant = np.full(len(inputs.ids), share, np.float32)
     baseline = model_scores(inputs, "share of positives", constant, "constant", "baseline")
-    return ModelsPanel(inputs.metric.name, (*blends, *found, baseline), inputs.group is not None)
+    refitted = tuple(model.name for model in inputs.models if model.refit_weight)
+    return ModelsPanel(inputs.metric.name, (*blends, *found, baseline), inputs.group is not None, refitted)
 
 
 def model_scores(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dfens.views.tables import FittedTable, make_table
+from dfens.views.train import refit_note
 
 if TYPE_CHECKING:
     from dfens.workflows.diversity import Diversity, Shift
@@ -17,6 +18,7 @@ def show_models(found: "StoreContents") -> "Iterator[FittedTable | str]":
     if not found.models:
         yield "No predictions yet. Next: dfens train, or dfens oof import FILES"
         return
+    several = any(model.seeds > 1 for model in found.models)
     rows = [
         {
             "model": model.model,
@@ -24,8 +26,9 @@ def show_models(found: "StoreContents") -> "Iterator[FittedTable | str]":
             "rows": f"{model.rows}/{found.rows}",
             "folds": model.folds,
             "test": model.test,
-            f"{found.metric} by fold": _spread(model),
+            f"{found.metric} by fold": _spread(model.fold_mean, model.fold_sd),
             f"{found.metric} over all": model.score,
+            **({f"{found.metric} by seed": _by_seed(model)} if several else {}),
             "state": model.state,
         }
         for model in found.models
@@ -38,11 +41,22 @@ def show_models(found: "StoreContents") -> "Iterator[FittedTable | str]":
         optional=["state", "test", "folds", "rows", "kind"],
     )
 
+    if several:
+        yield "By seed: mean and spread of the seeds over all rows; the other scores are of their mean, the model."
+    for model in found.models:
+        if model.refit_weight:
+            yield refit_note(model.model, model.refit_weight)
 
-def _spread(model: "StoredModel") -> str | None:
-    if model.fold_mean is None:
+
+def _spread(mean: float | None, sd: float | None) -> str | None:
+    if mean is None:
         return None
-    return f"{model.fold_mean:.5f}" + ("" if model.fold_sd is None else f" ± {model.fold_sd:.5f}")
+    return f"{mean:.5f}" + ("" if sd is None else f" ± {sd:.5f}")
+
+
+def _by_seed(model: "StoredModel") -> str | None:
+    spread = _spread(model.seed_mean, model.seed_sd)
+    return None if spread is None else f"{spread} ({len(model.seed_scores)} of {model.seeds})"
 
 
 def import_notes(found: "ImportResult") -> Iterator[str]:

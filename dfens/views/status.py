@@ -38,9 +38,10 @@ def duration(seconds: float) -> str:
 
 
 def _running_line(work: RunningWork) -> str:
-    what = (
-        f"training {work.model} fold {work.fold}" if work.fold is not None else f"predicting test rows by {work.model}"
-    )
+    name = f"{work.model} seed {work.seed}" if work.seed else work.model
+    what = f"predicting test rows by {name}"
+    if work.fold is not None:
+        what = f"training {name} {'refit' if work.refit else f'fold {work.fold}'}"
     left = "" if work.left_s is None else f", about {duration(work.left_s)} left"
     return f"Now: {what}, for {duration(work.elapsed_s)}{left}"
 

@@ -128,6 +128,12 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
                 + (f": {'; '.join(notes)}" if notes else ".")
                 + " Run dfens train --fold all, or dfens oof import NAME --oof FILE, then dfens status."
             )
+    refits = [name for name in names if name in summaries and summaries[name].refit_weight]
+    if refits:
+        notes.append(
+            f"Test predictions of {examples(refits)} are in part those of a refit on all rows; all scores are those of "
+            f"the fold models."
+        )
     found = [read_member(store, blends, name) for name in names]
     for name, (oof, _) in zip(names, found, strict=True):
         covered = int((~np.isnan(oof)).sum())
@@ -180,7 +186,8 @@ def _missing(summary: ModelSummary) -> str:
         return rows if summary.imported else f"{rows}; dfens train --model {summary.name} --fold {_join(missing)}"
     if summary.has_test and not summary.complete:
         missing = [fold for fold in range(summary.k) if fold not in summary.test_folds]
-        return f"no test predictions of fold {_join(missing)}; dfens train --model {summary.name}"
+        lacking = f"no test predictions of fold {_join(missing)}" if missing else "no refit on all rows yet"
+        return f"{lacking}; dfens train --model {summary.name}"
     return ""
 
 

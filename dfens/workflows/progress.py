@@ -13,14 +13,17 @@ from oof.files import locked_since, read_json
 class RunningWork:
     """Work in progress, detected by the lock that a process holds.
 
-    fold: None while the test rows are predicted. elapsed_s: time since the lock was acquired. left_s: estimate from the
-    finished folds of the same model, None without any.
+    fold: None while the test rows are predicted; k for the refit on all rows. seed: number of the seed, from 0.
+    elapsed_s: time since the lock was acquired. left_s: estimate from the finished folds of the same model, None without
+    any.
     """
 
     model: str
     fold: int | None
     elapsed_s: float
     left_s: float | None
+    seed: int = 0
+    refit: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,19 @@ def running_work(workspace: Workspace, k: int) -> tuple[RunningWork, ...]:
     """Return the folds being trained and the models predicting test rows."""
     now = datetime.now(UTC)
     found = []
-    for model in workspace.config.models:
+    names = dict.fromkeys([*workspace.config.models, *workspace.predictions.names()])
+    for model in names:
         mean = _mean_seconds(workspace, model, k)
-        for fold in range(k):
-            since = locked_since(workspace.fold_lock(model, fold))
+        for seed in range(workspace.seed_count(model)):
+            for fold in range(k + 1):
+                since = locked_since(workspace.fold_lock(model, fold, seed, refit=fold == k))
+                if since is not None:
+                    elapsed = max(0.0, (now - since).total_seconds())
+                    left = None if mean is None else max(0.0, mean - elapsed)
+                    found.append(RunningWork(model, fold, elapsed, left, seed, fold == k))
+            since = locked_since(workspace.test_lock(model, seed))
             if since is not None:
-                elapsed = max(0.0, (now - since).total_seconds())
-                found.append(RunningWork(model, fold, elapsed, None if mean is None else max(0.0, mean - elapsed)))
-        since = locked_since(workspace.test_lock(model))
-        if since is not None:
-            found.append(RunningWork(model, None, max(0.0, (now - since).total_seconds()), None))
+                found.append(RunningWork(model, None, max(0.0, (now - since).total_seconds()), None, seed))
     return tuple(found)
 
 

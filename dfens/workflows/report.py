@@ -146,7 +146,7 @@ def _model(workspace: Workspace, name: str) -> ModelInput:
         path = workspace.history_path(name, fold)
         if path.exists():
             histories[fold] = read_json(path)
-    return ModelInput(name, model.kind, model.oof, model.test_by_fold, histories)
+    return ModelInput(name, model.kind, model.oof, model.test_by_fold, histories, model.refit_weight)
 
 
 def _blend(workspace: Workspace, name: str) -> BlendInput:

@@ -10,10 +10,12 @@ from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.progress import RunningWork, TimeLeft, running_work, time_left
 from dfens.workspace.members import changed_members
 from dfens.workspace.paths import Workspace
-from oof.errors import StoreError
+from oof.errors import PredictionError, StoreError
 from oof.metrics import metric_by_name
+from oof.part_files import PartKey
 from oof.sealed import count_looks
 from oof.store import ModelSummary
+from trainers.kinds.repeats import repeats_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def read_status(workspace: Workspace) -> Status:
         try:
             store.load(name)
             stored[name] = store.summary(name)
-        except StoreError as err:
+        except (StoreError, PredictionError) as err:
             stored[name] = None
             notes.append(str(err))
     models = []
@@ -102,7 +104,7 @@ def read_status(workspace: Workspace) -> Status:
         models.append(_broken_model(workspace, name) if broken else _model(workspace, name, stored.get(name)))
     blends = _blends(workspace)
     running = running_work(workspace, folds.k)
-    missing = {name: _missing_folds(stored.get(name), folds.k) for name in config.models}
+    missing = {name: _missing_trainings(workspace, name, stored.get(name)) for name in config.models}
     return Status(
         metric=metric,
         folder=folder,
@@ -135,11 +137,14 @@ def next_command(workspace: Workspace) -> str:
     return read_status(workspace).next
 
 
-def _missing_folds(summary: ModelSummary | None, k: int) -> int:
-    """Return the number of folds that dfens train would train."""
+def _missing_trainings(workspace: Workspace, name: str, summary: ModelSummary | None) -> int:
+    """Return the number of trainings that dfens train would run: folds and refits of each seed."""
+    store, repeats = workspace.predictions, repeats_of(workspace.config.models[name])
+    labels = [f"fold{fold}" for fold in range(store.folds.k)] + ["refit"] * repeats.refit
+    wanted = {PartKey(label, seed) for label in labels for seed in range(repeats.seeds)}
     if summary is None:
-        return k
-    return 0 if summary.imported else k - len(summary.oof_folds)
+        return len(wanted)
+    return 0 if summary.imported else len(wanted - set(store.trainings(name)))
 
 
 def _submissions(workspace: Workspace) -> SubmissionStatus | None:
@@ -182,6 +187,9 @@ def _model(workspace: Workspace, name: str, summary: ModelSummary | None) -> Mod
         score = metric_by_name(workspace.config.competition.metric)(target, oof[covered])
     whole = summary.oof_rows == summary.rows
     state = "complete" if summary.complete else "OOF only" if whole else "partial"
+    parts = [f"{summary.seeds} seeds"] * (summary.seeds > 1)
+    parts += [f"refit {summary.refit_weight:.0%} of test"] * (summary.refit_weight > 0)
+    state += f" ({', '.join(parts)})" if parts else ""
     return ModelStatus(name, summary.kind, signs, score, f"{summary.oof_rows}/{summary.rows}", state)
 
 
@@ -219,7 +227,10 @@ def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping
             return f"dfens train --fold 0-{k - 1}"
         if not summary.complete and not summary.imported:
             missing = sorted(set(range(k)) - (set(summary.oof_folds) & set(summary.test_folds)))
-            return f"dfens train --model {name} --fold {','.join(map(str, missing))}"
+            which = f" --fold {','.join(map(str, missing))}" if missing else ""  # of a refit: all folds
+            return f"dfens train --model {name}{which}"
+        if _missing_trainings(workspace, name, summary):
+            return f"dfens train --model {name}"
     if not stored:
         return "add a [models.NAME] section to dfens.toml, or dfens oof import"
     if not blends:

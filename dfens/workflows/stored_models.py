@@ -19,6 +19,8 @@ class StoredModel:
 
     rows: number of training rows with a prediction. folds, test: stored parts, as text. fold_scores: score within each
     fold, with mean and standard deviation. score: score of all rows. state: complete, OOF only or partial.
+    seeds: number of trainings of each fold. seed_scores: score of each seed on all rows, if there are several; the other
+    scores are of their mean. refit_weight: share of a refit in the test predictions; all scores are of the fold models.
     """
 
     model: str
@@ -31,6 +33,11 @@ class StoredModel:
     fold_sd: float | None
     score: float | None
     state: str
+    seeds: int = 1
+    seed_scores: tuple[float, ...] = ()
+    seed_mean: float | None = None
+    seed_sd: float | None = None
+    refit_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,20 +67,14 @@ def list_models(workspace: Workspace) -> StoreContents:
 
 
 def _stored_model(workspace: Workspace, summary: ModelSummary, metric: Metric) -> StoredModel:
-    folds = workspace.predictions.folds
-    model = workspace.predictions.load(summary.name)
-    present = ~np.isnan(model.oof)
+    store, folds = workspace.predictions, workspace.predictions.folds
+    oof = store.load(summary.name).oof
+    present = ~np.isnan(oof)
 
-    def score(rows: NDArray[np.bool_]) -> float | None:
-        if not rows.any():
-            return None
-        try:
-            return float(metric(folds.target[rows], model.oof[rows]))
-        except PredictionError:  # only one class, or no probabilities although the metric needs them
-            return None
-
-    scores = [score(present & (folds.fold == fold)) for fold in range(folds.k)]
+    folds_present = [present & (folds.fold == fold) for fold in range(folds.k)]
+    scores = [_score(metric, folds.target[rows], oof[rows]) for rows in folds_present]
     by_fold = [value for value in scores if value is not None]
+    by_seed = _seed_scores(workspace, summary, metric)
     if summary.imported:
         covered = [fold for fold in range(folds.k) if present[folds.fold == fold].all()]
     else:
@@ -88,11 +89,44 @@ def _stored_model(workspace: Workspace, summary: ModelSummary, metric: Metric) -
         folds="all" if len(covered) == folds.k else ",".join(map(str, covered)) or "–",
         test=test,
         fold_scores=tuple(by_fold),
-        fold_mean=float(np.mean(by_fold)) if by_fold else None,
-        fold_sd=float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
-        score=score(present),
+        fold_mean=_mean(by_fold),
+        fold_sd=_sd(by_fold),
+        score=_score(metric, folds.target[present], oof[present]),
         state=_state(summary),
+        seeds=summary.seeds,
+        seed_scores=tuple(by_seed),
+        seed_mean=_mean(by_seed),
+        seed_sd=_sd(by_seed),
+        refit_weight=summary.refit_weight,
     )
+
+
+def _seed_scores(workspace: Workspace, summary: ModelSummary, metric: Metric) -> list[float]:
+    """Return the score of each seed over the rows that it has predicted, where a model has several seeds."""
+    found = []
+    for seed in range(summary.seeds if summary.seeds > 1 else 0):
+        oof = workspace.predictions.load(summary.name, seed=seed).oof
+        rows = ~np.isnan(oof)
+        score = _score(metric, workspace.predictions.folds.target[rows], oof[rows])
+        found += [] if score is None else [score]
+    return found
+
+
+def _score(metric: Metric, target: NDArray[np.int8], predictions: NDArray[np.float32]) -> float | None:
+    if not len(target):
+        return None
+    try:
+        return float(metric(target, predictions))
+    except PredictionError:  # only one class, or no probabilities although the metric needs them
+        return None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _sd(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _state(summary: ModelSummary) -> str:

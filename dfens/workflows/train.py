@@ -2,14 +2,17 @@
 
 import functools
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from dfens.workflows.pseudo import pseudo_labels, pseudo_models
 from dfens.workflows.selection import FoldRanges, chosen_models, fold_indices
 from dfens.workflows.status import next_command
 from dfens.workspace.changes import changes_since_folds
 from dfens.workspace.paths import Workspace
 from oof.errors import DataError
 from oof.progress import SILENT, Progress
+from trainers.kinds.repeats import repeats_of
 from trainers.train import Engine, FoldResult, TrainingJob, train_here, train_models
 
 
@@ -20,6 +23,7 @@ class TrainOptions:
     models: names, empty for all. folds: ranges, empty for all. workers: number of processes, None for
     the default of the machine. threads: number of decoding threads of all
     processes. cluster: "ray" or None; address and share are for Ray. force: retrain models whose settings changed.
+    pseudo: blend that labels the test rows, None for training without them.
     """
 
     models: tuple[str, ...] = ()
@@ -30,14 +34,19 @@ class TrainOptions:
     address: str | None = None
     share: str | None = None
     force: bool = False
+    pseudo: str | None = None
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The requested folds, by model and fold."""
+    """The requested trainings, by model, seed and fold; refits last, once all folds are trained.
+
+    refit_weights: of the models whose test predictions have a share of a refit, that share.
+    """
 
     folds: tuple[FoldResult, ...]
     next: str
+    refit_weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def skipped(self) -> int:
@@ -50,6 +59,10 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
     config, store = workspace.config, workspace.predictions
     engine = _engine(options)
     models = chosen_models(config.models, options.models)
+    labels = None
+    if options.pseudo is not None:
+        labels = pseudo_labels(workspace, options.pseudo, progress)
+        models = pseudo_models(models, labels, list(config.models))
     competition = workspace.whole_competition()
     changes = changes_since_folds(store, competition)
     if changes:
@@ -63,10 +76,13 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
         max_parameters=config.competition.max_parameters,
         root=workspace.root,
         cache_dir=workspace.image_cache_dir(),
+        pseudo=labels,
     )
     folds = fold_indices(options.folds, store.folds.k)
     results = train_models(job, folds, engine=engine, force=options.force, progress=progress)
-    return TrainResult(tuple(results), next_command(workspace))
+    repeats = {name: repeats_of(settings) for name, settings in models.items()}
+    weights = {name: found.refit_weight for name, found in repeats.items() if found.refit}
+    return TrainResult(tuple(results), next_command(workspace), weights)
 
 
 def under_torchrun() -> bool:

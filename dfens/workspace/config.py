@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from ensemble.settings import BlendSettings
 from oof.errors import ConfigError
@@ -201,9 +201,9 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{where} {key} = {value}: expected a finite number.")
     _known(values, _field_names(cls), where, "key")
-    for key, hint in get_type_hints(cls).items():
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(inner := values.get(key), Mapping):
-            _known(inner, _field_names(hint), f"{where} {key}", "key")
+    for key, inner in _tables_of(cls).items():
+        if isinstance(values.get(key), Mapping):
+            _known(values[key], _field_names(inner), f"{where} {key}", "key")
     try:
         # validated as JSON, where a list may become a tuple and text a path, but no other types are converted
         return TypeAdapter(cls).validate_json(json.dumps(dict(values), default=str), strict=True)
@@ -237,6 +237,12 @@ def _known_metric(name: object, where: str) -> None:
         metric_by_name(str(name))
     except ConfigError as err:
         raise ConfigError(f"{where}: {err}") from err
+
+
+def _tables_of(cls: type) -> dict[str, type]:
+    """The settings of a section that are tables with settings of their own, by name."""
+    kinds = [(name, kind) for name, hint in get_type_hints(cls).items() for kind in (hint, *get_args(hint))]
+    return {name: kind for name, kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
 
 
 def _field_names(cls: type) -> set[str]:

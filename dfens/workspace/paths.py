@@ -138,13 +138,21 @@ class Workspace:
         """Where features extracted from clips are stored."""
         return self.trainers_dir / "clips"
 
-    def fold_lock(self, model: str, fold: int) -> Path:
-        """The lock that a process holds while it trains one fold."""
-        return self.trainers_dir / model / f"fold{fold}" / ".lock"
+    def _seed_dir(self, model: str, seed: int) -> Path:
+        folder = self.trainers_dir / model
+        return folder / f"seed{seed}" if seed else folder
 
-    def test_lock(self, model: str) -> Path:
+    def seed_count(self, model: str) -> int:
+        """How many seeds of a model have folders."""
+        return 1 + sum(path.is_dir() for path in (self.trainers_dir / model).glob("seed*"))
+
+    def fold_lock(self, model: str, fold: int, seed: int = 0, *, refit: bool = False) -> Path:
+        """The lock that a process holds while it trains one fold, or the refit on all rows."""
+        return self._seed_dir(model, seed) / ("refit" if refit else f"fold{fold}") / ".lock"
+
+    def test_lock(self, model: str, seed: int = 0) -> Path:
         """The lock that a process holds while it predicts the test rows by a model."""
-        return self.trainers_dir / model / ".test.lock"
+        return self._seed_dir(model, seed) / ".test.lock"
 
     def history_path(self, model: str, fold: int) -> Path:
         """Where the training history of one fold is."""

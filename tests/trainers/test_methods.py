@@ -23,8 +23,8 @@ from trainers.augment.settings import DegradeSettings
 from trainers.data.competition import Competition
 from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.kinds.clips.settings import FramesSettings
-from trainers.kinds.images import fold_weights, training_rows
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.kinds.training_rows import fold_weights, labelled_rows
 from trainers.networks.backbone import create_model, parameter_count
 from trainers.networks.feature_head import FeatureHead
 from trainers.networks.losses import alignment_loss, uniformity_loss
@@ -333,7 +333,7 @@ def test_reals_alone_are_trained_on_and_all_rows_are_scored(rows: Rows, tmp_path
     folds = store.folds
     for fold in (0, 1):
         np.testing.assert_array_equal(
-            training_rows(runner.context("m"), fold), (folds.fold != fold) & (folds.target == 0)
+            labelled_rows(runner.context("m"), fold), (folds.fold != fold) & (folds.target == 0)
         )
     train_models(competition, store, {"m": settings_of(**BLEND)}, [0, 1], tmp_path / "work")
     assert np.isfinite(store.load("m").oof).all()  # fakes too
@@ -347,7 +347,7 @@ def test_weights_of_reals_alone_have_mean_1(rows: Rows, tmp_path: Path) -> None:
     for values, expected in ((BLEND, 1.0), ({}, 5 / weight.mean())):
         job = TrainingJob(changed, store.root, {"m": settings_of(weight_column="weight", **values)}, tmp_path)
         context = FoldRunner(job).context("m")
-        chosen = training_rows(context, 0)
+        chosen = labelled_rows(context, 0)
         found = fold_weights(context, "weight", chosen)
         assert found is not None
         np.testing.assert_allclose(found[store.folds.target[chosen] == 0], expected, rtol=1e-6)

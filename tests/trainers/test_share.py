@@ -24,6 +24,7 @@ from trainers.kinds.linear.settings import LinearSettings
 
 pytestmark = pytest.mark.slow  # starts processes and Ray
 
+ONE_TREE = LinearSettings(classifier="extra_trees")
 MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=60), "floor": LinearSettings()}
 
 
@@ -82,6 +83,24 @@ def test_a_new_machine_finds_what_was_finished(tmp_path: Path, floor: tuple[Trai
     assert stored_bytes(PredictionStore(other.store_root), "floor") == stored_bytes(
         PredictionStore(job.store_root), "floor"
     )
+
+
+def test_seeds_and_a_refit_come_home(tmp_path: Path) -> None:
+    settings = LinearSettings(classifier="extra_trees", seeds=2, refit=True)
+    job = make_job(tmp_path / "first", trees=settings)
+    remote = RemoteWorkspace.of((tmp_path / "share").as_uri(), job)
+    assert remote.keys == RemoteWorkspace.of(remote.url, make_job(tmp_path / "one", trees=ONE_TREE)).keys
+    remote.begin(job, (0, 1), Notes().note)
+    for seed in (0, 1):
+        for fold in (0, 1, 2):  # the last is the refit
+            there = elsewhere(job, tmp_path / f"machine{fold}{seed}")
+            with remote.task(there, "trees", fold, Notes().note, seed=seed):
+                FoldRunner(there).train("trees", fold, seed)
+            assert remote.fetch_result(job, "trees", fold, seed)
+    assert PredictionStore(job.store_root).summary("trees").complete
+    runner = FoldRunner(job)
+    assert runner.refits_due("trees") == [0, 1]
+    assert all(runner.is_trained("trees", fold, seed) for fold in (0, 1, 2) for seed in (0, 1))
 
 
 def test_other_settings_or_folds_lie_apart(tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace]) -> None:
@@ -245,10 +264,10 @@ def test_a_fold_that_cannot_be_brought_home_leaves_the_others(
             engine=functools.partial(train_on_ray, address=cluster.address, share=(tmp_path / "share").as_uri()),
         )  # fmt: skip
 
-    def away(self: RemoteWorkspace, job: TrainingJob, name: str, fold: int | None) -> bool:
+    def away(self: RemoteWorkspace, job: TrainingJob, name: str, fold: int | None, seed: int = 0) -> bool:
         if fold == 0 and "oof/models/floor/oof.fold0.parquet" in held(self, name):
             raise TrainingError("The share is away.")
-        return fetch(self, job, name, fold)
+        return fetch(self, job, name, fold, seed)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingError) as caught:
         patch.setattr(RemoteWorkspace, "fetch_result", away)

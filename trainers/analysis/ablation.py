@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from oof.analysis.compare import Comparison, compare_models
 from oof.errors import ConfigError
@@ -13,6 +14,7 @@ from oof.store import PredictionStore
 from trainers.jobs.run import Engine, run_job, train_here
 from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings, settings_record
+from trainers.kinds.repeats import RepeatSettings, repeats_of, without_repeats
 
 
 def ablation_store(work_dir: Path, name: str) -> PredictionStore:
@@ -36,6 +38,8 @@ def ablate(
         ├── oof/            a separate store: same folds, one test row
         └── VARIANT/        weights and histories, as for any model
 
+    Each is trained once on each fold, whatever its `seeds`, unless they are the change; refits are left out.
+
     Nothing is trained twice: neither a variant, nor the model itself if
     its folds are in the real store with the same settings.
 
@@ -51,7 +55,9 @@ def ablate(
     """
     if not variants:
         raise ConfigError("An ablation needs changes: give --set KEY=VALUE once per variant.")
-    settings, store = job.models[name], PredictionStore(job.store_root)
+    store, seeds = PredictionStore(job.store_root), repeats_of(job.models[name]).seeds
+    variants = {change: _trained(variant, unless=seeds) for change, variant in variants.items()}
+    settings = _trained(job.models[name], unless=seeds)
     for change, variant in variants.items():
         if variant == settings:
             raise ConfigError(f"The variant {change} changes nothing: '{name}' already has this setting.")
@@ -71,13 +77,25 @@ def ablate(
     return compare_models(own, [name, *variants], metric=metric)
 
 
+def _trained(settings: ModelSettings, *, unless: int) -> ModelSettings:
+    """Return the settings without a refit, and with one seed unless its number differs from that of the model."""
+    if not isinstance(settings, RepeatSettings):
+        return settings
+    changed: Any = settings
+    seeds = 1 if settings.seeds == unless else settings.seeds
+    found: ModelSettings = dataclasses.replace(changed, refit=False, seeds=seeds)
+    return found
+
+
 def _reuse(job: TrainingJob, own: PredictionStore, name: str, folds: Sequence[int]) -> None:
     """Copy the predictions of the unchanged model from the real store."""
     settings, store = job.models[name], PredictionStore(job.store_root)
     path = job.work_dir / name / "settings.json"
-    if not path.exists() or read_json(path).get("settings") != settings_record(settings):
+    if not path.exists():
         return
-    model = store.load(name)
+    if without_repeats(read_json(path).get("settings", {})) != without_repeats(settings_record(settings)):
+        return
+    model = store.load(name, seed=0)
     row = join_positions(own.test_ids, store.test_ids, "the test ids", extra="ignore")
     own.save_model(name, settings.kind, {"settings": settings_record(settings)})
     for fold in folds:

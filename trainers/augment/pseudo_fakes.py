@@ -23,7 +23,8 @@ Image = NDArray[np.uint8]
 class PseudoFakes:
     """The changes to the training rows of one fold in each epoch, and their labels.
 
-    ids: (n_rows,) text. target: (n_rows,) 0 or 1. seed: seed of all draws.
+    ids: (n_rows,) text. seed: seed of all draws.
+    target: (n_rows,) 0 or 1; rows between (pseudo-labels) are treated as neither a real nor a fake.
     self_blend: probability that a real becomes a self-blended fake with label 1.
     pair_mix: probability that a row with a counterpart is mixed with it, with a label between 0 and 1.
     face_cutout: probability that a part of the face is blackened; the label is unchanged.
@@ -31,7 +32,7 @@ class PseudoFakes:
     """
 
     ids: NDArray[np.object_]
-    target: NDArray[np.int8]
+    target: NDArray[np.int8] | NDArray[np.float32]
     seed: int
     self_blend: float = 0.0
     pair_mix: float = 0.0
@@ -104,7 +105,7 @@ class PseudoFakes:
 
 
 def pair_partners(
-    ids: NDArray[np.object_], target: NDArray[np.int8], originals: NDArray[np.object_]
+    ids: NDArray[np.object_], target: NDArray[np.int8] | NDArray[np.float32], originals: NDArray[np.object_]
 ) -> NDArray[np.intp]:
     """Return the counterpart of each row: a fake's original, a real's first fake, or -1.
 

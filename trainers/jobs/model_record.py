@@ -12,6 +12,8 @@ from oof.files import archive, file_lock, read_json, write_json
 from oof.progress import Progress
 from oof.store import PredictionStore
 from trainers.kinds.base import ModelContext, ModelSettings, default_record, settings_record
+from trainers.kinds.pseudo_labels import pseudo_record
+from trainers.kinds.repeats import REPEAT_NAMES, RepeatSettings, repeats_of
 from trainers.networks.settings import PredictionSettings
 from trainers.runtime.provenance import files_fingerprint
 
@@ -26,6 +28,7 @@ def check_settings_unchanged(
     """Record the settings of a model, or refuse to mix different settings, folds or images under one name.
 
     Settings of prediction may change: the predictions are moved to the archive and recomputed with the stored weights.
+    Seeds and a refit may be added or removed; trainings that are no longer part of the model are kept.
 
     Raises:
         TrainingError: for other changes, unless `force`, which moves the old model to the archive; with `force`, if
@@ -33,12 +36,14 @@ def check_settings_unchanged(
     """
     name, folder = context.name, context.folder
     path = folder / RECORD
-    record = {
+    record: dict[str, Any] = {
         "version": FORMAT_VERSION,
         "settings": settings_record(context.settings),
         "folds": store.folds.fingerprint,
         "data": files_fingerprint(context.train["path"].tolist())["fingerprint"],
     }
+    if context.pseudo is not None:
+        record["pseudo_labels"] = pseudo_record(*context.pseudo)
     with file_lock(folder.parent / ".lock"):
         if path.exists():
             before = read_json(path)
@@ -59,10 +64,32 @@ def check_settings_unchanged(
                         f"{name}: {', '.join(of_prediction.values())}; predicting again with the stored weights; the "
                         f"old predictions were moved to {store.archive(name)}"
                     )
-            elif "data" in before:
+            elif "data" in before and before["settings"] == record["settings"]:
                 return
+            if not changed:
+                _note_fewer(name, before.get("settings", {}), repeats_of(context.settings), progress)
         write_json(path, record)
-    store.save_model(name, context.settings.kind, {"settings": record["settings"]})
+    repeats = repeats_of(context.settings)
+    store.save_model(
+        name,
+        context.settings.kind,
+        {key: record[key] for key in ("settings", "pseudo_labels") if key in record},
+        seeds=repeats.seeds,
+        refit_weight=repeats.refit_weight if repeats.refit else 0.0,
+    )
+
+
+def _note_fewer(name: str, before: Mapping[str, Any], now: RepeatSettings, progress: Progress) -> None:
+    """Report trainings that are there and no longer part of the model."""
+    seeds = before.get("seeds", 1)
+    if now.seeds < seeds:
+        left_out = f"seed {now.seeds}" if now.seeds == seeds - 1 else f"seeds {now.seeds} to {seeds - 1}"
+        progress.note(
+            f"{name}: seeds {seeds} to {now.seeds}: the model is now the mean of its first {now.seeds}. What was "
+            f"trained with {left_out} is kept, unused, and counts again with seeds = {seeds}. Blend again."
+        )
+    if before.get("refit") and not now.refit:
+        progress.note(f"{name}: refit = false: its test predictions are those of the fold models alone; blend again.")
 
 
 def check_still_own(folder: Path, settings: ModelSettings) -> None:
@@ -91,15 +118,20 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelS
         found["folds"] = "the folds"
     if before.get("data", now["data"]) != now["data"]:
         found["data"] = "the files of the training rows"
+    if before.get("pseudo_labels") != now.get("pseudo_labels"):
+        found["pseudo_labels"] = "the pseudo-labels, or what they count for"
     return found
 
 
 def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, prediction: bool = False) -> dict[str, str]:
-    """Return changed settings of training, or of prediction; a setting missing in the record counts as its default."""
+    """Return changed settings of training, or of prediction; a setting missing in the record counts as its default.
+
+    Settings that only say which trainings make up the model (`RepeatSettings`) are neither.
+    """
     now, defaults = settings_record(settings), default_record(settings)
     of_prediction = _OF_PREDICTION if isinstance(settings, PredictionSettings) else set[str]()
     found = {}
-    for key in sorted(before.keys() | now.keys()):
+    for key in sorted((before.keys() | now.keys()) - REPEAT_NAMES):
         then = before.get(key, defaults.get(key))
         if then != now.get(key) and (key in of_prediction) == prediction:
             found[key] = f"{key} {then!r} to {now.get(key)!r}"
@@ -116,7 +148,7 @@ def _archive(folder: Path) -> Path:
 def _nobody_works_in(folder: Path) -> Iterator[None]:
     """Hold the locks of all folds of a model, which are free if no process is using it."""
     with contextlib.ExitStack() as stack:
-        for path in [*folder.glob("fold*/.lock"), *folder.glob(".*.lock")]:
+        for path in folder.rglob(".*lock"):
             file = stack.enter_context(path.open("a"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

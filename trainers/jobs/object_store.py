@@ -26,10 +26,11 @@ from oof.files import atomic_path
 from oof.ids import ids_fingerprint
 from oof.store import PredictionStore
 from trainers.jobs.runner import TrainingJob
-from trainers.kinds.base import RUNNING_FILES, settings_record
+from trainers.kinds.base import RUNNING_FILES, run_label, settings_record
+from trainers.kinds.repeats import repeats_of, without_repeats
 
 _SEND_EVERY_S = 1.0  # each scan only compares times and sizes
-_OF_A_FOLD = re.compile(r"(?:/|\.)fold(\d+)(?:/|\.)")
+_LABEL, _SEED = re.compile(r"[/.](fold\d+|refit)[/.]"), re.compile(r"[/.]seed(\d+)[/.]")
 _SECRET = re.compile(r"key|secret|token|password|sig", re.IGNORECASE)
 
 
@@ -37,11 +38,12 @@ _SECRET = re.compile(r"key|secret|token|password|sig", re.IGNORECASE)
 class RemoteWorkspace:
     """The folder through which machines exchange their work; plain values that can be sent to another process.
 
-    url: URL of the folder. keys: hash of settings, folds and test ids of each model.
+    url: URL of the folder. keys: hash of settings, folds and test ids of each model. k: number of folds.
     """
 
     url: str
     keys: Mapping[str, str]
+    k: int
 
     @classmethod
     def of(cls, url: str, job: TrainingJob) -> "RemoteWorkspace":
@@ -54,9 +56,11 @@ class RemoteWorkspace:
         store = PredictionStore(job.store_root)
         keys = {}
         for name, settings in job.models.items():
-            parts = [settings_record(settings), store.folds.fingerprint, ids_fingerprint(store.test_ids)]
+            record = without_repeats(settings_record(settings))
+            parts = [record, store.folds.fingerprint, ids_fingerprint(store.test_ids)]
+            parts += [job.pseudo.fingerprint] if job.pseudo is not None else []
             keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-        remote = cls(url, keys)
+        remote = cls(url, keys, store.folds.k)
         with _telling(url, "reached"):
             file_system, root = remote._open()
             bucket = root.partition("/")[0]  # empty if paths begin with a slash: a disk, not an object store
@@ -71,33 +75,37 @@ class RemoteWorkspace:
 
     def begin(self, job: TrainingJob, folds: Sequence[int], note: Callable[[str], None]) -> None:
         """Fetch the folds that were finished elsewhere, and upload what the tasks need."""
-        for name in job.models:
-            found = [fold for fold in folds if self.fetch_result(job, name, fold)]
-            if found:
-                note(f"{name}: fold {', '.join(map(str, found))} was already finished at {self.url}")
+        for name, settings in job.models.items():
+            for seed in range(repeats_of(settings).seeds):
+                found = [fold for fold in folds if self.fetch_result(job, name, fold, seed)]
+                if found:
+                    which = f"fold {', '.join(map(str, found))}{f' of seed {seed}' if seed else ''}"
+                    note(f"{name}: {which} was already finished at {self.url}")
             sync = TaskSync(self, job, name, None)
             sync.send(but=sync.listing())
 
-    def fetch_result(self, job: TrainingJob, name: str, fold: int | None) -> bool:
+    def fetch_result(self, job: TrainingJob, name: str, fold: int | None, seed: int = 0) -> bool:
         """Fetch the results of a task unless they are here; return whether anything was fetched."""
-        sync = TaskSync(self, job, name, fold)
+        sync = TaskSync(self, job, name, fold, seed)
         there = sync.listing()
-        if fold is not None and not any(f"/oof.fold{fold}." in relative for relative in there):
+        if fold is not None and not any(sync.marks_done(relative) for relative in there):
             return False
         fetched = sync.fetch([relative for relative in there if not _is_temporary(relative)])
         if fold is not None:
             for running in RUNNING_FILES:
-                (job.work_dir / name / f"fold{fold}" / running).unlink(missing_ok=True)
+                (sync.folder / running).unlink(missing_ok=True)
         return bool(fetched)
 
     @contextlib.contextmanager
-    def task(self, job: TrainingJob, name: str, fold: int | None, note: Callable[[str], None]) -> Iterator[None]:
+    def task(
+        self, job: TrainingJob, name: str, fold: int | None, note: Callable[[str], None], *, seed: int = 0
+    ) -> Iterator[None]:
         """Run a task in the job's folders: fetch what it needs first, and upload what it writes while it runs.
 
         Raises:
             TrainingError: if the remote workspace cannot be read, or cannot be written at the end.
         """
-        sync = TaskSync(self, job, name, fold)
+        sync = TaskSync(self, job, name, fold, seed)
         sync.fetch(sync.listing())
         over = threading.Event()
         sender = threading.Thread(target=sync.keep_sending, args=(over, note), daemon=True)
@@ -117,17 +125,24 @@ class RemoteWorkspace:
 
 
 class TaskSync:
-    """The local and remote files of a task (fold None: of all folds of its model).
+    """The local and remote files of a task (fold None: of all trainings of its model).
+
+    A refit, which is fold k, also gets the records of the folds of its seed, on which it depends.
 
     job: the job with the local folders.
     """
 
-    def __init__(self, remote: RemoteWorkspace, job: TrainingJob, name: str, fold: int | None) -> None:
+    def __init__(self, remote: RemoteWorkspace, job: TrainingJob, name: str, fold: int | None, seed: int = 0) -> None:
         self._url = remote.url
         self._files, root = remote._open()
         self._root = f"{root}/{name}-{remote.keys[name]}"
-        self._name, self._fold = name, fold
+        self._name = name
         self._here = {"oof": job.store_root, "trainers": job.work_dir}
+        self._own: tuple[str, int] | None = None
+        self.folder = job.work_dir / name
+        if fold is not None:
+            self._own = run_label(fold, remote.k), seed
+            self.folder = self.folder / (f"seed{seed}" if seed else "") / self._own[0]
         # time and size of each local file when it was last equal to the remote one
         self._same: dict[str, tuple[int, int]] = {}
 
@@ -192,27 +207,48 @@ class TaskSync:
         models = f"models/{self._name}"
         for room, patterns in (
             ("oof", ("folds.parquet", "test_ids.parquet", "sealed.parquet", f"{models}/*")),
-            ("trainers", (f"{self._name}/settings.json", f"{self._name}/fold*/*", f"{self._name}/test-*/*")),
+            ("trainers", (f"{self._name}/**/*",)),
         ):
             for pattern in patterns:
                 for path in self._here[room].glob(pattern):
-                    yield f"{room}/{path.relative_to(self._here[room]).as_posix()}"
+                    if path.is_file():
+                        yield f"{room}/{path.relative_to(self._here[room]).as_posix()}"
 
     def _ordered(self, relatives: Iterable[str]) -> list[str]:
-        """Return the complete files of the task, with OOF predictions, which mark a fold as done, at the end."""
+        """Return the complete files of the task, with those that mark a training as done at the end."""
         found = []
         for relative in relatives:
-            match = _OF_A_FOLD.search(relative)
-            mine = match is None or self._fold is None or int(match[1]) == self._fold
             *folders, last = relative.split("/")
             plain = folders[:1] in (["oof"], ["trainers"]) and ".." not in folders
-            if mine and plain and not last.startswith(".") and not last.endswith(".part"):
+            if plain and not last.startswith(".") and not last.endswith(".part") and self._is_mine(relative):
                 found.append(relative)
-        return sorted(found, key=lambda relative: ("/oof.fold" in relative, relative))
+        return sorted(found, key=lambda relative: (_marks_end(relative), relative))
+
+    def _training_of(self, relative: str) -> tuple[str, int] | None:
+        """Return label and seed of the training that a file belongs to, None for one of the whole model."""
+        inside = relative.removeprefix(f"oof/models/{self._name}").removeprefix(f"trainers/{self._name}")
+        label, seed = _LABEL.search(inside), _SEED.search(inside)
+        return None if label is None else (label[1], int(seed[1]) if seed else 0)
+
+    def _is_mine(self, relative: str) -> bool:
+        training = self._training_of(relative)
+        if training is None or self._own is None or training == self._own:
+            return True
+        of_same_seed = training[1] == self._own[1]
+        return self._own[0] == "refit" and of_same_seed and relative.endswith(".json")
+
+    def marks_done(self, relative: str) -> bool:
+        """Return whether a file shows that the training of this task is done."""
+        return self._training_of(relative) == self._own and _marks_end(relative)
 
     def _path(self, relative: str) -> Path:
         room, _, rest = relative.partition("/")
         return self._here[room] / rest
+
+
+def _marks_end(relative: str) -> bool:
+    """Return whether a file is the last that a training writes: OOF predictions, or the history of a refit."""
+    return "/oof.fold" in relative or relative.endswith("/refit/history.json")
 
 
 def _is_temporary(relative: str) -> bool:

@@ -125,7 +125,7 @@ class _Driver:
         try:
             result, reason = self._ray.get(reference)
             if reason is None and self._remote is not None:
-                self._remote.fetch_result(self._own, task.model, task.fold)
+                self._remote.fetch_result(self._own, task.model, task.fold, task.seed)
         except TrainingError as err:  # the share cannot be read, perhaps temporarily
             result, reason = None, reason_of(err)
         except self._ray.exceptions.RayError as err:  # the task's machines died too often, or Ray itself failed
@@ -283,7 +283,8 @@ def _perform(
                 return task.perform(runner, folds), None
         with tempfile.TemporaryDirectory(prefix="dfens-") as folder:
             mine = dataclasses.replace(job, store_root=Path(folder) / "oof", work_dir=Path(folder) / "trainers")
-            with remote.task(mine, task.model, task.fold, runner.progress.note), _stoppable(mailbox):
+            shared = remote.task(mine, task.model, task.fold, runner.progress.note, seed=task.seed)
+            with shared, _stoppable(mailbox):
                 return task.perform(dataclasses.replace(runner, job=mine), folds), None
     except Stopped as error:  # the machine is being taken away
         raise SystemExit(128 + signal.SIGTERM) from error

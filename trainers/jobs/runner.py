@@ -1,8 +1,10 @@
-"""The steps of a training job: train one fold of one model, and predict test rows with its fold models."""
+"""The steps of a training job: train one fold of one model or its refit, and predict test rows with them."""
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from oof.errors import DfensError, TrainingError
@@ -20,10 +22,13 @@ from trainers.kinds.base import (
     ModelContext,
     ModelSettings,
     Probabilities,
+    run_label,
     settings_record,
 )
 from trainers.kinds.prediction import predict_rows
+from trainers.kinds.pseudo_labels import PseudoLabels, pseudo_record
 from trainers.kinds.registry import kind_of
+from trainers.kinds.repeats import RepeatSettings, repeats_of
 from trainers.runtime.process_group import ALONE, ProcessGroup
 from trainers.runtime.provenance import files_fingerprint, package_versions
 
@@ -36,9 +41,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """The outcome of one fold of one model.
+    """The outcome of one training: of a fold by one seed, or of the refit on all rows, which is fold k.
 
-    auc: AUC of the held-out rows, with test-time augmentation. epoch: the epoch whose weights were used.
+    auc: AUC of the held-out rows, with test-time augmentation; NaN for a refit, which has none.
+    epoch: the epoch whose weights were used. epochs: number of epochs in the settings.
     optimistic: whether that epoch was chosen by the AUC of the same rows. seconds: training time in this run.
     skipped: whether the fold had been trained before. has_test: whether its test predictions are stored.
     """
@@ -52,6 +58,8 @@ class FoldResult:
     seconds: float
     skipped: bool
     has_test: bool
+    seed: int = 0
+    refit: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class TrainingJob:
     store_root: folder of the prediction store. work_dir: folder of this package. threads: number of decoding threads.
     root: base of relative paths in settings. cache_dir: folder of resized images, if there is one.
     processes: number of processes that share the memory of this machine.
+    pseudo: labels of the test rows that all models are trained on too, by `pseudo` of their settings; None for none.
     """
 
     competition: "Competition"
@@ -72,6 +81,7 @@ class TrainingJob:
     root: Path = Path()
     cache_dir: Path | None = None
     processes: int = 1
+    pseudo: PseudoLabels | None = None
 
 
 @dataclass
@@ -90,9 +100,17 @@ class FoldRunner:
     def __post_init__(self) -> None:
         self.store = PredictionStore(self.job.store_root)
 
-    def folder(self, name: str, fold: int) -> Path:
-        """Return the folder of one fold of one model."""
-        return self.job.work_dir / name / f"fold{fold}"
+    def folder(self, name: str, fold: int, seed: int = 0) -> Path:
+        """Return the folder of one training of one model."""
+        return _seed_folder(self.job.work_dir / name, seed) / run_label(fold, self.store.folds.k)
+
+    def repeats(self, name: str) -> RepeatSettings:
+        """Return which trainings make up a model."""
+        return repeats_of(self.job.models[name])
+
+    def trainings(self, name: str, folds: Sequence[int]) -> list[tuple[int, int]]:
+        """Return fold and seed of each training of a model on some folds: all folds of a seed, then the next seed."""
+        return [(fold, seed) for seed in range(self.repeats(name).seeds) for fold in folds]
 
     def check(self, folds: Sequence[int]) -> None:
         """Check the settings of all unfinished models before anything is trained.
@@ -102,9 +120,10 @@ class FoldRunner:
         """
         problems = []
         for name, settings in self.job.models.items():
-            if all(self.is_trained(name, fold) for fold in folds):
+            if all(self.is_trained(name, fold, seed) for fold, seed in self.trainings(name, folds)):
                 continue
             try:
+                self._check_repeats(name)
                 kind_of(settings).check(self.context(name))
             except DfensError as err:
                 problems.append(err)
@@ -113,101 +132,159 @@ class FoldRunner:
         if problems:
             raise problems[0]
 
+    def _check_repeats(self, name: str) -> None:
+        settings = self.job.models[name]
+        if self.repeats(name).seeds > 1 and not hasattr(settings, "seed"):
+            raise TrainingError(f"Model '{name}': the kind {settings.kind!r} draws nothing by a seed. Set seeds = 1.")
+        if self.job.pseudo is None:
+            return
+        if self.repeats(name).pseudo is None:
+            raise TrainingError(f"Model '{name}' has no pseudo = {{ … }}, which says what pseudo-labels count for.")
+        if not kind_of(settings).soft_labels:
+            raise TrainingError(
+                f"Model '{name}': the kind {settings.kind!r} cannot be trained on labels between 0 and 1, which "
+                f"pseudo-labels are. Leave it out with --model."
+            )
+        found, expected = self.job.pseudo.probabilities.shape, (self.store.folds.k + 1, len(self.store.test_ids))
+        if found != expected:
+            raise TrainingError(f"Pseudo-labels of shape {found} do not fit: expected {expected}, folds and test rows.")
+
     def all(self, folds: Sequence[int]) -> list[FoldResult]:
         """Train all folds of all models, one after the other, and predict the test rows of each model."""
         results = []
         for name in self.job.models:
-            results += [self.train(name, fold) for fold in folds]
-            self.predict_test(name, folds)
+            results += [self.train(name, fold, seed) for fold, seed in self.trainings(name, folds)]
+            results += [
+                self.train(name, self.store.folds.refit, seed) for seed in self.group.broadcast(self.refits_due(name))
+            ]
+            for seed in range(self.repeats(name).seeds):
+                self.predict_test(name, folds, seed)
         return results
+
+    def refits_due(self, name: str) -> list[int]:
+        """Return the seeds whose refit can be trained, or is: all folds are trained, and their epochs known."""
+        if not self.repeats(name).refit:
+            return []
+        folds, seeds = range(self.store.folds.k), range(self.repeats(name).seeds)
+        return [seed for seed in seeds if all(self.is_trained(name, fold, seed) for fold in folds)]
 
     # ---- training -----------------------------------------------------------
 
-    def train(self, name: str, fold: int) -> FoldResult:
-        """Train one fold and store its OOF predictions, unless that is done; other processes wait meanwhile."""
-        kind, folder = kind_of(self.job.models[name]), self.folder(name, fold)
+    def train(self, name: str, fold: int, seed: int = 0) -> FoldResult:
+        """Train one fold and store its OOF predictions, unless that is done; other processes wait meanwhile.
+
+        Fold k is the refit on all rows, whose test predictions are made later.
+        """
+        kind, folder = kind_of(self.job.models[name]), self.folder(name, fold, seed)
         with self.group.lock(folder / ".lock"):
-            if self.group.broadcast(self.is_trained(name, fold)):
-                return self._done(name, fold)
+            if self.group.broadcast(self.is_trained(name, fold, seed)):
+                return self._done(name, fold, seed)
             check_still_own(self.job.work_dir / name, self.job.models[name])
             self._prepare(name)
-            if self.group.broadcast(self._has_trained_weights(name, fold)):
-                self._predict_held_out(name, fold)
-                return self._done(name, fold)
-            if kind.resources(self.job.models[name]).joint:
-                outcome = kind.train_fold(self.context(name), fold)
-                return self.group.on_rank_zero(lambda: self._keep(name, fold, outcome))
-            return self.group.on_rank_zero(
-                lambda: self._keep(name, fold, kind.train_fold(self.context(name, alone=True), fold))
-            )
+            if self.group.broadcast(self._has_trained_weights(name, fold, seed)):
+                self._predict_held_out(name, fold, seed)
+                return self._done(name, fold, seed)
+            joint = kind.resources(self.job.models[name]).joint
+            context = self._training_context(name, fold, seed, alone=not joint)
+            if joint:
+                outcome = kind.train_fold(context, fold)
+                return self.group.on_rank_zero(lambda: self._keep(context, fold, outcome))
+            return self.group.on_rank_zero(lambda: self._keep(context, fold, kind.train_fold(context, fold)))
 
-    def is_trained(self, name: str, fold: int) -> bool:
-        """Return whether a fold is done, so that at most its test predictions are missing."""
-        if not self.store.has(name, "oof", fold):
+    def is_trained(self, name: str, fold: int, seed: int = 0) -> bool:
+        """Return whether a training is done, so that at most its test predictions are missing."""
+        if fold == self.store.folds.refit:
+            return self.store.has(name, "test", fold, seed) or self._has_trained_weights(name, fold, seed)
+        if not self.store.has(name, "oof", fold, seed):
             return False
-        has_weights = kind_of(self.job.models[name]).has_weights(self.folder(name, fold))
-        return has_weights or self.store.has(name, "test", fold)
+        has_weights = kind_of(self.job.models[name]).has_weights(self.folder(name, fold, seed))
+        return has_weights or self.store.has(name, "test", fold, seed)
 
-    def _done(self, name: str, fold: int) -> FoldResult:
-        rows = self.store.folds.rows(fold)
-        auc = roc_auc(self.store.folds.target[rows], self.store.load(name).oof[rows])
-        path = self.folder(name, fold) / "history.json"
-        history = read_json(path) if path.exists() else {}
+    def _done(self, name: str, fold: int, seed: int) -> FoldResult:
+        refit, auc = fold == self.store.folds.refit, float("nan")
+        if not refit:
+            rows = self.store.folds.rows(fold)
+            auc = roc_auc(self.store.folds.target[rows], self.store.load(name, seed=seed).oof[rows])
+        history = self._recorded(name, fold, seed)
         epoch, epochs = history.get("epoch", 0), history.get("epochs", 0)
-        has_test, optimistic = self.store.has(name, "test", fold), history.get("optimistic", False)
-        return FoldResult(name, fold, auc, epoch, epochs, optimistic, 0.0, True, has_test)
+        has_test, optimistic = self.store.has(name, "test", fold, seed), history.get("optimistic", False)
+        return FoldResult(name, fold, auc, epoch, epochs, optimistic, 0.0, True, has_test, seed, refit)
 
-    def _has_trained_weights(self, name: str, fold: int) -> bool:
+    def _recorded(self, name: str, fold: int, seed: int) -> dict[str, Any]:
+        """Return the history.json of a training, empty if there is none."""
+        path = self.folder(name, fold, seed) / "history.json"
+        found: dict[str, Any] = read_json(path) if path.exists() else {}
+        return found
+
+    def _has_trained_weights(self, name: str, fold: int, seed: int) -> bool:
         """Return whether a fold is fully trained and only its predictions are missing."""
-        folder, settings = self.folder(name, fold), self.job.models[name]
+        folder, settings = self.folder(name, fold, seed), self._settings(name, seed)
         history = folder / "history.json"
         if any((folder / running).exists() for running in RUNNING_FILES) or not history.exists():
             return False
         return kind_of(settings).has_weights(folder) and same_training(read_json(history), settings)
 
-    def _predict_held_out(self, name: str, fold: int) -> None:
+    def _predict_held_out(self, name: str, fold: int, seed: int) -> None:
         """Predict the held-out rows of a fold with its stored weights."""
         joint = kind_of(self.job.models[name]).resources(self.job.models[name]).joint
 
         def predict() -> Probabilities:
-            context = self.context(name, alone=not joint)
+            context = self.context(name, seed=seed, alone=not joint)
             models = kind_of(self.job.models[name]).load(context, [fold])
             held_out = context.split(fold)[1]
-            with self.progress.task(f"{name} fold {fold}: predict", total=len(held_out), unit="row") as task:
+            with self.progress.task(f"{context.title(fold)}: predict", total=len(held_out), unit="row") as task:
                 found: Probabilities = predict_rows(models, held_out, context.group, on_batch=task.advance)[0]
             return found
 
         oof = predict() if joint else self.group.on_rank_zero(predict)
         ids = self.store.folds.ids[self.store.folds.rows(fold)]
-        self.group.on_rank_zero(lambda: self.store.save_oof(name, ids, oof, fold=fold))
+        self.group.on_rank_zero(lambda: self.store.save_oof(name, ids, oof, fold=fold, seed=seed))
 
     def _prepare(self, name: str) -> None:
         """Let the kind prepare what all folds need, in one process at a time."""
         with self.group.lock(self.job.work_dir / name / ".prepare.lock"):
             self.group.on_rank_zero(lambda: kind_of(self.job.models[name]).prepare(self.context(name, alone=True)))
 
-    def _keep(self, name: str, fold: int, outcome: FoldOutcome) -> FoldResult:
-        """Store the outcome of a fold; OOF predictions come last, since they mark it as done."""
-        folder, rows = self.folder(name, fold), self.store.folds.rows(fold)
-        check_still_own(folder.parent, self.job.models[name])
+    def _training_context(self, name: str, fold: int, seed: int, *, alone: bool) -> ModelContext[Any]:
+        """Return the context of a training; a refit stops after the epoch that its folds chose, at the median."""
+        context = self.context(name, seed=seed, alone=alone)
+        if context.pseudo is not None:
+            rows = context.pseudo[0].chosen(fold, context.pseudo[1])
+            self.progress.note(
+                f"{context.title(fold)}: {len(rows):,} of {len(self.store.test_ids):,} test rows with pseudo-labels, "
+                f"{context.pseudo[0].probabilities[fold, rows].mean():.0%} of them fake by their labels"
+            )
+        if fold != self.store.folds.refit:
+            return context
+        chosen = [self._recorded(name, other, seed).get("epoch", 0) for other in range(self.store.folds.k)]
+        return replace(context, epochs=self.group.broadcast(math.ceil(median(chosen)) or None))
+
+    def _keep(self, context: ModelContext[Any], fold: int, outcome: FoldOutcome) -> FoldResult:
+        """Store the outcome of a training; OOF predictions come last, since they mark a fold as done."""
+        name, seed, folder = context.name, context.seed, context.fold_folder(fold)
+        refit, auc = fold == self.store.folds.refit, float("nan")
+        check_still_own(self.job.work_dir / name, self.job.models[name])
         for file_name, write in outcome.files.items():
             with atomic_path(folder / file_name) as part:
                 write(part)
-        write_json(folder / "history.json", self._history(name, outcome))
+        write_json(folder / "history.json", self._history(context, outcome))
         if outcome.test is not None:
-            self.store.save_predicted(name, outcome.test, fold=fold)
-        self.store.save_oof(name, self.store.folds.ids[rows], outcome.oof, fold=fold)
+            self.store.save_predicted(name, outcome.test, fold=fold, seed=seed)
+        if not refit:
+            rows = self.store.folds.rows(fold)
+            self.store.save_oof(name, self.store.folds.ids[rows], outcome.oof, fold=fold, seed=seed)
+            auc = roc_auc(self.store.folds.target[rows], outcome.oof)
         for running in RUNNING_FILES:
             (folder / running).unlink(missing_ok=True)
-        auc = roc_auc(self.store.folds.target[rows], outcome.oof)
-        self.progress.note(f"{name} fold {fold}: AUC {auc:.4f}{_chosen_epoch(outcome)}")
+        what = "trained on all rows" if refit else f"AUC {auc:.4f}"
+        self.progress.note(f"{context.title(fold)}: {what}{_chosen_epoch(outcome)}")
         return FoldResult(
             name, fold, auc, outcome.epoch, outcome.epochs, outcome.optimistic, outcome.seconds,
-            skipped=False, has_test=outcome.test is not None,
+            skipped=False, has_test=outcome.test is not None, seed=seed, refit=refit,
         )  # fmt: skip
 
-    def _history(self, name: str, outcome: FoldOutcome) -> dict[str, Any]:
-        """Return the content of a fold's history.json: training history and provenance."""
+    def _history(self, context: ModelContext[Any], outcome: FoldOutcome) -> dict[str, Any]:
+        """Return the content of a history.json: training history and provenance."""
         return {
             **outcome.history,
             "version": FORMAT_VERSION,
@@ -216,56 +293,65 @@ class FoldRunner:
             "optimistic": outcome.optimistic,
             "seconds": round(outcome.seconds, 3),
             "processes": self.group.size,
-            "settings": settings_record(self.job.models[name]),
+            "settings": settings_record(context.settings),
             "data": files_fingerprint([*self.train_table["path"], *self.test_table["path"]]),
             "folds": self.store.folds.fingerprint,
             "packages": package_versions(),
             "git": asdict(state) if (state := git_state(self.job.root.resolve())) else None,
-        }
+        } | ({} if context.pseudo is None else {"pseudo_labels": pseudo_record(*context.pseudo)})
 
     # ---- prediction ---------------------------------------------------------
 
-    def predict_test(self, name: str, folds: Sequence[int]) -> None:
-        """Predict the test rows with all fold models that have not done so, reading each row once for all of them."""
+    def predict_test(self, name: str, folds: Sequence[int], seed: int = 0) -> None:
+        """Predict the test rows with all fold models of a seed that have not done so, and with its refit.
+
+        Each row is read once for all of them.
+        """
         kind = kind_of(self.job.models[name])
         joint = kind.resources(self.job.models[name]).joint
-        with self.group.lock(self.job.work_dir / name / ".test.lock"):
-            waiting = self.group.broadcast(
-                [fold for fold in folds if self.store.has(name, "oof", fold) and not self.store.has(name, "test", fold)]
-            )
+        folder = _seed_folder(self.job.work_dir / name, seed)
+        with self.group.lock(folder / ".test.lock"):
+            waiting = self.group.broadcast(self._without_test(name, folds, seed))
             if not waiting:
                 return
             self._prepare(name)
             if joint:
-                self._predict_test(name, waiting, self.context(name), self.group)
+                self._predict_test(waiting, self.context(name, seed=seed), self.group)
             else:
                 self.group.on_rank_zero(
-                    lambda: self._predict_test(name, waiting, self.context(name, alone=True), ALONE)
+                    lambda: self._predict_test(waiting, self.context(name, seed=seed, alone=True), ALONE)
                 )
 
-    def _predict_test(self, name: str, folds: Sequence[int], context: ModelContext[Any], group: ProcessGroup) -> None:
-        found = predict_test_rows(kind_of(self.job.models[name]), context, folds, group, self.progress)
+    def _without_test(self, name: str, folds: Sequence[int], seed: int) -> list[int]:
+        """Return the trainings of a seed, of some folds and the refit, that have not predicted the test rows."""
+        trained = [fold for fold in folds if self.store.has(name, "oof", fold, seed)]
+        if self.repeats(name).refit and self.is_trained(name, self.store.folds.refit, seed):
+            trained.append(self.store.folds.refit)
+        return [fold for fold in trained if not self.store.has(name, "test", fold, seed)]
+
+    def _predict_test(self, folds: Sequence[int], context: ModelContext[Any], group: ProcessGroup) -> None:
+        found = predict_test_rows(kind_of(context.settings), context, folds, group, self.progress)
 
         def keep() -> None:
-            check_still_own(context.folder, context.settings)
+            check_still_own(self.job.work_dir / context.name, self.job.models[context.name])
             for fold, values in zip(folds, found, strict=True):
-                self.store.save_predicted(name, values, fold=fold)
+                self.store.save_predicted(context.name, values, fold=fold, seed=context.seed)
             remove_parts(context)
 
         group.on_rank_zero(keep)
 
     # ---- rows ---------------------------------------------------------------
 
-    def context(self, name: str, *, alone: bool = False) -> ModelContext[Any]:
+    def context(self, name: str, *, seed: int = 0, alone: bool = False) -> ModelContext[Any]:
         """Return the context of a model; `alone` for kinds that one process trains while its group waits."""
-        job = self.job
+        job, pseudo = self.job, self.repeats(name).pseudo
         return ModelContext(
             name=name,
-            settings=job.models[name],
+            settings=self._settings(name, seed),
             train=self.train_table,
             test=self.test_table,
             folds=self.store.folds,
-            folder=job.work_dir / name,
+            folder=_seed_folder(job.work_dir / name, seed),
             root=job.root,
             work_dir=job.work_dir,
             cache_dir=job.cache_dir,
@@ -275,8 +361,16 @@ class FoldRunner:
             device=self.device,
             group=ALONE if alone else self.group,
             progress=self.progress,
+            seed=seed,
+            pseudo=None if job.pseudo is None or pseudo is None else (job.pseudo, pseudo),
             shared=self.shared,
         )
+
+    def _settings(self, name: str, seed: int) -> ModelSettings:
+        """Return the settings of one of a model's seeds: the first has those of the model."""
+        settings: Any = self.job.models[name]
+        found: ModelSettings = replace(settings, seed=settings.seed + seed) if seed else settings
+        return found
 
     @property
     def train_table(self) -> "pd.DataFrame":
@@ -303,6 +397,11 @@ class FoldRunner:
         return found
 
 
+def _seed_folder(folder: Path, seed: int) -> Path:
+    """Return the folder of one of a model's seeds: that of the model for the first."""
+    return folder / f"seed{seed}" if seed else folder
+
+
 def _chosen_epoch(outcome: FoldOutcome) -> str:
     """Return which weights were used, for the log."""
     if not outcome.epochs:
@@ -312,4 +411,7 @@ def _chosen_epoch(outcome: FoldOutcome) -> str:
             f", weights of epoch {outcome.epoch} of {outcome.epochs}, chosen on these same rows: slightly optimistic, "
             f"{outcome.seconds:.0f} s"
         )
-    return f", weights of the last epoch ({outcome.epochs}), {outcome.seconds:.0f} s"
+    last = f"the last epoch ({outcome.epochs})"
+    if outcome.epoch != outcome.epochs:
+        last = f"epoch {outcome.epoch} of {outcome.epochs}, the median of those that the folds chose"
+    return f", weights of {last}, {outcome.seconds:.0f} s"

@@ -24,11 +24,13 @@ def train_side_by_side(job: TrainingJob, folds: Sequence[int], progress: Progres
     """
     runner = FoldRunner(job, progress)
     shares = min(cpu_count(), runner.store.folds.k)
-    missing = sum(not runner.is_trained(name, fold) for name in job.models for fold in folds)
+    trainings = [(name, *training) for name in job.models for training in runner.trainings(name, folds)]
+    missing = sum(not runner.is_trained(*training) for training in trainings)
     if shares == 1 or not missing or not uses_gpu(job) or has_cuda():
         return train_here(job, folds, progress)
     workers = max(1, min(shares, missing, free_memory() // _MEMORY_OF_PROCESS))
     results = train_in_workers(job, folds, progress, workers=workers, shares=shares, test_rows=False)
-    for name in job.models:  # test rows: all fold models of a model read each row once, in one process with all threads
-        runner.predict_test(name, folds)
+    for name in job.models:  # test rows: all fold models of a seed read each row once, in one process with all threads
+        for seed in range(runner.repeats(name).seeds):
+            runner.predict_test(name, folds, seed)
     return results

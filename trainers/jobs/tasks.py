@@ -22,34 +22,45 @@ Message = tuple[Any, ...]  # ("begin", number, title, total, unit), ("advance", 
 
 @dataclass(frozen=True)
 class Task:
-    """One fold of one model, or (fold None) the test predictions of all its fold models."""
+    """One training of one model, or (fold None) the test predictions of all trainings of a seed.
+
+    refit: whether the fold is that of the refit, on all rows.
+    """
 
     model: str
     fold: int | None
+    seed: int = 0
+    refit: bool = False
 
     @property
     def title(self) -> str:
-        return f"{self.model}: predict test" if self.fold is None else f"{self.model} fold {self.fold}"
+        seed = f" seed {self.seed}" if self.seed else ""
+        if self.fold is None:
+            return f"{self.model}{seed}: predict test"
+        return f"{self.model} {'refit' if self.refit else f'fold {self.fold}'}{seed}"
 
     def perform(self, runner: FoldRunner, folds: Sequence[int]) -> FoldResult | None:
         """Perform the task in this process."""
         if self.fold is not None:
-            return runner.train(self.model, self.fold)
-        runner.predict_test(self.model, folds)
+            return runner.train(self.model, self.fold, self.seed)
+        runner.predict_test(self.model, folds, self.seed)
         return None
 
 
 class TaskQueue:
-    """The remaining tasks: each fold of each model, then the test rows of a model whose folds have all ended.
+    """The remaining tasks: each fold of each model, then its refit, then its test rows.
 
     If a task fails, the others continue; `finish` reports it.
     """
 
     def __init__(self, job: TrainingJob, folds: Sequence[int], *, test_rows: bool = True) -> None:
-        self._folds, self._test_rows = tuple(folds), test_rows
-        self._order = [Task(name, fold) for name in job.models for fold in folds]
+        self._runner, self._test_rows = FoldRunner(job), test_rows
+        self._order = [
+            Task(name, fold, seed) for name in job.models for fold, seed in self._runner.trainings(name, folds)
+        ]
         self.waiting = deque(self._order)
-        self._open = {name: len(self._folds) for name in job.models}
+        self._open = {name: sum(task.model == name for task in self._order) for name in job.models}
+        self._refitted = set[str]()
         self._results: dict[Task, FoldResult] = {}
         self._failures: dict[str, list[Task]] = {}  # by reason
 
@@ -65,19 +76,34 @@ class TaskQueue:
         self._close(task)
 
     def _close(self, task: Task) -> None:
+        """Add what can be done once the trainings of a model have ended: refits after the folds, test rows at last."""
         if task.fold is None:
             return
-        self._open[task.model] -= 1
-        done = [result for other, result in self._results.items() if other.model == task.model]
-        if self._test_rows and not self._open[task.model] and not all(result.has_test for result in done):
-            self.waiting.append(Task(task.model, None))
+        name = task.model
+        self._open[name] -= 1
+        if self._open[name]:
+            return
+        if name not in self._refitted:
+            self._refitted.add(name)
+            fold = self._runner.store.folds.refit
+            refits = [Task(name, fold, seed, refit=True) for seed in self._runner.refits_due(name)]
+            if refits:
+                self._open[name] = len(refits)
+                self._order += refits
+                self.waiting.extend(refits)
+                return
+        if self._test_rows:
+            lacking = {result.seed for result in self._results.values() if result.model == name and not result.has_test}
+            self.waiting.extend(Task(name, None, seed) for seed in sorted(lacking))
 
     def finish(self) -> list[FoldResult]:
-        """Return the results, in the order of models and folds.
+        """Return the results, in the order of models, seeds and folds.
 
         Raises:
             TrainingError: if tasks failed, naming each with the reason.
         """
+        names = list(self._open)
+        self._order.sort(key=lambda task: names.index(task.model))  # refits, which came last, beside their folds
         if not self._failures:
             return [self._results[task] for task in self._order]
         failed = sum(map(len, self._failures.values()))

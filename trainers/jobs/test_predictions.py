@@ -14,6 +14,7 @@ from oof.files import atomic_path
 from oof.ids import ids_fingerprint
 from oof.progress import Progress
 from trainers.kinds.base import FoldModels, ModelContext, ModelKind, Probabilities, settings_record
+from trainers.kinds.repeats import without_repeats
 from trainers.runtime.process_group import ProcessGroup
 from trainers.runtime.signals import StopRequest
 
@@ -44,7 +45,7 @@ def predict_test_rows(
     models = kind.load(context, folds)
     rows = context.test.iloc[group.share(len(context.test), models.batch_rows)]
     parts = _Parts(folder, f"{group.rank}of{group.size}", models)
-    title = f"{context.name}: predict test by fold {', '.join(map(str, folds))}"
+    title = f"{context.name}: predict test by {_named(context, folds)}"
     with progress.task(title, total=len(rows), unit="row") as task, StopRequest() as request:
         task.advance(parts.count)
         saved = time.monotonic()
@@ -57,6 +58,14 @@ def predict_test_rows(
             if request.heard:
                 request.stop()
     return np.concatenate(group.all_gather(parts.joined()), axis=1)
+
+
+def _named(context: ModelContext[Any], folds: Sequence[int]) -> str:
+    """Name the trainings that predict: fold 0, 1 and refit of seed 1."""
+    refit = context.folds.refit
+    numbers = [str(fold) for fold in folds if fold != refit]
+    names = [f"fold {', '.join(numbers)}"] * bool(numbers) + ["refit"] * (refit in folds)
+    return " and ".join(names) + (f" of seed {context.seed}" if context.seed else "")
 
 
 def remove_parts(context: ModelContext[Any]) -> None:
@@ -117,7 +126,8 @@ class _Parts:
 
 def _key(context: ModelContext[Any], folds: Sequence[int]) -> str:
     """Return a hash of what the parts depend on, so that those of other weights, settings or rows are never used."""
-    facts: list[Any] = [settings_record(context.settings), ids_fingerprint(context.test["id"].to_numpy(object))]
+    settings = without_repeats(settings_record(context.settings))
+    facts: list[Any] = [settings, ids_fingerprint(context.test["id"].to_numpy(object))]
     for fold in folds:
         history = context.fold_folder(fold) / "history.json"
         facts.append([fold, hashlib.sha256(history.read_bytes()).hexdigest() if history.exists() else ""])

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from oof.errors import TrainingError, examples
 from oof.progress import SILENT, Progress
+from trainers.kinds.pseudo_labels import PseudoLabels
+from trainers.kinds.repeats import PseudoSettings
 from trainers.media.settings import Decode
 from trainers.runtime.process_group import ALONE, ProcessGroup
 
@@ -66,17 +68,22 @@ class ModelContext(Generic[S]):
 
     The kind builds its own data from it (images, clips, features); no other code depends on what a model reads.
 
-    name, settings: name and settings of the model.
+    name, settings: name and settings of the model, with the seed of this training.
     train: training table (id, target, path, group, `column:NAME`) in the order of the folds.
     test: table (id, path) of the rows to predict: the test rows in the order of the test ids, then sealed rows.
     folds: folds of the training rows.
-    folder: folder of the model, with a subfolder for each fold.
+    folder: folder of the model, or of one of its further seeds, with a subfolder for each fold.
     root: base of relative paths in the settings.
     work_dir: folder of the package, for data shared by all models, such as extracted features.
     cache_dir: folder of resized images, or None.
     max_parameters: limit set by the competition, or None.
     threads: number of decoding threads. processes: number of processes that share the memory of this machine.
     device: None for the default device. group: the processes that train a fold together.
+    seed: number of this training among the model's seeds, from 0; the settings already have its value.
+    epochs: number of epochs after which to stop, None for all in the settings. A refit stops where the folds found
+        their best epoch, with the learning rates of the full schedule.
+    pseudo: labels of test rows to train on, and their settings; None without. `trainers.kinds.training_rows` adds the
+        rows.
     shared: objects shared by all models and folds while the process works on the job, such as decoded images, under
         keys chosen by the kinds.
     """
@@ -96,14 +103,21 @@ class ModelContext(Generic[S]):
     device: "torch.device | None" = None
     group: ProcessGroup = ALONE
     progress: Progress = SILENT
+    seed: int = 0
+    epochs: int | None = None
+    pseudo: tuple[PseudoLabels, PseudoSettings] | None = None
     shared: dict[Hashable, Any] = field(default_factory=dict)
 
     def fold_folder(self, fold: int) -> Path:
-        """Return the folder of one fold."""
-        return self.folder / f"fold{fold}"
+        """Return the folder of one fold; fold k is the refit."""
+        return self.folder / run_label(fold, self.folds.k)
+
+    def title(self, fold: int) -> str:
+        """Return the name of a training in messages: tiny fold 0, tiny fold 0 seed 1, tiny refit."""
+        return run_title(self.name, fold, self.folds.k, self.seed)
 
     def split(self, fold: int) -> "tuple[pd.DataFrame, pd.DataFrame]":
-        """Return the training rows and the held-out rows of a fold."""
+        """Return the labelled training rows and the held-out rows of a fold; fold k, the refit, holds out none."""
         held_out = self.folds.fold == fold
         return self.train[~held_out].reset_index(drop=True), self.train[held_out].reset_index(drop=True)
 
@@ -174,9 +188,14 @@ class ModelKind(ABC, Generic[S]):
     method may be called in any process of a job, concurrently for different folds, but never concurrently for the same
     fold.
 
+    A refit on all rows is the training of fold k, which holds out no row (`Folds.refit`); further seeds are trainings
+    with other settings and folders. Neither needs code in a kind.
+
     Implementations are stateless; anything that must outlive a call belongs in `context.shared` or
     in files. Register a kind with one line in trainers/kinds/registry.py.
     """
+
+    soft_labels: ClassVar[bool] = False  # whether it trains on `training_rows`: labels between 0 and 1, with weights
 
     def resources(self, settings: S) -> Resources:
         """Return the resources needed to train one fold."""
@@ -210,7 +229,7 @@ class ModelKind(ABC, Generic[S]):
 
     @abstractmethod
     def train_fold(self, context: ModelContext[S], fold: int) -> FoldOutcome:
-        """Train on the other folds, resuming what an earlier process left, and predict the held-out rows.
+        """Train on the other folds, resuming what an earlier process left, and predict the held-out rows, if any.
 
         A long training saves its state in the fold's folder as RUNNING_FILES, and stops with
         `trainers.runtime.signals.StopRequest` between two steps.
@@ -223,6 +242,16 @@ class ModelKind(ABC, Generic[S]):
     @abstractmethod
     def load(self, context: ModelContext[S], folds: Sequence[int], *, tta: bool = True) -> FoldModels:
         """Load the models of some folds; without `tta` they use no test-time augmentation."""
+
+
+def run_label(fold: int, k: int) -> str:
+    """Return the name of a training's folder: fold0, or refit for fold k."""
+    return "refit" if fold == k else f"fold{fold}"
+
+
+def run_title(name: str, fold: int, k: int, seed: int = 0) -> str:
+    """Return the name of a training in messages."""
+    return f"{name} {'refit' if fold == k else f'fold {fold}'}{f' seed {seed}' if seed else ''}"
 
 
 def settings_record(settings: ModelSettings) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oof.errors import TrainingError
-from trainers.augment.settings import AugmentSettings
 from trainers.kinds.base import ModelContext
 from trainers.media.image_cache import CacheView, ImageCache
 from trainers.media.image_store import SHARE_OF_MEMORY, ImageStore, Subset
@@ -22,7 +20,7 @@ def subset(context: ModelContext[Any], table: "pd.DataFrame", *, weight: NDArray
 
     Args:
         context: a context whose settings include ImageSettings.
-        table: table with id and path, and optionally target.
+        table: table with id and path, and optionally target (0 to 1).
         weight: (n_rows,) weight of each row in the loss.
     """
     images, place = _competition_images(context)
@@ -33,7 +31,7 @@ def subset(context: ModelContext[Any], table: "pd.DataFrame", *, weight: NDArray
         settings: ImageSettings = context.settings
         images = ImageStore(paths, settings.stored_size, settings.decode, context.threads, keep=False)
         positions = np.arange(len(paths))
-    target = table["target"].to_numpy(np.int8) if "target" in table else np.zeros(len(table), np.int8)
+    target = table["target"].to_numpy(np.float32) if "target" in table else np.zeros(len(table), np.float32)
     return Subset(images, positions, table["id"].to_numpy(object), target, weight)
 
 
@@ -71,73 +69,6 @@ def _cache(context: ModelContext[Any], paths: Sequence[str]) -> CacheView | None
             f"decoded from their files. Run dfens cache to add them."
         )
     return view
-
-
-def training_rows(context: ModelContext[Any], fold: int) -> NDArray[np.bool_]:
-    """Return which rows a fold is trained on, (n_rows,): those of the other folds, with `reals_only` the reals of them.
-
-    Args:
-        context: whose settings include AugmentSettings.
-
-    Raises:
-        TrainingError: if there are no such rows.
-    """
-    settings: AugmentSettings = context.settings
-    rows = context.folds.fold != fold
-    if settings.reals_only:
-        rows &= context.folds.target == 0
-        if not rows.any():
-            raise TrainingError(
-                f"Model '{context.name}': reals_only = true, and no row outside fold {fold} is a real. Set it to "
-                f"false, or make folds that spread the reals (dfens folds)."
-            )
-    return rows
-
-
-def fold_weights(context: ModelContext[Any], name: str, rows: NDArray[np.bool_]) -> NDArray[np.float32] | None:
-    """Return what each of the rows of a fold's training counts for, from a column; None without a column.
-
-    Weights have mean 1 over all rows of the training table. Where `reals_only` leaves a part of the classes, it is
-    over that part, whose weights may be of another size.
-
-    Raises:
-        TrainingError: as in `row_weights`, or if all of these rows count for 0.
-    """
-    weight = row_weights(context, name)
-    if weight is None:
-        return None
-    weight = weight[rows]
-    settings: AugmentSettings = context.settings
-    if not settings.reals_only:
-        return weight
-    if not weight.sum():
-        raise TrainingError(
-            f"Model '{context.name}': reals_only = true, and weight_column = {name!r} gives all reals of a fold's "
-            f"training the weight 0. Leave one of them out."
-        )
-    scaled: NDArray[np.float32] = weight / weight.mean()
-    return scaled
-
-
-def row_weights(context: ModelContext[Any], name: str) -> NDArray[np.float32] | None:
-    """Return the weight of each training row in the loss, from a column, scaled to mean 1; None without a column.
-
-    Raises:
-        TrainingError: if the column is missing or contains anything but non-negative numbers.
-    """
-    if not name:
-        return None
-    column = context.column(context.train, name, "weight_column")
-    try:
-        weight = column.to_numpy(dtype=np.float32)
-    except ValueError as err:
-        raise TrainingError(f"weight_column = {name!r} contains non-numeric values: {err}.") from err
-    if not (np.isfinite(weight).all() and weight.min() >= 0 and weight.sum() > 0):
-        raise TrainingError(
-            f"weight_column = {name!r} must contain non-negative numbers, not all 0, and no empty values."
-        )
-    scaled: NDArray[np.float32] = weight / weight.mean()
-    return scaled
 
 
 def originals(context: ModelContext[Any], table: "pd.DataFrame", name: str) -> NDArray[np.object_] | None:

@@ -118,6 +118,7 @@ class ImageStore:
 class Subset:
     """Rows that a fold uses: ids and targets of the images at `positions`.
 
+    target: (n_rows,) 0 or 1, between for pseudo-labels.
     weight: (n_rows,) float32, what each row counts for in the loss; None: all alike.
     originals: (n_rows,) id of the real that a fake was made of, "" where unknown; None: unknown for all.
     """
@@ -125,6 +126,6 @@ class Subset:
     images: ImageStore
     positions: NDArray[np.intp]
     ids: NDArray[np.object_]
-    target: NDArray[np.int8]
+    target: NDArray[np.int8] | NDArray[np.float32]
     weight: NDArray[np.float32] | None = None
     originals: NDArray[np.object_] | None = None

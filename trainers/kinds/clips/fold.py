@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainers.kinds.base import FoldModels, Probabilities
@@ -15,6 +14,7 @@ from trainers.kinds.clips.network import ToDevice, make_clip_network
 from trainers.kinds.clips.predict import ClipModels, RecordOf
 from trainers.kinds.training.fold_data import FoldData, Rows
 from trainers.kinds.training.train_state import Batch, MakeInputs
+from trainers.kinds.training_rows import TrainingRows
 from trainers.networks.clip_network import ClipNetwork
 from trainers.networks.optim import set_trainable
 
@@ -24,9 +24,8 @@ class ClipFoldData(FoldData):
 
     Args:
         settings: settings of the model.
-        train, held_out: tables of rows.
+        train: rows to train on. held_out: table of the held-out rows.
         record_of: returns the record of a path.
-        weight: (n_train,) weight of each row in the loss, or None.
         seed: seed of everything random. device: device of the network. root: base of relative paths of weights.
         threads: number of decoding threads.
 
@@ -36,22 +35,20 @@ class ClipFoldData(FoldData):
     def __init__(
         self,
         settings: AnyClipSettings,
-        train: pd.DataFrame,
+        train: TrainingRows,
         held_out: pd.DataFrame,
         record_of: RecordOf,
         *,
-        weight: NDArray[np.float32] | None,
         seed: int,
         device: torch.device,
         root: Path,
         threads: int,
     ) -> None:
-        self.settings, self.held_out, self.weight = settings, held_out, weight
-        self.ids = train["id"].to_numpy(object)
-        self.target = train["target"].to_numpy(np.int8)
+        self.settings, self.held_out, self.weight = settings, held_out, train.weight
+        self.ids, self.target = train.table["id"].to_numpy(object), train.target
         self.batch_text = f"clips of {settings.moments} moments"
         self.moments: list[tuple[Probabilities, Probabilities]] = []
-        self._paths: list[str] = train["path"].tolist()
+        self._paths: list[str] = train.table["path"].tolist()
         self._record_of, self._device, self._root, self._threads = record_of, device, root, threads
         self._reader = MomentReader(settings, seed)
 

@@ -1,6 +1,6 @@
 """The kinds `frames`, `audio` and `av`: networks on clips."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from trainers.kinds.clips.network import make_clip_network
 from trainers.kinds.clips.pooling import pool_nested
 from trainers.kinds.clips.predict import ClipModels
 from trainers.kinds.clips.settings import RAW_BACKBONES, AudioSettings, AvSettings
-from trainers.kinds.images import row_weights
 from trainers.kinds.training.outcome import device_of, fold_seed, train_network
+from trainers.kinds.training_rows import training_rows
 from trainers.networks.backbone import check_backbone
 from trainers.networks.weights import load_weights
 
@@ -38,6 +38,8 @@ class ClipKind(ModelKind[AnyClipSettings]):
     ├── deciding.parquet    the moment that decided each held-out prediction; absent if processes share a fold
     └── pooling.json        with pooling = "auto": the rule for rows that were not held out
     """
+
+    soft_labels = True
 
     def resources(self, settings: AnyClipSettings) -> Resources:
         return Resources(gpu=True, joint=settings.pooling != "auto")
@@ -67,14 +69,11 @@ class ClipKind(ModelKind[AnyClipSettings]):
 
     def train_fold(self, context: Context, fold: int) -> FoldOutcome:
         settings = context.settings
-        train, held_out = context.split(fold)
-        weight = row_weights(context, settings.weight_column)
         data = ClipFoldData(
             settings,
-            train,
-            held_out,
+            training_rows(context, fold),
+            context.split(fold)[1],
             ClipSource(context),
-            weight=None if weight is None else weight[context.folds.fold != fold],
             seed=fold_seed(settings, fold),
             device=device_of(context),
             root=context.root,
@@ -82,8 +81,11 @@ class ClipKind(ModelKind[AnyClipSettings]):
         )
         outcome = train_network(context, fold, data)
         outcome = replace(outcome, history={**outcome.history, "views": settings.views, "pooling": settings.pooling})
-        if settings.pooling == "auto":
-            outcome = _with_rule(settings, outcome, data)
+        if settings.pooling == "auto" and fold == context.folds.refit:
+            rule = _rule_of_folds(context)
+            outcome = _with_rule(outcome, rule, {"pooling_rule": rule})
+        elif settings.pooling == "auto":
+            outcome = _with_nested_rule(settings, outcome, data)
         return _with_deciding_moments(settings, outcome, data)
 
     def load(self, context: Context, folds: Sequence[int], *, tta: bool = True) -> FoldModels:
@@ -102,22 +104,35 @@ class ClipKind(ModelKind[AnyClipSettings]):
         return ClipModels(settings, networks, rules, ClipSource(context), device, context.threads, tta=tta)
 
 
-def _with_rule(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
+def _with_nested_rule(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
     """Pool the held-out rows again, with rules that were chosen without them."""
     probabilities, weight = data.held_out_moments()
     target = data.held_out["target"].to_numpy(np.int8)
     oof, rule, rules = pool_nested(probabilities, weight, target, settings.seed)
+    found = _with_rule(outcome, rule, {"pooling_rule": rule, "pooling_rules_of_halves": list(rules)})
+    return replace(found, oof=oof)
+
+
+def _rule_of_folds(context: Context) -> str:
+    """Return the rule of most folds, for a refit, which has no held-out rows to choose one by."""
+    rules = [read_json(context.fold_folder(fold) / POOLING_FILE)["rule"] for fold in range(context.folds.k)]
+    return str(max(rules, key=lambda name: (rules.count(name), name == "mean")))
+
+
+def _with_rule(outcome: FoldOutcome, rule: str, history: Mapping[str, Any]) -> FoldOutcome:
+    """Add the rule by which rows that were not held out are pooled."""
 
     def save_rule(path: Path) -> None:
         write_json(path, {"version": 1, "rule": rule})
 
     files: dict[str, Callable[[Path], None]] = {**outcome.files, POOLING_FILE: save_rule}
-    history: dict[str, Any] = {**outcome.history, "pooling_rule": rule, "pooling_rules_of_halves": list(rules)}
-    return replace(outcome, oof=oof, files=files, history=history)
+    return replace(outcome, files=files, history={**outcome.history, **history})
 
 
 def _with_deciding_moments(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
     """Add the moments that decided the predictions of the held-out clips, for people to look at."""
+    if not len(outcome.oof):  # a refit holds out no row
+        return outcome
     probabilities, weight = data.held_out_moments()
     if len(probabilities) != len(outcome.oof):  # each process of a group has predicted only a part of them
         return outcome

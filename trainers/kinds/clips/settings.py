@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from oof.errors import ConfigError
 from trainers.augment.settings import AugmentSettings
 from trainers.features.settings import ExtractSettings
+from trainers.kinds.repeats import RepeatSettings
 from trainers.networks.clip_settings import ClipNetworkSettings
 from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
 from trainers.runtime.settings import check_range
@@ -14,7 +15,9 @@ RAW_BACKBONES = ("aasist", "aasist-l")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ClipSettings(PredictionSettings, AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings):
+class _ClipSettings(
+    RepeatSettings, PredictionSettings, AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings
+):
     """Settings shared by all kinds on clips."""
 
     reads_picture: ClassVar[bool] = True
@@ -23,6 +26,7 @@ class _ClipSettings(PredictionSettings, AugmentSettings, OptimSettings, ClipNetw
     def __post_init__(self) -> None:
         for group in (AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings):
             group.__post_init__(self)
+        self.check_repeats()
         names = ("self_blend", "face_cutout", "pair_mix", "mixup", "cutmix", "reals_only")
         unsupported = [name for name in names if getattr(self, name)]
         if unsupported:

@@ -12,6 +12,7 @@ from oof.progress import SILENT, Progress
 from trainers.features.handcrafted import Matrix, file_features
 from trainers.kinds.linear.settings import LinearSettings
 
+Targets = NDArray[np.int8] | NDArray[np.float32]
 _MOST_ROWS = {"logistic": 50_000, "svm": 5_000, "extra_trees": 50_000}  # seconds to minutes
 
 
@@ -39,19 +40,25 @@ def linear_features(
 
 
 def fit_linear_fold(
-    settings: LinearSettings, train: Matrix, y: NDArray[np.int8], valid: Matrix, test: Matrix
+    settings: LinearSettings,
+    train: Matrix,
+    y: Targets,
+    valid: Matrix,
+    test: Matrix,
+    *,
+    weight: NDArray[np.float32] | None = None,
 ) -> LinearFold:
     """Fit on the rows of the other folds; predict those of this fold and the test rows.
 
     Args:
         settings: classifier and seed.
         train, valid, test: features, shape (n_rows, n_features) each; test may have no rows.
-        y: (n_train,) 0 or 1.
+        y, weight: (n_train,) as in `fit_classifier`.
 
     Raises:
         TrainingError: as in `fit_classifier`.
     """
-    predict = fit_classifier(settings, train, y)
+    predict = fit_classifier(settings, train, y, weight)
     details = {
         "classifier": settings.classifier,
         "features": int(train.shape[1]),
@@ -61,12 +68,18 @@ def fit_linear_fold(
 
 
 def fit_classifier(
-    settings: LinearSettings, train: Matrix, y: NDArray[np.int8]
+    settings: LinearSettings, train: Matrix, y: Targets, weight: NDArray[np.float32] | None = None
 ) -> Callable[[Matrix], NDArray[np.float32]]:
     """Return a function from features (n_rows, n_features) to probabilities of fake (n_rows,).
 
     The result is deterministic. With more than 50,000 training rows (5,000 for the support vector machine), an evenly
     drawn sample of that size is fitted, since a baseline should not take an hour.
+
+    Args:
+        settings: classifier and seed.
+        train: (n_train, n_features).
+        y: (n_train,) 0 or 1; a row with a label between counts as a real and as a fake, by its shares.
+        weight: (n_train,) what each row counts for; None: all alike.
 
     Raises:
         TrainingError: if there is only one class, a single row of a class for the support vector machine, or features
@@ -79,6 +92,9 @@ def fit_classifier(
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
+    if weight is not None or ((y > 0) & (y < 1)).any():
+        train, y, weight = _halved(train, y, weight)
+    y = y.astype(np.int8)
     if len(np.unique(y)) < 2:
         raise TrainingError(f"All {len(y)} training labels are {y[:1]}: both classes are needed. Run dfens check.")
     if not np.isfinite(train).all():
@@ -99,7 +115,7 @@ def fit_classifier(
         model = make_pipeline(StandardScaler(), svm)
     else:
         model = ExtraTreesClassifier(500, random_state=settings.seed)
-    model.fit(train[fitted], y[fitted])
+    model.fit(train[fitted], y[fitted], **_weight_arguments(model, None if weight is None else weight[fitted]))
 
     def predict(rows: Matrix) -> NDArray[np.float32]:
         if not len(rows):
@@ -107,3 +123,23 @@ def fit_classifier(
         return np.asarray(model.predict_proba(rows)[:, 1], np.float32)
 
     return predict
+
+
+def _halved(
+    train: Matrix, y: Targets, weight: NDArray[np.float32] | None
+) -> tuple[Matrix, NDArray[np.int8], NDArray[np.float32]]:
+    """Return rows with labels of 0 and 1 alone: a row between is there twice, as a real and as a fake."""
+    weight = np.ones(len(y), np.float32) if weight is None else weight
+    fakes, reals = np.flatnonzero(y > 0), np.flatnonzero(y < 1)
+    rows = np.concatenate([fakes, reals])
+    labels = np.repeat(np.array([1, 0], np.int8), [len(fakes), len(reals)])
+    shares = np.concatenate([y[fakes], 1 - y[reals]]).astype(np.float32)
+    return train[rows], labels, weight[rows] * shares
+
+
+def _weight_arguments(model: Any, weight: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
+    """Return how the weights of rows reach each step of a classifier."""
+    if weight is None:
+        return {}
+    steps = getattr(model, "named_steps", None)
+    return {"sample_weight": weight} if steps is None else {f"{name}__sample_weight": weight for name in steps}

@@ -16,6 +16,7 @@ from trainers.kinds.base import FoldModels, FoldOutcome, ModelContext, ModelKind
 from trainers.kinds.clips.clips import ClipSource, prepare_clips
 from trainers.kinds.linear.classifier import fit_classifier, fit_linear_fold, linear_features
 from trainers.kinds.linear.settings import LinearSettings
+from trainers.kinds.training_rows import TrainingRows, training_rows
 from trainers.media.image import is_clip
 from trainers.media.image_info import in_threads
 
@@ -33,6 +34,8 @@ class LinearKind(ModelKind[LinearSettings]):
     stored, and `load` fits again.
     """
 
+    soft_labels = True
+
     def modalities(self, settings: LinearSettings) -> tuple[str, ...]:
         return ("picture", "sound")
 
@@ -45,14 +48,9 @@ class LinearKind(ModelKind[LinearSettings]):
 
     def train_fold(self, context: Context, fold: int) -> FoldOutcome:
         features, held_out = _features(context), context.folds.fold == fold
-        train = features[: len(held_out)]
-        found = fit_linear_fold(
-            context.settings,
-            train[~held_out],
-            context.folds.target[~held_out],
-            train[held_out],
-            features[len(held_out) :],
-        )
+        seen, rows = _training_features(context, fold)
+        train, test = features[: len(held_out)], features[len(held_out) :]
+        found = fit_linear_fold(context.settings, seen, rows.target, train[held_out], test, weight=rows.weight)
         return FoldOutcome(oof=found.oof.astype(np.float64), test=found.test.astype(np.float64), history=found.details)
 
     def has_weights(self, folder: Path) -> bool:
@@ -71,6 +69,13 @@ def _features(context: Context) -> Matrix:
         context.shared[key] = _features_of(context, paths, context.progress)
     found: Matrix = context.shared[key]
     return found
+
+
+def _training_features(context: Context, fold: int) -> tuple[Matrix, TrainingRows]:
+    """The features of the rows that a fold is trained on, and these rows."""
+    rows = training_rows(context, fold)
+    place = {path: at for at, path in enumerate([*context.train["path"], *context.test["path"]])}
+    return _features(context)[[place[path] for path in rows.table["path"]]], rows
 
 
 def _features_of(context: Context, paths: Sequence[str], progress: Progress = SILENT) -> Matrix:
@@ -98,11 +103,10 @@ class _LinearModels:
 
     def __init__(self, context: Context, folds: Sequence[int]) -> None:
         self._context = context
-        features, target = _features(context)[: len(context.folds.ids)], context.folds.target
-        seen = [context.folds.fold != fold for fold in folds]
-        self._predict: list[Callable[[Matrix], NDArray[np.float32]]] = [
-            fit_classifier(context.settings, features[rows], target[rows]) for rows in seen
-        ]
+        self._predict: list[Callable[[Matrix], NDArray[np.float32]]] = []
+        for fold in folds:
+            features, rows = _training_features(context, fold)
+            self._predict.append(fit_classifier(context.settings, features, rows.target, rows.weight))
         self.count = len(folds)
 
     def predict(self, rows: "pd.DataFrame") -> Iterator[Probabilities]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from trainers.features.settings import ExtractSettings
+from trainers.kinds.repeats import RepeatSettings
 from trainers.media.settings import Decode
 from trainers.runtime.settings import check_range
 
@@ -11,7 +12,7 @@ Classifier = Literal["logistic", "svm", "extra_trees"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearSettings(ExtractSettings):
+class LinearSettings(RepeatSettings, ExtractSettings):
     """scikit-learn on small features: a baseline in seconds, without torch.
 
     For images: pixels, spectrum and noise residuals; for clips: statistics of sound and video, and their synchrony.
@@ -35,6 +36,7 @@ class LinearSettings(ExtractSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_repeats()
         check_range(self, 4, 256, "image_size")
 
     @property

@@ -5,16 +5,19 @@ from dataclasses import replace
 from functools import partial
 
 from trainers.kinds.base import WEIGHTS_FILE, CachedImages, FoldModels, FoldOutcome, ModelContext, ModelKind, Resources
-from trainers.kinds.images import fill_images, fold_weights, originals, subset, training_rows
+from trainers.kinds.images import fill_images, originals, subset
 from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.predict import Predictor, TimmFoldModels
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.timm.trial import try_model
 from trainers.kinds.training.outcome import device_of, fold_seed, train_network
+from trainers.kinds.training_rows import training_rows
 
 
 class TimmKind(ModelKind[TimmSettings]):
     """timm backbones on images, with augmentation and test-time augmentation."""
+
+    soft_labels = True
 
     def resources(self, settings: TimmSettings) -> Resources:
         return Resources(gpu=True, joint=True)
@@ -28,17 +31,15 @@ class TimmKind(ModelKind[TimmSettings]):
     def train_fold(self, context: ModelContext[TimmSettings], fold: int) -> FoldOutcome:
         settings = context.settings
         fill_images(context)
-        _, held_out = context.split(fold)
         rows = training_rows(context, fold)
-        train_table = context.train[rows].reset_index(drop=True)
         train = replace(
-            subset(context, train_table, weight=fold_weights(context, settings.weight_column, rows)),
-            originals=originals(context, train_table, settings.pair_column),
+            subset(context, rows.table, weight=rows.weight),
+            originals=originals(context, rows.table, settings.pair_column),
         )
         data = ImageFoldData(
             settings,
             train,
-            held_out,
+            context.split(fold)[1],
             partial(subset, context),
             seed=fold_seed(settings, fold),
             device=device_of(context),

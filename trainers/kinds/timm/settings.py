@@ -5,6 +5,7 @@ from typing import Literal
 
 from oof.errors import ConfigError
 from trainers.augment.settings import ON_HOST, AugmentSettings
+from trainers.kinds.repeats import RepeatSettings
 from trainers.media.settings import ImageSettings
 from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
 
@@ -12,7 +13,7 @@ _GROUPS = (NetworkSettings, ImageSettings, OptimSettings, AugmentSettings, Predi
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimmSettings(PredictionSettings, AugmentSettings, OptimSettings, ImageSettings, NetworkSettings):
+class TimmSettings(RepeatSettings, PredictionSettings, AugmentSettings, OptimSettings, ImageSettings, NetworkSettings):
     """A convolutional network or transformer from timm, trained on images.
 
     preset: name of a preset whose values are used for all settings not given (listed in trainers/presets.py).
@@ -24,6 +25,7 @@ class TimmSettings(PredictionSettings, AugmentSettings, OptimSettings, ImageSett
     def __post_init__(self) -> None:
         for group in _GROUPS:
             group.__post_init__(self)
+        self.check_repeats()
         on_host = [name for name in ON_HOST if getattr(self, name)]
         on_host += ["webp in degrade.operations"] if self.degrade.needs_host else []
         if self.decode == "gpu" and on_host:

@@ -11,9 +11,10 @@ from oof.errors import TrainingError, examples
 from oof.paths import resolve_path
 from trainers.augment.pseudo_fakes import pair_partners
 from trainers.kinds.base import ModelContext, settings_record
-from trainers.kinds.images import fold_weights, originals, training_rows
+from trainers.kinds.images import originals
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.outcome import check_parameters
+from trainers.kinds.training_rows import labelled_rows, training_rows
 from trainers.networks.backbone import HUB, check_backbone, create_model, enable_checkpointing, parameter_count
 from trainers.networks.optim import set_trainable
 from trainers.networks.output import as_output
@@ -36,7 +37,7 @@ def try_model(context: ModelContext[TimmSettings]) -> None:
     settings = context.settings
     _check_batch(context)
     for fold in range(context.folds.k):
-        fold_weights(context, settings.weight_column, training_rows(context, fold))
+        training_rows(context, fold)
     pairs = originals(context, context.train, settings.pair_column)
     if pairs is not None:
         pair_partners(context.folds.ids, context.folds.target, pairs)
@@ -135,7 +136,7 @@ def _step_and_prediction(settings: TimmSettings, network: nn.Module, rows: int) 
 def smallest_part(context: ModelContext[TimmSettings]) -> int:
     """Return the number of rows in the smallest part of any step of any fold."""
     settings, processes = context.settings, context.group.size
-    train_rows = min(int(training_rows(context, fold).sum()) for fold in range(context.folds.k))
+    train_rows = min(int(labelled_rows(context, fold).sum()) for fold in range(context.folds.k))
     rows = min(settings.step_rows, max(1, train_rows // processes) * processes) // processes
     part = -(-rows // settings.accumulate)
     return rows % part or part

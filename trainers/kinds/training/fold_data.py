@@ -21,14 +21,14 @@ class FoldData(ABC):
     Everything random is drawn from (seed, epoch, id), independent of earlier draws, so that a
     resumed training gets the same batches.
 
-    ids: (n_rows,) ids of the training rows. target: (n_rows,) 0 or 1.
+    ids: (n_rows,) ids of the training rows. target: (n_rows,) 0 or 1, between for pseudo-labels.
     weight: (n_rows,) float32 row weights with mean 1; None for equal weights.
-    held_out: table of the held-out rows.
+    held_out: table of the held-out rows; empty for a refit.
     batch_text: description of the rows for messages, such as "images of 224 px".
     """
 
     ids: NDArray[np.object_]
-    target: NDArray[np.int8]
+    target: NDArray[np.int8] | NDArray[np.float32]
     weight: NDArray[np.float32] | None = None
     held_out: pd.DataFrame
     batch_text: str = "rows"

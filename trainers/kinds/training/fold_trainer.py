@@ -81,8 +81,10 @@ class FoldTrainer:
         progress: Progress = SILENT,
         title: str = "",
         group: ProcessGroup = ALONE,
+        epochs: int | None = None,
     ) -> None:
         self.settings = settings
+        self.last_epoch = settings.epochs if epochs is None else epochs  # learning rates are those of settings.epochs
         self.seed = seed
         self.data = data
         self.state_path = state_path
@@ -131,17 +133,17 @@ class FoldTrainer:
         if self.group.broadcast(self.state_path.exists()):
             self._restore(checkpoint.load(self.state_path))
         begun, steps_before = time.monotonic(), self.steps_done
-        total = self.settings.epochs * self.steps_per_epoch
+        total = self.last_epoch * self.steps_per_epoch
         with self.progress.task(self.title, total=total, unit="step") as task, StopRequest() as request:
             task.advance(steps_before)
-            while self.epoch < self.settings.epochs:
+            while self.epoch < self.last_epoch:
                 self._train_epoch(task, request)
                 if self.step == self.steps_per_epoch:
                     self._end_epoch(request)
                 if self.group.any(request.heard)[0]:
                     request.stop()
         seconds = time.monotonic() - begun
-        epoch, values = self.best if self.best is not None else (self.settings.epochs, self.state.averaged)
+        epoch, values = self.best if self.best is not None else (self.last_epoch, self.state.averaged)
         self.state.put(values)
         return TrainedFold(
             self.predict(tta=True),
@@ -166,7 +168,7 @@ class FoldTrainer:
         for rows, batch in zip(plan, self.data.batches(self.epoch, plan), strict=True):
             self._step(batch, rows)
             self.step += 1
-            facts = {"epoch": f"{self.epoch + 1}/{self.settings.epochs}"}
+            facts = {"epoch": f"{self.epoch + 1}/{self.last_epoch}"}
             if self.device.type == "cpu" or self.step % _READ_LOSS_EVERY == 0:
                 skipped, _, most_in_a_row = self.state.bad.tolist()
                 facts["loss"] = f"{float(self.state.loss_sum) / max(1, self.step):.3f}"
@@ -270,10 +272,11 @@ class FoldTrainer:
         if not np.isfinite(predictions).all():
             self._go_back("predictions of held-out rows are not finite")
             return
-        self.history.auc.append(roc_auc(self.data.held_out["target"].to_numpy(), predictions))
         self.history.loss.append(float(self.state.loss_sum) / self.steps_per_epoch)
-        if self.settings.checkpoint == "best" and self.history.auc[-1] >= max(self.history.auc):
-            self.best = (self.epoch + 1, [value.clone() for value in self.state.averaged])
+        if len(predictions):  # a refit holds out no row, and takes its last epoch
+            self.history.auc.append(roc_auc(self.data.held_out["target"].to_numpy(), predictions))
+            if self.settings.checkpoint == "best" and self.history.auc[-1] >= max(self.history.auc):
+                self.best = (self.epoch + 1, [value.clone() for value in self.state.averaged])
         self.state.loss_sum.zero_()
         self.epoch, self.step = self.epoch + 1, 0
         self._save(is_good_state=True)

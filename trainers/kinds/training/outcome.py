@@ -37,7 +37,7 @@ def train_network(context: ModelContext[Any], fold: int, data: FoldData) -> Fold
         TrainingError: if the network is larger than the competition allows, or the training fails.
     """
     settings: OptimSettings = context.settings
-    title, device = f"{context.name} fold {fold}", device_of(context)
+    title, device = context.title(fold), device_of(context)
     trainer = FoldTrainer(
         settings,
         fold_seed(settings, fold),
@@ -47,6 +47,7 @@ def train_network(context: ModelContext[Any], fold: int, data: FoldData) -> Fold
         progress=context.progress,
         title=title,
         group=context.group,
+        epochs=context.epochs,
     )
     parameters = parameter_count(trainer.model)
     check_parameters(context, parameters)
@@ -62,7 +63,7 @@ def train_network(context: ModelContext[Any], fold: int, data: FoldData) -> Fold
         files={WEIGHTS_FILE: save_weights},
         epoch=trained.epoch,
         epochs=settings.epochs,
-        optimistic=settings.checkpoint == "best",
+        optimistic=settings.checkpoint == "best" and len(data.held_out) > 0,
         seconds=trained.seconds,
         history=_history(trainer, trained)
         | {"parameters": parameters, "energy_joules": None if joules is None else round(joules)},

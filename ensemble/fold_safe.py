@@ -1,0 +1,95 @@
+"""Blended test predictions by fold: those of fold f by models and weights that have not seen its rows."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.align import Alignment
+from ensemble.fit import fit_blend
+from ensemble.predictor import BinaryPredictor
+from ensemble.settings import BlendSettings
+from ensemble.transforms import fit_distribution
+from oof.errors import BlendError
+from oof.progress import SILENT, Progress
+
+
+def predict_without_fold(
+    oof: NDArray[Any],
+    y: NDArray[Any],
+    fold: NDArray[Any],
+    test: NDArray[Any],
+    settings: BlendSettings,
+    *,
+    groups: NDArray[Any] | None = None,
+    progress: Progress = SILENT,
+) -> NDArray[np.float32]:
+    """Return probabilities of the test rows for each fold, by a blend that has not seen the fold.
+
+    For fold f, the weights (and transforms, selection, calibration) are fitted to the rows of the other folds alone,
+    and blend the test predictions of the fold-f models alone: these have not been trained on the rows of fold f, while
+    the models of every other fold have. So no label of fold f enters by training or fitting. What is left is what every
+    nested score has: the OOF predictions that the weights are fitted to come from models of other folds, which have
+    seen fold f; only the few weights can carry that, and noise labels show no trace of it (benchmarks/pseudo.py).
+
+    Args:
+        oof: (n_rows, n_models), without gaps. y: (n_rows,) 0 or 1. fold: (n_rows,) 0..k-1.
+        test: (k, n_test, n_models), part f by the models of fold f.
+        settings: of the blend; one without calibration is calibrated by Platt's method, since labels are probabilities.
+        groups: (n_rows,) or None, as in `fit_blend`.
+        progress: reports each fold.
+
+    Returns:
+        Probabilities, shape (k, n_test).
+
+    Raises:
+        BlendError: other shapes, or rows of the other folds that allow no fit.
+    """
+    k = int(fold.max()) + 1
+    if test.ndim != 3 or len(test) != k:
+        raise BlendError(
+            f"Test predictions of shape {test.shape} are not apart by the {k} fold models. A mean over fold models has "
+            f"seen the rows of every fold."
+        )
+    found = np.empty(test.shape[:2], np.float32)
+    with progress.task("blends without each fold", total=k, unit="fold") as task:
+        for index in range(k):
+            found[index] = _predict_one(oof, y, fold, groups, test[index], index, settings)
+            task.advance()
+    return found
+
+
+def _predict_one(
+    oof: NDArray[Any],
+    y: NDArray[Any],
+    fold: NDArray[Any],
+    groups: NDArray[Any] | None,
+    test: NDArray[Any],
+    index: int,
+    settings: BlendSettings,
+) -> NDArray[np.float64]:
+    """Return the probabilities of the test rows by a blend without one fold, (n_test,)."""
+    others = fold != index
+    result = fit_blend(
+        oof[others],
+        y[others],
+        folds=fold[others] if len(np.unique(fold[others])) > 1 else None,  # k = 2 leaves one fold, which is split anew
+        groups=None if groups is None else groups[others],
+        optimize=settings.optimize,
+        transform=settings.transform,
+        seed=settings.seed,
+        max_members=settings.max_members,
+        prune=settings.prune,
+        calibrate="platt" if settings.calibrate == "none" else settings.calibrate,
+        test=test if settings.importance_weighting else None,
+        importance_weighting=settings.importance_weighting,
+    )
+    predictor = result.predictor
+    if not isinstance(predictor, BinaryPredictor):
+        raise BlendError("Pseudo-labels need labels of two classes, 0 and 1.")
+    if predictor.alignment is None:
+        return predictor.predict(test)
+    # fold models drift: those of this fold come to the common scale by their own predictions, whose labels do not count
+    scale = tuple(fit_distribution(column) for column in np.ascontiguousarray(oof[~others].T, dtype=np.float32))
+    return replace(predictor, alignment=Alignment((scale,))).predict(test, 0)

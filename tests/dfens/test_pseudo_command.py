@@ -1,0 +1,167 @@
+"""`dfens train --pseudo`: names, rounds, refusals; and with labels of pure noise no score rises."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from dfens.cli import cli
+from dfens.demo.competition import make_competition
+from dfens.workspace.paths import Workspace
+from oof.metrics.intervals import score_interval
+from tests.support.training import train_models
+from trainers.kinds.pseudo_labels import PseudoLabels
+
+pytestmark = pytest.mark.slow  # trains and blends several times
+
+TOML = """
+[data]
+layout = "table"
+id = "img_name"
+
+[folds]
+k = 3
+
+[train]
+kind = "linear"
+image_size = 16
+pseudo = { weight = 1.0, confidence = 0.5, rounds = 1 }
+
+[models.lines]
+
+[models.small]
+image_size = 8
+seeds = 2
+refit = true
+"""
+ROWS = 120
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Faces with random labels, and the same faces again as test rows: where a leak shows most."""
+    folder = tmp_path_factory.mktemp("noise")
+    make_competition(folder, train_rows=ROWS, test_rows=8, size=32)
+    data = folder / "data"
+    table = pd.read_csv(data / "train.csv")
+    table["target"] = np.random.default_rng(1).permutation(np.arange(ROWS) % 2)
+    table.to_csv(data / "train.csv", index=False)
+    for name in table["img_name"]:
+        shutil.copy(data / "train" / name, data / "test" / f"copy-{name}")
+    copies = pd.DataFrame({"img_name": "copy-" + table["img_name"], "y_pred": 0.5})
+    copies.to_csv(data / "sample_submission.csv", index=False)
+    (folder / "dfens.toml").write_text(TOML)
+    for command in (["folds"], ["train"], ["blend", "--name", "first"], ["train", "--pseudo", "first"]):
+        run(folder, *command)
+    return folder
+
+
+def interval(workspace: Workspace, name: str) -> tuple[float, float, float]:
+    """OOF AUC of a model with its 95 % interval."""
+    folds, model = workspace.predictions.folds, workspace.predictions.load(name)
+    found = score_interval("auc", folds.target, model.oof)
+    return found.low, found.score, found.high
+
+
+@pytest.mark.parametrize("name", ["lines", "small", "lines-pseudo1", "small-pseudo1"])
+def test_noise_stays_noise(noise: Path, name: str) -> None:
+    """With random labels, neither seeds nor a refit nor pseudo-labels raise the OOF score."""
+    low, score, high = interval(Workspace(noise), name)
+    assert low < 0.5 < high, (low, score, high)
+
+
+def test_labels_of_the_whole_blend_would_have_leaked(noise: Path, tmp_path: Path) -> None:
+    """The same training with the labels that dfens refuses: noise gets a score, so the test above can fail."""
+    workspace = Workspace(noise)
+    test = workspace.blends.load("first").test
+    assert test is not None
+    leaky = PseudoLabels(np.broadcast_to(test.astype(np.float32), (4, ROWS)))
+    store = workspace.predictions
+    settings = workspace.config.models["lines"]
+    train_models(workspace.competition(), store, {"leaky": settings}, range(3), tmp_path, pseudo=leaky)
+    low, score, high = interval(workspace, "leaky")
+    store.archive("leaky")
+    assert low > 0.6, (low, score, high)
+
+
+def test_models_with_pseudo_labels_have_names_of_their_own(noise: Path) -> None:
+    listed = json.loads(run(noise, "oof", "list", "--json").stdout)["models"]
+    by_name: dict[str, dict[str, Any]] = {row["model"]: row for row in listed}
+    assert set(by_name) == {"lines", "small", "lines-pseudo1", "small-pseudo1"}
+    small = by_name["small-pseudo1"]
+    assert (small["state"], small["seeds"], len(small["seed_scores"]), small["refit_weight"]) == ("complete", 2, 2, 0.5)
+    assert by_name["lines"]["seed_scores"] == []
+    again = run(noise, "train", "--pseudo", "first")
+    assert "0 folds trained" in again.output
+
+
+def test_lists_say_what_a_refit_is_and_how_seeds_spread(noise: Path) -> None:
+    shown = run(noise, "oof", "list").output
+    assert (
+        "small: its test predictions contain a share of 50% of a refit on all rows; its scores are those of the fold"
+        in (" ".join(shown.split()))
+    )
+    assert "By seed: mean and spread of the seeds" in shown
+    assert "refit" in run(noise, "status").output
+    assert "all scores are those of the fold models" in " ".join(run(noise, "blend", "--name", "other").output.split())
+
+
+@pytest.mark.parametrize(
+    ("blend", "message"),
+    [
+        ("lines", "'lines' is a model, and pseudo-labels come from a blend"),
+        ("labels.csv", "A file has one label for each test row, whatever the fold. Labels by models that have seen"),
+        ("absent", "There is no blend 'absent'; there are first"),
+    ],
+)
+def test_what_is_no_blend_is_refused(noise: Path, blend: str, message: str) -> None:
+    assert message in " ".join(run(noise, "train", "--pseudo", blend, code=1).output.split())
+
+
+def test_a_second_round_must_be_allowed(noise: Path) -> None:
+    run(noise, "blend", "--name", "second")
+    message = " ".join(run(noise, "train", "--pseudo", "second", code=1).output.split())
+    assert "has members of round 1 of pseudo-labels, and rounds = 1" in message
+    toml = noise / "dfens.toml"
+    toml.write_text(TOML.replace("rounds = 1", "rounds = 2"))
+    run(noise, "train", "--pseudo", "second", "--model", "lines")
+    toml.write_text(TOML)
+    workspace = Workspace(noise)
+    assert workspace.predictions.load("lines-pseudo2").details["pseudo_labels"]["round"] == 2
+    low, score, high = interval(workspace, "lines-pseudo2")
+    workspace.predictions.archive("lines-pseudo2")
+    assert low < 0.5 < high, (low, score, high)
+
+
+def test_members_that_do_not_keep_folds_apart_are_refused(noise: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(noise, folder)
+    workspace = Workspace(folder)
+    store = workspace.predictions
+    store.save("imported", store.folds.ids, store.load("lines").oof, np.full(len(store.test_ids), 0.5))
+    run(folder, "blend", "--members", "lines,imported", "--name", "mixed")
+    message = " ".join(run(folder, "train", "--pseudo", "mixed", code=1).output.split())
+    assert "has test predictions of 0 of 3 fold models, imported ones as one mean over all. Labels by models" in message
+    run(folder, "blend", "--members", "imported,first", "--name", "nested")
+    message = " ".join(run(folder, "train", "--pseudo", "nested", code=1).output.split())
+    assert "is a blend itself" in message or "imported ones as one mean" in message
+    (folder / "dfens.toml").write_text(TOML.replace("pseudo =", "# pseudo ="))
+    message = " ".join(run(folder, "train", "--pseudo", "first", code=1).output.split())
+    assert "No model of dfens.toml takes pseudo-labels. Add a line such as pseudo = {" in message
+
+
+def test_a_misspelt_key_of_pseudo_is_named(noise: Path, tmp_path: Path) -> None:
+    (tmp_path / "dfens.toml").write_text(TOML.replace("confidence", "confidance"))
+    message = " ".join(run(tmp_path, "status", code=1).output.split())
+    assert "[models.lines] pseudo: unknown key 'confidance'; did you mean 'confidence'?" in message

@@ -1,0 +1,70 @@
+"""Labels for the training of a fold depend on nothing that has seen the fold's rows."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ensemble.fold_safe import predict_without_fold
+from ensemble.settings import BlendSettings
+from oof.errors import BlendError
+from oof.metrics import roc_auc
+
+K, ROWS, TEST, MODELS = 3, 330, 60, 2
+Array = NDArray[np.float64]
+
+
+def world(*, drift: float = 0.0) -> tuple[Array, NDArray[np.int8], NDArray[np.int16], Array, NDArray[np.int8]]:
+    """OOF, labels, folds, test predictions by fold, and labels of the test rows."""
+    rng = np.random.default_rng(5)
+    y, truth = (np.arange(count) % 2 for count in (ROWS, TEST))
+    fold = rng.permutation(np.arange(ROWS) % K).astype(np.int16)
+    shift = drift * rng.normal(size=(K, MODELS))
+
+    def predict(target: NDArray[np.int_], of_fold: NDArray[np.int16] | int) -> Array:
+        signal = 2.0 * target[:, None] - 1 + rng.normal(0, 1.5, (len(target), MODELS))
+        return np.asarray(1 / (1 + np.exp(-signal - shift[of_fold])))
+
+    oof = predict(y, fold)
+    test = np.stack([predict(truth, index) for index in range(K)])
+    return oof, y.astype(np.int8), fold, test, truth.astype(np.int8)
+
+
+@pytest.mark.parametrize("drift", [0.0, 3.0])
+def test_no_label_of_a_fold_and_no_other_fold_model_reaches_its_pseudo_labels(drift: float) -> None:
+    oof, y, fold, test, truth = world(drift=drift)
+    found = predict_without_fold(oof, y, fold, test, BlendSettings())
+    assert found.shape == (K, TEST)
+    assert (found >= 0).all()
+    assert (found <= 1).all()
+    rng = np.random.default_rng(0)
+    for index in (0, K - 1):
+        rows = np.flatnonzero(fold == index)
+        other_labels, other_tests = y.copy(), rng.uniform(size=test.shape)
+        other_labels[rows] = 1 - y[rows]
+        other_tests[index] = test[index]
+        again = predict_without_fold(oof, other_labels, fold, other_tests, BlendSettings())
+        np.testing.assert_array_equal(again[index], found[index])
+        assert not np.array_equal(np.delete(again, index, 0), np.delete(found, index, 0))
+    assert all(roc_auc(truth, labels) > 0.8 for labels in found)
+
+
+def test_labels_are_calibrated() -> None:
+    oof, y, fold, _, _ = world()
+    skewed = oof**4  # in order, and far too low
+    test = np.broadcast_to(skewed[:TEST], (K, TEST, MODELS))
+    found = predict_without_fold(skewed, y, fold, test, BlendSettings(transform="prob"))
+    assert abs(found.mean() - y[:TEST].mean()) < 0.08
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_two_folds_leave_one_to_fit_on(folds: int) -> None:
+    oof, y, fold, test, _ = world()
+    found = predict_without_fold(oof, y, (fold % folds).astype(np.int16), test[:folds], BlendSettings(optimize="none"))
+    assert np.isfinite(found).all()
+
+
+def test_a_mean_over_fold_models_is_refused() -> None:
+    oof, y, fold, test, _ = world()
+    for mean in (test.mean(axis=0), test.mean(axis=0, keepdims=True)):
+        with pytest.raises(BlendError, match="A mean over fold models has seen the rows of every fold"):
+            predict_without_fold(oof, y, fold, mean, BlendSettings())

@@ -1,0 +1,63 @@
+"""Pseudo-labels: test rows as training rows, each fold with labels from models that have not seen its held-out rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oof.errors import TrainingError
+from oof.ids import text_fingerprint
+from trainers.kinds.repeats import PseudoSettings
+
+
+@dataclass(frozen=True, eq=False)
+class PseudoLabels:
+    """Probabilities of the test rows, one row of them for each fold's training.
+
+    Row f labels the test rows for the training of fold f. It must come from models that have not seen the held-out
+    rows of fold f: their labels would otherwise reach the model that predicts them by way of the test rows, and the
+    OOF score would rise without the model being any better.
+
+    probabilities: (k + 1, n_test), 0 to 1, in the order of the test ids; the last row is for the refit, which has no
+        held-out rows.
+    source: JSON values that say where they come from: blend, round.
+    """
+
+    probabilities: NDArray[np.float32]
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.probabilities.ndim != 2:
+            raise TrainingError(
+                f"Pseudo-labels of shape {self.probabilities.shape} are one label for each test row, made by a whole "
+                f"blend: its models have seen the held-out rows of every fold, whose labels would leak into the OOF "
+                f"score. Pass (k + 1, n_test), row f by models that have not seen fold f."
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the labels."""
+        return text_fingerprint([self.probabilities.tobytes().hex()])
+
+    def chosen(self, fold: int, settings: PseudoSettings) -> NDArray[np.intp]:
+        """Return the positions of the test rows that the training of a fold takes.
+
+        Raises:
+            TrainingError: if no label is confident enough.
+        """
+        label = self.probabilities[fold]
+        rows = np.flatnonzero(np.maximum(label, 1 - label) >= settings.confidence)
+        if not len(rows):
+            highest = float(np.maximum(label, 1 - label).max()) if len(label) else 0.5
+            raise TrainingError(
+                f"No pseudo-label reaches confidence = {settings.confidence:g}; the highest is {highest:.3f}. Lower it."
+            )
+        return rows
+
+
+def pseudo_record(labels: PseudoLabels, settings: PseudoSettings) -> dict[str, Any]:
+    """Return what a training with pseudo-labels depends on besides its settings, as JSON values."""
+    used = {"weight": settings.weight, "confidence": settings.confidence}
+    return {**labels.source, "labels": labels.fingerprint, **used}

@@ -1,0 +1,122 @@
+"""The rows that a fold is trained on: labelled rows of the other folds, and test rows with pseudo-labels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oof.errors import TrainingError
+from trainers.kinds.base import ModelContext
+
+_TEST_ID = "test:"  # before the id of a test row, so that it is never taken for a training row
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRows:
+    """What one fold is trained on.
+
+    table: id, path, and the other columns of the training table, with gaps for test rows.
+    target: (n_rows,) float32, 0 or 1, for pseudo-labels between.
+    weight: (n_rows,) float32 of mean 1, what each row counts for in the loss; None: all alike.
+    """
+
+    table: pd.DataFrame
+    target: NDArray[np.float32]
+    weight: NDArray[np.float32] | None = None
+
+
+def training_rows(context: ModelContext[Any], fold: int) -> TrainingRows:
+    """Return the rows to train on: all but those of the fold, and the test rows with pseudo-labels where there are any.
+
+    Raises:
+        TrainingError: as in `labelled_rows` and `fold_weights`; pseudo-labels without a confident one, or beside
+            `reals_only`.
+    """
+    rows = labelled_rows(context, fold)
+    table = context.train[rows].reset_index(drop=True)
+    target = table["target"].to_numpy(np.float32)
+    weight = fold_weights(context, getattr(context.settings, "weight_column", ""), rows)
+    if context.pseudo is None:
+        return TrainingRows(table, target, weight)
+    if _reals_only(context):
+        raise TrainingError(
+            f"Model '{context.name}': reals_only = true leaves out fakes, and pseudo-labels would bring them back. "
+            f"Leave this model out with --model, or set reals_only = false."
+        )
+    labels, settings = context.pseudo
+    chosen = labels.chosen(fold, settings)
+    test = context.test.iloc[chosen].assign(id=lambda found: _TEST_ID + found["id"])
+    label = labels.probabilities[fold, chosen].astype(np.float32)
+    labelled = np.ones(len(table), np.float32) if weight is None else weight
+    weights = np.concatenate([labelled, np.full(len(chosen), settings.weight, np.float32)])
+    joined = pd.concat([table, test.assign(target=label)], ignore_index=True)
+    return TrainingRows(joined, np.concatenate([target, label]), weights / weights.mean())
+
+
+def labelled_rows(context: ModelContext[Any], fold: int) -> NDArray[np.bool_]:
+    """Return which labelled rows a fold is trained on, (n_rows,): those of the other folds, or the reals of them.
+
+    Raises:
+        TrainingError: if there are no such rows.
+    """
+    rows = context.folds.fold != fold
+    if _reals_only(context):
+        rows &= context.folds.target == 0
+        if not rows.any():
+            raise TrainingError(
+                f"Model '{context.name}': reals_only = true, and no row outside fold {fold} is a real. Set it to "
+                f"false, or make folds that spread the reals (dfens folds)."
+            )
+    return rows
+
+
+def fold_weights(context: ModelContext[Any], name: str, rows: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+    """Return what each of the rows of a fold's training counts for, from a column; None without a column.
+
+    Weights have mean 1 over all rows of the training table. Where `reals_only` leaves a part of the classes, it is
+    over that part, whose weights may be of another size.
+
+    Raises:
+        TrainingError: as in `row_weights`, or if all of these rows count for 0.
+    """
+    weight = row_weights(context, name)
+    if weight is None:
+        return None
+    weight = weight[rows]
+    if not _reals_only(context):
+        return weight
+    if not weight.sum():
+        raise TrainingError(
+            f"Model '{context.name}': reals_only = true, and weight_column = {name!r} gives all reals of a fold's "
+            f"training the weight 0. Leave one of them out."
+        )
+    scaled: NDArray[np.float32] = weight / weight.mean()
+    return scaled
+
+
+def row_weights(context: ModelContext[Any], name: str) -> NDArray[np.float32] | None:
+    """Return the weight of each training row in the loss, from a column, scaled to mean 1; None without a column.
+
+    Raises:
+        TrainingError: if the column is missing or contains anything but non-negative numbers.
+    """
+    if not name:
+        return None
+    column = context.column(context.train, name, "weight_column")
+    try:
+        weight = column.to_numpy(dtype=np.float32)
+    except ValueError as err:
+        raise TrainingError(f"weight_column = {name!r} contains non-numeric values: {err}.") from err
+    if not (np.isfinite(weight).all() and weight.min() >= 0 and weight.sum() > 0):
+        raise TrainingError(
+            f"weight_column = {name!r} must contain non-negative numbers, not all 0, and no empty values."
+        )
+    scaled: NDArray[np.float32] = weight / weight.mean()
+    return scaled
+
+
+def _reals_only(context: ModelContext[Any]) -> bool:
+    """Whether fakes are left out of the training, which not every kind can be asked for."""
+    return bool(getattr(context.settings, "reals_only", False))
