@@ -14,8 +14,7 @@ class RunningWork:
     """Work in progress, detected by the lock that a process holds.
 
     fold: None while the test rows are predicted; k for the refit on all rows. seed: number of the seed, from 0.
-    elapsed_s: time since the lock was acquired. left_s: estimate from the finished folds of the same model, None without
-    any.
+    elapsed_s: time since the lock was acquired. left_s: estimate from the finished folds of the same model, or None.
     """
 
     model: str

@@ -19,7 +19,7 @@ class StoredModel:
 
     rows: number of training rows with a prediction. folds, test: stored parts, as text. fold_scores: score within each
     fold, with mean and standard deviation. score: score of all rows. state: complete, OOF only or partial.
-    seeds: number of trainings of each fold. seed_scores: score of each seed on all rows, if there are several; the other
+    seeds: number of trainings of each fold. seed_scores: score of each seed on all rows, if there are several; other
     scores are of their mean. refit_weight: share of a refit in the test predictions; all scores are of the fold models.
     """
 

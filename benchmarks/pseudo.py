@@ -1,0 +1,203 @@
+"""What pseudo-labels are worth where the test set differs, and what they do to the OOF score: fold-safe and plain.
+
+    OMP_NUM_THREADS=1 python benchmarks/pseudo.py [--worlds 6] [--rows 400] [--tests 800] [--kind timm] [--noise]
+
+Each world has generated faces of its own. Test faces are shifted: smaller, blurred and compressed, as by another site.
+A blend of two models labels them; then both are trained again with the labels of `ensemble.fold_safe`, and, as dfens
+refuses to, with the labels of the blend as it is ("plain"). "Fresh" are faces like those of training that no model has
+seen: OOF AUC less the AUC of the same fold models on them is what the OOF score promises too much. With --noise the
+labels of training are drawn at random, so that every AUC above 0.5 is a leak.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from measure import machine, show
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from dfens.demo.competition import make_competition
+from ensemble.fit import fit_blend
+from ensemble.fold_safe import predict_without_fold
+from ensemble.settings import BlendSettings
+from oof.folds import make_folds
+from oof.metrics import roc_auc
+from oof.store import PredictionStore
+from trainers.data.competition import Competition
+from trainers.data.layouts import read_competition
+from trainers.data.settings import DataSettings
+from trainers.jobs.runner import FoldRunner
+from trainers.kinds.base import ModelSettings
+from trainers.kinds.linear.settings import LinearSettings
+from trainers.kinds.prediction import predict_rows
+from trainers.kinds.pseudo_labels import PseudoLabels
+from trainers.kinds.registry import kind_of
+from trainers.kinds.repeats import PseudoSettings
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.train import TrainingJob, train_models
+
+K = 4
+Array = NDArray[np.float64]
+WAYS = ("without", "fold-safe", "plain")
+
+
+def models_of(options: argparse.Namespace) -> dict[str, ModelSettings]:
+    """Return the two members of the blend."""
+    pseudo = PseudoSettings(weight=options.weight, confidence=options.confidence)
+    if options.kind == "linear":
+        return {
+            "lines": LinearSettings(image_size=options.size // 2, pseudo=pseudo),
+            "trees": LinearSettings(classifier="extra_trees", image_size=options.size // 2, pseudo=pseudo),
+        }
+    shared: dict[str, Any] = {
+        "pretrained": False, "image_size": options.size, "epochs": options.epochs, "batch_size": 32, "lr": 2e-3,
+        "pseudo": pseudo,
+    }  # fmt: skip
+    small = {"channels": [16, 32, 64, 128]}
+    return {
+        "noise": TimmSettings(backbone="resnet14t", backbone_options=small, inputs=("srm",), **shared),
+        "light": TimmSettings(backbone="resnet14t", backbone_options=small, inputs=("ycbcr", "srm"), **shared),
+    }
+
+
+def shift_images(folder: Path, seed: int) -> None:
+    """Make all images of a folder smaller and larger again, and compress them harder."""
+    rng = np.random.default_rng(seed)
+    for path in sorted(folder.iterdir()):
+        image = cv2.imread(str(path))
+        assert image is not None
+        edge = image.shape[0]
+        small = round(edge * rng.uniform(0.7, 0.9))
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (edge, edge))
+        path.write_bytes(
+            cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 80))])[1].tobytes()
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class World:
+    """A competition in a folder, the labels of its test rows, and fresh rows like those of training."""
+
+    competition: Competition
+    store: PredictionStore
+    test_y: NDArray[np.int64]
+    fresh: pd.DataFrame
+    folder: Path
+
+
+def make_world(folder: Path, number: int, options: argparse.Namespace) -> World:
+    """Draw the faces of a world."""
+    make_competition(folder, train_rows=options.rows, test_rows=options.tests, size=options.size, seed=number)
+    make_competition(folder / "fresh", train_rows=options.rows, test_rows=8, size=options.size, seed=10_000 + number)
+    if not options.noise:
+        shift_images(folder / "data" / "test", number)
+    competition, fresh = (
+        read_competition(DataSettings(layout="table", root=root / "data", id="img_name", group="person"))
+        for root in (folder, folder / "fresh")
+    )
+    train = competition.train
+    if options.noise:
+        train["target"] = np.random.default_rng(number).permutation(train["target"].to_numpy())
+        competition = dataclasses.replace(competition, test=copies(competition.test, train))
+    store = PredictionStore(folder / "oof")
+    groups = train["group"].to_numpy(object)
+    ids, target = train["id"].to_numpy(object), train["target"].to_numpy()
+    store.save_folds(make_folds(ids, target, k=K, seed=0, groups=groups, group="person"))
+    store.save_test_ids(competition.test["id"].to_numpy(object))
+    truth = pd.read_csv(folder / "truth.csv", dtype={"img_name": str})
+    known = dict(zip(truth["img_name"], truth["target"], strict=True))
+    test_y = np.array([known.get(id_, 0) for id_ in store.test_ids])
+    return World(competition, store, test_y, fresh.train, folder)
+
+
+def copies(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
+    """Return the test rows and the training faces once more: where labels are noise, the easiest way for a leak."""
+    again = train[["id", "path"]].assign(id="copy-" + train["id"])
+    return pd.concat([test, again], ignore_index=True)
+
+
+def labels_of(world: World, names: list[str], way: str) -> PseudoLabels:
+    """Return pseudo-labels for each fold: fold-safe, or from the blend as it is."""
+    folds, models = world.store.folds, [world.store.load(name) for name in names]
+    oof = np.stack([model.oof for model in models], axis=1)
+    test = np.stack([model.test_by_fold for model in models if model.test_by_fold is not None], axis=2)
+    if way == "fold-safe":
+        found = predict_without_fold(oof, folds.target, folds.fold, test, BlendSettings(), groups=folds.groups)
+        return PseudoLabels(np.concatenate([found, found.mean(axis=0, keepdims=True)]))
+    blend = fit_blend(oof, folds.target, folds=folds.fold, groups=folds.groups, calibrate="platt")
+    return PseudoLabels(np.broadcast_to(blend.predict(test).astype(np.float32), (K + 1, test.shape[1])))
+
+
+def one_world(number: int, options: argparse.Namespace) -> dict[tuple[str, str], float]:
+    """Return OOF, fresh and test AUC of the mean of both models in each way."""
+    models = models_of(options)
+    with tempfile.TemporaryDirectory() as temporary:
+        world = make_world(Path(temporary), number, options)
+        found: dict[tuple[str, str], float] = {}
+        for way in WAYS:
+            labels = None if way == "without" else labels_of(world, list(models), way)
+            named = {name if labels is None else f"{name}-{way}": settings for name, settings in models.items()}
+            job = TrainingJob(
+                world.competition, world.store.root, named, world.folder / "trainers", pseudo=labels, threads=1
+            )
+            train_models(job, range(K))
+            found |= {(way, what): value for what, value in scores(world, job).items()}
+    return found
+
+
+def scores(world: World, job: TrainingJob) -> dict[str, float]:
+    """Return the AUCs of the models of a job, as means over them."""
+    runner, folds = FoldRunner(job), world.store.folds
+    found: dict[str, list[float]] = {"OOF": [], "fresh": [], "test": []}
+    for name, settings in job.models.items():
+        model = world.store.load(name)
+        assert model.test is not None
+        fresh = predict_rows(kind_of(settings).load(runner.context(name), range(K)), world.fresh)
+        by_fold = [folds.rows(fold) for fold in range(K)]
+        found["OOF"].append(float(np.mean([roc_auc(folds.target[rows], model.oof[rows]) for rows in by_fold])))
+        found["fresh"].append(float(np.mean([roc_auc(world.fresh["target"].to_numpy(), row) for row in fresh])))
+        known = np.array([not id_.startswith("copy-") for id_ in world.store.test_ids])
+        found["test"].append(roc_auc(world.test_y[known], model.test[known]))
+    return {what: float(np.mean(values)) for what, values in found.items()}
+
+
+def interval(values: Array, digits: int = 4) -> str:
+    """Return a mean over the worlds with its 95 % interval."""
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    low, high = values.mean() - half, values.mean() + half
+    return f"{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("worlds", 6), ("first", 0), ("rows", 400), ("tests", 800), ("size", 48), ("epochs", 12)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--weight", type=float, default=0.5)
+    parser.add_argument("--confidence", type=float, default=0.9)
+    parser.add_argument("--kind", choices=("timm", "linear"), default="timm")
+    parser.add_argument("--noise", action="store_true", help="labels at random")
+    options = parser.parse_args()
+    worlds = []
+    for number in range(options.first, options.first + options.worlds):
+        worlds.append(one_world(number, options))
+        print(number, {" ".join(key): round(value, 4) for key, value in worlds[-1].items()}, flush=True)
+    print(machine(torch.device("cpu")))
+    values = {key: np.array([world[key] for world in worlds]) for key in worlds[0]}
+    rows = []
+    for way in WAYS:
+        promise = values[way, "OOF"] - values[way, "fresh"]
+        gained = values[way, "test"] - values["without", "test"]
+        cells = [interval(values[way, what]) for what in ("OOF", "fresh", "test")]
+        rows.append([way, *cells, interval(promise), "" if way == "without" else interval(gained)])
+    show(["pseudo-labels", "OOF AUC", "fresh AUC", "test AUC", "OOF less fresh", "test gained"], rows)
+
+
+if __name__ == "__main__":
+    main()
