@@ -22,6 +22,7 @@ from tests.support.virtual_project import Desk, Project
 
 MOST = 3
 VALUES = (0.5, 0.5, 0.25)  # of a table; the same bytes more often than not
+PAUSES = (7, 7, 1, 2, 5, 6, 8, 9, 0)  # of a run: its allowance comes after 1, Kaggle is asked after 7
 WHICH = st.integers(0, MOST - 1)
 PLANS = st.builds(
     Plan,
@@ -63,7 +64,7 @@ class Submissions(RuleBasedStateMachine):
         self.alive.append(Process(desk, Run(self.project.time, action), value))
 
     @precondition(lambda self: len(self.alive) < MOST)
-    @rule(value=st.sampled_from(VALUES), plan=PLANS, pauses=st.integers(0, 9))
+    @rule(value=st.sampled_from(VALUES), plan=PLANS, pauses=st.sampled_from(PAUSES))
     def begin_to_submit(self, value: float, plan: Plan, pauses: int) -> None:
         self._begin(plan, value)
         self._proceed(self.alive[-1], pauses)
@@ -114,12 +115,15 @@ class Submissions(RuleBasedStateMachine):
     # ---- faults -------------------------------------------------------------
 
     @precondition(lambda self: self.alive)
-    @rule(which=WHICH)
-    def kill(self, which: int) -> None:
+    @rule(which=WHICH, again=st.sampled_from([True, True, False]))
+    def kill(self, which: int, again: bool) -> None:
         process = self._process(which)
         process.desk.client.killed()
         process.run.kill()
         self.alive.remove(process)
+        if again:  # what people do: the same command again
+            self._begin(Plan(), process.value)
+            self._proceed(self.alive[-1], 1000)
 
     @rule()
     def remove_lock_file(self) -> None:
