@@ -1,4 +1,4 @@
-"""Run benchmarks by name: `python -m benchmarks [NAME [OPTION …]]`; without a name, those that need no data."""
+"""Run benchmarks by name: `python -m benchmarks [NAME [OPTION …]]`; without a name, run those that need no data."""
 
 import runpy
 import sys
@@ -15,9 +15,9 @@ def main() -> None:
     names = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in HELPERS)
     asked, options = sys.argv[1:2], sys.argv[2:]
     if asked and asked[0] not in names:
-        sys.exit(f"There is no benchmark {asked[0]!r}; there are {', '.join(names)}. Each takes --help.")
+        sys.exit(f"Unknown benchmark {asked[0]!r}. Choose from {', '.join(names)}; each has --help.")
     if not asked:
-        print(f"Benchmarks: {', '.join(names)}. Not run without a name: {', '.join(sorted(NEEDS))}.")
+        print(f"Benchmarks: {', '.join(names)}. Run only by name: {', '.join(sorted(NEEDS))}.")
     sys.path.insert(0, str(HERE))
     for name in asked or [name for name in names if name not in NEEDS]:
         print(f"\n## {name}\n", flush=True)

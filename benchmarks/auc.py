@@ -1,12 +1,12 @@
-"""Time the exact AUC against other ways to compute it, in one process, as a Markdown table.
+"""Time the exact AUC against other implementations, in one process, and print a Markdown table.
 
     pip install --no-deps --target build/peers -r benchmarks/requirements.txt
     OMP_NUM_THREADS=1 PYTHONPATH=build/peers python benchmarks/auc.py [--rows 150000 500000] [--repeats 15]
 
-Peers that are not installed are left out. Each way scores the same float32 (or float64) scores
-with ties; times are medians of the repeats, all ways taken in turn within each repeat, and
-ratios are to scikit-learn's median. "Alone" repeats one way without the others in between, as
-an optimiser does, so that its memory is still in the cache.
+Implementations that are not installed are left out. Each computes the AUC of the same float32 (or float64) scores
+with ties. Times are medians over the repeats; all implementations take turns within each repeat, and ratios are
+relative to scikit-learn's median. "Alone" repeats one implementation without the others in between, as an
+optimizer does, so that its data are still in the cache.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 
 from oof.metrics import roc_auc, roc_auc_columns
 
-Way = Callable[[NDArray[Any], NDArray[Any]], float]
+Implementation = Callable[[NDArray[Any], NDArray[Any]], float]
 
 
 def by_rankdata(y: NDArray[Any], scores: NDArray[Any]) -> float:
@@ -34,15 +34,15 @@ def by_rankdata(y: NDArray[Any], scores: NDArray[Any]) -> float:
 
 
 def by_argsort(y: NDArray[Any], scores: NDArray[Any]) -> float:
-    """Ties in the order in which they happen to stand."""
+    """AUC that breaks ties by position."""
     positives = int(y.sum())
     ranks = (np.flatnonzero(y[np.argsort(scores)] == 1) + 1).sum()
     return float((ranks - positives * (positives + 1) / 2) / (positives * (len(y) - positives)))
 
 
-def ways() -> dict[str, Way]:
-    """Ways to compute the AUC that are installed here."""
-    found: dict[str, Way] = {"dfens `roc_auc`": roc_auc, "scikit-learn `roc_auc_score`": roc_auc_score}
+def implementations() -> dict[str, Implementation]:
+    """Return the installed implementations of the AUC by name."""
+    found: dict[str, Implementation] = {"dfens `roc_auc`": roc_auc, "scikit-learn `roc_auc_score`": roc_auc_score}
     with contextlib.suppress(ImportError):
         found["AutoGluon's scorer"] = importlib.import_module("autogluon.core.metrics").roc_auc
     found["scipy `rankdata`"] = by_rankdata
@@ -57,35 +57,37 @@ def ways() -> dict[str, Way]:
 
 
 def make_rows(rows: int, dtype: str) -> tuple[NDArray[np.int8], NDArray[Any]]:
-    """80 % positives; probabilities with some ties."""
+    """Generate labels with 80 % positives, and probabilities with some ties."""
     rng = np.random.default_rng(0)
-    y = (rng.random(rows) < 0.8).astype(np.int8)  # as the store keeps it
+    y = (rng.random(rows) < 0.8).astype(np.int8)  # as stored
     scores = 1 / (1 + np.exp(-(rng.normal(size=rows) + 2 * y - 1)))
     scores[: rows // 10] = np.round(scores[: rows // 10], 2)
     return y, scores.astype(dtype)
 
 
-def timed(way: Way, y: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
+def timed(implementation: Implementation, y: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
     begun = time.perf_counter()
-    auc = float(way(y, scores))
+    auc = float(implementation(y, scores))
     return time.perf_counter() - begun, auc
 
 
 def compare(rows: int, dtype: str, repeats: int) -> None:
     y, scores = make_rows(rows, dtype)
-    found = ways()
+    found = implementations()
     times: dict[str, list[float]] = {name: [] for name in found}
     aucs: dict[str, float] = {}
-    for repeat in range(repeats + 1):  # the first one compiles and is left out
-        for name, way in found.items():
-            elapsed, aucs[name] = timed(way, y, scores)
+    for repeat in range(repeats + 1):  # the first one compiles and is not counted
+        for name, implementation in found.items():
+            elapsed, aucs[name] = timed(implementation, y, scores)
             if repeat:
                 times[name].append(elapsed)
-    alone = {name: float(np.median([timed(way, y, scores)[0] for _ in range(repeats)])) for name, way in found.items()}
+    alone = {
+        name: float(np.median([timed(each, y, scores)[0] for _ in range(repeats)])) for name, each in found.items()
+    }
     reference = "scikit-learn `roc_auc_score`"
     median = {name: float(np.median(values)) for name, values in times.items()}
     print(f"\n{rows:,} rows, {dtype}\n")
-    print("| way | ms | times scikit-learn's speed | alone, ms | alone, times its speed | AUC less scikit-learn's |")
+    print("| implementation | ms | relative speed | alone, ms | alone, relative speed | AUC minus scikit-learn's |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in found:
         print(
@@ -113,7 +115,7 @@ def compare_columns(rows: int, columns: int, repeats: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the exact AUC against its peers.")
+    parser = argparse.ArgumentParser(description="Time the exact AUC against other implementations.")
     parser.add_argument("--rows", type=int, nargs="+", default=[150_000, 500_000])
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""dfens's default blend against its peers: held-out AUC on generated worlds, or seconds and memory on one large set.
+"""Compare dfens's default blend with its peers: held-out AUC on generated worlds, or time and memory on a large set.
 
 pip install --no-deps --target build/peers -r benchmarks/requirements.txt
 OMP_NUM_THREADS=1 PYTHONPATH=build/peers:. python benchmarks/blend.py worlds --seeds 3
@@ -27,7 +27,7 @@ LARGE = World(
 
 
 def one_world(job: tuple[str, int]) -> tuple[str, dict[str, tuple[float, str]]]:
-    """Held-out AUC of dfens and of each peer, and whether dfens wins, ties or loses."""
+    """Return the held-out AUC of dfens and of each peer, and whether dfens wins, ties or loses."""
     name, seed = job
     sample = draw(name, seed, test_rows=50_000, rows=min(WORLDS[name].rows, 20_000))
     ours = dfens(sample.oof, sample.y, sample.test)
@@ -49,7 +49,7 @@ def worlds(seeds: int, workers: int) -> None:
     everything = [found for group in rows.values() for found in group]
     peers = [peer for peer in everything[0] if peer != "dfens"]
     print(f"{len(everything)} sets: {len(WORLDS)} worlds x {seeds} seeds; 50,000 held-out rows each.")
-    print("A tie: within two standard errors of the paired difference on the held-out rows.\n")
+    print("Tie: the paired difference on the held-out rows is within two standard errors of 0.\n")
     print(
         "| dfens against | win | tie | loss | mean gain, 1e-5 AUC | worst, 1e-5 AUC |\n|---|---:|---:|---:|---:|---:|"
     )
@@ -74,7 +74,7 @@ def speed(rows: int, models: int, *, slow: bool, alone: bool) -> None:
     from dataclasses import replace
 
     sample = draw_from(replace(LARGE, rows=rows, models=models), "large", 0, test_rows=rows)
-    fit_blend(sample.oof[:2000], sample.y[:2000])  # compiled code is read before the clock starts
+    fit_blend(sample.oof[:2000], sample.y[:2000])  # load compiled code before timing
     matrix = sample.oof.nbytes / 2**20
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     wall, cpu = time.perf_counter(), time.process_time()
@@ -92,7 +92,7 @@ def speed(rows: int, models: int, *, slow: bool, alone: bool) -> None:
         scores = fit(sample.oof, sample.y, sample.test)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         print(f"| {name} | {wall:.2f} | {cpu:.2f} | {roc_auc(sample.test_y, scores):.5f} |", flush=True)
-    print(f"\nPeak memory of dfens's fit above what was held: {memory:.0f} MiB = {memory / matrix:.1f} x the matrix")
+    print(f"\nAdditional peak memory of dfens's fit: {memory:.0f} MiB = {memory / matrix:.1f} x the matrix")
 
 
 def greedy(rows: int, models: int, rounds: int) -> None:
@@ -111,7 +111,7 @@ def greedy(rows: int, models: int, rounds: int) -> None:
     peer_seconds = time.perf_counter() - begun
     same = bool(np.allclose(ours.weights, theirs))
     print(f"greedy, {rounds} rounds, {rows} x {models}: dfens {seconds:.3f} s, AutoGluon {peer_seconds:.2f} s, ")
-    print(f"ratio {peer_seconds / seconds:.0f}; same picks: {same} ({len(ours.picks)} kept)")
+    print(f"ratio {peer_seconds / seconds:.0f}; same picks: {same} ({len(ours.picks)} picks)")
 
 
 def main() -> None:
@@ -122,8 +122,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=150_000)
     parser.add_argument("--models", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--slow", action="store_true", help="hillclimbers and Nelder-Mead too (minutes)")
-    parser.add_argument("--alone", action="store_true", help="without the peers")
+    parser.add_argument("--slow", action="store_true", help="include hillclimbers and Nelder-Mead (minutes)")
+    parser.add_argument("--alone", action="store_true", help="leave out the peers")
     options = parser.parse_args()
     if options.what == "worlds":
         worlds(options.seeds, options.workers)

@@ -1,9 +1,9 @@
-"""How often the 95 % interval of a difference between two AUCs contains the true one with few positives.
+"""Measure the coverage of the 95 % interval of a difference between two AUCs with few positives.
 
 python benchmarks/differences.py [--sets 200]
 
-Two models score the same rows; their scores are binormal and correlated. The error rate of "significant" is that of
-pairs which are equally good.
+Two models score the same rows; their scores are binormal and correlated. The rate of false positives is measured on
+pairs that are equally good.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SIZES = ((10, 20), (10, 500), (15, 500), (25, 500), (40, 500), (60, 500), (60, 6
 def draw(
     m: int, n: int, aucs: tuple[float, float], correlation: float, spread: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], Scores]:
-    """Labels and two columns of scores, (rows, 2); positives are `spread` times as wide as negatives."""
+    """Generate labels and two columns of scores, (rows, 2); `spread` is the standard deviation of the positives."""
     y = np.repeat([1, 0], [m, n])
     shared = np.sqrt(correlation) * rng.normal(size=(m + n, 1))
     scores = shared + np.sqrt(1 - correlation) * rng.normal(size=(m + n, 2))
@@ -34,7 +34,7 @@ def draw(
 def coverage(
     m: int, n: int, correlation: float, spread: float, sets: int, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Return the share of intervals that contain the true difference, the least of a pair, and the rate of errors."""
+    """Return the mean coverage, the lowest coverage of a pair of AUCs, and the rate of false positives."""
     held, errors = [], []
     for aucs in PAIRS:
         inside = 0

@@ -1,7 +1,7 @@
-"""Extraction of clips against other ways to read them: python -m benchmarks.extract [CLIPS].
+"""Compare the extraction of clips with other methods of reading them: python -m benchmarks.extract [CLIPS].
 
-Each way reads the same generated clips (300 frames of 480 x 270 px, H.264 with a key frame each 25 frames, 10 s of AAC)
-in one thread, in turn, several times; medians of one run. Peers that are not installed are left out.
+Each method reads the same generated clips (300 frames of 480 x 270 px, H.264 with a key frame every 25 frames, 10 s of
+AAC) in one thread; methods take turns, several times, and medians are reported. Those not installed are left out.
 """
 
 import statistics
@@ -32,7 +32,7 @@ ROUNDS = 3
 
 
 def make_clips(folder: Path, count: int) -> list[Path]:
-    """Moving textures with noise, and a voice-like sound."""
+    """Generate clips of moving textures with noise and a voice-like sound."""
     paths = []
     for number in range(count):
         rng = np.random.default_rng(number)
@@ -50,12 +50,12 @@ def make_clips(folder: Path, count: int) -> list[Path]:
 
 
 def dfens(path: Path) -> None:
-    """Frames, key frames, sound and spectrogram in one pass each."""
+    """Read frames, key frames, sound and spectrogram as dfens does, in one pass for each stream."""
     encode_record(extract_clip(str(path), SETTINGS), "jpeg")
 
 
 def decode_per_feature(path: Path) -> None:
-    """The same features, each with a full decode of its own by PyAV."""
+    """Read the same features with PyAV, each with its own full decode."""
     wanted = set(np.linspace(0, FRAMES - 1, 16).astype(int).tolist())
     for chosen in (lambda index, frame: index in wanted, lambda index, frame: frame.key_frame):
         with av.open(str(path)) as container:
@@ -73,7 +73,7 @@ def decode_per_feature(path: Path) -> None:
 
 
 def dfens_frames(path: Path) -> None:
-    """16 of 300 frames."""
+    """Read 16 of 300 frames."""
     with open_clip(path) as container:
         stream = video_stream(container)
         assert stream is not None
@@ -82,7 +82,7 @@ def dfens_frames(path: Path) -> None:
 
 
 def dfens_all_frames(path: Path) -> None:
-    """All 300 frames decoded and converted, 16 of them kept."""
+    """Decode and convert all 300 frames, and keep 16."""
     with open_clip(path) as container:
         stream = video_stream(container)
         assert stream is not None
@@ -93,7 +93,7 @@ def dfens_all_frames(path: Path) -> None:
 
 
 def opencv_loop(path: Path) -> None:
-    """The loop of most notebooks: read every frame, keep 16."""
+    """Read every frame and keep 16, as in most notebooks."""
     wanted = set(np.linspace(0, FRAMES - 1, 16).astype(int).tolist())
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     index = 0
@@ -108,7 +108,7 @@ def opencv_loop(path: Path) -> None:
 
 
 def baseline(path: Path) -> None:
-    """The organisers' way: moviepy writes a wav file, librosa reads it and makes the spectrogram; frames by moviepy."""
+    """Read a clip like the organizers' baseline: frames by moviepy, sound through a wav file by librosa."""
     import librosa
     from moviepy import VideoFileClip
 
@@ -122,7 +122,7 @@ def baseline(path: Path) -> None:
 
 
 def torchcodec_frames(path: Path) -> None:
-    """16 of 300 frames by torchcodec."""
+    """Read 16 of 300 frames with torchcodec."""
     from torchcodec.decoders import VideoDecoder
 
     decoder = VideoDecoder(str(path), num_ffmpeg_threads=1, dimension_order="NHWC")
@@ -136,7 +136,7 @@ def _stored(image: Any) -> None:
     cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])
 
 
-WAYS: dict[str, Callable[[Path], None]] = {
+METHODS: dict[str, Callable[[Path], None]] = {
     "dfens: frames, key frames, sound, mel": dfens,
     "(a) a decode for each feature": decode_per_feature,
     "(c) moviepy + librosa, 16 frames and mel": baseline,
@@ -148,7 +148,7 @@ WAYS: dict[str, Callable[[Path], None]] = {
 
 
 def decoder_share(paths: list[Path]) -> float:
-    """The share of dfens' time that demultiplexing and decoding alone take: the same packets, nothing else done."""
+    """Return the share of dfens's time spent on demultiplexing and decoding."""
     import trainers.features.extract as extract
     import trainers.media.video as video
 
@@ -191,7 +191,7 @@ def decoder_share(paths: list[Path]) -> float:
 
 
 def peak_memory(path: Path, count: int) -> int:
-    """Peak memory in MiB of a process that extracts a clip so many times."""
+    """Return the peak memory in MiB of a process that extracts a clip `count` times."""
     code = (
         "import resource, sys\nfrom trainers.features.extract import extract_clip\n"
         "from trainers.features.settings import ExtractSettings\n"
@@ -212,22 +212,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = make_clips(Path(folder), count)
         found: dict[str, list[float]] = {}
-        ways = dict(WAYS)
-        for name, way in WAYS.items():
+        methods = dict(METHODS)
+        for name, method in METHODS.items():
             try:
-                way(paths[0])
+                method(paths[0])
             except (ImportError, RuntimeError, OSError) as err:
                 print(f"{name}: left out ({str(err).splitlines()[0][:90]})")
-                del ways[name]
+                del methods[name]
         for _ in range(ROUNDS):
             for path in paths:
-                for name, way in ways.items():
+                for name, method in methods.items():
                     start = time.perf_counter()
-                    way(path)
+                    method(path)
                     found.setdefault(name, []).append(time.perf_counter() - start)
         for name, seconds in found.items():
-            print(f"{name:45} {1 / statistics.median(seconds):7.2f} clips/s and core")
-        print(f"share of dfens' time spent in the decoder: {decoder_share(paths):.0%}")
+            print(f"{name:45} {1 / statistics.median(seconds):7.2f} clips/s per core")
+        print(f"share of dfens's time spent in the decoder: {decoder_share(paths):.0%}")
         print(f"peak memory: {peak_memory(paths[0], 5)} MiB after 5 clips, {peak_memory(paths[0], 60)} after 60")
 
 

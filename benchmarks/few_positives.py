@@ -1,9 +1,9 @@
-"""A default blend of few positives: its held-out AUC, and how often its intervals hold the truth, on generated sets.
+"""Measure held-out AUC and coverage of the intervals of a default blend with few positives, on generated sets.
 
 OMP_NUM_THREADS=1 python benchmarks/few_positives.py [--sets 200] [--first 0] [--workers 1]
 
-Each set has 4 to 25 models of one of the worlds, so many positives and 8 rows a positive to 4,000 rows, in five folds;
-the truth is measured on 20,000 fresh rows.
+Each set has 4 to 25 models of one of the worlds, the given number of positives, from 8 rows per positive up to 4,000
+rows, and five folds; the true AUC is measured on 20,000 new rows.
 """
 
 import argparse
@@ -25,15 +25,15 @@ from oof.metrics import roc_auc
 
 POSITIVES = (10, 15, 25, 40, 60)
 COLUMNS = (
-    "positives", "blend", "best single", "plain mean", "nested less truth", "interval holds the truth", "its width",
-    "holds the gain over best single", "over the mean", "called different, wrongly",
+    "positives", "blend", "best single", "plain mean", "nested minus true AUC", "coverage of the interval", "its width",
+    "coverage, gain over best single", "gain over the mean", "falsely significant",
 )  # fmt: skip
-# where test rows are predicted by the mean of five fold models, they are easier than OOF rows
+# excluded: test rows predicted by the mean of five fold models are easier than OOF rows
 NAMES = [name for name, world in WORLDS.items() if not world.fold_mean and "99 %" not in name]
 
 
 def one_set(job: tuple[int, int]) -> tuple[float, ...]:
-    """Facts of one set: true AUC, nested score and interval, of the blend and of its differences to simpler blends."""
+    """Return true AUC, nested score and interval of one set, for the blend and its differences to simpler blends."""
     positives, seed = job
     rng = np.random.default_rng([positives, seed])
     name = NAMES[seed % len(NAMES)]
@@ -41,7 +41,7 @@ def one_set(job: tuple[int, int]) -> tuple[float, ...]:
     world = replace(WORLDS[name], rows=rows, models=int(rng.integers(4, 26)), positive_share=positives / rows)
     sample = draw_from(world, name, 10_000 + seed, test_rows=20_000, test_positive_share=0.5)
     folds = np.empty(rows, np.int64)
-    for label in (0, 1):  # folds are stratified, as dfens makes them
+    for label in (0, 1):  # stratified folds, as in dfens
         inside = np.flatnonzero(sample.y == label)
         folds[inside] = rng.permutation(len(inside)) % 5
     result = fit_blend(sample.oof, sample.y, folds=folds)
@@ -49,7 +49,7 @@ def one_set(job: tuple[int, int]) -> tuple[float, ...]:
 
 
 def facts(result: BlendResult, test: NDArray[Any], test_y: NDArray[Any]) -> tuple[float, ...]:
-    """Facts of one set for `row`: scores on held-out rows are means over the fold models (k, n_test, n_models)."""
+    """Return the results of one set for `row`; held-out scores are means over fold models (k, n_test, n_models)."""
 
     def true(scores: Callable[[NDArray[Any]], NDArray[Any]]) -> float:
         return float(np.mean([roc_auc(test_y, scores(part)) for part in test]))

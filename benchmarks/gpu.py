@@ -1,11 +1,12 @@
-"""All that needs a CUDA device, into one Markdown file: the tests marked `gpu`, then the benchmarks of the trainers.
+"""Run everything that needs a CUDA device: the tests marked `gpu`, then the benchmarks of the trainers.
 
     python3 benchmarks/gpu.py [--out build/gpu.md] [--wheels DIR] [--minutes 9] [--only tests,train]
 
-Runs from a bare checkout with whatever Python holds torch, torchvision, timm, numba, opencv, pandas, scikit-learn,
-safetensors, pyarrow, psutil, pytest and pytest-timeout; nothing is fetched. Packages that such an environment lacks are
-taken from --wheels, a folder of wheels (docs/training.md lists them). Each section is a process of its own with a time
-limit; one that fails or runs out of time is reported in the file and the others go on.
+The results are written to one Markdown file. Runs from a checkout, without installation, in any Python environment with
+torch, torchvision, timm, numba, opencv, pandas, scikit-learn, safetensors, pyarrow, psutil, pytest and pytest-timeout;
+nothing is downloaded. Missing packages are taken from --wheels, a folder of wheels (docs/training.md lists them). Each
+section runs in its own process with a time limit; if one fails or times out, this is reported in the file, and the
+others still run.
 """
 
 import argparse
@@ -27,17 +28,17 @@ LIMITS = {"tests": 220, "train": 130, "predict": 100, "loader": 60, "precision":
 
 @dataclass(frozen=True)
 class Section:
-    """One command: its title in the file, arguments to Python, and most seconds."""
+    """One command: its title in the file, arguments to Python, and time limit in seconds."""
 
     name: str
     arguments: tuple[str, ...]
 
 
 def sections(folder: Path, workers: int) -> list[Section]:
-    """What is run, in order of importance."""
+    """Return the sections in order of importance."""
     cuda = ("--device", "cuda", "--workers", str(workers))
     pictures = ("--folder", str(folder))
-    # only the files with such tests: others may need packages that such a machine lacks
+    # only files with such tests: others may need packages that are missing on such a machine
     files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
     files += [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "DEVICES" in path.read_text()]
     tests = ["-m", "pytest", *dict.fromkeys(files), *"-m gpu -q -n 0 -p no:cacheprovider".split()]
@@ -58,13 +59,13 @@ def sections(folder: Path, workers: int) -> list[Section]:
 
 
 def install(wheels: Path, site: Path) -> None:
-    """Unpack wheels into a folder of their own, without asking an index."""
+    """Unpack wheels into a separate folder, without access to a package index."""
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
     subprocess.run([*command, "--target", str(site), *map(str, sorted(wheels.glob("*.whl")))], check=True)
 
 
 def run(section: Section, limit: float, environment: dict[str, str]) -> tuple[str, str]:
-    """Run a section; returns how it ended and what it printed."""
+    """Run a section; return its outcome and its output."""
     begun = time.monotonic()
     log = subprocess.Popen(
         [sys.executable, *section.arguments],
@@ -81,7 +82,7 @@ def run(section: Section, limit: float, environment: dict[str, str]) -> tuple[st
 
 
 def facts() -> str:
-    """The machine and its driver as Markdown lines."""
+    """Describe the machine and its driver in Markdown lines."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,power.limit", "--format=csv,noheader"]
     try:
         card = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
@@ -98,7 +99,7 @@ def facts() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu.md")
-    parser.add_argument("--wheels", type=Path, help="folder of wheels that this Python lacks")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels of missing packages")
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 2))
     parser.add_argument("--only", default=",".join(LIMITS), help="sections, separated by commas")
@@ -123,7 +124,7 @@ def main() -> int:
             failed |= not end.startswith("passed")
             block = f"```\n{printed}\n```" if section.name == "tests" else printed
             text += f"\n## {section.name}: {end}\n\n{block}\n"
-            options.out.write_text(text)  # after each section, so that a kill loses one alone
+            options.out.write_text(text)  # after each section, so that a kill loses only one
             print(f"{section.name}: {end}", flush=True)
     print(f"{options.out}: {time.monotonic() - begun:.0f} s in all")
     return int(failed)

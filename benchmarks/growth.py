@@ -1,4 +1,4 @@
-"""Seconds of a default blend against rows and against models, as two plots and a table.
+"""Measure how the time of a default blend scales with rows and with models; print a table and draw two plots.
 
 python benchmarks/growth.py --out FOLDER [--most-rows 10000000]
 """
@@ -30,7 +30,7 @@ def seconds(oof: NDArray[np.float32], y: NDArray[np.int8]) -> float:
 
 
 def tiled(rows: int, models: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Generated rows; beyond 300,000 drawn again from those with a little noise, which costs less than new ones."""
+    """Generate rows; beyond 300,000 they are resampled with a little noise, which is cheaper."""
     sample = draw_from(replace(LARGE, rows=min(rows, 300_000), models=models), "large", 0, test_rows=10)
     if rows <= 300_000:
         return sample.oof, sample.y

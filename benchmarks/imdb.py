@@ -1,6 +1,6 @@
-"""The default blend and simpler ones on real OOF predictions: weights fitted on 4 folds, scored on the 5th.
+"""Compare the default blend with simpler ones on real OOF predictions: weights fitted on 4 folds, scored on the 5th.
 
-python benchmarks/imdb.py FOLDER   (a folder that holds imdb_word2vec_13.npz)
+python benchmarks/imdb.py FOLDER   (the folder of imdb_word2vec_13.npz)
 """
 
 import argparse
@@ -53,7 +53,7 @@ def _ranks(known: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, default=1, help="how many times to draw 5 folds")
+    parser.add_argument("--seeds", type=int, default=1, help="number of random divisions into 5 folds")
     options = parser.parse_args()
     with np.load(options.folder / "imdb_word2vec_13.npz") as data:
         oof, y = data["oof"], data["y"]
@@ -61,14 +61,14 @@ def main() -> None:
     complete = ~np.isnan(oof).any(axis=0)
     print(f"{len(y)} rows, {int(complete.sum())} complete models: {', '.join(np.array(names)[complete])}")
     oof = oof[:, complete]
-    ways = {
+    methods = {
         "dfens, default": lambda a, b, c: fit_blend(a, b).predict(c),
         "dfens, greedy on ranks": greedy("rank"),
         "dfens, greedy on probabilities": greedy("prob"),
         "dfens, coordinate search on AUC, rank-logits, signed": signed_line_search,
         **installed(quick=True),
     }
-    for name, fit in ways.items():
+    for name, fit in methods.items():
         scores = []
         for seed in range(options.seeds):
             for inside, outside in StratifiedKFold(5, shuffle=True, random_state=seed).split(oof, y):

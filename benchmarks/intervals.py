@@ -1,4 +1,4 @@
-"""How often the 95 % interval of an AUC contains the true AUC with few positives: generated sets of four kinds.
+"""Measure the coverage of the 95 % interval of an AUC with few positives, on generated sets of four kinds.
 
 python benchmarks/intervals.py [--sets 200]
 """
@@ -18,12 +18,12 @@ SIZES = ((10, 20), (10, 500), (15, 500), (25, 500), (40, 500), (60, 500), (60, 6
 
 
 def _normal(spread: float) -> Callable[[int, float, np.random.Generator], Scores]:
-    """Positives of another spread than the negatives, whose scores are standard normal."""
+    """Return a generator of normal scores: negatives with standard deviation 1, positives with `spread`."""
     return lambda m, auc, rng: spread * rng.normal(size=m) + float(ndtri(auc)) * np.sqrt(1 + spread**2)
 
 
 def _missed(m: int, auc: float, rng: np.random.Generator) -> Scores:
-    """Up to a tenth of the positives look like negatives; the others are so far away that the AUC comes out."""
+    """Generate scores in which up to a tenth of the positives look like negatives; the others yield `auc`."""
     share = min(0.1, 1 - auc)
     rest = (auc - share / 2) / (1 - share)
     return rng.normal(size=m) + np.where(rng.random(m) < share, 0, float(ndtri(rest)) * np.sqrt(2))

@@ -1,4 +1,4 @@
-"""Measure how often the leak audit calls clean data leaky, how small a planted leak it finds, and how fast it reads.
+"""Measure false positives of the leak audit on clean data, the size of leaks that it finds, and its speed.
 
 Run: python benchmarks/leak_audit.py [--sets 100] [--images 240] [--clips 120]
 """
@@ -20,7 +20,7 @@ from trainers.data.leaks import score_properties
 
 
 def random_columns(rows: int, rng: np.random.Generator) -> list[Property]:
-    """Thirty properties such as files have: continuous, rounded, heavy-tailed, constant but for a few, categories."""
+    """Generate thirty properties like those of files: continuous, rounded, heavy-tailed, constant, categorical."""
     columns: list[NDArray[np.float64] | NDArray[np.object_]] = []
     for _ in range(6):
         columns.append(rng.normal(size=rows))
@@ -32,7 +32,7 @@ def random_columns(rows: int, rng: np.random.Generator) -> list[Property]:
 
 
 def false_alarms(sets: int, rows: int, share: float, rng: np.random.Generator) -> int:
-    """Number of sets of which at least one property is called a leak, where labels are drawn at random."""
+    """Return the number of sets with random labels in which at least one property is reported as a leak."""
     alarms = 0
     for _ in range(sets):
         target = (rng.permutation(rows) < share * rows).astype(np.int8)
@@ -42,7 +42,7 @@ def false_alarms(sets: int, rows: int, share: float, rng: np.random.Generator) -
 
 
 def found_silence(sets: int, rows: int, shift: float, rng: np.random.Generator) -> int:
-    """Number of sets in which a leading silence that is longer by `shift` standard deviations in fakes is found."""
+    """Return the number of sets in which a silence, longer by `shift` standard deviations in fakes, is found."""
     found = 0
     for _ in range(sets):
         target = (rng.permutation(rows) < rows / 2).astype(np.int8)
@@ -53,7 +53,7 @@ def found_silence(sets: int, rows: int, shift: float, rng: np.random.Generator) 
 
 
 def write_images(folder: Path, count: int, rng: np.random.Generator) -> list[str]:
-    """Images of random sizes and qualities."""
+    """Write images of random sizes and qualities, and return their paths."""
     paths = []
     for _ in range(count):
         side = int(rng.choice([96, 128, 160]))
@@ -65,7 +65,7 @@ def write_images(folder: Path, count: int, rng: np.random.Generator) -> list[str
 
 
 def write_clips(folder: Path, count: int, rng: np.random.Generator) -> list[str]:
-    """Clips of random lengths, rates and loudness, of noise and a sound."""
+    """Write clips of noise with sound, of random lengths, rates and loudness, and return their paths."""
     paths = []
     for _ in range(count):
         path = folder / f"{rng.bytes(8).hex()}.mp4"
@@ -91,14 +91,14 @@ def write_clips(folder: Path, count: int, rng: np.random.Generator) -> list[str]
 
 
 def main() -> None:
-    """Print one table for RESULTS.md."""
+    """Print the tables for RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=100)
     parser.add_argument("--images", type=int, default=240)
     parser.add_argument("--clips", type=int, default=120)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
-    print("| labels at random | rows | fakes | sets called leaky |\n|---|---|---|---|")
+    print("| random labels | rows | fakes | sets reported as leaky |\n|---|---|---|---|")
     for rows, share in ((40, 0.5), (200, 0.5), (200, 0.1), (1000, 0.5), (1000, 0.02), (5000, 0.5)):
         alarms = false_alarms(args.sets, rows, share, rng)
         print(f"| 30 generated properties | {rows} | {share:.0%} | {alarms} of {args.sets} |", flush=True)
@@ -114,8 +114,8 @@ def main() -> None:
             for _ in range(args.sets):
                 target = (rng.permutation(len(paths)) < len(paths) / 2).astype(np.int8)
                 alarms += any(score.verdict != "clean" for score in score_properties(columns, target)[0])
-            told = f"{len(columns)} properties of {media}, {1e3 * cost:.2f} ms of processor time each"
-            print(f"| {told} | {len(paths)} | 50% | {alarms} of {args.sets} |", flush=True)
+            label = f"{len(columns)} properties of {media}, {1e3 * cost:.2f} ms of processor time each"
+            print(f"| {label} | {len(paths)} | 50% | {alarms} of {args.sets} |", flush=True)
     print("\n| planted silence (AUC) | rows | found |\n|---|---|---|")
     for shift, auc in ((0.36, 0.6), (0.74, 0.7), (1.19, 0.8), (1.81, 0.9)):
         for rows in (100, 400, 2000):

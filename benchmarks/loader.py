@@ -1,12 +1,12 @@
-"""Images per second of the loader, against timm's and torchvision's, at the same output, as Markdown tables.
+"""Compare images per second of the loader with those of timm and torchvision for the same output, as Markdown tables.
 
     OMP_NUM_THREADS=1 python benchmarks/loader.py [--images 384] [--repeats 7] [--edge 256] [--device cuda]
 
-JPEG files of 512 px become normalised float batches (64, 3, edge, edge) on the device: "plain" as for
-prediction, "changed" with a random window, mirror and colour as for training. All loaders have as many workers
-(threads here, processes there), kept from pass to pass. Each way has a process of its own; all are taken in turn
-within each repeat.
---memory: most bytes of a process of its own with its workers, without what importing torch and timm takes.
+JPEG files of 512 px are loaded as normalized float batches (64, 3, edge, edge) on the device: "plain" as for
+prediction, "augmented" with random window, mirror and color as for training. All loaders use the same number of workers
+(threads in dfens, processes in the others), which persist between passes. Each loader has its own process, and loaders
+take turns within each repeat.
+--memory: peak memory of a separate process and its workers, minus the memory after importing torch and timm.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SETTINGS = TimmSettings(backbone="resnet18", translate=1.0, hflip=0.5, color_jit
 
 
 class Files(Dataset[tuple[Tensor, int]]):
-    """Image files through a transform; labels are 0."""
+    """Image files with a transform; all labels are 0."""
 
     def __init__(self, paths: list[str], read: Callable[[str], Any], transform: Any = None) -> None:
         self.paths, self.read, self.transform = paths, read, transform
@@ -70,7 +70,7 @@ def read_torchvision(path: str) -> Tensor:
 
 
 def consume(batches: Iterable[Any], device: torch.device, edge: int) -> int:
-    """Take all batches as a training would; returns the number of images."""
+    """Iterate over all batches as in training; return the number of images."""
     count = 0
     for batch in batches:
         images = batch if isinstance(batch, Tensor) else batch[0]
@@ -85,7 +85,7 @@ def ours(store: ImageStore, device: torch.device, workers: int, *, changed: bool
     rows = Subset(
         store, np.arange(len(store.paths)), np.array(store.paths, object), np.zeros(len(store.paths), np.int8)
     )
-    keep_freed_memory()  # as a training does
+    keep_freed_memory()  # as in training
     loader = Loader(workers, pin=device.type == "cuda")
     normalise = Normalise(nn.Identity(), device)
     plan = batch_plan(len(store.paths), BATCH)
@@ -115,7 +115,7 @@ def timm_loader_of(
     batch: int = BATCH,
     drop_last: bool = False,
 ) -> Any:
-    """timm's own loader of these files."""
+    """Return timm's loader for these files."""
     from timm.data.loader import create_loader
 
     files: Any = Files(paths, read_pillow)
@@ -168,7 +168,7 @@ def torchvision_loader(
 
 
 def make_ways(paths: list[str], edge: int, device: torch.device, workers: int, cache_dir: Path) -> dict[str, Way]:
-    """All ways by name; those of timm and torchvision make their processes at their first pass."""
+    """Return all loaders by name; those of timm and torchvision start their processes in the first pass."""
     found: dict[str, Callable[[], Way]] = {}
     decodes: list[DeviceDecode] = ["area", "scaled", "pil"]
     if device.type == "cuda":
@@ -211,9 +211,11 @@ def main() -> None:
     parser.add_argument("--edge", type=int, default=256)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
-    parser.add_argument("--memory", action="store_true", help="tell memory too (a process for each way)")
-    parser.add_argument("--only", help="run this way alone, once, and tell nothing (for memory)")
+    parser.add_argument(
+        "--folder", type=Path, help="folder of the images, generated if missing; default a temporary folder"
+    )
+    parser.add_argument("--memory", action="store_true", help="also report memory (one process per loader)")
+    parser.add_argument("--only", help="run only this loader, once, without a report (for --memory)")
     options = parser.parse_args()
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
@@ -245,11 +247,11 @@ def main() -> None:
                 ],
             )
         if options.memory:
-            tell_memory(list(ways), folder, options)
+            show_memory(list(ways), folder, options)
 
 
-def tell_memory(names: list[str], folder: Path, options: argparse.Namespace) -> None:
-    """A table of the memory of each way, for a third of the images and for all."""
+def show_memory(names: list[str], folder: Path, options: argparse.Namespace) -> None:
+    """Print a table of the memory of each loader, for a third of the images and for all."""
     here = [__file__, "--folder", str(folder), "--edge", str(options.edge), "--device", options.device]
     here += ["--workers", str(options.workers)]
     bare = peak_memory([*here, "--images", "0", "--only", ""])

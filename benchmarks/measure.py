@@ -1,4 +1,4 @@
-"""What the benchmarks of the trainers share: pictures on disk, ways timed in turn, memory, a Markdown table."""
+"""Helpers for the benchmarks of the trainers: generated images, timing in turn, memory, and Markdown tables."""
 
 import functools
 import multiprocessing
@@ -20,11 +20,11 @@ import numpy as np
 import psutil
 import torch
 
-Way = Callable[[], int]  # does its work and tells how many images that was
+Way = Callable[[], int]  # does its work and returns the number of images
 
 
 def make_pictures(folder: Path, count: int, edge: int = 512, quality: int = 90) -> list[str]:
-    """Smooth noise with some grain, as many bytes as photos of faces of that size have; those there are kept."""
+    """Write images of smooth noise with some grain, as large in bytes as photos of faces; existing files are reused."""
     folder.mkdir(parents=True, exist_ok=True)
     frequency = np.hypot(np.fft.fftfreq(edge)[:, None], np.fft.rfftfreq(edge)[None])
     fall = np.maximum(frequency, 1 / edge) ** -1.5
@@ -34,7 +34,7 @@ def make_pictures(folder: Path, count: int, edge: int = 512, quality: int = 90) 
         if not path.exists():
             rng = np.random.default_rng(row)
             planes = []
-            for spread in (45, 10, 10):  # brightness, and two of colour
+            for spread in (45, 10, 10):  # brightness and two color channels
                 waves = fall * np.exp(2j * np.pi * rng.random(fall.shape))
                 plane = np.fft.irfft2(waves, (edge, edge))
                 planes.append(128 + spread * plane / plane.std() + 2 * rng.standard_normal((edge, edge)))
@@ -49,7 +49,7 @@ def make_pictures(folder: Path, count: int, edge: int = 512, quality: int = 90) 
 
 @dataclass
 class Timing:
-    """Repeats of one way: seconds, seconds of processors (its workers included), images."""
+    """Repeats of one task: seconds, processor seconds (including its workers), and images."""
 
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -57,19 +57,19 @@ class Timing:
 
     @property
     def rate(self) -> float:
-        """Images per second, median."""
+        """Median of images per second."""
         return self.images / statistics.median(self.seconds)
 
     @property
     def cpu_rate(self) -> float:
-        """Images per second of one processor, median."""
+        """Median of images per processor second."""
         return self.images / statistics.median(self.cpu)
 
 
 def time_in_turn(ways: Mapping[str, Way], repeats: int, *, apart: bool = True) -> dict[str, Timing]:
-    """Each way once to warm up, then all ways in turn in each repeat, so that a busy machine slows all alike.
+    """Run each task once to warm up, then all in turn in each repeat, so that a busy machine slows all of them equally.
 
-    apart: each way in a process of its own, forked now, so that none profits from what another does to memory.
+    apart: run each task in its own process, forked now, so that none benefits from the effects of another on memory.
     """
     found = {name: Timing() for name in ways}
     runs = {name: _Apart(way) if apart else functools.partial(_timed, way) for name, way in ways.items()}
@@ -95,11 +95,11 @@ def _timed(way: Way) -> tuple[float, float, int]:
 
 
 class _Apart:
-    """Has another process run and time a way."""
+    """Run and time a task in another process."""
 
     def __init__(self, way: Way) -> None:
         self._pipe, there = multiprocessing.Pipe()
-        # a thread pool of torch made before would not live in the fork
+        # a thread pool that torch created before would not survive the fork
         self._process = multiprocessing.get_context("fork").Process(target=_serve, args=(way, there))
         self._process.start()
 
@@ -120,12 +120,12 @@ def _serve(way: Way, pipe: Connection) -> None:
             if os.getppid() != parent:
                 os._exit(1)
         if not pipe.recv():
-            os._exit(0)  # workers of its loaders see that and end too
+            os._exit(0)  # the workers of its loaders notice and exit too
         pipe.send(_timed(way))
 
 
 def _cpu_seconds() -> float:
-    """Of this process, its living children and those that it has waited for."""
+    """Return the processor seconds of this process, its living children and those that it has waited for."""
     times = psutil.Process().cpu_times()
     total = times.user + times.system + times.children_user + times.children_system
     for child in psutil.Process().children(recursive=True):
@@ -138,18 +138,18 @@ def _cpu_seconds() -> float:
 
 
 def cpu_ratio(first: Timing, second: Timing) -> str:
-    """The same by seconds of processors, which other work on the machine disturbs less."""
+    """Return the same ratio in processor seconds, which are less sensitive to other load on the machine."""
     return ratio(Timing(first.cpu), Timing(second.cpu))
 
 
 def ratio(first: Timing, second: Timing) -> str:
-    """How many times as fast the first is: median and range of the ratios within each repeat."""
+    """Return the speed of the first relative to the second: median and range of the ratios within each repeat."""
     values = [b / a for a, b in zip(first.seconds, second.seconds, strict=True)]
     return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
 
 
 def peak_memory(arguments: Sequence[str]) -> int:
-    """Most bytes that a command and its children held together, files apart; what they share counts once."""
+    """Return the peak memory of a command and its children in bytes, without files; shared memory counts once."""
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
     most = 0
     while process.poll() is None:
@@ -165,14 +165,14 @@ def peak_memory(arguments: Sequence[str]) -> int:
 
 
 def _own_bytes(process: psutil.Process) -> int:
-    """Memory of a process that is no file: its own share of what is anonymous or shared."""
+    """Return the memory of a process that is not mapped from files: its share of anonymous and shared memory."""
     lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
     facts = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
     return 1024 * (int(facts["Pss_Anon"]) + int(facts["Pss_Shmem"]))
 
 
 def machine(device: torch.device) -> str:
-    """Where and with what this was measured, as a line."""
+    """Return a line that describes the machine and the versions of the libraries."""
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     packages = ("torch", "torchvision", "timm", "opencv-python-headless", "pillow", "numpy")
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
@@ -198,7 +198,7 @@ def show(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large matrix product: what MFU is told against."""
+    """Return the operations per second of a large matrix product, the reference for MFU."""
     size = 8192 if device.type == "cuda" else 1024
     a = torch.randn(size, size, device=device, dtype=dtype)
     best = 0.0

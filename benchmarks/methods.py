@@ -1,18 +1,20 @@
-"""What degradation chains and methods of 2025 and 2026 are worth on generated faces, with small networks from scratch.
+"""Measure degradation chains and methods of 2025 and 2026 on generated faces, with small networks from scratch.
 
     OMP_NUM_THREADS=1 python -m benchmarks methods degrade | reals | transfer | noise | cost [--seeds 3] [--rows 480]
 
-Faces of `dfens.demo.faces` at 64 px; fakes of four kinds. `seam`: blended with a changed copy of itself. `grid`:
-through half the size and back by repeated pixels, mixed with the original, as the up-sampling of a generator leaves it.
-`patch`: a soft region is smoothed, as in-painting leaves it. `swap`: the middle of another face is pasted in. Each face
-is then saved as JPEG of quality 90 to 97, real or fake. Persons share a fold, and none is in both training and test.
+Faces of `dfens.demo.faces` at 64 px, with fakes of four kinds. `seam`: blended with a modified copy of itself. `grid`:
+halved in size, enlarged by repeating pixels and mixed with the original, which imitates the upsampling of a generator.
+`patch`: a soft region is smoothed, which imitates inpainting. `swap`: the middle of another face is pasted in. Each
+face, real or fake, is then saved as JPEG of quality 90 to 97. Images of a person are in the same fold, and no person is
+in both training and test.
 
 degrade: robustness curves of one network with and without chains. reals: training on reals and self-blended fakes
-against training on fakes, tested on kinds that training has and has not. transfer: a small ViT, pretrained here on one
-pair of kinds, tuned on few faces in several ways. noise: labels drawn at random; the OOF AUC must be 0.5 within its
-interval. cost: processor time of the operations of a chain at 256 px.
+compared with training on fakes, tested on known and unknown kinds of fakes. transfer: a small ViT, pretrained here on
+one pair of kinds, fine-tuned on few faces with several methods. noise: random labels, so the interval of the OOF AUC
+should contain 0.5. cost: processor time of the operations of a chain at 256 px.
 
-Scores are of the mean logit over the seeds; differences to the first line are paired, with 95 % intervals of DeLong.
+Scores are those of the mean logit over the seeds; differences to the first line are paired, with DeLong's 95 %
+intervals.
 """
 
 import argparse
@@ -50,7 +52,7 @@ from trainers.train import TrainingJob, train_models
 
 Image = NDArray[np.uint8]
 _SIZE = 64
-_FOLDS = [0]  # number of folds that are trained, 0 for all; set by main
+_FOLDS = [0]  # number of folds to train, 0 for all; set by main
 _CNN: dict[str, Any] = {
     "backbone": "test_resnet", "pretrained": False, "inputs": ("ycbcr", "srm"), "image_size": _SIZE, "epochs": 12,
     "batch_size": 32, "lr": 3e-3, "color_jitter": 0.3, "tta": "none",
@@ -62,7 +64,7 @@ _VIT: dict[str, Any] = {
 
 
 def grid(image: Image, rng: np.random.Generator) -> Image:
-    """Through half the size and back by repeated pixels, mixed with the image."""
+    """Halve the image, enlarge it by repeating pixels, and mix it with the original."""
     half = cv2.resize(image, (_SIZE // 2, _SIZE // 2), interpolation=cv2.INTER_AREA)
     back = cv2.resize(half, (_SIZE, _SIZE), interpolation=cv2.INTER_NEAREST)
     share = rng.uniform(0.25, 0.5)
@@ -70,7 +72,7 @@ def grid(image: Image, rng: np.random.Generator) -> Image:
 
 
 def soft_region(rng: np.random.Generator) -> NDArray[np.float32]:
-    """An ellipse somewhere in the face, 0 to 1."""
+    """Return a mask from 0 to 1 of a soft ellipse somewhere in the face."""
     mask = np.zeros((_SIZE, _SIZE), np.float32)
     middle = tuple(int(value) for value in rng.uniform(0.4, 0.6, 2) * _SIZE)
     axes = tuple(int(value) for value in rng.uniform(0.15, 0.25, 2) * _SIZE)
@@ -79,14 +81,14 @@ def soft_region(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def patch(image: Image, rng: np.random.Generator) -> Image:
-    """A soft region smoothed."""
+    """Smooth a soft region."""
     mask = soft_region(rng)[..., None]
     smooth = cv2.GaussianBlur(image, (0, 0), rng.uniform(1.0, 1.8)).astype(np.float32)
     return np.asarray(np.rint(image + mask * (smooth - image)), np.uint8)
 
 
 def swap(image: Image, rng: np.random.Generator) -> Image:
-    """The middle of another face."""
+    """Paste in the middle of another face."""
     other = draw_face(draw_person(rng), rng, _SIZE).astype(np.float32)
     mask = soft_region(rng)[..., None]
     return np.asarray(np.rint(image + mask * (other - image)), np.uint8)
@@ -155,7 +157,7 @@ def logits(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def train_seeds(world: World, models: Mapping[str, dict[str, Any]], seeds: int) -> dict[str, list[str]]:
-    """Train each model with each seed; returns the names of each model's seeds."""
+    """Train each model with each seed; return the names of the seeds of each model."""
     jobs = {
         f"{name}-{seed}": TimmSettings(**{**settings, "seed": seed})
         for name, settings in models.items()
@@ -166,7 +168,7 @@ def train_seeds(world: World, models: Mapping[str, dict[str, Any]], seeds: int) 
 
 
 def mean_logits(world: World, names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """OOF and test predictions of a model: the mean logit over its seeds."""
+    """Return OOF and test predictions of a model: the mean logit over its seeds."""
     loaded = [world.store.load(name) for name in names]
     test = []
     for model in loaded:
@@ -199,7 +201,7 @@ def show_scores(world: World, found: Mapping[str, tuple[NDArray[np.float64], NDA
 
 
 def degrade(folder: Path, seeds: int, rows: int) -> None:
-    """Robustness curves of one network with single degradations and with chains."""
+    """Print robustness curves of one network with single degradations and with chains."""
     world = make_world(folder, list(KINDS), rows=rows, seed=1)
     models = {
         "none": _CNN,
@@ -221,12 +223,12 @@ def degrade(folder: Path, seeds: int, rows: int) -> None:
 
 
 def _mean_and_spread(values: NDArray[np.float64]) -> str:
-    """Mean over the seeds, and the standard deviation where there are several."""
+    """Return the mean over the seeds as text, with the standard deviation where there are several."""
     return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
 
 def reals(folder: Path, seeds: int, rows: int) -> None:
-    """Training on reals and self-blended fakes against training on fakes of one kind."""
+    """Compare training on reals and self-blended fakes with training on fakes of one kind."""
     world = make_world(folder, ["grid"], rows=rows, seed=2)
     models = {
         "fakes": _CNN,
@@ -241,12 +243,12 @@ def reals(folder: Path, seeds: int, rows: int) -> None:
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks in [0, 1); rows without a prediction come last."""
+    """Return ranks in [0, 1); rows without a prediction come last."""
     return np.asarray(values.argsort().argsort() / len(values))
 
 
 def transfer(folder: Path, seeds: int, rows: int) -> None:
-    """A ViT that was pretrained on two kinds, tuned in several ways on few faces of another kind."""
+    """Fine-tune a ViT that was pretrained on two kinds on few faces of another kind, with several methods."""
     before = make_world(folder / "before", ["swap", "patch"], rows=4 * rows, seed=3, test_rows=8)
     pretraining = TimmSettings(**{**_VIT, "pretrained": False, "epochs": 20})
     train_models(before.job({"vit": pretraining}), [0])
@@ -279,7 +281,7 @@ def transfer(folder: Path, seeds: int, rows: int) -> None:
 
 
 def noise(folder: Path, seeds: int, rows: int) -> None:
-    """Labels drawn at random: in how many of the seeds the interval of the OOF AUC holds 0.5."""
+    """Train on random labels, and count the seeds whose interval of the OOF AUC contains 0.5."""
     vit = {**_VIT, "pretrained": False, "epochs": 4}
     models: dict[str, dict[str, Any]] = {
         "degrade": {**_CNN, "epochs": 4, "degrade": DegradeSettings(probability=0.7)},
@@ -297,7 +299,7 @@ def noise(folder: Path, seeds: int, rows: int) -> None:
         store = PredictionStore(world.folder / "noise")
         train = world.competition.train.set_index("id").loc[ids].assign(target=y).reset_index()
         groups = train["group"].to_numpy(object)
-        store.save_folds(make_folds(ids, y, k=folds.k, seed=seed, groups=groups))  # balanced, as dfens folds makes them
+        store.save_folds(make_folds(ids, y, k=folds.k, seed=seed, groups=groups))  # stratified, as in dfens folds
         store.save_test_ids(world.store.test_ids)
         drawn = dataclasses.replace(world, competition=dataclasses.replace(world.competition, train=train), store=store)
         short = {f"m{place}": settings for place, settings in enumerate(models.values())}
@@ -306,14 +308,14 @@ def noise(folder: Path, seeds: int, rows: int) -> None:
             interval = score_interval("auc", y, mean_logits(drawn, group)[0])
             aucs[name].append(interval.score)
             held[name] += interval.low <= 0.5 <= interval.high
-    print("| method | mean OOF AUC | its standard error | intervals that hold 0.5 |\n|---|---:|---:|---:|")
+    print("| method | mean OOF AUC | its standard error | intervals that contain 0.5 |\n|---|---:|---:|---:|")
     for name, values in aucs.items():
         error = np.std(values, ddof=1) / np.sqrt(seeds)
         print(f"| {name} | {np.mean(values):.3f} | {error:.3f} | {held[name]} of {seeds} |")
 
 
 def cost(folder: Path, seeds: int, rows: int) -> None:
-    """Milliseconds of processor time that each operation of a chain takes for one image, alone and in batches."""
+    """Measure the processor time of each operation of a chain in milliseconds per image, alone and in batches."""
     size, count = 256, 16
     (path,) = make_pictures(folder, 1, size)
     image = decode_image(path)
@@ -322,11 +324,11 @@ def cost(folder: Path, seeds: int, rows: int) -> None:
     chains = {
         name: DegradeSettings(probability=1.0, operations=(name,), length=1) for name in DegradeSettings().operations
     }
-    ways = {"without a chain": plain}
-    ways |= {name: dataclasses.replace(plain, degrade=chain) for name, chain in chains.items()}
-    ways["chain of up to 4"] = dataclasses.replace(plain, degrade=DegradeSettings(probability=1.0))
-    print("| operation | ms for an image | ms for an image of a batch |\n|---|---:|---:|")
-    for name, settings in ways.items():
+    settings_of = {"without a chain": plain}
+    settings_of |= {name: dataclasses.replace(plain, degrade=chain) for name, chain in chains.items()}
+    settings_of["chain of up to 4"] = dataclasses.replace(plain, degrade=DegradeSettings(probability=1.0))
+    print("| operation | ms per image | ms per image in a batch |\n|---|---:|---:|")
+    for name, settings in settings_of.items():
         times: dict[str, list[float]] = {"image": [], "batch": []}
         for repeat in range(seeds + 1):
             params = [sample_params(settings, size, size, ImageRandom(repeat, 0, f"r{row}")) for row in range(count)]
@@ -357,7 +359,7 @@ def main() -> None:
     parser.add_argument("part", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=480, help="training rows")
-    parser.add_argument("--folds", type=int, default=0, help="number of folds to train, 0 for all of the two")
+    parser.add_argument("--folds", type=int, default=0, help="number of folds to train, 0 for all")
     options = parser.parse_args()
     _FOLDS[0] = options.folds
     print(machine(torch.device("cpu")))

@@ -1,4 +1,4 @@
-"""Other ways to blend, each as (oof, y, test) -> scores of the test rows; those that are not installed are left out.
+"""Other blending methods, each as (oof, y, test) -> scores of the test rows; those not installed are left out.
 
 pip install --no-deps --target build/peers -r benchmarks/requirements.txt
 PYTHONPATH=build/peers:. python benchmarks/blend.py
@@ -73,10 +73,10 @@ def logistic(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
     return np.asarray(model.decision_function(_logits(test)))
 
 
-def three_views(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
-    """Logistic regression on raw, logit and rank-logit of each model."""
+def three_transforms(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
+    """Logistic regression on the probability, logit and rank-logit of each model."""
 
-    def views(values: NDArray[Any]) -> Scores:
+    def transforms(values: NDArray[Any]) -> Scores:
         ranks = []
         for known, new in zip(oof.T, values.T, strict=True):
             ordered = np.sort(known)
@@ -84,8 +84,8 @@ def three_views(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Score
             ranks.append((places + 1) / (2 * len(ordered) + 2))
         return np.column_stack([values, _logits(values), logit(np.column_stack(ranks))])
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=10.0, max_iter=2000)).fit(views(oof), y)
-    return np.asarray(model.decision_function(views(test)))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=10.0, max_iter=2000)).fit(transforms(oof), y)
+    return np.asarray(model.decision_function(transforms(test)))
 
 
 def boosted_stacker(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
@@ -106,7 +106,7 @@ def autogluon(rounds: int) -> Peer:
 
 
 def hillclimbers(*, own_auc: bool) -> Peer:
-    """`climb_hill`, with scikit-learn's AUC as in its readme, or with dfens's, which gives the same blend sooner."""
+    """`climb_hill`, with scikit-learn's AUC as in its README, or with dfens's, which gives the same blend faster."""
     package = importlib.import_module("hillclimbers")
     function = roc_auc if own_auc else importlib.import_module("sklearn.metrics").roc_auc_score
 
@@ -128,7 +128,7 @@ def hillclimbers(*, own_auc: bool) -> Peer:
 
 
 def installed(*, quick: bool) -> dict[str, Peer]:
-    """Every peer by name; `quick` uses dfens's AUC inside hillclimbers."""
+    """Return all installed peers by name; `quick` uses dfens's AUC inside hillclimbers."""
     found: dict[str, Peer] = {
         "best single": best_single,
         "mean of probabilities": mean,
@@ -136,7 +136,7 @@ def installed(*, quick: bool) -> dict[str, Peer]:
         "mean of ranks": mean_of_ranks,
         "Nelder-Mead on AUC": nelder_mead,
         "logistic regression on logits": logistic,
-        "three views, logistic regression": three_views,
+        "logistic regression on three transforms": three_transforms,
         "gradient-boosted stacker": boosted_stacker,
     }
     with contextlib.suppress(ImportError):

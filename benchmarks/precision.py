@@ -1,10 +1,10 @@
-"""Out-of-fold AUC of one network in float32, bfloat16 and float16, on the same folds, as a Markdown table.
+"""Compare the out-of-fold AUC of a network in float32, bfloat16 and float16 on the same folds, as a Markdown table.
 
     python benchmarks/precision.py [--model resnet18] [--rows 1024] [--size 96] [--device cuda]
 
-Drawn faces, half of them self-blended fakes; 4 folds, the same first weights, order and augmentation for each
-precision. Training amplifies rounding, so equal AUCs are not expected; the AUC in 16 bits should be in the 95 %
-interval of that in float32.
+Uses drawn faces, half of them self-blended fakes, 4 folds, and the same initial weights, order and augmentation for
+each precision. Training amplifies rounding, so equal AUCs are not expected; the AUC with 16 bits should be within the
+95 % interval of that with float32.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def main() -> None:
                     f"{gain.gain:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})",
                 ]
             )
-        show(["precision", "OOF AUC", "95 % interval", "less float32 (paired)"], rows)
+        show(["precision", "OOF AUC", "95 % interval", "minus float32 (paired)"], rows)
 
 
 if __name__ == "__main__":

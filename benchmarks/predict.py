@@ -1,11 +1,11 @@
-"""Test prediction of 5 fold models x 4 views, against the naive nest of loops, as a Markdown table.
+"""Compare test prediction of 5 fold models x 4 views with nested loops, as a Markdown table.
 
     OMP_NUM_THREADS=1 python benchmarks/predict.py [--model resnet18] [--images 16] [--repeats 5] [--device cuda]
 
-The nest is what most notebooks hold: for each fold, for each view, go through a DataLoader of the files and add up
-probabilities, so each picture is decoded 20 times (by Pillow, or by torchvision's own decoder). "In one pass":
+Most notebooks use nested loops: for each fold and each view, iterate over a DataLoader of the files and add up
+probabilities, so that each image is decoded 20 times (by Pillow, or by torchvision's own decoder). "In one pass":
 `trainers.kinds.timm.predict.Predictor`, which decodes once, as `dfens train` does, in float32 and in bfloat16.
-Same networks, views and mean. Each way in a process of its own, all taken in turn within each repeat.
+Networks, views and mean are the same. Each method has its own process, and methods take turns within each repeat.
 """
 
 import argparse
@@ -43,7 +43,7 @@ CHANGES: list[Callable[[Tensor], Tensor]] = [
 def naive(
     paths: list[str], models: list[nn.Module], size: int, device: torch.device, workers: int, *, pillow: bool
 ) -> Way:
-    """The nest of loops."""
+    """Predict with nested loops over folds and views."""
     mean, std = ((value / 255).flatten().tolist() for value in grey_mean_and_std(models[0]))
     kind = v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR
     steps = [v2.Resize((size, size), kind), *([v2.ToImage()] if pillow else [])]
@@ -75,7 +75,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="threads or processes that decode")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
+    parser.add_argument(
+        "--folder", type=Path, help="folder of the images, generated if missing; default a temporary folder"
+    )
     options = parser.parse_args()
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
@@ -95,7 +97,7 @@ def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.
         one.load_state_dict(other.state_dict())
     last = [model.to(device=device, memory_format=torch.channels_last) for model in models]  # type: ignore[call-overload]
     ways: dict[str, Way] = {}
-    for label, pillow in (("nest of loops, Pillow", True), ("nest of loops, torchvision's decoder", False)):
+    for label, pillow in (("nested loops, Pillow", True), ("nested loops, torchvision's decoder", False)):
         ways[label] = naive(paths, plain, size, device, workers, pillow=pillow)
     rows = np.arange(len(paths))
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -113,9 +115,9 @@ def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.
     heads = [
         "way",
         "images/s",
-        "× nest (Pillow)",
-        "× nest (torchvision)",
-        "by CPU-s: × nest (Pillow)",
+        "× nested loops (Pillow)",
+        "× nested loops (torchvision)",
+        "by CPU-s: × nested loops (Pillow)",
         "× (torchvision)",
     ]
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What calibration does to log loss, and whether its nested log loss tells the truth: generated worlds, fresh rows.
+"""Measure the effect of calibration on log loss, and the bias of the nested log loss, on generated worlds.
 
 OMP_NUM_THREADS=1 python benchmarks/probabilities.py [--seeds 2] [--rows 4000] [--workers 1]
 """
@@ -18,12 +18,12 @@ from ensemble.fit import fit_blend
 from ensemble.settings import CALIBRATIONS
 from oof.metrics import metric_by_name
 
-# where test rows are predicted by the mean of five fold models, they are easier than OOF rows
+# excluded: test rows predicted by the mean of five fold models are easier than OOF rows
 NAMES = [name for name, world in WORLDS.items() if not world.fold_mean]
 
 
 def one_set(job: tuple[str, int, int, str]) -> list[tuple[float, ...]]:
-    """Nested and true log loss and true calibration error by method of calibration, of one blend."""
+    """Return nested log loss, true log loss and true calibration error of a blend for each method of calibration."""
     name, seed, rows, optimize = job
     sample = draw(name, 500 + seed, test_rows=50_000, rows=rows)
     log_loss = metric_by_name("log_loss")
@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     print(
-        "| optimised for | calibration | nested log loss | on fresh rows | nested less true (standard error) "
-        "| calibration error, fresh rows | better / worse than none |\n|---|---|---:|---:|---:|---:|---:|"
+        "| optimised for | calibration | nested log loss | on new rows | nested minus true (standard error) "
+        "| calibration error, new rows | better / worse than none |\n|---|---|---:|---:|---:|---:|---:|"
     )
     with ProcessPoolExecutor(options.workers) as pool:
         for optimize in ("auc", "log_loss", "none"):

@@ -1,10 +1,10 @@
-"""Seconds, peak memory and size of `dfens report` for several numbers of models and rows, as a Markdown table.
+"""Measure time, peak memory and size of `dfens report` for several numbers of models and rows; print a Markdown table.
 
     python benchmarks/report.py [--case 5x5000 --case 50x500000] [--browser]
 
-Each case is a process of its own: generated predictions, folds and a ledger of 20 submissions go through the panels and
-the page, as `dfens report` does after reading the stores; reading them is timed apart (`read`), from a prediction store
-on disk. With --browser, headless Chromium opens the page: milliseconds until it is interactive.
+Each case runs in its own process. Panels and page are made from generated predictions, folds and a ledger of 20
+submissions, as `dfens report` does after reading the stores; reading a prediction store from disk is timed separately
+(`read`). With --browser, headless Chromium opens the page, and the milliseconds until it is interactive are measured.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from submissions.entry import Entry
 from trainers.media.thumbnail import thumbnail
 
 _CASES = [f"{models}x{rows}" for models in (5, 50, 200) for rows in (5_000, 150_000, 500_000)]
-_TESTS = 0.3  # test rows for each training row
+_TESTS = 0.3  # test rows per training row
 
 
 def make_store(folder: Path, models: int, rows: int, rng: np.random.Generator) -> PredictionStore:
-    """Write folds and predictions of generated models, all of one difficulty that they share in part."""
+    """Write folds and predictions of generated models, equally good and with partly shared errors."""
     store = PredictionStore(folder)
     target = (rng.random(rows) < 0.6).astype(np.int8)
     ids = np.array([f"{row:07d}.jpg" for row in range(rows)], object)
@@ -55,7 +55,7 @@ def make_store(folder: Path, models: int, rows: int, rng: np.random.Generator) -
 
 
 def read_inputs(store: PredictionStore) -> ReportInputs:
-    """Read the store, and add a blend (plain mean above 20,000 rows) and a ledger."""
+    """Read the store; add a blend (the plain mean above 20,000 rows) and a ledger."""
     folds, now = store.folds, datetime.now(UTC)
     models = []
     for name in store.names():
@@ -85,7 +85,7 @@ def read_inputs(store: PredictionStore) -> ReportInputs:
 
 
 def run_case(models: int, rows: int, browser: bool) -> dict[str, float]:
-    """Time one case in this process."""
+    """Measure one case in this process."""
     rng = np.random.default_rng(0)
     picture = cv2.imencode(".jpg", cv2.GaussianBlur(rng.integers(0, 255, (320, 320, 3), np.uint8), (0, 0), 3))[1]
 
@@ -119,7 +119,7 @@ def run_case(models: int, rows: int, browser: bool) -> dict[str, float]:
 
 
 def interactive_ms(page: Path) -> float:
-    """Milliseconds from the start of the navigation until the page is interactive, in headless Chromium."""
+    """Return milliseconds from the start of navigation until the page is interactive, in headless Chromium."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -135,7 +135,7 @@ def interactive_ms(page: Path) -> float:
 
 
 def main() -> None:
-    """Run every case in a process of its own and print the table."""
+    """Run each case in its own process and print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", action="append", metavar="MODELSxROWS")
     parser.add_argument("--browser", action="store_true")

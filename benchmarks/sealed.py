@@ -1,9 +1,9 @@
-"""What choosing by a score does to it, and what the first look at sealed rows says: generated sets.
+"""Measure the bias of a score by which a model was chosen, and of looks at sealed rows, on generated sets.
 
 python benchmarks/sealed.py [--sets 400]
 
-Models are equally good and differ by chance alone; the one with the best OOF AUC is chosen. A fifth of the rows is
-sealed. Then the same with looks: the best of the first five, and of all models by their sealed scores.
+All models are equally good and differ only by chance; the one with the best OOF AUC is chosen. A fifth of the rows is
+sealed. For comparison, models are also chosen by their sealed scores: the best of the first five, and of all.
 """
 
 import argparse
@@ -19,7 +19,7 @@ AUC = 0.9
 
 
 def draw(rows: int, models: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Labels and scores (rows, models) with one true AUC and a common error."""
+    """Generate labels and scores (rows, models) with the same true AUC and a common error."""
     y = np.arange(rows) % 2
     noise = 0.7 * rng.normal(size=(rows, 1)) + np.sqrt(0.51) * rng.normal(size=(rows, models))
     return y, noise + np.sqrt(2) * float(ndtri(AUC)) * y[:, None]
@@ -30,7 +30,14 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=400)
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    columns = ("rows", "models", "best OOF AUC less truth", "its sealed AUC less truth", "best of 5 looks", "of all")
+    columns = (
+        "rows",
+        "models",
+        "best OOF AUC minus true AUC",
+        "its sealed AUC minus true AUC",
+        "best of 5 looks",
+        "of all",
+    )
     print("| " + " | ".join(columns) + " |\n|" + "---:|" * len(columns))
     for rows in (500, 2000, 10_000):
         for models in (5, 20, 50):

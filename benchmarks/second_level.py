@@ -1,9 +1,9 @@
-"""Do ridge and boosted trees pay as further methods of a blend: held-out AUC with and without them, generated worlds.
+"""Measure the gain from ridge and boosted trees as further methods of a blend: held-out AUC on generated worlds.
 
 OMP_NUM_THREADS=1 python benchmarks/second_level.py [--seeds 2] [--workers 1]
 
-The worlds of worlds.py, where rows have no features, and one whose models are each good at one quality of JPEG, which a
-feature of the rows tells.
+Uses the worlds of worlds.py, whose rows have no features, and one in which each model is good at one JPEG quality,
+which is a feature of the rows.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def quality_world(seed: int, rows: int, strength: float = 1.0) -> Arrays:
-    """Six models, each best at one JPEG quality (a feature), and two features that say nothing."""
+    """Generate six models, each best at one JPEG quality (a feature), and two uninformative features."""
     rng = np.random.default_rng([seed, 77])
     centre = rng.random(6)
     found: Arrays = {}
@@ -50,11 +50,11 @@ def quality_world(seed: int, rows: int, strength: float = 1.0) -> Arrays:
 
 
 def world(name: str, seed: int, rows: int) -> Arrays:
-    """OOF and test predictions, labels and features of one set."""
+    """Return OOF and test predictions, labels and features of one set."""
     if name.startswith(QUALITY):
         return quality_world(seed, rows // 4 if "few rows" in name else rows, 0.15 if "weakly" in name else 1.0)
     sample = draw(name, seed, test_rows=50_000, rows=min(WORLDS[name].rows, rows))
-    rng = np.random.default_rng(seed)  # features that say nothing
+    rng = np.random.default_rng(seed)  # uninformative features
     return {
         "oof": sample.oof,
         "oof_y": sample.y,
@@ -66,7 +66,7 @@ def world(name: str, seed: int, rows: int) -> Arrays:
 
 
 def one_set(job: tuple[str, int, int]) -> tuple[str, float, dict[str, tuple[float, str, float]]]:
-    """Held-out AUC of the default blend; of each choice of methods its gain, the outcome and the share it got."""
+    """Return the held-out AUC of the default blend, and gain, outcome and share for each choice of methods."""
     name = job[0]
     data = world(*job)
     plain = fit_blend(data["oof"], data["oof_y"]).predict(data["test"])

@@ -1,10 +1,10 @@
-"""Calibration of `dfens submissions select` on generated candidates whose private scores are known.
+"""Measure the calibration of `dfens submissions select` on generated candidates with known private scores.
 
-Each scenario has some candidates of their own skill, one common noise (hard rows), training rows with OOF
-predictions, and a test set with a public and a private part. In a shifted scenario each candidate loses skill
-of its own on the test rows, which CV can't see and the public score can. Told for each way to choose two: how
-often the candidate with the best private score of all was among them (the pair was then the best pair), and the
-mean regret (best private score of all candidates less best of the two chosen), in AUC x 10,000.
+Each scenario has candidates of different skill that share a common noise (hard rows), training rows with OOF
+predictions, and a test set with a public and a private part. In a shifted scenario each candidate loses a random part
+of its skill on the test rows, which affects the public score but not CV. For each rule that chooses two candidates, two
+figures are reported: how often they include the candidate with the best private score (so that no pair is better), and
+the mean regret (the best private score of all candidates minus that of the chosen two), in AUC x 10,000.
 
     OMP_NUM_THREADS=1 python benchmarks/select_calibration.py --scenarios 200
 """
@@ -20,12 +20,12 @@ from oof.metrics import roc_auc
 from submissions.finals.select import Candidate, LeaderboardSplit, select_pair
 from submissions.finals.simulate import LabelledRows
 
-WAYS = ("select", "best public + best CV", "best public twice", "best CV twice")
+RULES = ("select", "best public + best CV", "best public twice", "best CV twice")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """name: of the row. shift: standard deviation of the skill lost on test rows. Sizes in rows."""
+    """One line of the table. shift: standard deviation of the skill lost on test rows. Sizes are numbers of rows."""
 
     name: str
     shift: float
@@ -51,7 +51,10 @@ SETTINGS = (
 def make_rows(
     rows: int, skill: NDArray[np.float64], mixing: NDArray[np.float64], setting: Setting, rng: np.random.Generator
 ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int64]]:
-    """Labels, scores (rows, candidates) and groups: skill x label + noise common to all, to the group, to kin, own."""
+    """Generate labels, scores (rows, candidates) and groups.
+
+    A score is skill x label + noise shared by all, by the group and by similar candidates + own noise.
+    """
     groups = np.arange(rows) // setting.group_size
     y = (rng.random(groups[-1] + 1) < setting.positive_share).astype(np.int8)[groups]
     hard = rng.normal(size=(rows, 1)) + (
@@ -64,7 +67,7 @@ def make_rows(
 
 
 def one_scenario(setting: Setting, draws: int, seed: int) -> dict[str, tuple[float, bool, bool]]:
-    """Regret, whether the best candidate was in, and for `select` its claimed and seen win over the baseline."""
+    """Return regret, whether the best candidate was chosen, and whether `select` claimed and won over the baseline."""
     rng = np.random.default_rng(seed)
     skill = 3.0 + 0.06 * rng.normal(size=setting.candidates)
     mixing = rng.dirichlet(np.ones(3), setting.candidates).T
@@ -91,10 +94,10 @@ def one_scenario(setting: Setting, draws: int, seed: int) -> dict[str, tuple[flo
         "best public twice": (int(by_public[0]), int(by_public[1])),
         "best CV twice": (int(by_cv[0]), int(by_cv[1])),
     }
-    best = {way: float(private[list(pair)].max()) for way, pair in pairs.items()}
+    best = {rule: float(private[list(pair)].max()) for rule, pair in pairs.items()}
     result: dict[str, tuple[float, bool, bool]] = {}
-    for way in WAYS:
-        result[way] = (float(private.max()) - best[way], best[way] == private.max(), False)
+    for rule in RULES:
+        result[rule] = (float(private.max()) - best[rule], best[rule] == private.max(), False)
     base = best["best public + best CV"]
     claimed = found.best.beats / max(1 - found.best.even, 1e-12) if found.best.even < 1 else float("nan")
     result["claim"] = (claimed, best["select"] > base, best["select"] != base)
@@ -110,13 +113,13 @@ def pair_key(first: str, second: str) -> frozenset[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenarios", type=int, default=200, help="for each setting")
+    parser.add_argument("--scenarios", type=int, default=200, help="number for each setting")
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     claims: list[tuple[float, bool, bool]] = []
     print(f"{options.scenarios} scenarios each, {options.draws} draws\n")
-    print("| setting | way to choose | best was in | mean regret, AUC x 1e4 | better / worse than public + CV |")
+    print("| setting | rule | best included | mean regret, AUC x 1e4 | better / worse than public + CV |")
     print("|---|---|---|---|---|")
     begun = time.perf_counter()
     for number, setting in enumerate(SETTINGS):
@@ -124,13 +127,13 @@ def main() -> None:
         scenarios = [one_scenario(setting, options.draws, int(seed)) for seed in seeds]
         claims += [scenario["claim"] for scenario in scenarios]
         base = np.array([scenario["best public + best CV"][0] for scenario in scenarios])
-        for way in WAYS:
-            regret = np.array([scenario[way][0] for scenario in scenarios])
-            hit = np.mean([scenario[way][1] for scenario in scenarios])
+        for rule in RULES:
+            regret = np.array([scenario[rule][0] for scenario in scenarios])
+            hit = np.mean([scenario[rule][1] for scenario in scenarios])
             error = regret.std(ddof=1) / np.sqrt(len(regret))
             better, worse = int((regret < base).sum()), int((regret > base).sum())
             print(
-                f"| {setting.name if way == WAYS[0] else ''} | {way} | {hit:.0%} | {1e4 * regret.mean():.2f} "
+                f"| {setting.name if rule == RULES[0] else ''} | {rule} | {hit:.0%} | {1e4 * regret.mean():.2f} "
                 f"+- {1e4 * error:.2f} | {better} / {worse} |"
             )
     print("\nClaimed probability of beating 'best public + best CV' (where the two differ), and how often it did:\n")

@@ -1,10 +1,10 @@
-"""A default blend of real models on public tables with few positives: held-out AUC and intervals.
+"""Measure held-out AUC and intervals of a default blend of real models on public tables with few positives.
 
 OMP_NUM_THREADS=1 python benchmarks/small_tables.py [--sets 60] [--workers 1]
 
-The tables come with scikit-learn (breast cancer, wine, digits; one class against the others), a random few of their
-columns, so that no model is nearly perfect. Six models, out-of-fold predictions in five folds; other rows are
-held out.
+The tables come with scikit-learn (breast cancer, wine, digits; one class against the others). Only a few random columns
+are used, so that no model is nearly perfect. Six models make out-of-fold predictions in five folds; the remaining rows
+are held out.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def models(seed: int) -> list[Any]:
 
 
 def table(positives: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Columns and labels of a table with twice as many positives at least, (n_rows, 3 to 8) and (n_rows,)."""
+    """Return columns and labels of a table with at least `2 * positives` positives, (n_rows, 3 to 8) and (n_rows,)."""
     while True:
         load = (load_breast_cancer, load_wine, load_digits, load_digits, load_digits)[rng.integers(5)]
         x, target = load(return_X_y=True)
@@ -56,7 +56,7 @@ def table(positives: int, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def one_set(job: tuple[int, int]) -> tuple[float, ...]:
-    """Facts of one set, as in few_positives.py."""
+    """Return the results of one set, as in few_positives.py."""
     positives, seed = job
     warnings.filterwarnings("ignore")
     rng = np.random.default_rng([positives, seed, 9])
@@ -75,7 +75,7 @@ def one_set(job: tuple[int, int]) -> tuple[float, ...]:
             oof[outside, index] = model.predict_proba(x[train[outside]])[:, 1]
             test[fold, :, index] = model.predict_proba(x[held_out])[:, 1]
     result = fit_blend(oof, y[train], folds=folds)
-    # by single fold models, like OOF predictions: their mean is better than what the OOF score is of
+    # predict with single fold models, like OOF predictions; their mean would be better than the OOF score
     return facts(result, test, y[held_out])
 
 

@@ -45,7 +45,7 @@ def rows_of(paths: list[str], size: int, workers: int, decode: DeviceDecode) -> 
 def trainer_of(
     settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int
 ) -> FoldTrainer:
-    """A training of one fold that never validates."""
+    """Return a trainer of one fold that never validates."""
     rows = rows_of(paths, settings.image_size, workers, settings.decode)
     data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=device, threads=workers)
     return FoldTrainer(settings, 0, data, folder / "state.pt", device)
@@ -119,7 +119,7 @@ def timm_loop(settings: TimmSettings, paths: list[str], device: torch.device, wo
 
 
 def lazy(make: Callable[[], Way]) -> Way:
-    """A way that is made when it first runs, in the process where it runs."""
+    """Return a task that is created when it first runs, in the process in which it runs."""
     made: list[Way] = []
 
     def run() -> int:
@@ -176,11 +176,11 @@ def main() -> None:
                 row += [cpu_ratio(found, timing["fed from memory"]), cpu_ratio(found, timing["timm loop"])]
                 row += [f"{flops * found.rate / peak:.2f}"] if device.type == "cuda" else []
                 rows.append(row)
-            show(heads, rows)  # after each model, so that a run that is stopped loses one
+            show(heads, rows)  # after each model, so that stopping a run loses only one
 
 
 def step_flops(settings: TimmSettings, device: torch.device) -> float:
-    """Operations of forward and backward for one image."""
+    """Return the operations of the forward and backward pass for one image."""
     model: nn.Module = timm.create_model(settings.backbone, num_classes=1).to(device)
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, settings.image_size, settings.image_size, device=device)).sum().backward()

@@ -1,8 +1,8 @@
-"""Generated worlds: OOF predictions of many models on rows whose truth is known, and test rows of the same kind.
+"""Generated worlds: OOF predictions of many models on rows with known labels, and test rows from the same distribution.
 
-Each world stresses one thing that real sets of models show. A row has a hidden
-difficulty; a family of models shares an error; each model adds its own error, each fold
-model a smaller one; then the model's scale is distorted as uncalibrated networks do.
+Each world emphasizes one property of real sets of models. A row has a latent difficulty; the models of a family share
+an error; each model adds its own error, and each fold model a smaller one; then the scale of the model is distorted as
+by an uncalibrated network.
 """
 
 from collections.abc import Callable
@@ -28,18 +28,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class World:
-    """What the models of a world are like.
+    """Properties of the models of a world.
 
-    rows, models: of the OOF matrix. positive_share: of the rows. signal: distance of the classes.
-    strength: (low, high) how much of the signal a model sees. own, family, fold: size of the errors.
-    families: how many. amplified: share of models that carry twice their family's error and little signal.
-    noise_models: share without any signal. distortion: how far scales differ. outliers: share of rows on
-    which a model is wrong with confidence. experts: whether each model is good on a part of the rows only.
-    hard, confidence: where hard > 0, that share of the rows is hard and the rest is easy, and each prediction's
-    distance from one half is multiplied at random by exp(confidence x normal), so that order among
-    the confident is noise: ranks and logits carry less than probabilities.
-    levels: number of distinct values, 0 for no rounding. fold_mean: test rows are predicted by the mean of
-    five fold models, as on Kaggle, instead of one. drift: how far the scales of fold models differ.
+    rows, models: shape of the OOF matrix. positive_share: share of positive rows. signal: distance between the classes.
+        strength: (low, high) part of the signal that a model uses. own, family, fold: standard deviations of the
+            errors.
+        families: number of families. amplified: share of models with twice the error of their family and little signal.
+        noise_models: share of models without any signal. distortion: spread of the scales. outliers: share of rows on
+        which a model is wrong with confidence. experts: whether each model is good on only a part of the rows.
+        hard, confidence: where hard > 0, that share of the rows is hard and the rest is easy, and the distance of each
+        prediction from one half is multiplied by exp(confidence x normal), so that the order of confident predictions
+        is noise, and ranks and logits are less informative than probabilities.
+        levels: number of distinct values, 0 for no rounding. fold_mean: test rows are predicted by the mean of
+        five fold models, as on Kaggle, instead of one. drift: spread of the scales of fold models.
     """
 
     rows: int = 20_000
@@ -93,7 +94,7 @@ WORLDS: dict[str, World] = {
 
 
 def draw(name: str, seed: int, *, test_rows: int = 50_000, rows: int | None = None) -> Sample:
-    """One sample of a world; the same seed gives the same numbers."""
+    """Generate a sample of a world; the same seed gives the same numbers."""
     return draw_from(
         WORLDS[name] if rows is None else replace(WORLDS[name], rows=rows), name, seed, test_rows=test_rows
     )
@@ -102,7 +103,7 @@ def draw(name: str, seed: int, *, test_rows: int = 50_000, rows: int | None = No
 def draw_from(
     world: World, name: str, seed: int, *, test_rows: int, test_positive_share: float | None = None
 ) -> Sample:
-    """One sample of a world that need not be in the list; the AUC of test rows does not depend on their balance."""
+    """Generate a sample of any world; the AUC of test rows does not depend on their balance."""
     rng = np.random.default_rng([seed, sum(map(ord, name))])
     make = _models(world, rng)
     y = _labels(world.rows, world.positive_share, rng)
@@ -123,7 +124,7 @@ Make = Callable[[NDArray[np.int8], NDArray[np.int8] | None, np.random.Generator]
 
 
 def _models(world: World, rng: np.random.Generator) -> Make:
-    """Draw the models once; the result predicts any rows, by the model of each row's fold, or by all five."""
+    """Draw the models once; return a function that predicts rows by the model of each row's fold, or by all five."""
     m = world.models
     low, high = world.strength
     strength = rng.uniform(low, high, m)
