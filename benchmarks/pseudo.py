@@ -54,7 +54,7 @@ def models_of(options: argparse.Namespace) -> dict[str, ModelSettings]:
     if options.kind == "linear":
         return {
             "lines": LinearSettings(image_size=options.size // 2, pseudo=pseudo),
-            "trees": LinearSettings(classifier="extra_trees", image_size=options.size // 2, pseudo=pseudo),
+            "coarse": LinearSettings(image_size=options.size // 4, pseudo=pseudo),
         }
     shared: dict[str, Any] = {
         "pretrained": False, "image_size": options.size, "epochs": options.epochs, "batch_size": 32, "lr": 2e-3,

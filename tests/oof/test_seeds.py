@@ -1,5 +1,6 @@
 """Several trainings as one model: seeds are averaged as logits, a refit comes on the scale of each fold."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from oof.averaging import mean_of_logits, on_scale_of
 from oof.errors import PredictionError, StoreError
 from oof.folds import make_folds
 from oof.part_files import PartKey
+from oof.sealed import SealedRows
 from oof.store import PredictionStore
 
 N, K, N_TEST = 40, 4, 30
@@ -168,3 +170,28 @@ def test_other_test_ids_archive_a_refit_too(store: PredictionStore) -> None:
     store.save_test_ids(store.test_ids[:5])
     assert not store.has("m", "test", store.folds.refit)
     assert store.summary("m").lacks_refit
+
+
+def test_sealed_rows_are_predicted_as_test_rows_are(store: PredictionStore, tmp_path: Path) -> None:
+    """By the mean of the seeds and the same share of the refit, so that a look at them judges what is submitted."""
+    sealed = SealedRows(np.array(["s0", "s1", "s2", "s3"], object), np.array([0, 1, 0, 1], np.int8))
+    other = PredictionStore(tmp_path / "sealed")
+    other.save_folds(dataclasses.replace(store.folds, how={"sealed": 0.1}), sealed=sealed)
+    other.save_test_ids(sealed.ids)  # the same number of rows, so that both parts can be compared
+    for seed in range(2):
+        fill_predicted(other, seed)
+    other.save_model("m", "timm", {}, seeds=2, refit_weight=0.4)
+    found = other.load("m")
+    np.testing.assert_array_equal(other.load_sealed("m"), found.test_by_fold)
+    assert found.test_by_fold is not None
+    assert not np.array_equal(found.test_by_fold, found.unmixed_test_by_fold)
+
+
+def fill_predicted(store: PredictionStore, seed: int) -> None:
+    """Equal predictions of the test and the sealed rows by each fold model and the refit, and OOF predictions."""
+    for fold in range(K + 1):
+        values = drawn(seed, fold, 1, rows=len(store.test_ids))
+        store.save_predicted("m", np.concatenate([values, values]), fold=fold, seed=seed)
+        if fold < K:
+            rows = store.folds.rows(fold)
+            store.save_oof("m", store.folds.ids[rows], drawn(seed, fold, 0, rows=len(rows)), fold=fold, seed=seed)

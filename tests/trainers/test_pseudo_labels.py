@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -56,6 +57,18 @@ def test_confident_labels_enter_and_stay_soft(tmp_path: Path) -> None:
     np.testing.assert_allclose(rows.weight[20:] / rows.weight[0], 0.25)
     assert len(training_rows(context, 1).target) == 21
     assert len(training_rows(context, 2).target) == 45  # a refit: all rows, and the labels of the last row
+
+
+def test_sealed_rows_never_enter(tmp_path: Path) -> None:
+    """They follow the test rows in the table that fold models predict, and no label is theirs."""
+    runner = runner_of(tmp_path, dataclasses.replace(TINY, pseudo=PSEUDO), labels_of([0.95] * 8, [0.05] * 8))
+    context = runner.context("m")
+    sealed = context.train.iloc[:5][["id", "path"]].assign(id=lambda rows: "sealed-" + rows["id"])
+    longer = dataclasses.replace(context, test=pd.concat([context.test, sealed], ignore_index=True))
+    for fold in (0, 1, 2):
+        rows = training_rows(longer, fold)
+        assert rows.table["id"].tolist() == training_rows(context, fold).table["id"].tolist()
+        assert not rows.table["id"].str.contains("sealed-").any()
 
 
 def test_no_confident_label_is_an_error(tmp_path: Path) -> None:
