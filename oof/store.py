@@ -435,6 +435,8 @@ class PredictionStore(RowStore):
 
         Seeds are averaged as one model; a refit is mixed into each row, on the scale that this fold model has there.
         """
+        if not paths:  # without test predictions there may be no test ids either
+            return None
         wanted = self.test_ids if part == "test" else self.sealed_ids
         if WHOLE in paths:
             return self._read_values(paths[WHOLE], part, WHOLE, wanted)[None]
