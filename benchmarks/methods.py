@@ -151,7 +151,7 @@ def _draw(folder: Path, rows: int, kinds: Sequence[str], rng: np.random.Generato
     return pd.DataFrame(found, columns=["id", "target", "person", "kind"])
 
 
-def logits(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def logits(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     clipped = np.clip(values, 1e-7, 1 - 1e-7)
     return np.asarray(np.log(clipped / (1 - clipped)))
 
@@ -297,7 +297,7 @@ def noise(folder: Path, seeds: int, rows: int) -> None:
         ids, folds = world.store.folds.ids, world.store.folds
         y = np.random.default_rng(seed).permutation(folds.target)
         store = PredictionStore(world.folder / "noise")
-        train = world.competition.train.set_index("id").loc[ids].assign(target=y).reset_index()
+        train = world.competition.train.set_index("id").loc[list(ids)].assign(target=y).reset_index()
         groups = train["group"].to_numpy(object)
         store.save_folds(make_folds(ids, y, k=folds.k, seed=seed, groups=groups))  # stratified, as in dfens folds
         store.save_test_ids(world.store.test_ids)

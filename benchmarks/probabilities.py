@@ -27,7 +27,7 @@ def one_set(job: tuple[str, int, int, str]) -> list[tuple[float, ...]]:
     name, seed, rows, optimize = job
     sample = draw(name, 500 + seed, test_rows=50_000, rows=rows)
     log_loss = metric_by_name("log_loss")
-    found = []
+    found: list[tuple[float, ...]] = []
     for method in CALIBRATIONS:
         result = fit_blend(sample.oof, sample.y, folds=sample.folds, optimize=optimize, calibrate=method)
         predictions = result.predict(sample.test)

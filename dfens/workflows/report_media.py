@@ -73,13 +73,13 @@ def _deciding_moments(workspace: Workspace, inputs: ReportInputs, ids: Sequence[
         sees = "picture" in kind_of(models[name]).modalities(models[name])
         if sees in chosen:
             continue
-        moments = {}
+        moments: dict[str, tuple[float, float]] = {}
         for fold in range(inputs.k):
             moments |= _read_deciding(workspace.deciding_path(name, fold))
         if moments:
             chosen.add(sees)
         for id_ in wanted_ids & moments.keys():
-            found.setdefault(id_, []).append(_Moment(name, *moments[id_], sees))
+            found.setdefault(id_, []).append(_Moment(name, moments[id_][0], moments[id_][1], sees))
     return found
 
 

@@ -136,4 +136,6 @@ def test_the_report_shows_the_frame_that_decided(folder: Path) -> None:
         assert f"deciding frame, {last:.1f} s: 0.87 by picture" in view.caption
         assert ("no sound" in view.caption) == (name == "clip 3.mp4")
         assert bool(view.spectrogram) == bool(view.envelope) == (name != "clip 3.mp4")
-        assert cv2.imdecode(np.frombuffer(view.large, np.uint8), cv2.IMREAD_COLOR).shape[0] == 32
+        large = cv2.imdecode(np.frombuffer(view.large, np.uint8), cv2.IMREAD_COLOR)
+        assert large is not None
+        assert large.shape[0] == 32

@@ -54,7 +54,8 @@ def checks_of(inputs: ReportInputs, clips: ClipsPanel | None = None) -> dict[str
 def page_with(report: Report, *panels: str) -> str:
     """Return the page with some panels alone; drawing all plots takes most of the time."""
     gone = {"blend", "curves", "diversity", "shift", "images", "submissions"} - set(panels)
-    return render_page(replace(report, **dict.fromkeys(gone)))
+    without: dict[str, Any] = dict.fromkeys(gone)
+    return render_page(replace(report, **without))
 
 
 def test_the_page_needs_nothing_from_outside() -> None:

@@ -77,7 +77,7 @@ def when_asked_to(kaggle: KaggleServer, method: str, action: Callable[[], object
             waiting.pop()()
         return answer(name, body)
 
-    kaggle.answer = watched  # type: ignore[method-assign]
+    kaggle.answer = watched  # type: ignore[method-assign, assignment]
 
 
 def desk(kaggle: KaggleServer, folder: Path, url: str) -> Desk:
@@ -133,7 +133,7 @@ def test_a_session_that_holds_no_lock_any_more_makes_no_fenced_transition(
         locks.append(plain(competition))  # type: ignore[arg-type]
         return locks[-1]
 
-    first.ledger._database.lock = lock  # type: ignore[method-assign]
+    first.ledger._database.lock = lock  # type: ignore[method-assign, assignment]
 
     def forget() -> None:
         connection = locks[0]._connection

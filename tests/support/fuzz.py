@@ -178,7 +178,7 @@ def run_command(folder: Path, arguments: list[str]) -> Ended:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException as unknown:
             error = unknown
-    return Ended(code, *(_text_of(stream) for stream in (out, err)), error)
+    return Ended(code, _text_of(out), _text_of(err), error)
 
 
 def _text_of(stream: io.TextIOWrapper) -> str:

@@ -198,7 +198,7 @@ def test_losses_on_features_need_features_of_unit_length_and_images() -> None:
         settings_of(alignment=0.1)
     for values in ({"alignment": 0.1}, {"uniformity": 0.1}, {"feature_norm": "l2"}):
         with pytest.raises(ConfigError, match="for clips"):
-            FramesSettings(backbone="test_vit", **values)  # type: ignore[arg-type]
+            FramesSettings(backbone="test_vit", **values)
 
 
 # ---- residual subspaces ----
@@ -240,7 +240,7 @@ def test_the_frozen_part_has_the_main_directions_of_each_projection() -> None:
     weight = plain.get_parameter("blocks.0.attn.qkv.weight").detach()
     layer: Any = split.get_submodule("blocks.0.attn.qkv")
     main = layer.parametrizations.weight[0].get_buffer("main")
-    for part, block in enumerate(weight.unflatten(0, (3, -1))):  # query, key and value each by itself
+    for part, block in enumerate(weight.reshape(3, -1, weight.shape[1])):  # query, key and value each by itself
         left, values, right = np.linalg.svd(block.double().numpy())
         expected = left[:, :-3] * values[:-3] @ right[:-3]
         np.testing.assert_allclose(main[part].numpy(), expected, atol=1e-5)
@@ -420,7 +420,7 @@ def test_labels_that_are_noise_leave_the_score_at_a_half(tmp_path: Path, method:
     for draw in range(3):
         noise = np.random.default_rng(draw).permutation(store.folds.target)
         shuffled = PredictionStore(tmp_path / str(draw) / "oof")
-        table = competition.train.set_index("id").loc[store.folds.ids].assign(target=noise).reset_index()
+        table = competition.train.set_index("id").loc[list(store.folds.ids)].assign(target=noise).reset_index()
         groups = table["group"].to_numpy(
             object
         )  # persons: else faces alike that share a label by luck are in two folds

@@ -33,7 +33,7 @@ def deciding_moments(probabilities: Matrix, weight: Matrix, prediction: NDArray[
     """
     side = np.where(prediction >= 0.5, 1.0, -1.0)[:, None]
     voice = side * (probabilities - 0.5) * weight
-    return np.where(weight > 0, voice, -np.inf).argmax(axis=1)
+    return np.asarray(np.where(weight > 0, voice, -np.inf).argmax(axis=1))
 
 
 def save_deciding(
