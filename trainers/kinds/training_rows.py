@@ -61,7 +61,7 @@ def labelled_rows(context: ModelContext[Any], fold: int) -> NDArray[np.bool_]:
     Raises:
         TrainingError: if there are no such rows.
     """
-    rows = context.folds.fold != fold
+    rows: NDArray[np.bool_] = context.folds.fold != fold
     if _reals_only(context):
         rows &= context.folds.target == 0
         if not rows.any():
