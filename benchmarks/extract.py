@@ -1,21 +1,25 @@
 """Compare the extraction of clips with other methods of reading them: python -m benchmarks.extract [CLIPS].
 
 Each method reads the same generated clips (300 frames of 480 x 270 px, H.264 with a key frame every 25 frames, 10 s of
-AAC) in one thread; methods take turns, several times, and medians are reported. Those not installed are left out.
+AAC) in one thread; methods take turns, several times. Figures are processor time (user and system, with that of child
+processes), medians of one run, so that other work on the machine hardly changes their ratios. Methods that are not
+installed are left out.
 """
 
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from trainers.features.extract import extract_clip
 from trainers.features.mel import log_mel
@@ -147,6 +151,12 @@ METHODS: dict[str, Callable[[Path], None]] = {
 }
 
 
+def processor_s() -> float:
+    """Return the processor time of this process and its finished child processes, in seconds."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def decoder_share(paths: list[Path]) -> float:
     """Return the share of dfens's time spent on demultiplexing and decoding."""
     import trainers.features.extract as extract
@@ -158,13 +168,13 @@ def decoder_share(paths: list[Path]) -> float:
         def generator(*arguments: Any) -> Any:
             items = iter(function(*arguments))
             while True:
-                start = time.perf_counter()
+                start = time.thread_time()
                 try:
                     item = next(items)
                 except StopIteration:
                     return
                 finally:
-                    spent[0] += time.perf_counter() - start
+                    spent[0] += time.thread_time() - start
                 yield item
 
         return generator
@@ -172,36 +182,49 @@ def decoder_share(paths: list[Path]) -> float:
     plain, read = video._Reader._decode, read_audio
 
     def timed_sound(*arguments: Any, **options: Any) -> Any:
-        start = time.perf_counter()
+        start = time.thread_time()
         try:
             return read(*arguments, **options)
         finally:
-            spent[0] += time.perf_counter() - start
+            spent[0] += time.thread_time() - start
 
     video._Reader._decode = timed(plain)  # type: ignore[method-assign]
     vars(extract)["read_audio"] = timed_sound
     try:
-        start = time.perf_counter()
+        start = time.thread_time()
         for path in paths:
             dfens(path)
-        return spent[0] / (time.perf_counter() - start)
+        return spent[0] / (time.thread_time() - start)
     finally:
         video._Reader._decode = plain  # type: ignore[method-assign]
         vars(extract)["read_audio"] = read
 
 
-def peak_memory(path: Path, count: int) -> int:
-    """Return the peak memory in MiB of a process that extracts a clip `count` times."""
+def peak_memory(folder: Path) -> list[int]:
+    """Return the peak memory in MiB of a process that extracts 1,000 small clips, after 100, 500 and all of them."""
+    kinds = [
+        write_clip(folder / f"kind {number}.mp4", _small(number), 12, np.zeros(16_000, np.float32))
+        for number in range(20)
+    ]
+    for number in range(1_000):
+        free = b"free" + number.to_bytes(4, "big")  # an empty box at the end, so that no two files are alike
+        data = kinds[number % 20].read_bytes() + (4 + len(free)).to_bytes(4, "big") + free
+        (folder / f"{number:04}.mp4").write_bytes(data)
     code = (
-        "import resource, sys\nfrom trainers.features.extract import extract_clip\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom trainers.features.clips import extract_clips\n"
         "from trainers.features.settings import ExtractSettings\n"
-        "for _ in range(int(sys.argv[2])): extract_clip(sys.argv[1], ExtractSettings())\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "folder = Path(sys.argv[1])\npaths = sorted(map(str, folder.glob('????.mp4')))\n"
+        "for count in (100, 500, 1000):\n"
+        "    extract_clips(paths[:count], ExtractSettings(frame_format='jpeg'), folder / 'work', folder, threads=2)\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path), str(count)], capture_output=True, text=True, check=True
-    )
-    return int(done.stdout)
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    return [int(line) for line in done.stdout.split()]
+
+
+def _small(number: int) -> Iterator[NDArray[np.uint8]]:
+    rng = np.random.default_rng(number)
+    return (rng.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(24))
 
 
 def main() -> None:
@@ -222,13 +245,15 @@ def main() -> None:
         for _ in range(ROUNDS):
             for path in paths:
                 for name, method in methods.items():
-                    start = time.perf_counter()
+                    start = processor_s()
                     method(path)
-                    found.setdefault(name, []).append(time.perf_counter() - start)
+                    found.setdefault(name, []).append(processor_s() - start)
         for name, seconds in found.items():
-            print(f"{name:45} {1 / statistics.median(seconds):7.2f} clips/s per core")
+            print(f"{name:45} {1 / statistics.median(seconds):7.2f} clips per second of processor time")
         print(f"share of dfens's time spent in the decoder: {decoder_share(paths):.0%}")
-        print(f"peak memory: {peak_memory(paths[0], 5)} MiB after 5 clips, {peak_memory(paths[0], 60)} after 60")
+        small = Path(folder) / "small"
+        small.mkdir()
+        print("peak memory after 100, 500 and 1,000 clips: {} / {} / {} MiB".format(*peak_memory(small)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Everything extracted from clips: right values, broken clips, the store, and a killed run."""
 
+import random
 import signal
 import subprocess
 import sys
@@ -411,6 +412,32 @@ def test_killed_run_resumes(tmp_path: Path) -> None:
         assert found is not None
         expected = record(extract_clip(paths[row], SETTINGS))
         assert np.array_equal(found.frames(found.spread), expected.frames(expected.spread))
+
+
+@pytest.mark.slow
+def test_run_killed_at_random_moments_stores_the_same_bits(tmp_path: Path) -> None:
+    paths = sorted(str(clip(tmp_path, f"{index:02}.mp4", rate=20 + index)) for index in range(40))
+    moments, kills = random.Random(0), 0
+    for attempt in range(60):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+        try:
+            process.wait(moments.uniform(0.5, 3.0) if attempt < 8 else 300)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        if process.wait() == 0:
+            break
+    assert process.returncode == 0
+    assert kills >= 1
+    store = clip_store(SETTINGS, tmp_path / "work", tmp_path)
+    summary, view = store.summary(paths), store.view(paths)
+    assert (summary.stored, summary.missing, len(summary.failures)) == (40, 0, 0)
+    for row, path in enumerate(paths):
+        expected = ClipRecord(memoryview(encode_record(extract_clip(path, SETTINGS), "png")), path)
+        found = view.record(row)
+        assert found is not None
+        for name in ("frames", "times_s", "is_spread", "is_key", "change", "sound", "mel"):
+            assert np.array_equal(found.tensor(name), expected.tensor(name))
 
 
 def test_memory_stays_flat_over_many_clips(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from trainers.media.face_detector import Boxes, FaceDetector, crop_centre, crop_
 from trainers.media.image import Image, resize_image
 from trainers.media.video import (
     Frame,
+    colour_histogram,
     frame_times,
     histogram_distance,
     key_frame_times,
@@ -164,8 +165,9 @@ def _crops(sights: list[_Sight], boxes: NDArray[np.float32], settings: ExtractSe
 def _choose_keys(sights: list[_Sight], most: int) -> None:
     """Mark the key frames to store: the first, and those whose colours differ most from the previous key frame."""
     keys = [sight for sight in sights if sight.frame.is_key]
-    for before, sight in pairwise(keys):
-        sight.change = histogram_distance(before.frame.image, sight.frame.image)
+    histograms = [colour_histogram(sight.frame.image) for sight in keys]
+    for sight, (before, now) in zip(keys[1:], pairwise(histograms), strict=True):
+        sight.change = histogram_distance(before, now)
     ranked = keys[:1] + sorted(keys[1:], key=lambda sight: -sight.change)
     for sight in ranked[:most]:
         sight.is_key = True
