@@ -1,115 +1,40 @@
 """Models on clips through folds, training, interruption, workers and the store."""
 
 import dataclasses
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from dfens.workspace.config import build
 from oof.errors import ConfigError, TrainingError
 from oof.files import read_json
-from oof.folds import make_folds
 from oof.metrics import roc_auc
 from oof.store import PredictionStore
-from tests.support.clips import voice
+from tests.support.clip_training import MODELS, clip_competition, make_job, moving, train
 from tests.support.training import Notes, stored_bytes, train_models
 from trainers.analysis.plots import plot_curves
 from trainers.analysis.robustness import robustness_curves
 from trainers.data.competition import Competition
-from trainers.data.layouts import read_competition
-from trainers.data.settings import DataSettings
 from trainers.jobs.multiprocess import train_in_workers
-from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.jobs.ray_cluster import train_on_ray
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.clips.deciding import moment_places, read_deciding
 from trainers.kinds.clips.moments import MomentReader, spread_places
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
-from trainers.kinds.linear.settings import LinearSettings
 from trainers.media.clip_writer import Encoding, write_clip
-from trainers.media.image import Image
 
 pytestmark = pytest.mark.slow  # trains models on clips
-
-SHARED: dict[str, Any] = {
-    "pretrained": False,
-    "frames": 4,
-    "key_frames": 0,
-    "frame_size": 32,
-    "moments": 2,
-    "time_views": 2,
-    "batch_size": 8,
-    "epochs": 2,
-    "lr": 3e-3,
-    "seed": 1,
-}
-MODELS: dict[str, Any] = {
-    "frames": FramesSettings(backbone="test_resnet", pooling="auto", **SHARED),
-    "audio": AudioSettings(backbone="test_resnet", window_s=0.3, bands=32, tta="none", **SHARED),
-    "raw": AudioSettings(backbone="aasist-l", window_s=0.42, **{**SHARED, "moments": 1, "time_views": 1, "epochs": 1}),
-    "av": AvSettings(
-        backbone="test_resnet",
-        sound_backbone="test_resnet",
-        sound_pretrained=False,
-        window_s=0.2,
-        bands=32,
-        pooling="attention",
-        **SHARED,
-    ),
-    "linear": LinearSettings(frames=4, key_frames=0, frame_size=32, leaks=True),
-}
-
-
-def moving(seed: int, *, fake: bool) -> list[Image]:
-    """A bright bar that moves; in fakes it is red."""
-    frames = []
-    for index in range(8):
-        frame = np.random.default_rng([seed, index]).integers(60, 90, (32, 32, 3), np.uint8)
-        left = (3 * seed + 2 * index) % 26
-        frame[:, left : left + 6] = [220, 60, 60] if fake else [60, 60, 220]
-        frames.append(frame)
-    return frames
 
 
 @pytest.fixture(scope="module")
 def competition(tmp_path_factory: pytest.TempPathFactory) -> tuple[Competition, Path]:
-    """24 training and 6 test clips; two have no sound, one no picture; fakes are red and loud."""
-    root = tmp_path_factory.mktemp("clips")
-    rows = {"train": 24, "test": 6}
-    fast = Encoding(options={"crf": "20", "preset": "ultrafast"})
-    for part, count in rows.items():
-        for row in range(count):
-            fake = row % 2 == 1
-            sound = voice(0.5, seed=row) * (1.5 if fake else 0.2)
-            write_clip(
-                root / "data" / part / f"{part} {row}.mp4",
-                [] if row == 4 else moving(row, fake=fake),
-                16,
-                None if row in (2, 3) else np.asarray(sound, np.float32),
-                encoding=fast,
-            )
-    train = pd.DataFrame({"id": [f"train {row}.mp4" for row in range(24)], "target": [row % 2 for row in range(24)]})
-    train.to_csv(root / "data" / "train.csv", index=False)
-    pd.DataFrame({"id": [f"test {row}.mp4" for row in range(6)], "y_pred": 0.5}).to_csv(
-        root / "data" / "sample_submission.csv", index=False
-    )
-    return read_competition(DataSettings(layout="table", root=root / "data")), root
-
-
-def make_job(competition: tuple[Competition, Path], folder: Path, *names: str, **changes: Any) -> TrainingJob:
-    found, root = competition
-    store = PredictionStore(folder / "oof")
-    store.save_folds(make_folds(found.train["id"].to_numpy(object), found.train["target"].to_numpy(), k=2, seed=0))
-    store.save_test_ids(found.test["id"].to_numpy(object))
-    models = {name: dataclasses.replace(MODELS[name], **changes) for name in names}
-    return TrainingJob(found, store.root, models, folder / "trainers", root=root)
-
-
-def train(competition: tuple[Competition, Path], folder: Path, *names: str, **changes: Any) -> PredictionStore:
-    job = make_job(competition, folder, *names, **changes)
-    FoldRunner(job).all([0, 1])
-    return PredictionStore(folder / "oof")
+    return clip_competition(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -149,6 +74,27 @@ def test_pooling_rule_is_chosen_and_kept_with_the_weights(
     assert read_json(folder / "pooling.json")["rule"] == history["pooling_rule"]
     assert history["pooling_rule"] in ("mean", "top_k", "confidence", "dfdc")
     assert history["views"] == 4  # two in time, each also mirrored
+
+
+# `dfens train` of one model in a process that can be killed: DATA FOLDER
+TRAIN_AV = """
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.support.clip_training import make_job
+from trainers.data.layouts import read_competition
+from trainers.data.settings import DataSettings
+from trainers.jobs.runner import FoldRunner
+from trainers.kinds.training import fold_trainer
+
+torch.set_num_threads(1)
+fold_trainer._SAVE_EVERY_S = 0.0
+root = Path(sys.argv[1])
+competition = read_competition(DataSettings(layout="table", root=root / "data"))
+FoldRunner(make_job((competition, root), Path(sys.argv[2]), "av", epochs=4)).all([0, 1])
+"""
 
 
 class Kill(Exception):
@@ -193,6 +139,51 @@ def test_two_workers_give_the_numbers_of_one_process(competition: tuple[Competit
     train_in_workers(job, [0, 1], Notes(), workers=2)
     there = PredictionStore(tmp_path / "two" / "oof").load("av")
     assert there.oof == pytest.approx(alone.load("av").oof, abs=1e-6)
+
+
+def test_av_fold_killed_at_random_moments_gives_the_bits_of_an_undisturbed_one(
+    competition: tuple[Competition, Path], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", TRAIN_AV, str(competition[1])]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    began = time.monotonic()
+    subprocess.run([*command, str(tmp_path / "again")], check=True)
+    seconds = time.monotonic() - began
+    kills, moments, state = 0, random.Random(0), tmp_path / "killed" / "trainers" / "av" / "fold0" / "state.pt"
+    resumed = []
+    while True:
+        process = subprocess.Popen([*command, str(tmp_path / "killed")])
+        if kills < 5:
+            time.sleep(moments.uniform(0.4, 1.0) * seconds)
+            process.kill()
+        if process.wait() == 0:
+            break
+        kills += 1
+        resumed.append(state.exists())
+    assert any(resumed)
+    stores = [PredictionStore(tmp_path / name / "oof") for name in ("whole", "killed")]
+    assert stored_bytes(stores[0], "av") == stored_bytes(stores[1], "av")
+
+
+def test_torchrun_of_one_process_and_ray_give_the_same_bits(
+    competition: tuple[Competition, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = subprocess.run([sys.executable, "-c", TRAIN_AV, str(competition[1]), str(tmp_path / "whole")], check=True)
+    assert whole.returncode == 0
+    script = tmp_path / "train_av.py"
+    script.write_text(TRAIN_AV)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
+    subprocess.run(
+        [sys.executable, *torchrun, str(script), str(competition[1]), str(tmp_path / "torchrun")], check=True
+    )
+    stores = [PredictionStore(tmp_path / name / "oof") for name in ("whole", "torchrun")]
+    assert stored_bytes(stores[0], "av") == stored_bytes(stores[1], "av")
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    job = make_job(competition, tmp_path / "ray", "av")
+    train_on_ray(job, [0, 1], Notes())
+    there = PredictionStore(tmp_path / "ray" / "oof").load("av")
+    assert there.oof == pytest.approx(stores[0].load("av").oof, abs=1e-6)  # a machine's share of threads may differ
 
 
 def test_broken_test_clip_is_reported_and_broken_training_clip_refused(
@@ -258,11 +249,11 @@ def test_window_of_sound_lies_around_its_frame(competition: tuple[Competition, P
     found = MomentReader(dataclasses.replace(settings, moments=4)).view(record, 0, 1)
     times = record.tensor("times_s")[record.spread]
     assert found.seen.tolist() == [1, 1, 1, 1]
-    for time, window in zip(times, found.sound, strict=True):
+    for time_s, window in zip(times, found.sound, strict=True):
         loud = np.flatnonzero(np.abs(window.astype(int)) > 10_000)
-        if abs(time - 0.25) < 0.09:
-            assert (time - 0.1) * 16_000 + loud[0] == pytest.approx(4_000, abs=40)
-        elif abs(time - 0.25) > 0.12:
+        if abs(time_s - 0.25) < 0.09:
+            assert (time_s - 0.1) * 16_000 + loud[0] == pytest.approx(4_000, abs=40)
+        elif abs(time_s - 0.25) > 0.12:
             assert not len(loud)
 
 

@@ -12,7 +12,7 @@ from trainers.augment.spec_augment import spec_augment
 from trainers.kinds.clips.pooling import RULES, choose_rule, pool_dfdc, pool_nested
 from trainers.networks.aasist import SIZES, Aasist
 from trainers.networks.clip_network import ClipNetwork
-from trainers.networks.clip_settings import ClipNetworkSettings
+from trainers.networks.clip_settings import ClipNetworkSettings, FusionSettings
 
 
 @pytest.mark.parametrize(("name", "published"), [("aasist", 297_866), ("aasist-l", 85_306)])
@@ -58,10 +58,10 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 @pytest.mark.parametrize("modalities", ["picture", "sound", "both"])
 def test_what_is_masked_has_no_effect(options: dict[str, Any], modalities: str) -> None:
-    settings = ClipNetworkSettings(**options)
+    settings, fusion = ClipNetworkSettings(temporal=options["temporal"], pooling=options["pooling"]), options["fusion"]
     torch.manual_seed(1)
     picture, sound = (Mean() if modalities in (name, "both") else None for name in ("picture", "sound"))
-    network = ClipNetwork(picture, sound, settings).eval()
+    network = ClipNetwork(picture, sound, settings, FusionSettings(fusion=fusion)).eval()
     frames, seen, voice, heard = inputs()
     seen[:, 3:], heard[:, 3:], heard[1] = 0, 0, 0
     before = network(frames, seen, voice, heard)
@@ -74,7 +74,7 @@ def test_what_is_masked_has_no_effect(options: dict[str, Any], modalities: str) 
 
 
 def test_training_hides_a_modality_only_from_clips_that_have_both() -> None:
-    network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(modality_dropout=1.0))
+    network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), FusionSettings(modality_dropout=1.0))
     _, seen, _, heard = inputs(batch=200)
     heard[:50] = 0
     torch.manual_seed(0)
@@ -86,7 +86,8 @@ def test_training_hides_a_modality_only_from_clips_that_have_both() -> None:
 
 
 def test_losses_of_single_modalities_count_where_they_are_present() -> None:
-    network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(modality_dropout=0.0, modality_loss=0.25)).train()
+    fusion = FusionSettings(modality_dropout=0.0, modality_loss=0.25)
+    network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), fusion).train()
     frames, seen, sound, heard = inputs()
     heard[2] = 0
     logits, sides = network(frames, seen, sound, heard)
@@ -94,6 +95,21 @@ def test_losses_of_single_modalities_count_where_they_are_present() -> None:
     assert [weight.tolist() for _, weight in sides] == [[0.25, 0.25, 0.25], [0.25, 0.25, 0.0]]
     (logits.sum() + sum((side * weight).sum() for side, weight in sides)).backward()
     assert all(value.grad is not None for head in network.side_heads or () for value in head.parameters())
+
+
+def test_moved_sound_hides_nothing_and_counts_in_no_loss_of_one_modality() -> None:
+    fusion = FusionSettings(modality_dropout=1.0, modality_loss=0.25)
+    network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), fusion).train()
+    frames, seen, sound, heard = inputs(batch=40)
+    moved = torch.zeros(40)
+    moved[::2] = 1
+    _, sides = network(frames, seen, sound, heard, moved)
+    weights = torch.stack([weight for _, weight in sides])
+    assert (weights[:, ::2] == 0).all()
+    assert weights[:, 1::2].sum(0).tolist() == [0.25] * 20  # one modality is hidden
+    left_seen, left_heard = network._drop_modalities(seen, heard, moved)
+    assert (left_seen[::2] == 1).all()
+    assert (left_heard[::2] == 1).all()
 
 
 # ---- pooling -----------------------------------------------------------------

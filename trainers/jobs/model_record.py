@@ -1,7 +1,6 @@
 """The record of a model's settings (settings.json), so that no name is used for two different settings."""
 
 import contextlib
-import dataclasses
 import fcntl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,13 +12,12 @@ from oof.progress import Progress
 from oof.store import PredictionStore
 from trainers.kinds.base import ModelContext, ModelSettings, default_record, settings_record
 from trainers.kinds.pseudo_labels import pseudo_record
+from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import REPEAT_NAMES, RepeatSettings, repeats_of
-from trainers.networks.settings import PredictionSettings
 from trainers.runtime.provenance import files_fingerprint
 
 FORMAT_VERSION = 1
 RECORD = "settings.json"
-_OF_PREDICTION = {item.name for item in dataclasses.fields(PredictionSettings)}
 
 
 def check_settings_unchanged(
@@ -129,11 +127,13 @@ def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, pred
     Settings that only say which trainings make up the model (`RepeatSettings`) are neither.
     """
     now, defaults = settings_record(settings), default_record(settings)
-    of_prediction = _OF_PREDICTION if isinstance(settings, PredictionSettings) else set[str]()
+    kind, former = kind_of(settings), getattr(settings, "former", ())
     found = {}
     for key in sorted((before.keys() | now.keys()) - REPEAT_NAMES):
+        if key in former and key not in now:
+            continue
         then = before.get(key, defaults.get(key))
-        if then != now.get(key) and (key in of_prediction) == prediction:
+        if then != now.get(key) and kind.only_predicts(key, then, now.get(key)) == prediction:
             found[key] = f"{key} {then!r} to {now.get(key)!r}"
     return found
 

@@ -27,6 +27,7 @@ from oof.ids import ids_fingerprint
 from oof.store import PredictionStore
 from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import RUNNING_FILES, run_label, settings_record
+from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import repeats_of, without_repeats
 
 _SEND_EVERY_S = 1.0  # each scan only compares times and sizes
@@ -107,6 +108,9 @@ class RemoteWorkspace:
         """
         sync = TaskSync(self, job, name, fold, seed)
         sync.fetch(sync.listing())
+        for source in kind_of(job.models[name]).starts_from(job.models[name]) if fold is not None else ():
+            if source in self.keys:  # what is not there yet is trained here
+                self.fetch_result(job, source, fold)
         over = threading.Event()
         sender = threading.Thread(target=sync.keep_sending, args=(over, note), daemon=True)
         sender.start()

@@ -21,11 +21,9 @@ from trainers.kinds.base import (
     FoldOutcome,
     ModelContext,
     ModelSettings,
-    Probabilities,
     run_label,
     settings_record,
 )
-from trainers.kinds.prediction import predict_rows
 from trainers.kinds.pseudo_labels import PseudoLabels, pseudo_record
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import RepeatSettings, repeats_of
@@ -176,6 +174,9 @@ class FoldRunner:
         Fold k is the refit on all rows, whose test predictions are made later.
         """
         kind, folder = kind_of(self.job.models[name]), self.folder(name, fold, seed)
+        for source in kind.starts_from(self.job.models[name]):
+            if source in self.job.models and not self.group.broadcast(self.is_trained(source, fold)):
+                self.train(source, fold)
         with self.group.lock(folder / ".lock"):
             if self.group.broadcast(self.is_trained(name, fold, seed)):
                 return self._done(name, fold, seed)
@@ -226,19 +227,26 @@ class FoldRunner:
 
     def _predict_held_out(self, name: str, fold: int, seed: int) -> None:
         """Predict the held-out rows of a fold with its stored weights."""
-        joint = kind_of(self.job.models[name]).resources(self.job.models[name]).joint
+        kind, rows = kind_of(self.job.models[name]), self.store.folds.rows(fold)
+        joint = kind.resources(self.job.models[name]).joint
+        context = self.context(name, seed=seed, alone=not joint)
 
-        def predict() -> Probabilities:
-            context = self.context(name, seed=seed, alone=not joint)
-            models = kind_of(self.job.models[name]).load(context, [fold])
-            held_out = context.split(fold)[1]
-            with self.progress.task(f"{context.title(fold)}: predict", total=len(held_out), unit="row") as task:
-                found: Probabilities = predict_rows(models, held_out, context.group, on_batch=task.advance)[0]
-            return found
+        def predict() -> FoldOutcome:
+            with self.progress.task(f"{context.title(fold)}: predict", total=len(rows), unit="row") as task:
+                return kind.predict_held_out(context, fold, task.advance)
 
-        oof = predict() if joint else self.group.on_rank_zero(predict)
-        ids = self.store.folds.ids[self.store.folds.rows(fold)]
-        self.group.on_rank_zero(lambda: self.store.save_oof(name, ids, oof, fold=fold, seed=seed))
+        def keep(outcome: FoldOutcome) -> None:
+            folder = context.fold_folder(fold)
+            _write_files(folder, outcome)
+            now = {**outcome.history, "settings": settings_record(context.settings)}
+            write_json(folder / "history.json", read_json(folder / "history.json") | now)
+            self.store.save_oof(name, self.store.folds.ids[rows], outcome.oof, fold=fold, seed=seed)
+
+        if joint:
+            outcome = predict()
+            self.group.on_rank_zero(lambda: keep(outcome))
+        else:
+            self.group.on_rank_zero(lambda: keep(predict()))
 
     def _prepare(self, name: str) -> None:
         """Let the kind prepare what all folds need, in one process at a time."""
@@ -264,9 +272,7 @@ class FoldRunner:
         name, seed, folder = context.name, context.seed, context.fold_folder(fold)
         refit, auc = fold == self.store.folds.refit, float("nan")
         check_still_own(self.job.work_dir / name, self.job.models[name])
-        for file_name, write in outcome.files.items():
-            with atomic_path(folder / file_name) as part:
-                write(part)
+        _write_files(folder, outcome)
         write_json(folder / "history.json", self._history(context, outcome))
         if outcome.test is not None:
             self.store.save_predicted(name, outcome.test, fold=fold, seed=seed)
@@ -356,6 +362,7 @@ class FoldRunner:
             work_dir=job.work_dir,
             cache_dir=job.cache_dir,
             max_parameters=job.max_parameters,
+            models=job.models,
             threads=job.threads,
             processes=job.processes,
             device=self.device,
@@ -400,6 +407,12 @@ class FoldRunner:
 def _seed_folder(folder: Path, seed: int) -> Path:
     """Return the folder of one of a model's seeds: that of the model for the first."""
     return folder / f"seed{seed}" if seed else folder
+
+
+def _write_files(folder: Path, outcome: FoldOutcome) -> None:
+    for name, write in outcome.files.items():
+        with atomic_path(folder / name) as part:
+            write(part)
 
 
 def _chosen_epoch(outcome: FoldOutcome) -> str:

@@ -1,16 +1,16 @@
 """The contract of a kind of model, and the values exchanged between kinds and jobs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from oof.errors import TrainingError, examples
 from oof.progress import SILENT, Progress
+from trainers.kinds.prediction import FoldModels as FoldModels
+from trainers.kinds.prediction import Probabilities as Probabilities
+from trainers.kinds.prediction import predict_rows
 from trainers.kinds.pseudo_labels import PseudoLabels
 from trainers.kinds.repeats import PseudoSettings
 from trainers.media.settings import Decode
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 RUNNING_FILES = ("state.pt", "good.pt")  # files of a running fold; removed when the fold is done
 WEIGHTS_FILE = "weights.safetensors"
-Probabilities = NDArray[np.float64]
 
 
 class ModelSettings(Protocol):
@@ -77,6 +76,7 @@ class ModelContext(Generic[S]):
     work_dir: folder of the package, for data shared by all models, such as extracted features.
     cache_dir: folder of resized images, or None.
     max_parameters: limit set by the competition, or None.
+    models: settings of all models of the job, this one among them.
     threads: number of decoding threads. processes: number of processes that share the memory of this machine.
     device: None for the default device. group: the processes that train a fold together.
     seed: number of this training among the model's seeds, from 0; the settings already have its value.
@@ -98,6 +98,7 @@ class ModelContext(Generic[S]):
     work_dir: Path = Path()
     cache_dir: Path | None = None
     max_parameters: int | None = None
+    models: Mapping[str, ModelSettings] = field(default_factory=dict)
     threads: int = 1
     processes: int = 1
     device: "torch.device | None" = None
@@ -159,27 +160,6 @@ class FoldOutcome:
     history: Mapping[str, Any] = field(default_factory=dict)
 
 
-class FoldModels(Protocol):
-    """Fold models with their weights, ready to predict.
-
-    count: number of fold models.
-    batch_rows: number of rows per batch; splitting work at multiples of it does not change any result.
-    """
-
-    @property
-    def count(self) -> int: ...
-
-    @property
-    def batch_rows(self) -> int: ...
-
-    def predict(self, rows: "pd.DataFrame") -> Iterator[Probabilities]:
-        """Yield the probabilities of fake, batch after batch, (n_models, n_batch) each.
-
-        Args:
-            rows: table with id and path of each row; also files on which the model was not trained.
-        """
-
-
 class ModelKind(ABC, Generic[S]):
     """A kind of model.
 
@@ -213,6 +193,14 @@ class ModelKind(ABC, Generic[S]):
         """Return the settings of features to extract from clips, or None for a model that reads no clips."""
         return None
 
+    def starts_from(self, settings: S) -> tuple[str, ...]:
+        """Return the names of other models whose fold models this one starts from; they are trained first."""
+        return ()
+
+    def only_predicts(self, setting: str, before: object, now: object) -> bool:
+        """Whether a changed setting leaves the weights as they are, so that it is enough to predict again."""
+        return False
+
     def check(self, context: ModelContext[S]) -> None:
         """Check for settings that cannot work, within seconds, before anything is trained.
 
@@ -238,6 +226,19 @@ class ModelKind(ABC, Generic[S]):
     def has_weights(self, folder: Path) -> bool:
         """Return whether `load` finds what it needs in a fold's folder."""
         return (folder / WEIGHTS_FILE).exists()
+
+    def predict_held_out(self, context: ModelContext[S], fold: int, on_batch: Callable[[int], None]) -> FoldOutcome:
+        """Predict the held-out rows of a trained fold with its stored weights, as `train_fold` does at its end.
+
+        Args:
+            context, fold: as for `train_fold`.
+            on_batch: called with the number of rows of each batch.
+
+        Returns:
+            Predictions, files that go with them, and what of the history they change.
+        """
+        held_out = context.split(fold)[1]
+        return FoldOutcome(oof=predict_rows(self.load(context, [fold]), held_out, context.group, on_batch=on_batch)[0])
 
     @abstractmethod
     def load(self, context: ModelContext[S], folds: Sequence[int], *, tta: bool = True) -> FoldModels:

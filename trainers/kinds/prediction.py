@@ -1,15 +1,38 @@
-"""Predict a table of rows with fold models, distributed over the processes of a group."""
+"""Fold models that predict, and prediction of a table of rows with them, distributed over the processes of a group."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trainers.kinds.base import FoldModels, Probabilities
 from trainers.runtime.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Probabilities = NDArray[np.float64]
+
+
+class FoldModels(Protocol):
+    """Fold models with their weights, ready to predict.
+
+    count: number of fold models.
+    batch_rows: number of rows per batch; splitting work at multiples of it does not change any result.
+    """
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def batch_rows(self) -> int: ...
+
+    def predict(self, rows: "pd.DataFrame") -> Iterator[Probabilities]:
+        """Yield the probabilities of fake, batch after batch, (n_models, n_batch) each.
+
+        Args:
+            rows: table with id and path of each row; also files on which the model was not trained.
+        """
 
 
 def predict_rows(

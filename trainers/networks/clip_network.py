@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers.networks.clip_settings import ClipNetworkSettings
+from trainers.networks.clip_settings import ClipNetworkSettings, FusionSettings
 from trainers.networks.output import NetworkOutput
 
 _WIDTH = 128  # of what fusion and temporal head compute with
@@ -17,23 +17,33 @@ class ClipNetwork(nn.Module):
 
     Args:
         picture, sound: encoders that turn (n, …) into features (n, num_features); None where a model does without.
-        settings: temporal head, fusion, dropout and losses of modalities, and whether moments are weighed by attention.
+        settings: temporal head, and whether moments are weighed by attention.
+        fusion: how both encoders are joined; without effect where there is one.
     """
 
-    def __init__(self, picture: nn.Module | None, sound: nn.Module | None, settings: ClipNetworkSettings) -> None:
+    def __init__(
+        self,
+        picture: nn.Module | None,
+        sound: nn.Module | None,
+        settings: ClipNetworkSettings,
+        fusion: FusionSettings | None = None,
+    ) -> None:
         super().__init__()
+        fusion = fusion or FusionSettings()
         self.picture, self.sound = picture, sound
-        self.fusion = _fusion(picture, sound, settings)
+        self.fusion = _fusion(picture, sound, fusion)
         width = _features(picture) or _features(sound) if self.fusion is None else _WIDTH
         self.temporal = None if settings.temporal == "none" else _temporal(settings, width)
         width = width if self.temporal is None else _WIDTH
         self.attention = nn.Linear(width, 1) if settings.pooling == "attention" else None
         self.head = nn.Linear(width, 1)
-        both = self.fusion is not None and settings.modality_loss > 0
+        both = self.fusion is not None and fusion.modality_loss > 0
         self.side_heads = nn.ModuleList(nn.Linear(_WIDTH, 1) for _ in range(2)) if both else None
-        self._modality_loss, self._modality_dropout = settings.modality_loss, settings.modality_dropout
+        self._modality_loss, self._modality_dropout = fusion.modality_loss, fusion.modality_dropout
 
-    def forward(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> Tensor | NetworkOutput:
+    def forward(
+        self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor, moved: Tensor | None = None
+    ) -> Tensor | NetworkOutput:
         """Return the logit of each clip, (batch,).
 
         In training with losses of the modalities also, for each of them, its logit and what a clip counts there.
@@ -41,16 +51,19 @@ class ClipNetwork(nn.Module):
         Args:
             frames: (batch, moments, 3, size, size), normalised. seen: (batch, moments), 1 where there is a frame.
             sound: (batch, moments, n_samples), -1 to 1. heard: (batch, moments), 1 where there is sound.
+            moved: (batch,), 1 for pseudo-fakes whose picture and sound are genuine each by itself: they keep both, and
+                do not count in the losses of the modalities. None: there are none.
         """
+        is_moved = 0 if moved is None else moved
         if self.training and self.fusion is not None and self._modality_dropout:
-            seen, heard = self._drop_modalities(seen, heard)
+            seen, heard = self._drop_modalities(seen, heard, is_moved)
         logits, weight, parts = self._moments(frames, seen, sound, heard)
         clip = _mean(logits, weight)
         if not self.training or self.side_heads is None:
             return clip
         sides = []
         for head, part, mask in zip(self.side_heads, parts, (seen, heard), strict=True):
-            sides.append((_mean(head(part)[..., 0], mask), self._modality_loss * mask.amax(1)))
+            sides.append((_mean(head(part)[..., 0], mask), self._modality_loss * mask.amax(1) * (1 - is_moved)))
         return NetworkOutput(clip, tuple(sides))
 
     def moments(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,11 +91,11 @@ class ClipNetwork(nn.Module):
             weight = score.softmax(1)
         return self.head(values)[..., 0].float(), weight, parts
 
-    def _drop_modalities(self, seen: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
+    def _drop_modalities(self, seen: Tensor, heard: Tensor, moved: Tensor | int = 0) -> tuple[Tensor, Tensor]:
         """Hide the picture or the sound of some clips that have both, so that neither is relied on alone."""
         has_both = (seen.amax(1) > 0) & (heard.amax(1) > 0)
         draw = torch.rand(2, len(seen), device=seen.device)
-        hidden = has_both & (draw[0] < self._modality_dropout)
+        hidden = has_both & (draw[0] < self._modality_dropout * (1 - moved))
         hide_picture = hidden & (draw[1] < 0.5)
         return seen * ~hide_picture[:, None], heard * ~(hidden & ~hide_picture)[:, None]
 
@@ -114,7 +127,7 @@ def _features(encoder: nn.Module | None) -> int:
     return 0 if encoder is None else int(encoder.num_features)  # type: ignore[arg-type]
 
 
-def _fusion(picture: nn.Module | None, sound: nn.Module | None, settings: ClipNetworkSettings) -> nn.Module | None:
+def _fusion(picture: nn.Module | None, sound: nn.Module | None, settings: FusionSettings) -> nn.Module | None:
     if picture is None or sound is None:
         return None
     kind = GatedFusion if settings.fusion == "gated" else CrossAttentionFusion

@@ -16,28 +16,41 @@ class ClipNetworkSettings:
     """From the moments of a clip (frames, windows of sound) to its prediction.
 
     moments: number of frames or windows of a clip that the network sees at once. time_views: number of times that
-        prediction sees a clip, each time at other moments; the cost of prediction is a multiple of it.
+        prediction sees a clip, each time at other moments; the cost of prediction is a multiple of it. Changing it
+        needs no new training.
     pooling: from moments to the clip: mean; top_k (mean of the upper third); confidence (weighted by the distance
         from 0.5); dfdc (rule of the winner of the Deepfake Detection Challenge); attention (learned weights); auto (the
         first four compared on held-out rows, each half with the rule that is best on the other half).
+        Changing one for another needs no new training, except to or from attention.
     temporal: a head over the features of the moments: none, conv or transformer.
-    fusion, modality_dropout, modality_loss: of the kind `av`; without effect in the others.
     """
 
     moments: int = 8
     time_views: int = 2
     pooling: Pooling = "mean"
     temporal: Temporal = "none"
-    fusion: Fusion = "gated"
-    modality_dropout: float = 0.2
-    modality_loss: float = 0.3
 
     def __post_init__(self) -> None:
         check_range(self, 1, 1e4, "moments", "time_views")
-        check_range(self, 0, 1, "modality_dropout")
-        check_range(self, 0, 1e3, "modality_loss")
         if self.temporal != "none" and self.pooling not in ("mean", "attention"):
             raise ConfigError(
                 f'pooling = "{self.pooling}" pools predictions of single moments, and temporal = "{self.temporal}" '
                 f'looks at all together. Set pooling = "mean" or "attention", or temporal = "none".'
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionSettings:
+    """How picture and sound are joined.
+
+    fusion: gated or cross_attention. modality_dropout: share of the clips with both whose picture or sound is hidden
+        in training. modality_loss: weight of a loss on the picture alone and one on the sound alone.
+    """
+
+    fusion: Fusion = "gated"
+    modality_dropout: float = 0.2
+    modality_loss: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_range(self, 0, 1, "modality_dropout")
+        check_range(self, 0, 1e3, "modality_loss")

@@ -1,6 +1,6 @@
 """Settings of networks: the backbone, its optimisation, and prediction with it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from oof.errors import ConfigError
@@ -131,3 +131,6 @@ class PredictionSettings:
 
     def __post_init__(self) -> None:
         """Accept every combination; the types say what is allowed."""
+
+
+PREDICTION_SETTINGS = frozenset(item.name for item in fields(PredictionSettings))

@@ -1,17 +1,17 @@
 """The clips of one fold for the training loop."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from trainers.kinds.base import FoldModels, Probabilities
+from trainers.kinds.base import FoldModels
 from trainers.kinds.clips.moments import AnyClipSettings, MomentReader, Moments, batches
-from trainers.kinds.clips.network import ToDevice, make_clip_network
-from trainers.kinds.clips.predict import ClipModels, RecordOf
+from trainers.kinds.clips.network import ToDevice
+from trainers.kinds.clips.predict import ClipModels, Kept, RecordOf
+from trainers.kinds.clips.settings import AvSettings
 from trainers.kinds.training.fold_data import FoldData, Rows
 from trainers.kinds.training.train_state import Batch, MakeInputs
 from trainers.kinds.training_rows import TrainingRows
@@ -26,10 +26,10 @@ class ClipFoldData(FoldData):
         settings: settings of the model.
         train: rows to train on. held_out: table of the held-out rows.
         record_of: returns the record of a path.
-        seed: seed of everything random. device: device of the network. root: base of relative paths of weights.
+        seed: seed of everything random. device: device of the network. make_network: returns it as training starts.
         threads: number of decoding threads.
 
-    moments: probabilities and weights of the moments of the held-out rows in the last prediction with TTA.
+    moments: of the held-out rows in the last prediction with TTA.
     """
 
     def __init__(
@@ -41,19 +41,21 @@ class ClipFoldData(FoldData):
         *,
         seed: int,
         device: torch.device,
-        root: Path,
+        make_network: Callable[[], ClipNetwork],
         threads: int,
     ) -> None:
         self.settings, self.held_out, self.weight = settings, held_out, train.weight
         self.ids, self.target = train.table["id"].to_numpy(object), train.target
         self.batch_text = f"clips of {settings.moments} moments"
-        self.moments: list[tuple[Probabilities, Probabilities]] = []
+        self.moments = Kept()
         self._paths: list[str] = train.table["path"].tolist()
-        self._record_of, self._device, self._root, self._threads = record_of, device, root, threads
+        self._record_of, self._device, self._threads = record_of, device, threads
+        self._make_network = make_network
         self._reader = MomentReader(settings, seed)
+        self._slip_share = settings.sound_slip if isinstance(settings, AvSettings) else 0.0
 
     def make_network(self) -> nn.Module:
-        network = make_clip_network(self.settings, self._root)
+        network = self._make_network()
         set_trainable(network, self.settings)
         return network
 
@@ -62,22 +64,36 @@ class ClipFoldData(FoldData):
         to_device = ToDevice(network, self._device)
 
         def inputs(batch: Batch, weights: Tensor, rng: np.random.Generator) -> tuple[Batch, Tensor]:
-            frames, seen, sound, heard = batch
-            return to_device((frames, seen, sound, heard)), weights
+            frames, seen, sound, heard, moved = batch
+            return to_device((frames, seen, sound, heard, moved)), weights
 
         return inputs
 
     def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
         def read(row: int) -> Moments:
-            return self._reader.drawn(self._record_of(self._paths[row]), str(self.ids[row]), epoch)
+            is_real = self.target[row] == 0
+            return self._reader.drawn(self._record_of(self._paths[row]), str(self.ids[row]), epoch, is_real=is_real)
 
         yield from batches(plan, read, self._threads)
+
+    def targets(self, epoch: int, rows: Rows) -> Tensor:
+        target = self.target[rows].astype(np.float32)
+        if self._slip_share:
+            for at, row in enumerate(rows.tolist()):
+                record = self._record_of(self._paths[row])
+                if not target[at] and self._reader.is_slipped(record, str(self.ids[row]), epoch):
+                    target[at] = 1
+        return torch.from_numpy(target)
+
+    def positive_share(self) -> float:
+        target = self.target.astype(np.float64)
+        return self.weighted_mean(target + (1 - target) * self._slip_share)
 
     def fold_models(self, network: nn.Module, *, tta: bool) -> FoldModels:
         assert isinstance(network, ClipNetwork)
         rule = "mean" if self.settings.pooling in ("auto", "attention") else self.settings.pooling
         if tta:
-            self.moments = []
+            self.moments.clear()
         return ClipModels(
             self.settings,
             [network],
@@ -86,15 +102,5 @@ class ClipFoldData(FoldData):
             self._device,
             self._threads,
             tta=tta,
-            keep=self._keep if tta else None,
+            keep=self.moments.add if tta else None,
         )
-
-    def held_out_moments(self) -> tuple[Probabilities, Probabilities]:
-        """Return probabilities and weights of the moments in the last prediction with TTA, (n_held_out, moments)."""
-        if not self.moments:
-            return np.zeros((0, 0)), np.zeros((0, 0))
-        probabilities, weight = zip(*self.moments, strict=True)
-        return np.concatenate(probabilities), np.concatenate(weight)
-
-    def _keep(self, probabilities: Probabilities, weight: Probabilities) -> None:
-        self.moments.append((probabilities, weight))

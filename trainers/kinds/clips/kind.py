@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,19 +12,33 @@ import torch
 from oof.errors import TrainingError
 from oof.files import read_json, write_json
 from trainers.features.settings import ExtractSettings
-from trainers.kinds.base import WEIGHTS_FILE, FoldModels, FoldOutcome, ModelContext, ModelKind, Resources
+from trainers.kinds.base import (
+    WEIGHTS_FILE,
+    FoldModels,
+    FoldOutcome,
+    ModelContext,
+    ModelKind,
+    Probabilities,
+    Resources,
+)
 from trainers.kinds.clips.clips import ClipSource, prepare_clips
 from trainers.kinds.clips.deciding import DECIDING_FILE, deciding_moments, moment_places, save_deciding
 from trainers.kinds.clips.fold import ClipFoldData
+from trainers.kinds.clips.initial import check_starts, make_fold_network, start_record, starts
 from trainers.kinds.clips.moments import AnyClipSettings
 from trainers.kinds.clips.network import make_clip_network
 from trainers.kinds.clips.pooling import pool_nested
-from trainers.kinds.clips.predict import ClipModels
+from trainers.kinds.clips.predict import ClipModels, Kept
 from trainers.kinds.clips.settings import RAW_BACKBONES, AudioSettings, AvSettings
+from trainers.kinds.prediction import predict_rows
 from trainers.kinds.training.outcome import device_of, fold_seed, train_network
 from trainers.kinds.training_rows import training_rows
 from trainers.networks.backbone import check_backbone
+from trainers.networks.settings import PREDICTION_SETTINGS
 from trainers.networks.weights import load_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 POOLING_FILE = "pooling.json"
 
@@ -51,6 +66,13 @@ class ClipKind(ModelKind[AnyClipSettings]):
     def extraction(self, settings: AnyClipSettings) -> ExtractSettings | None:
         return settings.extraction
 
+    def starts_from(self, settings: AnyClipSettings) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(start.model for start in starts(settings)))
+
+    def only_predicts(self, setting: str, before: object, now: object) -> bool:
+        is_learned = "attention" in (before, now)
+        return setting in PREDICTION_SETTINGS | {"time_views"} or (setting == "pooling" and not is_learned)
+
     def check(self, context: Context) -> None:
         settings, processes = context.settings, context.group.size
         if settings.step_rows % processes:
@@ -63,51 +85,91 @@ class ClipKind(ModelKind[AnyClipSettings]):
             hears = isinstance(settings, AudioSettings) or position == 1
             if not (hears and name in RAW_BACKBONES):
                 check_backbone(name)
+        check_starts(context)
 
     def prepare(self, context: Context) -> None:
         prepare_clips(context)
 
     def train_fold(self, context: Context, fold: int) -> FoldOutcome:
         settings = context.settings
+        held_out = context.split(fold)[1]
         data = ClipFoldData(
             settings,
             training_rows(context, fold),
-            context.split(fold)[1],
+            held_out,
             ClipSource(context),
             seed=fold_seed(settings, fold),
             device=device_of(context),
-            root=context.root,
+            make_network=partial(make_fold_network, context, fold),
             threads=context.threads,
         )
         outcome = train_network(context, fold, data)
-        outcome = replace(outcome, history={**outcome.history, "views": settings.views, "pooling": settings.pooling})
-        if settings.pooling == "auto" and fold == context.folds.refit:
-            rule = _rule_of_folds(context)
-            outcome = _with_rule(outcome, rule, {"pooling_rule": rule})
-        elif settings.pooling == "auto":
-            outcome = _with_nested_rule(settings, outcome, data)
-        return _with_deciding_moments(settings, outcome, data)
+        if starting := start_record(context, fold):
+            outcome = replace(outcome, history={**outcome.history, "starts_from": starting})
+        if fold == context.folds.refit:
+            return _refitted(context, outcome)
+        return _finished(settings, outcome, data.moments, held_out)
+
+    def predict_held_out(self, context: Context, fold: int, on_batch: Callable[[int], None]) -> FoldOutcome:
+        held_out, moments = context.split(fold)[1], Kept()
+        models = _load(context, [fold], keep=moments.add)
+        oof = predict_rows(models, held_out, context.group, on_batch=on_batch)[0]
+        return _finished(context.settings, FoldOutcome(oof=oof), moments, held_out)
 
     def load(self, context: Context, folds: Sequence[int], *, tta: bool = True) -> FoldModels:
-        settings, device = context.settings, device_of(context)
-        scratch = replace(settings, pretrained=False)
-        if isinstance(scratch, AvSettings):
-            scratch = replace(scratch, sound_pretrained=False)
-        networks, rules = [], []
-        for fold in folds:
-            network = make_clip_network(scratch)
-            load_weights(network, context.fold_folder(fold) / WEIGHTS_FILE)
-            networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
-            found = context.fold_folder(fold) / POOLING_FILE
-            rules.append(read_json(found, "rule")["rule"] if found.exists() else settings.pooling)
-        rules = ["mean" if rule in ("auto", "attention") else rule for rule in rules]
-        return ClipModels(settings, networks, rules, ClipSource(context), device, context.threads, tta=tta)
+        return _load(context, folds, tta=tta)
 
 
-def _with_nested_rule(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
+def _load(
+    context: Context,
+    folds: Sequence[int],
+    *,
+    tta: bool = True,
+    keep: Callable[[Probabilities, Probabilities], None] | None = None,
+) -> ClipModels:
+    """Load fold models; `keep` is called with the probabilities and weights of the moments by the first one."""
+    settings, device = context.settings, device_of(context)
+    scratch = replace(settings, pretrained=False)
+    if isinstance(scratch, AvSettings):
+        scratch = replace(scratch, sound_pretrained=False)
+    networks, rules = [], []
+    for fold in folds:
+        network = make_clip_network(scratch)
+        load_weights(network, context.fold_folder(fold) / WEIGHTS_FILE)
+        networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+        chosen = context.fold_folder(fold) / POOLING_FILE
+        rules.append(
+            read_json(chosen, "rule")["rule"] if settings.pooling == "auto" and chosen.exists() else settings.pooling
+        )
+    rules = ["mean" if rule in ("auto", "attention") else rule for rule in rules]
+    return ClipModels(settings, networks, rules, ClipSource(context), device, context.threads, tta=tta, keep=keep)
+
+
+def _finished(settings: AnyClipSettings, outcome: FoldOutcome, moments: Kept, held_out: "pd.DataFrame") -> FoldOutcome:
+    """Add the cost of prediction and the deciding moments; with pooling = "auto", pool by rules of other rows."""
+    outcome = replace(outcome, history={**outcome.history, "views": settings.views, "pooling": settings.pooling})
+    if settings.pooling == "auto":
+        outcome = _with_nested_rule(settings, outcome, moments, held_out)
+    return _with_deciding_moments(settings, outcome, moments, held_out)
+
+
+def _refitted(context: Context, outcome: FoldOutcome) -> FoldOutcome:
+    """Add the same to a refit, which has no held-out rows to choose a rule by."""
+    settings = context.settings
+    history = {"views": settings.views, "pooling": settings.pooling}
+    outcome = replace(outcome, history={**outcome.history, **history})
+    if settings.pooling != "auto":
+        return outcome
+    rule = _rule_of_folds(context)
+    return _with_rule(outcome, rule, {"pooling_rule": rule})
+
+
+def _with_nested_rule(
+    settings: AnyClipSettings, outcome: FoldOutcome, moments: Kept, held_out: "pd.DataFrame"
+) -> FoldOutcome:
     """Pool the held-out rows again, with rules that were chosen without them."""
-    probabilities, weight = data.held_out_moments()
-    target = data.held_out["target"].to_numpy(np.int8)
+    probabilities, weight = moments.joined()
+    target = held_out["target"].to_numpy(np.int8)
     oof, rule, rules = pool_nested(probabilities, weight, target, settings.seed)
     found = _with_rule(outcome, rule, {"pooling_rule": rule, "pooling_rules_of_halves": list(rules)})
     return replace(found, oof=oof)
@@ -129,16 +191,16 @@ def _with_rule(outcome: FoldOutcome, rule: str, history: Mapping[str, Any]) -> F
     return replace(outcome, files=files, history={**outcome.history, **history})
 
 
-def _with_deciding_moments(settings: AnyClipSettings, outcome: FoldOutcome, data: ClipFoldData) -> FoldOutcome:
+def _with_deciding_moments(
+    settings: AnyClipSettings, outcome: FoldOutcome, moments: Kept, held_out: "pd.DataFrame"
+) -> FoldOutcome:
     """Add the moments that decided the predictions of the held-out clips, for people to look at."""
-    if not len(outcome.oof):  # a refit holds out no row
-        return outcome
-    probabilities, weight = data.held_out_moments()
+    probabilities, weight = moments.joined()
     if len(probabilities) != len(outcome.oof):  # each process of a group has predicted only a part of them
         return outcome
     places = moment_places(settings)
     chosen = deciding_moments(probabilities, weight, outcome.oof)
-    ids, rows = data.held_out["id"].to_numpy(object), np.arange(len(chosen))
+    ids, rows = held_out["id"].to_numpy(object), np.arange(len(chosen))
 
     def save(path: Path) -> None:
         save_deciding(path, ids, places[chosen], probabilities[rows, chosen])

@@ -12,6 +12,7 @@ from torch import Tensor
 from trainers.augment.pipeline import augment_image, sample_params
 from trainers.augment.random_streams import ImageRandom
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
+from trainers.kinds.clips.slip import SoundSlip, has_both
 from trainers.media.clip_record import ClipRecord
 from trainers.media.loader import ahead
 
@@ -25,12 +26,14 @@ class Moments:
 
     frames: (moments, size, size, 3) uint8. seen: (moments,) 1 if there is a frame. sound: (moments, n_samples)
     int16. heard: (moments,) 1 if there is sound. A modality that a kind does not read has size or n_samples 0.
+    moved: 1 if the sound was shifted against the video, which makes a real clip a fake that neither shows alone.
     """
 
     frames: NDArray[np.uint8]
     seen: NDArray[np.float32]
     sound: NDArray[np.int16]
     heard: NDArray[np.float32]
+    moved: float = 0.0
 
 
 def spread_places(count: int, view: int, views: int) -> Places:
@@ -54,6 +57,7 @@ class MomentReader:
         self.samples = 0
         if isinstance(settings, AudioSettings | AvSettings):
             self.samples = round(settings.window_s * settings.sample_rate)
+        self._slip = SoundSlip(settings) if isinstance(settings, AvSettings) and settings.sound_slip else None
 
     def view(self, record: ClipRecord | None, view: int, views: int) -> Moments:
         """Return the moments of one view at prediction."""
@@ -64,18 +68,28 @@ class MomentReader:
         frames = found.frames[:, inset : inset + self.size, inset : inset + self.size]
         return Moments(frames, found.seen, found.sound, found.heard)
 
-    def drawn(self, record: ClipRecord | None, id_: str, epoch: int) -> Moments:
+    def is_slipped(self, record: ClipRecord | None, id_: str, epoch: int) -> bool:
+        """Whether the sound of a real clip is moved in an epoch of training, so that it counts as fake."""
+        return self._slip is not None and self._slip.is_drawn(record, ImageRandom(self._seed, epoch, id_))
+
+    def drawn(self, record: ClipRecord | None, id_: str, epoch: int, *, is_real: bool = False) -> Moments:
         """Return augmented moments for training, drawn from (seed, epoch, id): one in each equal part of the clip."""
         random = ImageRandom(self._seed, epoch, id_)
-        count = self._settings.moments
-        found = self._read(record, (np.arange(count) + random.stream("moments").random(count)) / count)
+        count, shift_s = self._settings.moments, 0.0
+        places = (np.arange(count) + random.stream("moments").random(count)) / count
+        if self._slip is not None and record is not None and has_both(record):
+            moved_s, first, last = self._slip.draw(record, random)
+            places = first + (last - first) * places
+            shift_s = moved_s if is_real and self._slip.is_drawn(record, random) else 0.0
+        found = self._read(record, places, shift_s)
         frames = found.frames
         if self.size:  # the same change for all frames, so that differences between frames are real
             params = sample_params(self._settings, frames.shape[1], self.size, random)
             frames = np.stack([augment_image(frame, params, self.size) for frame in frames])
-        return Moments(frames, found.seen, self._changed(found.sound, random.stream("sound")), found.heard)
+        sound = self._changed(found.sound, random.stream("sound"))
+        return Moments(frames, found.seen, sound, found.heard, float(shift_s != 0))
 
-    def _read(self, record: ClipRecord | None, places: Places) -> Moments:
+    def _read(self, record: ClipRecord | None, places: Places, shift_s: float = 0.0) -> Moments:
         count = len(places)
         stored = self._settings.frame_size if self.size else 0
         frames = np.zeros((count, stored, stored, 3), np.uint8)
@@ -90,7 +104,7 @@ class MomentReader:
             frames, seen[:] = record.frames(unique)[back], 1
             times = record.tensor("times_s")[rows].astype(np.float64)
         if self.samples and len(record.sound):
-            for at, start in enumerate(self._starts(record, places, times)):
+            for at, start in enumerate(self._starts(record, places, None if times is None else times + shift_s)):
                 sound[at], heard[at] = _window(record.sound, start, self.samples)
         return Moments(frames, seen, sound, heard)
 
@@ -127,20 +141,21 @@ def _window(sound: NDArray[np.int16], start: int, count: int) -> tuple[NDArray[n
     return window, 1.0
 
 
-Batch4 = tuple[Tensor, Tensor, Tensor, Tensor]
+ClipBatch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def stacked(moments: Sequence[Moments]) -> Batch4:
-    """Return clips as one batch: frames, seen, sound, heard."""
+def stacked(moments: Sequence[Moments]) -> ClipBatch:
+    """Return clips as one batch: frames, seen, sound, heard, moved."""
     return (
         torch.from_numpy(np.stack([clip.frames for clip in moments])),
         torch.from_numpy(np.stack([clip.seen for clip in moments])),
         torch.from_numpy(np.stack([clip.sound for clip in moments])),
         torch.from_numpy(np.stack([clip.heard for clip in moments])),
+        torch.tensor([clip.moved for clip in moments]),
     )
 
 
-def batches(plan: Iterable[NDArray[np.intp]], read: Callable[[int], Moments], threads: int) -> Iterator[Batch4]:
+def batches(plan: Iterable[NDArray[np.intp]], read: Callable[[int], Moments], threads: int) -> Iterator[ClipBatch]:
     """Yield the clips of each set of rows, read ahead of their use by threads.
 
     Args:
@@ -150,7 +165,7 @@ def batches(plan: Iterable[NDArray[np.intp]], read: Callable[[int], Moments], th
     """
     pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="clips")
 
-    def begin(rows: NDArray[np.intp]) -> Callable[[], Batch4]:
+    def begin(rows: NDArray[np.intp]) -> Callable[[], ClipBatch]:
         futures = [pool.submit(read, row) for row in rows.tolist()]
         return lambda: stacked([future.result() for future in futures])
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainers.augment.spec_augment import spec_augment
 from trainers.features.mel import LogMel
-from trainers.kinds.clips.moments import AnyClipSettings, Batch4
+from trainers.kinds.clips.moments import AnyClipSettings, ClipBatch
 from trainers.kinds.clips.settings import RAW_BACKBONES, AudioSettings, AvSettings, FramesSettings
 from trainers.networks.aasist import SIZES, Aasist
 from trainers.networks.backbone import create_model
@@ -30,7 +30,7 @@ def make_clip_network(settings: AnyClipSettings, root: Path = Path()) -> ClipNet
         picture = without_classifier(create_model(settings, settings.image_size or settings.frame_size, root))
     if not isinstance(settings, FramesSettings):
         sound = _sound_encoder(settings, root)
-    return ClipNetwork(picture, sound, settings)
+    return ClipNetwork(picture, sound, settings, settings if isinstance(settings, AvSettings) else None)
 
 
 def _sound_encoder(settings: AudioSettings | AvSettings, root: Path) -> nn.Module:
@@ -60,10 +60,10 @@ class ToDevice:
             mean, std = grey_mean_and_std(getattr(network.picture, "backbone", network.picture))
             self._scale, self._shift = (1 / std).to(device), (-mean / std).to(device)
 
-    def __call__(self, batch: Batch4) -> Batch4:
+    def __call__(self, batch: ClipBatch) -> ClipBatch:
         """Return frames (batch, moments, 3, size, size) and sound (batch, moments, n_samples) as float32."""
-        frames, seen, sound, heard = (part.to(self._device, non_blocking=True) for part in batch)
+        frames, seen, sound, heard, moved = (part.to(self._device, non_blocking=True) for part in batch)
         values = frames.permute(0, 1, 4, 2, 3).float()
         if self._scale is not None and self._shift is not None:
             values = torch.addcmul(self._shift, values, self._scale)
-        return values, seen, sound.float() / 32_768, heard
+        return values, seen, sound.float() / 32_768, heard, moved

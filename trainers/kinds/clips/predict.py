@@ -9,7 +9,7 @@ from torch import Tensor
 
 from oof.errors import TrainingError
 from trainers.kinds.base import Probabilities
-from trainers.kinds.clips.moments import AnyClipSettings, Batch4, MomentReader, Moments, batches
+from trainers.kinds.clips.moments import AnyClipSettings, ClipBatch, MomentReader, Moments, batches
 from trainers.kinds.clips.network import ToDevice
 from trainers.kinds.clips.pooling import RULES
 from trainers.media.clip_record import ClipRecord
@@ -19,6 +19,28 @@ from trainers.networks.tta import merge_views
 from trainers.runtime.device import amp_type, is_out_of_memory, keep_freed_memory
 
 RecordOf = Callable[[str], ClipRecord | None]
+
+
+class Kept:
+    """Probabilities and weights of the moments of all rows that were predicted, batch by batch."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Probabilities, Probabilities]] = []
+
+    def add(self, probabilities: Probabilities, weight: Probabilities) -> None:
+        """Take in a batch, (n_batch, moments) each."""
+        self._parts.append((probabilities, weight))
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._parts.clear()
+
+    def joined(self) -> tuple[Probabilities, Probabilities]:
+        """Return those of all rows, (n_rows, moments) each; (0, 0) if there are none."""
+        if not self._parts:
+            return np.zeros((0, 0)), np.zeros((0, 0))
+        probabilities, weight = zip(*self._parts, strict=True)
+        return np.concatenate(probabilities), np.concatenate(weight)
 
 
 class ClipModels:
@@ -84,13 +106,13 @@ class ClipModels:
             network.eval()
         return torch.inference_mode()
 
-    def _views(self, batch: Batch4) -> list[tuple[Tensor, Tensor]]:
+    def _views(self, batch: ClipBatch) -> list[tuple[Tensor, Tensor]]:
         """Return logits and weights of the moments in each image view, (n_models, batch, moments) on the CPU."""
-        frames, seen, sound, heard = batch
-        mirrored = [(frames.flip(3), seen, sound, heard)] if self._picture_views == 2 else []
+        frames, *others = batch
+        mirrored = [(frames.flip(3), *others)] if self._picture_views == 2 else []
         return [self._logits(view) for view in (batch, *mirrored)]
 
-    def _logits(self, batch: Batch4) -> tuple[Tensor, Tensor]:
+    def _logits(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
         """Return the same for one view, in smaller parts if memory requires it."""
         while True:
             try:
@@ -111,10 +133,10 @@ class ClipModels:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _part(self, batch: Batch4) -> tuple[Tensor, Tensor]:
+    def _part(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
         inputs = self._to_device(batch)
         with torch.autocast(self._device.type, dtype=self._amp, enabled=self._amp is not None):
-            found = [network.moments(*inputs) for network in self._networks]
+            found = [network.moments(*inputs[:4]) for network in self._networks]
         return torch.stack([a for a, _ in found]).double().cpu(), torch.stack([b for _, b in found]).double().cpu()
 
     def _pooled(self, views: list[tuple[Tensor, Tensor]]) -> Probabilities:

@@ -7,7 +7,7 @@ from oof.errors import ConfigError
 from trainers.augment.settings import AugmentSettings
 from trainers.features.settings import ExtractSettings
 from trainers.kinds.repeats import RepeatSettings
-from trainers.networks.clip_settings import ClipNetworkSettings
+from trainers.networks.clip_settings import ClipNetworkSettings, FusionSettings
 from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
 from trainers.runtime.settings import check_range
 
@@ -18,8 +18,15 @@ RAW_BACKBONES = ("aasist", "aasist-l")
 class _ClipSettings(
     RepeatSettings, PredictionSettings, AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings
 ):
-    """Settings shared by all kinds on clips."""
+    """Settings shared by all kinds on clips.
 
+    pretrained: true (weights from the hub), false (random weights), the path of a file of weights, or "model:NAME":
+        the encoder of another model on clips in dfens.toml, fold by fold, so that no fold starts from weights that
+        have seen its held-out rows. That model is trained first.
+    """
+
+    # recorded by earlier versions for all kinds on clips, without effect in those that do not have them
+    former: ClassVar[tuple[str, ...]] = ("fusion", "modality_dropout", "modality_loss")
     reads_picture: ClassVar[bool] = True
     reads_sound: ClassVar[bool] = True
 
@@ -124,15 +131,15 @@ class AudioSettings(_ClipSettings, _SoundSettings, NetworkSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, NetworkSettings):
+class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, FusionSettings, NetworkSettings):
     """Video and sound together: each of `moments` frames with the sound around it.
 
     backbone: backbone for the frames; sound_backbone: backbone for the sound around each frame (window_s seconds), as
         in the kind audio.
     sound_options: further arguments of `timm.create_model` for the sound backbone.
     sound_pretrained: as `pretrained`, for the sound backbone.
-    fusion: gated or cross_attention. modality_dropout: probability of hiding video or sound of a clip with both
-        in training. modality_loss: weight of the losses on video alone and on sound alone.
+    sound_slip: probability that the sound of a real clip is shifted against its video in training, which makes it a
+        fake. sound_slip_s: smallest and largest shift, seconds.
     """
 
     kind: Literal["av"] = "av"
@@ -140,12 +147,20 @@ class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, NetworkSetting
     sound_options: dict[str, Any] = field(default_factory=dict)
     sound_pretrained: bool | str = True
     window_s: float = 0.5
+    sound_slip: float = 0.0
+    sound_slip_s: tuple[float, float] = (0.2, 0.8)
     temporal: Literal["none", "conv", "transformer"] = "conv"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         NetworkSettings.__post_init__(self)
         _check_features(self)
+        FusionSettings.__post_init__(self)
+        check_range(self, 0, 1, "sound_slip")
+        if not 0 < self.sound_slip_s[0] <= self.sound_slip_s[1]:
+            raise ConfigError(
+                f"sound_slip_s = {list(self.sound_slip_s)}: expected two numbers above 0, the smaller one first."
+            )
         self.check_sound()
         _check_image_size(self)
         _check_raw(self.sound_backbone, self.sample_rate, self.window_s)

@@ -12,6 +12,7 @@ from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.timm.trial import try_model
 from trainers.kinds.training.outcome import device_of, fold_seed, train_network
 from trainers.kinds.training_rows import training_rows
+from trainers.networks.settings import PREDICTION_SETTINGS
 
 
 class TimmKind(ModelKind[TimmSettings]):
@@ -24,6 +25,9 @@ class TimmKind(ModelKind[TimmSettings]):
 
     def cached_images(self, settings: TimmSettings) -> CachedImages | None:
         return None if settings.decode == "gpu" else CachedImages(settings.stored_size, settings.host_decode)
+
+    def only_predicts(self, setting: str, before: object, now: object) -> bool:
+        return setting in PREDICTION_SETTINGS
 
     def check(self, context: ModelContext[TimmSettings]) -> None:
         try_model(context)
