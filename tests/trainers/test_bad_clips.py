@@ -83,14 +83,14 @@ class Case:
 CASES: dict[str, Case] = {
     "no video stream.m4a.mp4": Case(lambda path: write(path, 0, heard()), frames=0, note="^no picture$"),
     "no audio stream.mp4": Case(write, sound_s=0, note="^no sound$"),
-    "zero frames.mp4": Case(without_frames, reason="neither a frame nor a sound sample", check="is cut"),
+    "zero frames.mp4": Case(without_frames, reason="has neither frames nor sound", check="is truncated"),
     "header only.mp4": Case(
         lambda path: written_and_cut(path, 0.02),
         reason="is not a clip|cannot be read|neither",
-        check="is cut|is not|read",
+        check="is truncated|is not|read",
     ),
     "cut in the middle.mp4": Case(
-        lambda path: written_and_cut(path, 0.5), sound_s=0, note="picture ends after", check="is cut"
+        lambda path: written_and_cut(path, 0.5), sound_s=0, note="picture ends after", check="is truncated"
     ),
     "variable frame rate.mp4": Case(
         lambda path: write(path, 8, heard(), times_s=[0.0, 0.04, 0.08, 0.3, 0.34, 0.5, 0.54, 0.8])
@@ -156,7 +156,7 @@ def test_two_files_of_one_id_are_an_error(tmp_path: Path) -> None:
     write(tmp_path / "test" / "t.mp4", 2)
     pd.DataFrame({"id": ["t"], "y_pred": 0.5}).to_csv(tmp_path / "sample_submission.csv", index=False)
     settings = DataSettings(layout="table", root=tmp_path)
-    with pytest.raises(DataError, match=r"1 of 4 train rows fit several files in .*: clip2\. Write the ending"):
+    with pytest.raises(DataError, match=r"1 of 4 train rows match several files in .*: clip2\. Add the ending"):
         read_competition(settings)
     (tmp_path / "train" / "clip2.mkv").unlink()
     assert len(read_competition(settings).train) == 4

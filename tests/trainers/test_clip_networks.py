@@ -90,7 +90,7 @@ def test_losses_of_single_modalities_count_where_they_are_present() -> None:
     network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), fusion).train()
     frames, seen, sound, heard = inputs()
     heard[2] = 0
-    logits, sides = network(frames, seen, sound, heard)
+    logits, sides, _ = network(frames, seen, sound, heard)
     assert logits.shape == (3,)
     assert [weight.tolist() for _, weight in sides] == [[0.25, 0.25, 0.25], [0.25, 0.25, 0.0]]
     (logits.sum() + sum((side * weight).sum() for side, weight in sides)).backward()
@@ -103,7 +103,7 @@ def test_moved_sound_hides_nothing_and_counts_in_no_loss_of_one_modality() -> No
     frames, seen, sound, heard = inputs(batch=40)
     moved = torch.zeros(40)
     moved[::2] = 1
-    _, sides = network(frames, seen, sound, heard, moved)
+    sides = network(frames, seen, sound, heard, moved).sides
     weights = torch.stack([weight for _, weight in sides])
     assert (weights[:, ::2] == 0).all()
     assert weights[:, 1::2].sum(0).tolist() == [0.25] * 20  # one modality is hidden

@@ -76,7 +76,7 @@ def test_settings_of_prediction_predict_again_and_never_retrain(
     monkeypatch.setattr(FoldTrainer, "run", None)  # would fail if it were called
     notes = Notes()
     assert run(competition, tmp_path / "here", models[1], progress=notes) == expected
-    assert "predicted again with the stored weights" in notes.lines[0]
+    assert "predicting again with the stored weights" in notes.lines[0]
     assert weights.stat().st_mtime_ns == stamp
     history = read_json(weights.with_name("history.json"))
     assert (history["views"], history["pooling"]) == (2 * second["time_views"], second["pooling"])
