@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_its_size_is_told_before_it_is_made(folder: Path) -> None:
+def test_the_size_is_reported_before_the_cache_is_made(folder: Path) -> None:
     found = told(folder, "--dry-run")
     assert [(row["size"], row["images"], row["cached"]) for row in found["caches"]] == [(16, 12, 0), (24, 12, 0)]
     assert found["caches"][1]["bytes_missing"] == 12 * 24 * 24 * 3
@@ -58,7 +58,7 @@ def test_its_size_is_told_before_it_is_made(folder: Path) -> None:
     assert [(row["cached"], row["bytes_missing"]) for row in told(folder)["caches"]] == [(12, 0), (12, 0)]
 
 
-def test_a_broken_file_is_named_and_the_rest_is_made(folder: Path) -> None:
+def test_a_broken_file_is_reported_and_the_rest_is_cached(folder: Path) -> None:
     (folder / "data" / "train" / "a003.jpg").write_bytes(b"broken")
     result = run(folder, "--model", "small")
     assert "Left out: " in result.stderr

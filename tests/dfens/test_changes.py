@@ -5,7 +5,7 @@ from pathlib import Path
 from dfens.workspace.changes import archive_dependents
 
 
-def test_models_and_blends_of_replaced_folds_move_and_what_no_fold_changes_stays(tmp_path: Path) -> None:
+def test_replacing_folds_archives_models_and_blends_but_nothing_else(tmp_path: Path) -> None:
     for name in (
         "trainers/net/fold0",
         "trainers/ablations/net",

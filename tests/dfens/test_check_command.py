@@ -15,7 +15,7 @@ from trainers.runtime.provenance import files_fingerprint
 CONFIG = '[data]\nlayout = "table"\nroot = "data"\nid = "img_name"\n'
 
 
-def test_sound_data_exit_0_and_name_the_next_command(tmp_path: Path) -> None:
+def test_valid_data_exit_with_0_and_show_the_next_command(tmp_path: Path) -> None:
     make_table(tmp_path / "data", rows=12)
     (tmp_path / "dfens.toml").write_text(CONFIG)
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
@@ -25,7 +25,7 @@ def test_sound_data_exit_0_and_name_the_next_command(tmp_path: Path) -> None:
     assert "50.0 %" in result.stdout
 
 
-def test_broken_data_exit_1_and_list_the_finds(tmp_path: Path) -> None:
+def test_broken_data_exit_with_1_and_list_the_findings(tmp_path: Path) -> None:
     make_table(tmp_path / "data", rows=14)
     (tmp_path / "dfens.toml").write_text(CONFIG)
     (tmp_path / "data" / "train" / "a003.jpg").write_bytes(b"")
@@ -43,7 +43,7 @@ def test_broken_data_exit_1_and_list_the_finds(tmp_path: Path) -> None:
     assert "were decoded" not in plain.stdout  # nothing was left to a sample: what has no bytes needs no decoding
 
 
-def test_fewer_rows_of_a_class_than_folds_are_told_before_folds_are_made(tmp_path: Path) -> None:
+def test_fewer_rows_of_a_class_than_folds_are_reported_before_making_folds(tmp_path: Path) -> None:
     make_table(tmp_path / "data", rows=9)
     (tmp_path / "dfens.toml").write_text(CONFIG)
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
@@ -115,7 +115,7 @@ def test_files_that_changed_since_a_fold_was_trained_are_reported(tmp_path: Path
     assert files_changed_since_training(workspace, competition) == []  # named by the check itself
 
 
-def test_originals_as_groups_are_said_by_check_and_folds(tmp_path: Path) -> None:
+def test_check_and_folds_report_that_originals_are_groups(tmp_path: Path) -> None:
     root = make_table(tmp_path / "data", rows=18)
     lines = [f"a{row:03d}.jpg,{int(row >= 6)},{f'a{(row - 6) // 2:03d}.jpg' if row >= 6 else -1}" for row in range(18)]
     (root / "train.csv").write_text("\n".join(["img_name,target,original", *lines]) + "\n")

@@ -111,13 +111,13 @@ def test_an_interruption_ends_with_130() -> None:
 
 
 @pytest.mark.usefixtures("failing")
-def test_an_unknown_exception_stays_whole() -> None:
+def test_an_unexpected_exception_keeps_its_traceback() -> None:
     assert isinstance(CliRunner().invoke(cli, ["fail", "bug"]).exception, ZeroDivisionError)
 
 
 @pytest.mark.usefixtures("failing")
 @pytest.mark.parametrize("arguments", [["--json", "fail", "x"], ["fail", "x", "--json"]])
-def test_json_goes_to_stdout_alone(arguments: list[str]) -> None:
+def test_only_json_goes_to_stdout(arguments: list[str]) -> None:
     result = CliRunner().invoke(cli, arguments)
     assert json.loads(result.stdout) == {"how": "x", "nan": None, "path": "a"}
     assert result.stderr == "beside\n"
@@ -147,7 +147,7 @@ def test_init_writes_a_recipe_and_never_overwrites(tmp_path: Path) -> None:
     assert (tmp_path / "dfens.toml.old").read_text() == text
 
 
-def test_init_refuses_what_is_no_slug(tmp_path: Path) -> None:
+def test_init_refuses_an_invalid_slug(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["init", str(tmp_path), "--competition", 'a"b'])
     assert result.exit_code == 1
     assert "is not a competition slug" in result.stderr

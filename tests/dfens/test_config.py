@@ -58,7 +58,7 @@ def test_an_unknown_key_of_a_model_names_the_model(tmp_path: Path) -> None:
     ("shift = 0.5", "translate"),
     ("resize = 0.5", "downscale"),
 ])  # fmt: skip
-def test_a_former_key_names_its_new_name(tmp_path: Path, old: str, new: str) -> None:
+def test_a_former_key_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
     text = TABLE + f'[models.a]\nbackbone = "resnet18"\n{old}\n'
     with pytest.raises(ConfigError, match=rf"\[models.a\]: the key '{old.split()[0]}' is now named '{new}'"):
         read_config(write(tmp_path, text))
@@ -106,12 +106,12 @@ def test_a_value_out_of_range_names_its_section(tmp_path: Path) -> None:
         read_config(write(tmp_path, TABLE + "[competition]\nsubmissions_per_day = 0\n"))
 
 
-def test_a_model_without_a_backbone_is_told_so(tmp_path: Path) -> None:
+def test_a_model_without_a_backbone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[models.a\] has no backbone, which must be given"):
         read_config(write(tmp_path, TABLE + "[models.a]\nepochs = 3\n"))
 
 
-def test_all_kinds_that_a_value_may_be_are_told_together(tmp_path: Path) -> None:
+def test_all_allowed_types_of_a_value_are_listed(tmp_path: Path) -> None:
     text = TABLE + '[models.a]\nbackbone = "resnet18"\nbatch_size = "large"\ntta = "flip"\n'
     with pytest.raises(ConfigError) as caught:
         read_config(write(tmp_path, text))
@@ -153,7 +153,7 @@ def test_a_model_name_may_not_leave_the_folder(tmp_path: Path) -> None:
         read_config(write(tmp_path, TABLE + '[models."../a"]\nbackbone = "resnet18"\n'))
 
 
-def test_a_model_may_not_take_the_folder_of_the_cache(tmp_path: Path) -> None:
+def test_a_model_cannot_have_the_name_of_the_cache_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[models.cache\]: work/trainers/cache has another use"):
         read_config(write(tmp_path, TABLE + '[models.cache]\nkind = "linear"\n'))
 
@@ -173,7 +173,7 @@ def test_a_section_written_as_a_value_is_refused(tmp_path: Path) -> None:
         parse_config({"folds": 5}, tmp_path)
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "dfens.toml"
     path.write_bytes(b"\xef\xbb\xbf" + TABLE.encode().replace(b"\n", b"\r\n"))
     assert read_config(path).data.layout == "table"

@@ -23,7 +23,7 @@ def test_the_same_seed_draws_the_same_files(tmp_path: Path) -> None:
     assert digest(tmp_path / "a").keys() != digest(tmp_path / "c").keys()
 
 
-def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     make_competition(tmp_path, train_rows=40, test_rows=20, size=32)
     (tmp_path / "dfens.toml").write_text("edited")
     make_competition(tmp_path, train_rows=80, test_rows=40, size=32)
@@ -41,7 +41,7 @@ def test_no_person_is_in_both_sets_and_half_are_fakes(tmp_path: Path) -> None:
     assert list(truth["img_name"]) == list(pd.read_csv(tmp_path / "data" / "sample_submission.csv")["img_name"])
 
 
-def test_colours_do_not_tell_the_label(tmp_path: Path) -> None:
+def test_colors_do_not_reveal_the_label(tmp_path: Path) -> None:
     make_competition(tmp_path, train_rows=600, test_rows=8, size=32)
     train = pd.read_csv(tmp_path / "data" / "train.csv")
     images = [cv2.imread(str(tmp_path / "data" / "train" / name)) for name in train["img_name"]]

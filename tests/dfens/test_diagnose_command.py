@@ -41,7 +41,7 @@ def test_an_unknown_model_is_named(folder: Path) -> None:
     assert "There is no model 'nothing' in the store" in result.stderr
 
 
-def test_groups_tell_each_way_to_fold(folder: Path) -> None:
+def test_groups_compares_the_groupings(folder: Path) -> None:
     write_image(folder / "data" / "train" / "a003.jpg", face(1, fake=True), quality=70)  # a copy of a001
     result = run(folder, "groups", "--json")
     none, duplicates, clusters = json.loads(result.stdout)["groupings"]

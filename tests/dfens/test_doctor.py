@@ -11,7 +11,7 @@ from dfens.cli import cli
 from dfens.workflows.doctor import credentials_found
 
 
-def test_doctor_tells_versions_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_shows_versions_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_very_secret")
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "doctor", "--offline", "--json"])
     assert result.exit_code == 0

@@ -33,7 +33,7 @@ def folder(tmp_path: Path, online: KaggleServer) -> Path:
     return tmp_path / "job"
 
 
-def test_all_files_lie_in_the_data_root_then_nothing_is_to_do(folder: Path, online: KaggleServer) -> None:
+def test_all_files_are_downloaded_once(folder: Path, online: KaggleServer) -> None:
     first = run(folder).stdout
     assert f"3 files, 0.0 MB in {folder / 'data'}." in first
     assert "not unpacked: inner.zip" in first
@@ -46,7 +46,7 @@ def test_all_files_lie_in_the_data_root_then_nothing_is_to_do(folder: Path, onli
     assert len(online.calls) == calls
 
 
-def test_the_archive_is_kept_when_asked(folder: Path) -> None:
+def test_the_archive_is_kept_on_request(folder: Path) -> None:
     run(folder, "--keep-archive")
     assert (folder / "work" / "submissions" / "download" / "multi-ffdi.zip").exists()
 

@@ -51,7 +51,7 @@ def test_clips_are_read_once_and_removed_on_demand(folder: Path) -> None:
     assert counts(folder, "--remove")["stored"] == 0
 
 
-def test_centre_crop_is_said_plainly_and_broken_clips_are_named(folder: Path) -> None:
+def test_center_crops_and_broken_clips_are_reported(folder: Path) -> None:
     (folder / "data" / "trainset" / "clip 2.mp4").write_text("text, not a clip")
     result = run(folder)
     assert result.exit_code == 0
@@ -114,7 +114,7 @@ def test_modalities_are_compared_on_clips_without_sound(folder: Path) -> None:
     assert json.loads(report.stdout)["clips"]["changed"] == ["a"]
 
 
-def test_the_report_shows_the_frame_that_decided(folder: Path) -> None:
+def test_the_report_shows_the_decisive_frame(folder: Path) -> None:
     (folder / "dfens.toml").write_text(
         '[data]\nlayout = "ffdv"\nroot = "data"\n[folds]\nk = 2\n'
         '[models.picture]\nkind = "frames"\nbackbone = "test_resnet"\nframes = 4\nframe_size = 32\n'

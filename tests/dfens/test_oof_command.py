@@ -36,7 +36,7 @@ def write_models(folder: Path, count: int = 3, n: int = 90) -> list[Path]:
     return paths
 
 
-def test_one_command_brings_in_all_files_where_there_was_nothing(tmp_path: Path) -> None:
+def test_one_command_imports_all_files_into_an_empty_store(tmp_path: Path) -> None:
     found = run(tmp_path, "import", *write_models(tmp_path))
     assert found.exit_code == 0, found.output
     assert "Imported 3 models, 2 of them complete" in found.stdout
@@ -64,7 +64,7 @@ def test_list_scores_by_fold_and_over_all_rows(tmp_path: Path) -> None:
     assert [row["state"] for row in value["models"]] == ["OOF only", "OOF only", "partial"]
 
 
-def test_list_of_nothing_says_what_to_do(tmp_path: Path) -> None:
+def test_an_empty_list_shows_the_next_step(tmp_path: Path) -> None:
     found = run(tmp_path, "list")
     assert found.exit_code == 1
     assert "dfens oof import FILES" in found.stderr
@@ -93,7 +93,7 @@ def test_columns_and_folds_may_be_named(tmp_path: Path) -> None:
     assert PredictionStore(tmp_path / "work" / "oof").folds.fold.tolist() == [0, 0, 1, 1] * 2
 
 
-def test_folds_come_from_a_file_of_their_own(tmp_path: Path) -> None:
+def test_folds_are_read_from_a_separate_file(tmp_path: Path) -> None:
     path = write_models(tmp_path)[0]
     table = pd.read_csv(path)
     table[["id", "sentiment", "kfold"]].assign(kfold=lambda t: t["kfold"] % 2).to_csv(tmp_path / "f.csv", index=False)
@@ -166,7 +166,7 @@ def test_shift_names_the_model_with_broken_test_predictions(tmp_path: Path) -> N
     assert [bool(row["looks_broken"]) for row in rows] == [False, True, False]
 
 
-def test_shift_without_test_predictions_says_what_to_do(tmp_path: Path) -> None:
+def test_shift_without_test_predictions_shows_the_next_step(tmp_path: Path) -> None:
     run(tmp_path, "import", *write_models(tmp_path))
     found = run(tmp_path, "shift")
     assert found.exit_code == 1

@@ -41,7 +41,7 @@ def test_a_full_disk_behind_the_output_is_a_warning(full: int, arguments: tuple[
     assert (code, error) == (0, "Warning: standard output could not be written (No space left on device).\n")
 
 
-def test_a_reader_that_went_away_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     assert dfens("recipes", out=writer) == (0, "", "")
@@ -54,7 +54,7 @@ def test_errors_keep_their_exit_code_where_they_cannot_be_written(tmp_path: Path
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
-def test_signs_that_an_encoding_lacks_become_others(tmp_path: Path, encoding: str) -> None:
+def test_characters_missing_in_an_encoding_are_replaced(tmp_path: Path, encoding: str) -> None:
     store, _, _ = make_workspace(tmp_path)
     store.save_model("half", "linear", {})
     code, out, error = dfens("-C", str(tmp_path), "status", PYTHONIOENCODING=encoding)
@@ -75,7 +75,7 @@ def test_a_closed_output_takes_no_file_of_the_work(tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text().startswith("id,target,fold,m0,m1,m2\n")
 
 
-def test_a_narrow_terminal_leaves_out_optional_columns_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optional_columns_are_left_out_on_a_narrow_terminal_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     rows = [{"name": "a" * 20, "score": 0.5, "first": "x" * 15, "second": "y" * 15}]
     console = make_console(stderr=False)
@@ -102,7 +102,7 @@ def test_colours_respect_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "31m" in captured.get()
 
 
-def test_ids_are_shown_as_they_are_and_cannot_steer_the_terminal() -> None:
+def test_ids_are_shown_unchanged_but_cannot_control_the_terminal() -> None:
     console = make_console(stderr=False)
     with console.capture() as captured:
         console.print(make_table([{"id": "clip:id:b [red]", "team": "x\x1b[2J\u009b"}]))

@@ -52,7 +52,7 @@ def test_the_submission_has_the_samples_ids_and_header(done: Path) -> None:
     assert table["y_pred"].nunique() > 1
 
 
-def test_status_tells_scores_and_the_next_command(done: Path) -> None:
+def test_status_shows_scores_and_the_next_command(done: Path) -> None:
     status = json.loads(run(done, "status", "--json").stdout)
     assert [model["state"] for model in status["models"]] == ["complete", "complete"]
     assert all(0 <= model["oof_score"] <= 1 for model in status["models"])
@@ -60,12 +60,12 @@ def test_status_tells_scores_and_the_next_command(done: Path) -> None:
     assert status["next"].startswith("dfens submit")
 
 
-def test_folds_that_cannot_be_meant_are_refused(done: Path) -> None:
+def test_invalid_folds_are_refused(done: Path) -> None:
     assert "is not a list of folds. Write 0-4, 0,2 or all." in run(done, "train", "--fold", "first", code=2).stderr
     assert "there is no fold 5; the folds are 0 to 4" in run(done, "train", "--fold", "3-7", code=1).stderr
 
 
-def test_what_is_done_is_not_done_again(done: Path) -> None:
+def test_finished_work_is_skipped(done: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (done / "work" / "oof").rglob("*.parquet")}
     run(done, "train", "--fold", "all")
     run(done, "check")
@@ -78,7 +78,7 @@ def copy(done: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(done, tmp_path / "competition with spaces"))
 
 
-def test_changed_data_are_told_by_check(copy: Path) -> None:
+def test_check_reports_changed_data(copy: Path) -> None:
     labels = copy / "data" / "train.csv"
     header, *rows = labels.read_text().splitlines()
     first, target, person = rows[0].split(",")
@@ -93,7 +93,7 @@ def test_changed_data_are_told_by_check(copy: Path) -> None:
     assert "The training rows differ from those of the folds" in refused.stderr
 
 
-def test_another_test_set_is_predicted_and_blended_anew(copy: Path) -> None:
+def test_a_new_test_set_is_predicted_and_blended(copy: Path) -> None:
     sample = copy / "data" / "sample_submission.csv"
     rows = pd.read_csv(sample, dtype={"img_name": str}).iloc[:30]
     rows["img_name"] = [f"new-{name}" for name in rows["img_name"]]
@@ -111,7 +111,7 @@ def test_another_test_set_is_predicted_and_blended_anew(copy: Path) -> None:
     assert json.loads(run(copy, "submit", "--dry-run", "--json").stdout)["rows"] == 30
 
 
-def test_a_cut_file_leaves_status_able_to_tell_the_way_out(copy: Path) -> None:
+def test_a_truncated_file_is_reported_by_status(copy: Path) -> None:
     path = copy / "work" / "oof" / "models" / "pixels" / "oof.fold1.parquet"
     path.write_bytes(path.read_bytes()[:700])
     told = run(copy, "status").stdout

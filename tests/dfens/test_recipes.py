@@ -37,12 +37,12 @@ def test_every_recipe_names_rules_and_cost(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REPRODUCED)
-def test_what_is_reproduced_names_source_gaps_and_the_score_of_its_authors(name: str) -> None:
+def test_reproductions_name_source_differences_and_the_original_score(name: str) -> None:
     for part in ("# Source:", "# Reported:", "# Not included:"):
         assert part in recipe_text(name)
 
 
-def test_what_winners_did_is_among_the_recipes() -> None:
+def test_recipes_include_winning_solutions() -> None:
     assert set(REPRODUCED) == {
         "dfdc-seferbekov-frames", "dfdc-selim", "ffdi-aegis", "ffdi-baseline", "ffdi-jtgroup", "ffdi-visionrush",
         "ffdv-baseline", "ffdv-fmsh", "seam-and-no-seam",

@@ -99,7 +99,7 @@ def test_calibration_error_of_frequencies_is_near_zero() -> None:
     assert calibration_error(y, np.full(20_000, 0.9)) == pytest.approx(0.4, abs=0.02)
 
 
-def test_json_has_the_facts_of_the_page_and_no_pictures() -> None:
+def test_json_has_the_data_of_the_page_without_images() -> None:
     report = build(make_inputs())
     value = json.loads(json.dumps(json_value(report.to_json()), allow_nan=False))
     assert value["head"]["nested_score"] == pytest.approx(report.head.nested_score)
@@ -119,7 +119,7 @@ def test_markup_in_names_and_ids_is_text() -> None:
     assert "x" not in tags.sources
 
 
-def test_long_ids_do_not_swell_the_page() -> None:
+def test_long_ids_do_not_enlarge_the_page() -> None:
     inputs = make_inputs()
     inputs.ids[:] = ["x" * 10_000 + str(number) for number in range(len(inputs.ids))]
     assert len(page_with(build(inputs), "images", "submissions")) < 500_000
@@ -134,7 +134,7 @@ def test_long_ids_do_not_swell_the_page() -> None:
         ({"problems": ["blend.json cannot be read"]}, "blend.json cannot be read"),
     ],
 )
-def test_what_is_missing_is_said(changes: dict[str, Any], sentence: str) -> None:
+def test_missing_inputs_are_reported(changes: dict[str, Any], sentence: str) -> None:
     assert sentence in page_with(build(make_inputs(**changes)), "submissions")
 
 
@@ -173,7 +173,7 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("changes", [{}, {"models": [], "blends": [], "entries": []}, {"rows": 20, "tests": 3}])
-def test_every_check_is_there_whatever_is_known(changes: dict[str, Any]) -> None:
+def test_every_check_is_shown_even_without_data(changes: dict[str, Any]) -> None:
     checks = checks_of(make_inputs(**changes))
     assert checks.keys() >= CHECKS
     for check in checks.values():
@@ -209,7 +209,9 @@ def test_duplicates_in_several_folds_are_a_warning(
         (FoldGap(0.95, "clusters", 0.80), True, "pass"),
     ],
 )
-def test_random_folds_are_a_warning_unless_they_hide_little(gap: FoldGap | None, grouped: bool, outcome: str) -> None:
+def test_random_folds_are_a_warning_unless_the_difference_is_small(
+    gap: FoldGap | None, grouped: bool, outcome: str
+) -> None:
     group = np.array([f"g{row % 40}" for row in range(400)], object) if grouped else None
     check = checks_of(make_inputs(count=2, fold_gap=gap, group=group))["Random or grouped folds"]
     assert check.outcome == outcome

@@ -66,7 +66,7 @@ def test_no_message_in_the_console(browser: Any) -> None:
     assert browser.get_log("browser") == []
 
 
-def test_a_click_on_a_heading_sorts_the_table_and_another_turns_it_round(browser: Any) -> None:
+def test_clicking_a_heading_sorts_the_table_and_clicking_again_reverses_it(browser: Any) -> None:
     def scores() -> list[float]:
         cells = browser.find_elements("css selector", "#models tbody td:nth-child(3)")
         return [float(cell.get_attribute("data-key")) for cell in cells]
@@ -99,7 +99,7 @@ def test_the_theme_button_switches_page_and_plots(browser: Any) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_stands_out_from_its_background(browser: Any, theme: str) -> None:
+def test_text_has_sufficient_contrast(browser: Any, theme: str) -> None:
     browser.execute_script(f"document.documentElement.dataset.theme = '{theme}'")
     ratio, node = browser.execute_script(CONTRAST)
     assert ratio >= 4.5, node  # WCAG 2.2, level AA

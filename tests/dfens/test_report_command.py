@@ -57,13 +57,13 @@ def test_the_leak_audit_of_the_last_check_is_shown(workspace: Path) -> None:
     assert json.loads(run(workspace, "report", "--json").stdout)["clips"] is None
 
 
-def test_a_page_of_ones_own_name(workspace: Path, tmp_path: Path) -> None:
+def test_the_name_of_the_page_can_be_chosen(workspace: Path, tmp_path: Path) -> None:
     run(workspace, "report", "--out", str(tmp_path / "monday.html"))
     assert (tmp_path / "monday.html").exists()
     assert (tmp_path / "monday.json").exists()
 
 
-def test_a_folder_that_is_no_project_is_told_what_to_run(tmp_path: Path) -> None:
+def test_a_folder_without_a_project_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     assert "Run dfens init" in run(tmp_path, "report", code=1).output
     assert list(tmp_path.iterdir()) == []
 
@@ -80,7 +80,7 @@ def copy(workspace: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(workspace, tmp_path / "copy"))
 
 
-def test_a_project_that_has_only_begun_gets_a_page(tmp_path: Path) -> None:
+def test_an_empty_project_gets_a_page(tmp_path: Path) -> None:
     make_competition(tmp_path, train_rows=20, test_rows=10, size=32)
     page = page_of(tmp_path)
     assert "There are no folds yet. Run dfens check, then dfens folds." in page

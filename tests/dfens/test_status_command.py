@@ -45,7 +45,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
     return found
 
 
-def test_a_lock_tells_since_when_it_is_held(tmp_path: Path) -> None:
+def test_a_lock_records_when_it_was_acquired(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     assert locked_since(path) is None
     before = datetime.now(UTC) - timedelta(seconds=1)
@@ -95,7 +95,7 @@ def test_submissions_are_summed_up(workspace: Workspace) -> None:
     assert "3 submissions, 3 of 5 today, 1 without a score yet" in shown
 
 
-def test_watch_looks_again_until_it_is_interrupted(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_refreshes_until_it_is_interrupted(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     naps = []
 
     def nap(seconds: float) -> None:

@@ -90,7 +90,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_list_shows_cv_beside_public_and_how_they_agree(workspace: Path) -> None:
+def test_list_shows_cv_public_score_and_their_correlation(workspace: Path) -> None:
     found = submissions(workspace, "list")
     for text in ("1000", "2000", "OOF auc", "nested auc", "0.95100", "complete", "failed", "web.csv"):
         assert text in found.stdout
@@ -101,7 +101,7 @@ def test_list_shows_cv_beside_public_and_how_they_agree(workspace: Path) -> None
     assert value["submissions"][0]["provenance"]["members"]["m0"]["fingerprint"]
 
 
-def test_list_draws_when_asked(workspace: Path) -> None:
+def test_list_plots_on_request(workspace: Path) -> None:
     found = submissions(workspace, "list", "--plot")
     for name in ("cv_and_public.png", "history.png"):
         path = workspace / "work" / "submissions" / name
@@ -109,7 +109,7 @@ def test_list_draws_when_asked(workspace: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_empty_ledger_says_what_to_do(tmp_path: Path) -> None:
+def test_an_empty_ledger_shows_the_next_step(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     assert "No submissions yet. Run dfens submit" in submissions(tmp_path, "list").stdout
 
@@ -164,7 +164,7 @@ def test_select_recommends_a_pair_and_prints_the_link(workspace: Path) -> None:
     (workspace / "dfens.toml").write_text(config)
 
 
-def test_a_cut_upload_counts_neither_for_the_line_nor_for_the_finals(workspace: Path) -> None:
+def test_a_truncated_upload_is_ignored_in_the_fit_and_the_finals(workspace: Path) -> None:
     ledger = open_ledger(Workspace(workspace))
     cut = ledger.update(
         ledger.get(1001).key, error="Kaggle has 3 of the 9 bytes that were sent: the upload was truncated."
@@ -250,7 +250,7 @@ def test_rebuild_finds_replaced_blends_and_names_changed_members(tmp_path: Path)
     assert "There is no copy of the file of" in gone.stderr
 
 
-def test_a_blend_among_the_members_is_told_apart_by_its_predictions(tmp_path: Path) -> None:
+def test_a_blend_among_the_members_is_identified_by_its_predictions(tmp_path: Path) -> None:
     store, _, _ = make_workspace(tmp_path, rows=400, models=4)
     (tmp_path / "data").mkdir()
     rows = "".join(f"{name},0\n" for name in store.test_ids)
@@ -291,7 +291,7 @@ def test_every_subcommand_has_help() -> None:
         assert CliRunner().invoke(cli, ["submissions", name, "--help"]).exit_code == 0
 
 
-def test_leaderboard_tells_where_scores_would_stand(workspace: Path) -> None:
+def test_leaderboard_shows_the_ranks_of_scores(workspace: Path) -> None:
     path = workspace / "work" / "submissions" / "leaderboard.zip"
     lines = "".join(f"{place},{place},team {place},2026-11-22,{1 - place / 1000:.5f}\n" for place in range(1, 101))
     with zipfile.ZipFile(path, "w") as archive:

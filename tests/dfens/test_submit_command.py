@@ -126,7 +126,7 @@ def test_wrong_usage_is_code_2(arguments: tuple[str, ...], told: str, folder: Pa
 # ---- submitting -------------------------------------------------------------
 
 
-def test_a_blend_is_submitted_with_all_that_made_it(folder: Path, server: KaggleServer) -> None:
+def test_a_submission_records_how_its_blend_was_made(folder: Path, server: KaggleServer) -> None:
     said = run(folder, "submit").stdout
     (sent,) = server.submissions
     assert f"Submitted {sent.file_name} to tiny as 1000; 4 left today." in said
@@ -149,7 +149,7 @@ def test_a_blend_is_submitted_with_all_that_made_it(folder: Path, server: Kaggle
     assert "as 1001" in run(folder, "submit", "--again").stdout
 
 
-def test_wait_tells_score_change_cv_and_rank(folder: Path, server: KaggleServer) -> None:
+def test_wait_shows_score_change_cv_and_rank(folder: Path, server: KaggleServer) -> None:
     server.polls_until_scored = 2
     first = run(folder, "submit", "early", "--wait")
     assert "Submitted early-" in first.stderr
@@ -173,7 +173,7 @@ def shorten_wait(folder: Path) -> None:
     config.write_text(config.read_text().replace("wait_limit_s = 600.0", "wait_limit_s = 0.5"))
 
 
-def test_exit_codes_tell_refused_by_kaggle_and_still_pending(folder: Path, server: KaggleServer) -> None:
+def test_exit_codes_distinguish_refused_and_pending(folder: Path, server: KaggleServer) -> None:
     server.final_status = "ERROR"
     assert "Kaggle cannot score it: Evaluation Exception" in run(folder, "submit", "early", "--wait", code=3).stdout
     server.polls_until_scored = 10_000
@@ -185,7 +185,7 @@ def test_exit_codes_tell_refused_by_kaggle_and_still_pending(folder: Path, serve
     assert run(folder, "submissions", "list").stdout.count("pending") == 2
 
 
-def test_the_same_command_takes_up_a_wait_that_ended(folder: Path, server: KaggleServer) -> None:
+def test_the_same_command_resumes_waiting(folder: Path, server: KaggleServer) -> None:
     server.polls_until_scored = 10_000
     plain = (folder / "dfens.toml").read_text()
     shorten_wait(folder)
@@ -199,7 +199,7 @@ def test_the_same_command_takes_up_a_wait_that_ended(folder: Path, server: Kaggl
     assert "The same bytes were submitted" in run(folder, "submit", "--wait", code=1).stderr
 
 
-def test_a_leaderboard_that_cannot_be_had_is_left_out(folder: Path, server: KaggleServer) -> None:
+def test_an_unavailable_leaderboard_is_left_out(folder: Path, server: KaggleServer) -> None:
     server.fail("DownloadLeaderboard", status=403, message="hidden", times=9)
     said = run(folder, "submit", "--wait").stdout
     assert "Public score 0.91234" in said
@@ -224,20 +224,20 @@ def test_errors_are_code_1_with_reason_and_remedy(folder: Path, server: KaggleSe
     assert "did you mean 'tinny'?" in run(folder, "submit", code=1).stderr
 
 
-def test_without_credentials_it_says_how_to_get_some(
+def test_missing_credentials_are_an_error_with_a_remedy(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert "No Kaggle credentials were found. Create a new token" in run(folder, "submit", code=1).stderr
 
 
-def test_without_a_slug_it_says_where_to_write_it(folder: Path, server: KaggleServer) -> None:
+def test_a_missing_slug_is_an_error_with_a_remedy(folder: Path, server: KaggleServer) -> None:
     config = folder / "dfens.toml"
     config.write_text(config.read_text().replace('slug = "tiny"', ""))
     assert "[competition] slug in dfens.toml" in run(folder, "submit", code=1).stderr
 
 
-def test_a_ledger_that_fails_after_kaggle_took_it_is_mended_by_the_next_run(
+def test_the_next_run_repairs_a_ledger_that_failed_after_the_upload(
     folder: Path, server: KaggleServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move = Ledger.move
@@ -258,7 +258,7 @@ def test_a_ledger_that_fails_after_kaggle_took_it_is_mended_by_the_next_run(
     assert len(server.submissions) == 1
 
 
-def test_without_a_dfens_toml_submitting_names_the_setting_that_lacks(folder: Path, server: KaggleServer) -> None:
+def test_submitting_without_dfens_toml_names_the_missing_setting(folder: Path, server: KaggleServer) -> None:
     (folder / "dfens.toml").unlink()
     arguments = ("--kernel", "a/b", "--kernel-version", "1", "--file", "x.csv")
     assert "[competition] slug in dfens.toml" in run(folder, "submit", *arguments, code=1).stderr

@@ -60,9 +60,7 @@ def test_every_result_is_json_on_demand(folder: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize("line", SHOWN)
-def test_tables_fit_80_columns_and_have_no_colour_where_none_is_wanted(
-    folder: Path, line: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_fit_80_columns_and_respect_no_color(folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("COLUMNS", "80"), ("FORCE_COLOR", "1"), ("TERM", "xterm-256color"), ("NO_COLOR", "1")):
         monkeypatch.setenv(name, value)
     result = CliRunner().invoke(cli, ["-C", str(folder), *line.split()])

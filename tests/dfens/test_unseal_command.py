@@ -118,7 +118,7 @@ COMMANDS = (
 
 
 @pytest.mark.slow
-def test_the_labels_of_sealed_rows_change_nothing_that_any_command_says(tmp_path: Path) -> None:
+def test_no_command_depends_on_the_labels_of_sealed_rows(tmp_path: Path) -> None:
     folder = new_project(tmp_path / "a" / "project", rows=64)
     run(folder, "folds")
     flipped = Path(shutil.copytree(folder, tmp_path / "b" / "project"))
@@ -192,7 +192,7 @@ def test_the_score_is_that_of_the_blend_on_the_sealed_rows(project: Path) -> Non
     assert again["score"] == pytest.approx(roc_auc(y, mean))
 
 
-def test_a_second_look_is_asked_for_and_counted(project: Path) -> None:
+def test_a_second_look_must_be_requested_and_is_counted(project: Path) -> None:
     assert "24 sealed rows, not looked at yet" in run(project, "status").stdout
     assert "The sealed rows were looked at once." in run(project, "unseal").stdout
     run(project, "blend", "--optimize", "none", "--name", "plain")
@@ -295,7 +295,7 @@ def test_rows_cannot_be_sealed_by_an_import(tmp_path: Path) -> None:
 # ---- noise --------------------------------------------------------------------
 
 
-def test_labels_of_pure_noise_are_unsealed_at_one_half(tmp_path: Path) -> None:
+def test_unsealing_random_labels_scores_one_half(tmp_path: Path) -> None:
     folder = new_project(tmp_path, rows=240, sealed=0.5)
     table = pd.read_csv(folder / "data" / "train.csv")
     table["target"] = np.random.default_rng(1).permutation(np.arange(240) % 2)

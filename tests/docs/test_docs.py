@@ -197,7 +197,7 @@ def test_every_setting_is_described(settings: type) -> None:
     assert all(f"| `{name}` |" in settings_page() for name, *_ in rows)
 
 
-def test_the_picture_of_the_first_chapter_shows_what_its_text_says() -> None:
+def test_the_figure_of_the_first_chapter_matches_its_text() -> None:
     pictures = {title.partition(":")[0]: picture.astype(float) for title, picture in steps().items()}
     inside = pictures["2  the mask m"] > 0.95
     outside = pictures["2  the mask m"] < 0.05
@@ -211,7 +211,7 @@ def test_the_picture_of_the_first_chapter_shows_what_its_text_says() -> None:
     assert seam.max() > 0.9
 
 
-def test_the_picture_is_drawn(tmp_path: Path) -> None:
+def test_the_figure_can_be_drawn(tmp_path: Path) -> None:
     draw(tmp_path / "steps.png")
     assert cv2.imread(str(tmp_path / "steps.png")) is not None
 

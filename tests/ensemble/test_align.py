@@ -31,7 +31,7 @@ def test_drift_is_about_one_where_nothing_drifts() -> None:
     assert drift(binary_table(data)) > 5
 
 
-def test_fold_models_on_unlike_scales_are_brought_to_one() -> None:
+def test_fold_models_on_different_scales_are_aligned() -> None:
     oof, y, folds, shift = drifting(4_000, 0)
     aligned = fit_blend(oof, y, folds=folds)
     assert aligned.method.endswith("fold models brought to one scale")

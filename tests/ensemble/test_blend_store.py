@@ -39,7 +39,7 @@ def test_the_newest_blend_is_the_one_that_was_made_last_also_in_a_copy(tmp_path:
     assert [item["blend"] for item in copy.overview()] == ["first", "third", "second"]
 
 
-def test_readers_beside_writers_get_one_blend_whole(tmp_path: Path) -> None:
+def test_concurrent_readers_get_a_complete_blend(tmp_path: Path) -> None:
     store = BlendStore(tmp_path)
     results = [_result(seed) for seed in range(2)]
     tests = [np.full(3, float(seed)) for seed in range(2)]
@@ -108,7 +108,7 @@ def test_a_fact_of_a_blend_that_was_edited_is_named(tmp_path: Path, key: str, va
 
 @pytest.mark.parametrize("name", ["oof.parquet", "test.parquet", "distributions.parquet", "predictor.json"])
 @pytest.mark.parametrize("damage", ["removed", "another file", "cut"])
-def test_a_file_of_a_blend_that_lacks_or_is_another_is_named(tmp_path: Path, name: str, damage: str) -> None:
+def test_a_missing_or_replaced_file_of_a_blend_is_named(tmp_path: Path, name: str, damage: str) -> None:
     store = BlendStore(tmp_path)
     store.save("b", _result(), IDS, test_ids=IDS, test=np.zeros(len(IDS)))
     path = tmp_path / "b" / name

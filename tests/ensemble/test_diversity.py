@@ -76,7 +76,7 @@ def _mean_of(oof: NDArray[Any]) -> Any:
     return blend
 
 
-def test_leaving_out_tells_noise_from_use() -> None:
+def test_leaving_out_a_member_distinguishes_useful_ones_from_noise() -> None:
     oof, y = make_world(3000, 4, noise=2.0)
     oof[:, 2] = np.random.default_rng(4).random(3000)
     gains = leave_one_out(y, _mean_of(oof), 4)

@@ -109,7 +109,7 @@ def test_confident_mistakes_do_not_bend_the_weights() -> None:
     assert result.nested_score > roc_auc(y, oof.mean(axis=1)) - 1e-5
 
 
-def test_few_members_are_as_many_as_asked_for_and_chosen_within_the_nest() -> None:
+def test_max_members_is_respected_and_members_are_chosen_within_each_fold() -> None:
     oof, y = make_world(1_200, 8)
     result = fit_blend(oof, y, max_members=3)
     assert np.count_nonzero(result.weights) == 3

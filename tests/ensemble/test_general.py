@@ -86,7 +86,7 @@ def test_class_numbers_and_probabilities_are_checked() -> None:
         fit_blend(oof[:, :, 0], y.astype(float))
 
 
-def test_a_row_that_no_model_predicts_is_blended_alike_alone_and_among_others() -> None:
+def test_a_row_without_predictions_is_blended_the_same_alone_and_with_others() -> None:
     oof, y = _classes(400, 0)
     result = fit_blend(oof, y, optimize="log_loss")
     test = oof[:10].copy()

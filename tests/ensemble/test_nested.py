@@ -25,7 +25,7 @@ def test_labels_of_a_fold_do_not_reach_its_nested_predictions() -> None:
     assert np.abs(straight.nested_oof[~inside] - other.nested_oof[~inside]).max() > 1e-3
 
 
-def test_folds_with_unlike_shares_of_positives_do_not_lower_the_nested_score() -> None:
+def test_folds_with_different_shares_of_positives_do_not_lower_the_nested_score() -> None:
     rng = np.random.default_rng(0)
     y = (rng.random(1000) < 0.5).astype(int)
     folds = ((rng.random(1000) + 0.5 * y) / 1.5 * 5).astype(int)  # from no positive at all to nothing else
@@ -77,7 +77,7 @@ def test_the_best_single_is_chosen_without_the_fold_it_is_scored_on() -> None:
     assert nested < score - 0.03
 
 
-def test_comparisons_tell_gain_interval_and_p_value() -> None:
+def test_comparisons_have_gain_interval_and_p_value() -> None:
     oof, y = make_world(3_000, 5)
     result = fit_blend(oof, y)
     for item in result.comparisons:
@@ -89,7 +89,7 @@ def test_comparisons_tell_gain_interval_and_p_value() -> None:
     assert nested_mean == pytest.approx(roc_auc(y, oof.mean(axis=1)), abs=1e-6)
 
 
-def test_a_loss_is_told_with_its_direction() -> None:
+def test_a_loss_is_shown_with_its_direction() -> None:
     oof, y = make_world(1_500, 4, noise=1.0)
     result = fit_blend(oof, y, optimize="log_loss")
     assert result.nested_score > result.score  # a loss: flattered means lower
@@ -99,7 +99,7 @@ def test_a_loss_is_told_with_its_direction() -> None:
     assert gain > 0
 
 
-def test_the_interval_knows_that_weights_were_fitted() -> None:
+def test_the_interval_accounts_for_fitted_weights() -> None:
     """Many noisy models of few rows: wider than DeLong's interval of the same predictions; of an average, equal."""
     oof, y = make_world(300, 30)
     fitted, plain = fit_blend(oof, y), fit_blend(oof, y, optimize="none")
@@ -181,7 +181,7 @@ def test_best_models_that_differ_by_fold_are_brought_to_one_scale() -> None:
     assert nested > score - 0.02
 
 
-def test_nested_scores_of_groups_of_rows_hold_the_truth() -> None:
+def test_intervals_of_nested_scores_of_grouped_rows_contain_the_true_score() -> None:
     """Rows of a group share an error: the truth of new groups lies within the interval of the nested score."""
     inside = 0
     for seed in range(4):
@@ -200,7 +200,7 @@ def test_nested_scores_of_groups_of_rows_hold_the_truth() -> None:
     assert inside >= 3
 
 
-def test_of_few_positives_the_interval_holds_the_truth_and_a_sentence_says_how_little_is_known() -> None:
+def test_with_few_positives_the_interval_is_valid_and_a_note_warns() -> None:
     """Two standard errors below the nominal 95 % of 16 sets of 12 positives."""
     inside = 0
     for seed in range(16):
@@ -216,7 +216,7 @@ def test_of_few_positives_the_interval_holds_the_truth_and_a_sentence_says_how_l
     assert inside >= 13
 
 
-def test_a_blend_of_few_positives_leans_to_the_mean() -> None:
+def test_with_few_positives_a_blend_is_shrunk_toward_the_mean() -> None:
     oof, y = make_world(400, 5)
     rare = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:15]]
     few = {method.name: method.share for method in fit_blend(oof[rare], y[rare]).methods}

@@ -78,7 +78,7 @@ def test_an_unknown_kind_of_predictor_is_named() -> None:
         predictor_from_json({"kind": "magic"})
 
 
-def test_means_over_fold_models_on_unlike_scales_score_as_the_nested_score_says() -> None:
+def test_means_over_fold_models_on_different_scales_match_the_nested_score() -> None:
     """A mean over the fold models has a scale of its own, which is none of theirs."""
     oof, y, folds, shift = drifting(4_000)
     result = fit_blend(oof, y, folds=folds)

@@ -46,7 +46,7 @@ def test_a_copied_member_changes_little_and_is_named() -> None:
     assert result.nested_score == pytest.approx(fit_blend(oof, y).nested_score, abs=2e-3)
 
 
-def test_an_inverted_member_is_used_against_what_it_says_and_named() -> None:
+def test_an_inverted_member_is_inverted_again_and_named() -> None:
     oof, y = make_world(3_000, 4, noise=1.0)
     inverted = oof.copy()
     inverted[:, 0] = 1 - oof[:, 0]
@@ -56,7 +56,7 @@ def test_an_inverted_member_is_used_against_what_it_says_and_named() -> None:
     assert result.nested_score == pytest.approx(fit_blend(oof, y).nested_score, abs=3e-3)
 
 
-def test_a_leaked_member_is_warned_of() -> None:
+def test_a_leaked_member_is_reported() -> None:
     oof, y = make_world(2_000, 3)
     leaked = np.clip(y + np.random.default_rng(0).normal(0, 0.05, 2_000), 0, 1)
     result = fit_blend(np.column_stack([oof, leaked]), y, names=["a", "b", "c", "cheat"])
@@ -101,13 +101,13 @@ def test_all_positives_in_one_fold_fall_back_to_what_fits_nothing() -> None:
     assert result.nested_score > 0.5
 
 
-def test_one_fold_alone_still_blends() -> None:
+def test_a_single_fold_can_be_blended() -> None:
     oof, y = make_world(300, 3)
     result = fit_blend(oof, y, folds=np.zeros(300, int))
     assert np.isfinite(result.nested_score)
 
 
-def test_half_precision_and_integers_are_taken() -> None:
+def test_half_precision_and_integers_are_accepted() -> None:
     oof, y = make_world(1_000, 3)
     half = fit_blend(oof.astype(np.float16), y)
     assert half.nested_score == pytest.approx(fit_blend(oof, y).nested_score, abs=2e-3)
@@ -134,7 +134,7 @@ def test_rare_classes_blend(share: float) -> None:
     assert result.nested_score > result.single_scores.max() - 0.01
 
 
-def test_noise_alone_is_not_significant() -> None:
+def test_pure_noise_is_not_significant() -> None:
     rng = np.random.default_rng(0)
     result = fit_blend(rng.random((500, 10)), np.arange(500) % 2)
     assert "not statistically significant" in result.verdict

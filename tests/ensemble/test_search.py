@@ -74,7 +74,7 @@ def test_line_search_never_falls_below_its_start_and_leaves_the_equal_weights() 
     assert roc_auc(y, weights @ columns) > roc_auc(y, equal @ columns) + 0.001
 
 
-def test_signed_line_search_uses_a_model_against_what_it_says() -> None:
+def test_signed_line_search_gives_an_inverted_model_a_negative_weight() -> None:
     columns, split, y = columns_of(2_000, 4)
     columns[0] = 1 - columns[0]
     weights = line_search(columns, split, np.full(4, 0.25), signed=True)
@@ -82,7 +82,7 @@ def test_signed_line_search_uses_a_model_against_what_it_says() -> None:
     assert roc_auc(y, weights @ columns) > max(roc_auc(y, column) for column in columns)
 
 
-def test_the_histogram_knows_how_far_it_may_be_off() -> None:
+def test_the_histogram_bounds_its_error() -> None:
     columns, split, _ = columns_of(20_000, 2)
     exact = auc_of_classes((columns[0] + columns[1])[:split], (columns[0] + columns[1])[split:])
     for bins in (64, 1024, 16_384):

@@ -100,7 +100,7 @@ def test_nodes_predict_what_scikit_learn_predicts() -> None:
     np.testing.assert_array_equal(again.odds(new.T), trees.odds(new.T))
 
 
-def test_trees_use_what_no_weighted_sum_can_know() -> None:
+def test_trees_use_features_that_no_weighted_sum_can() -> None:
     oof, y, quality = specialists(3_000)
     test, test_y, test_quality = specialists(6_000, seed=1)
     plain = fit_blend(oof, y)
@@ -113,7 +113,7 @@ def test_trees_use_what_no_weighted_sum_can_know() -> None:
     assert gain == pytest.approx(boosted.nested_score - plain.nested_score, abs=0.015)
 
 
-def test_methods_that_do_not_pay_get_hardly_a_share() -> None:
+def test_methods_that_do_not_help_get_a_small_share() -> None:
     oof, y = make_world(3_000, 5)
     result = fit_blend(oof, y, methods=["ridge", "boosted"], features=np.random.default_rng(0).random((3_000, 3)))
     share = {method.name: method.share for method in result.methods}

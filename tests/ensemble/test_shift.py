@@ -26,14 +26,14 @@ def reasons(oof: NDArray[Any], test: NDArray[Any]) -> list[tuple[str, ...]]:
     return [shift.reasons for shift in model_shifts(oof, test)]
 
 
-def test_honest_test_predictions_are_not_accused() -> None:
+def test_correct_test_predictions_are_not_reported() -> None:
     for seed in range(5):
         oof, test = world(2000, seed)[0], world(1000, seed + 100)[0]
         assert reasons(oof, test) == [()] * 5
         assert abs(model_shifts(oof, test)[0].auc - 0.5) < 0.05
 
 
-def test_a_shift_of_the_data_accuses_no_single_model() -> None:
+def test_a_shift_of_the_data_is_not_blamed_on_a_single_model() -> None:
     assert reasons(world(2000, 0)[0], world(1000, 1, hard=0.9)[0]) == [()] * 5
 
 
@@ -66,7 +66,7 @@ def test_broken_inference_of_one_model_is_named(breaks: Any, reason: str) -> Non
     assert [bool(texts) for texts in found] == [False, False, False, True, False]
 
 
-def test_two_models_that_agree_no_more_are_both_named() -> None:
+def test_two_models_that_no_longer_agree_are_both_named() -> None:
     oof, test = world(2000, 0, models=2)[0], world(1000, 1, models=2)[0]
     assert reasons(oof, test) == [(), ()]
     test[:, 1] = test[::-1, 1]
@@ -88,7 +88,7 @@ def test_one_model_alone_can_be_compared() -> None:
     assert np.isnan(shift.oof_agreement)
 
 
-def test_a_fold_model_that_was_loaded_wrongly_stands_out() -> None:
+def test_a_wrongly_loaded_fold_model_is_found() -> None:
     rng = np.random.default_rng(0)
     truth = rng.random(500)
     parts = np.stack([truth + 0.1 * rng.normal(size=500) for _ in range(5)])
@@ -98,14 +98,14 @@ def test_a_fold_model_that_was_loaded_wrongly_stands_out() -> None:
     assert np.delete(found, 2).min() > 0.8
 
 
-def test_alike_rows_cannot_be_told_apart_and_weigh_one() -> None:
+def test_similar_rows_cannot_be_separated_and_have_weight_one() -> None:
     oof, test = world(2000, 0)[0], world(1000, 1)[0]
     interval = adversarial_auc(oof, test)
     assert interval.low < 0.5 < interval.high
     assert shift_weights(oof, test).tolist() == [1.0] * 2000
 
 
-def test_shifted_rows_are_told_apart_also_by_the_spread_alone() -> None:
+def test_shifted_rows_are_separated_even_by_the_spread_only() -> None:
     oof, test = world(2000, 0)[0], world(1000, 1, hard=0.9)[0]
     assert abs(model_shifts(oof, test)[0].auc - 0.5) < 0.05  # neither higher nor lower
     assert adversarial_auc(oof, test).low > 0.6
@@ -130,7 +130,7 @@ def test_weighted_oof_scores_more_like_the_test_set(seed: int) -> None:
     assert abs(weighted - truth) < 0.35 * abs(plain - truth)
 
 
-def test_rows_beyond_the_sample_are_weighed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_outside_the_sample_are_weighted_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensemble.shift._MOST_ROWS", 1000)
     (oof, y), (test, y_test) = world(6000, 0), unsure(3000, 1)
     oof[::7, 2] = np.nan
@@ -164,7 +164,7 @@ def two_kinds(n: int, seed: int, share: float) -> tuple[NDArray[np.float64], NDA
     return 1 / (1 + np.exp(-seen)), y
 
 
-def test_rows_weighted_toward_another_mix_of_kinds_serve_it_better() -> None:
+def test_weighting_toward_another_mix_of_kinds_improves_the_score_on_it() -> None:
     oof, y = two_kinds(8000, 1, 0.15)
     test, truth = two_kinds(20_000, 101, 0.85)
     plain = fit_blend(oof, y, test=test)
@@ -176,7 +176,7 @@ def test_rows_weighted_toward_another_mix_of_kinds_serve_it_better() -> None:
     assert weighted.nested_score == pytest.approx(roc_auc(y, weighted.nested_oof))
 
 
-def test_rows_count_alike_where_the_test_set_is_of_the_same_mix() -> None:
+def test_rows_have_equal_weights_if_the_test_set_has_the_same_mix() -> None:
     oof, y = two_kinds(4000, 1, 0.15)
     test, _ = two_kinds(4000, 102, 0.15)
     same = fit_blend(oof, y, test=test, importance_weighting=True)

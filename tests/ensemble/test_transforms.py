@@ -16,7 +16,7 @@ def test_ranks_are_the_mid_ranks_of_the_rows_fitted() -> None:
     np.testing.assert_allclose(found, (rankdata(values) - 0.5) / 800, atol=1e-6)
 
 
-def test_ranks_of_many_rows_are_close_and_never_turn_the_order() -> None:
+def test_ranks_of_many_rows_are_close_and_never_change_the_order() -> None:
     values = np.random.default_rng(0).normal(size=200_000).astype(np.float32) ** 3
     found = fit_distribution(values).ranks(values)
     np.testing.assert_allclose(found, (rankdata(values) - 0.5) / 200_000, atol=6e-4)
@@ -31,7 +31,7 @@ def test_order_is_kept_beyond_the_ends() -> None:
     assert ((ranks > 0) & (ranks < 1)).all()
 
 
-def test_one_row_at_a_time_gives_the_same_views() -> None:
+def test_one_row_at_a_time_gives_the_same_transforms() -> None:
     oof, _ = make_world(500, 3)
     columns = np.ascontiguousarray(oof.T)
     transforms = fit_transforms(columns)
@@ -50,7 +50,7 @@ def test_zeros_and_ones_of_coarse_predictions_stay_near() -> None:
     assert np.abs(logits).max() < 5
 
 
-def test_a_gap_gets_what_the_model_says_at_the_rank_of_the_others() -> None:
+def test_a_gap_is_filled_by_the_rank_of_the_other_models() -> None:
     values = np.linspace(0.1, 0.9, 101).astype(np.float32)
     columns = np.stack([values, values**2, values**3])
     columns[2, 40] = np.nan
@@ -62,7 +62,7 @@ def test_a_gap_gets_what_the_model_says_at_the_rank_of_the_others() -> None:
     assert mean[2, 40] == pytest.approx((values[40] + values[40] ** 2) / 2)
 
 
-def test_a_view_of_probabilities_refuses_margins() -> None:
+def test_a_transform_of_probabilities_refuses_margins() -> None:
     columns = np.array([[-1.0, 3.0]], np.float32)
     with pytest.raises(BlendError, match=r"'logit' needs predictions in \[0, 1\]"):
         fit_transforms(columns).apply("logit", columns)
@@ -81,7 +81,7 @@ def _counts(odds: float) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], 
     return rows * chance, rows * (1 - chance)
 
 
-def test_a_learnt_link_finds_log_odds_that_flatten_out() -> None:
+def test_a_learned_link_finds_saturating_log_odds() -> None:
     positives, negatives = _counts(2.5)
     link = learnt_link(-4.0, 4.0, positives, negatives)
     at = np.linspace(-2.5, 2.5, 21)

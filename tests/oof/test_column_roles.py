@@ -38,7 +38,7 @@ def save(path: Path, table: pd.DataFrame, **options: Any) -> Path:
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
 @pytest.mark.parametrize("first", ["Unnamed: 0", "index", "level_0", "row", "rank", "seq", "original", "target"])
 @pytest.mark.parametrize("knows", [True, False])
-def test_no_column_before_the_id_is_taken_for_it(tmp_path: Path, kind: str, first: str, knows: bool) -> None:
+def test_a_column_before_the_ids_is_not_taken_for_them(tmp_path: Path, kind: str, first: str, knows: bool) -> None:
     table = rows()
     before = {"original": ORDER // 4 * 4, "target": TRUTH[ORDER], "rank": RNG.permutation(N)}.get(first, np.arange(N))
     table.insert(0, first, before)
@@ -50,7 +50,7 @@ def test_no_column_before_the_id_is_taken_for_it(tmp_path: Path, kind: str, firs
         assert found.predictions["m"].tolist() == VALUES[ORDER].tolist()
 
 
-def test_a_full_match_goes_before_a_half_match(tmp_path: Path) -> None:
+def test_a_full_match_has_precedence_over_a_partial_match(tmp_path: Path) -> None:
     table = rows().rename(columns={"id": "code"})
     table.insert(0, "serial", np.arange(N) + 5)  # most of these are known ids, too
     path = save(tmp_path / "m.csv", table)
@@ -60,7 +60,7 @@ def test_a_full_match_goes_before_a_half_match(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("serial", "code"), ("image", "path")])
-def test_two_columns_that_could_be_the_ids_are_a_question(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_two_candidate_id_columns_are_ambiguous(tmp_path: Path, names: tuple[str, str]) -> None:
     table = pd.DataFrame({names[0]: np.arange(N)[::-1], names[1]: ORDER, "pred": VALUES[ORDER]})
     path = save(tmp_path / "m.csv", table)
     with pytest.raises(PredictionError, match=f"{names[0]} and {names[1]} could be. Name it with --id-column"):
@@ -68,7 +68,7 @@ def test_two_columns_that_could_be_the_ids_are_a_question(tmp_path: Path, names:
     assert read_predictions(path, ColumnChoice(id=names[1]), known_ids=KNOWN).ids.tolist() == [str(i) for i in ORDER]
 
 
-def test_a_row_number_alone_is_no_id(tmp_path: Path) -> None:
+def test_a_row_number_alone_is_not_an_id(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     rows()[["pred"]].to_csv(path)  # the rows are in an order that the file does not say
     with pytest.raises(PredictionError, match="which column contains the ids"):
@@ -91,7 +91,7 @@ def test_a_row_number_alone_is_no_id(tmp_path: Path) -> None:
         ["x1,-3.5,1e-3", "x2,2.5,1.5"],
     ],
 )
-def test_a_first_line_that_is_a_row_is_named(tmp_path: Path, lines: list[str]) -> None:
+def test_a_missing_header_is_named(tmp_path: Path, lines: list[str]) -> None:
     path = tmp_path / "m.csv"
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(PredictionError, match=f"the first line `{lines[0]}` looks like a row, not a header"):
@@ -107,7 +107,7 @@ def test_numbers_as_names_of_columns_are_a_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("zero", "one"), [("prob_0", "prob_1"), ("real", "fake"), ("p0", "p1"), ("0", "1"), ("neg_prob", "y_pred_1")]
 )
-def test_of_two_probabilities_that_of_class_1_is_taken(tmp_path: Path, zero: str, one: str) -> None:
+def test_of_two_probabilities_that_of_class_1_is_used(tmp_path: Path, zero: str, one: str) -> None:
     table = pd.DataFrame({"id": ORDER, zero: np.round(1 - VALUES, 3)[ORDER], one: np.round(VALUES, 3)[ORDER]})
     if zero == "neg_prob":  # which class is it? a question
         with pytest.raises(PredictionError, match="sum to 1 in every row.*--prediction-column"):
@@ -133,7 +133,7 @@ def test_hard_labels_of_a_probability_are_left_out(tmp_path: Path) -> None:
     assert "not used: pred ('prob' as hard labels)" in found.notes
 
 
-def test_other_columns_with_fractions_are_a_question(tmp_path: Path) -> None:
+def test_other_columns_with_fractions_are_ambiguous(tmp_path: Path) -> None:
     wide = rows().assign(convnext=VALUES[::-1], effnet=0.3 + VALUES / 2)
     with pytest.raises(PredictionError, match="Candidates are pred, convnext, effnet.*--prediction-column"):
         read_predictions(save(tmp_path / "wide.csv", wide))
@@ -153,7 +153,7 @@ def test_a_target_that_is_there_is_compared(tmp_path: Path, labels: Any, name: s
         import_predictions(store, [read_predictions(save(tmp_path / "b.csv", wrong), known_ids=KNOWN)])
 
 
-def test_two_targets_that_differ_are_a_question(tmp_path: Path) -> None:
+def test_two_different_targets_are_ambiguous(tmp_path: Path) -> None:
     table = rows().assign(target=TRUTH[ORDER], label=TRUTH[ORDER])
     assert read_predictions(save(tmp_path / "m.csv", table)).roles.target == "target"
     with pytest.raises(PredictionError, match="'target' and 'label' differ.*--target-column"):
@@ -171,7 +171,7 @@ def test_a_submission_has_its_prediction_under_the_name_of_the_target(tmp_path: 
 
 
 @pytest.mark.parametrize("n_test", [N, 20])
-def test_an_npz_of_both_parts_is_told_apart_by_names(tmp_path: Path, n_test: int) -> None:
+def test_arrays_of_an_npz_are_assigned_by_their_names(tmp_path: Path, n_test: int) -> None:
     test = RNG.random(n_test)
     arrays = {
         "id": KNOWN.astype(str),
@@ -206,7 +206,7 @@ def test_an_npz_of_both_parts_is_told_apart_by_names(tmp_path: Path, n_test: int
         ["m.1", "m_1", "m-1"],
     ],
 )
-def test_every_export_comes_back_whole(tmp_path: Path, kind: str, names: list[str]) -> None:
+def test_every_export_can_be_read_back(tmp_path: Path, kind: str, names: list[str]) -> None:
     store = PredictionStore(tmp_path / "oof")
     store.save_folds(make_folds(KNOWN, TRUTH, k=3, seed=0))
     store.save_test_ids(np.array([f"t{i}" for i in range(7)], object))

@@ -63,7 +63,7 @@ def test_the_command_lets_threads_sleep_before_it_loads_a_library() -> None:
     assert done.stdout == "PASSIVE\n", done.stderr
 
 
-def test_a_wait_policy_of_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_policy_of_the_user_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     wait_passively()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"

@@ -63,7 +63,7 @@ def test_files_in_any_order_are_joined_by_id(store: PredictionStore, tmp_path: P
         np.testing.assert_array_equal(store.load(f"m{seed}").oof, expected.to_numpy(np.float32))
 
 
-def test_without_folds_those_of_the_largest_file_are_taken(store: PredictionStore, tmp_path: Path) -> None:
+def test_without_folds_those_of_the_largest_file_are_used(store: PredictionStore, tmp_path: Path) -> None:
     half, whole = frame(1, 30), frame(2)
     tables = [read_predictions(save(tmp_path / f"{name}.csv", t)) for name, t in [("half", half), ("whole", whole)]]
     report = import_predictions(store, tables)
@@ -79,7 +79,7 @@ def test_without_folds_those_of_the_largest_file_are_taken(store: PredictionStor
     assert store.load("whole").details["folds"]["as_in_store"] is True
 
 
-def test_without_a_fold_column_folds_are_made_and_told(store: PredictionStore, tmp_path: Path) -> None:
+def test_without_a_fold_column_folds_are_made_and_reported(store: PredictionStore, tmp_path: Path) -> None:
     table = read_predictions(save(tmp_path / "a.csv", frame().drop(columns="fold")))
     report = import_predictions(store, [table], k=4, seed=7)
     assert store.folds.k == 4
@@ -99,7 +99,7 @@ def test_folds_come_from_the_file_that_is_named(store: PredictionStore, tmp_path
         import_predictions(store, [table], folds_from=read_fold_table(path))
 
 
-def test_folds_cannot_be_made_of_nothing(store: PredictionStore, tmp_path: Path) -> None:
+def test_impossible_folds_are_refused(store: PredictionStore, tmp_path: Path) -> None:
     table = read_predictions(save(tmp_path / "a.csv", frame()[["id", "pred"]]))
     with pytest.raises(PredictionError, match="no folds yet, and a.csv have no target column"):
         import_predictions(store, [table])
@@ -123,7 +123,7 @@ def test_targets_that_disagree_are_named_with_ids_and_nothing_is_stored(store: P
     assert store.list() == []
 
 
-def test_ids_that_are_no_training_rows_are_named(store: PredictionStore, tmp_path: Path) -> None:
+def test_ids_that_are_not_training_rows_are_named(store: PredictionStore, tmp_path: Path) -> None:
     table = read_predictions(save(tmp_path / "a.csv", frame().assign(id=lambda t: t["id"].str[1:])))
     with pytest.raises(PredictionError, match=r"in column 'id' are not training rows: .*Training ids look like 000"):
         import_predictions(with_folds(store), [table])
@@ -135,7 +135,7 @@ def test_two_files_of_one_model_name_are_named(store: PredictionStore, tmp_path:
         import_predictions(with_folds(store), tables)
 
 
-def test_nan_counts_as_no_prediction_and_is_told(store: PredictionStore, tmp_path: Path) -> None:
+def test_nan_counts_as_missing_and_is_reported(store: PredictionStore, tmp_path: Path) -> None:
     table = frame()
     table.iloc[:7, 3] = np.nan
     report = import_predictions(with_folds(store), [read_predictions(save(tmp_path / "a.csv", table))])
@@ -154,7 +154,7 @@ def test_nan_counts_as_no_prediction_and_is_told(store: PredictionStore, tmp_pat
         (lambda t: 1 - (1 - t["pred"]) * 1e-9, "predictions are stored as float32"),
     ],
 )
-def test_what_is_probably_wrong_is_warned_of(store: PredictionStore, tmp_path: Path, values: Any, warning: str) -> None:
+def test_probable_mistakes_are_warnings(store: PredictionStore, tmp_path: Path, values: Any, warning: str) -> None:
     path = save(tmp_path / "a.csv", frame().assign(pred=values))
     report = import_predictions(with_folds(store), [read_predictions(path, ColumnChoice(predictions=("pred",)))])
     assert any(warning in text for text in report.warnings)
@@ -231,7 +231,7 @@ def test_importing_again_changes_nothing_or_archives(store: PredictionStore, tmp
     assert len(list(store.archive_dir.iterdir())) == 1
 
 
-def test_a_model_trained_here_is_replaced_only_where_asked(store: PredictionStore, tmp_path: Path) -> None:
+def test_a_model_trained_here_is_replaced_only_on_request(store: PredictionStore, tmp_path: Path) -> None:
     with_folds(store).save_model("a", "timm", {})
     store.save_oof("a", store.folds.ids[store.folds.rows(0)], np.zeros(len(store.folds.rows(0))), fold=0)
     table = read_predictions(save(tmp_path / "a.csv", frame()))
@@ -242,7 +242,7 @@ def test_a_model_trained_here_is_replaced_only_where_asked(store: PredictionStor
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "feather", "npz"])
-def test_what_is_exported_comes_back_to_the_last_bit(store: PredictionStore, tmp_path: Path, kind: str) -> None:
+def test_exports_are_read_back_bit_for_bit(store: PredictionStore, tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(0)
     with_folds(store).save_test_ids(np.array(["01", "1e5"], object))
     for name in ("a", "b.c"):

@@ -33,7 +33,7 @@ def check(found: PredictionFile, model: str = "lr") -> None:
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("quoting", [0, 1])
-def test_csv_of_every_make_is_read_to_the_letter(
+def test_csv_of_every_dialect_is_read_exactly(
     tmp_path: Path, sep: str, ending: str, encoding: str, quoting: Any
 ) -> None:
     path = tmp_path / "lr.csv"
@@ -50,7 +50,7 @@ def test_columns_between_spaces_and_a_gzip_are_read(tmp_path: Path) -> None:
     check(read_predictions(tmp_path / "lr.csv.gz"))
 
 
-def test_a_row_index_without_a_name_is_no_column(tmp_path: Path) -> None:
+def test_an_unnamed_row_index_is_ignored(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "lr.csv", index=True)
     check(read_predictions(tmp_path / "lr.csv"))
 
@@ -61,7 +61,7 @@ def test_decimal_commas_are_read_between_semicolons(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "feather", "npz"])
-def test_binary_tables_are_read_to_the_letter(tmp_path: Path, kind: str) -> None:
+def test_binary_tables_are_read_exactly(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"lr.{kind}"
     if kind == "parquet":
         table().to_parquet(path)
@@ -80,7 +80,7 @@ def test_categories_and_bytes_are_text(tmp_path: Path) -> None:
     assert read_predictions(tmp_path / "b.npz").ids.tolist() == ["01", "02"]
 
 
-def test_whole_numbers_of_a_typed_file_are_ids_by_their_digits_and_told(tmp_path: Path) -> None:
+def test_integer_ids_of_a_typed_file_become_text_and_are_reported(tmp_path: Path) -> None:
     pd.DataFrame({"id": [12, 7], "pred": [0.5, 0.25]}).to_parquet(tmp_path / "a.parquet")
     found = read_predictions(tmp_path / "a.parquet")
     assert found.ids.tolist() == ["12", "7"]
@@ -134,11 +134,11 @@ def test_several_prediction_columns_are_several_models(tmp_path: Path) -> None:
     ("file", "model"),
     [("oof_b7.csv", "b7"), ("b7_oof.csv", "b7"), ("b7-380.test.csv", "b7-380"), ("oof.csv", "oof"), ("ä b.csv", "b")],
 )
-def test_a_model_is_called_after_its_file(tmp_path: Path, file: str, model: str) -> None:
+def test_a_model_is_named_after_its_file(tmp_path: Path, file: str, model: str) -> None:
     assert list(read_predictions(write(tmp_path / file, "id,pred", "a,0.5")).predictions) == [model]
 
 
-def test_ids_are_told_by_the_ids_that_are_known(tmp_path: Path) -> None:
+def test_the_id_column_is_found_by_known_ids(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "frame,clip,pred", "1,x,0.5", "2,y,0.25")
     known = np.array(["1", "2", "3"], object)
     assert read_predictions(path, known_ids=known).ids.tolist() == ["1", "2"]
@@ -146,7 +146,7 @@ def test_ids_are_told_by_the_ids_that_are_known(tmp_path: Path) -> None:
     assert read_predictions(path, ColumnChoice(id="frame")).ids.tolist() == ["1", "2"]
 
 
-def test_a_binary_column_of_any_name_is_the_target_and_told(tmp_path: Path) -> None:
+def test_a_binary_column_of_any_name_is_the_target_and_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,sentiment,kfold,pred", "a,0,0,0.5", "b,1,1,0.25")
     found = read_predictions(path)
     assert found.target is not None
@@ -155,7 +155,7 @@ def test_a_binary_column_of_any_name_is_the_target_and_told(tmp_path: Path) -> N
     assert read_predictions(path, ColumnChoice(target="none")).target is None
 
 
-def test_empty_and_na_are_no_prediction(tmp_path: Path) -> None:
+def test_empty_and_na_are_missing_predictions(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,pred", "a,", "NA,0.5", "c, nan ", "d,NA", "e,1e-3")
     found = read_predictions(path)
     assert found.ids.tolist() == ["a", "NA", "c", "d", "e"]  # as an id, NA is text
@@ -222,7 +222,7 @@ def test_ordinary_files_of_other_programs_are_read(tmp_path: Path, change: str) 
     assert len(found.predictions) == (1400 if change == "1400 models" else 1)
 
 
-def test_a_binary_file_is_known_by_its_bytes_and_read_in_any_byte_order(tmp_path: Path) -> None:
+def test_a_binary_file_is_recognized_by_its_bytes_and_read_in_any_byte_order(tmp_path: Path) -> None:
     np.savez(tmp_path / "m.csv.npz", id=np.array(["a", "b"]), pred=np.array([0.5, 0.25], ">f4"))
     (tmp_path / "m.csv.npz").rename(tmp_path / "m.csv")
     pd.DataFrame({"id": ["a", "b"], "pred": [0.5, 0.25]}).to_parquet(tmp_path / "m.feather")
@@ -230,13 +230,13 @@ def test_a_binary_file_is_known_by_its_bytes_and_read_in_any_byte_order(tmp_path
         assert read_predictions(tmp_path / name).predictions["m"].tolist() == [0.5, 0.25]
 
 
-def test_a_pipe_is_said_to_be_no_file(tmp_path: Path) -> None:
+def test_a_pipe_is_reported_as_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.csv")
     with pytest.raises(PredictionError, match="m.csv is not a regular file"):
         read_predictions(tmp_path / "m.csv")
 
 
-def test_a_score_beside_the_matrix_is_left_out(tmp_path: Path) -> None:
+def test_a_score_next_to_the_matrix_is_ignored(tmp_path: Path) -> None:
     oof = np.array([[0.5, 0.1], [0.25, 0.3], [0.75, 0.2]])
     np.savez(tmp_path / "m.npz", id=np.array(["a", "b", "c"]), oof=oof, auc=np.float64(0.9))
     assert list(read_predictions(tmp_path / "m.npz").predictions) == ["m.0", "m.1"]

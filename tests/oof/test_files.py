@@ -25,7 +25,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_full_disk_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with pytest.raises(DfensError, match="The disk is full.*run the same command again"), files.atomic_path(path):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -44,7 +44,7 @@ def test_a_folder_that_cannot_be_written_is_named(write: Callable[[Path], None],
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
-def test_missing_rights_are_told_of_the_own_file_alone(number: int, tmp_path: Path) -> None:
+def test_missing_permissions_are_reported_for_the_right_file(number: int, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     with pytest.raises(DfensError, match="a.json cannot be written"), files.atomic_path(path) as part:
         raise OSError(number, os.strerror(number), str(part))
@@ -62,7 +62,7 @@ def test_parquet_keeps_text_and_header(tmp_path: Path) -> None:
     assert list(pd.read_parquet(path)["id"]) == ["00012", "1e5"]
 
 
-def test_a_cut_file_is_named(tmp_path: Path) -> None:
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     files.write_parquet(path, pd.DataFrame({"id": ["a"] * 100}), {"version": 1})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

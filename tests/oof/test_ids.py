@@ -13,12 +13,12 @@ def ids(*values: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("text", ["00012", "1e5", "0385e4011520523", "1.2.826.0", "ä", " spaced "])
-def test_ids_stay_to_the_letter(text: str) -> None:
+def test_ids_are_kept_exactly(text: str) -> None:
     assert as_ids(pd.Series([text, "other"]), "rows")[0] == text
 
 
 @pytest.mark.parametrize("value", [12, None, float("nan"), ""])
-def test_what_is_no_text_is_refused_with_its_position(value: object) -> None:
+def test_non_text_ids_are_refused_with_their_position(value: object) -> None:
     with pytest.raises(PredictionError, match="rows: id number 1 is"):
         as_ids(np.array(["a", value], dtype=object), "rows")
 
@@ -28,7 +28,7 @@ def test_duplicate_ids_are_named() -> None:
         as_ids(["a", "b", "a"], "rows")
 
 
-def test_fingerprint_depends_on_the_set_alone() -> None:
+def test_fingerprint_depends_only_on_the_set() -> None:
     assert ids_fingerprint(ids("a", "b")) == ids_fingerprint(ids("b", "a"))
     assert ids_fingerprint(ids("ab", "c")) != ids_fingerprint(ids("a", "bc"))
 

@@ -67,7 +67,7 @@ def test_group_variance_equals_its_definition() -> None:
     assert auc_covariance(y, [scores], groups)[1][0, 0] == pytest.approx(slow_group_variance(y, scores, groups))
 
 
-def test_copies_of_rows_do_not_make_an_auc_surer_where_groups_tell_of_them() -> None:
+def test_duplicated_rows_of_a_group_do_not_narrow_the_interval() -> None:
     y, scores = tied_scores(np.random.default_rng(3), 200, 1000)
     alone = score_interval("auc", y, scores)
     groups = np.repeat(np.arange(200), 10)
@@ -78,7 +78,7 @@ def test_copies_of_rows_do_not_make_an_auc_surer_where_groups_tell_of_them() -> 
     assert copied.method == "DeLong, 200 groups"
 
 
-def test_intervals_hold_the_true_auc_as_often_as_they_say() -> None:
+def test_intervals_have_their_nominal_coverage() -> None:
     truth = float(norm.cdf(1.2 / np.sqrt(2)))
     rng = np.random.default_rng(4)
     held = 0
@@ -89,7 +89,7 @@ def test_intervals_hold_the_true_auc_as_often_as_they_say() -> None:
     assert 0.93 <= held / 1000 <= 0.97
 
 
-def test_group_intervals_hold_the_true_auc_as_often_as_they_say() -> None:
+def test_group_intervals_have_their_nominal_coverage() -> None:
     # each group of 8 rows of one class shares half of its variance
     truth = float(norm.cdf(1.2 / np.sqrt(2)))
     rng = np.random.default_rng(5)
@@ -194,7 +194,7 @@ def test_equal_models_do_not_differ() -> None:
         assert not same.is_significant
 
 
-def test_a_clear_difference_is_clear_and_turns_with_the_models() -> None:
+def test_a_clear_difference_is_significant_and_changes_sign_with_the_order() -> None:
     rng = np.random.default_rng(13)
     y, a = tied_scores(rng, 2000, 1000)
     b = a + 2 * rng.normal(size=2000)
@@ -203,7 +203,7 @@ def test_a_clear_difference_is_clear_and_turns_with_the_models() -> None:
     assert (back.gain, back.low, back.high) == pytest.approx((-there.gain, -there.high, -there.low))
 
 
-def test_a_perfect_auc_of_few_rows_is_not_called_sure() -> None:
+def test_a_perfect_auc_of_few_rows_has_a_wide_interval() -> None:
     y = np.array([0, 0, 0, 1, 1, 1])
     interval = score_interval("auc", y, y)
     assert (interval.score, interval.high) == (1, 1)
@@ -212,7 +212,7 @@ def test_a_perfect_auc_of_few_rows_is_not_called_sure() -> None:
     assert difference("auc", y, y, 1 - y).p_value == pytest.approx(2 * 0.5**3)
 
 
-def test_one_row_of_a_class_tells_nothing() -> None:
+def test_one_row_of_a_class_gives_the_widest_interval() -> None:
     y = np.array([0, 0, 0, 1])
     interval = score_interval("auc", y, np.array([0.1, 0.5, 0.2, 0.4]))
     assert (interval.low, interval.high) == (0, 1)
@@ -243,7 +243,7 @@ def test_the_same_generator_gives_the_same_interval() -> None:
 
 @pytest.mark.parametrize("positives", [10, 15, 25, 40, 60])
 @pytest.mark.parametrize("auc", [0.8, 0.95])
-def test_intervals_hold_with_few_positives(positives: int, auc: float) -> None:
+def test_intervals_are_valid_with_few_positives(positives: int, auc: float) -> None:
     rng = np.random.default_rng(positives)
     y = np.arange(300) < positives
     held = 0
@@ -264,7 +264,7 @@ def test_with_many_rows_the_interval_is_that_of_delong() -> None:
 
 @pytest.mark.parametrize("positives", [10, 25, 60])
 @pytest.mark.parametrize("aucs", [(0.8, 0.8), (0.95, 0.9), (0.99, 0.97)])
-def test_intervals_of_differences_hold_with_few_positives(positives: int, aucs: tuple[float, float]) -> None:
+def test_intervals_of_differences_are_valid_with_few_positives(positives: int, aucs: tuple[float, float]) -> None:
     rng = np.random.default_rng(positives)
     y = np.arange(300) < positives
     held, significant = 0, 0

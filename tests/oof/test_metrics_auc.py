@@ -72,7 +72,7 @@ def test_every_kind_of_label_is_read(dtype: type) -> None:
     assert roc_auc(np.array([0, 1, 0, 1]).astype(dtype), np.array([0.1, 0.4, 0.4, 0.8])) == 0.875
 
 
-def test_constant_scores_tell_nothing() -> None:
+def test_constant_scores_give_one_half() -> None:
     assert roc_auc(np.array([0, 1, 1]), np.zeros(3)) == 0.5
 
 
@@ -86,7 +86,7 @@ def test_ranking_leaves_the_auc_unchanged() -> None:
     assert roc_auc(y, np.unique(scores, return_inverse=True)[1]) == roc_auc(y, scores)
 
 
-def test_turning_the_scores_turns_the_auc() -> None:
+def test_negating_the_scores_reverses_the_auc() -> None:
     y, scores = tied_scores(np.random.default_rng(3), 1000)
     assert roc_auc(y, -scores) == pytest.approx(1 - roc_auc(y, scores), abs=1e-15)
 
@@ -126,7 +126,7 @@ def test_wrong_labels_are_named(y: list[float], message: str) -> None:
             roc_auc(np.array(y, np.int8), np.array([0.1, 0.2, 0.3]))
 
 
-def test_nothing_to_score_is_an_error() -> None:
+def test_empty_input_is_an_error() -> None:
     with pytest.raises(PredictionError, match="at least 1"):
         roc_auc(np.array([], int), np.array([]))
 
@@ -149,7 +149,7 @@ def test_wrong_weights_are_named(weights: list[float]) -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("threads", [1, 3, None])
-def test_columns_score_as_each_does_alone(order: Any, threads: int | None) -> None:
+def test_columns_score_like_single_vectors(order: Any, threads: int | None) -> None:
     rng = np.random.default_rng(6)
     y = rng.random(4000) < 0.3
     matrix: NDArray[np.float32] = np.array(rng.normal(size=(4000, 19)) + y[:, None], np.float32, order=order)
@@ -169,7 +169,7 @@ def test_nan_in_a_matrix_is_reported_with_row_and_column() -> None:
 _PROBE = "import sys; from oof.metrics import roc_auc; print('numba' in sys.modules, roc_auc([0, 1], [0.1, 0.2]))"
 
 
-def test_an_install_that_cannot_be_written_still_scores(tmp_path: Path) -> None:
+def test_a_read_only_installation_still_scores(tmp_path: Path) -> None:
     # numba finds no folder for its cache: the module's is a file, and so is the user's
     package = tmp_path / "moved" / "oof"
     source = Path(sys.modules["oof"].__file__ or "").parent

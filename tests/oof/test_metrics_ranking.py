@@ -89,7 +89,7 @@ def test_equal_error_rate_equals_its_definition() -> None:
         assert equal_error_rate(y, scores) == pytest.approx(slow_equal_error_rate(y, scores), abs=1e-9)
 
 
-def test_equal_error_rate_of_perfect_turned_and_constant_scores() -> None:
+def test_equal_error_rate_of_perfect_inverted_and_constant_scores() -> None:
     y = np.array([0, 0, 1, 1])
     assert equal_error_rate(y, y) == 0
     assert equal_error_rate(y, 1 - y) == 1

@@ -50,13 +50,13 @@ def test_two_columns_score_as_one() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_log_loss_of_sure_mistakes_equals_scikit_learn(dtype: type[np.floating[Any]]) -> None:
+def test_log_loss_of_confident_mistakes_equals_scikit_learn(dtype: type[np.floating[Any]]) -> None:
     y, p = np.array([0, 1, 1]), np.array([1.0, 0.0, 1.0], dtype)
     assert log_loss(y, p) == pytest.approx(sk.log_loss(y, p), rel=1e-6)
 
 
 @pytest.mark.parametrize("function", [log_loss, brier_loss, accuracy])
-def test_values_that_are_no_probabilities_are_named(function: Any) -> None:
+def test_values_that_are_not_probabilities_are_named(function: Any) -> None:
     with pytest.raises(PredictionError, match=r"Row 1 has the value 1\.5; this metric needs probabilities"):
         function(np.array([0, 1]), np.array([0.5, 1.5]))
     with pytest.raises(PredictionError, match="row 1 is NaN"):

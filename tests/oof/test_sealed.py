@@ -42,7 +42,7 @@ def folds_of(ids: np.ndarray, y: np.ndarray, share: float) -> Folds:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(40, 300), st.floats(0.05, 0.5), st.integers(0, 1000), st.integers(2, 6))
-def test_each_class_gives_its_share(n: int, share: float, seed: int, positive_every: int) -> None:
+def test_each_class_is_sealed_in_proportion(n: int, share: float, seed: int, positive_every: int) -> None:
     ids, y = rows(n, positive_every)
     inside = choose_sealed(ids, y, share, seed=seed)
     for label in (0, 1):
@@ -90,7 +90,7 @@ def test_folds_hold_no_sealed_row(tmp_path: Path) -> None:
     assert (found.target == sealed.target).all()
 
 
-def test_a_store_without_sealed_rows_says_so(tmp_path: Path) -> None:
+def test_a_store_without_sealed_rows_reports_it(tmp_path: Path) -> None:
     ids, y = rows()
     store = PredictionStore(tmp_path)
     store.save_folds(make_folds(ids, y, k=3, seed=0))
@@ -114,7 +114,7 @@ def test_other_sealed_rows_are_refused_where_models_depend_on_them(tmp_path: Pat
     assert kept.names() == []
 
 
-def test_sealed_rows_that_are_lost_are_missed_and_written_again(tmp_path: Path) -> None:
+def test_lost_sealed_rows_are_noticed_and_rewritten(tmp_path: Path) -> None:
     store, sealed = sealed_store(tmp_path)
     store.sealed_path.unlink()
     with pytest.raises(StoreError, match="Run dfens folds, which writes it"):
@@ -184,7 +184,7 @@ def test_a_record_that_was_edited_is_an_error_and_not_zero_looks(tmp_path: Path,
         LookRecord(tmp_path).read()
 
 
-def test_the_count_says_what_was_seen_before() -> None:
+def test_the_count_includes_earlier_looks() -> None:
     earlier = replace(LOOK, sealed="b" * 32)
     assert count_looks([], LOOK.sealed) == "not looked at yet"
     assert count_looks([LOOK], LOOK.sealed) == "looked at once"

@@ -30,7 +30,7 @@ def fill(store: PredictionStore, name: str, folds: range = range(K), value: floa
     store.save_model(name, "timm", {"epochs": 1})
 
 
-def test_predictions_come_back_by_id(store: PredictionStore) -> None:
+def test_predictions_are_returned_by_id(store: PredictionStore) -> None:
     fill(store, "m")
     model = PredictionStore(store.root).load("m")
     np.testing.assert_array_equal(model.oof, np.array([int(id_) / N for id_ in store.folds.ids], np.float32))
@@ -41,7 +41,7 @@ def test_predictions_come_back_by_id(store: PredictionStore) -> None:
     assert (model.kind, model.details) == ("timm", {"epochs": 1})
 
 
-def test_complete_and_partial_models_are_told_apart(store: PredictionStore) -> None:
+def test_complete_and_partial_models_are_distinguished(store: PredictionStore) -> None:
     fill(store, "whole")
     fill(store, "part", range(3))
     whole, part = sorted(store.list(), key=lambda summary: summary.name, reverse=True)
@@ -51,7 +51,7 @@ def test_complete_and_partial_models_are_told_apart(store: PredictionStore) -> N
     assert np.isnan(store.load("part").oof).sum() == N // K
 
 
-def test_a_model_that_was_begun_is_no_import(store: PredictionStore) -> None:
+def test_a_partly_trained_model_is_not_an_import(store: PredictionStore) -> None:
     store.save_model("begun", "timm", {})
     summary = store.summary("begun")
     assert (summary.oof_rows, summary.imported, summary.complete) == (0, False, False)
@@ -160,7 +160,7 @@ def test_stale_test_predictions_are_never_read(store: PredictionStore) -> None:
         store.load("m")
 
 
-def test_a_half_file_is_an_error_not_half_a_model(store: PredictionStore) -> None:
+def test_a_truncated_file_is_an_error_and_not_part_of_a_model(store: PredictionStore) -> None:
     fill(store, "m")
     path = store.root / "models" / "m" / "oof.fold2.parquet"
     path.write_bytes(path.read_bytes()[:200])

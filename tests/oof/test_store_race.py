@@ -32,7 +32,7 @@ def save(store: PredictionStore, value: float, *names: str) -> None:
     store.save_all([NewModel(name=name, ids=ids, oof=np.full(N, value), test=np.full(2, value)) for name in names])
 
 
-def test_readers_beside_writers_see_whole_models(store: PredictionStore) -> None:
+def test_concurrent_readers_see_complete_models(store: PredictionStore) -> None:
     save(store, 0.0, "m")
     done = threading.Event()
     seen: Counter[str] = Counter()
@@ -108,7 +108,7 @@ def test_damage_is_named_with_its_file(store: PredictionStore) -> None:
         store.load("m")
 
 
-def test_a_file_that_may_not_be_read_is_not_called_cut(store: PredictionStore) -> None:
+def test_an_unreadable_file_is_not_reported_as_truncated(store: PredictionStore) -> None:
     store.folds_path.chmod(0)
     with without_root_rights(), pytest.raises(StoreError, match="Permission denied.*give this user permission"):
         _ = PredictionStore(store.root).folds

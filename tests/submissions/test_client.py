@@ -25,7 +25,7 @@ def failing(server: KaggleServer, folder: Path, **settings: Any) -> KaggleError:
     return caught.value
 
 
-def test_calls_come_back_as_values(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_calls_return_values(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.add("old.csv", "made elsewhere", "0.75", private_score="0.7")
     with Desk(kaggle, tmp_path).client() as client:
         assert client.whoami()["user"] == USER
@@ -66,7 +66,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kaggles_words_are_read_from_every_shape(shape: str, kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_kaggles_messages_are_read_from_every_format(shape: str, kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", status=400, message=SHAPES[shape], shape=shape)
     error = failing(kaggle, tmp_path)
     said = " ".join(SHAPES[shape].replace("&amp;", "&").split())
@@ -91,7 +91,7 @@ def test_kaggles_words_are_read_from_every_shape(shape: str, kaggle: KaggleServe
         (400, "reached the total submission limit", "total_limit", f"competitions/{SLUG}/submissions"),
     ],
 )
-def test_each_refusal_says_what_to_do(
+def test_each_refusal_has_a_remedy(
     status: int, said: str, kind: str, told: str, kaggle: KaggleServer, tmp_path: Path
 ) -> None:
     kaggle.fail("GetSubmissionLimits", status=status, message=said)
@@ -103,7 +103,7 @@ def test_each_refusal_says_what_to_do(
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
-def test_a_busy_kaggle_is_asked_again_then_named(status: int, kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_busy_kaggle_is_retried_then_reported(status: int, kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", status=status, message="later", times=2)
     with Desk(kaggle, tmp_path).client() as client:
         assert client.limits().allowed_now == 5
@@ -113,7 +113,7 @@ def test_a_busy_kaggle_is_asked_again_then_named(status: int, kaggle: KaggleServ
     assert kaggle.count("GetSubmissionLimits") == 3 + 3
 
 
-def test_retry_after_is_kept(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_retry_after_is_respected(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", status=429, headers={"Retry-After": "1"})
     begun = time.monotonic()
     with Desk(kaggle, tmp_path).client() as client:
@@ -132,7 +132,7 @@ def test_a_misspelt_slug_gets_the_nearest(kaggle: KaggleServer, tmp_path: Path) 
     assert "You have entered: multi-ffdi, titanic." in str(caught.value)
 
 
-def test_dropped_connections_are_asked_again(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_dropped_connections_are_retried(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", drop=True, times=2)
     with Desk(kaggle, tmp_path).client() as client:
         assert client.limits().allowed_now == 5
@@ -145,7 +145,7 @@ def test_dropped_connections_are_asked_again(kaggle: KaggleServer, tmp_path: Pat
     assert told in str(error)
 
 
-def test_a_silent_server_is_given_up(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_an_unresponsive_server_times_out(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", hang_s=60, times=9)
     begun = time.monotonic()
     error = failing(kaggle, tmp_path, call_limit_s=0.7)
@@ -155,13 +155,13 @@ def test_a_silent_server_is_given_up(kaggle: KaggleServer, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("raw", [b"<html>please log in</html>", b'{"numToday": ', b'{"numToday": "x", "code": "y"}'])
-def test_an_answer_that_is_none_is_named(raw: bytes, kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_an_invalid_answer_is_named(raw: bytes, kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", raw=raw, times=9)
     error = failing(kaggle, tmp_path)
     assert "The response was not from Kaggle" in str(error)
 
 
-def test_a_proxy_that_is_not_there_is_named_without_its_password(tmp_path: Path, kaggle: KaggleServer) -> None:
+def test_an_unreachable_proxy_is_named_without_its_password(tmp_path: Path, kaggle: KaggleServer) -> None:
     environment = kaggle.environment(tmp_path, http_proxy="http://me:proxy-password@127.0.0.1:9")
     with KaggleClient(SLUG, quick(), environment) as client, pytest.raises(KaggleError) as caught:
         client.limits()
@@ -170,7 +170,7 @@ def test_a_proxy_that_is_not_there_is_named_without_its_password(tmp_path: Path,
     assert "proxy-password" not in str(caught.value)
 
 
-def test_a_client_that_dies_is_told_with_its_last_words(
+def test_a_client_that_dies_is_reported_with_its_last_output(
     kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "child.py"
@@ -210,7 +210,7 @@ def test_the_process_ends_with_its_parent(kaggle: KaggleServer, tmp_path: Path) 
 # ---- credentials ------------------------------------------------------------
 
 
-def test_no_credentials_stop_before_anything_runs(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_missing_credentials_stop_before_anything_runs(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
         del desk.environment[name]
@@ -252,7 +252,7 @@ def test_a_stale_token_before_good_keys_is_named(kaggle: KaggleServer, tmp_path:
     assert "KGAT_" not in str(error)
 
 
-def test_the_client_sees_a_small_environment(tmp_path: Path) -> None:
+def test_the_client_gets_a_small_environment(tmp_path: Path) -> None:
     given = {
         "VERBOSE": "1",
         "VERBOSE_OUTPUT": "1",
@@ -276,7 +276,7 @@ def test_verbose_from_outside_prints_no_authorization(kaggle: KaggleServer, tmp_
         assert b"uthorization" not in client.process._stderr.read()
 
 
-def test_secrets_are_found_wherever_they_lie(tmp_path: Path) -> None:
+def test_secrets_are_found_everywhere(tmp_path: Path) -> None:
     folder = tmp_path / ".kaggle"
     folder.mkdir()
     (folder / "kaggle.json").write_text('{"username": "bob", "key": "key-in-a-file"}')
@@ -328,7 +328,7 @@ def test_what_looks_secret_is_hidden(text: str, hidden: str) -> None:
         ('{"error":{"error":{"error":{"message":"too deep"}}}}', ""),
     ],
 )
-def test_words_are_found_in_any_body(body: str, said: str) -> None:
+def test_messages_are_found_in_any_body(body: str, said: str) -> None:
     assert said_in(body) == said
 
 
@@ -339,7 +339,7 @@ def test_only_clear_refusals_are_certain() -> None:
         assert not read_reason(Failure(kind)).certain
 
 
-def test_the_reset_is_told_in_local_time_too() -> None:
+def test_the_reset_is_also_shown_in_local_time() -> None:
     from datetime import UTC, datetime, timedelta, timezone
 
     there = timezone(timedelta(hours=5, minutes=30))

@@ -80,14 +80,14 @@ def test_expected_auc_is_the_mean_over_drawn_labels() -> None:
     assert expected_auc(p, scores) == pytest.approx(np.mean(drawn), abs=float(4 * np.std(drawn) / 20))
 
 
-def test_with_sure_labels_it_is_the_auc() -> None:
+def test_with_certain_labels_it_is_the_auc() -> None:
     a, _ = two(100, 5)
     y = (np.random.default_rng(6).random(100) < 0.3).astype(np.float64)
     assert expected_auc(y, a) == pytest.approx(roc_auc(y, a))
 
 
 @pytest.mark.parametrize(("auc", "share"), [(0.6, 0.5), (0.9, 0.2), (0.99, 0.6)])
-def test_the_binormal_truth_has_the_auc_and_share_asked_for(auc: float, share: float) -> None:
+def test_the_binormal_truth_has_the_requested_auc_and_share(auc: float, share: float) -> None:
     scores = np.random.default_rng(7).random(20_000) ** 3
     p = binormal_probabilities(scores, auc, share)
     assert p.mean() == pytest.approx(share, abs=1e-3)

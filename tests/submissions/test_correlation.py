@@ -28,7 +28,7 @@ def test_fit_and_correlations_are_those_of_scipy() -> None:
     assert np.median(residuals) == pytest.approx(0, abs=1e-12)
 
 
-def test_a_leak_a_bug_a_reversal_and_luck_are_told_apart_and_leave_the_line() -> None:
+def test_outliers_are_classified_and_left_out_of_the_fit() -> None:
     cv, public = line(12, 1)
     clean = correlate(cv, public)
     assert clean.outliers == ()
@@ -46,13 +46,13 @@ def test_a_leak_a_bug_a_reversal_and_luck_are_told_apart_and_leave_the_line() ->
     assert found.outliers[0].residual == pytest.approx(0.91 - found.expected_public(0.99))
 
 
-def test_a_loss_turns_the_meaning_round() -> None:
+def test_a_loss_reverses_the_direction() -> None:
     cv, public = line(10, 2)
     found = correlate([*cv, 0.93], [*public, 0.98], higher_is_better=False, chance=math.nan)
     assert [item.meaning[:11] for item in found.outliers] == ["CV too high"]
 
 
-def test_unscored_submissions_are_passed_over() -> None:
+def test_unscored_submissions_are_skipped() -> None:
     cv, public = line(6, 3)
     found = correlate([None, *cv, 0.5], [0.1, *public, None])
     assert found.count == 6
@@ -71,7 +71,7 @@ def test_with_few_submissions_nothing_is_claimed() -> None:
     assert four.outliers == ()
 
 
-def test_an_order_that_cv_does_not_foretell_is_said() -> None:
+def test_a_missing_correlation_is_reported() -> None:
     rng = np.random.default_rng(4)
     cv = rng.uniform(0.8, 0.9, 20)
     public = 1.7 - cv + 0.001 * rng.normal(size=20)

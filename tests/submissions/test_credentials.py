@@ -23,7 +23,7 @@ def home_with(folder: Path, name: str, data: bytes) -> dict[str, str]:
 @pytest.mark.parametrize(
     "text", [TOKEN, TOKEN + "\n", TOKEN + "\r\n", "\n" + TOKEN, f"'{TOKEN}'", f'"{TOKEN}"\n', TOKEN + "\u200b"]
 )
-def test_what_surrounds_a_token_is_taken_off(text: str, tmp_path: Path) -> None:
+def test_characters_around_a_token_are_removed(text: str, tmp_path: Path) -> None:
     for environment in (
         {"HOME": str(tmp_path), "KAGGLE_API_TOKEN": text},
         home_with(tmp_path, "access_token", text.encode()),
@@ -72,14 +72,14 @@ def test_unusable_credentials_are_named_at_once(
     assert kaggle.calls == []
 
 
-def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / ".kaggle" / "kaggle.json").mkdir(parents=True)
     found = find_credentials({"HOME": str(tmp_path)})
     assert found.used is None
     assert "it cannot be read (Is a directory)" in found.problems[0]
 
 
-def test_a_kaggle_json_without_a_key_is_passed_over_for_an_oauth_login(tmp_path: Path) -> None:
+def test_a_kaggle_json_without_a_key_is_skipped_in_favor_of_an_oauth_login(tmp_path: Path) -> None:
     environment = home_with(tmp_path, "kaggle.json", b'{"competition": "x"}')
     home_with(tmp_path, "credentials.json", b'{"refresh_token": "rrrrrrrrrrrr"}')
     found = find_credentials(environment)

@@ -77,7 +77,7 @@ def test_a_missing_file_is_fetched_again_and_the_others_are_left(desk: Desk) -> 
     assert fetch(desk, force=True).fetched > 0
 
 
-def test_a_file_that_its_user_corrected_is_never_overwritten_in_silence(desk: Desk) -> None:
+def test_a_file_edited_by_the_user_is_not_overwritten_silently(desk: Desk) -> None:
     train = desk.folder / "data" / "train.csv"
     train.parent.mkdir()
     train.write_bytes(b"my own")  # before the first download
@@ -97,7 +97,7 @@ def test_a_file_that_its_user_corrected_is_never_overwritten_in_silence(desk: De
     assert train.read_bytes() == FILES["train.csv"]
 
 
-def test_two_downloads_at_once_give_one_whole_file(desk: Desk) -> None:
+def test_concurrent_downloads_give_one_complete_file(desk: Desk) -> None:
     desk.server.files["train.csv"] = np.random.default_rng(3).bytes(600_000)
     desk.server.chunk_delay_s = 0.02
 
@@ -152,7 +152,7 @@ def test_damage_is_named_whatever_the_compression(method: int, tmp_path: Path) -
         unpack(path, Destination(tmp_path / "here"))
 
 
-def test_a_cut_download_resumes_where_it_stopped(desk: Desk) -> None:
+def test_an_interrupted_download_resumes_where_it_stopped(desk: Desk) -> None:
     desk.server.fail("GET", share=0.3)
     desk.server.fail("GET", share=0.5)
     desk.server.fail("GET", share=0.0)
@@ -165,7 +165,7 @@ def test_a_cut_download_resumes_where_it_stopped(desk: Desk) -> None:
     assert all(0 < int(wanted.removeprefix("bytes=").removesuffix("-")) < size for wanted in ranges)
 
 
-def test_a_killed_download_goes_on_in_the_next_run(desk: Desk) -> None:
+def test_a_killed_download_resumes_in_the_next_run(desk: Desk) -> None:
     desk.server.fail("GET", share=0.6)
     failing = Desk(desk.server, desk.folder, retries=0)
     with pytest.raises(KaggleError, match=r"\d+ bytes are kept; running the same command again resumes there"):
@@ -180,7 +180,7 @@ def test_a_killed_download_goes_on_in_the_next_run(desk: Desk) -> None:
     assert_all_there(desk)
 
 
-def test_another_version_on_the_server_is_begun_anew(desk: Desk) -> None:
+def test_a_new_version_on_the_server_restarts_the_download(desk: Desk) -> None:
     desk.server.fail("GET", share=0.6)
     for _ in range(9):
         desk.server.fail("GET", share=0.0)
@@ -193,20 +193,20 @@ def test_another_version_on_the_server_is_begun_anew(desk: Desk) -> None:
     assert_all_there(desk)
 
 
-def test_a_server_without_ranges_begins_anew(desk: Desk) -> None:
+def test_a_server_without_ranges_restarts_the_download(desk: Desk) -> None:
     desk.server.ranges = False
     desk.server.fail("GET", share=0.6)
     fetch(desk)
     assert_all_there(desk)
 
 
-def test_a_download_that_stalls_is_taken_up_again(desk: Desk) -> None:
+def test_a_stalled_download_is_resumed(desk: Desk) -> None:
     desk.server.fail("GET", share=0.5, hang_s=60)
     fetch(Desk(desk.server, desk.folder, stall_limit_s=1.0))
     assert_all_there(desk)
 
 
-def test_rules_not_accepted_are_told(desk: Desk) -> None:
+def test_unaccepted_rules_are_reported(desk: Desk) -> None:
     words = "You must accept this competition's rules before you'll be able to download files."
     desk.server.fail("DownloadDataFiles", status=403, message=words, shape="flat")
     with pytest.raises(
@@ -238,14 +238,14 @@ def test_a_file_that_kaggle_zips_is_unpacked(desk: Desk, monkeypatch: pytest.Mon
     assert (desk.folder / "data" / "train.csv").read_bytes() == FILES["train.csv"]
 
 
-def test_a_disk_too_small_is_told_before_anything_comes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_too_small_disk_is_reported_before_the_download(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("submissions.kaggle.download.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(DfensError, match="GiB more, but the disk of .* has only 0.00 GiB free"):
         fetch(desk)
 
 
 @pytest.mark.slow
-def test_memory_stays_flat(desk: Desk) -> None:
+def test_memory_is_bounded(desk: Desk) -> None:
     size = 300 << 20
     desk.server.files = {"big.bin": bytes(size)}
     buffer = io.BytesIO()
@@ -302,7 +302,7 @@ def test_members_that_lead_outside_are_refused(name: str, fault: str, tmp_path: 
     assert not list(tmp_path.rglob("*.txt"))
 
 
-def test_links_and_doubled_members_are_refused(tmp_path: Path) -> None:
+def test_links_and_duplicate_members_are_refused(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", {}, links={"out": "/etc", "out/passwd": "x"})
     with pytest.raises(DataError, match=r"'out' \(a link\), 'out/passwd' \(a link\), 'out' \(a file and a folder\)"):
         unpack(archive, Destination(tmp_path / "here"))
@@ -332,7 +332,7 @@ def test_a_bomb_that_lies_about_its_size_gives_no_more_than_it_declared(tmp_path
     assert not [path for path in (tmp_path / "here").rglob("*") if path.is_file()]
 
 
-def test_members_over_one_another_are_refused(tmp_path: Path) -> None:
+def test_overlapping_members_are_refused(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", {"a": np.random.default_rng(0).bytes(10_000)})
     with zipfile.ZipFile(archive, "a") as opened:
         for number in range(3):
@@ -360,7 +360,7 @@ def test_a_broken_archive_is_named(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "here").rglob("*") if path.is_file()]
 
 
-def test_unpacking_goes_on_after_an_interruption(tmp_path: Path) -> None:
+def test_unpacking_resumes_after_an_interruption(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", {"a": b"1", "b/c": b"2", "d": b"3"})
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "a").write_bytes(b"1")

@@ -19,7 +19,7 @@ KILLS = 20
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_moments_it_is_submitted_once_each(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_run_killed_at_twenty_moments_submits_once(kaggle: KaggleServer, tmp_path: Path) -> None:
     rng = random.Random(0)
     kaggle.allowed_per_day = 10_000
     kaggle.create_delay_s = 0.3  # so that kills meet this most delicate moment often
@@ -54,7 +54,7 @@ def test_killed_at_twenty_moments_it_is_submitted_once_each(kaggle: KaggleServer
     assert len(kaggle.submissions) == KILLS + 1
 
 
-def test_killed_while_kaggle_works_it_is_found_by_the_next_run(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_submission_is_found_after_a_kill_during_the_upload(kaggle: KaggleServer, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "one")
     kaggle.create_delay_s = 1.0
     process = start(kaggle, folder, "submit", "--file", "table.csv")
@@ -70,7 +70,7 @@ def test_killed_while_kaggle_works_it_is_found_by_the_next_run(kaggle: KaggleSer
     assert kaggle.count("PUT") == 1
 
 
-def test_interrupted_by_hand_it_is_settled_by_the_next_run(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_an_interrupted_submission_is_settled_by_the_next_run(kaggle: KaggleServer, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "one")
     kaggle.create_delay_s = 1.0
     process = start(kaggle, folder, "submit", "--file", "table.csv")

@@ -16,16 +16,14 @@ CSV = 'Rank,TeamId,TeamName,LastSubmissionDate,Score\n1,11,"a, b",2026-01-01,0.9
     ("score", "rank", "ahead", "behind"),
     [(0.95, 1, None, "a"), (0.9, 2, "a", "b"), (0.75, 3, "b", "c"), (0.7, 4, "c", None), (0.1, 4, "c", None)],
 )
-def test_a_score_stands_behind_those_that_had_it_first(
-    score: float, rank: int, ahead: str | None, behind: str | None
-) -> None:
+def test_a_tied_score_ranks_behind_earlier_ones(score: float, rank: int, ahead: str | None, behind: str | None) -> None:
     found = rank_score(TEAMS, score, own_team="me")
     assert (found.rank, found.teams) == (rank, 4)
     assert (found.ahead and found.ahead.name, found.behind and found.behind.name) == (ahead, behind)
     assert found.beaten == pytest.approx((4 - rank) / 3)
 
 
-def test_a_loss_ranks_the_other_way() -> None:
+def test_a_loss_ranks_in_reverse_order() -> None:
     assert rank_score(TEAMS, 0.75, own_team="me", higher_is_better=False).rank == 2
     assert rank_score([], 0.5).rank == 1
 
@@ -64,7 +62,7 @@ def test_a_leaderboard_is_read_from_csv_and_zip(tmp_path: Path) -> None:
     assert read_leaderboard(zipped) == expected
 
 
-def test_what_is_no_leaderboard_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_leaderboard_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SubmissionError, match="no leaderboard at .* yet. Run dfens submissions leaderboard --refresh"):
         read_leaderboard(tmp_path / "none.csv")
     for data in (

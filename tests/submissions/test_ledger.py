@@ -71,7 +71,7 @@ def holder(url: str) -> Iterator["subprocess.Popen[str]"]:
 class TestLedger:
     """The same over each database."""
 
-    def test_an_entry_comes_back_as_it_was(self, url: str) -> None:
+    def test_an_entry_is_read_back_unchanged(self, url: str) -> None:
         given = entry(
             status="complete",
             who="älice",
@@ -104,7 +104,7 @@ class TestLedger:
         assert Ledger(url).list() == [given]
         assert given.weights == {"a": 0.75, "b": 0.25}
 
-    def test_times_come_back_in_utc(self, url: str) -> None:
+    def test_times_are_returned_in_utc(self, url: str) -> None:
         local = datetime(2026, 1, 1, 0, 30).astimezone()
         Ledger(url).add(entry(created=local))
         (found,) = Ledger(url).list()
@@ -140,7 +140,7 @@ class TestLedger:
         )
         assert ledger.find_sha("c", "aa") == [sent]
 
-    def test_one_ref_stands_once(self, url: str) -> None:
+    def test_a_ref_is_unique(self, url: str) -> None:
         ledger = Ledger(url)
         ledger.add(entry(ref=1))
         ledger.add(entry("other", ref=1))
@@ -225,7 +225,7 @@ def test_sqlite_is_in_wal_mode_and_syncs_each_step(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
 
 
-def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_ledger_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"no database at all, " * 100)
     with pytest.raises(
@@ -234,7 +234,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
         Ledger(path)
 
 
-def test_a_ledger_cut_in_half_is_named(tmp_path: Path) -> None:
+def test_a_truncated_ledger_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(path)
     for _ in range(30):
@@ -248,7 +248,7 @@ def test_a_ledger_cut_in_half_is_named(tmp_path: Path) -> None:
         Ledger(path).list()
 
 
-def test_wrong_addresses_are_told_without_password(tmp_path: Path) -> None:
+def test_wrong_addresses_are_reported_without_password(tmp_path: Path) -> None:
     for wrong, told in (
         ("mysql://u:secretpw@h/d", "mysql is not supported"),
         ("postgresql+nodriver://u:secretpw@h/d", "needs a driver"),
@@ -259,7 +259,7 @@ def test_wrong_addresses_are_told_without_password(tmp_path: Path) -> None:
         assert "secretpw" not in str(caught.value)
 
 
-def test_a_server_that_is_not_there_is_named_without_password() -> None:
+def test_an_unreachable_server_is_named_without_password() -> None:
     with pytest.raises(StoreError, match="Check that the server is running") as caught:
         Ledger("postgresql+psycopg://u:secretpw@127.0.0.1:1/d")
     assert "secretpw" not in str(caught.value)

@@ -25,7 +25,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KaggleSe
     found.close()
 
 
-def test_what_was_submitted_is_listed_chosen_and_made_again(tmp_path: Path, server: KaggleServer) -> None:
+def test_a_submission_is_listed_selected_and_rebuilt(tmp_path: Path, server: KaggleServer) -> None:
     folder = tmp_path / "work here"
     folder.mkdir()
     store, _, _ = make_workspace(folder, rows=300, models=4)

@@ -23,7 +23,7 @@ def test_braces_and_plain_text_stay_and_lines_become_one() -> None:
     assert make_message("{{a}}\n{members}  x", FIELDS) == "{a} 3 x"
 
 
-def test_a_field_without_a_value_is_said_to_be_absent() -> None:
+def test_a_field_without_a_value_is_reported() -> None:
     assert make_message("lb={public:.5f} cv={score:.2f}", FIELDS | {"score": float("nan")}) == "lb=n/a cv=n/a"
 
 

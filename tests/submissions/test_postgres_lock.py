@@ -1,4 +1,4 @@
-"""A team's ledger whose lock is lost while a submission is made: ended by the server, or on a way that falls silent."""
+"""A shared ledger whose lock is lost during a submission: ended by the server, or by a connection that goes dead."""
 
 import contextlib
 import socket
@@ -19,8 +19,8 @@ from tests.support.submissions import Desk, make_table
 URLs = Callable[[], str]
 
 
-class Way:
-    """A way to a PostgreSQL server that can fall silent: it swallows what is sent and resets nothing."""
+class Proxy:
+    """A proxy to a PostgreSQL server that can stop forwarding, without closing any connection."""
 
     def __init__(self, url: str) -> None:
         self._path = f"{make_url(url).query['host']}/.s.PGSQL.5432"
@@ -31,7 +31,7 @@ class Way:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def fall_silent(self) -> None:
-        """Swallow from now on what the present connections send; new ones work."""
+        """Discard everything that the present connections send from now on; new ones work."""
         for event in self._silent:
             event.set()
 
@@ -62,8 +62,8 @@ def _pass_on(source: socket.socket, target: socket.socket, silent: threading.Eve
 
 
 @pytest.fixture
-def way(new_postgres_url: URLs) -> Iterator[Way]:
-    found = Way(new_postgres_url())
+def proxy(new_postgres_url: URLs) -> Iterator[Proxy]:
+    found = Proxy(new_postgres_url())
     yield found
     found.close()
 
@@ -97,7 +97,7 @@ def end_lock_sessions(url: str) -> int:
 
 
 @pytest.mark.parametrize("another_is_at_work", [True, False])
-def test_a_lock_that_the_server_ended_stops_the_run_before_kaggle_is_asked(
+def test_a_lock_ended_by_the_server_stops_the_run_before_the_upload(
     another_is_at_work: bool, new_postgres_url: URLs, kaggle: KaggleServer, tmp_path: Path
 ) -> None:
     url = new_postgres_url()
@@ -148,15 +148,15 @@ def test_a_session_that_holds_no_lock_any_more_makes_no_fenced_transition(
     assert first.states() == ["failed"]
 
 
-def test_a_lock_on_a_way_that_fell_silent_stops_the_run_before_kaggle_is_asked(
-    way: Way, kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_lock_on_a_dead_connection_stops_the_run_before_the_upload(
+    proxy: Proxy, kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = desk(kaggle, tmp_path / "a", way.url)
+    first = desk(kaggle, tmp_path / "a", proxy.url)
     limited = postgresql.limited
 
     def fall_silent() -> None:
         monkeypatch.setattr(postgresql, "limited", lambda connection, limit_s=0: limited(connection, 3.0))
-        way.fall_silent()
+        proxy.fall_silent()
 
     when_asked_to(kaggle, "StartSubmissionUpload", fall_silent)
     with pytest.raises(SubmissionError, match=r"submit lock was lost.*Nothing was submitted"):
@@ -167,12 +167,12 @@ def test_a_lock_on_a_way_that_fell_silent_stops_the_run_before_kaggle_is_asked(
     assert first.states() == ["failed", "pending"]
 
 
-def test_a_way_that_falls_silent_after_kaggles_yes_holds_up_nothing(
-    way: Way, kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_connection_that_dies_after_the_upload_delays_nothing(
+    proxy: Proxy, kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgresql, "_UNLOCK_S", 0.5)
-    first = desk(kaggle, tmp_path / "a", way.url)
-    when_asked_to(kaggle, "CreateSubmission", way.fall_silent)
+    first = desk(kaggle, tmp_path / "a", proxy.url)
+    when_asked_to(kaggle, "CreateSubmission", proxy.fall_silent)
     entry = first.submit(make_table(value=0.25)).entry
     assert (entry.ref, entry.status) == (1000, "pending")
     assert first.states() == ["pending"]

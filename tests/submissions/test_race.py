@@ -17,7 +17,7 @@ PROCESSES, LEFT = 8, 3
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_eight_processes_with_three_slots_make_three(
+def test_eight_processes_with_three_slots_make_three_submissions(
     database: str, kaggle: KaggleServer, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url: str | Path = tmp_path / "team" / "work" / "submissions" / "ledger.sqlite"

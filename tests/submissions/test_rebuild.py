@@ -74,7 +74,7 @@ def test_a_change_of_the_last_bit_of_one_prediction_is_seen(sample: Path) -> Non
     assert rebuild(provenance, table.sha256, sample, [Source("x", IDS, changed)], SAME).table is None
 
 
-def test_a_changed_sample_is_told(sample: Path) -> None:
+def test_a_changed_sample_is_reported(sample: Path) -> None:
     table, provenance = submitted(sample)
     before = file_sha256(sample)[:12]
     sample.write_bytes(b"id,p\n1e5,0\n00001,0\n00002,0\n")
@@ -96,7 +96,7 @@ def test_other_settings_are_suspected_where_all_else_is_the_same(sample: Path) -
     assert table.sha256 != "0" * 64
 
 
-def test_nothing_stored_is_said(sample: Path) -> None:
+def test_a_missing_source_is_reported(sample: Path) -> None:
     table, provenance = submitted(sample)
     found = rebuild(provenance, table.sha256, sample, [], SAME)
     assert found.changes[0].endswith("and none are stored under this name.")

@@ -98,6 +98,6 @@ def test_what_looks_secret_is_hidden_without_being_known(text: str, left: str) -
     assert Redactor([]).redact(text) == left
 
 
-def test_ordinary_words_of_a_comment_beside_a_token_stay() -> None:
+def test_ordinary_words_next_to_a_token_are_kept() -> None:
     redact = Redactor([f"# token for the competition\n{TOKEN}\n"]).redact
     assert redact("the token for Kaggle's competition") == "the token for Kaggle's competition"

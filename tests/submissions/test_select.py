@@ -32,7 +32,7 @@ def make_candidates(
 
 
 @pytest.mark.parametrize("group_size", [1, 5])
-def test_parts_scatter_as_delong_says(group_size: int) -> None:
+def test_parts_vary_as_delong_predicts(group_size: int) -> None:
     y, columns, groups = make_candidates(1500, [1.5, 1.6, 1.2], group_size=group_size)
     grouped = groups if group_size > 1 else None
     scenario = simulate(
@@ -52,7 +52,7 @@ def test_parts_scatter_as_delong_says(group_size: int) -> None:
         np.testing.assert_allclose(part.mean(axis=0), 0, atol=1e-12)
 
 
-def test_another_share_of_positives_changes_the_scatter_as_delong_says() -> None:
+def test_another_share_of_positives_changes_the_variance_as_delong_predicts() -> None:
     y, columns, _ = make_candidates(2000, [1.5, 1.2])
     parts = SplitSizes(1000, 1000, 0.05)
     few = simulate(LabelledRows(y), columns, parts, AUC, draws=1500, rng=np.random.default_rng(2))
@@ -64,7 +64,7 @@ def test_another_share_of_positives_changes_the_scatter_as_delong_says() -> None
 
 
 @pytest.mark.parametrize("name", ["auc", "eer", "log_loss"])
-def test_a_scale_turns_scores_and_turns_them_back(name: str) -> None:
+def test_a_scale_can_be_inverted(name: str) -> None:
     scale = scale_of(METRICS[name])
     scores = np.array([0.01, 0.5, 0.9, 0.99])
     found = scale.forward(scores)
@@ -120,7 +120,7 @@ def test_without_public_scores_cv_decides() -> None:
     assert sum(found.shift_weights.values()) == pytest.approx(1)
 
 
-def test_public_scores_that_follow_cv_leave_cv_in_charge_and_others_take_over() -> None:
+def test_cv_decides_unless_public_scores_disagree_with_it() -> None:
     skills = [1.5, 1.52, 1.48, 1.3, 1.1, 1.0]
     y, columns, _ = make_candidates(4000, skills)
     aucs = np.array([roc_auc(y, column) for column in columns])
@@ -158,7 +158,7 @@ def test_the_error_of_the_simulation_is_that_of_other_draws() -> None:
     assert 0.4 < np.std(values, ddof=1) / told < 2.5
 
 
-def test_equal_candidates_do_no_harm() -> None:
+def test_equal_candidates_are_accepted() -> None:
     y, columns, _ = make_candidates(800, [1.5, 1.4])
     found = select_pair(
         [Candidate("a", columns[0], 0.85), Candidate("copy", columns[0], 0.85), Candidate("b", columns[1], 0.84)],
@@ -172,7 +172,7 @@ def test_equal_candidates_do_no_harm() -> None:
     assert "b" in {found.best.first, found.best.second}
 
 
-def test_a_loss_is_minimised_and_tells_the_share_of_positives() -> None:
+def test_a_loss_is_minimized_and_reveals_the_share_of_positives() -> None:
     rng = np.random.default_rng(7)
     metric = METRICS["log_loss"]
     y, logits, _ = make_candidates(1500, [1.5, 1.0, 0.6])

@@ -50,7 +50,7 @@ def test_the_docs_draw_this_table() -> None:
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
-def test_a_transition_starts_from_its_states_alone(name: str, tmp_path: Path) -> None:
+def test_a_transition_starts_only_from_its_states(name: str, tmp_path: Path) -> None:
     rule = TRANSITIONS[name]
     ledger = Ledger(tmp_path / "ledger.sqlite")
     with ledger.exclusive("c", 1) as lock:

@@ -49,7 +49,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_everything_but_the_predictions_stays_to_the_letter(tmp_path: Path, shape: str) -> None:
+def test_everything_but_the_predictions_is_kept_exactly(tmp_path: Path, shape: str) -> None:
     text, raw = SHAPES[shape]
     text = text.format(*raw)
     ids = [value.replace('""', '"') for value in raw]
@@ -109,7 +109,7 @@ def test_numbers_have_the_fewest_digits() -> None:
     assert number_texts(np.array([0.1, 1e-7, 1 / 3])) == ["0.1", "0.0000001", "0.3333333333333333"]
 
 
-def test_another_reader_finds_the_predictions(tmp_path: Path) -> None:
+def test_another_reader_reads_the_same_predictions(tmp_path: Path) -> None:
     ids = ["00012", "1e5", 'a "b"', "c,d", "e\nf"]
     text = io.StringIO()
     writer = csv.writer(text)
@@ -130,7 +130,7 @@ def test_another_reader_finds_the_predictions(tmp_path: Path) -> None:
         ([0.5, 0.5, 0.5], "All 3 predictions are 0.5, so they do not rank the rows"),
     ],
 )
-def test_values_that_cannot_go_out_are_named(tmp_path: Path, values: list[float], message: str) -> None:
+def test_values_that_cannot_be_submitted_are_named(tmp_path: Path, values: list[float], message: str) -> None:
     with pytest.raises(SubmissionError, match=message):
         plain_table(tmp_path, values)
     path = write(tmp_path, "id,target\n" + "".join(f"{i},{v}\n" for i, v in zip("abc", values, strict=True)), "x.csv")
@@ -138,14 +138,14 @@ def test_values_that_cannot_go_out_are_named(tmp_path: Path, values: list[float]
         validate_file(path, tmp_path / "sample_submission.csv")
 
 
-def test_a_wider_range_is_a_setting_and_rounding_is_no_fault(tmp_path: Path) -> None:
+def test_a_wider_range_can_be_set_and_rounding_errors_are_accepted(tmp_path: Path) -> None:
     sample = write(tmp_path, PLAIN)
     found = build_table(sample, ["a", "b", "c"], np.array([-7.5, 0.0, 7.5]), lowest=-np.inf, highest=np.inf)
     assert b"a,-7.5\n" in found.data
     assert b"c,1.0\n" in plain_table(tmp_path, [0.0, 0.5, np.nextafter(1.0, 2)])
 
 
-def test_missing_extra_and_doubled_ids_are_named(tmp_path: Path) -> None:
+def test_missing_extra_and_duplicate_ids_are_named(tmp_path: Path) -> None:
     with pytest.raises(SubmissionError, match=r"1 of 3 ids are missing: c\. 1 ids are not in the sample submission: d"):
         plain_table(tmp_path, [0.1, 0.2, 0.3], ["a", "b", "d"])
     with pytest.raises(SubmissionError, match="1 ids are not in the sample submission: d"):
@@ -176,7 +176,7 @@ def test_the_cause_of_wrong_ids_is_guessed(tmp_path: Path, ids: list[str], sampl
         build_table(sample, ids, np.array([0.1, 0.2]))
 
 
-def test_a_foreign_file_in_another_order_is_told_and_kept_as_it_is(tmp_path: Path) -> None:
+def test_a_file_in_another_order_is_reported_and_left_unchanged(tmp_path: Path) -> None:
     sample = write(tmp_path, PLAIN)
     path = write(tmp_path, "target,id\r\n3e-1,c\r\n0.1,a\r\n0.2,b\r\n", "mine.csv")
     found = validate_file(path, sample)
@@ -197,13 +197,13 @@ def test_a_foreign_file_in_another_order_is_told_and_kept_as_it_is(tmp_path: Pat
         ("id,target\na,0.1\nb,0.2\n", "1 of 3 ids are missing: c"),
     ],
 )
-def test_a_foreign_file_with_faults_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_with_errors_is_refused(tmp_path: Path, text: str, message: str) -> None:
     sample = write(tmp_path, PLAIN)
     with pytest.raises(SubmissionError, match=message):
         validate_file(write(tmp_path, text, "mine.csv"), sample)
 
 
-def test_files_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
     sample = write(tmp_path, PLAIN)
     with pytest.raises(SubmissionError, match=r"There is no submission file at .*nowhere\.csv"):
         validate_file(tmp_path / "nowhere.csv", sample)
@@ -233,7 +233,7 @@ def test_half_a_million_rows_take_a_few_seconds_at_most(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["0_3", "0.3_1", "\u0660.\u0663", "[0.3]", "0,3", "0x1p-2", "1 2", ""])
-def test_what_only_python_takes_for_a_number_is_refused(tmp_path: Path, text: str) -> None:
+def test_numbers_in_python_syntax_are_refused(tmp_path: Path, text: str) -> None:
     sample = write(tmp_path, PLAIN)
     path = write(tmp_path, f'id,target\na,0.1\nb,"{text}"\nc,0.3\n', "mine.csv")
     with pytest.raises(SubmissionError, match="1 of 3 values of 'target' are not numbers: b: "):
@@ -241,24 +241,24 @@ def test_what_only_python_takes_for_a_number_is_refused(tmp_path: Path, text: st
 
 
 @pytest.mark.parametrize("text", ["1e-3", "+.5", " 0.25 ", "1.", "0"])
-def test_usual_spellings_of_numbers_are_taken(tmp_path: Path, text: str) -> None:
+def test_usual_spellings_of_numbers_are_accepted(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, f"id,target\na,0.1\nb,{text}\nc,0.3\n", "mine.csv")
     assert validate_file(path, write(tmp_path, PLAIN)).predictions[1] == float(text)
 
 
-def test_a_blank_in_a_header_is_another_name(tmp_path: Path) -> None:
+def test_a_space_in_a_header_is_a_different_name(tmp_path: Path) -> None:
     path = write(tmp_path, PLAIN.replace("id,target", "id, target").replace(",0", ",0.5"), "mine.csv")
     with pytest.raises(SubmissionError, match="has the columns 'id', ' target'.*including spaces"):
         validate_file(path, write(tmp_path, PLAIN))
 
 
-def test_a_sample_whose_first_column_holds_no_ids_is_told(tmp_path: Path) -> None:
+def test_a_sample_without_ids_in_its_first_column_is_reported(tmp_path: Path) -> None:
     sample = write(tmp_path, "y_pred,img_name\n0.5,a\n0.5,b\n")
     with pytest.raises(SubmissionError, match="'y_pred', does not contain ids.*id_column = \"img_name\""):
         build_table(sample, ["a", "b"], np.array([0.1, 0.2]))
 
 
-def test_blanks_around_the_ids_of_a_file_are_told_as_that(tmp_path: Path) -> None:
+def test_spaces_around_ids_are_named_as_the_cause(tmp_path: Path) -> None:
     path = write(tmp_path, "id,target\na ,0.1\nb ,0.2\nc ,0.3\n", "mine.csv")
     with pytest.raises(SubmissionError, match="There seem to be spaces around the ids, which the sample does not have"):
         validate_file(path, write(tmp_path, PLAIN))

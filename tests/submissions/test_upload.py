@@ -31,7 +31,7 @@ def test_every_fault_has_a_known_outcome(case: Case, kaggle: KaggleServer, tmp_p
     assert "Traceback" not in first.message + second.message
 
 
-def test_the_ledger_has_it_before_anything_is_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_the_ledger_records_a_submission_before_it_is_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     seen: list[tuple[str, list[str]]] = []
     answer = kaggle.answer
@@ -49,7 +49,7 @@ def test_the_ledger_has_it_before_anything_is_sent(kaggle: KaggleServer, tmp_pat
     assert states["GetSubmission"] == ["pending"]
 
 
-def test_an_entry_tells_what_was_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_an_entry_records_what_was_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
     table = make_table(5)
     done = Desk(kaggle, tmp_path).submit(table)
     (sent,) = kaggle.submissions
@@ -65,7 +65,7 @@ def test_an_entry_tells_what_was_sent(kaggle: KaggleServer, tmp_path: Path) -> N
     assert entry.submitted is not None
 
 
-def test_the_same_bytes_are_sent_again_only_when_asked(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_the_same_bytes_are_sent_again_only_on_request(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     desk.submit()
     with pytest.raises(SubmissionError, match=r"The same bytes were submitted on .* UTC as 1000 \(pending\).*--again"):
@@ -83,7 +83,7 @@ def test_zero_allowance_stops_before_the_upload(kaggle: KaggleServer, tmp_path: 
     assert not (tmp_path / "sent").exists()
 
 
-def test_a_limit_of_ones_own_stops_before_kaggles(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_the_users_own_limit_applies_before_kaggles(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     assert desk.submit(per_day=1).entry.ref == 1000
     with pytest.raises(SubmissionError, match=r"submissions_per_day = 1 are used up \(1 made.*Kaggle allows 4 more"):
@@ -98,7 +98,7 @@ def test_an_allowance_of_zero_with_none_made_today_is_no_daily_limit(kaggle: Kag
         Desk(kaggle, tmp_path).submit()
 
 
-def test_a_count_that_lags_behind_is_made_good_by_the_ledger(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_an_outdated_count_is_corrected_by_the_ledger(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.allowed_per_day = 1
     desk.submit()
@@ -108,7 +108,7 @@ def test_a_count_that_lags_behind_is_made_good_by_the_ledger(kaggle: KaggleServe
     assert kaggle.count("PUT") == 1
 
 
-def test_a_truncated_upload_is_told_though_kaggle_took_it(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_truncated_upload_is_reported_though_kaggle_accepted_it(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("PUT", share=0.5)
     table = make_table(200)
     entry = Desk(kaggle, tmp_path).submit(table).entry
@@ -116,7 +116,7 @@ def test_a_truncated_upload_is_told_though_kaggle_took_it(kaggle: KaggleServer, 
     assert entry.error == f"Kaggle has {half} of the {len(table.data)} bytes that were sent: the upload was truncated."
 
 
-def test_what_was_open_is_settled_before_anything_else_is_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_open_attempts_are_settled_before_anything_else_is_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.fail("CreateSubmission", drop=True, after=True)
     kaggle.fail("ListSubmissions", status=500, times=99)
@@ -157,7 +157,7 @@ def test_one_carried_out_after_it_was_given_up_is_found_before_the_next_is_sent(
     assert desk.states() == ["pending"]
 
 
-def test_another_submission_is_not_taken_for_it(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_another_submission_is_not_mistaken_for_it(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.add("b7.csv", "b7 oof=0.98765", "0.9")
     kaggle.add("b7-0123456789ab.csv", "b7 oof=0.98765", "0.9")
@@ -196,7 +196,7 @@ def test_a_folder_that_cannot_be_written_submits_nothing(kaggle: KaggleServer, t
 @pytest.mark.parametrize(
     ("name", "sent"), [("b7", "b7"), ("my file (2)", "my-file-2"), ("naïve/../x", "na-ve-..-x"), ("", "submission")]
 )
-def test_file_names_are_plain_and_unlike_all_others(name: str, sent: str) -> None:
+def test_file_names_are_plain_and_unique(name: str, sent: str) -> None:
     assert sent_name(name, "0123456789abcdef" * 2) == f"{sent}-0123456789ab.csv"
 
 

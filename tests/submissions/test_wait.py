@@ -35,7 +35,7 @@ def test_pending_then_complete(kaggle: KaggleServer, tmp_path: Path) -> None:
     assert desk.ledger.list() == [entry]
 
 
-def test_an_error_of_kaggles_scorer_is_told(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_an_error_of_kaggles_scorer_is_reported(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.final_status = "ERROR"
     desk.submit()
@@ -63,7 +63,7 @@ def test_pauses_grow(kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.M
     assert pauses == [2.0, 3.0, 4.5, 5.0]
 
 
-def test_a_network_that_fails_for_a_while_is_waited_out(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_temporary_network_failure_is_waited_out(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path, retries=0)
     desk.submit()
     kaggle.fail("GetSubmission", drop=True, times=2)
@@ -76,7 +76,7 @@ def test_a_network_that_fails_for_a_while_is_waited_out(kaggle: KaggleServer, tm
     assert desk.states() == ["complete", "pending"]
 
 
-def test_sync_brings_in_what_was_made_elsewhere(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_sync_imports_submissions_made_elsewhere(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     when = datetime(2026, 3, 4, 5, 6, 7, 890000, tzinfo=UTC)
     kaggle.add("web.csv", "by hand", "0.75", private_score="0.5", date=when, who="bob")
@@ -99,7 +99,7 @@ def test_sync_brings_in_what_was_made_elsewhere(kaggle: KaggleServer, tmp_path: 
     assert (again.new, again.changed, again.total) == ((), (), 2)
 
 
-def test_sync_settles_what_was_open(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_sync_settles_open_attempts(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.fail("CreateSubmission", drop=True, after=True)
     kaggle.fail("ListSubmissions", status=500, times=99)
@@ -112,7 +112,7 @@ def test_sync_settles_what_was_open(kaggle: KaggleServer, tmp_path: Path) -> Non
     assert desk.states() == ["pending"]
 
 
-def test_sync_mends_an_entry_taken_for_failed_too_early(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_sync_corrects_an_entry_marked_as_failed_too_early(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     entry = desk.submit().entry
     desk.ledger.update(entry.key, status="failed", ref=None)

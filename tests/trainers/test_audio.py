@@ -57,7 +57,7 @@ def test_any_sound_becomes_one_channel_at_16_khz(
     assert (sound.errors, sound.is_cut) == (0, False)
 
 
-def test_sound_that_starts_late_keeps_its_length_and_says_so(tmp_path: Path) -> None:
+def test_sound_that_starts_late_keeps_its_length_and_is_reported(tmp_path: Path) -> None:
     images = [np.zeros((16, 16, 3), np.uint8)] * 50
     path = write_clip(tmp_path / "a.mp4", images, 25, tone(440, 1.0, 16_000), 16_000, Encoding(audio_start_s=0.75))
     sound = heard(path)
@@ -71,7 +71,7 @@ def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
     assert (len(sound.samples), sound.is_cut) == (24_000, True)
 
 
-def test_sound_can_be_read_after_the_picture(tmp_path: Path) -> None:
+def test_sound_can_be_read_after_the_frames(tmp_path: Path) -> None:
     images = [np.full((16, 16, 3), value, np.uint8) for value in range(0, 250, 10)]
     path = write_clip(tmp_path / "a.mp4", images, 25, tone(440, 1.0, 16_000), 16_000)
     with open_clip(path) as container:
@@ -116,7 +116,7 @@ def slow_log_mel(samples: NDArray[np.int16], settings: MelSettings) -> NDArray[n
     return np.array(columns).T
 
 
-def test_log_mel_is_what_its_definition_says() -> None:
+def test_log_mel_equals_its_definition() -> None:
     settings = MelSettings(n_fft=256, hop=100, bands=20, fmin=100, fmax=6_000)
     samples = np.random.default_rng(0).integers(-20_000, 20_000, 1_000).astype(np.int16)
     found = log_mel(samples, settings)

@@ -236,7 +236,7 @@ def chain(row: int, *, epoch: int = 0, seed: int = 0, **values: object) -> tuple
     return sample_chain(settings, ImageRandom(seed, epoch, f"r{row}"))
 
 
-def test_chains_are_off_by_default_and_then_leave_every_draw_alone() -> None:
+def test_chains_are_off_by_default_and_then_change_no_draw() -> None:
     all_on = dict.fromkeys([*OPERATIONS, "webp"], 0.5)
     for row in range(50):
         random = ImageRandom(0, 1, f"r{row}")
@@ -274,7 +274,7 @@ def test_an_operation_that_is_added_leaves_strength_and_order_of_the_others() ->
 
 
 @pytest.mark.parametrize("name", CHAIN_OPERATIONS)
-def test_each_degradation_changes_the_image_alone(name: str) -> None:
+def test_each_degradation_changes_only_the_image(name: str) -> None:
     image = photo(3, 48)
     before = image.copy()
     changed = degrade(image, chain(5, operations=(name,), length=1))

@@ -33,7 +33,7 @@ def find(report: CheckReport, kind: str, part: str = "train") -> Problem:
     return next(problem for problem in report.problems if (problem.kind, problem.part) == (kind, part))
 
 
-def test_sound_data_pass_with_their_counts(tmp_path: Path) -> None:
+def test_valid_data_pass_with_their_counts(tmp_path: Path) -> None:
     report = run(table(make_table(tmp_path / "data")), tmp_path)
     assert report.ok
     assert report.problems == ()
@@ -121,7 +121,7 @@ def test_a_corrected_label_frees_a_contradictory_image_again(tmp_path: Path) -> 
     assert len(read_competition(settings, tmp_path / "q.json").train) == 8
 
 
-def test_problems_of_the_rows_are_told_together_with_those_of_the_files(tmp_path: Path) -> None:
+def test_problems_of_rows_and_files_are_reported_together(tmp_path: Path) -> None:
     settings = table(make_table(tmp_path / "data"))
     (tmp_path / "data" / "train" / "a005.jpg").unlink()
     write_image(tmp_path / "data" / "train" / "new.jpg", face(77))
@@ -138,13 +138,13 @@ def test_problems_of_the_rows_are_told_together_with_those_of_the_files(tmp_path
     assert report.lists["train-missing"].read_text() == "a005.jpg\n"
 
 
-def test_validation_kept_apart_is_counted_apart(tmp_path: Path) -> None:
+def test_separate_validation_is_counted_separately(tmp_path: Path) -> None:
     settings = DataSettings(layout="ffdi", root=make_track(tmp_path / "data"), validation="apart")
     report = run(settings, tmp_path)
     assert [(part.part, part.rows) for part in report.parts] == [("train", 8), ("validation", 4), ("test", 4)]
 
 
-def test_a_large_set_is_sampled_unless_all_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_set_is_sampled_unless_all_are_requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "_SAMPLES", {"images": 5, "clips": 5})
     settings = table(make_table(tmp_path / "data", rows=24))
     (tmp_path / "data" / "train" / "a007.jpg").write_bytes(b"broken")
@@ -157,7 +157,7 @@ def test_a_large_set_is_sampled_unless_all_are_asked_for(tmp_path: Path, monkeyp
     assert len(read_competition(skipping, tmp_path / "q.json").train) == 23  # what the fuller check found is kept
 
 
-def test_near_duplicates_in_a_validation_set_kept_apart_are_listed(tmp_path: Path) -> None:
+def test_near_duplicates_in_a_separate_validation_set_are_listed(tmp_path: Path) -> None:
     root = make_track(tmp_path / "data", size=96)
     names = sorted(path.name for path in (root / "phase1" / "valset").iterdir())
     write_image(root / "phase1" / "valset" / names[1], face(3, fake=True, size=96), quality=55)
@@ -167,7 +167,7 @@ def test_near_duplicates_in_a_validation_set_kept_apart_are_listed(tmp_path: Pat
     assert "score on the validation set" in problem.remedy
 
 
-def test_sizes_that_tell_the_class_are_a_leak(tmp_path: Path) -> None:
+def test_sizes_that_reveal_the_class_are_a_leak(tmp_path: Path) -> None:
     settings = table(make_table(tmp_path / "data", rows=60))
     for row in range(1, 60, 2):
         write_image(tmp_path / "data" / "train" / f"a{row:03d}.jpg", face(row, fake=True, size=48))

@@ -49,7 +49,7 @@ def test_half_the_frames_and_half_the_size(path: Path) -> None:
     assert (info.picture.width, info.picture.height, info.picture.frames) == (32, 24, 24)
 
 
-def test_noise_has_the_level_asked_for(path: Path) -> None:
+def test_noise_has_the_requested_level(path: Path) -> None:
     before = extract_clip(str(path), SETTINGS).sound.astype(float)
     target, _ = changed(path, "sound noise", 10.0)
     after = extract_clip(str(target), SETTINGS).sound.astype(float)

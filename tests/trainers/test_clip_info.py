@@ -60,7 +60,7 @@ def test_cut_clip_lacks_bytes_and_its_tail(tmp_path: Path) -> None:
     ("content", "told"),
     [(b"", "is empty"), (b"no clip at all\n" * 50, "is not a clip that can be read"), (None, "is missing")],
 )
-def test_what_is_no_clip_is_a_named_error(tmp_path: Path, content: bytes | None, told: str) -> None:
+def test_a_file_that_is_not_a_clip_is_a_named_error(tmp_path: Path, content: bytes | None, told: str) -> None:
     path = tmp_path / "bad clip ü.mp4"
     if content is not None:
         path.write_bytes(content)

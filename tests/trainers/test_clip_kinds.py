@@ -236,7 +236,7 @@ def test_views_in_time_see_different_moments_that_cover_the_clip() -> None:
     assert everything[0] == pytest.approx(1 / 24)
 
 
-def test_window_of_sound_lies_around_its_frame(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+def test_window_of_sound_is_centered_on_its_frame(competition: tuple[Competition, Path], tmp_path: Path) -> None:
     from trainers.features.extract import extract_clip
     from trainers.media.clip_record import ClipRecord, encode_record
 

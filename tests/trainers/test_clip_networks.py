@@ -175,7 +175,7 @@ def test_choice_of_a_rule_does_not_flatter_noise() -> None:
     assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(len(gains))
 
 
-def test_mean_is_taken_where_labels_cannot_tell() -> None:
+def test_mean_is_used_where_labels_are_uninformative() -> None:
     probabilities, weight = clips()
     assert choose_rule(probabilities, weight, np.zeros(40, np.int8)) == "mean"
 

@@ -59,7 +59,7 @@ def test_gains_are_differences_on_the_same_rows(tmp_path: Path) -> None:
     assert turned.gains[0].gain == pytest.approx(-found.gains[0].gain)
 
 
-def test_a_partial_model_is_compared_on_its_rows_alone(tmp_path: Path) -> None:
+def test_a_partial_model_is_compared_only_on_its_rows(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     found = compare_models(store, ["base", "partial"])
     rows = store.folds.fold < 2
@@ -113,7 +113,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare_models(store, ["partial", "late"])
 
 
-def test_the_command_prints_tables_and_writes_a_picture(tmp_path: Path) -> None:
+def test_the_command_prints_tables_and_writes_a_plot(tmp_path: Path) -> None:
     make_store(tmp_path)
     (tmp_path / "dfens.toml").write_text('[data]\nlayout = "table"\n')
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "compare", "base", "better", "same"])

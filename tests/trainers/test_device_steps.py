@@ -82,7 +82,7 @@ def test_cuda_takes_the_steps_of_the_cpu() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_restored_state_goes_on_with_the_same_losses(device: str, precision: str) -> None:
+def test_a_restored_state_continues_with_the_same_losses(device: str, precision: str) -> None:
     chosen = settings(precision=precision)
     whole = state_on(device, chosen)
     expected = run(whole, 8)
@@ -226,7 +226,7 @@ def test_a_step_broken_off_after_unscaling_can_be_done_again(device: str, monkey
     assert run(state, 1, first=2)[0] < 2
 
 
-def test_a_run_goes_on_in_another_precision() -> None:
+def test_a_run_can_continue_in_another_precision() -> None:
     first = state_on("cpu", settings(precision="bfloat16"))
     run(first, 2)
     second = state_on("cpu", settings(precision="float16"), seed=1)
@@ -245,6 +245,6 @@ def test_every_way_to_say_out_of_memory_is_known(message: str) -> None:
     assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
-def test_bfloat16_that_is_only_emulated_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emulated_bfloat16_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert amp_type(torch.device("cuda")) is torch.float16

@@ -35,7 +35,7 @@ for name, write in {
 """
 
 
-def test_every_writer_tells_a_full_disk_and_leaves_nothing(tmp_path: Path) -> None:
+def test_every_writer_reports_a_full_disk_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", WRITE, str(tmp_path)], capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     assert len(lines) == 4, done.stderr

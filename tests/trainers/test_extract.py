@@ -99,7 +99,7 @@ def test_any_name_will_do(tmp_path: Path, name: str) -> None:
     assert len(extract_clip(str(clip(tmp_path, name)), SETTINGS).images) >= 4
 
 
-def test_cut_clip_gives_the_frames_that_are_there_and_a_note(tmp_path: Path) -> None:
+def test_truncated_clip_gives_its_readable_frames_and_a_note(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(60)]
     path = clip(tmp_path, images=images, encoding=Encoding(options={"crf": "23", "g": "12"}), sound=None)
@@ -362,7 +362,7 @@ def test_shards_hold_many_clips(tmp_path: Path) -> None:
     assert len(list(store.folder.glob("*.bin"))) == 2  # the half-written one is gone
 
 
-def test_shard_that_was_cut_is_made_again(tmp_path: Path) -> None:
+def test_truncated_shard_is_made_again(tmp_path: Path) -> None:
     path = str(clip(tmp_path))
     extract_clips([path], SETTINGS, tmp_path / "work", tmp_path)
     store = clip_store(SETTINGS, tmp_path / "work", tmp_path)

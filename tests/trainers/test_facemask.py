@@ -11,7 +11,7 @@ from trainers.augment.pair_mix import mix_pair
 LANDMARKS = np.array([[22.0, 28], [42, 28], [32, 38], [25, 46], [39, 46]])
 
 
-def test_cut_parts_are_black_and_the_rest_untouched() -> None:
+def test_cut_parts_are_black_and_the_rest_is_unchanged() -> None:
     image = np.maximum(face(0, size=64), 1)
     before = image.copy()
     shares = []
@@ -54,7 +54,7 @@ def test_landmarks_of_another_shape_are_refused() -> None:
         cut_face_part(face(0), np.random.default_rng(0), landmarks=LANDMARKS[:4])
 
 
-def test_a_mixed_pair_lies_between_its_images_and_so_does_its_label() -> None:
+def test_a_mixed_pair_is_between_its_images_and_so_is_its_label() -> None:
     real, fake = face(0), face(0, fake=True)
     for seed in range(20):
         mixed, label = mix_pair(real, fake, np.random.default_rng(seed))

@@ -25,7 +25,7 @@ def changed(one: PseudoFakes, epoch: int) -> list[bool]:
     return [bool((one.image(epoch, row, take) != take(row)).any()) for row in ROWS.tolist()]
 
 
-def test_nothing_asked_for_changes_nothing() -> None:
+def test_nothing_requested_changes_nothing() -> None:
     idle = forge()
     assert idle.is_idle
     np.testing.assert_array_equal(idle.labels(0, ROWS), TARGET)
@@ -43,7 +43,7 @@ def test_a_real_that_is_blended_becomes_a_fake() -> None:
     assert (forge(self_blend=1.0).labels(0, ROWS) == 1).all()
 
 
-def test_draws_do_not_depend_on_what_was_asked_before() -> None:
+def test_draws_do_not_depend_on_earlier_draws() -> None:
     one, other = forge(self_blend=0.5, face_cutout=0.5), forge(self_blend=0.5, face_cutout=0.5)
     for row in (5, 4, 3):
         one.image(0, row, take)
@@ -52,7 +52,7 @@ def test_draws_do_not_depend_on_what_was_asked_before() -> None:
         np.testing.assert_array_equal(one.image(1, row, take), other.image(1, row, take))
 
 
-def test_a_pair_is_mixed_by_the_share_that_its_label_tells() -> None:
+def test_the_label_of_a_mixed_pair_is_its_share() -> None:
     originals = np.where(TARGET == 1, np.array([f"{row - 1}.jpg" for row in ROWS], object), "").astype(object)
     partner = pair_partners(IDS, TARGET, originals)
     assert partner.tolist() == [row + 1 if row % 2 == 0 else row - 1 for row in ROWS]

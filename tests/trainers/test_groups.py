@@ -140,7 +140,7 @@ def test_hashes_are_kept_until_a_file_changes(tmp_path: Path, monkeypatch: pytes
     assert third.shape == (4, 4)
 
 
-def test_files_that_cannot_be_hashed_are_told(tmp_path: Path) -> None:
+def test_files_that_cannot_be_hashed_are_reported(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"")
     hashes, known = hash_files([str(tmp_path / "x.jpg"), str(tmp_path / "none.jpg")], root=tmp_path)
     assert not known.any()
@@ -209,7 +209,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
         derive_groups(read_competition(settings(root)), "duplicates", work_dir=tmp_path / "work")
 
 
-def test_clusters_are_kinds_of_pictures_and_the_same_each_time() -> None:
+def test_clusters_are_kinds_of_images_and_deterministic() -> None:
     rng = np.random.default_rng(0)
     kind = rng.choice(4, 400, p=[0.4, 0.3, 0.2, 0.1])
     features = rng.normal(size=(4, 40))[kind] * 5 + rng.normal(size=(400, 40)) * 0.3
@@ -221,7 +221,7 @@ def test_clusters_are_kinds_of_pictures_and_the_same_each_time() -> None:
     assert len(set(cluster_groups(constant, clusters=4, seed=1))) == 4
 
 
-def test_clusters_of_files_tell_how_they_were_made(tmp_path: Path) -> None:
+def test_clusters_of_files_reflect_how_they_were_made(tmp_path: Path) -> None:
     """Blurred pictures and noisy ones are two kinds, whatever they show."""
     root = make_table(tmp_path / "data", rows=40, size=64)
     for row in range(40):

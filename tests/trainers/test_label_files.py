@@ -82,7 +82,7 @@ def test_a_header_wider_than_a_block_is_read(tmp_path: Path) -> None:
         (bytes(range(256)) * 4, "cannot be read as CSV"),
     ],
 )
-def test_what_is_no_table_is_a_named_error(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_not_a_table_is_a_named_error(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "train.csv").write_bytes(content)
     with pytest.raises(DataError, match=rf"train\.csv.*{told}"):
         read_text_table(tmp_path / "train.csv", "label file")
@@ -213,7 +213,7 @@ def test_two_spellings_of_one_file_are_an_error_or_left_out(tmp_path: Path) -> N
     assert len(found.train) == 8
 
 
-def test_a_clip_is_no_rival_of_an_image_of_its_name(tmp_path: Path) -> None:
+def test_a_clip_does_not_conflict_with_an_image_of_the_same_name(tmp_path: Path) -> None:
     root = make_table(tmp_path)
     for row in range(8):
         (root / "train" / f"a{row:03d}.mp4").write_bytes(b"clip")
@@ -224,7 +224,7 @@ def test_a_clip_is_no_rival_of_an_image_of_its_name(tmp_path: Path) -> None:
     assert [Path(path).suffix for path in clips.train["path"]] == [".mp4"] * 8
 
 
-def test_a_file_name_that_is_no_text_is_listed_and_does_no_harm(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_text_is_listed_and_ignored(tmp_path: Path) -> None:
     root = make_table(tmp_path)
     (root / "train" / "b\udcff.jpg").write_bytes(b"x")
     assert [Path(name).name for name in scan(root).unlabelled["train"]] == ["b\ufffd.jpg"]

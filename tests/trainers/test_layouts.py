@@ -58,7 +58,7 @@ def test_phase_1_under_every_label_name(names: tuple[str, str], labels_in_root: 
     assert all(Path(path).is_file() for path in [*found.train["path"], *found.test["path"]])
 
 
-def test_validation_is_kept_apart_where_asked(tmp_path: Path) -> None:
+def test_validation_is_kept_separate_on_request(tmp_path: Path) -> None:
     make_track(tmp_path)
     found = read_competition(ffdi(tmp_path, validation="apart"))
     assert len(found.train) == 8
@@ -163,7 +163,7 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
 # ---- tables -----------------------------------------------------------------
 
 
-def test_ids_are_kept_to_the_letter(tmp_path: Path) -> None:
+def test_ids_are_kept_exactly(tmp_path: Path) -> None:
     ids = ["00012", "1e5", "0385e4011520523", "NA", "nan", "1.2.826.0.1", "True", "007"]
     for id_ in ids:
         write_image(tmp_path / "train" / f"{id_}.jpg", draw(0))
@@ -179,7 +179,7 @@ def test_ids_are_kept_to_the_letter(tmp_path: Path) -> None:
     assert all(type(id_) is str for id_ in found.train["id"])
 
 
-def test_byte_order_mark_crlf_and_semicolons_do_no_harm(tmp_path: Path) -> None:
+def test_byte_order_mark_crlf_and_semicolons_are_accepted(tmp_path: Path) -> None:
     make_table(tmp_path)
     plain = read_competition(table(tmp_path)).train
     text = (tmp_path / "train.csv").read_text()
@@ -211,7 +211,7 @@ def test_parquet_paths_groups_and_further_columns(tmp_path: Path) -> None:
     assert list(found.test["path"]) == [f"{tmp_path}/test/t00{row}.jpg" for row in range(4)]
 
 
-def test_files_may_lie_in_folders_below(tmp_path: Path) -> None:
+def test_files_can_be_in_subfolders(tmp_path: Path) -> None:
     make_table(tmp_path)
     write_image(tmp_path / "train" / "p1" / "x.jpg", draw(0))
     write_image(tmp_path / "train" / "p1" / "y.jpg", draw(1))
@@ -220,7 +220,7 @@ def test_files_may_lie_in_folders_below(tmp_path: Path) -> None:
     assert list(found.train["path"]) == [f"{tmp_path}/train/p1/x.jpg", f"{tmp_path}/train/p1/y.jpg"]
 
 
-def test_files_without_labels_are_told_and_do_no_harm(tmp_path: Path) -> None:
+def test_files_without_labels_are_reported_and_ignored(tmp_path: Path) -> None:
     make_table(tmp_path)
     write_image(tmp_path / "train" / "more.jpg", draw(5))
     (tmp_path / "train" / "Thumbs.db").write_bytes(b"x")
@@ -318,7 +318,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(name: str, tmp_path: Path
         read_competition(table(tmp_path))
 
 
-def test_dots_inside_a_name_are_no_escape(tmp_path: Path) -> None:
+def test_dots_inside_a_name_are_accepted(tmp_path: Path) -> None:
     make_table(tmp_path)
     for name in ("a..b.jpg", "..c.jpg", "d...jpg"):
         write_image(tmp_path / "train" / name, draw(0))
@@ -351,7 +351,7 @@ def test_a_missing_test_file_is_never_left_out(tmp_path: Path) -> None:
             read_competition(table(tmp_path, skip_broken=skip))
 
 
-def test_a_stem_that_fits_two_files_is_told(tmp_path: Path) -> None:
+def test_an_ambiguous_stem_is_reported(tmp_path: Path) -> None:
     make_table(tmp_path)
     write_image(tmp_path / "train" / "a000.png", draw(0))
     write_labels(tmp_path / "train.csv", {"a000": 0, "a001": 1})
@@ -379,7 +379,7 @@ def test_duplicate_test_ids_are_refused(tmp_path: Path) -> None:
         read_competition(table(tmp_path))
 
 
-def test_files_that_are_no_tables_are_named(tmp_path: Path) -> None:
+def test_files_that_are_not_tables_are_named(tmp_path: Path) -> None:
     make_table(tmp_path)
     for data, message in (
         (b"", r"train\.csv is empty\. Expected a header line"),
@@ -416,9 +416,7 @@ def test_quarantined_files_are_left_out_until_they_are_replaced(tmp_path: Path) 
     assert len(read_competition(replace(settings, skip_broken=True), quarantine).train) == 8
 
 
-def test_many_rows_are_read_and_looked_for_without_a_question_per_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_rows_are_found_without_a_query_per_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = 4_000
     names = np.array([f"{row:032x}.jpg" for row in range(rows)], object)
     for folder in ("train", "test"):

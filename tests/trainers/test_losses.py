@@ -40,7 +40,7 @@ def share_of_fakes(loss: Loss, fakes: PseudoFakes, weight: NDArray[np.float32] |
 
 
 @pytest.mark.parametrize("settings", [{}, {"self_blend": 0.5}, {"pair_mix": 1.0}, {"self_blend": 0.3, "pair_mix": 0.5}])
-def test_balanced_classes_have_equal_say_whatever_labels_become(settings: dict[str, float]) -> None:
+def test_balanced_classes_have_equal_weight_also_with_modified_labels(settings: dict[str, float]) -> None:
     partner = pair_partners(IDS, TARGET, ORIGINALS)
     fakes = PseudoFakes(IDS, TARGET, 0, **settings, partner=partner)
     assert share_of_fakes("bce", fakes) == pytest.approx(0.5, abs=0.02)
@@ -81,7 +81,7 @@ def test_auc_is_the_loss_over_pairs() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
-def test_rows_of_weight_0_have_no_say_in_any_mixture(settings: dict[str, float]) -> None:
+def test_rows_of_weight_0_do_not_contribute_to_any_mixture(settings: dict[str, float]) -> None:
     chosen = TimmSettings(backbone="x", mix_share=1.0, **settings)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     weight = torch.tensor([0.0, 1, 1, 0, 1, 1, 1, 1])

@@ -48,7 +48,7 @@ def test_an_unknown_option_is_named() -> None:
         made(settings(backbone_options={"depht": 3}))
 
 
-def test_an_unreachable_hub_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(TrainingError, match=r"could not be fetched from the hub.*Set pretrained = .*safetensors"):
@@ -111,11 +111,11 @@ def test_settings_out_of_range_are_refused(key: str, value: float) -> None:
         ("swsl_resnet50", "resnet50.fb_swsl_ig1b_ft_in1k"),
     ],
 )
-def test_former_names_of_timm_stand_for_those_of_today(old: str, new: str) -> None:
+def test_former_names_of_timm_are_mapped_to_current_ones(old: str, new: str) -> None:
     assert check_backbone(old) == new
 
 
-def test_every_former_name_is_known_or_said_to_be_dropped() -> None:
+def test_every_former_name_is_mapped_or_listed_as_dropped() -> None:
     renamed = deprecated_models()
     assert len(renamed) > 150
     for old, new in renamed.items():
@@ -188,7 +188,7 @@ def test_several_sets_of_weights_are_a_question(tmp_path: Path) -> None:
         made(settings(pretrained="a.pth"), tmp_path)
 
 
-def test_what_holds_no_weights_says_so(tmp_path: Path) -> None:
+def test_files_without_weights_are_reported(tmp_path: Path) -> None:
     torch.save(torch.ones(3), tmp_path / "one.pth")
     with pytest.raises(TrainingError, match="contains no named tensors"):
         made(settings(pretrained="one.pth"), tmp_path)

@@ -19,7 +19,7 @@ from trainers.runtime.device import amp_type, keep_freed_memory
 CPU = torch.device("cpu")
 
 
-def test_a_cpu_computes_in_float32_unless_told() -> None:
+def test_a_cpu_computes_in_float32_by_default() -> None:
     assert amp_type(CPU) is None
     assert amp_type(CPU, "bfloat16") is torch.bfloat16
     assert amp_type(torch.device("cuda"), "float32") is None
@@ -49,7 +49,7 @@ def test_bfloat16_learns() -> None:
     assert all(value.dtype == torch.float32 for value in state.values)
 
 
-def test_normalising_leaves_the_images_alone() -> None:
+def test_normalizing_does_not_change_the_images() -> None:
     keep_freed_memory()  # must not disturb anything
     grey = torch.full((1, 3, 4, 4), 100.0)
     found = Normalise(nn.Identity(), CPU)(grey)

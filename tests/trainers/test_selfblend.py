@@ -15,7 +15,7 @@ def face(seed: int, size: int = 64) -> Image:
     return draw_face(draw_person(rng), rng, size)
 
 
-def test_the_same_generator_gives_the_same_fake_and_leaves_its_input_alone() -> None:
+def test_the_same_generator_gives_the_same_fake_and_does_not_change_its_input() -> None:
     image = face(0)
     before = image.copy()
     first, first_mask = self_blend(image, np.random.default_rng(5))
@@ -61,7 +61,7 @@ def test_the_seam_is_there() -> None:
     assert np.mean(np.array(changed) > 3) > 0.9
 
 
-def test_neither_mean_colour_nor_sharpness_tells_the_label() -> None:
+def test_neither_mean_color_nor_sharpness_reveals_the_label() -> None:
     reals, fakes = [], []
     for seed in range(150):
         image = face(seed)

@@ -132,7 +132,7 @@ def test_clip_of_one_frame(tmp_path: Path) -> None:
     assert found[0].is_key
 
 
-def test_fewer_frames_than_asked_for_are_all_returned_once(tmp_path: Path) -> None:
+def test_fewer_frames_than_requested_are_all_returned_once(tmp_path: Path) -> None:
     found = read(write_clip(tmp_path / "a.mp4", numbered(5), 25), 16)
     assert [number_of(frame.image) for frame in found] == [0, 1, 2, 3, 4]
 
