@@ -7,7 +7,7 @@ WHEELS ?=
 # The first of these that runs: a pyenv shim may exist and still fail.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: setup demo demo-av test test-oldest wheel-demo check lint types layers docs folds train blend submit bench gpu help
+.PHONY: setup demo demo-av test test-oldest wheel-demo check lint types layers docs guide folds train blend submit bench gpu help
 
 help:
 	@echo "make demo    set up, then run the whole pipeline on a small generated competition (about 5 minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make check   lint, types, import layers, all tests"
 	@echo "make folds | train | blend | submit   CONFIG=path/to/dfens.toml (default: ./dfens.toml) ARGS='further options'"
 	@echo "make docs    build the guide and the reference as a static site"
+	@echo "make guide   runs the commands of every chapter of the guide, in build/guide"
 	@echo "make bench   run the benchmarks"
 	@echo "make gpu     on a machine with a CUDA device: run its tests and benchmarks, write build/gpu.md (9 minutes)"
 	@echo "make test-oldest   run the tests on the oldest supported versions (constraints-oldest.txt)"
@@ -74,6 +75,10 @@ folds train blend submit: setup
 	@test -f "$(CONFIG)" || { echo "$(CONFIG) does not exist; name one with CONFIG=path/to/dfens.toml, or write one with $(BIN)/dfens init"; exit 1; }
 	@test "$$(basename "$(CONFIG)")" = dfens.toml || { echo "$(CONFIG) must be named dfens.toml and be in a folder of its own, which will also contain the workspace"; exit 1; }
 	$(BIN)/dfens -C "$$(dirname "$(CONFIG)")" $@ $(ARGS)
+
+# Half an hour: the demos, trainings and ablations of all chapters; make guide IMAGES=80 takes a few minutes.
+guide: setup
+	$(BIN)/python -m docs.run_chapters build/guide $(if $(IMAGES),--images $(IMAGES))
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
