@@ -48,7 +48,8 @@ def _spread(member: MemberScore) -> str:
 
 def _comparisons(summary: BlendSummary) -> Iterator[tuple[str, ...]]:
     for item in summary.comparisons:
-        yield item.other, f"{item.gain:+.5f}", f"{item.interval[0]:+.5f} to {item.interval[1]:+.5f}"
+        interval = f"{item.interval[0]:+.5f} to {item.interval[1]:+.5f}"
+        yield item.other, f"{item.gain:+.5f}".replace("-", "−"), interval.replace("-", "−")
 
 
 def _calibration(summary: BlendSummary) -> str:

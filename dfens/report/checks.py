@@ -13,6 +13,7 @@ from dfens.report.ledger import SubmissionsPanel
 from dfens.report.models import ModelScores, ModelsPanel
 from dfens.report.shift import ShiftPanel
 from trainers.kinds.registry import baseline_kinds
+from trainers.media.image import is_clip
 
 _SMALL_GAP = 0.01  # of AUC, between random and grouped folds
 
@@ -77,8 +78,10 @@ def _duplicates(inputs: ReportInputs) -> Check:
     name, found = "Duplicates across folds", inputs.duplicates
     if found is None and "group duplicates" in inputs.grouping:
         return Check(name, "pass", "Near-duplicates share a fold, since the folds were grouped by them.")
+    if len(inputs.ids) and is_clip(str(inputs.ids[0])):
+        return Check(name, "unknown", "Clips are not compared with each other: group them by source or person.")
     if found is None:
-        return Check(name, "unknown", "Near-duplicates were not searched for yet. Run dfens groups (images only).")
+        return Check(name, "unknown", "Near-duplicates were not searched for yet. Run dfens groups.")
     if found.across_folds:
         return Check(
             name, "warn",

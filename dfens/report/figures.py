@@ -182,7 +182,8 @@ def correlation_figure(panel: DiversityPanel) -> Markup:
             for a in range(count):
                 for b in range(count):
                     colour = "black" if values[a, b] > middle else "white"
-                    text = f"{values[a, b]:.2f}".removeprefix("0") if np.isfinite(values[a, b]) else "–"
+                    text = f"{values[a, b]:.2f}".replace("-", "−").replace("0.", ".", 1)
+                    text = text if np.isfinite(values[a, b]) else "–"
                     axes.text(b, a, text, ha="center", va="center", fontsize=7, color=colour)
         figure.colorbar(image, ax=axes, fraction=0.046, label="rank correlation")
         return _svg(figure, f"Rank correlations of {count} models, in clustered order")

@@ -17,6 +17,7 @@ from oof.metrics.intervals import score_interval
 _NAN = float("nan")
 RATES = (1e-2, 5e-3, 1e-3)
 _BINS = 15
+_LEAST_OF_A_BIN = 20  # rows; shares of fewer jump about
 _MOST_GROUPS = 2000  # of which AUCs are averaged, an even draw where there are more
 
 
@@ -28,7 +29,7 @@ class ModelScores:
     interval. fold_auc: one value per fold, NaN where a fold is missing or has one class. group_auc: mean of the
     AUCs within groups that hold both classes; its gap to `auc` is the shift of score levels between groups.
     tpr: at the false positive rates of `RATES`. calibration_error: mean distance between probability and frequency
-    over 15 bins of equal size; NaN, like `log_loss`, where predictions are not probabilities.
+    over bins of equal size; NaN, like `log_loss`, where predictions are not probabilities.
     parameters, seconds (all folds), images_per_s: of the training, NaN where unknown.
     """
 
@@ -157,9 +158,10 @@ def _mean_group_auc(inputs: ReportInputs, oof: NDArray[Any], known: NDArray[np.b
 
 
 def reliability(y: NDArray[Any], probabilities: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Mean probability, frequency of positives and number of rows of 15 bins of equal size."""
+    """Mean probability, frequency of positives and number of rows of bins of equal size: 15, fewer of few rows."""
     order = np.argsort(probabilities, kind="stable")
-    parts = [part for part in np.array_split(order, _BINS) if len(part)]
+    bins = max(2, min(_BINS, len(order) // _LEAST_OF_A_BIN))
+    parts = [part for part in np.array_split(order, bins) if len(part)]
     mean = np.array([probabilities[part].mean(dtype=np.float64) for part in parts])
     frequency = np.array([y[part].mean() for part in parts])
     return mean, frequency, np.array([len(part) for part in parts])

@@ -19,7 +19,7 @@ class ModelShiftRow:
     """OOF against test predictions of one model.
 
     auc: probability that a test prediction is higher than an OOF prediction, 0.5 where they are alike.
-    distance: Kolmogorov-Smirnov distance. oof, test: shares of rows in 40 bins between `low` and `high`.
+    distance: Kolmogorov-Smirnov distance. oof, test: shares of rows in up to 40 bins between `low` and `high`.
     reasons: what looks broken, in sentences.
     """
 
@@ -113,7 +113,8 @@ def _row(
 ) -> ModelShiftRow:
     known = oof[np.isfinite(oof)]
     low, high = float(min(known.min(), test.min())), float(max(known.max(), test.max()))
-    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    bins = int(np.clip(min(len(known), len(test)) ** 0.5, 8, _BINS))
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
     shares = [np.histogram(values, edges)[0] / len(values) for values in (known, test)]
     oof_share, test_share = (tuple(round(float(value), 5) for value in share) for share in shares)
     return ModelShiftRow(name, moved.auc, moved.distance, low, high, oof_share, test_share, moved.reasons)

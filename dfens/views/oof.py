@@ -79,7 +79,7 @@ def show_import(found: "ImportResult") -> "Iterator[FittedTable | str]":
     ]
     whole = sum(report.rows[name] == found.rows for name in report.models)
     yield make_table(rows, title=f"Imported {len(report.models)} models, {whole} of them complete")
-    yield "Next: dfens blend" if found.has_config else "Next: dfens oof list; dfens init, then dfens blend"
+    yield "Next: dfens oof list, then dfens blend"
 
 
 def show_export(found: "Exported") -> Iterator[str]:

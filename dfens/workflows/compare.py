@@ -106,7 +106,8 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
     predictions: dict[str, NDArray[np.floating[Any]]] = {name: store.load(name).oof for name in names}
     read = {name: kind.modalities(config.models[name]) for name, kind in kinds.items()}
     if len(names) > 1:
-        label = f"mean of {' and '.join(names)}" if len(names) < 4 else f"mean of {len(names)} models"
+        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        label = f"mean of {listed}" if len(names) < 4 else f"mean of {len(names)} models"
         predictions[label] = np.mean([rankdata(values) for values in predictions.values()], axis=0)
         read[label] = tuple(sorted({modality for found in read.values() for modality in found}))
     target = store.folds.target

@@ -44,11 +44,10 @@ class ImportRequest:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The imported models; rows is the number of training rows, has_config whether there is a dfens.toml."""
+    """The imported models; rows is the number of training rows."""
 
     report: ImportReport
     rows: int
-    has_config: bool
 
     def as_json(self) -> dict[str, Any]:
         """Return one object per model."""
@@ -100,7 +99,7 @@ def import_models(workspace: Workspace, request: ImportRequest, progress: Progre
         )
     folds = {"k": workspace.config.folds.k, "seed": workspace.config.folds.seed} if has_config else {}
     report = import_predictions(store, tables, tests, sealed, folds_from=source, replace=request.replace, **folds)
-    return ImportResult(report, len(store.folds.ids), has_config)
+    return ImportResult(report, len(store.folds.ids))
 
 
 def _read_test(file: Path, request: ImportRequest, known: Ids | None) -> PredictionFile:

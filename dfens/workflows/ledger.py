@@ -79,8 +79,8 @@ def sample_submission(workspace: Workspace) -> Path:
         SubmissionError: if the data has none, or it is missing.
     """
     settings = workspace.config.data
-    named = settings.sample_submission or (settings.test if settings.layout == "table" else None)
-    if named is not None:
+    named = settings.sample_submission or (settings.test if settings.layout == "table" else "")
+    if named:
         path = settings.root / named  # avoids searching for every image
         if not path.is_file():
             how = "" if workspace.config_path.exists() else "Run dfens init --recipe table, then name it there. "

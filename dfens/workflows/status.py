@@ -238,4 +238,10 @@ def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping
     newest = blends[-1]
     if newest.state != "current":
         return f"dfens blend --name {newest.blend}"
-    return f"dfens submit {newest.blend} --dry-run"
+    return f"dfens submit {newest.blend} --dry-run" if _can_submit(workspace) else "dfens report"
+
+
+def _can_submit(workspace: Workspace) -> bool:
+    """Whether there is a competition with rows to predict; imported predictions may have neither."""
+    store = workspace.predictions
+    return workspace.config_path.exists() and store.test_ids_path.exists() and len(store.test_ids) > 0

@@ -18,7 +18,9 @@ def read_member(store: PredictionStore, blends: BlendStore, name: str) -> tuple[
     """
     if name in store:
         model = store.load(name)
-        return model.oof, model.test_by_fold
+        test_by_fold = model.test_by_fold
+        # a competition without rows to predict has predictions of none
+        return model.oof, test_by_fold if test_by_fold is not None and test_by_fold.shape[1] else None
     stored = blends.load(name)
     if stored.facts.get("folds") != store.folds.fingerprint:
         raise BlendError(f"The blend '{name}' belongs to other folds. Run dfens blend --name {name} again.")

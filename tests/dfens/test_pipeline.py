@@ -149,3 +149,26 @@ def test_other_folds_are_refused_then_archived(done: Path) -> None:
     assert list((done / "work" / "ensemble" / "archive").iterdir())
     run(done, "train", "--fold", "all")
     assert "dfens blend" in run(done, "status").stdout
+
+
+def test_a_table_without_rows_to_predict_goes_through_every_step(tmp_path: Path) -> None:
+    make_competition(tmp_path, train_rows=60, test_rows=10, size=32)
+    text = (tmp_path / "dfens.toml").read_text()
+    begin, end = text.index("[train]"), text.index("[blend]")
+    text = (text[:begin] + MODELS + text[end:]).replace('test = "sample_submission.csv"', 'test = ""')
+    (tmp_path / "dfens.toml").write_text(text.replace('test_dir = "test"\n', ""))
+    shutil.rmtree(tmp_path / "data" / "test")
+    (tmp_path / "data" / "sample_submission.csv").unlink()
+    assert "There is no test set" in run(tmp_path, "check").output
+    for command in ("folds", "train", "blend", "report"):
+        run(tmp_path, command)
+    status = json.loads(run(tmp_path, "status", "--json").stdout)
+    assert {model["state"] for model in status["models"]} == {"complete"}
+    assert status["next"] == "dfens report"
+    assert "has no sample submission" in run(tmp_path, "submit", "--dry-run", code=1).output
+
+
+def test_a_missing_test_folder_says_how_to_go_without(tmp_path: Path) -> None:
+    make_competition(tmp_path, train_rows=20, test_rows=10, size=32)
+    shutil.rmtree(tmp_path / "data" / "test")
+    assert 'If there are no rows to predict, set test = "".' in run(tmp_path, "check", code=1).output

@@ -12,6 +12,7 @@ from oof.paths import resolve_path
 if TYPE_CHECKING:
     from trainers.data.settings import DataSettings
 
+_NO_TEST = "There is no test set: nothing can be predicted for a submission."
 _TEMPLATES = ("prediction.txt.csv", "sample_submission.csv", "sampleSubmission.csv")
 
 
@@ -61,34 +62,33 @@ def locate(settings: "DataSettings") -> Sources:
 
 def _locate_table(settings: "DataSettings") -> Sources:
     root = settings.root
-    sample = resolve_path(root, settings.sample_submission or settings.test)
-    return Sources(
-        Source(
-            "train",
-            resolve_path(root, settings.train),
-            _folder(root, settings.train_dir, "train_dir"),
-            settings.id,
-            settings.target,
-            settings.path,
-            settings.group,
-        ),
-        None,
-        Source(
-            "test",
-            resolve_path(root, settings.test),
-            _folder(root, settings.test_dir, "test_dir"),
-            settings.id,
-            path=settings.path,
-        ),
-        sample,
+    train = Source(
+        "train",
+        resolve_path(root, settings.train),
+        _folder(root, settings.train_dir, "train_dir"),
+        settings.id,
+        settings.target,
+        settings.path,
+        settings.group,
     )
+    if not settings.test:
+        return Sources(train, None, None, None, notes=(_NO_TEST,))
+    test = Source(
+        "test",
+        resolve_path(root, settings.test),
+        _folder(root, settings.test_dir, "test_dir"),
+        settings.id,
+        path=settings.path,
+    )
+    return Sources(train, None, test, resolve_path(root, settings.sample_submission or settings.test))
 
 
 def _folder(root: Path, name: str, setting: str) -> Path:
     folder = resolve_path(root, name) if name not in ("", ".") else root
     if not folder.is_dir():
+        without = ' If there are no rows to predict, set test = "".' if setting == "test_dir" else ""
         raise DataError(
-            f"The folder {folder} is missing. Correct [data] {setting} in dfens.toml, or run dfens download."
+            f"The folder {folder} is missing. Correct [data] {setting} in dfens.toml, or run dfens download.{without}"
         )
     return folder
 
@@ -124,7 +124,7 @@ def _locate_track(settings: "DataSettings") -> Sources:
     sample, certain = _template(settings, bases)
     if test is None:
         if validation_dir is None and settings.layout == "ffdv":
-            notes.append("There is no test set: nothing can be predicted for a submission.")
+            notes.append(_NO_TEST)
             return Sources(train, validation, None, None, notes=tuple(notes))
         if validation_dir is None:
             raise DataError(

@@ -20,7 +20,8 @@ class DataSettings:
     validation: for ffdi and ffdv: "join" adds the labelled validation set to the training set, "apart" keeps it out.
     skip_broken: leave out and record training rows whose file is missing or unreadable, or whose label is
         contradicted by a duplicate; test rows are never left out.
-    train, test: for "table": files of the training rows and of the rows to predict (CSV, Parquet or JSON).
+    train, test: for "table": files of the training rows and of the rows to predict (CSV, Parquet or JSON); test = "" if
+        there are none to predict.
     train_dir, test_dir: for "table": folders of their images or clips.
     id, target, path, group: for "table": column names; path contains file names (default: the id), rows with the
         same group share a fold.
