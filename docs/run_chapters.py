@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from docs.fill_snippets import SNIPPETS
 from oof.store import PredictionStore
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "docs" / "guide").glob("*.md"))
-_INCLUDE = re.compile(r"^`{3}\{literalinclude\} \.\./(snippets/\S+\.(?:sh|py))$", re.MULTILINE)
+_INCLUDE = re.compile(r"^<!-- snippet: (\S+\.(?:sh|py)) -->$", re.MULTILINE)
 # where a snippet is run, relative to the scratch folder; all others in the scratch folder itself
 _FOLDERS = {
     "extract.sh": "av", "leaks.sh": "av", "read-record.py": "av", "clip-budget.sh": "av", "two-modalities.sh": "two",
@@ -33,7 +34,7 @@ _NEEDS_KAGGLE = ("dfens download", "dfens submit --wait")
 
 def snippets(chapter: Path) -> list[Path]:
     """Return the shell and Python snippets that a chapter includes, in their order."""
-    return [ROOT / "docs" / name for name in _INCLUDE.findall(chapter.read_text(encoding="utf-8"))]
+    return [SNIPPETS / name for name in _INCLUDE.findall(chapter.read_text(encoding="utf-8"))]
 
 
 def runnable(snippet: Path, images: int | None) -> tuple[str, list[str]]:
