@@ -10,6 +10,7 @@ submissions, as `dfens report` does after reading the stores; reading a predicti
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -96,7 +97,7 @@ def run_case(models: int, rows: int, browser: bool) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         make_store(Path(folder), models, rows, rng)
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         inputs = read_inputs(PredictionStore(folder))
         read = time.perf_counter()
         report = build_report(
@@ -112,6 +113,7 @@ def run_case(models: int, rows: int, browser: bool) -> dict[str, float]:
             "read": read - begun,
             "panels": built - read,
             "page": done - built,
+            "cpu": time.process_time() - cpu,
             "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "mb": len(page.encode()) / 1e6,
             "interactive": interactive_ms(path) if browser else float("nan"),
@@ -125,7 +127,7 @@ def interactive_ms(page: Path) -> float:
     options = webdriver.ChromeOptions()
     for flag in "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking".split():
         options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options=options)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:
         driver.get(page.as_uri())
         script = "const t = performance.getEntriesByType('navigation')[0]; return t.domInteractive - t.startTime"
@@ -145,13 +147,13 @@ def main() -> None:
         models, rows = map(int, options.one.split("x"))
         print(json.dumps(run_case(models, rows, options.browser)))
         return
-    print("| models x rows | read, s | panels, s | page, s | peak memory, MiB | page, MB | interactive, ms |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| models x rows | read, s | panels, s | page, s | CPU, s | peak memory, MiB | page, MB | interactive, ms |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     for case in options.case or _CASES:
         command = [sys.executable, __file__, "--one", case, *(["--browser"] if options.browser else [])]
         found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         print(
-            f"| {case} | {found['read']:.1f} | {found['panels']:.1f} | {found['page']:.1f} | {found['mib']:,.0f} "
+            f"| {case} | {found['read']:.1f} | {found['panels']:.1f} | {found['page']:.1f} | {found['cpu']:.1f} | {found['mib']:,.0f} "
             f"| {found['mb']:.2f} | {found['interactive']:.0f} |",
             flush=True,
         )

@@ -34,7 +34,7 @@ def _members(summary: BlendSummary) -> str:
     own = "own AUC" if summary.metric == "auc" else f"own {summary.metric}"
     heads = ("member", "weight", *(["weight without each fold"] if folds else []), own)
     rows = (
-        (member.name, f"{member.weight:.1%}", *([_spread(member)] if folds else []), f"{member.score:.5f}")
+        (member.name, _minus(f"{member.weight:.1%}"), *([_spread(member)] if folds else []), f"{member.score:.5f}")
         for member in sorted(summary.members, key=lambda member: -member.weight)
     )
     return _table(heads, rows)
@@ -43,13 +43,18 @@ def _members(summary: BlendSummary) -> str:
 def _spread(member: MemberScore) -> str:
     if not member.fold_weights:
         return "–"
-    return f"{min(member.fold_weights):.1%} to {max(member.fold_weights):.1%}"
+    return _minus(f"{min(member.fold_weights):.1%} to {max(member.fold_weights):.1%}")
+
+
+def _minus(text: str) -> str:
+    """Return numbers with a minus sign instead of a hyphen."""
+    return text.replace("-", "−")
 
 
 def _comparisons(summary: BlendSummary) -> Iterator[tuple[str, ...]]:
     for item in summary.comparisons:
         interval = f"{item.interval[0]:+.5f} to {item.interval[1]:+.5f}"
-        yield item.other, f"{item.gain:+.5f}".replace("-", "−"), interval.replace("-", "−")
+        yield item.other, _minus(f"{item.gain:+.5f}"), _minus(interval)
 
 
 def _calibration(summary: BlendSummary) -> str:

@@ -1,6 +1,6 @@
 """Panel "checks": possible problems with the scores on this page, each as pass, warn or fail with one sentence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,10 +66,14 @@ def _complete(inputs: ReportInputs) -> Iterator[Check]:
     if partial:
         yield Check(
             "Complete predictions", "warn",
-            f"{_names(partial)} lack predictions for some training rows. Run dfens train to finish them.",
+            f"{_names(partial)} {_verb(partial, 'lacks', 'lack')} predictions for some training rows. Run dfens train.",
         )  # fmt: skip
     if untested:
-        yield Check("Test predictions", "warn", f"{_names(untested)} have no test predictions. Run dfens train.")
+        yield Check(
+            "Test predictions",
+            "warn",
+            f"{_names(untested)} {_verb(untested, 'has', 'have')} no test predictions. Run dfens train.",
+        )
     if not partial and not untested:
         yield Check("Complete predictions", "pass", "Every model predicts every training and test row.")
 
@@ -144,7 +148,11 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
     weak = [row.name for row in rows if row.kind not in kinds and row.auc <= floor]
     baseline = "the baseline" if baselines else "chance"
     if weak:
-        yield Check("Baseline", "warn", f"{_names(weak)} score no better than {baseline} (AUC {floor:.4f}).")
+        yield Check(
+            "Baseline",
+            "warn",
+            f"{_names(weak)} {_verb(weak, 'scores', 'score')} no better than {baseline} (AUC {floor:.4f}).",
+        )
     else:
         yield Check("Baseline", "pass", f"Every model beats {baseline} (AUC {floor:.4f}).")
     yield _calibration(models)
@@ -188,7 +196,7 @@ def _blends(inputs: ReportInputs) -> Iterator[Check]:
         names = _names([blend.name for blend in stale])
         yield Check(
             "Stale blends", "fail",
-            f"{names} were fitted to predictions that have changed since ({_names(stale[0].changed_members)}). "
+            f"{names} {_verb(stale, 'was', 'were')} fitted to predictions that have changed since ({_names(stale[0].changed_members)}). "
             f"Run dfens blend --name {stale[0].name}.",
         )  # fmt: skip
     else:
@@ -253,3 +261,7 @@ def _rows(inputs: ReportInputs) -> Iterator[Check]:
 def _names(names: list[str] | tuple[str, ...]) -> str:
     shown = ", ".join(map(str, names[:3]))
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _verb(subjects: Sequence[object], singular: str, plural: str) -> str:
+    return singular if len(subjects) == 1 else plural

@@ -291,8 +291,8 @@ def submissions_figure(panel: SubmissionsPanel) -> Markup | None:
         for name, score in panel.medals:
             timeline.axhline(score, color=_MUTED, linewidth=0.7, linestyle="--")
             timeline.annotate(
-                f"{name} {score:.4f}", (1, score), (-2, 2), xycoords=("axes fraction", "data"),
-                textcoords="offset points", ha="right", fontsize=7, color=_MUTED,
+                f"{name} {score:.4f}", (1, score), (3, 0), xycoords=("axes fraction", "data"),
+                textcoords="offset points", ha="left", va="center", fontsize=7, color=_MUTED,
             )  # fmt: skip
         timeline.set(xlabel="submission")
         timeline.xaxis.set_major_formatter(_PLAIN)
@@ -313,6 +313,6 @@ def submissions_figure(panel: SubmissionsPanel) -> Markup | None:
             track.plot(ends, line, color=_MUTED, linewidth=1, label="fit")
             band = {"color": _MUTED, "alpha": 0.15, "linewidth": 0, "label": "fit ± 2 standard deviations"}
             track.fill_between(ends, line - 2 * spread, line + 2 * spread, **band)
-            track.legend()
+            track.legend(loc="upper left")
         track.set(xlabel="CV", ylabel="public score")
         return _svg(figure, f"Public scores of {len(scored)} submissions in order, and against their CV")

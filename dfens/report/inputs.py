@@ -136,11 +136,19 @@ class ReportInputs:
 
     @cached_property
     def blocks(self) -> tuple[NDArray[np.intp], tuple[str, ...]]:
-        """The block of each row, (n_rows,), and the names of the blocks: groups, or folds where there are no groups."""
-        if self.group is None:
-            return self.fold.astype(np.intp), tuple(map(str, range(self.k)))
-        codes, names = pd.factorize(self.group, sort=True)
-        return codes.astype(np.intp), tuple(map(str, names))
+        """The block of each row, (n_rows,), and the names of the blocks; see `blocks_of`."""
+        if self.group is not None:
+            codes, names = pd.factorize(self.group, sort=True)
+            positives, rows = np.bincount(codes, self.target), np.bincount(codes)
+            if ((positives > 0) & (positives < rows)).sum() >= 2:
+                return codes.astype(np.intp), tuple(map(str, names))
+        return self.fold.astype(np.intp), tuple(map(str, range(self.k)))
+
+    @property
+    def blocks_of(self) -> str:
+        """What `blocks` are: "groups" or "folds"; groups of one row, or of one class each, cannot be scored."""
+        blocks, _ = self.blocks
+        return "folds" if self.group is None or np.array_equal(blocks, self.fold) else "groups"
 
     def sample_rows(self) -> NDArray[np.intp]:
         """Rows for comparisons of many models: all, or an even draw of `MOST_ROWS` (the same each time)."""

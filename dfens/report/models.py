@@ -84,7 +84,7 @@ def models_panel(inputs: ReportInputs) -> ModelsPanel:
     constant = np.full(len(inputs.ids), share, np.float32)
     baseline = model_scores(inputs, "share of positives", constant, "constant", "baseline")
     refitted = tuple(model.name for model in inputs.models if model.refit_weight)
-    return ModelsPanel(inputs.metric.name, (*blends, *found, baseline), inputs.group is not None, refitted)
+    return ModelsPanel(inputs.metric.name, (*blends, *found, baseline), inputs.blocks_of == "groups", refitted)
 
 
 def model_scores(

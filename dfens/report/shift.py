@@ -84,12 +84,11 @@ def shift_panel(inputs: ReportInputs) -> ShiftPanel | None:
             adversarial = (interval.score, interval.low, interval.high)
     blend = inputs.best_blend
     scored, scores = (blend.name, blend.nested_oof) if blend else (inputs.models[0].name, inputs.models[0].oof)
-    grouped = inputs.group is not None
     return ShiftPanel(
         shifts,
         adversarial,
         _group_scores(inputs, scores),
-        "groups" if grouped else "folds",
+        inputs.blocks_of,
         scored,
         tuple(model.name for model in inputs.models if not _is_whole(model.test_by_fold)),
     )

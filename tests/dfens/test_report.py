@@ -144,8 +144,8 @@ def test_one_fold_only_and_no_test_predictions() -> None:
     models = [replace(inputs.models[0], oof=first, test_by_fold=None), *inputs.models[1:]]
     report = build(replace(inputs, models=models, blends=[]))
     sentences = " ".join(check.sentence for check in report.checks)
-    assert "model-0 lack predictions for some training rows" in sentences
-    assert "model-0 have no test predictions" in sentences
+    assert "model-0 lacks predictions for some training rows" in sentences
+    assert "model-0 has no test predictions" in sentences
     assert not re.search(r">\s*nan\b", render_page(report))
 
 

@@ -105,7 +105,7 @@ def test_single_broken_and_missing_images_leave_the_others(copy: Path) -> None:
 def test_a_blend_whose_members_are_gone_is_reported(copy: Path) -> None:
     shutil.rmtree(copy / "work" / "oof" / "models" / "a")
     page = page_of(copy)
-    assert "both were fitted to predictions that have changed since (a)" in page
+    assert "both was fitted to predictions that have changed since (a)" in page
     assert "Run dfens blend --name both." in page
 
 

@@ -16,7 +16,7 @@ def test_a_notebook_shows_both_scores_and_all_members() -> None:
     assert "&lt;b&gt;a&lt;/b&gt;" in page
     assert "<b>a</b>" not in page
     for weight in result.weights:
-        assert f"{weight:.1%}" in page
+        assert f"{weight:.1%}".replace("-", "−") in page
 
 
 def test_a_notebook_shows_gains_calibration_and_the_spread_of_weights() -> None:
@@ -29,7 +29,7 @@ def test_a_notebook_shows_gains_calibration_and_the_spread_of_weights() -> None:
     for value in result.calibration.log_loss:
         assert f"{value:.4f}" in page
     for comparison in result.comparisons:
-        assert f"{comparison.gain:+.5f}" in page
+        assert f"{comparison.gain:+.5f}".replace("-", "−") in page
     assert result.fold_weights is not None
     low, high = result.fold_weights[:, 0].min(), result.fold_weights[:, 0].max()
-    assert f"{low:.1%} to {high:.1%}" in page
+    assert f"{low:.1%} to {high:.1%}".replace("-", "−") in page
