@@ -4,7 +4,8 @@
 
 Each case runs in its own process. Panels and page are made from generated predictions, folds and a ledger of 20
 submissions, as `dfens report` does after reading the stores; reading a prediction store from disk is timed separately
-(`read`). With --browser, headless Chromium opens the page, and the milliseconds until it is interactive are measured.
+(`read`). CPU seconds are those of reading, panels and page on all cores; wall-clock times depend on what else the machine
+does. With --browser, headless Chromium opens the page, and the milliseconds until it is interactive are measured.
 """
 
 import argparse
@@ -153,8 +154,8 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", case, *(["--browser"] if options.browser else [])]
         found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         print(
-            f"| {case} | {found['read']:.1f} | {found['panels']:.1f} | {found['page']:.1f} | {found['cpu']:.1f} | {found['mib']:,.0f} "
-            f"| {found['mb']:.2f} | {found['interactive']:.0f} |",
+            f"| {case} | {found['read']:.1f} | {found['panels']:.1f} | {found['page']:.1f} | {found['cpu']:.1f} "
+            f"| {found['mib']:,.0f} | {found['mb']:.2f} | {found['interactive']:.0f} |",
             flush=True,
         )
 

@@ -196,8 +196,8 @@ def _blends(inputs: ReportInputs) -> Iterator[Check]:
         names = _names([blend.name for blend in stale])
         yield Check(
             "Stale blends", "fail",
-            f"{names} {_verb(stale, 'was', 'were')} fitted to predictions that have changed since ({_names(stale[0].changed_members)}). "
-            f"Run dfens blend --name {stale[0].name}.",
+            f"{names} {_verb(stale, 'was', 'were')} fitted to predictions that have changed since "
+            f"({_names(stale[0].changed_members)}). Run dfens blend --name {stale[0].name}.",
         )  # fmt: skip
     else:
         yield Check("Stale blends", "pass", "Every blend was fitted to the current predictions.")
