@@ -30,6 +30,7 @@ _FOLDERS = {
     "last-steps.sh": "demo", "picture.sh": "",
 }  # fmt: skip
 _NEEDS_KAGGLE = ("dfens download", "dfens submit --wait")
+_NEEDS_SETTINGS = ("pseudo.sh",)  # those that the chapter prints before it, in the dfens.toml of the demo
 
 
 def snippets(chapter: Path) -> list[Path]:
@@ -38,13 +39,13 @@ def snippets(chapter: Path) -> list[Path]:
 
 
 def runnable(snippet: Path, images: int | None) -> tuple[str, list[str]]:
-    """Return what is run of a snippet, and the commands left out because they need Kaggle."""
+    """Return what is run of a snippet, and the commands left out because they need Kaggle or other settings."""
     text, left_out = snippet.read_text(encoding="utf-8"), []
     if snippet.suffix == ".py":
         return f"{shlex.quote(sys.executable)} {shlex.quote(str(snippet))}", []
     lines = []
     for line in text.splitlines():
-        if line.startswith(_NEEDS_KAGGLE):
+        if line.startswith(_NEEDS_KAGGLE) or snippet.name in _NEEDS_SETTINGS:
             left_out.append(line)
         elif line.startswith("dfens demo ") and images is not None:
             lines.append(f"{line} --images {images}")
