@@ -5,7 +5,8 @@
 Each case runs in its own process. Panels and page are made from generated predictions, folds and a ledger of 20
 submissions, as `dfens report` does after reading the stores; reading a prediction store from disk is timed separately
 (`read`). CPU seconds are those of reading, panels and page on all cores; wall-clock times depend on what else the
-machine does. With --browser, headless Chromium opens the page, and the milliseconds until it is interactive are measured.
+machine does. With --browser, headless Chromium opens the page, and the milliseconds until it is interactive are
+measured.
 """
 
 import argparse
