@@ -1,4 +1,4 @@
-"""What all tests share: none can reach Kaggle; a stand-in server and a real PostgreSQL for those that ask."""
+"""Shared fixtures: no test can reach Kaggle; a mock server and a real PostgreSQL are available on request."""
 
 import itertools
 import os
@@ -13,7 +13,7 @@ from tests.support.postgres_server import PostgresMissing, PostgresServer
 
 # Sums of several threads differ in the last bit from those of one, and tests compare bits; set before torch is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"
-# A shell gives what it runs in the background a deaf ear to Ctrl-C, which the programs under test would inherit.
+# A shell starts background jobs with Ctrl-C ignored, which the programs under test would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -28,13 +28,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables are as wide as without a terminal; pytest-xdist hands the width of its own to the workers."""
+    """Give tables their width without a terminal; pytest-xdist passes the width of its terminal to the workers."""
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(autouse=True)
 def no_kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The official client meets this machine alone, and no credentials of the one who runs the tests."""
+    """Let the official client reach only this machine, without the credentials of the user."""
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_KERNEL_RUN_TYPE", "VERBOSE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
@@ -42,7 +42,7 @@ def no_kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def kaggle() -> Iterator[KaggleServer]:
-    """A stand-in for Kaggle."""
+    """A mock server of Kaggle."""
     server = KaggleServer()
     yield server
     server.close()
@@ -50,7 +50,7 @@ def kaggle() -> Iterator[KaggleServer]:
 
 @pytest.fixture
 def online(kaggle: KaggleServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KaggleServer:
-    """The same, with this process's environment pointing to it, a home of its own, and credentials."""
+    """The mock server, with this process's environment pointing to it, a separate home folder, and credentials."""
     home = tmp_path / "home"
     home.mkdir()
     for name, value in kaggle.environment(home).items():
@@ -61,7 +61,7 @@ def online(kaggle: KaggleServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @pytest.fixture(scope="session")
 def new_postgres_url() -> Iterator[Callable[[], str]]:
-    """Makes the URL of an empty PostgreSQL database; skips where there is no PostgreSQL."""
+    """Return a function that creates an empty PostgreSQL database and returns its URL; skip without PostgreSQL."""
     try:
         server = PostgresServer()
     except PostgresMissing as err:

@@ -1,4 +1,4 @@
-"""`dfens cache`: what it tells, makes, leaves out and removes."""
+"""`dfens cache`: what it reports, makes, leaves out and removes."""
 
 import json
 from pathlib import Path

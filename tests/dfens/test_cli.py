@@ -33,7 +33,7 @@ HEAVY = {
 
 
 def commands(group: click.Command, path: str = "dfens") -> Iterator[tuple[str, click.Command]]:
-    """Every command with its full name, groups walked through."""
+    """Yield every command with its full name, including those of groups."""
     if isinstance(group, click.Group):
         context = click.Context(group)
         for name in group.list_commands(context):
@@ -73,7 +73,7 @@ def test_importing_dfens_loads_nothing_heavy() -> None:
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that raises what its argument names."""
+    """A command that raises the exception named by its argument."""
 
     @click.command("fail", help="Fails.")
     @click.argument("how")

@@ -1,4 +1,4 @@
-"""dfens.toml is checked wholly, and a mistake names its line's key and the nearest right one."""
+"""dfens.toml is fully checked, and an error names the wrong key and the nearest valid one."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The demo's competition: the same for a seed, and its label is not in the colours."""
+"""The demo's competition: reproducible by its seed, and colors do not reveal the labels."""
 
 from pathlib import Path
 

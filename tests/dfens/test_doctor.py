@@ -1,4 +1,4 @@
-"""`dfens doctor` tells what is there and never shows a secret."""
+"""`dfens doctor` shows the environment and never a secret."""
 
 import json
 import sys

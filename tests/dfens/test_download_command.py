@@ -73,7 +73,7 @@ def test_a_data_root_that_cannot_be_written_is_named(folder: Path, online: Kaggl
         assert f"{folder / 'data'} cannot be written" in said
         assert "point [data] root to another folder" in said
     (folder / "data").unlink()
-    assert json.loads(run(folder, "--json").stdout)["fetched"] == 0  # the archive had come
+    assert json.loads(run(folder, "--json").stdout)["fetched"] == 0  # the archive was already there
 
 
 def test_an_unsafe_archive_unpacks_nothing(folder: Path, online: KaggleServer) -> None:

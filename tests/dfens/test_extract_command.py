@@ -66,7 +66,7 @@ def test_contact_sheet_shows_the_frames(folder: Path) -> None:
     image = cv2.imread(str(folder / "sheets" / "look.png"))
     assert image is not None
     assert image.shape[1] == 1500
-    assert np.unique(image.reshape(-1, 3), axis=0).shape[0] > 500  # pictures, not a blank page
+    assert np.unique(image.reshape(-1, 3), axis=0).shape[0] > 500  # frames, not a blank page
 
 
 def test_images_are_refused(tmp_path: Path) -> None:

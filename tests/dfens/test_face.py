@@ -1,4 +1,4 @@
-"""`import dfens`: what is public, and that it is there."""
+"""`import dfens`: the public names exist."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever files, names, settings, encodings and links a project has: a documented exit code, and nothing is lost.
+"""With any files, names, settings, encodings and links, commands end with a documented exit code and lose nothing.
 
 Each seed is one case. DFENS_FUZZ=1000 or DFENS_FUZZ=40-1000 takes others, for longer searches than the tests allow.
 """
@@ -20,13 +20,13 @@ from tests.support.rights import without_root_rights
 
 FIRST, _, LAST = os.environ.get("DFENS_FUZZ", "60").rpartition("-")
 EXIT_CODES = {0, 1, 2, 3, 4, 5}  # of README.md and dfens submit --help
-SHARES = {0: 0.25, 1: 0.25}  # that a search of some length has at least
+SHARES = {0: 0.25, 1: 0.25}  # minimum shares in a search of some length
 ended: Counter[int] = Counter()
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Submission]]:
-    """A project on which the whole main job was done, up to a score on Kaggle, and what Kaggle has of it."""
+    """A project on which the whole pipeline was run, up to a score on Kaggle, and its submissions on Kaggle."""
     folder = make_project(tmp_path_factory.mktemp("fuzz") / "project")
     with pytest.MonkeyPatch.context() as patch:
         kaggle = _kaggle(tmp_path_factory.mktemp("home"), patch, [])
@@ -100,5 +100,5 @@ def _give_rights_back(folder: Path) -> None:
 
 
 def _is_precious(name: str) -> bool:
-    """Whether a file is the user's, or a result that took time: it may move, but its bytes must not be lost."""
+    """Return whether a file is the user's or an expensive result; it may be moved, but its content must not be lost."""
     return not name.startswith("work/") or name.endswith((".parquet", ".safetensors", ".npz"))

@@ -8,7 +8,7 @@ PACKAGES = ("dfens", "ensemble", "oof", "submissions", "trainers")
 
 
 def imported(path: Path, modules: set[str]) -> set[str]:
-    """The modules of this project that a file imports when it runs, at its top or inside functions."""
+    """Return the modules of this project that a file imports, at the top or inside functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     types_only = {
         inner

@@ -18,7 +18,7 @@ def run(folder: Path, *arguments: object) -> Result:
 
 
 def write_models(folder: Path, count: int = 3, n: int = 90) -> list[Path]:
-    """Files of some models, the last of them of half of the rows."""
+    """Write files of some models; the last one has half of the rows."""
     paths = []
     for seed in range(count):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What happens to the output changes neither exit code nor work; tables fit the terminal; files of users are kept."""
+"""Output errors change neither exit code nor results; tables fit the terminal; files of users are not overwritten."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def test_characters_missing_in_an_encoding_are_replaced(tmp_path: Path, encoding
     assert json.loads(out)["models"]
 
 
-def test_a_closed_output_takes_no_file_of_the_work(tmp_path: Path) -> None:
+def test_a_closed_output_does_not_affect_files(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     command = f'"{sys.executable}" -m dfens -C "{tmp_path}" oof export --out out.csv >&- 2>&-'
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The whole main job by its commands, on a generated competition, with the trainer that takes seconds."""
+"""The whole pipeline of commands on a generated competition, with a trainer that takes seconds."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ classifier = "extra_trees"
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the whole main job was run."""
+    """A folder in which the whole pipeline was run."""
     folder = tmp_path_factory.mktemp("competition")
     make_competition(folder, train_rows=120, test_rows=40, size=32)
     path = folder / "dfens.toml"
@@ -74,7 +74,7 @@ def test_finished_work_is_skipped(done: Path) -> None:
 
 @pytest.fixture
 def copy(done: Path, tmp_path: Path) -> Path:
-    """The same folder, to be spoilt."""
+    """A copy of the folder that a test can damage."""
     return Path(shutil.copytree(done, tmp_path / "competition with spaces"))
 
 

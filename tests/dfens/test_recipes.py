@@ -1,4 +1,4 @@
-"""The recipes: each says what it is, can be read, names backbones that exist, and trains with small stand-ins."""
+"""The recipes: each has a summary, can be parsed, names existing backbones, and trains with small replacements."""
 
 import dataclasses
 import re

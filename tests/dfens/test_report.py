@@ -52,7 +52,7 @@ def checks_of(inputs: ReportInputs, clips: ClipsPanel | None = None) -> dict[str
 
 
 def page_with(report: Report, *panels: str) -> str:
-    """Return the page with some panels alone; drawing all plots takes most of the time."""
+    """Return the page with only some panels; drawing all plots takes most of the time."""
     gone = {"blend", "curves", "diversity", "shift", "images", "submissions"} - set(panels)
     without: dict[str, Any] = dict.fromkeys(gone)
     return render_page(replace(report, **without))
@@ -273,7 +273,7 @@ def test_grids_show_the_rows_that_their_titles_promise() -> None:
     inputs = make_inputs(rows=1000)
     real = int(np.flatnonzero(inputs.target == 0)[0])
     for model in inputs.models:
-        model.oof[real] = 0.9999  # a real that every model takes for a fake
+        model.oof[real] = 0.9999  # a real that every model classifies as fake
     inputs.blends[0].nested_oof[real] = 0.9999
     panel = images_panel(inputs, all_views)
     assert panel is not None

@@ -1,4 +1,4 @@
-"""`dfens report` on a workspace with stores: the page, the JSON, and what is said where something is missing."""
+"""`dfens report` on a workspace with stores: the page, the JSON, and messages about missing inputs."""
 
 import json
 import re
@@ -76,7 +76,7 @@ def page_of(folder: Path) -> str:
 
 @pytest.fixture
 def copy(workspace: Path, tmp_path: Path) -> Path:
-    """A workspace of one's own to spoil."""
+    """A copy of the workspace that a test can damage."""
     return Path(shutil.copytree(workspace, tmp_path / "copy"))
 
 

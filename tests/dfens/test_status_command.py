@@ -1,4 +1,4 @@
-"""`dfens status` as the cockpit: what runs, how long it may take, submissions; `--watch`; shell completion."""
+"""`dfens status`: running folds, remaining time, submissions; `--watch`; shell completion."""
 
 import json
 import subprocess

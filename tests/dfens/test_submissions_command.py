@@ -20,7 +20,7 @@ from submissions.table import build_table
 from tests.support.commands import run
 from tests.support.ensemble import make_workspace
 
-BLENDS = {"all": "m0,m1,m2,m3", "pair": "m0,m1", "other": "m2,m3"}  # only the last two surely differ
+BLENDS = {"all": "m0,m1,m2,m3", "pair": "m0,m1", "other": "m2,m3"}  # only the last two certainly differ
 PUBLIC = {"all": 0.951, "pair": 0.93, "other": 0.94, "m0": 0.90}
 
 
@@ -29,7 +29,7 @@ def submissions(folder: Path, *arguments: str, code: int = 0) -> Result:
 
 
 def add_entries(folder: Path) -> None:
-    """What `dfens submit` and `sync` would have written: three blends, a model, one from the web page, one failed."""
+    """Write a ledger as `dfens submit` and `sync` would: three blends, a model, one from the web page, one failed."""
     app = Workspace(folder)
     ledger = open_ledger(app)
     sample = folder / "data" / "sample_submission.csv"

@@ -43,7 +43,7 @@ def blended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(blended: Path, tmp_path: Path) -> Path:
-    """A copy of its own."""
+    """A separate copy of the folder."""
     return Path(shutil.copytree(blended, tmp_path / "copy"))
 
 

@@ -1,4 +1,4 @@
-"""The same comfort of every command: `--json`, tables within 80 columns, colours that respect NO_COLOR."""
+"""Output of every command: `--json`, tables within 80 columns, colors that respect NO_COLOR."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from submissions.upload import new_entry
 from tests.support.ensemble import make_workspace
 
 COMMANDS = {" ".join(path): command for path, command in walk_commands() if not isinstance(command, click.Group)}
-# what can be run on stores alone, with its arguments
+# commands that need only stores, with their arguments
 SHOWN = (
     "status",
     "recipes",

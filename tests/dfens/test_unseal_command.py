@@ -1,4 +1,4 @@
-"""`[folds] sealed` and `dfens unseal`: rows that nothing uses, one score on them, and a count of looks."""
+"""`[folds] sealed` and `dfens unseal`: sealed rows are not used, scored once, and looks are counted."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def run(folder: Path, *arguments: str, code: int = 0) -> Result:
 
 
 def new_project(folder: Path, *, rows: int = 96, sealed: float = 0.25) -> Path:
-    """A competition of noise that is a little brighter in fakes."""
+    """Write a competition of noise images that are slightly brighter in fakes."""
     rng = np.random.default_rng(0)
     labels = {f"a{row:03d}.png": row % 2 for row in range(rows)}
     for part, names in (("train", labels), ("test", {f"t{row}.png": row % 2 for row in range(8)})):
@@ -77,7 +77,7 @@ def blended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(blended: Path, tmp_path: Path) -> Path:
-    """A copy to look at."""
+    """A copy of the project."""
     return Path(shutil.copytree(blended, tmp_path / "project"))
 
 
@@ -90,7 +90,7 @@ def true_labels(folder: Path) -> pd.Series:
 
 
 def flip_sealed_labels(folder: Path) -> None:
-    """Turn the labels of the sealed rows round, in the label file and in the store."""
+    """Invert the labels of the sealed rows, in the label file and in the store."""
     store = store_of(folder)
     sealed = store.sealed_rows()
     assert sealed is not None
@@ -129,14 +129,14 @@ def test_no_command_depends_on_the_labels_of_sealed_rows(tmp_path: Path) -> None
     run(folder, "oof", "export", "--out", "oof.csv")
     exported = pd.read_csv(folder / "oof.csv")
     assert not set(exported["id"]) & set(store_of(folder).sealed_ids)
-    # and they do change what is unsealed, or the comparison would be empty
+    # the labels do change the unsealed score, otherwise the comparison would prove nothing
     scores = [json.loads(run(place, "unseal", "--json").stdout)["score"] for place in (folder, flipped)]
     assert scores[0] == pytest.approx(1 - scores[1])
     assert scores[0] != scores[1]
 
 
 def facts(folder: Path, text: str) -> str:
-    """A result without the folder and the time it was made in."""
+    """Return a result without its folder and time."""
     text = text.replace(str(folder), "FOLDER")
     return re.sub(r'"(seconds|made|elapsed_s|images_per_s|page_bytes)": [^\n]*', "", text)
 
@@ -185,7 +185,7 @@ def test_the_score_is_that_of_the_blend_on_the_sealed_rows(project: Path) -> Non
     assert found["low"] < found["score"] < found["high"]
     assert found["rows"] == 24
     assert found["count"] == "looked at once"
-    # an average needs no fit, so that its predictions are known without the blend's code
+    # an average needs no fitting, so its predictions are known independently of the blend's code
     run(project, "blend", "--optimize", "none", "--name", "plain")
     again = json.loads(run(project, "unseal", "plain", "--again", "--json").stdout)
     mean = np.mean([store.load_sealed(name).mean(axis=0) for name in ("pixels", "forest")], axis=0)  # type: ignore[union-attr]

@@ -39,7 +39,7 @@ def name_of(page: Path) -> str:
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
-    """Code blocks of a page in one of the languages; a snippet is one block in the language of its ending."""
+    """Yield the code blocks of a page in one of the languages; a snippet is one block in the language of its suffix."""
     if page.suffix != ".md":
         if page.suffix.lstrip(".") in languages:
             yield page.read_text()
@@ -54,7 +54,7 @@ def prose(page: Path) -> str:
 
 
 def command_lines(page: Path) -> Iterator[str]:
-    """Commands `dfens …` of a page: lines of its code blocks, and what stands between single backticks."""
+    """Yield the commands `dfens …` of a page, from code blocks and from single backticks."""
     lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
     for block in blocks(page, "console"):
         lines += [line[2:] for line in block.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
@@ -76,7 +76,7 @@ def is_placeholder(word: str) -> bool:
 
 
 def problem_of(line: str) -> str | None:
-    """What is wrong with a command, or None: an unknown command or option, a value that is not a choice, a count."""
+    """Return the error of a command, or None: an unknown command, option or choice, or a wrong number of arguments."""
     words = shlex.split(line)
     command, words = COMMANDS["dfens"], words[1:]
     path = "dfens"
@@ -111,7 +111,7 @@ def problem_of(line: str) -> str | None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of a page's headings, as GitHub and MyST form them."""
+    """Return the anchors of the headings of a page, as GitHub and MyST generate them."""
     titles = re.findall(r"^#{1,6} +(.+?) *$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.replace("`", "").lower()).replace(" ", "-") for title in titles}
 
@@ -178,7 +178,7 @@ def test_a_wrong_command_in_the_guide_is_found(line: str, problem: str) -> None:
 def test_toml_is_accepted_by_the_program(page: Path) -> None:
     for block in blocks(page, "toml"):
         raw = tomllib.loads(block)
-        for model in raw.get("models", {}).values():  # a fragment may leave out what it is not about
+        for model in raw.get("models", {}).values():  # a fragment may omit other settings
             if model.get("kind", "timm") == "timm" and "preset" not in model:
                 model.setdefault("backbone", "resnet18")
         parse_config(raw, ROOT)
@@ -224,7 +224,7 @@ def test_the_figure_of_the_first_chapter_matches_its_text() -> None:
     residual = pictures["6  noise residual of the fake"]
     seam = pictures["5  the seam"]
     moved = [abs(np.median(colour[part], axis=0)).mean() for part in (outside, inside)]
-    assert moved[0] > 4 * moved[1]  # the surroundings were recoloured
+    assert moved[0] > 4 * moved[1]  # the surroundings were recolored
     assert residual[outside].mean() > 2 * residual[inside].mean()  # the copy is smoother
     assert seam[inside | outside].max() < 0.2
     assert seam.max() > 0.9

@@ -1,4 +1,4 @@
-"""Fold models on unlike scales are found and brought to one scale; others are left as they are."""
+"""Fold models on different scales are detected and aligned; others are left unchanged."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_fold_models_on_different_scales_are_aligned() -> None:
     oof, y, folds, shift = drifting(4_000, 0)
     aligned = fit_blend(oof, y, folds=folds)
     assert aligned.method.endswith("fold models brought to one scale")
-    unknown = fit_blend(oof, y)  # folds made here say nothing of who predicted a row
+    unknown = fit_blend(oof, y)  # generated folds do not say which model predicted a row
     assert "one scale" not in unknown.method
     assert aligned.nested_score > unknown.nested_score + 0.001
 
@@ -44,7 +44,7 @@ def test_fold_models_on_different_scales_are_aligned() -> None:
     by_fold = np.stack([1 / (1 + np.exp(-(logits + shift[fold]))) for fold in range(4)])
     assert roc_auc(new_y, aligned.predict(by_fold)) == pytest.approx(aligned.nested_score, abs=0.01)
     one = [roc_auc(new_y, aligned.predictor.predict(by_fold[fold], fold)) for fold in range(4)]
-    assert max(one) - min(one) < 0.004  # each fold model serves as well as another
+    assert max(one) - min(one) < 0.004  # all fold models are equally good
     stored = aligned.predictor.to_json()["distributions"]
     assert sorted({item["fold"] for item in stored}) == [-1, 0, 1, 2, 3]
 

@@ -1,4 +1,4 @@
-"""The store of blends: newest by recorded time, whole beside writers, earlier versions read."""
+"""The store of blends: the newest by recorded time, concurrent readers and writers, earlier format versions."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What `fit_blend` promises: weights, scores, predictions for new rows, and the same numbers each time."""
+"""`fit_blend`: weights, scores, predictions for new rows, and reproducibility."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_weights_sum_to_one_and_scores_belong_to_their_predictions() -> None:
 def test_the_blend_beats_every_member_and_the_mean_on_new_rows() -> None:
     oof, y = make_world(8_000, 8, seed=3)
     test, test_y = make_world(8_000, 8, seed=3_000)
-    # members of unlike quality: their strengths must come from one world
+    # members of different quality: their strengths must come from one world
     oof[:, 4:] = np.random.default_rng(0).random((8_000, 4))
     test[:, 4:] = np.random.default_rng(1).random((8_000, 4))
     result = fit_blend(oof, y)
@@ -97,7 +97,7 @@ def test_signed_weights_pay_where_a_weak_model_amplifies_the_error_of_its_family
 
 
 def test_confident_mistakes_do_not_bend_the_weights() -> None:
-    """Where models err with confidence, weights by the plain sigmoid lose to the mean of probabilities."""
+    """With confident mistakes, weights fitted with the plain sigmoid are worse than the mean of probabilities."""
     rng = np.random.default_rng(0)
     y = (rng.random(12_000) < 0.4).astype(np.int8)
     truth = (2 * y - 1) * rng.gamma(6, 0.9, 12_000) + rng.normal(size=12_000)

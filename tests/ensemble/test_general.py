@@ -1,4 +1,4 @@
-"""Other metrics, several classes, real targets: one function, the same honesty."""
+"""Other metrics, several classes and real-valued targets: one function, equally unbiased scores."""
 
 import numpy as np
 import pytest

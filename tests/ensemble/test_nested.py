@@ -1,4 +1,4 @@
-"""The nested score: no row is scored by weights or a choice that have seen it or its group."""
+"""The nested score: weights and choices that score a row were fitted without it and its group."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.support.ensemble import make_world
 
 
 def test_labels_of_a_fold_do_not_reach_its_nested_predictions() -> None:
-    """Turn the labels of one fold over: its own nested predictions stay in order, the others' change."""
+    """Invert the labels of one fold: its nested predictions keep their order, those of other folds change."""
     oof, y = make_world(3_000, 6)
     folds = np.arange(3_000) % 5
     straight = fit_blend(oof, y, folds=folds)
@@ -28,7 +28,7 @@ def test_labels_of_a_fold_do_not_reach_its_nested_predictions() -> None:
 def test_folds_with_different_shares_of_positives_do_not_lower_the_nested_score() -> None:
     rng = np.random.default_rng(0)
     y = (rng.random(1000) < 0.5).astype(int)
-    folds = ((rng.random(1000) + 0.5 * y) / 1.5 * 5).astype(int)  # from no positive at all to nothing else
+    folds = ((rng.random(1000) + 0.5 * y) / 1.5 * 5).astype(int)  # from no positives to only positives
     truth = rng.normal(size=1000) + 1.5 * y
     oof = 1 / (1 + np.exp(-(truth[:, None] + rng.normal(size=(1000, 3)))))
     result = fit_blend(oof, y, folds=folds)
@@ -37,7 +37,7 @@ def test_folds_with_different_shares_of_positives_do_not_lower_the_nested_score(
 
 
 def test_nested_scores_are_not_flattered_by_choosing() -> None:
-    """On noise every fitted score lies above one half, the nested ones around it."""
+    """On noise all fitted scores are above one half, and nested scores are around it."""
     rng = np.random.default_rng(1)
     results = [fit_blend(rng.random((240, 8)), np.arange(240) % 2) for _ in range(8)]
     fitted = np.array([result.score for result in results])
@@ -58,7 +58,8 @@ def test_groups_stay_whole_where_folds_are_made() -> None:
     low, high = whole.nested_interval
     assert low < 0.5 < high
     width = whole.nested_interval[1] - whole.nested_interval[0]
-    assert width > 2 * (split.nested_interval[1] - split.nested_interval[0])  # 100 groups tell less than 1,000 rows
+    # 100 groups are less informative than 1,000 rows
+    assert width > 2 * (split.nested_interval[1] - split.nested_interval[0])
 
 
 def test_given_folds_that_split_a_group_are_refused() -> None:
@@ -92,7 +93,7 @@ def test_comparisons_have_gain_interval_and_p_value() -> None:
 def test_a_loss_is_shown_with_its_direction() -> None:
     oof, y = make_world(1_500, 4, noise=1.0)
     result = fit_blend(oof, y, optimize="log_loss")
-    assert result.nested_score > result.score  # a loss: flattered means lower
+    assert result.nested_score > result.score  # a loss: too optimistic means lower
     by_name = {item.other: item for item in result.comparisons}
     gain = by_name["mean of probabilities"].gain
     assert gain == pytest.approx(result.references["mean of probabilities"][1] - result.nested_score)
@@ -100,7 +101,7 @@ def test_a_loss_is_shown_with_its_direction() -> None:
 
 
 def test_the_interval_accounts_for_fitted_weights() -> None:
-    """Many noisy models of few rows: wider than DeLong's interval of the same predictions; of an average, equal."""
+    """With many noisy models and few rows, the interval is wider than DeLong's; that of an average is equal to it."""
     oof, y = make_world(300, 30)
     fitted, plain = fit_blend(oof, y), fit_blend(oof, y, optimize="none")
     for result, wider in ((fitted, True), (plain, False)):
@@ -127,7 +128,8 @@ def test_few_members_of_uneven_folds_score_as_new_rows_do() -> None:
         oof, new = (1 / (1 + np.exp(-(rng.normal(size=(len(t), 6)) + t[:, None] * strength))) for t in (y, new_y))
         result = fit_blend(oof, y, folds=fold, max_members=4)
         gaps.append(result.nested_score - roc_auc(new_y, result.predict(new)))
-    assert abs(float(np.mean(gaps))) < 0.012  # each set alone is known to about 0.008; unlevelled fits gave -0.04
+    # the standard error of a single set is about 0.008; unlevelled fits gave -0.04
+    assert abs(float(np.mean(gaps))) < 0.012
 
 
 @pytest.mark.parametrize("max_members", [None, 20])
@@ -166,14 +168,14 @@ def test_the_best_single_model_is_the_best_by_the_metric() -> None:
     y = (rng.random(3_000) < 0.5).astype(int)
     base = rng.normal(size=3_000) + 1.5 * y
     calibrated = 1 / (1 + np.exp(-(1.5 * (base + 0.25 * rng.normal(size=3_000)) - 1.1)))
-    overconfident = 1 / (1 + np.exp(-(8 * (base + 0.15 * rng.normal(size=3_000)) - 6)))  # of a better order
+    overconfident = 1 / (1 + np.exp(-(8 * (base + 0.15 * rng.normal(size=3_000)) - 6)))  # with a better ranking
     result = fit_blend(np.column_stack([overconfident, calibrated]), y, optimize="log_loss")
     assert result.references["best single"][0] == pytest.approx(result.single_scores.min())
     assert result.comparisons[0].gain < 0.1
 
 
 def test_best_models_that_differ_by_fold_are_brought_to_one_scale() -> None:
-    """Two models of one order, one of them a tenth of the other: whichever is best on the other folds, AUC stays."""
+    """Two models with the same ranking on different scales: AUC does not depend on which is best on the other folds."""
     oof, y = make_world(400, 1)
     noise = np.random.default_rng(0).normal(0, 0.02, (400, 4)).astype(np.float32)
     columns = np.clip(oof + noise, 0.01, 0.99) * np.array([1.0, 0.1, 0.5, 0.02], np.float32)
@@ -182,7 +184,7 @@ def test_best_models_that_differ_by_fold_are_brought_to_one_scale() -> None:
 
 
 def test_intervals_of_nested_scores_of_grouped_rows_contain_the_true_score() -> None:
-    """Rows of a group share an error: the truth of new groups lies within the interval of the nested score."""
+    """Rows of a group share an error: the score on new groups is within the interval of the nested score."""
     inside = 0
     for seed in range(4):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The function of a blend: written to JSON and read back, it predicts the same bits."""
+"""The predictor of a blend: written to JSON and read back, its predictions are identical."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_an_unknown_kind_of_predictor_is_named() -> None:
 
 
 def test_means_over_fold_models_on_different_scales_match_the_nested_score() -> None:
-    """A mean over the fold models has a scale of its own, which is none of theirs."""
+    """The scale of a mean over fold models differs from that of each fold model."""
     oof, y, folds, shift = drifting(4_000)
     result = fit_blend(oof, y, folds=folds)
     assert "one scale" in result.method
@@ -91,7 +91,7 @@ def test_means_over_fold_models_on_different_scales_match_the_nested_score() -> 
     for test in (mean, mean[None]):
         assert roc_auc(new_y, result.predict(test)) == pytest.approx(apart, abs=0.004)
     mixed = by_fold.copy()
-    mixed[:, :, :2] = mean[:, :2]  # the first two members came in as means
+    mixed[:, :, :2] = mean[:, :2]  # the first two members are means
     averaged = np.array([True, True, False, False])
     assert roc_auc(new_y, result.predict(mixed, averaged=averaged)) == pytest.approx(apart, abs=0.004)
     assert roc_auc(new_y, result.predict(mixed, averaged=averaged)) > roc_auc(new_y, result.predict(mixed))

@@ -1,4 +1,4 @@
-"""Members that are odd: gaps, constants, copies, inverted, leaked, coarse; sets that are tiny or huge."""
+"""Unusual members (with gaps, constant, copied, inverted, leaked, coarse), and tiny or huge data sets."""
 
 import time
 

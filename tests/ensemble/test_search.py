@@ -1,4 +1,4 @@
-"""Weights by search on the exact AUC, against a slow version that scores every candidate with all its pairs."""
+"""Search for weights by the exact AUC, compared with a slow version that scores each candidate by all pairs."""
 
 import numpy as np
 import pytest

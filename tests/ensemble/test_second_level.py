@@ -1,4 +1,4 @@
-"""Ridge and boosted trees as further methods: fitted in the nest, taken only where they pay, written to JSON."""
+"""Ridge and boosted trees as further methods: nested fits, small shares unless they help, and JSON."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def table_of(oof: NDArray[np.floating], y: NDArray[np.int8], k: int = 4) -> Bina
 
 
 def specialists(rows: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.float64]]:
-    """Two models, each good on the rows of one quality, which no weighted sum can know; quality (n_rows, 1)."""
+    """Generate two models, each good at one quality, which no weighted sum can use; quality (n_rows, 1)."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, rows).astype(np.int8)
     quality = rng.random(rows)
@@ -127,7 +127,7 @@ def test_noise_gets_one_half_with_every_method() -> None:
     result = fit_blend(oof, y, methods=["ridge", "boosted"], features=rng.random((600, 4)))
     low, high = result.nested_interval
     assert low < 0.5 < high
-    assert result.score > 0.6  # on the rows fitted, trees find what is not there
+    assert result.score > 0.6  # on the fitted rows, trees overfit
     for method in result.methods:
         assert abs(method.nested_score - 0.5) < 0.08
 

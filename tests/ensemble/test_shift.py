@@ -1,4 +1,4 @@
-"""Broken inference is found and named, honest test predictions are not, and weights move OOF toward the test set."""
+"""Broken inference is found, correct test predictions are not reported, and weights move OOF toward the test set."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from oof.metrics import roc_auc
 
 
 def world(n: int, seed: int, *, models: int = 5, hard: float = 0.3) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Probabilities (n, models) and labels; a share of rows is hard: models see little in them and say so."""
+    """Generate probabilities (n, models) and labels; on a share of hard rows, models are weak and unsure."""
     rng = np.random.default_rng(seed)
     y = rng.random(n) < 0.5
     strength = np.where(rng.random(n) < hard, 0.3, 2.0)
@@ -112,7 +112,7 @@ def test_shifted_rows_are_separated_even_by_the_spread_only() -> None:
 
 
 def unsure(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """A test set in which rows that the models are unsure of are more frequent, and nothing else differs."""
+    """Generate a test set that differs only in that rows of which the models are unsure are more frequent."""
     (pool, y), rng = world(8 * n, seed), np.random.default_rng(seed)
     logit = np.log(pool / (1 - pool)).mean(axis=1)
     rows = np.flatnonzero(rng.random(8 * n) < np.exp(-(logit**2) / 3))[:n]
@@ -156,7 +156,7 @@ def test_wrong_shapes_are_named() -> None:
 
 
 def two_kinds(n: int, seed: int, share: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Two kinds of rows, each understood by two of four models; `share` of the rows are of the second kind."""
+    """Generate two kinds of rows, each predicted well by two of four models; `share` of rows are of the second."""
     rng = np.random.default_rng(seed)
     y, kind = rng.integers(0, 2, n), rng.random(n) < share
     strength = np.where(kind[:, None] == (np.arange(4) % 2 == 1), 1.6, 0.2)

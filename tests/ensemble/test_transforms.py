@@ -1,4 +1,4 @@
-"""Transforms and links: the same function for new rows, one at a time, that never turns the order."""
+"""Transforms and links: the same function for new rows, also row by row, which never changes the order."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_a_gap_is_filled_by_the_rank_of_the_other_models() -> None:
     transforms = fit_transforms(columns)
     filled = fill_missing(transforms, columns)
     assert filled[2, 40] == pytest.approx(values[40] ** 3, abs=0.01)
-    np.testing.assert_array_equal(np.isnan(columns[2, 40:41]), [True])  # the input stays
+    np.testing.assert_array_equal(np.isnan(columns[2, 40:41]), [True])  # the input is not changed
     mean = fill_missing(fit_transforms(columns, "mean"), columns)
     assert mean[2, 40] == pytest.approx((values[40] + values[40] ** 2) / 2)
 

@@ -1,4 +1,4 @@
-"""Columns get their roles from names first, then from values, and only where exactly one answer fits."""
+"""Roles of columns are determined by names first, then by values, and only if unambiguous."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ KNOWN = np.array([str(i) for i in range(N)], object)
 
 
 def rows() -> pd.DataFrame:
-    """Predictions with whole numbers as ids, in the order in which a loader gave the rows."""
+    """Generate predictions with integer ids, in the order of a loader."""
     return pd.DataFrame({"id": ORDER, "pred": VALUES[ORDER]})
 
 
@@ -70,7 +70,7 @@ def test_two_candidate_id_columns_are_ambiguous(tmp_path: Path, names: tuple[str
 
 def test_a_row_number_alone_is_not_an_id(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
-    rows()[["pred"]].to_csv(path)  # the rows are in an order that the file does not say
+    rows()[["pred"]].to_csv(path)  # the order of the rows is not in the file
     with pytest.raises(PredictionError, match="which column contains the ids"):
         read_predictions(path, known_ids=KNOWN)
     named = pd.DataFrame({"pred": [0.5, 0.25]}, index=["b.jpg", "a.jpg"])
@@ -109,7 +109,7 @@ def test_numbers_as_names_of_columns_are_a_header(tmp_path: Path) -> None:
 )
 def test_of_two_probabilities_that_of_class_1_is_used(tmp_path: Path, zero: str, one: str) -> None:
     table = pd.DataFrame({"id": ORDER, zero: np.round(1 - VALUES, 3)[ORDER], one: np.round(VALUES, 3)[ORDER]})
-    if zero == "neg_prob":  # which class is it? a question
+    if zero == "neg_prob":  # the class is ambiguous
         with pytest.raises(PredictionError, match="sum to 1 in every row.*--prediction-column"):
             read_predictions(save(tmp_path / "resnet.csv", table))
         return
@@ -137,7 +137,7 @@ def test_other_columns_with_fractions_are_ambiguous(tmp_path: Path) -> None:
     wide = rows().assign(convnext=VALUES[::-1], effnet=0.3 + VALUES / 2)
     with pytest.raises(PredictionError, match="Candidates are pred, convnext, effnet.*--prediction-column"):
         read_predictions(save(tmp_path / "wide.csv", wide))
-    sizes = rows().assign(width=RNG.integers(200, 300, N))  # whole numbers beside a prediction are no model
+    sizes = rows().assign(width=RNG.integers(200, 300, N))  # integers next to a prediction are not a model
     assert read_predictions(save(tmp_path / "m.csv", sizes)).notes == ("not used: width",)
 
 

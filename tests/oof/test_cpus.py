@@ -1,4 +1,4 @@
-"""Processors are counted as the container and the affinity mask allow."""
+"""The number of processors respects the limits of the container and the affinity mask."""
 
 import os
 import subprocess

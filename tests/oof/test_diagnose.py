@@ -1,4 +1,4 @@
-"""Tests of oof.analysis.diagnose: planted weak kinds, wrong labels and lucky epochs are found, and only those."""
+"""Tests of oof.analysis.diagnose: planted weak kinds, wrong labels and optimistic epochs are found, nothing else."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_planted_wrong_labels_are_found() -> None:
     folds, rng = make()
     truth = folds.target.copy()
     wrong = rng.choice(1200, 12, replace=False)
-    truth[wrong] = 1 - truth[wrong]  # what the pictures show
+    truth[wrong] = 1 - truth[wrong]  # the true content of the images
     signal = 4.0 * truth + rng.normal(size=1200) * 0.7
     models = {f"m{number}": signal + rng.normal(size=1200) * 0.7 for number in range(3)}
     found = find_label_issues(folds, models)
@@ -65,7 +65,7 @@ def test_models_on_other_scales_give_the_same_issues() -> None:
     folds, rng = make()
     scores = folds.target + rng.normal(size=1200)
     calibrated = 1 / (1 + np.exp(-scores))
-    shifted = scores * 100 - 7 + folds.fold * 1000.0  # each fold's model on a scale of its own
+    shifted = scores * 100 - 7 + folds.fold * 1000.0  # each fold model has a different scale
     expected = [issue.id for issue in find_label_issues(folds, {"a": scores})]
     assert [issue.id for issue in find_label_issues(folds, {"a": calibrated})] == expected
     assert [issue.id for issue in find_label_issues(folds, {"a": shifted})] == expected

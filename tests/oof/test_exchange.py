@@ -1,4 +1,4 @@
-"""Into the store and out of it: joined by id, checked as a whole before anything is written."""
+"""Import and export: rows are joined by id, and everything is checked before anything is written."""
 
 from pathlib import Path
 from typing import Any

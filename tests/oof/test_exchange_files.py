@@ -1,4 +1,4 @@
-"""Files of predictions as people write them: each kind is read to the letter, each doubt lists the columns."""
+"""Files of predictions in many formats: each is read exactly, and ambiguous columns are listed."""
 
 import gzip
 import os

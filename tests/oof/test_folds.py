@@ -1,4 +1,4 @@
-"""Folds are stratified, deterministic, disjoint, and whole groups stand together."""
+"""Folds are stratified, deterministic and disjoint, and groups are not split."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Intervals and differences: DeLong against its definition, the bootstrap against DeLong, both against the truth."""
+"""Intervals and differences: DeLong against its definition, the bootstrap against DeLong, and coverage of both."""
 
 from typing import Any
 
@@ -156,7 +156,7 @@ def test_groups_are_drawn_whole() -> None:
     counts = np.array(seen)
     assert (counts[:, 0] == counts[:, 1]).all()
     assert (counts[:, 2] == counts[:, 3]).all()
-    # groups a and c hold negatives alone, b and d positives: two of each are drawn
+    # groups a and c have only negatives, b and d only positives: two of each are drawn
     assert (counts[:, 0] + counts[:, 4] == 2).all()
     assert (counts[:, 2] + counts[:, 5] == 2).all()
 
@@ -281,7 +281,7 @@ def test_intervals_of_differences_are_valid_with_few_positives(positives: int, a
 
 
 def test_models_that_are_both_perfect_or_both_blind_may_differ_on_other_rows() -> None:
-    """No row of the sample tells them apart, or all do alike, so DeLong's variance is 0."""
+    """No row of the sample distinguishes the models, or all do equally, so DeLong's variance is 0."""
     y = np.repeat([0, 1], 12)
     perfect = difference("auc", y, y + np.linspace(0, 0.5, 24), y - np.linspace(0, 0.5, 24))
     assert (perfect.gain, perfect.p_value) == (0, 1)

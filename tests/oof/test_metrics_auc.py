@@ -1,4 +1,4 @@
-"""The exact AUC: against the pairwise definition and scikit-learn, at every edge of floats and labels."""
+"""The exact AUC, compared with the pairwise definition and scikit-learn, including edge cases of floats and labels."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""What is read off the ROC curve, each against an independent slow version from its definition."""
+"""Metrics from the ROC curve, compared with independent slow versions from their definitions."""
 
 from itertools import pairwise
 from typing import Any
@@ -23,7 +23,7 @@ def _sets() -> list[tuple[NDArray[Any], NDArray[Any]]]:
 
 
 def slow_tpr_at_fpr(y: NDArray[Any], scores: NDArray[Any], fpr: float) -> float:
-    """The best mean TPR of two thresholds tossed so that the mean FPR is `fpr`, neighbours on the curve alone."""
+    """Return the best mean TPR of a random choice between two neighboring thresholds with mean FPR `fpr`."""
     points = [(0.0, 0.0)]
     for threshold in sorted(set(scores), reverse=True):
         accused = scores >= threshold
@@ -42,7 +42,7 @@ def test_tpr_at_fpr_equals_its_definition(fpr: float) -> None:
 
 
 def test_tpr_between_two_thresholds_is_a_straight_line() -> None:
-    # 2 negatives: thresholds reach FPR 0, 0.5 and 1 alone; at 0.25 half of the way from TPR 0.5 to 1
+    # with 2 negatives, thresholds reach only FPR 0, 0.5 and 1; at 0.25, TPR is halfway between 0.5 and 1
     y, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.5, 0.5, 0.1])
     assert tpr_at_fpr(y, scores, 0.0) == 0.5
     assert tpr_at_fpr(y, scores, 0.25) == 0.75

@@ -1,4 +1,4 @@
-"""Log loss, Brier, accuracy and RMSE against loops from their definitions, and the table of metrics."""
+"""Log loss, Brier score, accuracy and RMSE compared with loops from their definitions, and the table of metrics."""
 
 import math
 from typing import Any
@@ -94,7 +94,7 @@ def test_every_metric_prefers_the_better_predictions() -> None:
 
 
 def test_traits_of_every_metric_hold() -> None:
-    """Range, chance, kind and dependence on prevalence are what the function itself does."""
+    """Range, chance level, kind and dependence on prevalence agree with the function."""
     y, p = _binary(4000)
     rng = np.random.default_rng(3)
     noise = rng.random(len(y))

@@ -1,4 +1,4 @@
-"""The store joins by id, refuses what belongs elsewhere, and loses nothing."""
+"""The store joins by id, refuses predictions of other folds, and loses nothing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Readers beside writers: a model that is stored as a whole is the old one or the new one, never a mixture."""
+"""Concurrent readers and writers: a stored model is the old one or the new one, never a mixture."""
 
 import threading
 from collections import Counter

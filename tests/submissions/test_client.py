@@ -19,7 +19,7 @@ from tests.support.submissions import Desk, quick
 
 
 def failing(server: KaggleServer, folder: Path, **settings: Any) -> KaggleError:
-    """The error of asking for the limits."""
+    """Return the error of querying the limits."""
     with Desk(server, folder, **settings).client() as client, pytest.raises(KaggleError) as caught:
         client.limits()
     return caught.value
@@ -73,7 +73,7 @@ def test_kaggles_messages_are_read_from_every_format(shape: str, kaggle: KaggleS
     assert error.reason.said == said
     assert error.reason.status == 400
     assert (f"Kaggle says “{said}”" if said else "failed (400).") in str(error)
-    assert kaggle.count("GetSubmissionLimits") == 1  # a refusal is not asked for again
+    assert kaggle.count("GetSubmissionLimits") == 1  # a refusal is not retried
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The difference of two submissions, against slow versions from the definitions."""
+"""The difference of two submissions, compared with slow versions from the definitions."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Credentials in every shape that editors, shells and secret stores leave behind."""
+"""Credentials in every format that editors, shells and secret stores produce."""
 
 import json
 import time
@@ -107,7 +107,7 @@ def test_no_part_of_a_proxys_password_is_shown(proxy: str, kaggle: KaggleServer,
 
 
 def test_a_client_that_ends_the_process_does_not_hang(kaggle: KaggleServer, tmp_path: Path) -> None:
-    """site's exit() closes sys.stdin, for which a thread that reads it holds the lock."""
+    """site's exit() closes sys.stdin, whose lock is held by a thread that reads it."""
     expired = {
         "refresh_token": "r" * 20,
         "access_token": "a" * 20,

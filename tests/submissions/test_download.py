@@ -1,4 +1,4 @@
-"""Downloads go on where they stopped, are verified, and unpack nothing that is not safe."""
+"""Downloads resume where they stopped, are verified, and unpack only safe archives."""
 
 import base64
 import hashlib
@@ -159,7 +159,7 @@ def test_an_interrupted_download_resumes_where_it_stopped(desk: Desk) -> None:
     size = len(desk.server.zipped())
     assert fetch(desk).fetched == size
     assert_all_there(desk)
-    # each attempt asks Kaggle for the address first, and the client follows it before the range is asked for
+    # each attempt gets the address from Kaggle first, and the client follows it before requesting the range
     ranges = [body["range"] for method, body in desk.server.calls if method == "GET" and body["range"]]
     assert ranges
     assert all(0 < int(wanted.removeprefix("bytes=").removesuffix("-")) < size for wanted in ranges)
@@ -366,5 +366,5 @@ def test_unpacking_resumes_after_an_interruption(tmp_path: Path) -> None:
     (tmp_path / "here" / "a").write_bytes(b"1")
     (tmp_path / "here" / "d").write_bytes(b"9")
     done = unpack(archive, Destination(tmp_path / "here"))
-    assert (done.written, done.kept) == (1, ("d",))  # what differs is its user's, never a half of ours
+    assert (done.written, done.kept) == (1, ("d",))  # a differing file is the user's, never a partial one of dfens
     assert (tmp_path / "here" / "d").read_bytes() == b"9"

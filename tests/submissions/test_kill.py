@@ -22,7 +22,7 @@ KILLS = 20
 def test_a_run_killed_at_twenty_moments_submits_once(kaggle: KaggleServer, tmp_path: Path) -> None:
     rng = random.Random(0)
     kaggle.allowed_per_day = 10_000
-    kaggle.create_delay_s = 0.3  # so that kills meet this most delicate moment often
+    kaggle.create_delay_s = 0.3  # so that kills often hit this critical moment
     first = make_folder(tmp_path / "warm")
     begun = time.monotonic()
     assert submit(kaggle, first)[0] == 0
@@ -32,7 +32,7 @@ def test_a_run_killed_at_twenty_moments_submits_once(kaggle: KaggleServer, tmp_p
         folder = make_folder(tmp_path / f"kill{number}")
         before = len(kaggle.submissions)
         process = start(kaggle, folder, "submit", "--file", "table.csv")
-        if number % 2:  # half of the kills in the second half of the run, where things are sent
+        if number % 2:  # half of the kills in the second half of the run, in which data are sent
             time.sleep(whole * rng.uniform(0.05, 0.6))
         else:
             calls = kaggle.count("GetSubmissionLimits")
@@ -62,7 +62,7 @@ def test_a_submission_is_found_after_a_kill_during_the_upload(kaggle: KaggleServ
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert len(kaggle.submissions) == 0  # the next run begins before Kaggle has made it
+    assert len(kaggle.submissions) == 0  # the next run starts before Kaggle has created it
     code, said = submit(kaggle, folder)
     assert code == 0, said
     assert "An interrupted run had already submitted it. It is 1000" in said

@@ -1,4 +1,4 @@
-"""Where a score would stand."""
+"""The rank that a score would have."""
 
 import zipfile
 from pathlib import Path

@@ -69,7 +69,7 @@ def holder(url: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 class TestLedger:
-    """The same over each database."""
+    """A ledger in each kind of database."""
 
     def test_an_entry_is_read_back_unchanged(self, url: str) -> None:
         given = entry(

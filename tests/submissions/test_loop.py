@@ -1,4 +1,4 @@
-"""Submit, sync, list, select and rebuild through the unmodified client and a server of one's own."""
+"""Submit, sync, list, select and rebuild with the unmodified client and a local server."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_a_submission_is_listed_selected_and_rebuilt(tmp_path: Path, server: Kag
     ranks = json.loads(run(folder, "submissions", "leaderboard", "--team", "the team", "--json").stdout)
     assert next(iter(ranks["ranks"].values()))["rank"] == 2
 
-    # what the server got is the truth, whatever lies in the workspace
+    # the reference is what the server received, not the files in the workspace
     for item in server.submissions[:3]:
         made_again = json.loads(run(folder, "submissions", "rebuild", str(item.ref), "--json").stdout)
         assert Path(made_again["path"]).read_bytes() == item.data

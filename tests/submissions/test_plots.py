@@ -1,4 +1,4 @@
-"""Pictures of the ledger."""
+"""Plots of the ledger."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from submissions.plots import plot_correlation, plot_history, plot_selection
 
 
 def ink(path: Path) -> float:
-    """Share of pixels that are not white."""
+    """Return the share of pixels that are not white."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         return float((np.asarray(image.convert("L")) < 250).mean())

@@ -69,7 +69,7 @@ def proxy(new_postgres_url: URLs) -> Iterator[Proxy]:
 
 
 def when_asked_to(kaggle: KaggleServer, method: str, action: Callable[[], object]) -> None:
-    """Do something when the server gets its first call of a method, before it answers."""
+    """Call `action` when the server receives its first call of a method, before it answers."""
     answer, waiting = kaggle.answer, [action]
 
     def watched(name: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def desk(kaggle: KaggleServer, folder: Path, url: str) -> Desk:
 
 
 def end_lock_sessions(url: str) -> int:
-    """Do what a restarted server, a pooler, or a firewall that forgets idle connections does."""
+    """Simulate a restarted server, a pooler, or a firewall that drops idle connections."""
     import psycopg
 
     found = make_url(url)
@@ -124,7 +124,7 @@ def test_a_lock_ended_by_the_server_stops_the_run_before_the_upload(
 def test_a_session_that_holds_no_lock_any_more_makes_no_fenced_transition(
     new_postgres_url: URLs, kaggle: KaggleServer, tmp_path: Path
 ) -> None:
-    """A pooler may hand the session of one program to another."""
+    """A pooler may pass the session of one program to another."""
     first = desk(kaggle, tmp_path / "a", new_postgres_url())
     locks: list[postgresql.AdvisoryLock] = []
     plain = first.ledger._database.lock

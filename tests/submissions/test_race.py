@@ -1,4 +1,4 @@
-"""Many processes submit at once: never more than are left, and each knows what became of it."""
+"""Many processes submit at once: never more than the remaining allowance, and each reports its outcome."""
 
 from collections import Counter
 from collections.abc import Callable

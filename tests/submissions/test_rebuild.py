@@ -1,4 +1,4 @@
-"""A submitted file made again byte for byte, or a sentence on what has changed."""
+"""A submitted file is rebuilt byte for byte, or a message says what has changed."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A secret is found in whatever form it comes back."""
+"""A secret is redacted in every form in which it can appear."""
 
 import base64
 import html

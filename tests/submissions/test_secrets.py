@@ -1,4 +1,4 @@
-"""A whole story with every fault, then: no key in any file, output, ledger or process argument."""
+"""After a long session with every fault, no key is in any file, output, ledger or process argument."""
 
 import base64
 import threading
@@ -85,7 +85,7 @@ def test_no_key_is_left_anywhere(
     assert any(path.name == "ledger.sqlite" for path in written)
     for secret in SECRETS:
         if secret == TOKEN and credentials != "token":
-            continue  # not known as a secret then, so it is but a word that the server said
+            continue  # not yet known as a secret, so it is an ordinary word of the server
         assert not [line for line in said if secret in line]
         assert not [line for line in watcher.seen if secret in line]
         assert not [path for path in written if secret.encode() in path.read_bytes()]

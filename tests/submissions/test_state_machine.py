@@ -21,8 +21,8 @@ from tests.support.submissions import make_table
 from tests.support.virtual_project import Desk, Project
 
 MOST = 3
-VALUES = (0.5, 0.5, 0.25)  # of a table; the same bytes more often than not
-PAUSES = (7, 7, 1, 2, 5, 6, 8, 9, 0)  # of a run: its allowance comes after 1, Kaggle is asked after 7
+VALUES = (0.5, 0.5, 0.25)  # of a table; usually the same bytes
+PAUSES = (7, 7, 1, 2, 5, 6, 8, 9, 0)  # of a run: its allowance is known after 1, Kaggle is queried after 7
 WHICH = st.integers(0, MOST - 1)
 PLANS = st.builds(
     Plan,
@@ -35,7 +35,7 @@ PLANS = st.builds(
 
 @dataclass
 class Process:
-    """A run of dfens, and what it is about; value None for one that synchronises."""
+    """A run of dfens and its task; value None for one that synchronizes."""
 
     desk: Desk
     run: Run
@@ -143,7 +143,7 @@ class Submissions(RuleBasedStateMachine):
     @precondition(lambda self: self._one_uploads())
     @rule()
     def run_on_a_machine_that_does_not_see_the_lock(self) -> None:
-        """Another run begins and ends while the file of one goes up; only the entry's state can stop that one then."""
+        """Another run starts and ends while one uploads; then only the state of the entry can stop the first."""
         desk = Desk(self.project, Plan())
         desk.share_lock()
         value = self.alive[0].value or 0.0
@@ -169,7 +169,7 @@ class Submissions(RuleBasedStateMachine):
             for process in list(self.alive)[:: -1 if backwards else 1]:
                 self._proceed(process, 1)
         self.project.sync()
-        self.project.time.sleep(300.0)  # what is still on its way arrives
+        self.project.time.sleep(300.0)  # pending requests arrive
         self.project.sync()
         self.project.check_settled()
         self.never_two_of_the_same_bytes()

@@ -1,4 +1,4 @@
-"""The table of transitions, and the fence of each: a lost lock, an overtaken entry, a picture in the docs."""
+"""The table of transitions and their fencing: a lost lock, an entry changed by another run, the diagram in the docs."""
 
 import re
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The submission table: joined by id, checked, and written to the letter of the sample submission."""
+"""The submission table: joined by id, checked, and written exactly in the format of the sample submission."""
 
 import csv
 import hashlib
@@ -30,7 +30,7 @@ def plain_table(folder: Path, values: list[float], ids: list[str] | None = None,
     return build_table(write(folder, text), ids or ["a", "b", "c"], np.array(values)).data
 
 
-# each in the shape of a sample submission that a competition gave out, and its ids
+# formats of sample submissions of real competitions, and their ids
 SHAPES = {
     "leading zeros": ("BraTS21ID,MGMT_value\n{0},0.5\n{1},0.5\n{2},0.5\n", ["00001", "00013", "00997"]),
     "hex ids that parse as numbers": ("id,target\n{0},0.5\n{1},0.5\n{2},0.5\n", ["0385e4011520523", "1e5", "0e10"]),

@@ -1,4 +1,4 @@
-"""A submission is made once or not at all, whatever goes wrong, and the ledger knows which."""
+"""A submission is made at most once with any fault, and the ledger records the outcome."""
 
 import re
 import stat

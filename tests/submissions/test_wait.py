@@ -1,4 +1,4 @@
-"""Waiting for the score, and bringing in what was submitted elsewhere."""
+"""Waiting for the score, and importing submissions made elsewhere."""
 
 import time
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Small clips made with PyAV, for tests of whatever reads or checks clips."""
+"""Small clips made with PyAV, for tests that read or check clips."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def voice(seconds: float, sample_rate: int = 16000, *, silence: float = 0.0, seed: int = 0) -> NDArray[np.float32]:
-    """A voice-like sound of some seconds, mono, shape (n_samples,); exact zeros for the first `silence` seconds."""
+    """Generate a voice-like mono sound, shape (n_samples,), with exact zeros in the first `silence` seconds."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     pitch = rng.uniform(90, 220)

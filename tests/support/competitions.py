@@ -18,7 +18,7 @@ def write_image(path: Path, image: Image, quality: int = 92) -> None:
 
 
 def face(seed: int, *, fake: bool = False, size: int = 32) -> Image:
-    """A drawn face of its own for each seed."""
+    """Draw a face, a different one for each seed."""
     rng = np.random.default_rng(seed)
     image = draw_face(draw_person(rng), rng, size)
     return self_blend(image, rng)[0] if fake else image
@@ -38,7 +38,7 @@ def write_names(path: Path, names: Sequence[str], header: str = "img_name") -> N
 
 
 def make_set(folder: Path, prefix: str, rows: int, *, first_seed: int = 0, size: int = 32) -> dict[str, int]:
-    """Draw faces into a folder; labels by file name, real and fake in turn."""
+    """Draw faces into a folder, alternately real and fake; return labels by file name."""
     labels = {}
     for row in range(rows):
         name = f"{prefix}{row:03d}.jpg"
@@ -48,7 +48,7 @@ def make_set(folder: Path, prefix: str, rows: int, *, first_seed: int = 0, size:
 
 
 def make_table(root: Path, rows: int = 8, test_rows: int = 4, size: int = 32) -> Path:
-    """A competition of layout "table" with columns img_name, target; returns its root."""
+    """Write a competition of layout "table" with columns img_name, target; return its root."""
     labels = make_set(root / "train", "a", rows, size=size)
     write_labels(root / "train.csv", labels)
     test = make_set(root / "test", "t", test_rows, first_seed=1000, size=size)
@@ -59,7 +59,7 @@ def make_table(root: Path, rows: int = 8, test_rows: int = 4, size: int = 32) ->
 def make_track(
     root: Path, *, label_names: tuple[str, str] = ("trainset_label.txt", "valset_label.txt"), size: int = 32
 ) -> Path:
-    """Phase 1 of the image track: 8 training rows, 4 validation rows, the template of the submission."""
+    """Write phase 1 of the image track: 8 training rows, 4 validation rows, and the template of the submission."""
     phase = root / "phase1"
     write_labels(phase / label_names[0], make_set(phase / "trainset", "a", 8, size=size))
     validation = make_set(phase / "valset", "v", 4, first_seed=500, size=size)

@@ -13,7 +13,7 @@ from oof.store import PredictionStore
 def make_world(
     rows: int, models: int, *, seed: int = 0, positive_share: float = 0.5, noise: float = 1.5
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Models that see one truth through their own noise, as probabilities: (rows, models) and (rows,)."""
+    """Generate probabilities (rows, models) of models that see the labels with noise, and labels (rows,)."""
     rng = np.random.default_rng(seed)
     y = (rng.random(rows) < positive_share).astype(np.int8)
     y[:2] = [0, 1]
@@ -23,7 +23,7 @@ def make_world(
 
 
 def make_workspace(root: Path, rows: int = 200, models: int = 3, *, with_test: bool = True) -> Any:
-    """A folder with a dfens.toml and a store of complete models m0, m1, …; returns (store, folds, oof)."""
+    """Make a folder with a dfens.toml and a store of complete models m0, m1, …; return (store, folds, oof)."""
     (root / "dfens.toml").write_text('[competition]\nslug = "tiny"\n[data]\nlayout = "table"\nroot = "data"\n')
     oof, y = make_world(rows, models)
     ids = np.array([f"{row:05d}" for row in range(rows)], object)

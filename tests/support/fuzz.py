@@ -125,7 +125,7 @@ COMMANDS = (
     "cache --model pixels",
     "extract --model ODD",
 )
-# of the machine, or of whoever runs dfens
+# of the machine, or of the user who runs dfens
 ENVIRONMENTS: tuple[dict[str, str], ...] = (
     {"HOME": "/nonexistent"}, {"HOME": "relative"}, {"TZ": "Nowhere/Else"}, {"COLUMNS": "1"}, {"COLUMNS": "many"},
     {"NO_COLOR": "1"}, {"http_proxy": "http://me:pass/word@[::1"}, {"http_proxy": "me:pass#word@host:port"},
@@ -136,7 +136,7 @@ SILENT = ("completion", "recipes")  # commands that have no option --json  # fmt
 
 
 def make_project(folder: Path) -> Path:
-    """Make a folder with data and a dfens.toml, in which every command has something to do."""
+    """Make a folder with data and a dfens.toml in which every command can run."""
     make_table(folder / "data", rows=16, test_rows=4, size=16)
     (folder / "dfens.toml").write_text(LINEAR_CONFIG)
     rows = [f"a{row:03d}.jpg,{row % 2},{row / 16}" for row in range(16)]
@@ -145,20 +145,20 @@ def make_project(folder: Path) -> Path:
 
 
 def command_line(rng: np.random.Generator) -> list[str]:
-    """Draw a command line; ODD in a command stands for an odd word. Every third one asks for JSON."""
+    """Draw a command line; ODD in a command is replaced by an unusual word. Every third one has --json."""
     words = COMMANDS[rng.integers(len(COMMANDS))].split()
     found = [word.replace("ODD", ODD[rng.integers(len(ODD))]) for word in words]
     return [*found, "--json"] if rng.random() < 0.33 and "--json" not in found and found[0] not in SILENT else found
 
 
 def environment(rng: np.random.Generator) -> dict[str, str]:
-    """Draw variables of the environment, mostly none."""
+    """Draw environment variables, mostly none."""
     return ENVIRONMENTS[rng.integers(len(ENVIRONMENTS))] if rng.random() < 0.15 else {}
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: exit code (None after an unknown exception) and what it wrote."""
+    """Outcome of a command: exit code (None after an unexpected exception) and output."""
 
     code: int | None
     out: str
@@ -187,7 +187,7 @@ def _text_of(stream: io.TextIOWrapper) -> str:
 
 
 def damage(folder: Path, rng: np.random.Generator) -> str:
-    """Change a setting, or one file or folder of the project; returns what was done."""
+    """Change a setting, or a file or folder of the project; return a description of the change."""
     if rng.random() < 0.3:
         return _change_setting(folder / "dfens.toml", rng)
     images = (folder / "data" / "train", folder / "data" / "test")

@@ -1,4 +1,4 @@
-"""Several runs of a program in one process: one proceeds at a time, from pause to pause, in virtual time."""
+"""Several runs of a program in one process: one runs at a time, from pause to pause, in virtual time."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ class Killed(BaseException):
 
 
 class Run:
-    """One run, as a thread that works only while `step` is called.
+    """One run, as a thread that runs only while `step` is called.
 
     result, error: how it ended; both None while it is at work, and after a kill.
     """
@@ -27,7 +27,7 @@ class Run:
         self._thread.start()
 
     def step(self) -> None:
-        """Proceed to the next pause, or to the end; time passes until the run is awake."""
+        """Run to the next pause or to the end; time passes until the run is awake."""
         self._time.advance_to(self.wakes_at)
         self._time.running = self
         self._go.release()
@@ -35,17 +35,17 @@ class Run:
         self._time.running = None
 
     def finish(self) -> None:
-        """Proceed to the end."""
+        """Run to the end."""
         while not self.over:
             self.step()
 
     def kill(self) -> None:
-        """End at the present pause, as by `kill -9`: the system frees its locks, nothing else happens."""
+        """End at the present pause, as by `kill -9`: the system frees its locks, and nothing else happens."""
         self._killed, self.wakes_at = True, self._time.now
         self.finish()
 
     def pause(self) -> None:
-        """Let others proceed; called by the run itself."""
+        """Let other runs proceed; called by the run itself."""
         self._stopped.release()
         self._go.acquire()
         if self._killed:
@@ -65,7 +65,7 @@ class Run:
 
 
 class VirtualTime:
-    """Stands in for the module `time`: sleeping takes no time, and what is due happens on the way."""
+    """Replacement for the module `time`: sleeping takes no time, and due actions are carried out meanwhile."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -96,13 +96,13 @@ class VirtualTime:
             item.action()
 
     def later(self, seconds: float, action: Callable[[], object]) -> "Due":
-        """Do something after a while; the answer's `at` may be moved."""
+        """Schedule an action; the `at` of the returned value can be changed."""
         self._due.append(Due(self.now + seconds, action))
         return self._due[-1]
 
 
 class Due:
-    """What happens at a moment."""
+    """An action at a point in time."""
 
     def __init__(self, at: float, action: Callable[[], object]) -> None:
         self.at, self.action = at, action

@@ -1,4 +1,4 @@
-"""A Kaggle of a few lines in this process, with virtual time, for tests that try thousands of faults."""
+"""A minimal model of Kaggle in this process, with virtual time, for tests with thousands of faults."""
 
 import itertools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tests.support.interleaving import Due, VirtualTime
 from tests.support.submissions import quick
 
 SETTLE_S, CALL_LIMIT_S = 60.0, 60.0
-LATEST_S = SETTLE_S - 1.0  # after the loss of an answer Kaggle still carries a request out
+LATEST_S = SETTLE_S - 1.0  # Kaggle may still carry out a request this long after its answer was lost
 ANSWERS = {
     "refused": Reason("closed", "closed", 400, certain=True),
     "busy": Reason("busy", "", 429, certain=True, retry=True),
@@ -24,7 +24,7 @@ ANSWERS = {
 
 @dataclass
 class Plan:
-    """What goes wrong in the next submission.
+    """The faults of the next submission.
 
     uploads: how often the upload fails before it works.
     answer: number, refused (400), busy (429), lost, or empty (200 without a number).
@@ -40,7 +40,7 @@ class Plan:
 
 @dataclass
 class ModelKaggle:
-    """The server: what it has, and what goes wrong next."""
+    """The server: its submissions, and its next faults."""
 
     time: VirtualTime
     plan: Plan = field(default_factory=Plan)
@@ -77,7 +77,7 @@ class ModelClient:
         self._on_their_way: list[Due] = []
 
     def killed(self) -> None:
-        """The client has ended: what it sent is carried out soon, or never."""
+        """The client has ended: its pending requests are carried out soon, or never."""
         for request in self._on_their_way:
             request.at = min(request.at, self.server.time.now + LATEST_S)
 
@@ -120,7 +120,7 @@ class ModelClient:
             time.pause()
             return ref, "done"
         if answer in ("lost", "empty") and plan.carried_out_s is not None:
-            # what an answer is about is carried out within LATEST_S of it
+            # requests are carried out within LATEST_S of their answers
             latest_s = LATEST_S if answer == "empty" else CALL_LIMIT_S + LATEST_S
             self._on_their_way.append(time.later(min(plan.carried_out_s, latest_s), make))
         time.sleep(CALL_LIMIT_S if answer == "lost" else 0.0)

@@ -1,4 +1,4 @@
-"""A Kaggle of one's own on 127.0.0.1: it speaks the protocol of the official client, with faults to order.
+"""A mock server of Kaggle on 127.0.0.1 with the protocol of the official client and configurable faults.
 
 The client is told that Kaggle is http://localhost and that this server is its HTTP proxy, so it
 runs unmodified and can reach nothing else.
@@ -34,7 +34,7 @@ LIMIT_TEXT = (
 
 @dataclass
 class Fault:
-    """What goes wrong once (`times`), when a method is called.
+    """A fault that occurs `times` times when a method is called.
 
     status, message, shape: an error answer; shape nested, flat, empty or html. headers: sent with it.
     after: do the work first, then fail. drop: close the connection without an answer.
@@ -57,7 +57,7 @@ class Fault:
 
 @dataclass
 class Submission:
-    """One submission that the server has."""
+    """A submission on the server."""
 
     ref: int
     file_name: str
@@ -74,11 +74,11 @@ class Submission:
 
 
 class _Dropped(Exception):
-    """The connection is closed without a further word."""
+    """The connection is closed without an answer."""
 
 
 class KaggleServer:
-    """The server and what it holds; change the fields to order another behaviour."""
+    """The server and its state; change the fields to change its behavior."""
 
     def __init__(self) -> None:
         self.slug = SLUG
@@ -124,15 +124,15 @@ class KaggleServer:
         self._thread.join()
 
     def fail(self, method: str, **fault: Any) -> None:
-        """Order a fault for the next call of a method (PUT and GET are methods too)."""
+        """Set a fault for the next call of a method (PUT and GET are methods too)."""
         self.faults[method].append(Fault(**fault))
 
     def count(self, method: str) -> int:
-        """How often a method was called."""
+        """Return how often a method was called."""
         return sum(name == method for name, _ in self.calls)
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
-        """An environment in which the client meets this server alone."""
+        """Return an environment in which the client reaches only this server."""
         return {
             "HOME": str(home),
             "PATH": "/usr/bin:/bin",
@@ -148,7 +148,7 @@ class KaggleServer:
     # ---- the protocol -------------------------------------------------------
 
     def answer(self, method: str, body: Json) -> Json:
-        """The work of a method; raises _Refused for Kaggle's own errors."""
+        """Carry out a method; raise _Refused for errors of Kaggle."""
         handler: Callable[[Json], Json] | None = getattr(self, f"_{_snake(method)}", None)
         if handler is None:
             raise _Refused(404, f"no method {method}")
@@ -210,7 +210,7 @@ class KaggleServer:
         return {"message": "Successfully submitted to the competition", "ref": ref}
 
     def add(self, file_name: str, description: str = "", score: str = "", **more: Any) -> Submission:
-        """A submission made elsewhere."""
+        """Add a submission made elsewhere."""
         self._made(file_name, description, b"x")
         made = self.submissions[-1]
         made.status, made.public_score = ("COMPLETE", score) if score else ("PENDING", "")
@@ -267,7 +267,7 @@ class KaggleServer:
         return found | ({"nextPageToken": str(start + size)} if start + size < len(names) else {})
 
     def zipped(self) -> bytes:
-        """The archive of all files."""
+        """Return the archive of all files."""
         if self.archive is None:
             buffer = io.BytesIO()
             with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -277,7 +277,7 @@ class KaggleServer:
         return self.archive
 
     def leaderboard_zip(self) -> bytes:
-        """The leaderboard as Kaggle gives it to download."""
+        """Return the leaderboard in the format of Kaggle's download."""
         rows = ["Rank,TeamId,TeamName,LastSubmissionDate,Score,SubmissionCount,TeamMemberUserNames"]
         for rank, (name, score) in enumerate(self.leaderboard, 1):
             rows.append(f"{rank},{rank},{name},2026-01-02 03:04:05,{score},1,{name.replace(' ', '')}")
@@ -311,7 +311,7 @@ class _Server(ThreadingHTTPServer):
     kaggle: KaggleServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Ignore errors from disconnected clients."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests of the ledger, in a folder of its own, reached by a socket in it."""
+"""A real PostgreSQL server for the tests of the ledger, in a temporary folder with its socket."""
 
 import os
 import shutil
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 class PostgresMissing(Exception):
-    """There is no PostgreSQL on this machine that can be started, and why."""
+    """No PostgreSQL on this machine can be started; the message gives the reason."""
 
 
 class PostgresServer:
-    """Started when made; ends with `close`. Owned by `nobody` where the tests run as root, which it refuses."""
+    """A server that starts when created and ends with `close`; it runs as `nobody` if the tests run as root."""
 
     def __init__(self) -> None:
         programs = _programs()
@@ -43,7 +43,7 @@ class PostgresServer:
         ).stdout
 
     def new_database(self, name: str) -> str:
-        """The URL of a new, empty database."""
+        """Create an empty database and return its URL."""
         import psycopg
 
         with psycopg.connect(f"host={self.folder} user=dfens dbname=postgres", autocommit=True) as connection:
@@ -56,7 +56,7 @@ class PostgresServer:
 
 
 def _programs() -> Path:
-    """The folder with initdb and pg_ctl."""
+    """Return the folder of initdb and pg_ctl."""
     found = [Path(path).parent for path in [shutil.which("pg_ctl")] if path]
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     for folder in found:

@@ -1,4 +1,4 @@
-"""Inputs of a report, generated: models of a known quality, a blend, a ledger."""
+"""Generated inputs of a report: models of known quality, a blend, a ledger."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ PIXEL = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")  # enough 
 
 
 def all_views(ids: Sequence[str]) -> Mapping[str, Callable[[], RowView]]:
-    """Return a picture for every row."""
+    """Return an image for every row."""
     return dict.fromkeys(ids, lambda: RowView(PIXEL, PIXEL))
 
 

@@ -1,4 +1,4 @@
-"""The rights of a file count, also where the tests run as root."""
+"""Enforce file permissions, also if the tests run as root."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ class _Data(ctypes.Structure):
 
 @contextlib.contextmanager
 def without_root_rights() -> Iterator[None]:
-    """Take from this thread root's right to read and write every file; programs that it starts have it."""
+    """Drop root's permission to access every file for this thread; programs that it starts keep it."""
     if os.geteuid() != 0:
         yield
         return

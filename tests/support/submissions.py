@@ -24,12 +24,12 @@ QUICK: dict[str, Any] = {
 
 
 def quick(**changes: Any) -> SubmissionSettings:
-    """Settings that wait for milliseconds where the real ones wait for seconds."""
+    """Settings with waits of milliseconds instead of seconds."""
     return SubmissionSettings(**(QUICK | changes))
 
 
 def make_table(rows: int = 3, value: float = 0.5) -> SubmissionTable:
-    """A table of so many rows; another value gives other bytes."""
+    """Make a table with a number of rows; different values give different bytes."""
     ids = np.array([f"{row:04d}" for row in range(rows)], object)
     values = np.linspace(0, value, rows)
     lines = [f"{name},{number}" for name, number in zip(ids, values, strict=True)]
@@ -37,7 +37,7 @@ def make_table(rows: int = 3, value: float = 0.5) -> SubmissionTable:
 
 
 class Desk:
-    """A folder from which things are submitted to a server."""
+    """A folder from which files are submitted to a server."""
 
     def __init__(self, server: KaggleServer, folder: Path, url: str | Path | None = None, **settings: Any) -> None:
         self.server, self.folder = server, folder

@@ -1,4 +1,4 @@
-"""`dfens submit` as a process of its own, in a folder with a competition, for tests that kill it or run many."""
+"""Run `dfens submit` as a separate process in a folder with a competition, for tests that kill it or run many."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ poll_first_s = 0.1
 
 
 def make_folder(folder: Path, rows: int = 200, more: str = "") -> Path:
-    """A folder in which `dfens submit --file table.csv` works."""
+    """Make a folder in which `dfens submit --file table.csv` works."""
     table = make_table(rows)
     (folder / "data").mkdir(parents=True)
     (folder / "dfens.toml").write_text(CONFIG + more)
@@ -48,7 +48,7 @@ def start(server: KaggleServer, folder: Path, *arguments: str) -> "subprocess.Po
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Exit code and all that it wrote."""
+    """Wait for the end, and return exit code and output."""
     out, err = process.communicate(timeout=900)
     return process.returncode, out + err
 

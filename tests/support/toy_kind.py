@@ -1,4 +1,4 @@
-"""A kind of model in a file of its own: the mean brightness of an image, fitted by counting, in many small steps."""
+"""A kind of model in a separate file: the mean brightness of an image, fitted by counting in many small steps."""
 
 import json
 import time
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ToySettings:
-    """steps: of training. pause_s: of each. power: of the brightness."""
+    """steps: number of training steps. pause_s: pause after each, in seconds. power: exponent of the brightness."""
 
     kind: Literal["toy"] = "toy"
     steps: int = 20
@@ -35,7 +35,7 @@ class ToySettings:
 
 
 class ToyKind(ModelKind[ToySettings]):
-    """Saves its state after each step as `state.pt` (JSON), and its threshold as `threshold.json`."""
+    """Save the state after each step as `state.pt` (JSON), and the threshold as `threshold.json`."""
 
     def check(self, context: ModelContext[ToySettings]) -> None:
         if context.settings.power == 0:

@@ -1,4 +1,4 @@
-"""What may go wrong in a submission, what comes of it, and what the ledger says then.
+"""Faults of a submission, their outcomes, and the resulting states of the ledger.
 
 `python -m tests.support.upload_faults` runs every case and prints them as a table.
 """
@@ -155,7 +155,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run came to: its message (empty: submitted), the entry, what ledger and server say, Kaggle's reason."""
+    """Outcome of a run: message (empty: submitted), entry, states of ledger and server, and Kaggle's reason."""
 
     message: str
     entry: Entry | None
@@ -165,7 +165,7 @@ class Ran:
 
 
 def run_case(case: Case, server: KaggleServer, folder: Path) -> tuple[Ran, Ran]:
-    """Run a case, then the same again without its fault."""
+    """Run a case, then run it again without its fault."""
     settings: dict[str, Any] = {"upload_limit_s": 120.0} | case.settings
     desk = Desk(server, folder, **settings)
     case.prepare(server)
@@ -192,7 +192,7 @@ def _run(desk: Desk, server: KaggleServer) -> Ran:
 
 
 def print_table() -> None:
-    """Every case as a row of a Markdown table."""
+    """Return every case as a row of a Markdown table."""
     print("| fault | outcome | ledger | on Kaggle | the same command again | ledger | on Kaggle |")
     print("|---|---|---|---|---|---|---|")
     for case in CASES:

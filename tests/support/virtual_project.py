@@ -1,4 +1,4 @@
-"""A folder with a ledger and a model of Kaggle, in virtual time, for tests that try thousands of faults."""
+"""A folder with a ledger and a model of Kaggle in virtual time, for tests with thousands of faults."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from tests.support.submissions import make_table
 
 
 class Desk:
-    """One process at work in the folder; others may proceed before each of its calls and transitions."""
+    """A process in the folder; others may run before each of its calls and transitions."""
 
     def __init__(self, project: "Project", plan: Plan | None = None) -> None:
         self.project = project
@@ -37,7 +37,7 @@ class Desk:
         database.lock, database.writing = self._lock, self._writing  # type: ignore[method-assign]
 
     def submit(self, value: float = 0.5, **options: Any) -> Submitted:
-        """Submit the table of a value."""
+        """Submit the table with a value."""
         submitter = Submitter(ledger=self.ledger, client=cast(Any, self.client), **options)
         entry = new_entry("model", blend="b7", message="b7")
         folder = self.project.folder / "sent"
@@ -48,11 +48,11 @@ class Desk:
         sync(self.ledger, cast(Any, self.client))
 
     def fill_disk_after(self, writes: int) -> None:
-        """Let so many more writes of the ledger succeed."""
+        """Set the number of further writes of the ledger that succeed."""
         self._writes_left = writes
 
     def share_lock(self) -> None:
-        """Get the lock although another process has it, as on a network drive that locks for each machine alone."""
+        """Get the lock although another process has it, as on a network drive with separate locks on each machine."""
         self._shares_lock = True
 
     def free_locks(self) -> None:
@@ -94,7 +94,7 @@ class Project:
         self.time = VirtualTime()
         self.kaggle = ModelKaggle(self.time)
         self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(sqlite, "_connect_to_write", _without_sync)  # a killed process loses nothing by it
+        self._patch.setattr(sqlite, "_connect_to_write", _without_sync)  # not needed for killed processes
         self._patch.setattr("oof.files.os.fsync", lambda descriptor: None)
         self._patch.setattr("submissions.ledger._LOOK_S", 10.0)
         for module in ("upload", "reconcile", "ledger"):
@@ -103,24 +103,24 @@ class Project:
         self.ledger = self._desk.ledger
 
     def submit(self, value: float = 0.5, **options: Any) -> Submitted:
-        """Submit in a process of its own."""
+        """Submit in a separate process."""
         self._desk.client = ModelClient(self.kaggle)
         return self._desk.submit(value, **options)
 
     def sync(self) -> None:
-        """Synchronise in a process of its own."""
+        """Synchronize in a separate process."""
         Desk(self, Plan()).sync()
 
     def end_process(self) -> None:
-        """Free what the process held that was killed in `submit`."""
+        """Free the locks of the process that was killed in `submit`."""
         self._desk.free_locks()
 
     def close(self) -> None:
-        """Give the modules their time back."""
+        """Restore the module `time`."""
         self._patch.undo()
 
     def check_settled(self) -> None:
-        """Everything has an end, and the ledger's end is Kaggle's."""
+        """Check that every entry has a final state that agrees with Kaggle."""
         assert self.ledger.in_doubt("model") == []
         on_kaggle = {item.ref: item.file_name for item in self.kaggle.submissions}
         recorded = {e.ref: e.file_name for e in self.ledger.list("model") if e.on_server}

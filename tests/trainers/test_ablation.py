@@ -1,4 +1,4 @@
-"""Tests of trainers.analysis.ablation and `dfens ablate`: same folds, nothing trained twice, nothing mixed in."""
+"""Tests of trainers.analysis.ablation and `dfens ablate`: same folds, nothing trained twice, separate stores."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The sound of clips: length, level and start, whatever the rate and the channels."""
+"""The sound of clips: length, level and start, for any rate and number of channels."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def heard(path: Path, max_seconds: float = 60.0) -> Sound:
 
 
 def pitch(sound: Sound) -> float:
-    """The loudest frequency, Hz."""
+    """Return the loudest frequency in Hz."""
     spectrum = np.abs(np.fft.rfft(sound.samples * np.hanning(len(sound.samples))))
     return float(np.argmax(spectrum) * sound.sample_rate / len(sound.samples))
 

@@ -1,4 +1,4 @@
-"""Augmentation: drawn from (seed, epoch, id), each operation by itself, and the same on the CPU and for batches."""
+"""Augmentation: drawn by (seed, epoch, id), independent for each operation, the same on the CPU and in batches."""
 
 import dataclasses
 from collections import Counter
@@ -101,7 +101,7 @@ def test_probabilities_are_kept() -> None:
     assert np.mean([one.window.flip for one in drawn]) == pytest.approx(0.3, abs=0.04)
     assert all(0.3 <= one.sigma <= 1.5 for one in drawn if one.sigma)
     both = np.array([(one.sigma > 0, one.noise.sigma > 0) for one in drawn])
-    assert both.all(1).mean() == pytest.approx(0.09, abs=0.03)  # streams of their own: independent
+    assert both.all(1).mean() == pytest.approx(0.09, abs=0.03)  # separate streams: independent
 
 
 def test_a_larger_image_gives_a_window_of_it() -> None:
@@ -116,7 +116,7 @@ def test_a_larger_image_gives_a_window_of_it() -> None:
 def both_ways(
     params: list[AugmentParams], size: int, device: str, *, edge: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What OpenCV and the device make of photos, (batch, size, size, 3)."""
+    """Return the results of OpenCV and of the device for photos, (batch, size, size, 3)."""
     images = [photo(row, edge or size) for row in range(len(params))]
     expected = np.stack([augment_image(image, one, size) for image, one in zip(images, params, strict=True)])
     batch = augment_batch(torch.from_numpy(np.stack(images)).to(device), params, size)

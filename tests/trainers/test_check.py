@@ -1,4 +1,4 @@
-"""Tests of trainers.data.check: every kind of find is told by name, with the way out."""
+"""Tests of trainers.data.check: every kind of finding is reported with its files and a remedy."""
 
 import shutil
 from dataclasses import replace
@@ -154,7 +154,7 @@ def test_a_large_set_is_sampled_unless_all_are_requested(tmp_path: Path, monkeyp
     assert [part.decoded for part in sampled.parts] == [5, 4]
     assert sampled.notes == ("9 of 28 images were decoded; dfens check --decode decodes all of them.",)
     skipping = replace(settings, skip_broken=True)
-    assert len(read_competition(skipping, tmp_path / "q.json").train) == 23  # what the fuller check found is kept
+    assert len(read_competition(skipping, tmp_path / "q.json").train) == 23  # findings of the full check are kept
 
 
 def test_near_duplicates_in_a_separate_validation_set_are_listed(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_clips_are_inspected_and_broken_ones_named(tmp_path: Path) -> None:
     root = tmp_path / "data"
     folder = root / "trainset"
     whole = write_clip(folder / "c0.mp4", frames=30, sound=voice(1.2), seed=1).read_bytes()
-    write_clip(folder / "c1.mp4", frames=30, sound=voice(2.5), seed=2)  # longer than the picture
+    write_clip(folder / "c1.mp4", frames=30, sound=voice(2.5), seed=2)  # longer than the video
     write_clip(folder / "c2.mp4", frames=30, seed=3)  # without sound
     write_clip(folder / "c3.mp4", frames=30, sound=np.zeros(19200, np.float32), rotation=90, seed=4)
     (folder / "c4.mp4").write_bytes(whole[: len(whole) // 2])

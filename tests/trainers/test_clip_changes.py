@@ -1,4 +1,4 @@
-"""Clips after re-encoding, fewer frames, smaller pictures and worse sound."""
+"""Clips after re-encoding, with fewer or smaller frames, and with worse sound."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the headers of a clip say, and clips that cannot be read."""
+"""Information from the headers of clips, and unreadable clips."""
 
 from pathlib import Path
 

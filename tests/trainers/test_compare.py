@@ -17,7 +17,7 @@ from oof.store import PredictionStore
 
 
 def make_store(root: Path, *, groups: bool = False, rows: int = 600) -> PredictionStore:
-    """Models base, better (clearly), same (base with a breath of noise) and partial (folds 0 and 1 alone)."""
+    """Models base, better (clearly), same (base with very little noise) and partial (only folds 0 and 1)."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, rows)
     ids = np.array([f"{row:04d}" for row in range(rows)], object)
@@ -93,7 +93,7 @@ def test_holm_agrees_with_its_definition() -> None:
         adjusted = holm(p.tolist())
         for level in (0.01, 0.05, 0.2):
             rejected = []
-            for rank, at in enumerate(np.argsort(p)):  # step down until one is kept
+            for rank, at in enumerate(np.argsort(p)):  # step down until a hypothesis is not rejected
                 if p[at] > level / (6 - rank):
                     break
                 rejected.append(at)

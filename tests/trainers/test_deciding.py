@@ -1,4 +1,4 @@
-"""The moment of a clip that decided its prediction."""
+"""The decisive moment of the prediction of a clip."""
 
 import numpy as np
 from hypothesis import given

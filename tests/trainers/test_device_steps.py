@@ -1,4 +1,4 @@
-"""Training steps on every device: precisions, parts, memory, averages; CPU and CUDA must follow one rule."""
+"""Training steps on every device: precisions, micro-batches, memory, averages; CPU and CUDA must agree."""
 
 import copy
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def exact_convolutions() -> Iterator[None]:
-    """Deterministic kernels: what differs between two runs is then the code's doing."""
+    """Use deterministic kernels, so that differences between two runs are caused by the code."""
     before = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True
     yield
@@ -205,7 +205,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing(device: str, precision: s
     handle.remove()
     for old, new in zip(before, (*state.values, *state.averaged), strict=True):
         assert torch.equal(old, new)
-    assert state.bad.tolist()[0] == (1 if precision == "float32" else 0)  # a scaler's way to its scale is no fault
+    # skipped steps while the scaler finds its scale are not errors
+    assert state.bad.tolist()[0] == (1 if precision == "float32" else 0)
 
 
 @pytest.mark.parametrize("device", DEVICES)

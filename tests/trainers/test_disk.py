@@ -1,10 +1,10 @@
-"""Every writer tells a full disk in one way, also those of other libraries, which raise errors of their own."""
+"""Every writer reports a full disk in the same way, also writers of other libraries with their own exceptions."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-# a limit on the size of files stands for the disk: what is written beyond it fails in the system, not in a stand-in
+# a limit on the size of files simulates the full disk: writing beyond it fails in the system, not in a mock
 WRITE = """
 import resource, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Face cutout and pair mixing: what is cut and mixed, and the label that goes with it."""
+"""Face cutout and pair mixing: regions, mixtures and labels."""
 
 import numpy as np
 import pytest

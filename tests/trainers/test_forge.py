@@ -1,4 +1,4 @@
-"""Tests of trainers.augment.pseudo_fakes: labels follow the images, draws depend on seed, epoch and id alone."""
+"""Tests of trainers.augment.pseudo_fakes: labels match the images, and draws depend only on seed, epoch and id."""
 
 import numpy as np
 import pytest

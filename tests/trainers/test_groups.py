@@ -67,7 +67,7 @@ def test_near_groups_agree_with_comparing_all_pairs(distance: int) -> None:
     rng.shuffle(hashes)
     array = np.array(hashes)
     group = np.arange(len(array))
-    for a in range(len(array)):  # from the definition: whatever hangs together by near pairs
+    for a in range(len(array)):  # from the definition: connected components of near pairs
         for b in range(a):
             if apart(array[a], array[b]) <= distance and group[a] != group[b]:
                 group[group == max(group[a], group[b])] = min(group[a], group[b])
@@ -91,7 +91,7 @@ def test_nearest_hashes_agree_with_comparing_all_pairs(distance: int) -> None:
 
 
 def test_bits_at_the_edge_of_exactness_are_found() -> None:
-    """31 flipped bits, spread over the bands as evenly as can be: the hardest case that must be found."""
+    """31 flipped bits, spread over the bands as evenly as possible: the hardest case that must be found."""
     rng = np.random.default_rng(0)
     value = random_hashes(1, rng)[0]
     bits = np.unpackbits(value.view(np.uint8), bitorder="little")
@@ -222,7 +222,7 @@ def test_clusters_are_kinds_of_images_and_deterministic() -> None:
 
 
 def test_clusters_of_files_reflect_how_they_were_made(tmp_path: Path) -> None:
-    """Blurred pictures and noisy ones are two kinds, whatever they show."""
+    """Blurred and noisy images are two kinds, regardless of their content."""
     root = make_table(tmp_path / "data", rows=40, size=64)
     for row in range(40):
         image = face(row, size=64)

@@ -1,4 +1,4 @@
-"""Damage and value ranges that decoders pass over in silence are errors that name the file; whole files are not."""
+"""Damage and value ranges that decoders ignore silently are errors that name the file; intact files are accepted."""
 
 import io
 import struct
@@ -36,7 +36,7 @@ def written(data: bytes, tmp_path: Path) -> Path:
 
 
 def refused(data: bytes, tmp_path: Path, told: str) -> None:
-    """Every way of decoding refuses the file, and the check names what is wrong with it."""
+    """Check that every decoder refuses the file, and that `check` names its problem."""
     path = written(data, tmp_path)
     for decode in DECODES:
         with pytest.raises(DataError, match=rf"x\.img .*{told}.*dfens check --decode"):
@@ -57,7 +57,7 @@ def test_a_jpeg_with_a_hole_is_refused(options: dict[str, Any], tmp_path: Path, 
     refused(hole(data, 0.5, 300), tmp_path, "is cut or damaged")
     refused(data[:half], tmp_path, "is cut or damaged")
     refused(data[:-2], tmp_path, "is cut or damaged")
-    assert capfd.readouterr().err == ""  # libjpeg's own words name no file
+    assert capfd.readouterr().err == ""  # messages of libjpeg do not name the file
 
 
 def test_a_hole_that_leaves_valid_codes_is_refused(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_every_orientation_is_undone_as_pillow_does(orientation: int, tmp_path: 
 
 
 def chunks(data: bytes) -> dict[bytes, int]:
-    """Where each chunk of a PNG begins."""
+    """Return the offset of each chunk of a PNG."""
     at, found = 8, {}
     while at < len(data):
         found[data[at + 4 : at + 8]] = at
@@ -231,7 +231,7 @@ def test_formats_are_known_by_their_first_bytes() -> None:
 
 
 def test_random_damage_is_refused_or_stays_local(tmp_path: Path) -> None:
-    """Whatever bytes change, the answer is an image or a named error."""
+    """After any change of bytes, the result is an image or a named error."""
     rng = np.random.default_rng(2)
     for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "ICO", "TGA", "PPM"):
         data = saved(NOISE, kind)

@@ -1,4 +1,4 @@
-"""The input stem: each side channel against its definition; a new stem changes nothing at first."""
+"""The input stem: each side channel compared with its definition; a new stem initially changes nothing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A kind of model in a file of its own goes through the whole main job, and no other code knows it by name."""
+"""A kind of model in a separate file works in the whole pipeline, and no other code refers to it by name."""
 
 import ast
 import functools

@@ -1,4 +1,4 @@
-"""Label files as people and organisers write them: formats, packings, spellings of labels and of file names."""
+"""Label files in many formats, archives, and spellings of labels and file names."""
 
 import gzip
 import json
@@ -272,7 +272,7 @@ def test_the_label_column_of_a_csv_must_be_named(tmp_path: Path) -> None:
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """A file with some bytes changed, inserted, taken out, or cut off."""
+    """Return the file with some bytes changed, inserted, removed, or truncated."""
     changed = bytearray(data)
     for _ in range(int(rng.integers(1, 5))):
         at = int(rng.integers(0, max(1, len(changed))))

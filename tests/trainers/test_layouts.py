@@ -1,4 +1,4 @@
-"""Tests of trainers.data.layouts: every layout, ids to the letter, and each kind of bad input by name."""
+"""Tests of trainers.data.layouts: every layout, exact ids, and messages for each kind of bad input."""
 
 import os
 from dataclasses import replace
@@ -138,7 +138,7 @@ def test_two_label_files_must_agree(tmp_path: Path) -> None:
     assert len(read_competition(ffdi(tmp_path)).train) == 12
     lines = text.splitlines()
     (tmp_path / "phase1" / "train_label.txt").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n\n")
-    assert len(read_competition(ffdi(tmp_path)).train) == 12  # the order of the rows is no difference
+    assert len(read_competition(ffdi(tmp_path)).train) == 12  # the order of the rows does not matter
     (tmp_path / "train_label.txt").write_text(text.replace(",0", ",1"))
     with pytest.raises(DataError, match=r"train_label\.txt are both label files of the train set and differ"):
         read_competition(ffdi(tmp_path))

@@ -1,4 +1,4 @@
-"""The leak audit finds planted leaks, says what to do, and is silent on clean data."""
+"""The leak audit finds planted leaks, gives advice, and reports nothing on clean data."""
 
 from pathlib import Path
 

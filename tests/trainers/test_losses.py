@@ -1,4 +1,4 @@
-"""Losses, class balance and weights of rows: what each row counts for, also in mixtures and after self-blending."""
+"""Losses, class balance and weights of rows, also in mixtures and after self-blending."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ ORIGINALS = np.array([""] * 60 + [f"r{row}" for row in range(20)], object)
 
 
 def pull(loss: Loss, target: Tensor, weights: Tensor) -> tuple[float, float]:
-    """How strongly the logits are pulled toward fake, and toward real, at 0."""
+    """Return the gradients of the logits toward fake and toward real, at logit 0."""
     logits = torch.zeros(len(target), requires_grad=True)
     loss_by_name(loss, 0.0)(logits, weights).backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
@@ -95,7 +95,7 @@ def test_rows_of_weight_0_do_not_contribute_to_any_mixture(settings: dict[str, f
         partner_weight = weight.roll(1)
         both_zero = (weight == 0) & (partner_weight == 0)
         assert (counts[both_zero] == 0).all()
-        # a mixture counts for its shares of the rows that count
+        # the weight of a mixture is the sum of its shares of rows with weight
         share = (mixed.mean((1, 2, 3)) - images.roll(1, 0).mean((1, 2, 3))) / (images - images.roll(1, 0)).mean(
             (1, 2, 3)
         )

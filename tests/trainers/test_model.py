@@ -1,4 +1,4 @@
-"""Backbones by name, weights from a file or none, and messages that tell the way out."""
+"""Backbones by name, weights from a file or none, and messages with remedies."""
 
 import argparse
 import pickle

@@ -1,4 +1,4 @@
-"""What networks compute in, and that bringing images to floats leaves the images alone."""
+"""Precision of networks, and conversion of images to floats without changing the images."""
 
 import dataclasses
 
@@ -50,7 +50,7 @@ def test_bfloat16_learns() -> None:
 
 
 def test_normalizing_does_not_change_the_images() -> None:
-    keep_freed_memory()  # must not disturb anything
+    keep_freed_memory()  # must have no other effect
     grey = torch.full((1, 3, 4, 4), 100.0)
     found = Normalise(nn.Identity(), CPU)(grey)
     assert (grey == 100).all()

@@ -1,4 +1,4 @@
-"""Presets: each can be made and its weights exist; what a model gives itself goes first; weights at other sizes."""
+"""Presets: each can be created and its weights exist; settings of a model have precedence; weights at other sizes."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Robustness curves and corruptions: severity means what it says, and AUC falls with it."""
+"""Robustness curves and corruptions: the meaning of severity, and AUC decreases with it."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rules of competitions on models: what weights were trained on, how large models are, and what dfens check says."""
+"""Rules of competitions on models: pretraining data, size of models, and messages of dfens check."""
 
 import json
 from pathlib import Path

@@ -29,7 +29,7 @@ from trainers.runtime.process_group import ProcessGroup
 pytestmark = pytest.mark.slow  # starts processes that train together
 
 EPOCHS = 30
-# layer norm alone: statistics of batch norm are each process's own
+# only layer norm: statistics of batch norm are separate in each process
 SETTINGS = dataclasses.replace(TINY, backbone="test_vit", epochs=EPOCHS, lr=1e-3, checkpoint="best")
 TOML = """
 [data]

@@ -1,4 +1,4 @@
-"""Tests of trainers.augment.self_blend: what the mask means, what stays untouched, and that colours tell no label."""
+"""Tests of trainers.augment.self_blend: the mask, unchanged regions, and that colors do not reveal the label."""
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ def test_the_mask_has_an_inside_an_outside_and_a_soft_edge_between() -> None:
         assert mask.dtype == np.float32
         assert mask.min() >= 0
         assert 0.45 <= mask.max() <= 1
-        assert 0.02 < (mask > 0.25).mean() < 0.6  # a part of the face, never the picture
+        assert 0.02 < (mask > 0.25).mean() < 0.6  # a part of the face, never the whole image
         assert mask[0].max() == 0
         assert ((mask > 0.05) & (mask < 0.4)).any()
 
@@ -41,7 +41,7 @@ def test_the_mask_has_an_inside_an_outside_and_a_soft_edge_between() -> None:
 def test_outside_the_mask_only_the_colour_changes() -> None:
     """Outside, the fake is an affine function of each channel of the image (or the image itself)."""
     for seed in range(20):
-        image = np.clip(face(seed), 60, 190)  # recolouring then never reaches 0 or 255
+        image = np.clip(face(seed), 60, 190)  # recoloring then never reaches 0 or 255
         fake, mask = self_blend(image, np.random.default_rng(seed))
         outside = mask == 0
         for channel in range(3):
@@ -51,7 +51,7 @@ def test_outside_the_mask_only_the_colour_changes() -> None:
 
 
 def test_the_seam_is_there() -> None:
-    """Between inside and outside, image and fake differ by something else than outside."""
+    """Between inside and outside, the difference between image and fake is not the same as outside."""
     changed = []
     for seed in range(30):
         image = face(seed)

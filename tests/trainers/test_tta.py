@@ -1,4 +1,4 @@
-"""Views are distinct, and merging is right where ttach's is not."""
+"""Views are distinct, and merging is correct where ttach's is not."""
 
 import numpy as np
 import pytest
