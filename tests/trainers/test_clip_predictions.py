@@ -115,7 +115,9 @@ def test_settings_of_fusion_belong_to_models_of_both(competition: tuple[Competit
 
 SOUND = dataclasses.replace(MODELS["audio"], **FAST)
 PICTURE = dataclasses.replace(MODELS["frames"], pooling="mean", **FAST)
-BOTH = dataclasses.replace(MODELS["av"], pretrained="model:picture", sound_pretrained="model:sound", **FAST)
+BOTH = dataclasses.replace(
+    MODELS["av"], pretrained="model:picture", sound_pretrained="model:sound", sound_slip=0.5, **FAST
+)
 
 
 def job_of(competition: tuple[Competition, Path], folder: Path, **models: Any) -> TrainingJob:
