@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 HELPERS = {"__main__", "measure", "peers", "worlds"}
 # data, options, or hours
 NEEDS = {"intervals", "imdb", "growth", "blend", "calibration", "gpu", "methods", "precision"}
-NEEDS |= {"pseudo", "repeats", "select_calibration"}
+NEEDS |= {"busy", "pseudo", "repeats", "select_calibration"}
 
 
 def main() -> None:

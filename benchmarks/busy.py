@@ -1,0 +1,180 @@
+"""Folds on a CPU that is quiet or shared with busy processes: the default against one process of many threads.
+
+    python benchmarks/busy.py [--images 256] [--epochs 10] [--repeats 3] [--before TREE]
+
+"Now": `dfens train` as typed: folds side by side, one thread each, and threads that sleep while they wait.
+"Before": one fold at a time on all cores, threads that spin while they wait (torch's own default). `--before` names
+the checkout of an older version that is run instead, with the same data and its own defaults.
+Both are taken in turn within each repeat, as commands of their own; seconds include the start of Python.
+"Predict" changes `tta`, so that the trained folds predict again; "blend" blends generated predictions.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from measure import machine
+
+from dfens.demo.competition import make_competition
+from oof.cpus import cpu_count
+
+HERE = Path(__file__).resolve().parent.parent
+CONFIG = """
+[competition]
+slug = "busy"
+
+[data]
+layout = "table"
+root = "data"
+train = "train.csv"
+train_dir = "train"
+test = "sample_submission.csv"
+test_dir = "test"
+id = "img_name"
+target = "target"
+
+[train]
+pretrained = false
+image_size = 64
+epochs = {epochs}
+batch_size = 32
+tta = "{tta}"
+
+[models.resnet10]
+backbone = "resnet10t"
+"""
+
+
+class Command:
+    """`dfens` of one tree, with its way of using the processor."""
+
+    def __init__(self, tree: Path, environment: Mapping[str, str], options: tuple[str, ...] = ()) -> None:
+        unset = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"}
+        self.environment = {key: value for key, value in os.environ.items() if key not in unset}
+        self.environment |= {"PYTHONPATH": str(tree), **environment}
+        self.options = options
+
+    def __call__(self, folder: Path, *arguments: str) -> float:
+        """Run it in `folder`; seconds."""
+        begin = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "dfens", "-C", str(folder), *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise SystemExit(f"dfens {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        return time.perf_counter() - begin
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """`count` processes that do nothing but compute."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def train(command: Command, folder: Path, epochs: int) -> float:
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    (folder / "dfens.toml").write_text(CONFIG.format(epochs=epochs, tta="none"))
+    command(folder, "folds")
+    return command(folder, "train", "--fold", "0-4", *command.options)
+
+
+def predict(command: Command, folder: Path, epochs: int) -> float:
+    """Let trained folds predict again, with more views; `train` has run before."""
+    (folder / "dfens.toml").write_text(CONFIG.format(epochs=epochs, tta="d4"))
+    return command(folder, "train", "--fold", "0-4", *command.options)
+
+
+def write_predictions(folder: Path, rows: int, members: int) -> None:
+    """OOF predictions of `members` generated models, as other notebooks bring them."""
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 2, rows)
+    table = {"id": [f"r{row}" for row in range(rows)], "target": target, "fold": np.arange(rows) % 5}
+    shared = target + rng.standard_normal(rows)
+    for member in range(members):
+        table[f"m{member:02d}"] = 1 / (1 + np.exp(-(shared + rng.standard_normal(rows))))
+    pd.DataFrame(table).to_csv(folder / "oof.csv", index=False)
+
+
+def blend(tree: Path, environment: Mapping[str, str], folder: Path) -> float:
+    code = (
+        "from oof.cpus import wait_passively\nimport os\n"
+        "if os.environ.get('OMP_WAIT_POLICY') != 'ACTIVE': wait_passively()\n"
+        "import pandas, dfens\n"
+        f"table = pandas.read_csv({str(folder / 'oof.csv')!r})\n"
+        "models = [name for name in table if name.startswith('m')]\n"
+        "dfens.fit_blend(table[models].to_numpy(), table['target'].to_numpy(), folds=table['fold'].to_numpy())\n"
+    )
+    unset = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"}
+    clean = {key: value for key, value in os.environ.items() if key not in unset}
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], env=clean | {"PYTHONPATH": str(tree), **environment}, check=True)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--before", type=Path, help="checkout of an older version")
+    given = parser.parse_args()
+    spinning = {"OMP_WAIT_POLICY": "ACTIVE"}
+    now = Command(HERE, {})
+    before = Command(given.before.resolve(), {}) if given.before else Command(HERE, spinning, ("--workers", "1"))
+    print(f"{machine(torch.device('cpu'))}; {cpu_count()} CPUs\n")
+    print("| work | busy processes | before, s | now, s | now is faster by |")
+    print("|---|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {name: Path(scratch) / name for name in ("before", "now")}
+        for folder in folders.values():
+            make_competition(folder, train_rows=given.images, test_rows=given.images // 2)
+        write_predictions(Path(scratch), 30_000, 10)
+        steps: dict[str, dict[str, Callable[[], float]]] = {
+            "train 5 folds": {
+                "before": lambda: train(before, folders["before"], given.epochs),
+                "now": lambda: train(now, folders["now"], given.epochs),
+            }
+        }
+        if not given.before:  # an older version trains again when `tta` changes
+            steps["predict again"] = {
+                "before": lambda: predict(before, folders["before"], given.epochs),
+                "now": lambda: predict(now, folders["now"], given.epochs),
+            }
+        steps["blend 30,000 x 10"] = {
+            "before": lambda: blend(HERE, spinning, Path(scratch)),
+            "now": lambda: blend(HERE, {}, Path(scratch)),
+        }
+        for others in (0, 1, 2):
+            with busy(others):
+                seconds: dict[str, dict[str, list[float]]] = {}
+                for _ in range(given.repeats):
+                    for step, ways in steps.items():
+                        for way, run in ways.items():
+                            seconds.setdefault(step, {}).setdefault(way, []).append(run())
+            for step, found in seconds.items():
+                old, new = (statistics.median(found[way]) for way in ("before", "now"))
+                print(f"| {step} | {others} | {old:.1f} | {new:.1f} | {old / new:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
