@@ -12,8 +12,9 @@ from oof.store import PredictionStore
 from tests.support.training import TINY, tiny_competition
 from trainers.data.competition import Competition
 from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
 from trainers.kinds.timm.settings import TimmSettings
-from trainers.kinds.timm.trial import smallest_part
+from trainers.kinds.training.trial import smallest_part
 from trainers.networks.backbone import create_model
 from trainers.networks.optim import make_optimizer, set_trainable
 from trainers.networks.weights import head_parameters
@@ -62,6 +63,48 @@ def test_the_last_part_of_a_step_counts(rows: Rows, tmp_path: Path) -> None:
     runner = check(rows, tmp_path, batch_size=8, accumulate=3)
     assert smallest_part(runner.context("m")) == 2  # 3, 3 and 2 rows
     assert smallest_part(check(rows, tmp_path, batch_size=64).context("m")) == 20  # all rows of a fold
+
+
+def test_the_fold_with_the_smallest_part_counts(tmp_path: Path) -> None:
+    rows = tiny_competition(tmp_path, k=3)  # folds of 14, 13 and 13 rows
+    with pytest.raises(TrainingError, match="1 image in the smallest part of a step"):
+        check(rows, tmp_path, batch_size=64, accumulate=25)  # 27 rows in twos, and one more; 26 rows in twos
+
+
+FRAMES = {"kind": "frames", "pretrained": False, "frame_size": 32, "moments": 2, "batch_size": 8}
+SOUND = {"kind": "audio", "pretrained": False, "window_s": 0.3, "bands": 32, "batch_size": 8}
+BOTH = {**FRAMES, "kind": "av", "sound_pretrained": False, "window_s": 0.2, "bands": 32}
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({**FRAMES, "backbone": "test_resnet"}, "ok"),
+    ({**FRAMES, "backbone": "test_resnet", "temporal": "transformer", "pooling": "attention"}, "ok"),
+    ({**SOUND, "backbone": "test_resnet"}, "ok"),
+    ({**SOUND, "backbone": "aasist-l", "window_s": 0.5}, "ok"),
+    ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnet"}, "ok"),
+    ({**FRAMES, "backbone": "test_vit", "frame_size": 40}, r"'test_vit' cannot .*frames of 40 px, moments = 2"),
+    ({**FRAMES, "backbone": "resnet10t", "moments": 1, "batch_size": 1}, r"and 1 clip in the smallest part of a step"),
+    ({**FRAMES, "backbone": "test_resnet", "weight_column": "wieght"}, "weight_column = 'wieght' is not a column"),
+    ({**FRAMES, "backbone": "test_resnet", "pretrained": "none.pt"}, "pretrained = 'none.pt' names no file"),
+    ({**FRAMES, "backbone": "test_resnet.nothing", "pretrained": True}, "names no weights of timm"),
+    ({**FRAMES, "backbone": "test_resnet", "faces": "none.onnx"}, "none.onnx"),
+    ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnett"}, "'test_resnett' is no model of timm"),
+    ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnet", "sound_pretrained": "none.pt"},
+     "sound_pretrained = 'none.pt' names no file"),
+])  # fmt: skip
+def test_what_cannot_work_on_clips_is_found_by_a_trial(
+    rows: Rows, tmp_path: Path, values: dict[str, Any], message: str
+) -> None:
+    competition, store = rows
+    kinds = {"frames": FramesSettings, "audio": AudioSettings, "av": AvSettings}
+    job = TrainingJob(competition, store.root, {"m": kinds[values["kind"]](**values)}, tmp_path, root=tmp_path)
+    if message == "ok":
+        FoldRunner(job).check((0, 1))
+        with pytest.raises(TrainingError, match=r"'m' has [\d,]+ parameters; the competition allows 1,000"):
+            FoldRunner(dataclasses.replace(job, max_parameters=1000)).check((0, 1))
+        return
+    with pytest.raises(DfensError, match=message):
+        FoldRunner(job).check((0, 1))
 
 
 def test_all_models_are_tried_before_the_first_is_trained(rows: Rows, tmp_path: Path) -> None:

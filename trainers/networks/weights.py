@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oof.errors import TrainingError, examples
+from oof.errors import StoreError, TrainingError, examples
 
 # Plain values that trainings store beside the weights; loading them runs no code of theirs.
 _HARMLESS: list[Any] = [
@@ -68,6 +68,23 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f"to start from in a file of its own."
         )
     backbone.load_state_dict(chosen[0].fitting, strict=False)
+
+
+def load_fold_weights(model: nn.Module, path: Path) -> None:
+    """Load the weights of a fold that dfens trained, which must fit whole.
+
+    Raises:
+        StoreError: if the file is broken or does not fit, with the way out.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(path))
+    except Exception as err:  # SafetensorError, OSError, RuntimeError of tensors that do not fit
+        raise StoreError(
+            f"The weights {path} cannot be read ({first_line(err)}). Remove this file: dfens train then trains the "
+            f"fold again."
+        ) from err
 
 
 def _read(path: Path) -> object:

@@ -20,6 +20,17 @@ def extraction_of(context: ModelContext[Any]) -> ExtractSettings:
     return dataclasses.replace(settings, faces=str(context.root / settings.faces)) if settings.faces else settings
 
 
+def check_detector(context: ModelContext[Any]) -> None:
+    """Load the face detector that the settings name, if any.
+
+    Raises:
+        ConfigError: if it cannot be used.
+    """
+    faces = extraction_of(context).faces
+    if faces:
+        load_detector(Path(faces))
+
+
 def prepare_clips(context: ModelContext[Any]) -> None:
     """Extract missing features of the clips of all rows, once per process and settings.
 

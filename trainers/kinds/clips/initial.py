@@ -74,7 +74,7 @@ def make_fold_network(context: ModelContext[AnyClipSettings], fold: int) -> Clip
         TrainingError: a model to start from that is not trained on this fold, or on other folds, or with other
             settings; and as in `make_clip_network`.
     """
-    network = make_clip_network(_without_starts(context.settings), context.root)
+    network = make_clip_network(without_starts(context.settings), context.root)
     for start in starts(context.settings):
         folder = _check_trained(context, start, fold)
         prefix = f"{start.encoder}."
@@ -112,7 +112,7 @@ def _check_trained(context: ModelContext[AnyClipSettings], start: Start, fold: i
     return folder
 
 
-def _without_starts(settings: AnyClipSettings) -> AnyClipSettings:
+def without_starts(settings: AnyClipSettings) -> AnyClipSettings:
     """Return the settings with random weights for the encoders whose weights come from another model."""
     named = {start.setting for start in starts(settings)}
     if "pretrained" in named:

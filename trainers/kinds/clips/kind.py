@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from oof.errors import TrainingError
 from oof.files import read_json, write_json
 from trainers.features.settings import ExtractSettings
 from trainers.kinds.base import (
@@ -29,13 +28,12 @@ from trainers.kinds.clips.moments import AnyClipSettings
 from trainers.kinds.clips.network import make_clip_network
 from trainers.kinds.clips.pooling import pool_nested
 from trainers.kinds.clips.predict import ClipModels, Kept
-from trainers.kinds.clips.settings import RAW_BACKBONES, AudioSettings, AvSettings
+from trainers.kinds.clips.trial import try_clip_model, without_weights
 from trainers.kinds.prediction import predict_rows
 from trainers.kinds.training.outcome import device_of, fold_seed, train_network
 from trainers.kinds.training_rows import training_rows
-from trainers.networks.backbone import check_backbone
 from trainers.networks.settings import PREDICTION_SETTINGS
-from trainers.networks.weights import load_weights
+from trainers.networks.weights import load_fold_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,18 +72,8 @@ class ClipKind(ModelKind[AnyClipSettings]):
         return setting in PREDICTION_SETTINGS | {"time_views"} or (setting == "pooling" and not is_learned)
 
     def check(self, context: Context) -> None:
-        settings, processes = context.settings, context.group.size
-        if settings.step_rows % processes:
-            raise TrainingError(
-                f"Model '{context.name}': batch_size = {settings.step_rows} rows cannot be split evenly among "
-                f"{processes} processes. Set a multiple of {processes}."
-            )
-        names = [settings.backbone, *([settings.sound_backbone] if isinstance(settings, AvSettings) else [])]
-        for position, name in enumerate(names):
-            hears = isinstance(settings, AudioSettings) or position == 1
-            if not (hears and name in RAW_BACKBONES):
-                check_backbone(name)
         check_starts(context)
+        try_clip_model(context)
 
     def prepare(self, context: Context) -> None:
         prepare_clips(context)
@@ -129,13 +117,11 @@ def _load(
 ) -> ClipModels:
     """Load fold models; `keep` is called with the probabilities and weights of the moments by the first one."""
     settings, device = context.settings, device_of(context)
-    scratch = replace(settings, pretrained=False)
-    if isinstance(scratch, AvSettings):
-        scratch = replace(scratch, sound_pretrained=False)
+    scratch = without_weights(settings)
     networks, rules = [], []
     for fold in folds:
         network = make_clip_network(scratch)
-        load_weights(network, context.fold_folder(fold) / WEIGHTS_FILE)
+        load_fold_weights(network, context.fold_folder(fold) / WEIGHTS_FILE)
         networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
         chosen = context.fold_folder(fold) / POOLING_FILE
         rules.append(

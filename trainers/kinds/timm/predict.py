@@ -17,8 +17,8 @@ from trainers.media.loader import Loader, batch_plan
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import Normalise
 from trainers.networks.tta import predict
-from trainers.networks.weights import load_weights
-from trainers.runtime.device import amp_type, default_device, is_out_of_memory, keep_freed_memory, use_exact_float32
+from trainers.networks.weights import load_fold_weights
+from trainers.runtime.device import amp_type, default_device, is_out_of_memory, set_up
 
 ImagesOf = Callable[[pd.DataFrame], Subset]
 # The output of a layer for 8 images of 224 px is still in the CPU caches when the next layer reads it: measured
@@ -36,10 +36,7 @@ class Predictor:
     """
 
     def __init__(self, settings: TimmSettings, models: Sequence[nn.Module], device: torch.device) -> None:
-        if device.type == "cpu":
-            keep_freed_memory()
-        else:
-            use_exact_float32()
+        set_up(device)
         self.settings = settings
         self._models = list(models)
         self._device = device
@@ -59,7 +56,7 @@ class Predictor:
         models = []
         for path in weights:
             model = create_model(scratch, settings.image_size)
-            load_weights(model, path)
+            load_fold_weights(model, path)
             models.append(model.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
         return cls(settings, models, device)
 

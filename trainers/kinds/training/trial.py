@@ -1,0 +1,127 @@
+"""Try a network before training, in all kinds, so that impossible settings are found in the first seconds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from oof.errors import TrainingError, examples
+from oof.paths import resolve_path
+from trainers.kinds.base import ModelContext
+from trainers.kinds.training_rows import labelled_rows
+from trainers.networks.backbone import HUB, check_backbone, enable_checkpointing
+from trainers.networks.optim import set_trainable
+from trainers.networks.weights import first_line
+
+_META = torch.device("meta")  # tensors without values: only shapes are computed
+TryStep = Callable[[nn.Module, int], Tensor]  # the network and a number of rows -> logits of the rows
+
+
+def check_batch(context: ModelContext[Any]) -> None:
+    """Check that the processes of a group can split a step evenly.
+
+    Raises:
+        TrainingError: if they cannot.
+    """
+    rows, processes = context.settings.step_rows, context.group.size
+    if rows % processes:
+        raise TrainingError(
+            f"Model '{context.name}': batch_size = {rows} rows cannot be split evenly among {processes} processes. "
+            f"Set a multiple of {processes}."
+        )
+
+
+def check_weights(
+    context: ModelContext[Any], backbone: str, pretrained: bool | str, setting: str = "pretrained"
+) -> None:
+    """Check that pretrained weights exist; those on the hub are downloaded later.
+
+    Args:
+        context: of the model.
+        backbone: name of the network that they are for. pretrained: where they come from. setting: its name.
+
+    Raises:
+        TrainingError: a file that is missing, or a backbone of which timm has no such weights.
+    """
+    if isinstance(pretrained, str):
+        path = resolve_path(context.root, pretrained)
+        if not path.is_file():
+            raise TrainingError(
+                f"Model '{context.name}': {setting} = {pretrained!r} is not a file ({path}). Correct the path, which "
+                f"is relative to {context.root}, or set {setting} = false."
+            )
+    elif pretrained and not backbone.startswith(HUB):
+        name = check_backbone(backbone)
+        try:
+            config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        except RuntimeError as err:  # unknown tag, the part after the dot
+            architecture = name.split(".")[0]
+            tags = [known for known in timm.list_pretrained(f"{architecture}.*") if known.split(".")[0] == architecture]
+            raise TrainingError(
+                f"Model '{context.name}': backbone = {backbone!r} has no such weights in timm {timm.__version__}. Known: "
+                f"{examples(tags) or architecture}."
+            ) from err
+        if config is not None and not config.has_weights:
+            raise TrainingError(
+                f"Model '{context.name}': timm has no pretrained weights for {backbone!r}. Set {setting} = false, or "
+                f"choose a backbone that has them (python -c 'import timm; print(timm.list_pretrained())')."
+            )
+
+
+def smallest_part(context: ModelContext[Any]) -> int:
+    """Return the number of rows in the smallest part of any step of any fold."""
+    settings, processes = context.settings, context.group.size
+    found = []
+    for fold in range(context.folds.k):
+        train_rows = int(labelled_rows(context, fold).sum())
+        rows = min(settings.step_rows, max(1, train_rows // processes) * processes) // processes
+        part = -(-rows // settings.accumulate)
+        found.append(rows % part or part)
+    return min(found)
+
+
+def try_network(
+    context: ModelContext[Any],
+    make: Callable[[], nn.Module],
+    try_step: TryStep,
+    describe: Callable[[int], str],
+) -> nn.Module:
+    """Run a step and a prediction with the smallest part of a step, and return the network, which has no values.
+
+    Args:
+        context: of the model.
+        make: makes the network with random weights.
+        try_step: runs a forward and a backward pass of so many rows and a prediction of one; returns the logits.
+        describe: says what so many rows are tried with, and which settings change that, for the message.
+
+    Raises:
+        TrainingError: if the network refuses these shapes, or does not return one number for each row.
+    """
+    rows = smallest_part(context)
+    with _META:
+        network = make()
+    set_trainable(network, context.settings)
+    if context.settings.checkpointing:
+        enable_checkpointing(network)
+    try:
+        logits = try_step(network, rows)
+    # from the network, or from an operation that does not support meta tensors: only real values show which
+    except Exception:
+        rows = min(rows, 2)
+        with torch.random.fork_rng(devices=[]):
+            try:
+                logits = try_step(make(), rows)
+            except Exception as err:
+                raise TrainingError(
+                    f"Model '{context.name}': {context.settings.backbone!r} cannot be trained and predict with "
+                    f"{describe(rows)}: {first_line(err)} Change one of these (batch_size and accumulate set the "
+                    f"part), or backbone_options = {context.settings.backbone_options}."
+                ) from err
+    if logits.numel() != rows:
+        raise TrainingError(
+            f"Model '{context.name}': {context.settings.backbone!r} returns {tuple(logits.shape)} for {rows} rows "
+            f"instead of one number each. Correct backbone_options = {context.settings.backbone_options}."
+        )
+    return network
