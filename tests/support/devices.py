@@ -1,6 +1,7 @@
 """Tests that run on every device: the parameter list, and small sets of images that a network learns quickly."""
 
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -11,10 +12,31 @@ from numpy.typing import NDArray
 from trainers.augment.arrays import Image, to_grey
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.media.image_store import ImageStore, Subset
+from trainers.media.loader import Loader
 from trainers.media.settings import DeviceDecode
 
+AUGMENTED = {
+    "hflip": 0.5, "translate": 0.5, "color_jitter": 0.5, "jpeg": 0.3,
+    "blur": 0.3, "noise": 0.3, "downscale": 0.3, "grid_cutout": 0.3,
+}  # fmt: skip
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 EDGE = 64
+
+
+class _FakeCuda(str):
+    """A name of the CPU whose type is "cuda": tensors stay on the CPU, and the code takes its branches for CUDA."""
+
+    type = "cuda"
+    index = None
+
+
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A device for code that would need CUDA; memory is never pinned."""
+    made = Loader.__init__
+    monkeypatch.setattr(Loader, "__init__", lambda self, workers, *, pin=False: made(self, workers, pin=False))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    return cast("torch.device", _FakeCuda("cpu"))
 
 
 def settings(**values: object) -> TimmSettings:

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -211,6 +212,42 @@ def test_files_cut_or_foreign_are_errors_on_a_device_too(tmp_path: Path) -> None
     for broken in (files[0][:500], b"hello"):
         with pytest.raises(DataError, match=r"0\.jpg is "):
             decode_on_device([broken, *files[1:]], paths, 64, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("error", "raised", "message"), [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB"), TrainingError, "5 images do not fit into"),
+    (RuntimeError("CUDA error: an illegal memory access was encountered"), RuntimeError, "illegal memory access"),
+    (RuntimeError("decode_jpegs_cuda: not compiled with nvJPEG support"), TrainingError, "not in this build"),
+])  # fmt: skip
+def test_errors_of_the_device_never_lead_to_another_decoder(
+    error: Exception, raised: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    files, paths = mixed_files(tmp_path)
+    monkeypatch.setattr("torchvision.io.decode_jpeg", failing)
+    with pytest.raises(raised, match=message):
+        decode_on_device(files, paths, 64, torch.device("cpu"))
+
+
+def test_a_file_that_the_decoder_of_the_device_refuses_is_read_by_the_cpu_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.io import decode_jpeg
+
+    files, paths = mixed_files(tmp_path)
+    every = decode_on_device(files, paths, 64, torch.device("cpu"))
+
+    def refusing(found: Any, **options: Any) -> Any:
+        if isinstance(found, list) or len(found) == len(files[1]):
+            raise RuntimeError("nvjpegDecode failed with status 2")
+        return decode_jpeg(found, **options)
+
+    monkeypatch.setattr("torchvision.io.decode_jpeg", refusing)
+    batch = decode_on_device(files, paths, 64, torch.device("cpu"))
+    assert torch.equal(batch[0], every[0])
+    np.testing.assert_array_equal(batch[1].numpy(), load_image(paths[1], 64))
 
 
 def test_decoding_on_a_gpu_is_refused_without_one() -> None:

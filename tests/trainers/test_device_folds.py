@@ -18,7 +18,8 @@ import dfens
 from oof.errors import TrainingError
 from oof.files import read_json
 from oof.metrics import roc_auc
-from tests.support.devices import DEVICES, part_of, picture_rows, settings
+from oof.metrics.intervals import score_interval
+from tests.support.devices import AUGMENTED, DEVICES, part_of, picture_rows, settings
 from tests.support.training import TINY, Notes, tiny_competition, train_models
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.kinds.timm.fold import ImageFoldData
@@ -28,11 +29,7 @@ from trainers.kinds.training.fold_trainer import FoldTrainer, TrainedFold
 from trainers.media.image_store import Subset
 from trainers.media.loader import Loader, batch_plan
 from trainers.networks.backbone import create_model
-
-AUGMENTED = {
-    "hflip": 0.5, "translate": 0.5, "color_jitter": 0.5, "jpeg": 0.3,
-    "blur": 0.3, "noise": 0.3, "downscale": 0.3, "grid_cutout": 0.3,
-}  # fmt: skip
+from trainers.runtime.settings import Precision
 
 
 def fold_trainer(
@@ -65,6 +62,20 @@ def test_a_fold_learns(device: str, tmp_path: Path) -> None:
     outcome = train(chosen, rows, tmp_path, device)
     assert roc_auc(rows.target[72:], outcome.oof) > 0.9
     assert outcome.history.skipped == 0
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_16_bits_score_within_the_interval_of_float32(device: str, precision: Precision, tmp_path: Path) -> None:
+    """On a CPU by autocast with float32 weights, as on CUDA; benchmarks/precision.py does so on more rows."""
+    rows = picture_rows(tmp_path, 160)
+    exact = train(settings(epochs=4, ema=0.0), rows, tmp_path / "exact", device)
+    rough = train(settings(epochs=4, ema=0.0, precision=precision), rows, tmp_path / "rough", device)
+    target = rows.target[120:]
+    interval = score_interval("auc", target, exact.oof)
+    assert interval.score > 0.7
+    assert interval.low <= roc_auc(target, rough.oof) <= interval.high
+    assert not np.array_equal(rough.oof, exact.oof)
 
 
 @pytest.mark.gpu

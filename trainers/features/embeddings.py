@@ -58,8 +58,10 @@ def embed_images(
     from trainers.media.image_info import in_threads
     from trainers.networks.backbone import create_model
     from trainers.networks.normalise import grey_mean_and_std
+    from trainers.runtime.device import default_device, set_up
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
+    set_up(device)
     model = create_model(network, images.image_size, root)
     backbone: Any = getattr(model, "backbone", model)  # additional inputs have an untrained stem
     backbone.reset_classifier(0)

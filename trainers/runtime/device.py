@@ -42,6 +42,14 @@ def amp_type(device: torch.device, precision: Precision = "auto") -> torch.dtype
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
+def set_up(device: torch.device) -> None:
+    """Set what holds for all networks of this process on a device: memory that is kept, and exact float32."""
+    if device.type == "cpu":
+        keep_freed_memory()
+    else:
+        use_exact_float32()
+
+
 @cache
 def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, where the C library is glibc.
@@ -63,7 +71,7 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Most memory held so far, in bytes: of the process, and of the device."""
+    """Return the most memory held, in bytes: by this process since it began, and on its device since `reset_peak`."""
     unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux
     found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if device.type == "cuda":
@@ -71,8 +79,14 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     return found
 
 
+def reset_peak(device: torch.device) -> None:
+    """Let `peak_memory` count the memory of a device anew, so that a fold does not show that of an earlier one."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 class EnergyMeter:
-    """Energy of an NVIDIA device from its making on; None where the driver's library does not tell."""
+    """Energy of an NVIDIA device, by whoever uses it, from now on; None where the driver's library does not tell."""
 
     def __init__(self, device: torch.device) -> None:
         self._read: Any = None

@@ -16,7 +16,7 @@ from trainers.media.clip_record import ClipRecord
 from trainers.media.loader import batch_plan
 from trainers.networks.clip_network import ClipNetwork
 from trainers.networks.tta import merge_views
-from trainers.runtime.device import amp_type, is_out_of_memory, keep_freed_memory
+from trainers.runtime.device import amp_type, is_out_of_memory, set_up
 
 RecordOf = Callable[[str], ClipRecord | None]
 
@@ -69,8 +69,7 @@ class ClipModels:
         tta: bool,
         keep: Callable[[Probabilities, Probabilities], None] | None = None,
     ) -> None:
-        if device.type == "cpu":
-            keep_freed_memory()
+        set_up(device)
         self._settings, self._networks, self._rules = settings, list(networks), list(rules)
         self._record_of, self._device, self._threads, self._keep = record_of, device, threads, keep
         self._time_views = settings.time_views if tta else 1

@@ -14,7 +14,7 @@ from trainers.networks.optim import make_optimizer
 from trainers.networks.output import NetworkOutput, as_output
 from trainers.networks.residual import residual_penalty
 from trainers.networks.settings import OptimSettings
-from trainers.runtime.device import amp_type, keep_freed_memory, use_exact_float32
+from trainers.runtime.device import amp_type, set_up
 
 Batch = Tensor | tuple[Tensor, ...]
 # part of a batch, weights of its rows as reals and as fakes (n, 2), a generator -> network inputs, new weights
@@ -63,10 +63,7 @@ class TrainState:
         positive_weight: float = 1.0,
         world: int = 1,
     ) -> None:
-        if device.type == "cpu":
-            keep_freed_memory()
-        else:
-            use_exact_float32()
+        set_up(device)
         self.settings = settings
         self.model = model
         self.device = device
@@ -206,9 +203,8 @@ class TrainState:
         """Exponential moving average of the weights; its memory grows with the steps done, up to `ema`."""
         decay = min(self.settings.ema, (2 + step) / (11 + step))
         weight = (1 - decay) * ~skip
-        with torch.no_grad():
-            for mean, value in zip(self.averaged, self.values, strict=True):
-                mean.lerp_(value, weight)
+        with torch.no_grad():  # one call for all tensors, which does not hold the interpreter for each
+            torch._foreach_lerp_(self.averaged, self.values, [weight] * len(self.values))
 
     def is_finite(self) -> bool:
         """Whether all weights and their averages are finite; waits for the device."""

@@ -1,0 +1,98 @@
+"""The branches for CUDA of a whole fold, run on CPU tensors: the same numbers as the branches for a CPU."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.support.devices import AUGMENTED, EDGE, fake_cuda, part_of, picture_rows, settings
+from trainers.augment.pipeline import augment_image
+from trainers.kinds.timm import fold as timm_fold
+from trainers.kinds.timm.fold import ImageFoldData
+from trainers.kinds.timm.settings import TimmSettings
+from trainers.kinds.training.fold_trainer import FoldTrainer, TrainedFold
+from trainers.media.image_store import Subset
+from trainers.networks.backbone import create_model
+from trainers.networks.normalise import Normalise
+from trainers.runtime.device import set_up
+
+
+def train(chosen: TimmSettings, rows: Subset, folder: Path, device: torch.device) -> TrainedFold:
+    """Train on three quarters of the rows; the last quarter is held out."""
+    count = len(rows.ids)
+    train, held_out = part_of(rows, np.arange(count * 3 // 4)), part_of(rows, np.arange(count * 3 // 4, count))
+    table = pd.DataFrame({"id": held_out.ids, "target": held_out.target})
+    data = ImageFoldData(chosen, train, table, lambda asked: held_out, seed=0, device=device)
+    return FoldTrainer(chosen, 0, data, folder / "state.pt", device).run()
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    {"hflip": 0.5, "translate": 0.5, "color_jitter": 0.5, "grid_cutout": 0.3},
+    {"accumulate": 2, "grad_clip": 1.0, "ema": 0.9},
+    {"self_blend": 0.3, "face_cutout": 0.3, "webp": 0.3, "randaugment": 1},
+    {"mixup": 0.4, "cutmix": 0.4, "inputs": ("rgb", "srm")},
+])  # fmt: skip
+def test_a_fold_on_cuda_gives_the_numbers_of_the_cpu(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = picture_rows(tmp_path, 48)
+    chosen = settings(**changes)
+    expected = train(chosen, rows, tmp_path / "cpu", torch.device("cpu"))
+    found = train(chosen, rows, tmp_path / "cuda", fake_cuda(monkeypatch))
+    np.testing.assert_allclose(found.oof, expected.oof, atol=1e-5, rtol=0)
+    assert found.history.loss == pytest.approx(expected.history.loss, abs=1e-5)
+
+
+def test_a_fold_with_all_augmentations_trains_on_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = picture_rows(tmp_path, 48, size=72)
+    chosen = settings(webp=0.2, randaugment=1, crop=72, **AUGMENTED)
+    outcome = train(chosen, rows, tmp_path, fake_cuda(monkeypatch))
+    assert np.isfinite(outcome.oof).all()
+    assert outcome.history.skipped == 0
+
+
+def test_what_has_no_version_for_batches_is_done_by_the_threads_of_the_loader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WebP and RandAugment of single images would hold up the main thread, which has the device to feed."""
+    threads: list[str] = []
+
+    def noted(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return augment_image(*arguments)
+
+    monkeypatch.setattr(timm_fold, "augment_image", noted)
+    rows = picture_rows(tmp_path, 12)
+    chosen, held_out = settings(webp=0.5, hflip=0.5), pd.DataFrame({"id": [], "target": []})
+    device, every = fake_cuda(monkeypatch), [np.arange(12)]
+    there = ImageFoldData(chosen, rows, held_out, lambda table: rows, seed=0, device=device)
+    (images,) = (there.on_device(batch, 0, every[0]) for batch in there.batches(0, every))
+    assert 0 < len(threads) < 12  # those with WebP alone
+    assert all(name.startswith("decode") for name in threads)
+    here = ImageFoldData(chosen, rows, held_out, lambda table: rows, seed=0, device=torch.device("cpu"))
+    (expected,) = here.batches(0, every)
+    assert isinstance(images, torch.Tensor)
+    assert isinstance(expected, torch.Tensor)
+    np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), expected.numpy())
+
+
+def test_float32_on_cuda_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    set_up(torch.device("cpu"))
+    assert torch.backends.cudnn.allow_tf32
+    set_up(fake_cuda(monkeypatch))
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_images_are_normalised_alike_from_grey_values_and_from_augmented_batches() -> None:
+    """On a CPU the network gets uint8 images, on CUDA the floats that the augmentation returns."""
+    normalise = Normalise(create_model(settings(), EDGE), torch.device("cpu"))
+    images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(normalise(images), normalise(images.permute(0, 3, 1, 2).float()), rtol=0, atol=0)
