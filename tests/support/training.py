@@ -17,6 +17,7 @@ from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.runtime import checkpoint
 from trainers.train import Engine, FoldResult, TrainingJob, train_here
 
 TINY = TimmSettings(
@@ -87,6 +88,14 @@ def stored_bytes(store: PredictionStore, name: str) -> bytes:
     model = store.load(name)
     assert model.test_by_fold is not None
     return np.concatenate([model.oof, model.test_by_fold.ravel()]).tobytes()
+
+
+def saved_position(state: Path) -> tuple[int, int]:
+    """Epoch and step of a saved training; (-1, 0) where nothing is saved yet."""
+    if not state.exists():
+        return -1, 0
+    found = checkpoint.load(state)
+    return found["epoch"], found["step"]
 
 
 class Notes:

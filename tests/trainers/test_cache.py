@@ -228,20 +228,26 @@ def test_training_gives_the_same_bits_from_memory_cache_and_files(
         "trainers.media.image_store.free_memory", lambda: 48 * 32 * 32 * 3
     )  # of which they may have a third
     assert train(tmp_path / "streamed") == before
-    assert not ImageStore(paths, 32, "area", 1).keeps
+    assert ImageStore(paths, 32, "area", 1).kept == 14
+    history = read_json(tmp_path / "streamed" / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    assert history["images_from"] == "files, area at 32 px, 14 of 48 kept in memory"
 
 
-def test_images_that_do_not_fit_into_memory_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_images_as_fit_are_kept_and_the_others_read_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = images(tmp_path, 4)
     monkeypatch.setattr("trainers.media.image_store.free_memory", lambda: 2 * 4 * 24 * 24 * 3)
-    assert not ImageStore(paths, 24, "area", 1).keeps
-    assert ImageStore(paths, 24, "area", 1, share=0.6).keeps
-    assert not ImageStore(paths, 24, "area", 1, share=0.5).keeps
+    kept = {share: ImageStore(paths, 24, "area", 1, share=share).kept for share in (0.0, 0.3, 0.49, 0.5, 1.0)}
+    assert kept == {0.0: 0, 0.3: 2, 0.49: 3, 0.5: 4, 1.0: 4}
+    assert ImageStore(paths, 24, "area", 1, keep=False).kept == 0
     store = ImageStore(paths, 24, "area", 1)
-    store.fill("nothing to do")
-    first = store[0]
-    Path(paths[0]).write_bytes(Path(paths[1]).read_bytes())
-    assert not np.array_equal(first, store[0])  # read anew
+    store.fill("two of four")
+    first, last = store[0], store[3]
+    for path in (paths[0], paths[3]):
+        Path(path).write_bytes(Path(paths[1]).read_bytes())
+    assert np.array_equal(first, store[0])
+    assert not np.array_equal(last, store[3])  # read anew
 
 
 def test_the_memory_of_a_container_counts(tmp_path: Path) -> None:

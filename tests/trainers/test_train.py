@@ -2,13 +2,16 @@
 
 import dataclasses
 import errno
+import itertools
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -16,10 +19,19 @@ from torch import Tensor
 from oof.errors import DfensError, StoreError, TrainingError
 from oof.files import read_json
 from oof.progress import SILENT
+from tests.support.devices import picture_rows
 from tests.support.training import TINY, stored_bytes, tiny_competition, train_models
+from trainers.kinds.timm.fold import ImageFoldData
+from trainers.kinds.timm.predict import Predictor
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.kinds.training.train_state import TrainState
+from trainers.runtime import checkpoint
+from trainers.runtime.device import EnergyMeter
+from trainers.runtime.process_group import ProcessGroup
+from trainers.runtime.signals import Stopped
+
+CPU = torch.device("cpu")
 
 
 def train(folder: Path, settings: TimmSettings = TINY, folds: tuple[int, ...] = (0, 1), **options: object) -> bytes:
@@ -64,6 +76,18 @@ def test_what_is_stored(tmp_path: Path) -> None:
     ]
 
 
+def test_the_history_has_what_its_documentation_lists(tmp_path: Path) -> None:
+    train(tmp_path, dataclasses.replace(TINY, epochs=1), (0,))
+    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    table = text[text.index("`history.json`, version 1:") : text.index("`state.pt` and `good.pt`")]
+    keys = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    listed = {key for cell in keys for key in re.findall(r"`(\w+)`", cell)}
+    assert set(history) - listed == {"version", "processes"}
+    assert listed <= set(history)
+    assert history["timm_model"] == "test_resnet"
+
+
 def test_done_folds_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = train(tmp_path)
     monkeypatch.setattr(FoldTrainer, "run", None)  # would fail if it were called
@@ -93,6 +117,82 @@ def test_an_interrupted_epoch_goes_on_where_it_stopped(
     assert (tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt").exists()
     assert train(tmp_path) == undisturbed
     assert calls == 2 * 2 * 2  # folds x epochs x steps, none of them twice
+
+
+def test_a_stop_is_heard_while_the_held_out_rows_are_predicted(
+    undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On large sets validation takes longer than a machine waits that is taken away."""
+    predict, calls = Predictor._batch, 0
+
+    def told_to_stop(self: Predictor, images: Tensor, tta: bool) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return predict(self, images, tta)
+
+    monkeypatch.setattr(Predictor, "_batch", told_to_stop)
+    with pytest.raises(Stopped):
+        train(tmp_path)
+    assert calls < 3  # of the three batches of 20 rows; the second is under way when the first is done
+    assert train(tmp_path) == undisturbed
+
+
+def test_time_and_energy_of_all_runs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr("trainers.kinds.training.fold_trainer.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(EnergyMeter, "joules", property(lambda self: 10.0))
+    step, calls = FoldTrainer._step, 0
+
+    def interrupt(self: FoldTrainer, *batch: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        step(self, *batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FoldTrainer, "_step", interrupt)
+    folder = tmp_path / "work" / "trainers" / "tiny" / "fold0"
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, folds=(0,))
+    before = checkpoint.load(folder / "state.pt")["history"]["seconds"]
+    assert before > 0
+    train(tmp_path, folds=(0,))
+    history = read_json(folder / "history.json")
+    assert history["seconds"] > before
+    assert history["energy_joules"] == 20
+
+
+@pytest.mark.parametrize(("seconds_of_a_save", "saves"), [(0.0, 9), (30.0, 1)])
+def test_saving_takes_a_small_part_of_the_time_also_on_slow_disks(
+    seconds_of_a_save: float, saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of 100 s, 10 in an epoch: a save in each is once a minute; at 30 s a save, one in 600 s is enough."""
+    now, step, save, made = 0.0, FoldTrainer._step, checkpoint.save, 0
+
+    def slow_step(self: FoldTrainer, *batch: object) -> None:
+        nonlocal now
+        now += 100
+        step(self, *batch)  # type: ignore[arg-type]
+
+    def slow_save(path: Path, state: dict[str, Any]) -> None:
+        nonlocal now, made
+        now += seconds_of_a_save
+        made += state["epoch"] == 1 and state["step"] < 10
+        save(path, state)
+
+    monkeypatch.setattr("trainers.kinds.training.fold_trainer.time.monotonic", lambda: now)
+    monkeypatch.setattr(FoldTrainer, "_step", slow_step)
+    monkeypatch.setattr(checkpoint, "save", slow_save)
+    train(tmp_path, dataclasses.replace(TINY, batch_size=2, epochs=2), (0,))
+    assert made == saves + 1  # one at the end of the first epoch
+
+
+def test_networks_with_tied_weights_are_saved(tmp_path: Path) -> None:
+    settings = dataclasses.replace(TINY, backbone="coat_lite_tiny", epochs=1, batch_size=20)
+    stored = np.frombuffer(train(tmp_path, settings, (0,)), np.float32)
+    assert np.isfinite(stored[-8:]).all()  # test rows, predicted with the weights read back
 
 
 def test_changed_settings_under_an_old_name_are_refused(tmp_path: Path) -> None:
@@ -143,6 +243,14 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
         train(tmp_path)
 
 
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt"
+    path.parent.mkdir(parents=True)
+    torch.save({"version": 99}, path)
+    with pytest.raises(StoreError, match=r"state\.pt has format version 99; this dfens reads 1\. Move it away"):
+        train(tmp_path)
+
+
 @pytest.fixture
 def spoilt(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Steps (counted over the run, from 0) whose images shall be NaN; filled in by the test."""
@@ -178,7 +286,7 @@ def test_a_step_without_a_finite_loss_is_skipped_and_told(tmp_path: Path, spoilt
     spoilt += [3]
     notes = Notes()
     train(tmp_path, LONG, (0,), progress=notes)
-    assert "1 steps up to step 2 of epoch 2 had a non-finite loss and were skipped" in notes.lines[0]
+    assert "1 steps up to step 2 of epoch 2 had a non-finite loss or gradient and were skipped" in notes.lines[0]
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert (history["steps_skipped"], history["returns_to_good_state"]) == (1, 0)
     assert np.isfinite(history["loss"]).all()
@@ -192,6 +300,86 @@ def test_many_bad_steps_in_a_row_lead_back_to_a_good_state(tmp_path: Path, spoil
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert (history["steps_skipped"], history["returns_to_good_state"]) == (5, 1)
     assert len(history["loss"]) == 8
+
+
+def test_many_bad_steps_lead_back_also_where_files_cannot_be_linked(
+    tmp_path: Path, spoilt: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("trainers.runtime.checkpoint.os.link", refused)
+    test_many_bad_steps_in_a_row_lead_back_to_a_good_state(tmp_path, spoilt)
+
+
+class Kill(Exception):
+    """Ends a training as a kill would."""
+
+
+def test_divergence_in_the_last_step_of_an_epoch_leads_back_and_the_run_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs end with a prediction, which weights that are not finite must not reach."""
+    step, calls = FoldTrainer._step, 0
+
+    def diverging(self: FoldTrainer, images: Tensor, rows: object) -> None:
+        nonlocal calls
+        step(self, images, rows)  # type: ignore[arg-type]
+        calls += 1
+        if calls == 4:  # the second of two steps in the second epoch
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(np.inf)
+        if calls == 5:
+            raise Kill
+
+    monkeypatch.setattr(FoldTrainer, "_step", diverging)
+    with pytest.raises(Kill):
+        train(tmp_path, LONG, (0,))
+    folder = tmp_path / "work" / "trainers" / "tiny" / "fold0"
+    state = checkpoint.load(folder / "state.pt")
+    assert (state["epoch"], state["step"], state["rate_factor"]) == (1, 0, 0.5)
+    assert all(torch.isfinite(value).all() for value in state["averaged"])
+    notes = Notes()
+    train(tmp_path, LONG, (0,), progress=notes)
+    history = read_json(folder / "history.json")
+    assert (history["returns_to_good_state"], len(history["auc"])) == (1, 8)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_predictions_that_are_not_finite_lead_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finite weights can overflow on rows that were never trained on."""
+    predict, calls = FoldTrainer.predict, 0
+
+    def overflowing(self: FoldTrainer, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return predict(self, **options) * (np.nan if calls == 2 else 1)
+
+    monkeypatch.setattr(FoldTrainer, "predict", overflowing)
+    notes = Notes()
+    train(tmp_path, LONG, (0,), progress=notes)
+    assert (
+        "predictions of held-out rows are not finite; back to epoch 2, step 0, with 0.5 times the learning rate" in notes.lines[0]
+    )
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update, calls = TrainState._update, 0
+
+    def spoiling(self: TrainState, loss: Tensor, step: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # the last step of the second epoch; the loss is finite
+            gradient = next(value.grad for value in self.model.parameters() if value.grad is not None)
+            gradient.fill_(np.nan)
+        update(self, loss, step)
+
+    monkeypatch.setattr(TrainState, "_update", spoiling)
+    notes = Notes()
+    train(tmp_path, LONG, (0,), progress=notes)
+    assert "1 steps up to step 2 of epoch 2 had a non-finite loss or gradient and were skipped" in notes.lines[0]
+    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    assert (history["steps_skipped"], history["returns_to_good_state"]) == (1, 0)
 
 
 def test_a_loss_that_stays_nan_stops_with_advice(tmp_path: Path, spoilt: list[int]) -> None:
@@ -216,6 +404,19 @@ def test_too_little_memory_is_told_with_the_settings_to_change(tmp_path: Path, m
     monkeypatch.setattr(TrainState, "step", out_of_memory(4))
     with pytest.raises(TrainingError, match=r'8 images of 32 px in 1 parts do not fit .* Set batch_size = "auto"'):
         train(tmp_path)
+
+
+def test_processes_that_train_together_do_not_try_again_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others would wait in vain."""
+    monkeypatch.setattr(TrainState, "step", out_of_memory(1))
+    rows, settings = picture_rows(tmp_path, 8, size=32), dataclasses.replace(TINY, batch_size="auto")
+    data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=CPU)
+    trainer = FoldTrainer(settings, 0, data, tmp_path / "state.pt", CPU)
+    trainer.group = ProcessGroup(0, 2)
+    with pytest.raises(TrainingError, match="do not fit into the memory of cpu"):
+        trainer._step(torch.zeros(8, 32, 32, 3, dtype=torch.uint8), np.arange(8))
 
 
 def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

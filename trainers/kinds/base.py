@@ -146,7 +146,7 @@ class FoldOutcome:
     files: name of each file needed for later predictions, and a function that writes it to a path.
     epoch, epochs: epoch whose weights are used, and number of epochs; 0 for kinds without epochs.
     optimistic: whether that epoch was chosen by the score of the same rows.
-    seconds: training time in this run.
+    seconds: training time, all runs together.
     history: training history as JSON values for history.json.
     """
 

@@ -1,5 +1,6 @@
 """Images of a model's rows: decoded images shared by all models of one size, and the subsets used by folds."""
 
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from trainers.kinds.base import ModelContext
 from trainers.media.image_cache import CacheView, ImageCache
 from trainers.media.image_store import SHARE_OF_MEMORY, ImageStore, Subset
 from trainers.media.settings import ImageSettings
+from trainers.runtime.memory import free_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,26 @@ def fill_images(context: ModelContext[Any]) -> None:
     """Decode the images of all rows now if they are kept in memory."""
     images, _ = _competition_images(context)
     images.fill(f"decode at {images.size} px", context.progress)
+
+
+def note_repeated_decoding(context: ModelContext[Any]) -> None:
+    """Report images that each epoch decodes again, and what a cache of them would take."""
+    settings: ImageSettings = context.settings
+    key = ("noted", settings.stored_size, settings.decode)
+    if context.cache_dir is None or settings.decode == "gpu" or key in context.shared:
+        return
+    context.shared[key] = True
+    count, size = len(context.train) + len(context.test), settings.stored_size
+    needed, memory = count * size * size * 3, SHARE_OF_MEMORY * free_memory()
+    cache = ImageCache(context.cache_dir, size, settings.host_decode, context.root)
+    if needed <= memory or cache.exists:
+        return
+    free = shutil.disk_usage(next(path for path in (cache.folder, *cache.folder.parents) if path.exists())).free
+    context.progress.note(
+        f"{count:,} images of {size} px take {needed / 1e9:.1f} GB, of which {memory / 1e9:.1f} GB may stay in memory: "
+        f"each epoch decodes the others again. If that holds the training up, dfens cache stores all: "
+        f"{free / 1e9:.1f} GB are free on its disk."
+    )
 
 
 def _competition_images(context: ModelContext[Any]) -> tuple[ImageStore, dict[str, int]]:

@@ -180,7 +180,7 @@ def _upright(image: Image, data: bytes) -> Image:
 
 def _orientation(data: bytes) -> int:
     """The EXIF orientation of a JPEG, 1 to 8; 1 where there is none that can be read."""
-    if b"Exif" not in data[:65536]:
+    if data.find(b"Exif", 0, _header_length(data)) < 0:  # among the pixels the four letters mean nothing
         return 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -240,6 +240,17 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
             return height, width, components
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def _header_length(data: bytes) -> int:
+    """Number of bytes before the compressed pixels of a JPEG; all of them where they cannot be told apart."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xDA:  # start of scan
+            return at
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return len(data)
 
 
 def is_plain_jpeg(data: bytes) -> bool:

@@ -87,6 +87,11 @@ class ImageCache:
         """Of one image."""
         return self.image_size * self.image_size * 3
 
+    @property
+    def exists(self) -> bool:
+        """Whether it was begun."""
+        return (self.folder / "recipe.json").exists()
+
     # ---- making -------------------------------------------------------------
 
     def plan(self, paths: Sequence[str], threads: int = 1) -> CachePlan:
@@ -206,7 +211,7 @@ class ImageCache:
         Raises:
             DataError: if they differ.
         """
-        if not (self.folder / "recipe.json").exists():
+        if not self.exists:
             return None
         located = self._locate(self._files(paths, threads), self._index())
         known = np.flatnonzero(located["position"] >= 0)

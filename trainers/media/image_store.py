@@ -1,4 +1,4 @@
-"""Decoded images for training and prediction: kept in memory where they fit, read from their files where not."""
+"""Decoded images for training and prediction: as many as fit are kept in memory, the others read from their files."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ class Cache(Protocol):
 
 
 class ImageStore:
-    """Subset of images at one size, decoded once and kept as uint8 where they fit into memory.
+    """Images of one size; as many of the first ones as fit into memory are decoded once and kept as uint8.
 
     Any number of threads may ask for images at once.
 
@@ -37,10 +37,12 @@ class ImageStore:
         size: pixels.
         decode: how they are read; by "gpu" not here but as whole batches (trainers/media/loader.py).
         threads: threads that `fill` and `take` decode with.
-        keep: whether to keep decoded images; None: where they take less than a share of the free memory, and the
-            cache does not hold them all. What is not kept is decoded each time, ahead of its use.
+        keep: whether to keep decoded images; None: the first ones, as many as a share of the free memory can hold, or
+            none if the cache holds them all. What is not kept is decoded each time, ahead of its use.
         cache: where resized images come from instead of the files, as far as it has them.
         share: of the free memory that the images may take.
+
+    kept: how many of the images, from the first on, are kept.
     """
 
     def __init__(
@@ -59,31 +61,34 @@ class ImageStore:
         self.decode: DeviceDecode = decode
         self.threads = max(1, threads)
         self._cache = cache
+        if keep is None and not (cache is not None and cache.found == len(self.paths)):
+            self.kept = min(len(self.paths), int(share * free_memory() / self.image_bytes))
+        else:
+            self.kept = len(self.paths) if keep else 0
         if decode == "gpu":
-            keep = False
-        if keep is None:
-            cached = cache is not None and cache.found == len(self.paths)
-            keep = not cached and len(self.paths) * size * size * 3 < share * free_memory()
-        self._kept: Images | None = np.empty((len(self.paths), size, size, 3), np.uint8) if keep else None
-        self._known = np.zeros(len(self.paths), bool)
+            self.kept = 0
+        self._kept: Images = np.empty((self.kept, size, size, 3), np.uint8)
+        self._known = np.zeros(self.kept, bool)
 
     @property
-    def keeps(self) -> bool:
-        """Whether decoded images stay in memory."""
-        return self._kept is not None
+    def image_bytes(self) -> int:
+        """Bytes of one decoded image."""
+        return self.size * self.size * 3
 
     @property
     def source(self) -> str:
         """Where images come from, for the record."""
         way = f"{self.decode} at {self.size} px"
+        if self.kept:
+            way += f", {self.kept} of {len(self.paths)} kept in memory"
         if self._cache is None:
             return f"files, {way}"
         return f"cache ({self._cache.found} of {len(self.paths)} images), {way}"
 
     def fill(self, title: str, progress: Progress = SILENT) -> None:
-        """Decode everything now, where it is kept at all."""
+        """Decode what is kept now."""
         missing = np.flatnonzero(~self._known)
-        if self._kept is None or not len(missing):
+        if not len(missing):
             return
         with progress.task(title, total=len(missing), unit="image") as task:
             for rows in np.array_split(missing, max(1, len(missing) // 256)):
@@ -101,14 +106,14 @@ class ImageStore:
 
     def __getitem__(self, row: int) -> Images:
         """One image, shape (size, size, 3), RGB; not to be written to."""
-        if self._kept is not None and self._known[row]:
+        if row < self.kept and self._known[row]:
             kept: Images = self._kept[row]
             return kept
         image = None if self._cache is None else self._cache.one(row)
         if image is None:
             assert self.decode != "gpu", "whole batches are decoded on the device"
             image = load_image(Path(self.paths[row]), self.size, self.decode)
-        if self._kept is not None:
+        if row < self.kept:
             self._kept[row] = image
             self._known[row] = True
         return image

@@ -1,5 +1,6 @@
 """The state of a running fold on disk: everything that the rest of the training depends on."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,18 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write a state of tensors, numbers, texts, lists and mappings atomically."""
     with atomic_path(path) as part:
         torch.save({"version": FORMAT_VERSION, **state}, part)
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Let `other` be the state that is in `path` now, also when `path` is written again: nothing is written twice.
+
+    Raises:
+        OSError: on file systems that know no links.
+    """
+    link = other.with_name(f".{other.name}.link.part")
+    link.unlink(missing_ok=True)
+    os.link(path, link)
+    link.replace(other)
 
 
 def load(path: Path) -> dict[str, Any]:

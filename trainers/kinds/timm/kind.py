@@ -5,13 +5,14 @@ from dataclasses import replace
 from functools import partial
 
 from trainers.kinds.base import WEIGHTS_FILE, CachedImages, FoldModels, FoldOutcome, ModelContext, ModelKind, Resources
-from trainers.kinds.images import fill_images, originals, subset
+from trainers.kinds.images import fill_images, note_repeated_decoding, originals, subset
 from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.predict import Predictor, TimmFoldModels
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.timm.trial import try_model
 from trainers.kinds.training.outcome import device_of, fold_seed, train_network
 from trainers.kinds.training_rows import training_rows
+from trainers.networks.backbone import check_backbone
 from trainers.networks.settings import PREDICTION_SETTINGS
 
 
@@ -31,6 +32,7 @@ class TimmKind(ModelKind[TimmSettings]):
 
     def check(self, context: ModelContext[TimmSettings]) -> None:
         try_model(context)
+        note_repeated_decoding(context)
 
     def train_fold(self, context: ModelContext[TimmSettings], fold: int) -> FoldOutcome:
         settings = context.settings
@@ -51,7 +53,8 @@ class TimmKind(ModelKind[TimmSettings]):
             threads=context.threads,
         )
         outcome = train_network(context, fold, data)
-        return replace(outcome, history={**outcome.history, "images_from": train.images.source})
+        facts = {"images_from": train.images.source, "timm_model": check_backbone(settings.backbone)}
+        return replace(outcome, history={**outcome.history, **facts})
 
     def load(self, context: ModelContext[TimmSettings], folds: Sequence[int], *, tta: bool = True) -> FoldModels:
         files = [context.fold_folder(fold) / WEIGHTS_FILE for fold in folds]

@@ -20,26 +20,32 @@ from trainers.networks.optim import lr_at
 from trainers.networks.residual import merged_state
 from trainers.networks.settings import OptimSettings
 from trainers.runtime import checkpoint
-from trainers.runtime.device import is_out_of_memory
+from trainers.runtime.device import EnergyMeter, is_out_of_memory
 from trainers.runtime.process_group import ALONE, ProcessGroup
 from trainers.runtime.signals import StopRequest
 
 _SAVE_EVERY_S = 60.0
+_MOST_SAVING = 0.05  # share of the time spent on saving within epochs, for large networks on slow disks
 # steps between states to which a diverged training can return, in addition to the ends of epochs
 _GOOD_STATE_EVERY = 1000
 _READ_LOSS_EVERY = 50  # steps between reads of the losses on an asynchronous device
-_MOST_BAD = 5  # consecutive steps with a non-finite loss
+_MOST_BAD = 5  # consecutive steps with a non-finite loss or gradient
 _MOST_RETURNS = 3
 
 
 @dataclass
 class FoldHistory:
-    """Mean training loss and validation AUC of each epoch, and number of skipped steps and returns to a good state."""
+    """Mean training loss and validation AUC of each epoch, and number of skipped steps and returns to a good state.
+
+    seconds, joules: duration up to the last save, and energy of the whole GPU, of all runs of this training.
+    """
 
     loss: list[float] = field(default_factory=list)
     auc: list[float] = field(default_factory=list)
     skipped: int = 0
     returns: int = 0
+    seconds: float = 0.0
+    joules: float | None = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +54,8 @@ class TrainedFold:
 
     oof: (n_held_out,) probability of the held-out rows. weights: weights that predicted them.
     history: training history. epoch: epoch of the weights (from 1).
-    seconds, rows_per_s: duration and speed of training in this run.
+    seconds, joules: duration and energy of the whole GPU, of all runs; None if the GPU does not report it.
+    rows_per_s: speed of training in this run.
     """
 
     oof: NDArray[np.float64]
@@ -56,6 +63,7 @@ class TrainedFold:
     history: FoldHistory
     epoch: int
     seconds: float
+    joules: float | None
     rows_per_s: float
 
 
@@ -94,6 +102,8 @@ class FoldTrainer:
         self.group = group
         self.batch_size = min(settings.step_rows, max(1, len(data.ids) // group.size) * group.size)
         self._weight = None if data.weight is None else torch.from_numpy(data.weight)
+        self._spent = _Spent(device)
+        self._save_seconds = 0.0  # that the last save took
         self._begin()
 
     def _begin(self) -> None:
@@ -132,7 +142,8 @@ class FoldTrainer:
         """Train to the end, then predict the held-out rows."""
         if self.group.broadcast(self.state_path.exists()):
             self._restore(checkpoint.load(self.state_path))
-        begun, steps_before = time.monotonic(), self.steps_done
+        self._spent.begin(self.history)
+        steps_before = self.steps_done
         total = self.last_epoch * self.steps_per_epoch
         with self.progress.task(self.title, total=total, unit="step") as task, StopRequest() as request:
             task.advance(steps_before)
@@ -142,7 +153,7 @@ class FoldTrainer:
                     self._end_epoch(request)
                 if self.group.any(request.heard)[0]:
                     request.stop()
-        seconds = time.monotonic() - begun
+        self._spent.note_in(self.history)
         epoch, values = self.best if self.best is not None else (self.last_epoch, self.state.averaged)
         self.state.put(values)
         return TrainedFold(
@@ -154,8 +165,9 @@ class FoldTrainer:
             },
             self.history,
             epoch,
-            seconds,
-            (self.steps_done - steps_before) * self.batch_size / max(seconds, 1e-9),
+            self.history.seconds,
+            self.history.joules,
+            (self.steps_done - steps_before) * self.batch_size / max(self._spent.seconds, 1e-9),
         )
 
     def _train_epoch(self, task: Task, request: StopRequest) -> None:
@@ -176,13 +188,18 @@ class FoldTrainer:
                     return
             task.advance(1, **facts)
             is_good_state = self.steps_done % _GOOD_STATE_EVERY == 0
-            stop, due = self.group.any(request.heard, time.monotonic() - saved > _SAVE_EVERY_S)
+            stop, due = self.group.any(request.heard, time.monotonic() - saved > self._save_every)
             if is_good_state or stop or due:
                 if not self._save(is_good_state=is_good_state):
                     return
                 saved = time.monotonic()
             if stop:
                 request.stop()
+
+    @property
+    def _save_every(self) -> float:
+        """Seconds between two saves within an epoch: longer where saving itself takes long."""
+        return max(_SAVE_EVERY_S, self._save_seconds / _MOST_SAVING)
 
     def _step(self, batch: Batch, rows: Rows) -> None:
         """Do one step; if memory runs out and the batch size is "auto", retry it in more parts."""
@@ -221,12 +238,12 @@ class FoldTrainer:
         if skipped > self.history.skipped:
             self.progress.note(
                 f"{self.title}: {skipped - self.history.skipped} steps up to step {self.step} of epoch "
-                f"{self.epoch + 1} had a non-finite loss and were skipped"
+                f"{self.epoch + 1} had a non-finite loss or gradient and were skipped"
             )
             self.history.skipped = skipped
         if most_in_a_row < _MOST_BAD:
             return True
-        self._go_back(f"{most_in_a_row} consecutive steps had a non-finite loss")
+        self._go_back(f"{most_in_a_row} consecutive steps had a non-finite loss or gradient")
         return False
 
     def _go_back(self, reason: str) -> None:
@@ -302,10 +319,26 @@ class FoldTrainer:
             return False
         self._write(self.state_path)
         if is_good_state and not int(self.state.bad[1]):
-            self._write(self.state_path.with_name("good.pt"))
+            self._keep_as_good()
         return True
 
+    def _keep_as_good(self) -> None:
+        """Let the state just written be the one that a diverged training returns to."""
+        good = self.state_path.with_name("good.pt")
+
+        def keep() -> bool:
+            try:
+                checkpoint.keep_as(self.state_path, good)
+            except OSError:  # a file system without links
+                return False
+            return True
+
+        if not self.group.on_rank_zero(keep):
+            self._write(good)
+
     def _write(self, path: Path) -> None:
+        begun = time.monotonic()
+        self._spent.note_in(self.history)
         state = {
             **self.state.state(),
             "best": None if self.best is None else list(self.best),
@@ -315,6 +348,7 @@ class FoldTrainer:
             "history": vars(self.history),
         }
         self.group.on_rank_zero(lambda: checkpoint.save(path, state))
+        self._save_seconds = time.monotonic() - begun
 
     def _restore(self, state: dict[str, object]) -> None:
         self.state.restore(state)
@@ -326,3 +360,30 @@ class FoldTrainer:
         self.history = FoldHistory(**{**history, "loss": list(history["loss"]), "auc": list(history["auc"])})
         self.epoch, self.step = int(str(state["epoch"])), int(str(state["step"]))
         self.rate_factor = float(str(state["rate_factor"]))
+
+
+class _Spent:
+    """What a training takes, over all runs that take part in it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before: tuple[float, float | None] = (0.0, 0.0)
+        self._begun = time.monotonic()
+        self._meter = EnergyMeter(device)
+
+    def begin(self, history: FoldHistory) -> None:
+        """Go on from what earlier runs have taken."""
+        self._before = history.seconds, history.joules
+        self._begun, self._meter = time.monotonic(), EnergyMeter(self._device)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this run."""
+        return time.monotonic() - self._begun
+
+    def note_in(self, history: FoldHistory) -> None:
+        """Set seconds and energy in the history."""
+        seconds, joules = self._before
+        here = self._meter.joules
+        history.seconds = seconds + self.seconds
+        history.joules = None if joules is None or here is None else joules + here

@@ -12,7 +12,7 @@ from trainers.kinds.training.fold_data import FoldData
 from trainers.kinds.training.fold_trainer import FoldTrainer, TrainedFold
 from trainers.networks.backbone import parameter_count
 from trainers.networks.settings import OptimSettings
-from trainers.runtime.device import EnergyMeter, amp_type, default_device, device_name, peak_memory
+from trainers.runtime.device import amp_type, default_device, device_name, peak_memory, reset_peak
 
 
 def fold_seed(settings: OptimSettings, fold: int) -> int:
@@ -38,6 +38,7 @@ def train_network(context: ModelContext[Any], fold: int, data: FoldData) -> Fold
     """
     settings: OptimSettings = context.settings
     title, device = context.title(fold), device_of(context)
+    reset_peak(device)
     trainer = FoldTrainer(
         settings,
         fold_seed(settings, fold),
@@ -51,13 +52,11 @@ def train_network(context: ModelContext[Any], fold: int, data: FoldData) -> Fold
     )
     parameters = parameter_count(trainer.model)
     check_parameters(context, parameters)
-    energy = EnergyMeter(device)
     trained = trainer.run()
 
     def save_weights(path: Path) -> None:
         save_file(trained.weights, path)
 
-    joules = energy.joules
     return FoldOutcome(
         oof=trained.oof,
         files={WEIGHTS_FILE: save_weights},
@@ -66,7 +65,7 @@ def train_network(context: ModelContext[Any], fold: int, data: FoldData) -> Fold
         optimistic=settings.checkpoint == "best" and len(data.held_out) > 0,
         seconds=trained.seconds,
         history=_history(trainer, trained)
-        | {"parameters": parameters, "energy_joules": None if joules is None else round(joules)},
+        | {"parameters": parameters, "energy_joules": None if trained.joules is None else round(trained.joules)},
     )
 
 

@@ -60,8 +60,8 @@ def check_weights(
             architecture = name.split(".")[0]
             tags = [known for known in timm.list_pretrained(f"{architecture}.*") if known.split(".")[0] == architecture]
             raise TrainingError(
-                f"Model '{context.name}': backbone = {backbone!r} has no such weights in timm {timm.__version__}. Known: "
-                f"{examples(tags) or architecture}."
+                f"Model '{context.name}': backbone = {backbone!r} has no such weights in timm {timm.__version__}. "
+                f"Known: {examples(tags) or architecture}."
             ) from err
         if config is not None and not config.has_weights:
             raise TrainingError(
