@@ -35,6 +35,12 @@ class ModelPredictions:
     refit_weight: float = 0.0
 
     @property
+    def is_optimistic(self) -> bool:
+        """Whether the epochs that predict were chosen by the score of the same rows (checkpoint = "best")."""
+        settings = self.details.get("settings")
+        return isinstance(settings, Mapping) and settings.get("checkpoint") == "best"
+
+    @property
     def test(self) -> NDArray[np.float32] | None:
         """Return the mean over the fold models, with a share of the refit if there is one, shape (n_test,)."""
         if self.test_by_fold is None:

@@ -40,6 +40,12 @@ def show_models(found: "StoreContents") -> "Iterator[FittedTable | str]":
         bold=None if found.best is None else names.index(found.best),
         optional=["state", "test", "folds", "rows", "kind"],
     )
+    optimistic = [model.model for model in found.models if model.optimistic]
+    if optimistic:
+        yield (
+            f'A little optimistic, since the best epoch was chosen on the same rows (checkpoint = "best"): '
+            f"{', '.join(optimistic)}"
+        )
 
     if several:
         yield "By seed: mean and spread of the seeds over all rows; the other scores are of their mean, the model."

@@ -141,6 +141,12 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
             notes.append(
                 f"{name} predicts {covered} of {len(oof)} training rows; the rest is filled in from the other members."
             )
+    optimistic = [name for name in names if name in store and store.load(name).is_optimistic]
+    if optimistic:
+        notes.append(
+            f"OOF scores are a little optimistic, and so may be their weights, since the best epoch was chosen on the "
+            f'same rows (checkpoint = "best"): {", ".join(optimistic)}.'
+        )
     names, found, more = _with_test(names, found, must=bool(wanted))
     tests = [test for _, test in found if test is not None]
     parts = max((len(test) for test in tests), default=0)

@@ -20,7 +20,8 @@ class StoredModel:
     rows: number of training rows with a prediction. folds, test: stored parts, as text. fold_scores: score within each
     fold, with mean and standard deviation. score: score of all rows. state: complete, OOF only or partial.
     seeds: number of trainings of each fold. seed_scores: score of each seed on all rows, if there are several; other
-    scores are of their mean. refit_weight: share of a refit in the test predictions; all scores are of the fold models.
+    scores are of their mean. optimistic: whether the epochs were chosen by these scores. refit_weight: share of a refit
+    in the test predictions; all scores are of the fold models.
     """
 
     model: str
@@ -28,6 +29,7 @@ class StoredModel:
     rows: int
     folds: str
     test: str
+    optimistic: bool
     fold_scores: tuple[float, ...]
     fold_mean: float | None
     fold_sd: float | None
@@ -88,6 +90,7 @@ def _stored_model(workspace: Workspace, summary: ModelSummary, metric: Metric) -
         rows=summary.oof_rows,
         folds="all" if len(covered) == folds.k else ",".join(map(str, covered)) or "–",
         test=test,
+        optimistic=model.is_optimistic,
         fold_scores=tuple(by_fold),
         fold_mean=_mean(by_fold),
         fold_sd=_sd(by_fold),

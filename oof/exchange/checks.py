@@ -12,9 +12,7 @@ from oof.errors import PredictionError, examples
 from oof.exchange.prediction_files import PredictionFile
 from oof.folds import Folds
 from oof.ids import Ids, join_positions
-from oof.metrics import roc_auc
-
-_ROUNDING = 1e-5  # change of the AUC by rounding to float32 above which there is a warning
+from oof.metrics.rounding import auc_rounding
 
 
 def rows_in_folds(table: PredictionFile, folds: Folds, sealed: Ids) -> NDArray[np.intp]:
@@ -110,15 +108,15 @@ def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> 
     y = target[present]
     if not 0 < y.sum() < len(y):
         return notes, warnings
-    auc = roc_auc(y, values)
+    auc, stored = rounding = auc_rounding(y, values)
     if auc < 0.45:
         warnings.append(f"{name}: AUC {auc:.4f}; predictions are inverted, or rows and ids do not match.")
     if auc > 0.9999:
         warnings.append(f"{name}: AUC {auc:.6f} is implausibly high; were these rows in its training set?")
-    if abs(roc_auc(y, narrow) - auc) > _ROUNDING:
+    if rounding.is_noteworthy:
         warnings.append(
             f"{name}: predictions are stored as float32, which makes close ones equal (AUC {auc:.6f} becomes "
-            f"{roc_auc(y, narrow):.6f}). Import logits instead of probabilities near 1."
+            f"{stored:.6f}). Import logits instead of probabilities near 1."
         )
     return notes, warnings
 

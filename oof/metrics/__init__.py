@@ -3,6 +3,7 @@
 table           the metrics by name          metric         their properties
     ranking         AUC and other scores from the ROC curve, average precision
 probabilities   log loss, Brier, accuracy    regression     RMSE
+rounding        what the AUC loses in float32
 intervals       confidence intervals and paired differences
 delong, bootstrap   how they are computed    *_kernel       compiled loops
 """

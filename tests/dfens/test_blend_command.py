@@ -55,6 +55,18 @@ def test_a_model_with_missing_folds_is_left_out_by_name(tmp_path: Path) -> None:
     assert "no test predictions, and the others have: half" in named.stderr
 
 
+def test_models_whose_epoch_was_chosen_on_the_same_rows_are_named(tmp_path: Path) -> None:
+    store, _, _ = make_workspace(tmp_path)
+    store.save_model("m1", "timm", {"settings": {"checkpoint": "best"}})
+    store.save_model("m2", "timm", {"settings": {"checkpoint": "last"}})
+    found = run(tmp_path)
+    assert 'chosen on the same rows (checkpoint = "best"): m1.' in " ".join(found.stderr.split())
+    listed = CliRunner().invoke(cli, ["-C", str(tmp_path), "oof", "list"])
+    assert 'chosen on the same rows (checkpoint = "best"): m1' in " ".join(listed.stdout.split())
+    as_json = json.loads(CliRunner().invoke(cli, ["-C", str(tmp_path), "oof", "list", "--json"]).stdout)
+    assert [model["optimistic"] for model in as_json["models"]] == [False, True, False]
+
+
 def test_a_model_that_lacks_rows_is_blended_with_a_note(tmp_path: Path) -> None:
     store, folds, oof = make_workspace(tmp_path, with_test=False)
     store.save_model("part", "imported", {})

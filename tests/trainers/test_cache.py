@@ -77,7 +77,7 @@ def test_a_changed_file_is_decoded_and_only_it_is_added(tmp_path: Path) -> None:
     assert view.found == 9
     assert view.one(3) is None
     store = ImageStore(paths, 24, "area", 1, cache=view)
-    assert store.source == "cache (9 of 10 images), area at 24 px"
+    assert store.source == "cache (9 of 10 images), area at 24 px, 10 of 10 kept in memory"
     np.testing.assert_array_equal(store[3], load_image(paths[3], 24))
     assert cache.plan(paths).missing == 1
     cache.make(paths)

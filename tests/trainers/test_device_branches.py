@@ -82,13 +82,16 @@ def test_what_has_no_version_for_batches_is_done_by_the_threads_of_the_loader(
 
 
 def test_float32_on_cuda_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    set_up(torch.device("cpu"))
-    assert torch.backends.cudnn.allow_tf32
-    set_up(fake_cuda(monkeypatch))
-    assert not torch.backends.cudnn.allow_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        set_up(torch.device("cpu"))
+        assert torch.backends.cudnn.allow_tf32
+        set_up(fake_cuda(monkeypatch))
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def test_images_are_normalised_alike_from_grey_values_and_from_augmented_batches() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oof.errors import TrainingError
+from oof.errors import StoreError, TrainingError
 from oof.files import file_lock, read_json, write_json
 from tests.support.toy_kind import ToySettings, _ToyModels
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
 from trainers.jobs import test_predictions
-from trainers.kinds.base import Probabilities
+from trainers.kinds.base import FoldOutcome, ModelContext, Probabilities
+from trainers.kinds.timm.kind import TimmKind
 from trainers.kinds.training.fold_trainer import FoldTrainer
 
 
@@ -79,6 +81,33 @@ def test_other_views_are_predicted_without_training(tmp_path: Path, monkeypatch:
     assert train(tmp_path / "here", one_epoch) == before
     with pytest.raises(TrainingError, match="was trained with other settings; changed: lr 0.003 to 0.1"):
         train(tmp_path / "here", dataclasses.replace(flipped, lr=0.1))
+
+
+def test_broken_weights_are_named_with_a_way_out_that_works(tmp_path: Path) -> None:
+    one_epoch = dataclasses.replace(TINY, epochs=1)
+    expected = train(tmp_path, one_epoch)
+    weights = tmp_path / "work" / "trainers" / "m" / "fold1" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    for part in (tmp_path / "work" / "oof" / "models" / "m").glob("test*"):
+        part.unlink()
+    with pytest.raises(StoreError, match=r"fold1/weights\.safetensors cannot be read \(.*\)\. Remove this file"):
+        train(tmp_path, one_epoch)
+    weights.unlink()
+    assert train(tmp_path, one_epoch) == expected
+
+
+def test_probabilities_that_float32_makes_equal_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overconfident(self: TimmKind, context: ModelContext[Any], fold: int) -> FoldOutcome:
+        target = context.folds.target[context.folds.fold == fold]
+        return FoldOutcome(oof=1 - 1e-9 * (2 - target), test=np.full(len(context.test), 0.5))
+
+    monkeypatch.setattr(TimmKind, "train_fold", overconfident)
+    competition, store = tiny_competition(tmp_path)
+    notes = Notes()
+    (result,) = train_models(competition, store, {"m": TINY}, (0,), tmp_path / "work" / "trainers", progress=notes)
+    assert result.auc == 0.5
+    expected = "m fold 0: predictions are stored as float32, .* AUC 1.000000 becomes 0.500000"
+    assert any(re.match(expected, line) for line in notes.lines)
 
 
 def test_images_that_changed_between_folds_are_noticed(tmp_path: Path) -> None:

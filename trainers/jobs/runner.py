@@ -7,11 +7,15 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from oof.errors import DfensError, TrainingError
 from oof.files import atomic_path, read_json, write_json
 from oof.git import git_state
 from oof.ids import join_positions
 from oof.metrics import roc_auc
+from oof.metrics.rounding import auc_rounding
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from trainers.jobs.model_record import FORMAT_VERSION, check_still_own, same_training
@@ -279,7 +283,7 @@ class FoldRunner:
         if not refit:
             rows = self.store.folds.rows(fold)
             self.store.save_oof(name, self.store.folds.ids[rows], outcome.oof, fold=fold, seed=seed)
-            auc = roc_auc(self.store.folds.target[rows], outcome.oof)
+            auc = self._stored_auc(context.title(fold), self.store.folds.target[rows], outcome.oof)
         for running in RUNNING_FILES:
             (folder / running).unlink(missing_ok=True)
         what = "trained on all rows" if refit else f"AUC {auc:.4f}"
@@ -288,6 +292,16 @@ class FoldRunner:
             name, fold, auc, outcome.epoch, outcome.epochs, outcome.optimistic, outcome.seconds,
             skipped=False, has_test=outcome.test is not None, seed=seed, refit=refit,
         )  # fmt: skip
+
+    def _stored_auc(self, title: str, target: NDArray[np.int8], oof: Probabilities) -> float:
+        """Return the AUC of predictions as they are stored, and report a loss by rounding."""
+        exact, stored = rounding = auc_rounding(target, oof)
+        if rounding.is_noteworthy:
+            self.progress.note(
+                f"{title}: predictions are stored as float32, which makes probabilities near 1 equal: AUC {exact:.6f} "
+                f"becomes {stored:.6f}. Logits are above 16; a larger label_smoothing or a lower lr keeps them smaller."
+            )
+        return stored
 
     def _history(self, context: ModelContext[Any], outcome: FoldOutcome) -> dict[str, Any]:
         """Return the content of a history.json: training history and provenance."""
