@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from measure import Way, cpu_ratio, machine, make_pictures, peak_memory, ratio, show, time_in_turn
+from measure import Budget, Way, cpu_ratio, machine, make_pictures, peak_memory, ratio, show, time_in_turn
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -211,13 +211,12 @@ def main() -> None:
     parser.add_argument("--edge", type=int, default=256)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--folder", type=Path, help="folder of the images, generated if missing; default a temporary folder"
-    )
-    parser.add_argument("--memory", action="store_true", help="also report memory (one process per loader)")
-    parser.add_argument("--only", help="run only this loader, once, without a report (for --memory)")
+    parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
+    parser.add_argument("--memory", action="store_true", help="tell memory too (a process for each way)")
+    parser.add_argument("--seconds", type=float, help="most time; repeats that do not fit are left out")
+    parser.add_argument("--only", help="run this way alone, once, and tell nothing (for memory)")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device, budget = torch.device(options.device), Budget(options.seconds)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         paths = make_pictures(folder, options.images)
@@ -231,7 +230,7 @@ def main() -> None:
         print(f"{options.workers} workers, {options.repeats} repeats.")
         for kind in ("plain", "changed"):
             chosen = {name: way for name, way in ways.items() if name.startswith(kind)}
-            timing = time_in_turn(chosen, options.repeats, apart=device.type == "cpu")
+            timing = time_in_turn(chosen, options.repeats, apart=device.type == "cpu", budget=budget)
             base = timing[f"{kind}: timm create_loader"]
             show(
                 ["loader", "img/s", "× timm", "img/CPU-s", "× timm by CPU-s"],

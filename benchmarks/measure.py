@@ -1,6 +1,7 @@
 """Helpers for the benchmarks of the trainers: generated images, timing in turn, memory, and Markdown tables."""
 
 import functools
+import math
 import multiprocessing
 import os
 import platform
@@ -66,20 +67,40 @@ class Timing:
         return self.images / statistics.median(self.cpu)
 
 
-def time_in_turn(ways: Mapping[str, Way], repeats: int, *, apart: bool = True) -> dict[str, Timing]:
-    """Run each task once to warm up, then all in turn in each repeat, so that a busy machine slows all of them equally.
+class Budget:
+    """Seconds that a benchmark may take; what does not fit into them is left out and reported."""
 
-    apart: run each task in its own process, forked now, so that none benefits from the effects of another on memory.
+    def __init__(self, seconds: float | None = None) -> None:
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    def allows(self, seconds: float = 0.0) -> bool:
+        """Whether so many more seconds are left."""
+        return time.monotonic() + seconds < self._end
+
+
+def time_in_turn(
+    ways: Mapping[str, Way], repeats: int, *, apart: bool = True, budget: Budget | None = None
+) -> dict[str, Timing]:
+    """Each way once to warm up, then all ways in turn in each repeat, so that a busy machine slows all alike.
+
+    apart: each way in a process of its own, forked now, so that none profits from what another does to memory.
+    budget: no repeat but the first is begun that would not end in it.
     """
+    budget, last = budget or Budget(), 0.0
     found = {name: Timing() for name in ways}
     runs = {name: _Apart(way) if apart else functools.partial(_timed, way) for name, way in ways.items()}
     for repeat in range(repeats + 1):
+        if repeat > 1 and not budget.allows(last):
+            print(f"{repeat - 1} of {repeats} repeats: no time left for more.")
+            break
+        begun = time.monotonic()
         for name, run in runs.items():
             seconds, cpu, images = run()
             if repeat:
                 found[name].seconds.append(seconds)
                 found[name].cpu.append(cpu)
                 found[name].images = images
+        last = time.monotonic() - begun
     for run in runs.values():
         if isinstance(run, _Apart):
             run.end()

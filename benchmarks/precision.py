@@ -10,13 +10,14 @@ each precision. Training amplifies rounding, so equal AUCs are not expected; the
 import argparse
 import dataclasses
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from measure import machine, show
+from measure import Budget, machine, show
 
 from dfens.demo.competition import make_competition
 from oof.folds import make_folds
@@ -42,8 +43,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, help="most time; precisions that do not fit are left out")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device, budget, last = torch.device(options.device), Budget(options.seconds), 0.0
     settings = TimmSettings(
         backbone=options.model, pretrained=False, image_size=options.size, epochs=options.epochs, batch_size=64,
         lr=1e-3, jpeg=0.2, tta="hflip",
@@ -65,6 +67,10 @@ def main() -> None:
         precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
         found = {}
         for precision in precisions:
+            if not budget.allows(last):
+                print(f"{precision}: left out, no time left.")
+                continue
+            begun = time.monotonic()
             oof = np.zeros(len(order))
             for fold in range(4):
                 train_rows, valid_rows = (
@@ -80,6 +86,7 @@ def main() -> None:
                 state = folder / precision / str(fold) / "state.pt"
                 oof[folds.fold == fold] = FoldTrainer(chosen, fold, data, state, device).run().oof
             found[precision] = oof
+            last = time.monotonic() - begun
         rows = []
         for precision, oof in found.items():
             interval = score_interval("auc", folds.target, oof)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from loader import Files, read_pillow, read_torchvision
-from measure import Way, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from measure import Budget, Way, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -75,20 +75,24 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="threads or processes that decode")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--folder", type=Path, help="folder of the images, generated if missing; default a temporary folder"
-    )
+    parser.add_argument("--seconds", type=float, help="most time; repeats and models that do not fit are left out")
+    parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device, budget = torch.device(options.device), Budget(options.seconds)
     with tempfile.TemporaryDirectory() as temporary:
         paths = make_pictures(options.folder or Path(temporary), options.images)
         print(f"{machine(device)}\n{FOLDS} folds x {VIEWS} views of {len(paths)} JPEG of 512 px at {options.size} px, ")
         print(f"{options.repeats} repeats.")
         for name in options.model:
-            compare(name, paths, options.size, options.repeats, device, options.workers)
+            if budget.allows():
+                compare(name, paths, options, budget)
+            else:
+                print(f"\n{name}: left out, no time left.")
 
 
-def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.device, workers: int) -> None:
+def compare(name: str, paths: list[str], options: argparse.Namespace, budget: Budget) -> None:
+    """Print the table of one backbone."""
+    size, repeats, workers, device = options.size, options.repeats, options.workers, torch.device(options.device)
     settings = TimmSettings(backbone=name, pretrained=False, image_size=size, tta="flips", batch_size=32)
     torch.manual_seed(0)
     models = [create_model(settings, size) for _ in range(FOLDS)]
@@ -110,7 +114,7 @@ def compare(name: str, paths: list[str], size: int, repeats: int, device: torch.
             return sum(batch.shape[1] for batch in Predictor(chosen, last, device).subset(every, workers))
 
         ways[f"in one pass, {precision}"] = one_pass
-    timing = time_in_turn(ways, repeats, apart=device.type == "cpu")
+    timing = time_in_turn(ways, repeats, apart=device.type == "cpu", budget=budget)
     first, second = list(timing.values())[:2]
     heads = [
         "way",

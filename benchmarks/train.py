@@ -1,9 +1,13 @@
-"""Training images per second: dfens from files, fed from memory (the limit), and a plain timm-style loop.
+"""Training images per second: dfens from files, cache and memory, fed ready batches (the limit), and a timm-style loop.
 
     OMP_NUM_THREADS=1 python benchmarks/train.py [--model resnet18] [--size 224] [--repeats 5] [--device cuda]
 
-"From files": the steps of `trainers.kinds.timm.fold.FoldTrainer` with decoding and augmentation, nothing in memory.
-"Fed from memory": the same steps (optimiser, averaged weights, checks of the loss) on batches that lie ready.
+"From files": the steps of `trainers.kinds.training.fold_trainer.FoldTrainer` with decoding and augmentation, nothing in
+memory; "from the cache": resized images from disk; "kept in memory": decoded once, as dfens train does with images that
+fit. "Fed from memory": the same steps (optimiser, averaged weights, checks of the loss) on a batch that lies ready.
+"Images alone": decoding and augmentation without a step. "Waits": share of the time in which the next batch is not
+there, so that it is decoding that holds the training up; the rest of what is missing to "fed from memory" is
+augmentation on the device, and the interpreter, which the threads share with the main one.
 "timm loop": create_loader with as many workers, BCE, AdamW, ModelEmaV3, loss.item() each step, as timm's train.py does
 with these options. Each way has a process of its own; all are taken in turn within each repeat. On a GPU all use
 its 16-bit floats, and MFU is told: operations of forward and backward a second, over those of a large matrix product.
@@ -11,17 +15,19 @@ its 16-bit floats, and MFU is told: operations of forward and backward a second,
 
 import argparse
 import dataclasses
+import multiprocessing
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import timm
 import torch
 from loader import timm_loader_of
-from measure import Way, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from measure import Budget, Way, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,37 +35,114 @@ from oof.progress import SILENT
 from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer
+from trainers.kinds.training.train_state import Batch
+from trainers.media.image_cache import ImageCache
 from trainers.media.image_store import ImageStore, Subset
 from trainers.media.settings import DeviceDecode
 from trainers.networks.optim import lr_at
 from trainers.runtime.device import amp_type
 from trainers.runtime.signals import StopRequest
 
+Source = Literal["files", "cache", "memory"]
 
-def rows_of(paths: list[str], size: int, workers: int, decode: DeviceDecode) -> Subset:
-    store = ImageStore(paths, size, decode, workers, keep=False)
+
+def rows_of(
+    paths: list[str], size: int, workers: int, decode: DeviceDecode, source: Source = "files", folder: Path = Path()
+) -> Subset:
+    """All images, from their files, from a cache in `folder`, or kept in memory."""
+    view = None
+    if source == "cache":
+        cache = ImageCache(folder / "cache", size, "area")
+        cache.make(paths, workers)
+        view = cache.view(paths)
+    store = ImageStore(paths, size, decode, workers, keep=source == "memory", cache=view)
+    store.fill("")
     every = np.arange(len(paths))
     return Subset(store, every, np.array(paths, object), (every % 2).astype(np.int8))
 
 
 def trainer_of(
-    settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int
+    settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int, source: Source = "files"
 ) -> FoldTrainer:
-    """Return a trainer of one fold that never validates."""
-    rows = rows_of(paths, settings.image_size, workers, settings.decode)
+    """A training of one fold that never validates."""
+    rows = rows_of(paths, settings.image_size, workers, settings.decode, source, folder)
     data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=device, threads=workers)
     return FoldTrainer(settings, 0, data, folder / "state.pt", device)
 
 
-def from_files(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int) -> Way:
+class Waits:
+    """Seconds that a training waited for its batches, and seconds in all, also from a process of its own."""
+
+    def __init__(self) -> None:
+        self._waited, self._total = multiprocessing.Value("d", 0.0), multiprocessing.Value("d", 0.0)
+
+    def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches, and count the time until each is there."""
+        while True:
+            begun = time.perf_counter()
+            batch = next(batches, None)
+            self._waited.value += time.perf_counter() - begun
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, seconds: float, *, warm: bool) -> None:
+        """Count a pass; the one that warms up does not count."""
+        self._total.value = self._total.value + seconds if warm else 0.0
+        self._waited.value *= warm
+
+    @property
+    def share(self) -> str:
+        """Share of the time, as text; nothing where none was counted."""
+        return f"{self._waited.value / self._total.value:.0%}" if self._total.value else ""
+
+
+def training(
+    settings: TimmSettings,
+    paths: list[str],
+    folder: Path,
+    device: torch.device,
+    workers: int,
+    *,
+    source: Source = "files",
+    waits: Waits,
+) -> Way:
+    """Whole epochs of the training loop."""
+
     def make() -> Way:
-        trainer = trainer_of(settings, paths, folder, device, workers)
+        trainer = trainer_of(settings, paths, folder, device, workers, source)
+        batches, passes = trainer.data.batches, 0
+        trainer.data.batches = lambda epoch, plan: waits.watched(batches(epoch, plan))  # type: ignore[method-assign]
 
         def run() -> int:
+            nonlocal passes
             trainer.step = 0
+            begun = time.perf_counter()
             with SILENT.task("") as task:
                 trainer._train_epoch(task, StopRequest())
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            waits.add(time.perf_counter() - begun, warm=passes > 0)
+            passes += 1
             return trainer.steps_per_epoch * trainer.batch_size
+
+        return run
+
+    return lazy(make)
+
+
+def images_alone(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int) -> Way:
+    """Decoding and augmentation of an epoch, without a step."""
+
+    def make() -> Way:
+        data = trainer_of(settings, paths, folder, device, workers).data
+        size = settings.step_rows
+        plan = [np.arange(start, start + size) for start in range(0, len(paths) - size + 1, size)]
+
+        def run() -> int:
+            for rows, batch in zip(plan, data.batches(0, plan), strict=True):
+                data.on_device(batch, 0, rows)
+            return len(plan) * size
 
         return run
 
@@ -139,9 +222,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="threads or processes that decode")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, help="most time; repeats and models that do not fit are left out")
     parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device, budget = torch.device(options.device), Budget(options.seconds)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         count = options.batch * options.steps
@@ -149,34 +233,52 @@ def main() -> None:
         paths = (pictures * -(-count // len(pictures)))[:count]
         print(f"{machine(device)}\n{options.steps} steps of {options.batch} images of {options.size} px from JPEG of ")
         print(f"512 px, {options.repeats} repeats.")
-        heads = ["way", "images/s", "× fed from memory", "× timm loop", "by CPU-s: × memory", "× timm loop"]
-        heads += ["MFU"] if device.type == "cuda" else []
         for name in options.model:
-            rows = []
-            settings = TimmSettings(
-                backbone=name, pretrained=False, image_size=options.size, batch_size=options.batch, epochs=10**6
-            )
-            ways = {
-                "fed from memory": from_memory(settings, paths, folder, device),
-                "dfens from files": from_files(settings, paths, folder, device, options.workers),
-                "timm loop": timm_loop(settings, paths, device, options.workers),
-            }
-            if device.type == "cuda":
-                on_gpu = dataclasses.replace(settings, decode="gpu")
-                ways["dfens from files, decoded on the device"] = from_files(
-                    on_gpu, paths, folder, device, options.workers
-                )
-            timing = time_in_turn(ways, options.repeats, apart=device.type == "cpu")
-            peak = flops = 1.0
-            if device.type == "cuda":
-                peak, flops = matmul_flops(device, amp_type(device) or torch.float32), step_flops(settings, device)
-            for label, found in timing.items():
-                row: list[Any] = [f"{name}: {label}", f"{found.rate:.1f}"]
-                row += [ratio(found, timing["fed from memory"]), ratio(found, timing["timm loop"])]
-                row += [cpu_ratio(found, timing["fed from memory"]), cpu_ratio(found, timing["timm loop"])]
-                row += [f"{flops * found.rate / peak:.2f}"] if device.type == "cuda" else []
-                rows.append(row)
-            show(heads, rows)  # after each model, so that stopping a run loses only one
+            if budget.allows():
+                compare(name, paths, folder, options, budget)
+            else:
+                print(f"\n{name}: left out, no time left.")
+
+
+def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespace, budget: Budget) -> None:
+    """Print the table of one backbone."""
+    device, workers = torch.device(options.device), options.workers
+    settings = TimmSettings(
+        backbone=name, pretrained=False, image_size=options.size, batch_size=options.batch, epochs=10**6
+    )
+    waits: dict[str, Waits] = {}
+
+    def watched(label: str, chosen: TimmSettings, source: Source = "files") -> Way:
+        waits[label] = Waits()
+        return training(chosen, paths, folder, device, workers, source=source, waits=waits[label])
+
+    ways = {
+        "fed from memory": from_memory(settings, paths, folder, device),
+        "dfens from files": watched("dfens from files", settings),
+        "dfens from the cache": watched("dfens from the cache", settings, "cache"),
+        "dfens, kept in memory": watched("dfens, kept in memory", settings, "memory"),
+        "timm loop": timm_loop(settings, paths, device, workers),
+        "images alone, from files": images_alone(settings, paths, folder, device, workers),
+    }
+    if device.type == "cuda":
+        label = "dfens from files, decoded on the device"
+        ways[label] = watched(label, dataclasses.replace(settings, decode="gpu"))
+    timing = time_in_turn(ways, options.repeats, apart=device.type == "cpu", budget=budget)
+    heads = ["way", "images/s", "× fed from memory", "× timm loop", "by CPU-s: × memory", "× timm loop", "waits"]
+    peak = flops = 1.0
+    if device.type == "cuda":
+        heads.append("MFU")
+        peak, flops = matmul_flops(device, amp_type(device) or torch.float32), step_flops(settings, device)
+    rows = []
+    for label, found in timing.items():
+        row: list[Any] = [f"{name}: {label}", f"{found.rate:.1f}"]
+        row += [ratio(found, timing["fed from memory"]), ratio(found, timing["timm loop"])]
+        row += [cpu_ratio(found, timing["fed from memory"]), cpu_ratio(found, timing["timm loop"])]
+        row.append(waits[label].share if label in waits else "")
+        if device.type == "cuda":
+            row.append("" if label.startswith("images") else f"{flops * found.rate / peak:.2f}")
+        rows.append(row)
+    show(heads, rows)  # after each model, so that a run that is stopped loses one
 
 
 def step_flops(settings: TimmSettings, device: torch.device) -> float:
