@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from dfens.cli import cli
 from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
-from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
+from tests.support.training import TINY, Notes, saved_position, stored_bytes, tiny_competition, train_models
 from trainers.jobs.ray_cluster import _Needs, train_on_ray
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
@@ -107,24 +107,56 @@ def test_failures_are_told_and_the_others_go_on(tmp_path: Path, cluster: Any) ->
 
 def test_a_stop_reaches_the_tasks_which_save(tmp_path: Path, cluster: Any) -> None:
     folder = tmp_path / "work" / "trainers" / "tiny"
-    seen: dict[Path, int] = {}  # whichever fold was begun
+    long = dataclasses.replace(TINY, epochs=2000, batch_size=2)
+    for _ in range(5):  # a stop may fall on the end of an epoch of 100 steps, where a state is saved anyway
+        stop_while_training(tmp_path, folder, cluster.address, tiny=long)
+        saved = [saved_position(state)[1] for state in folder.glob("fold*/state.pt")]
+        if saved and all(saved):
+            return
+    pytest.fail("no stop saved a state within an epoch")
+
+
+def stop_while_training(root: Path, folder: Path, address: str, **models: ModelSettings) -> None:
+    """Stop once a task has saved its state."""
+    before = {fold: saved_position(folder / fold / "state.pt") for fold in ("fold0", "fold1")}
 
     def stop() -> None:
         limit = time.monotonic() + 200
-        while time.monotonic() < limit and not seen:
+        while time.monotonic() < limit and all(
+            saved_position(folder / fold / "state.pt") <= position for fold, position in before.items()
+        ):
             time.sleep(0.02)
-            for state in folder.glob("fold*/state.pt"):
-                if time.time() - state.stat().st_mtime > 0.2:  # not just behind the end of an epoch: nothing to save
-                    seen[state] = state.stat().st_mtime_ns
         os.kill(os.getpid(), signal.SIGTERM)
 
     stopper = threading.Thread(target=stop)
     stopper.start()
     with pytest.raises(Stopped):
-        train(tmp_path, cluster.address, tiny=dataclasses.replace(TINY, epochs=2000, batch_size=2), rows=400)
+        train(root, address, rows=400, **models)
     stopper.join()
-    assert seen
-    assert all(state.stat().st_mtime_ns > before for state, before in seen.items())
+
+
+def test_a_gpu_is_given_back_with_each_task(tmp_path: Path, cluster: Any) -> None:
+    """What a process has allocated on a GPU it keeps while it lives: each task of a GPU ends with its process.
+
+    Ray believes in the GPU of a node that is declared; without one the networks train on the CPU.
+    """
+    node = cluster.add_node(num_cpus=1, num_gpus=1)
+    try:
+        notes = Notes()
+        short = dataclasses.replace(TINY, epochs=1)
+        train(tmp_path, cluster.address, notes, tiny=short, other=dataclasses.replace(short, seed=1))
+    finally:
+        cluster.remove_node(node)
+    titles = [
+        match
+        for title in notes.titles
+        if (match := re.fullmatch(r".* \((\d+)\): (.* fold \d|.*predict test.*)", title))
+    ]
+    pids: dict[str, set[str]] = {}
+    for match in titles:
+        pids.setdefault(match[1], set()).add(match[2].split(" by ")[0])
+    assert len(pids) == 6, notes.titles  # two folds and the test rows of two models
+    assert all(len(tasks) == 1 for tasks in pids.values()), pids
 
 
 def test_an_address_that_does_not_answer_is_told() -> None:

@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM between two steps."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from trainers.runtime.signals import Stopped, StopRequest
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)])
+def test_a_signal_is_kept_until_the_step_is_whole(number: int, raised: type[BaseException]) -> None:
+    before = signal.getsignal(number)
+    with StopRequest() as request:
+        assert not request.heard
+        send(number)
+        assert request.heard
+        with pytest.raises(raised):
+            request.stop()
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_stops_at_once() -> None:
+    with StopRequest():
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+def test_a_second_sigterm_changes_nothing() -> None:
+    """Some schedulers send it to each process of a group, and to the group."""
+    with StopRequest() as request:
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            request.stop()
+
+
+def test_outside_of_the_main_thread_nothing_is_heard_and_nothing_changed() -> None:
+    before, heard = signal.getsignal(signal.SIGINT), []
+
+    def work() -> None:
+        with StopRequest() as request:
+            heard.append(request.heard)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert heard == [False]
+    assert signal.getsignal(signal.SIGINT) is before
