@@ -33,7 +33,7 @@ class _FakeCuda(str):
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """A device for code that would need CUDA; memory is never pinned."""
     made = Loader.__init__
-    monkeypatch.setattr(Loader, "__init__", lambda self, workers, *, pin=False: made(self, workers, pin=False))
+    monkeypatch.setattr(Loader, "__init__", lambda self, threads, *, pin=False: made(self, threads, pin=False))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     return cast("torch.device", _FakeCuda("cpu"))

@@ -47,7 +47,7 @@ class FoldResult:
 
     auc: AUC of the held-out rows, with test-time augmentation; NaN for a refit, which has none.
     epoch: the epoch whose weights were used. epochs: number of epochs in the settings.
-    optimistic: whether that epoch was chosen by the AUC of the same rows. seconds: training time in this run.
+    optimistic: whether that epoch was chosen by the AUC of the same rows. seconds: training time, all runs.
     skipped: whether the fold had been trained before. has_test: whether its test predictions are stored.
     """
 
