@@ -44,7 +44,7 @@ def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **
     ({"backbone": "resnet10t", "batch_size": 7, "accumulate": 3}, r"1 image in the smallest part of a step"),
     ({"backbone": "test_resnet.nothing", "pretrained": True}, "'test_resnet.nothing' has no such weights in timm"),
     ({"backbone_options": {"global_pool": ""}}, r"cannot be trained .*backbone_options = {'global_pool': ''}"),
-    ({"pretrained": "none.safetensors"}, r"'m': pretrained = 'none.safetensors' names no file"),
+    ({"pretrained": "none.safetensors"}, r"'m': pretrained = 'none.safetensors' is not a file"),
     ({"backbone": "resnet10t", "pretrained": True, "backbone_options": {"depht": 3}}, "cannot be made with"),
     ({"weight_column": "wieght"}, r"weight_column = 'wieght' is not a column of the training table; it has id"),
     ({"weight_column": "img_name"}, "weight_column = 'img_name' contains non-numeric values"),
@@ -85,12 +85,12 @@ BOTH = {**FRAMES, "kind": "av", "sound_pretrained": False, "window_s": 0.2, "ban
     ({**FRAMES, "backbone": "test_vit", "frame_size": 40}, r"'test_vit' cannot .*frames of 40 px, moments = 2"),
     ({**FRAMES, "backbone": "resnet10t", "moments": 1, "batch_size": 1}, r"and 1 clip in the smallest part of a step"),
     ({**FRAMES, "backbone": "test_resnet", "weight_column": "wieght"}, "weight_column = 'wieght' is not a column"),
-    ({**FRAMES, "backbone": "test_resnet", "pretrained": "none.pt"}, "pretrained = 'none.pt' names no file"),
-    ({**FRAMES, "backbone": "test_resnet.nothing", "pretrained": True}, "names no weights of timm"),
+    ({**FRAMES, "backbone": "test_resnet", "pretrained": "none.pt"}, "pretrained = 'none.pt' is not a file"),
+    ({**FRAMES, "backbone": "test_resnet.nothing", "pretrained": True}, "has no such weights in timm"),
     ({**FRAMES, "backbone": "test_resnet", "faces": "none.onnx"}, "none.onnx"),
     ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnett"}, "'test_resnett' is no model of timm"),
     ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnet", "sound_pretrained": "none.pt"},
-     "sound_pretrained = 'none.pt' names no file"),
+     "sound_pretrained = 'none.pt' is not a file"),
 ])  # fmt: skip
 def test_what_cannot_work_on_clips_is_found_by_a_trial(
     rows: Rows, tmp_path: Path, values: dict[str, Any], message: str
