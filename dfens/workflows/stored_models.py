@@ -70,7 +70,8 @@ def list_models(workspace: Workspace) -> StoreContents:
 
 def _stored_model(workspace: Workspace, summary: ModelSummary, metric: Metric) -> StoredModel:
     store, folds = workspace.predictions, workspace.predictions.folds
-    oof = store.load(summary.name).oof
+    model = store.load(summary.name)
+    oof = model.oof
     present = ~np.isnan(oof)
 
     folds_present = [present & (folds.fold == fold) for fold in range(folds.k)]
