@@ -134,7 +134,7 @@ def test_a_trial_leaves_random_numbers_alone(rows: Rows, tmp_path: Path) -> None
 
 
 def test_ten_crops_need_a_larger_image() -> None:
-    with pytest.raises(ConfigError, match=r'tta = "ten_crop" takes windows of image_size = 32 from larger images'):
+    with pytest.raises(ConfigError, match=r'tta = "ten_crop" needs images larger than image_size = 32'):
         dataclasses.replace(TINY, tta="ten_crop")
     assert dataclasses.replace(TINY, tta="ten_crop", crop=40).stored_size == 40
 
