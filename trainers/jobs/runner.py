@@ -25,6 +25,7 @@ from trainers.kinds.base import (
     FoldOutcome,
     ModelContext,
     ModelSettings,
+    Probabilities,
     run_label,
     settings_record,
 )
