@@ -1,6 +1,6 @@
 """Run the commands of the nine chapters in a scratch folder, in the order in which a student meets them.
 
-    python -m docs.run_chapters FOLDER [--images N]
+    python -m docs.run_chapters FOLDER [--images N] [--skip ablate.sh]
 
 Every shell and Python snippet that a chapter includes is run as it is printed, on the demo of images and on that of
 clips. Commands that need Kaggle are left out and listed. `make test` only parses the commands; this takes about half
@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -68,8 +69,8 @@ def prepare(folder: Path) -> None:
         pd.DataFrame({"id": store.test_ids, "prediction": model.test}).to_csv(two / f"{name}_test.csv", index=False)
 
 
-def run(folder: Path, images: int | None) -> int:
-    """Run everything; return the number of snippets that failed."""
+def run(folder: Path, images: int | None, skip: Collection[str] = ()) -> int:
+    """Run every snippet but those to skip; return the number that failed."""
     folder.mkdir(parents=True, exist_ok=True)
     bin_dir = folder / ".bin"
     bin_dir.mkdir(exist_ok=True)
@@ -80,6 +81,8 @@ def run(folder: Path, images: int | None) -> int:
     failed = 0
     for chapter in CHAPTERS:
         for snippet in snippets(chapter):
+            if snippet.name in skip:
+                continue
             if snippet.name == "two-modalities.sh":
                 prepare(folder)
             text, left_out = runnable(snippet, images)
@@ -103,5 +106,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, help="training rows of the demos, fewer than usual")
+    parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="snippet to leave out")
     options = parser.parse_args()
-    sys.exit(1 if run(options.folder.resolve(), options.images) else 0)
+    sys.exit(1 if run(options.folder.resolve(), options.images, options.skip) else 0)
