@@ -154,7 +154,7 @@ def test_a_model_name_may_not_leave_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_model_cannot_have_the_name_of_the_cache_folder(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\[models.cache\]: work/trainers/cache has another use"):
+    with pytest.raises(ConfigError, match=r"\[models.cache\]: work/trainers/cache is used otherwise"):
         read_config(write(tmp_path, TABLE + '[models.cache]\nkind = "linear"\n'))
 
 
