@@ -139,7 +139,7 @@ class Submissions(RuleBasedStateMachine):
         (self.project.folder / "ledger.sqlite.lock").unlink(missing_ok=True)
 
     @precondition(lambda self: len(self.alive) < MOST - 1)
-    @rule(value=st.sampled_from(VALUES), plan=PLANS, pauses=st.sampled_from(PAUSES))
+    @rule(value=st.sampled_from(VALUES), plan=PLANS, pauses=st.sampled_from([2, 1, 7, 2, 7]))
     def lose_lock_to_another(self, value: float, plan: Plan, pauses: int) -> None:
         self._proceed(self._begin(plan, value), pauses)
         (self.project.folder / "ledger.sqlite.lock").unlink(missing_ok=True)
@@ -156,22 +156,19 @@ class Submissions(RuleBasedStateMachine):
             moved = entry.updated + timedelta(hours=hours)
             self.project.ledger.update(entry.key, updated=moved, created=moved)
 
-    @precondition(lambda self: self._one_uploads())
-    @rule()
-    def run_on_a_machine_that_does_not_see_the_lock(self) -> None:
+    @precondition(lambda self: not self.alive)
+    @rule(value=st.sampled_from(VALUES), plan=PLANS, pauses=st.integers(3, 6))
+    def run_beside_a_machine_that_does_not_see_the_lock(self, value: float, plan: Plan, pauses: int) -> None:
         """Another run starts and ends while one uploads; then only the state of the entry can stop the first."""
-        desk = Desk(self.project, Plan())
-        desk.share_lock()
-        value = self.alive[0].value or 0.0
-        process = Process(desk, Run(self.project.time, lambda: desk.submit(value)), value)
-        self.alive.append(process)
-        self._proceed(process, 1000)
-
-    def _one_uploads(self) -> bool:
-        if len(self.alive) != 1 or self.alive[0].value is None:
-            return False
+        process = self._begin(plan, value)
+        self._proceed(process, pauses)
         in_doubt = self.project.ledger.in_doubt("model")
-        return bool(in_doubt) and all(entry.status != "creating" for entry in in_doubt)
+        if process.run.over or not in_doubt or any(entry.status == "creating" for entry in in_doubt):
+            return
+        another = self._begin(Plan(), value)
+        another.desk.share_lock()
+        self._proceed(another, 1000)
+        self._proceed(process, 1000)
 
     @rule(seconds=st.sampled_from([1.0, 20.0, 70.0]))
     def wait(self, seconds: float) -> None:
