@@ -31,7 +31,7 @@ def predict_without_fold(
     and blend the test predictions of the fold-f models alone: these have not been trained on the rows of fold f, while
     the models of every other fold have. So no label of fold f enters by training or fitting. What is left is what every
     nested score has: the OOF predictions that the weights are fitted to come from models of other folds, which have
-    seen fold f; only the few weights can carry that, and noise labels show no trace of it (benchmarks/pseudo.py).
+    seen fold f; only the few weights can carry that (benchmarks/pseudo.py --noise measures how much).
 
     Args:
         oof: (n_rows, n_models), without gaps. y: (n_rows,) 0 or 1. fold: (n_rows,) 0..k-1.
