@@ -1,6 +1,7 @@
 """Models on clips through folds, training, interruption, workers and the store."""
 
 import dataclasses
+import os
 import random
 import subprocess
 import sys
@@ -76,6 +77,8 @@ def test_pooling_rule_is_chosen_and_kept_with_the_weights(
     assert history["views"] == 4  # two in time, each also mirrored
 
 
+ROOT = Path(__file__).parents[2]
+
 # `dfens train` of one model in a process that can be killed: DATA FOLDER
 TRAIN_AV = """
 import sys
@@ -145,14 +148,13 @@ def test_av_fold_killed_at_random_moments_gives_the_bits_of_an_undisturbed_one(
     competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", TRAIN_AV, str(competition[1])]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True)
     began = time.monotonic()
-    subprocess.run([*command, str(tmp_path / "again")], check=True)
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, cwd=ROOT)
     seconds = time.monotonic() - began
     kills, moments, state = 0, random.Random(0), tmp_path / "killed" / "trainers" / "av" / "fold0" / "state.pt"
     resumed = []
     while True:
-        process = subprocess.Popen([*command, str(tmp_path / "killed")])
+        process = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT)
         if kills < 5:
             time.sleep(moments.uniform(0.4, 1.0) * seconds)
             process.kill()
@@ -168,14 +170,13 @@ def test_av_fold_killed_at_random_moments_gives_the_bits_of_an_undisturbed_one(
 def test_torchrun_of_one_process_and_ray_give_the_same_bits(
     competition: tuple[Competition, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = subprocess.run([sys.executable, "-c", TRAIN_AV, str(competition[1]), str(tmp_path / "whole")], check=True)
-    assert whole.returncode == 0
+    command = [sys.executable, "-c", TRAIN_AV, str(competition[1]), str(tmp_path / "whole")]
+    subprocess.run(command, check=True, cwd=ROOT)
     script = tmp_path / "train_av.py"
     script.write_text(TRAIN_AV)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
-    subprocess.run(
-        [sys.executable, *torchrun, str(script), str(competition[1]), str(tmp_path / "torchrun")], check=True
-    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
+    arguments = [str(script), str(competition[1]), str(tmp_path / "torchrun")]
+    subprocess.run([*torchrun, *arguments], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     stores = [PredictionStore(tmp_path / name / "oof") for name in ("whole", "torchrun")]
     assert stored_bytes(stores[0], "av") == stored_bytes(stores[1], "av")
     pytest.importorskip("ray")
