@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +93,18 @@ from trainers.kinds.training import fold_trainer
 
 torch.set_num_threads(1)
 fold_trainer._SAVE_EVERY_S = 0.0
+plain = fold_trainer.FoldTrainer._step
+
+
+def step(self, *arguments):
+    plain(self, *arguments)
+    print("step", flush=True)
+
+
+fold_trainer.FoldTrainer._step = step
 root = Path(sys.argv[1])
 competition = read_competition(DataSettings(layout="table", root=root / "data"))
-FoldRunner(make_job((competition, root), Path(sys.argv[2]), "av", epochs=4)).all([0, 1])
+FoldRunner(make_job((competition, root), Path(sys.argv[2]), "av", epochs=6)).all([0, 1])
 """
 
 
@@ -148,20 +156,21 @@ def test_av_fold_killed_at_random_moments_gives_the_bits_of_an_undisturbed_one(
     competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", TRAIN_AV, str(competition[1])]
-    began = time.monotonic()
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, cwd=ROOT)
-    seconds = time.monotonic() - began
-    kills, moments, state = 0, random.Random(0), tmp_path / "killed" / "trainers" / "av" / "fold0" / "state.pt"
-    resumed = []
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    kills, moments, resumed = 0, random.Random(0), []
     while True:
-        process = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT)
-        if kills < 5:
-            time.sleep(moments.uniform(0.4, 1.0) * seconds)
-            process.kill()
-        if process.wait() == 0:
+        with subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            if kills < 4:  # after some steps, wherever the process is then
+                for _ in range(moments.randint(2, 4)):
+                    process.stdout.readline()
+                process.kill()
+            process.stdout.read()
+        if process.returncode == 0:
             break
         kills += 1
-        resumed.append(state.exists())
+        resumed.append(any((tmp_path / "killed" / "trainers" / "av").glob("fold*/state.pt")))
+    assert kills >= 3
     assert any(resumed)
     stores = [PredictionStore(tmp_path / name / "oof") for name in ("whole", "killed")]
     assert stored_bytes(stores[0], "av") == stored_bytes(stores[1], "av")
