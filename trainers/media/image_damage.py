@@ -1,7 +1,7 @@
-"""Find damage and value ranges that image decoders pass over in silence.
+"""Detect damage and value ranges that image decoders silently ignore.
 
-libjpeg fills what is missing with grey and prints a line that names no file; formats without checksums decode a hole
-of zeros as if it were an image; values beyond 8 bits are cut off or scaled by a guess.
+libjpeg fills missing data with grey and prints a message without a file name; formats without checksums decode a hole
+of zeros as if it were an image; values beyond 8 bits are clipped or scaled by a guess.
 """
 
 import re
@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 
 MOST_PIXELS = 178_956_970  # Pillow's limit too; as RGB half a gigabyte
 _PNG = b"\x89PNG\r\n\x1a\n"
-# complaints of libjpeg about headers of whole files, such as phones write
+# warnings of libjpeg about headers of intact files, such as those of phones
 _HARMLESS = re.compile(r"SOS parameters|JFIF revision|Adobe color transform|extraneous bytes before marker 0xd8")
 _HOLE = bytes(64)  # entropy-coded data look random: 512 zero bits in a row are a lost block of a disk or a download
 _KINDS = {
@@ -32,13 +32,13 @@ _KINDS = {
 
 
 class ImageDamageError(ValueError):
-    """An image file that is cut or damaged; the message says where, and `what` how to call it."""
+    """A truncated or damaged image file; the message says where, and `what` describes the problem."""
 
     what = "is cut or damaged"
 
 
 class ImageFormatError(ImageDamageError):
-    """An image that is whole, but too large, or of a value type without a known range."""
+    """An intact image that is too large, or has values without a known range."""
 
     what = "cannot be used"
 
@@ -59,7 +59,7 @@ def file_kind(data: bytes) -> str | None:
 def decode_jpeg(data: bytes, shape: tuple[int, int], *, reduce: int = 1) -> Image:
     """Return the pixels of a JPEG of 1 or 3 components as RGB, without its orientation applied.
 
-    The pixels are those of OpenCV and Pillow, which use the same library; but here its warnings are errors.
+    The pixels are those of OpenCV and Pillow, which use the same library; but its warnings are errors here.
 
     Args:
         data: bytes of the file.
@@ -109,7 +109,7 @@ def check_png(data: bytes) -> None:
         label = name.decode("latin-1")
         if end > len(data):
             raise ImageDamageError(f"it ends within its chunk {label!r}")
-        # chunks with a small first letter are optional; a wrong checksum there spoils no pixel
+        # chunks with a lower-case first letter are optional; a wrong checksum there affects no pixel
         if not name[:1].islower() and zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             raise ImageDamageError(f"the checksum of its chunk {label!r} is wrong")
         if name == b"IHDR":
@@ -133,12 +133,12 @@ def check_size(height: int, width: int) -> None:
 
 
 def check_hole(data: bytes, kind: str | None) -> None:
-    """Check the compressed data of formats without checksums for a run of zeros, which nothing else would notice.
+    """Check the compressed data of formats without checksums for a run of zeros, which decoders do not notice.
 
     Raises:
         ImageDamageError: saying where the zeros begin.
     """
-    end = len(data.rstrip(b"\0"))  # zeros behind the image do no harm
+    end = len(data.rstrip(b"\0"))  # zeros after the image are harmless
     at = data.find(_HOLE, 0, end)
     if at < 0:  # nearly always
         return
@@ -151,7 +151,7 @@ def check_hole(data: bytes, kind: str | None) -> None:
 
 
 def _start_of_data(data: bytes, kind: str | None) -> int | None:
-    """Where entropy-coded data begin in which no run of zeros can occur; None where there may be one."""
+    """Return the offset of entropy-coded data in which no run of zeros can occur; None if one is possible."""
     if kind == "JPEG":
         start = data.find(b"\xff\xda")
         # codes of the standard tables for luminance: an end of block is 1010, so flat blocks are no zeros

@@ -15,18 +15,18 @@ from trainers.runtime.device import is_out_of_memory, on_device
 
 
 def decode_on_device(files: Sequence[bytes], paths: Sequence[str], size: int, device: torch.device) -> Tensor:
-    """Images of files at one size, shape (n_files, size, size, 3), uint8 RGB, on the device.
+    """Return images of files at one size, shape (n_files, size, size, 3), uint8 RGB, on the device.
 
-    nvJPEG's rounding and the resizing here (linear, antialiased) differ a little from OpenCV's, so a model
-    trained with it predicts with it. Files that nvJPEG cannot decode alone (other kinds than JPEG, CMYK, those
+    nvJPEG's rounding and the resizing here (linear, antialiased) differ slightly from OpenCV's, so a model
+    trained with it must also predict with it. Files that nvJPEG cannot decode alone (other kinds than JPEG, CMYK, those
     that EXIF turns) are read as `decode = "area"` reads them; which ones depends on the file alone.
 
     Args:
         files: their bytes. paths: their names in messages.
 
     Raises:
-        DataError: a file that is cut or no image.
-        TrainingError: a torchvision that does not offer it.
+        DataError: if a file is truncated or not an image.
+        TrainingError: if torchvision does not support it.
     """
     plain = [row for row, data in enumerate(files) if is_plain_jpeg(data)]
     batch = torch.empty((len(files), 3, size, size), dtype=torch.uint8, device=device)
@@ -52,7 +52,7 @@ def decode_on_device(files: Sequence[bytes], paths: Sequence[str], size: int, de
 
 
 def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor | None]:
-    """Each image (3, height, width); None where this one cannot be decoded here."""
+    """Return each image (3, height, width); None for images that nvJPEG cannot decode."""
     try:
         from torchvision.io import ImageReadMode, decode_jpeg
     except ImportError as err:
@@ -71,7 +71,7 @@ def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor |
                 raise TrainingError(
                     f'decode = "gpu" is not in this build of torchvision ({err}). Set decode = "area".'
                 ) from err
-        found: list[Tensor | None] = []  # it gives no partial results: find the one that it stumbled over
+        found: list[Tensor | None] = []  # it returns no partial results: find the image that failed
         for tensor in tensors:
             try:
                 found.append(decode_jpeg(tensor, mode=ImageReadMode.RGB, device=device))
@@ -83,7 +83,7 @@ def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor |
 
 
 def _is_of_the_device(error: RuntimeError) -> bool:
-    """Whether an error is the device's own and not about a file; another way of decoding would only hide it."""
+    """Return whether an error is caused by the device and not by a file; another decoder would only hide it."""
     return is_out_of_memory(error) or "cuda error" in str(error).lower()
 
 

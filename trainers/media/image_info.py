@@ -1,6 +1,6 @@
-"""Inspect image files by the thousand: sizes on disk, identical bytes, decodability, pixels; in threads.
+"""Inspect many image files in threads: sizes on disk, identical bytes, decodability, pixels.
 
-OpenCV, reading and hashing let other threads run, so threads do here what processes would,
+OpenCV, reading and hashing release the interpreter lock, so threads are as fast as processes,
 without copies of the lists.
 """
 
@@ -24,9 +24,10 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an image file turned out to be.
+    """Properties of an image file.
 
-    frames: of an animation, or pages; only the first is used. error: why it cannot be used, without its name, or None.
+    frames: of an animation, or pages; only the first is used. error: the reason why it cannot be used, without its
+    name, or None.
     """
 
     height: int = 0
@@ -114,7 +115,7 @@ def _alike(rows: list[int], digests: dict[int, bytes]) -> list[list[int]]:
 
 
 def _digest(path: str, *, whole: bool) -> bytes:
-    """Hash of the bytes, or of the block in the middle; empty where the file cannot be read."""
+    """Return the hash of the bytes, or of the block in the middle; empty if the file cannot be read."""
     try:
         with Path(path).open("rb") as file:
             if whole:

@@ -1,4 +1,4 @@
-"""Read what an image file says about itself before its pixels are decoded: encoder traces, tags, sizes."""
+"""Read the header of an image file without decoding pixels: encoder traces, tags, sizes."""
 
 import hashlib
 import io
@@ -58,7 +58,7 @@ def read_image_properties(path: str) -> ImageProperties:
                 warnings.simplefilter("ignore")
                 try:
                     return _properties(data, size_bytes)
-                except Exception:  # a header longer than that, or tags at the end, as in TIFF
+                except Exception:  # a longer header, or tags at the end, as in TIFF
                     return _properties(data + file.read(), size_bytes)
     except Exception as err:  # Pillow's parsers raise OSError, SyntaxError, ValueError, struct.error and more
         raise DataError(f"{path} has no header of an image that can be read ({err}). Run dfens check.") from err
@@ -89,7 +89,7 @@ def _properties(data: bytes, size_bytes: int) -> ImageProperties:
 
 
 def _quality(table: Sequence[int]) -> float:
-    """The IJG quality, 1 to 100, at which the standard table for luminance is nearest to this one in its sum."""
+    """Return the IJG quality, 1 to 100, whose standard luminance table has the nearest sum."""
     return float(np.abs(_sums_by_quality() - sum(table)).argmin() + 1)
 
 

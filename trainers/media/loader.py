@@ -1,4 +1,4 @@
-"""Batches made ahead of their use, by threads: OpenCV leaves the interpreter free, so no process need copy images."""
+"""Prefetch batches in threads: OpenCV releases the interpreter lock, so no processes need to copy images."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -23,9 +23,9 @@ MakeRow = Callable[[int], Images]  # index into the rows -> image
 
 
 class Loader:
-    """Makes uint8 batches in `threads` threads while others are used.
+    """Prepare uint8 batches in `threads` threads while others are used.
 
-    On CUDA, batches lie in pinned memory, from which they travel to the device while it works.
+    On CUDA, batches are in pinned memory, from which they are copied to the device while it computes.
     """
 
     def __init__(self, threads: int, *, pin: bool = False) -> None:
@@ -39,7 +39,7 @@ class Loader:
     def batches(self, plan: Iterable[Rowset], shape: tuple[int, ...], make_row: MakeRow) -> Iterator[Tensor]:
         """For each set of rows, the images of `make_row`, shape (len(rows), *shape), uint8, in that order.
 
-        Two batches are made ahead. An error of `make_row` is raised at the batch that it belongs to.
+        Two batches are prefetched. An error of `make_row` is raised at its batch.
         """
         return ahead(plan, lambda rows: self._begin(rows, shape, make_row), 2)
 
@@ -51,7 +51,7 @@ class Loader:
             for place in part:
                 images[place] = make_row(int(rows[place]))
 
-        # parts smaller than a thread's share, so that one slow image does not hold up the batch
+        # parts smaller than a thread's share, so that one slow image does not delay the batch
         parts = np.array_split(
             np.arange(len(rows)),
             min(len(rows), 1 if self._threads == 1 else max(self._threads, min(2 * self._threads, 16))),
@@ -93,14 +93,14 @@ class Loader:
         return self._device_pool.submit(decode).result
 
     def close(self) -> None:
-        """End the threads; what is being made is thrown away."""
+        """End the threads; unfinished batches are discarded."""
         if self._device_pool is not None:
             self._device_pool.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def ahead(items: Iterable[T], begin: Callable[[T], Callable[[], R]], count: int) -> Iterator[R]:
-    """Begin `count` items before the first is waited for, and keep so many begun."""
+    """Start `count` items before waiting for the first, and keep this number running."""
     begun: deque[Callable[[], R]] = deque()
     for item in items:
         begun.append(begin(item))

@@ -12,9 +12,9 @@ DeviceDecode = Literal["area", "scaled", "pil", "gpu"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings:
-    """How images become squares of pixels.
+    """Decoding and resizing of images.
 
-    image_size: height and width in pixels of what the network sees.
+    image_size: height and width of the input of the network in pixels.
     crop: height and width in pixels to which images are resized first; training takes random windows of image_size
         from them, prediction the central one (0: image_size).
     decode: how images are read: area, scaled or pil (described in trainers/media/image.py), or gpu (by nvJPEG on a

@@ -13,14 +13,14 @@ Fusion = Literal["gated", "cross_attention"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipNetworkSettings:
-    """From the moments of a clip (frames, windows of sound) to its prediction.
+    """Combination of the moments of a clip (frames, windows of sound) into its prediction.
 
     moments: number of frames or windows of a clip that the network sees at once. time_views: number of times that
         prediction sees a clip, each time at other moments; the cost of prediction is a multiple of it. Changing it
         needs no new training.
-    pooling: from moments to the clip: mean; top_k (mean of the upper third); confidence (weighted by the distance
-        from 0.5); dfdc (rule of the winner of the Deepfake Detection Challenge); attention (learned weights); auto (the
-        first four compared on held-out rows, each half with the rule that is best on the other half).
+    pooling: how predictions of moments are combined: mean; top_k (mean of the upper third); confidence (weighted by the
+        distance from 0.5); dfdc (rule of the winner of the Deepfake Detection Challenge); attention (learned weights);
+        auto (the first four compared on held-out rows, each half with the rule that is best on the other half).
         Changing one for another needs no new training, except to or from attention.
     temporal: a head over the features of the moments: none, conv or transformer.
     """
@@ -41,7 +41,7 @@ class ClipNetworkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FusionSettings:
-    """How picture and sound are joined.
+    """Fusion of picture and sound.
 
     fusion: gated or cross_attention. modality_dropout: share of the clips with both whose picture or sound is hidden
         in training. modality_loss: weight of a loss on the picture alone and one on the sound alone.

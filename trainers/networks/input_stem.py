@@ -1,4 +1,4 @@
-"""Side channels: what a network sees beside RGB, and the small stem that brings it into any backbone.
+"""Side channels: further inputs besides RGB, and a small stem that feeds them into any backbone.
 
 Noise residuals, frequencies and colour differences show traces that RGB hides: SRM residuals
 (Fridrich and Kodovsky, TIFS 2012; with RGB in the third place of the image track), bands of the
@@ -22,8 +22,8 @@ _BAND_SPREADS = (50.0, 6.0, 1.5)  # of the low, middle and high band of photos, 
 class SideInputs(nn.Module):
     """A backbone behind a stem that turns RGB and its side channels into the three planes it expects.
 
-    The stem is a 1 x 1 convolution that begins as "RGB passes, all else is nothing" where RGB is
-    among the inputs, so that pretrained weights lose nothing at the start; gradients then open the rest.
+    The stem is a 1 x 1 convolution that initially passes RGB and ignores all other channels if RGB is
+    among the inputs, so that pretrained weights lose nothing at the start; training then opens the other channels.
     """
 
     def __init__(self, backbone: nn.Module, inputs: tuple[Inputs, ...], mean: Tensor, std: Tensor) -> None:
@@ -61,19 +61,19 @@ class SideInputs(nn.Module):
                 self.stem.weight[:, first : first + 3, 0, 0] = torch.eye(3)
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Normalised RGB (batch, 3, height, width) to what the backbone gives."""
+        """Return the output of the backbone for normalised RGB (batch, 3, height, width)."""
         found: Tensor = self.backbone(self.stem(self.planes(batch)))
         return found
 
     def planes(self, batch: Tensor) -> Tensor:
-        """All channels side by side, each of about unit spread, (batch, channels, height, width)."""
+        """Return all channels, each with about unit standard deviation, (batch, channels, height, width)."""
         makers: dict[str, Callable[[Tensor], Tensor]] = {
             "ycbcr": self._ycbcr,
             "srm": self._srm,
             "dct": self._dct,
             "phase": self._phase,
         }
-        with torch.autocast(batch.device.type, enabled=False):  # half precision would drown the residuals
+        with torch.autocast(batch.device.type, enabled=False):  # half precision would lose the residuals
             plain = batch.float()
             rgb = plain * self.get_buffer("std") + self.get_buffer("mean")  # 0 to 255
             parts: list[Tensor] = [plain if name == "rgb" else makers[name](rgb) for name in self.inputs]
@@ -81,7 +81,7 @@ class SideInputs(nn.Module):
         return joined
 
     def _srm(self, rgb: Tensor) -> Tensor:
-        """Three high-pass residuals of the grey image, cut off at 3 grey levels."""
+        """Return three high-pass residuals of the grey image, clipped at 3 grey levels."""
         grey = nn.functional.pad(_grey(rgb), (2, 2, 2, 2), mode="reflect")
         return nn.functional.conv2d(grey, self.get_buffer("kernels")).clamp(-3, 3)
 

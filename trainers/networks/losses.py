@@ -1,8 +1,8 @@
 """Losses over the logits of one step.
 
-A row counts for two numbers, shape (batch, 2): its weight as a real and its weight as a fake. A plain fake of
-weight 1 has (0, 1); a mixture of a real and a fake by halves (0.5, 0.5); class balance and the weights of rows
-multiply them. So mixing, soft labels and weights need no rules of their own in any loss.
+Each row has two weights, shape (batch, 2): one as a real and one as a fake. A plain fake of
+weight 1 has (0, 1), an equal mixture of a real and a fake (0.5, 0.5); class balance and row weights
+multiply them. Therefore no loss needs special rules for mixing, soft labels or weights.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ _HEAT = 2.0  # of the uniformity loss
 
 
 def class_weights(target: Tensor, weight: Tensor | None, positive_weight: float) -> Tensor:
-    """Return what each row counts for as a real and as a fake, shape (batch, 2).
+    """Return the weights of each row as a real and as a fake, shape (batch, 2).
 
     Args:
         target: (batch,), 0 to 1: share of the fake in the row.
-        weight: (batch,) what the row counts for; None: all alike.
-        positive_weight: what a fake counts for, relative to a real.
+        weight: (batch,) weights of the rows; None: equal weights.
+        positive_weight: weight of a fake relative to a real.
     """
     shares = torch.stack([1 - target, target * positive_weight], dim=1)
     return shares if weight is None else shares * weight[:, None]
@@ -33,11 +33,10 @@ def class_weights(target: Tensor, weight: Tensor | None, positive_weight: float)
 def loss_by_name(name: Loss, label_smoothing: float) -> LossFunction:
     """Return the function (logits (batch,), weights (batch, 2)) -> loss, a single number.
 
-    bce: cross-entropy. focal: cross-entropy of each row times (1 - probability of its label)^2, so that
-    easy rows count less (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017). auc: logistic
-    loss over all pairs of a real and a fake, a smooth bound of 1 - AUC (Yan et al., ICML 2003; 0 where
-    a step holds one class). classes: mean over the fakes plus mean over the reals, so that their
-    balance in a step has no say, nor has class_weight.
+    bce: cross-entropy. focal: cross-entropy of each row times (1 - probability of its label)^2, so that easy rows have
+    less weight (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017). auc: logistic loss over all pairs of a
+    real and a fake, a smooth bound of 1 - AUC (Yan et al., ICML 2003; 0 where a step holds one class). classes: mean
+    over the fakes plus mean over the reals, so that neither their balance in a step nor class_weight has any effect.
     """
     smoothed = (label_smoothing / 2, 1 - label_smoothing + label_smoothing / 2)  # targets of a real and of a fake
 
@@ -81,13 +80,13 @@ def alignment_loss(features: Tensor, weights: Tensor) -> Tensor:
 
     Args:
         features: (batch, n_features) of unit length.
-        weights: (batch, 2), what each row counts for as a real and as a fake; a pair counts for the product.
+        weights: (batch, 2), weights of each row as a real and as a fake; the weight of a pair is the product.
     """
     return _mean_over_pairs(_squared_distances(features), weights @ weights.T)
 
 
 def uniformity_loss(features: Tensor, weights: Tensor) -> Tensor:
-    """Return the logarithm of the mean of exp(-2 squared distance) over all pairs: least where rows spread evenly.
+    """Return the logarithm of the mean of exp(-2 squared distance) over all pairs, lowest if rows are uniform.
 
     Sources and arguments as in `alignment_loss`; 0 where there is no pair.
     """
@@ -102,6 +101,6 @@ def _squared_distances(features: Tensor) -> Tensor:
 
 
 def _mean_over_pairs(values: Tensor, pairs: Tensor) -> Tensor:
-    """Mean of values (batch, batch) over pairs of two rows, by what these count for; 0 without pairs."""
+    """Return the weighted mean of values (batch, batch) over pairs of two rows; 0 without pairs."""
     pairs = pairs - pairs.diagonal().diag()
     return (values * pairs).sum() / pairs.sum().clamp(min=1e-6)

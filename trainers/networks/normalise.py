@@ -1,4 +1,4 @@
-"""From grey values to what a backbone was made for, on the device."""
+"""Normalisation of images for a backbone, on the device."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,14 +10,14 @@ _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def grey_mean_and_std(backbone: nn.Module) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the images that a backbone was made for, in grey values 0 to 255, (1, 3, 1, 1) each."""
+    """Return mean and standard deviation expected by a backbone, in grey values 0 to 255, (1, 3, 1, 1) each."""
     config: Mapping[str, Any] = getattr(backbone, "pretrained_cfg", None) or _IMAGENET
     mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) * 255 for name in ("mean", "std"))
     return mean, std
 
 
 class Normalise:
-    """uint8 images to the device, and there to normalised floats, channels last."""
+    """Move uint8 images to the device and convert them there to normalised floats, channels last."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         backbone = getattr(model, "backbone", model)

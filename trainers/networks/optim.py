@@ -1,4 +1,4 @@
-"""Which weights learn, how fast, and the schedule of the rate."""
+"""Trainable weights, optimiser, and learning rate schedule."""
 
 import math
 
@@ -13,9 +13,9 @@ from trainers.networks.weights import head_parameters
 
 
 def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
-    """Let all weights learn, or normalisation layers, or residuals of attention, and the head, or the head alone.
+    """Make all weights trainable, or the head, alone or with normalisation layers or residuals of attention.
 
-    Tuning the normalisation of a large pretrained encoder alone keeps what it knows of images and
+    Tuning only the normalisation of a large pretrained encoder preserves its knowledge of images and
     generalises to unseen forgeries (GenD, arXiv 2508.06248).
 
     Raises:
@@ -45,7 +45,7 @@ def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
 
 
 def make_optimizer(model: nn.Module, settings: OptimSettings, device: torch.device) -> torch.optim.AdamW:
-    """AdamW over the weights that learn; each group has its `lr_scale`, a factor on the rate.
+    """Return AdamW over the trainable weights; each group has an `lr_scale`, a factor on the learning rate.
 
     Biases, normalisation, residual factors (their length is constrained otherwise) and what the backbone itself names
     are not decayed. Fused kernels: they
@@ -78,7 +78,7 @@ def make_optimizer(model: nn.Module, settings: OptimSettings, device: torch.devi
 
 
 def lr_at(step: int, total: int, settings: OptimSettings) -> float:
-    """Rate of a step (from 0): linear warm-up, then half a cosine down to zero."""
+    """Return the learning rate of a step (from 0): linear warm-up, then cosine decay to zero."""
     warm = round(settings.warmup * total)
     if step < warm:
         return settings.lr * (step + 1) / (warm + 1)

@@ -1,10 +1,10 @@
-"""Residual-subspace tuning: of each weight of attention the main directions are frozen, and the rest is trained.
+"""Residual-subspace tuning: freeze the main directions of each attention weight, and train the rest.
 
 Yan et al., Orthogonal Subspace Decomposition for Generalizable AI-Generated Image Detection, ICML 2025 (Effort,
-arXiv 2411.15633). The singular value decomposition of a pretrained weight, W = U S V', is cut after its first
-directions. Their sum keeps what pretraining knows and is frozen; the last directions, by default one, are trained as
-factors u, s, v. Two constraints keep both apart and the size of the weight: [U, u] and [V, v] stay orthonormal, and
-the Frobenius norm of the weight stays what it was. Written from the paper.
+arXiv 2411.15633). The singular value decomposition of a pretrained weight, W = U S V', is split after its first
+directions. Their sum preserves the knowledge of pretraining and is frozen; the last directions, by default one, are
+trained as factors u, s, v. Two constraints keep the two parts orthogonal and the norm of the weight unchanged: [U, u]
+and [V, v] stay orthonormal, and the Frobenius norm of the weight is constant. Implemented from the paper.
 
 The factors exist only in training (`torch.nn.utils.parametrize`): `merged_state` returns plain weights, so prediction
 loads what it loads of any other network.
@@ -60,9 +60,9 @@ class ResidualWeight(nn.Module):
         return left, values, right
 
     def penalty(self, left: Tensor, values: Tensor, right: Tensor) -> Tensor:
-        """Return what the constraints are violated by, of all parts together; 0 at the start.
+        """Return the total violation of the constraints over all parts; 0 at the start.
 
-        ||[U, u]'[U, u] - I||² is ||u'u - I||² + 2 ||U'u||², and U'u is what of u lies outside of the free directions.
+        ||[U, u]'[U, u] - I||² is ||u'u - I||² + 2 ||U'u||², and U'u is the part of u outside the free directions.
         """
         with without_autocast(left.device):
             total = torch.zeros((), device=left.device)

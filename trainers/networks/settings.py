@@ -17,20 +17,20 @@ AUTO_BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The network.
+    """Settings of the network.
 
-    backbone: a name that timm knows. backbone_options: further arguments of `timm.create_model`
+    backbone: name of a timm model. backbone_options: further arguments of `timm.create_model`
         (drop_rate, drop_path_rate, global_pool, img_size, ...).
     pretrained: true (weights from the hub), false (random weights), or the path of a file of weights
         (safetensors, or a PyTorch file that contains tensors only).
-    trainable: which weights are trained: all, norm (normalisation layers and the head), head, or residual (of each
-        weight of attention the last directions of its singular value decomposition, and the head; Effort).
+    trainable: which weights are trained: all, norm (normalisation layers and the head), head, or residual (the last
+        singular directions of each attention weight, and the head; Effort).
     residual_rank: number of directions of each weight that "residual" trains.
-    feature_norm: how features are normalised before the head: backbone (as it does itself), raw (its last normalisation
-        left out), layer (layer normalisation without weights instead), l2 (to unit length), or batch (by mean and
-        variance of the training rows).
-    inputs: what the network sees, as channels side by side, reduced to three by a 1 x 1 convolution where there are
-        more: rgb, ycbcr, srm (noise residuals), dct (cosine transform of blocks), phase (image of the phases).
+    feature_norm: normalisation of the features before the head: backbone (that of the backbone), raw (without the
+        last normalisation of the backbone), layer (layer normalisation without weights instead), l2 (to unit length),
+        or batch (by mean and variance of the training rows).
+    inputs: input channels, which are concatenated and reduced to three by a 1 x 1 convolution if there are more: rgb,
+        ycbcr, srm (noise residuals), dct (cosine transform of blocks), phase (image of the phases).
     """
 
     backbone: str
@@ -49,14 +49,14 @@ class NetworkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimSettings:
-    """Training by gradient steps.
+    """Settings of the optimisation.
 
     epochs: passes over the training rows. batch_size: rows in one step, or "auto": 64, in as many parts as the memory
         requires.
-    accumulate: number of parts of a step that are computed one after the other, to save memory.
-    precision: auto (bf16 on a GPU that has it, else fp16 there, float32 on a CPU), or float32,
+    accumulate: number of parts into which a step is split to save memory.
+    precision: auto (bfloat16 on a GPU that supports it, float16 on other GPUs, float32 on a CPU), or float32,
         bfloat16 or float16 (with a scaled loss) on any device.
-    checkpointing: compute activations twice to save memory. compile: by torch.compile (takes minutes at first).
+    checkpointing: recompute activations to save memory. compile: use torch.compile (the first step takes minutes).
     lr: peak learning rate. weight_decay: of AdamW. warmup: fraction of all steps. grad_clip: largest norm of the
         gradient (0: no limit).
     layer_decay: factor on the learning rate from each block to the one before it, as in fine-tuning of transformers.
@@ -64,10 +64,10 @@ class OptimSettings:
     ema: decay of the averaged weights; 0 for none.
     loss: bce; focal (gamma 2); auc (logistic loss over pairs of a real and a fake in a step); classes (the mean
         over the reals plus the mean over the fakes).
-    alignment, uniformity: weights of two further losses on features of unit length (feature_norm = "l2"): rows of one
-        class shall lie close together, and all rows spread evenly. GenD takes 0.1 and 0.5.
-    residual_penalty: weight of the constraints of trainable = "residual": orthogonal directions, and weights of the
-        size they had.
+    alignment, uniformity: weights of two further losses on features of unit length (feature_norm = "l2"), which pull
+        rows of one class together and spread all rows uniformly. GenD uses 0.1 and 0.5.
+    residual_penalty: weight of the constraints of trainable = "residual": orthogonal directions, and an unchanged norm
+        of the weights.
     label_smoothing: 0 to 1. class_weight: "balanced" gives both classes equal weight.
     weight_column: a column of the training table with a weight for each row, or "".
     checkpoint: "last" predicts with the last epoch's weights; "best" with those of the epoch of the best validation
@@ -115,7 +115,7 @@ class OptimSettings:
 
     @property
     def step_rows(self) -> int:
-        """Rows in one step of the optimiser."""
+        """Number of rows in one step of the optimiser."""
         return AUTO_BATCH if self.batch_size == "auto" else self.batch_size
 
 
@@ -123,7 +123,7 @@ class OptimSettings:
 class PredictionSettings:
     """Prediction with trained weights; changing these needs no new training.
 
-    tta: views at prediction. tta_merge: how their probabilities become one.
+    tta: views at prediction. tta_merge: how their probabilities are merged.
     """
 
     tta: Tta = "hflip"

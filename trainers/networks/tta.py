@@ -1,4 +1,4 @@
-"""Test-time augmentation: ttach's views and their merging, its numerical traps mended.
+"""Test-time augmentation: ttach's views and merging, without its numerical problems.
 
 ttach merges logits with `gmean` into NaN and repeats views (HFlip x VFlip x Rotate90 holds each of
 the 8 twice); here each distinct view is seen once and merging is done on probabilities.
@@ -23,7 +23,7 @@ _VIEWS: dict[Tta, list[ttach.base.BaseTransform]] = {
 
 
 def views(tta: Tta, size: int) -> list[View]:
-    """The functions that turn a batch (batch, 3, edge, edge) into each of its views (batch, 3, size, size).
+    """Return functions that turn a batch (batch, 3, edge, edge) into each of its views (batch, 3, size, size).
 
     Args:
         tta: none, hflip (2 views), flips (4), d4 (8: flips and quarter turns), ten_crop (the four corners and
@@ -41,13 +41,13 @@ def views(tta: Tta, size: int) -> list[View]:
 
 
 def centre(batch: Tensor, size: int) -> Tensor:
-    """The middle window of a batch of images."""
+    """Return the central window of a batch of images."""
     down, right = (batch.shape[2] - size) // 2, (batch.shape[3] - size) // 2
     return batch[:, :, down : down + size, right : right + size]
 
 
 def predict(model: nn.Module, batch: Tensor, tta: Tta, merge: Merge, size: int) -> Tensor:
-    """Probability of each image over all its views, shape (batch,), float64, on the batch's device.
+    """Return the merged probability of each image, shape (batch,), float64, on the device of the batch.
 
     Raises:
         TrainingError: ten_crop with images no larger than the views.
@@ -66,9 +66,9 @@ def predict(model: nn.Module, batch: Tensor, tta: Tta, merge: Merge, size: int) 
 
 
 def merge_views(logits: Tensor, merge: Merge) -> Tensor:
-    """One probability from the logits of the views, (views, batch) -> (batch,), float64.
+    """Merge the logits of the views into one probability, (views, batch) -> (batch,), float64.
 
-    gmean is the sigmoid of the mean logit: the geometric mean of the odds, taken where nothing can underflow.
+    gmean is the sigmoid of the mean logit: the geometric mean of the odds, computed without underflow.
     """
     found = logits.detach().double()
     if merge == "gmean":
