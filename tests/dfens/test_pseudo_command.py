@@ -15,7 +15,9 @@ from dfens.demo.competition import make_competition
 from dfens.workspace.paths import Workspace
 from oof.metrics.intervals import score_interval
 from tests.support.training import train_models
+from trainers.kinds.linear.settings import LinearSettings
 from trainers.kinds.pseudo_labels import PseudoLabels
+from trainers.kinds.repeats import PseudoSettings
 
 pytestmark = pytest.mark.slow  # trains and blends several times
 
@@ -81,18 +83,23 @@ def test_noise_stays_noise(noise: Path, name: str) -> None:
     assert low < 0.5 < high, (low, score, high)
 
 
-def test_labels_of_the_whole_blend_would_have_leaked(noise: Path, tmp_path: Path) -> None:
-    """The same training with the labels that dfens refuses: noise gets a score, so the test above can fail."""
-    workspace = Workspace(noise)
-    test = workspace.blends.load("first").test
-    assert test is not None
-    leaky = PseudoLabels(np.broadcast_to(test.astype(np.float32), (4, ROWS)))
-    store = workspace.predictions
-    settings = workspace.config.models["lines"]
-    train_models(workspace.competition(), store, {"leaky": settings}, range(3), tmp_path, pseudo=leaky)
-    leaked, honest = interval(workspace, "leaky")[1], interval(workspace, "lines-pseudo1")[1]
-    store.archive("leaky")
-    assert leaked > honest + 0.03, (leaked, honest)
+def test_labels_of_the_whole_model_would_have_leaked(noise: Path, tmp_path: Path) -> None:
+    """Trees know the rows they have seen by heart: labels by all fold models give noise a score, by fold none."""
+    workspace, store = Workspace(noise), Workspace(noise).predictions
+    settings = LinearSettings(classifier="extra_trees", image_size=8, pseudo=PseudoSettings(confidence=0.5))
+    train_models(workspace.competition(), store, {"base": settings}, range(3), tmp_path)
+    by_fold = store.load("base").unmixed_test_by_fold
+    assert by_fold is not None
+    mean = by_fold.mean(axis=0, keepdims=True)
+    labels = {"leaky": np.broadcast_to(mean, (4, ROWS)), "honest": np.concatenate([by_fold, mean])}
+    for name, values in labels.items():
+        job = {name: settings}
+        train_models(workspace.competition(), store, job, range(3), tmp_path, pseudo=PseudoLabels(values))
+    scores = {name: interval(workspace, name) for name in ("leaky", "honest")}
+    for name in ("base", "leaky", "honest"):
+        store.archive(name)
+    assert scores["leaky"][0] > 0.6, scores
+    assert scores["honest"][0] < 0.5 < scores["honest"][2], scores
 
 
 def test_models_with_pseudo_labels_have_names_of_their_own(noise: Path) -> None:
