@@ -1,4 +1,4 @@
-"""Read the sound of a clip as one channel at one sample rate."""
+"""Read the sound of a clip as mono at a given sample rate."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 Waveform = NDArray[np.int16]
 
-_MOST_ERRORS = 50  # packets in a row that cannot be decoded; the rest of the track is given up then
+_MOST_ERRORS = 50  # consecutive packets that cannot be decoded before the rest of the track is skipped
 
 
 @dataclass(frozen=True, eq=False)
 class Sound:
     """The sound of a clip.
 
-    samples: (n_samples,), 16 bits, all channels mixed to one. sample_rate: Hz. start_s: when the sound starts,
-    seconds after the picture does (negative: before it); nothing is padded or cut to make the two start together.
-    errors: packets that could not be decoded. is_cut: whether the track goes on after the limit asked for.
+    samples: (n_samples,), 16 bits, all channels mixed to one. sample_rate: Hz. start_s: start of the sound relative to
+    the video, in seconds (negative: before it); nothing is padded or cut to align the two. errors: number of packets
+    that could not be decoded. is_cut: whether the track continues after the requested limit.
     """
 
     samples: Waveform
@@ -45,15 +45,15 @@ def audio_stream(container: InputContainer) -> av.AudioStream | None:
 def read_audio(
     container: InputContainer, stream: av.AudioStream, *, sample_rate: int = 16_000, max_seconds: float = 60.0
 ) -> Sound:
-    """Decode a sound track to one channel.
+    """Decode a sound track to mono.
 
-    Channels are mixed by FFmpeg's rule for their layout (a centre at full level, sides at 0.7), so that 5.1 and
-    stereo become what one loudspeaker would play.
+    Channels are mixed by FFmpeg's rule for their layout (centre at full level, sides at 0.7), so that 5.1 and stereo
+    sound as they would on a single loudspeaker.
 
     Args:
-        container, stream: of the clip; what was read from it before does not matter.
-        sample_rate: wanted, Hz.
-        max_seconds: where to stop; bounds time and memory for a clip of hours.
+        container, stream: the open clip and its sound track; the current position does not matter.
+        sample_rate: sample rate of the result, in Hz.
+        max_seconds: maximum length to decode; bounds time and memory for very long clips.
     """
     limit = round(max_seconds * sample_rate)
     reader = _Decoder(container, stream)
@@ -69,14 +69,14 @@ def read_audio(
 
 
 class _Decoder:
-    """The decoded frames of a track from its start; packets that cannot be decoded are counted and passed over."""
+    """The decoded frames of a track from its start; packets that cannot be decoded are counted and skipped."""
 
     def __init__(self, container: InputContainer, stream: av.AudioStream) -> None:
         self._container, self._stream = container, stream
         self.errors = 0
 
     def __iter__(self) -> Iterator[av.AudioFrame]:
-        with contextlib.suppress(av.FFmpegError):  # a file that cannot be searched is read onward
+        with contextlib.suppress(av.FFmpegError):  # a file that is not seekable is read sequentially
             self._container.seek(self._stream.start_time or 0, stream=self._stream, backward=True)
         in_a_row = 0
         for packet in self._container.demux(self._stream):
@@ -91,7 +91,7 @@ class _Decoder:
 
 
 def _resampled(frames: "_Decoder", sample_rate: int) -> Iterator[Waveform]:
-    """Frames as one channel at a rate; a track that changes its format midway gets a new resampler there."""
+    """Yield frames as mono at a sample rate; a new resampler is created if the track changes its format midway."""
     resampler: AudioResampler | None = None
     form: tuple[str, str, int] | None = None
     for frame in frames:
@@ -101,7 +101,7 @@ def _resampled(frames: "_Decoder", sample_rate: int) -> Iterator[Waveform]:
                 yield from _samples(resampler, None)
             resampler, form = AudioResampler(format="s16", layout="mono", rate=sample_rate), found
         assert resampler is not None
-        frame.pts = None  # gaps in the time stamps are not filled: lengths stay those of what was recorded
+        frame.pts = None  # gaps in the time stamps are not filled, so lengths are those of the recording
         yield from _samples(resampler, frame)
     if resampler is not None:
         yield from _samples(resampler, None)
@@ -113,7 +113,7 @@ def _samples(resampler: AudioResampler, frame: av.AudioFrame | None) -> Iterator
 
 
 def _start(container: InputContainer, stream: av.AudioStream) -> float:
-    """Seconds by which the sound starts after the picture, or after the clip where there is no picture."""
+    """Return the start of the sound in seconds after the start of the video (of the clip, without a video)."""
     own = float((stream.start_time or 0) * (stream.time_base or Fraction(1, av.time_base)))
     for video in container.streams.video:
         return own - float((video.start_time or 0) * (video.time_base or Fraction(1, av.time_base)))

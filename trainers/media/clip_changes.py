@@ -1,4 +1,4 @@
-"""Changes that clips go through on their way: re-encoding, fewer frames, smaller pictures, worse sound."""
+"""Changes that clips undergo in distribution: re-encoding, lower frame rate and resolution, degraded sound."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from trainers.media.video import one_thread, upright_image, video_stream
 _MOST_FRAMES = 600
 _SAMPLE_RATE = 16_000
 _SILENCE = 10 ** (-60 / 20)
-# close to lossless, so that what is measured is the change alone
+# nearly lossless, so that only the effect of the change is measured
 _FAITHFUL = Encoding(options={"crf": "12", "preset": "veryfast"}, audio_bit_rate=128_000)
 
 
@@ -31,7 +31,7 @@ class _Clip:
 
 @dataclass(frozen=True)
 class ClipChange:
-    """A change with its severities; `apply` takes a clip and a severity."""
+    """A change and its severities; `apply` takes a clip and a severity."""
 
     name: str
     unit: str
@@ -67,7 +67,7 @@ def _noise(clip: _Clip, snr_db: float, rng: np.random.Generator) -> _Clip:
 
 
 def _trimmed(clip: _Clip, severity: float, rng: np.random.Generator) -> _Clip:
-    """Cut the silence at the start off, together with the frames shown meanwhile."""
+    """Trim the leading silence together with the frames displayed during it."""
     if clip.sound is None:
         return clip
     loud = np.flatnonzero(np.abs(clip.sound) > _SILENCE)
@@ -95,7 +95,7 @@ CLIP_CHANGES: Mapping[str, ClipChange] = {
 
 
 def changed_clip(path: str, target: Path, name: str, severity: float, rng: np.random.Generator) -> Path:
-    """Write a clip as it is after a change; the first 600 frames and the sound with them.
+    """Apply a change to the first 600 frames of a clip and their sound, and write the result.
 
     Raises:
         DataError: as in `open_clip`.

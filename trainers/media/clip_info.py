@@ -1,4 +1,4 @@
-"""Read what a clip's headers say: container, codecs, durations, rates, sizes and encoder tags, without decoding it."""
+"""Read the headers of a clip: container, codecs, durations, rates, sizes and encoder tags, without decoding it."""
 
 import re
 from collections.abc import Iterator
@@ -13,22 +13,22 @@ from av.stream import Stream
 
 from oof.errors import DataError
 
-# what x264 and x265 write into the first frame: "x264 - core 148 r2643 5c65704 - ... crf=23.0"
+# written by x264 and x265 into the first frame: "x264 - core 148 r2643 5c65704 - ... crf=23.0"
 _ENCODER = re.compile(rb"(x26[45]) [^\0]{0,12}core (\d+)|Lavc[\d.]+|Xvid\d+", re.ASCII)
 _SETTINGS = re.compile(rb"\b(crf=[\d.]+|bitrate=\d+|qp=\d+)")
 _FIRST_BYTES = 8192
 
-Container = InputContainer  # an open clip, as other packages name its type
+Container = InputContainer  # an open clip; the name that other packages use for this type
 
 
 @dataclass(frozen=True)
 class PictureTrack:
     """The video stream of a clip.
 
-    width, height: pixels as stored, before `rotation` (degrees counter-clockwise) is applied. frames: as the header
-    counts them, 0 where it does not. start_s, duration_s: seconds, 0.0 where unknown. bit_rate: bits per second.
-    encoder: name and version that the encoder left in the first frame, "" where there is none.
-    encoder_settings: its rate control (`crf=23.0`), "" where there is none.
+    width, height: pixels as stored, before `rotation` (degrees counter-clockwise) is applied. frames: number of frames
+    in the header, 0 if it has none. start_s, duration_s: seconds, 0.0 if unknown. bit_rate: bits per second.
+    encoder: name and version that the encoder wrote into the first frame, or "". encoder_settings: its rate control
+    (`crf=23.0`), or "".
     """
 
     codec: str
@@ -48,7 +48,7 @@ class PictureTrack:
 
 @dataclass(frozen=True)
 class SoundTrack:
-    """The first audio stream of a clip; sample_rate in Hz, start_s and duration_s in seconds, bit_rate per second."""
+    """The first audio stream of a clip; sample_rate in Hz, start_s and duration_s in seconds, bit_rate in bits/s."""
 
     codec: str
     profile: str
@@ -61,11 +61,11 @@ class SoundTrack:
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What the headers of a clip say.
+    """The information in the headers of a clip.
 
     container: short name of the format (`mov`, `matroska`, `avi`). brand: `major_brand` of an MP4. encoder: tag of the
-    writing program. tags: names of all other tags, sorted. bit_rate: of the whole file, bits per second.
-    missing_bytes: bytes beyond the end of the file that its index points to; more than 0 for a file that was cut.
+    program that wrote the file. tags: names of all other tags, sorted. bit_rate: of the whole file, in bits per second.
+    missing_bytes: number of bytes that the index refers to beyond the end of the file; positive for a truncated file.
     """
 
     path: str
@@ -82,7 +82,7 @@ class ClipInfo:
 
     @property
     def sound_minus_picture_s(self) -> float | None:
-        """Seconds by which the sound is longer than the picture; None where either is missing."""
+        """Duration of the sound minus that of the video, in seconds; None if either is missing."""
         if self.picture is None or self.sound is None:
             return None
         return self.sound.duration_s - self.picture.duration_s
@@ -90,10 +90,10 @@ class ClipInfo:
 
 @contextmanager
 def open_clip(path: str | Path) -> Iterator[InputContainer]:
-    """Open a clip for reading, and turn whatever FFmpeg raises in the block into an error that names the file.
+    """Open a clip for reading, and convert FFmpeg's exceptions in the block to a DataError that names the file.
 
     Raises:
-        DataError: if the file is missing, unreadable, empty, or not a clip, or cannot be decoded.
+        DataError: if the file is missing, unreadable, empty or not a clip, or cannot be decoded.
     """
     try:
         if Path(path).stat().st_size == 0:
@@ -118,7 +118,7 @@ _REMEDY = (
 def probe_clip(path: str | Path) -> ClipInfo:
     """Read the headers of a clip, and its first frame for rotation and encoder.
 
-    Costs some milliseconds whatever the length of the clip.
+    Takes a few milliseconds, regardless of the length of the clip.
 
     Raises:
         DataError: as in `open_clip`.
@@ -128,7 +128,7 @@ def probe_clip(path: str | Path) -> ClipInfo:
 
 
 def read_info(container: InputContainer, path: str | Path) -> ClipInfo:
-    """Return the same for a clip that is open already; its first frames are read."""
+    """Return the same for an open clip; this reads its first frames."""
     size = Path(path).stat().st_size
     tags = {name.lower(): value for name, value in container.metadata.items()}
     picture = next((s for s in container.streams.video if not s.disposition & s.disposition.attached_pic), None)
@@ -170,14 +170,14 @@ def _picture_track(container: InputContainer, stream: av.VideoStream) -> Picture
 
 
 def _first_frame(container: InputContainer, stream: av.VideoStream) -> tuple[int, bytes]:
-    """Rotation of the first frame in degrees, and the first bytes of its packet; 0 and b"" where none decodes."""
+    """Return the rotation of the first frame in degrees and the start of its packet; 0 and b"" if none decodes."""
     first = b""
     try:
         for packet in container.demux(stream):
             first = first or bytes(packet)[:_FIRST_BYTES]
             for frame in packet.decode():
                 return frame.rotation, first
-    except av.FFmpegError:  # reported by `undecodable_tail` and by whoever decodes the clip
+    except av.FFmpegError:  # reported by `undecodable_tail` and when the clip is decoded
         pass
     return 0, first
 
@@ -200,7 +200,7 @@ def _seconds(value: int | None, unit: Fraction | None) -> float:
 
 
 def _end_of_index(stream: Stream) -> int:
-    """Where the last packet ends that the index of a stream lists, in bytes; 0 without an index."""
+    """Return the end of the last packet in the index of a stream, in bytes; 0 without an index."""
     entries = stream.index_entries
     if not len(entries):
         return 0
@@ -209,9 +209,9 @@ def _end_of_index(stream: Stream) -> int:
 
 
 def undecodable_tail(path: str | Path) -> float:
-    """Return how many seconds at the end of the picture cannot be decoded; 0.0 for a whole clip.
+    """Return how many seconds at the end of the video cannot be decoded; 0.0 for an intact clip.
 
-    Decodes from the last key frame to the end, so the cost is that of one group of pictures.
+    Decodes from the last key frame to the end, that is, one group of pictures.
 
     Raises:
         DataError: as in `open_clip`; a clip without a video stream.
@@ -233,7 +233,7 @@ def undecodable_tail(path: str | Path) -> float:
                 if frame.pts is not None:
                     last = frame.pts + (frame.duration or 0)
         except av.FFmpegError:
-            pass  # what was decoded so far tells where the tail begins
+            pass  # the frames decoded so far determine where the tail begins
         if last is None:
             return float(end * unit)
         missing = float((end - last) * unit)

@@ -1,4 +1,4 @@
-"""What is kept of one clip: frames, sound and what its headers say, as the bytes of a safetensors file."""
+"""The extracted features of one clip (frames, sound and header information), as the bytes of a safetensors file."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from trainers.media.image import Image
 
 _DTYPES = {"U8": np.uint8, "BOOL": np.bool_, "I16": np.int16, "I64": np.int64, "F16": np.float16, "F32": np.float32}
 _ENCODINGS: dict[str, tuple[str, list[int]]] = {
-    "png": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),  # higher levels save 3 % and take four times as long
+    "png": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),  # higher levels save 3 % of the size and take four times as long
     "jpeg": (
         ".jpg",
         [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
@@ -28,14 +28,14 @@ _ENCODINGS: dict[str, tuple[str, list[int]]] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClipParts:
-    """What was read from a clip.
+    """The data read from a clip.
 
-    images: frames in order of time, all of one size. times_s: of each, seconds since the start of the picture.
-    is_spread: whether a frame is one of the evenly spread ones. is_key: one of the key frames. change: distance of
-    its colours from the key frame before (0 to 1), 0 where it is none. boxes: (n_frames, 4) of the face in the whole
-    frame, in pixels, NaN where none was found. sound: (n_samples,) or empty. sound_start_s: seconds after the
-    picture. mel: (bands, columns) or (bands, 0), log-mel spectrogram. mel_settings: how that was made. notes: what a
-    reader should know about the clip.
+    images: frames in temporal order, all of one size. times_s: their times in seconds since the start of the video.
+    is_spread: whether each frame is one of the evenly spaced ones. is_key: whether it is one of the key frames. change:
+    colour distance of a key frame from the previous one (0 to 1), 0 for other frames. boxes: (n_frames, 4) face boxes
+    in the full frames, in pixels, NaN if none was found. sound: (n_samples,) or empty. sound_start_s: start of the
+    sound in seconds after the video. mel: (bands, columns) or (bands, 0), log-mel spectrogram. mel_settings: its
+    settings. notes: remarks on the clip for the user.
     """
 
     info: ClipInfo
@@ -53,7 +53,7 @@ class ClipParts:
 
 
 def encode_record(parts: ClipParts, frame_format: Literal["png", "jpeg"]) -> bytes:
-    """Return a clip's record as bytes."""
+    """Encode the record of a clip as bytes."""
     ending, options = _ENCODINGS[frame_format]
     blobs = [cv2.imencode(ending, image[..., ::-1], options)[1].reshape(-1) for image in parts.images]
     tensors = {
@@ -77,11 +77,11 @@ def encode_record(parts: ClipParts, frame_format: Literal["png", "jpeg"]) -> byt
 
 
 class ClipRecord:
-    """A clip's record, read where it lies: nothing is copied before it is asked for.
+    """The record of a clip, read in place: nothing is copied until it is requested.
 
     Args:
-        data: bytes of the record, also of a memory-mapped file.
-        name: of the clip, for messages.
+        data: bytes of the record, possibly of a memory-mapped file.
+        name: name of the clip, for messages.
     """
 
     def __init__(self, data: memoryview, name: str) -> None:
@@ -92,14 +92,14 @@ class ClipRecord:
         self._header, self._body = header, data[8 + length :]
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """Return a stored array, not to be written to."""
+        """Return a stored array, which must not be modified."""
         entry = self._header[name]
         start, end = entry["data_offsets"]
         return np.frombuffer(self._body[start:end], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
     @cached_property
     def info(self) -> ClipInfo:
-        """What the headers of the clip say."""
+        """The header information of the clip."""
         values = dict(self._about["info"])
         picture, sound = values["picture"], values["sound"]
         values["picture"] = None if picture is None else PictureTrack(**picture)
@@ -108,37 +108,37 @@ class ClipRecord:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know about the clip."""
+        """Remarks on the clip for the user."""
         return tuple(self._about["notes"])
 
     @property
     def sound(self) -> NDArray[np.int16]:
-        """The samples of the sound, shape (n_samples,); empty where the clip has none."""
+        """The samples of the sound, shape (n_samples,); empty if the clip has none."""
         return self.tensor("sound")
 
     @property
     def sound_start_s(self) -> float:
-        """Seconds by which the sound starts after the picture."""
+        """Start of the sound in seconds after the start of the video."""
         return float(self._about["sound_start_s"])
 
     @property
     def sample_rate(self) -> int:
-        """Sample rate of the sound, Hz."""
+        """Sample rate of the sound, in Hz."""
         return int(self._about["mel_settings"]["sample_rate"])
 
     @property
     def mel_settings(self) -> dict[str, Any]:
-        """How the stored log-mel spectrogram was made."""
+        """Settings of the stored log-mel spectrogram."""
         return dict(self._about["mel_settings"])
 
     @property
     def spread(self) -> NDArray[np.intp]:
-        """Positions of the evenly spread frames."""
+        """Indices of the evenly spaced frames."""
         return np.flatnonzero(self.tensor("is_spread"))
 
     @property
     def keys(self) -> NDArray[np.intp]:
-        """Positions of the key frames."""
+        """Indices of the key frames."""
         return np.flatnonzero(self.tensor("is_key"))
 
     @property
@@ -147,7 +147,7 @@ class ClipRecord:
         return bool(np.isfinite(self.tensor("boxes")).any())
 
     def frames(self, positions: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Return some frames, shape (len(positions), size, size, 3), RGB.
+        """Return the frames at the given positions, shape (len(positions), size, size, 3), RGB.
 
         Raises:
             StoreError: if a stored frame cannot be decoded.

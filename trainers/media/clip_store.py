@@ -1,4 +1,4 @@
-"""Extracted features of clips on disk: records of many clips in few files, found by path or by content."""
+"""Extracted features of clips on disk: records of many clips in a few files, looked up by path or by content."""
 
 import hashlib
 import json
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 _SHARD_BYTES = 256 << 20
-_SHARD_S = 30.0  # what a kill loses at most
-_AHEAD = 4  # clips begun for each thread
+_SHARD_S = 30.0  # maximum work lost if the process is killed
+_AHEAD = 4  # clips started per thread
 _COLUMNS = ["path", "size", "mtime_ns", "sha256", "shard", "offset", "n_bytes", "reason"]
-_LEAST_FREE = 1 << 30  # bytes of disk that are left alone
+_LEAST_FREE = 1 << 30  # bytes of disk space that are left free
 
 
 @dataclass(frozen=True)
 class ClipFailure:
-    """A clip that could not be read, and why."""
+    """A clip that could not be read, and the reason."""
 
     path: str
     reason: str
@@ -43,7 +43,7 @@ class ClipFailure:
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """How many of some clips are in the store. n_bytes: of everything that is stored with these settings."""
+    """Number of the given clips in the store. n_bytes: size of everything stored with these settings."""
 
     clips: int
     stored: int
@@ -53,23 +53,23 @@ class StoreSummary:
 
 
 class ClipStore:
-    """Records of clips that were read with the same settings.
+    """Records of clips read with the same settings.
 
         folder/
         └── 3f9c0a1b2c/             a fingerprint of the settings
-            ├── recipe.json         the settings in words
-            ├── 5d1c….bin           records of clips one after the other, each as the bytes of a safetensors file
+            ├── recipe.json         the settings as JSON
+            ├── 5d1c….bin           concatenated records of clips, each the bytes of a safetensors file
             └── 5d1c….parquet       clips: path, size, mtime_ns, sha256, shard, offset, n_bytes, reason
 
-    A clip is known by path, size and time of change; one that was moved or copied is found by the SHA-256 of its
-    bytes and not decoded again. A clip that cannot be read has a row with its reason and no record. A shard counts
-    once its table is in place, so a process may be killed at any moment and loses the clips of half a minute. One
-    process writes and the others wait; readers need no lock.
+    A clip is identified by path, size and modification time; a clip that was moved or copied is found by the SHA-256 of
+    its bytes and not decoded again. A clip that cannot be read has a row with the reason and no record. A shard becomes
+    visible when its table is in place, so a process may be killed at any time and loses at most half a minute of work.
+    One process writes while others wait; readers need no lock.
 
     Args:
-        folder: of all stores.
-        recipe: the settings that the records depend on, as JSON values.
-        root: paths under it are kept relative to it, so that the folder may move with its data.
+        folder: parent folder of all stores.
+        recipe: settings that the records depend on, as JSON values.
+        root: paths below it are stored relative to it, so that the folder can be moved together with its data.
     """
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any], root: Path = Path()) -> None:
@@ -89,17 +89,17 @@ class ClipStore:
         retry: bool = False,
         progress: Progress = SILENT,
     ) -> StoreSummary:
-        """Read and store the clips that are missing; a run that was stopped or killed resumes where it was.
+        """Read and store the missing clips; a run that was stopped or killed resumes where it left off.
 
         Args:
-            paths: of the clips.
+            paths: paths of the clips.
             extract: returns the record of a clip, or raises DataError; called from several threads.
-            threads: clips read side by side.
-            retry: read again what could not be read before.
-            progress: gets clips per second.
+            threads: number of clips read in parallel.
+            retry: whether to retry clips that could not be read before.
+            progress: receives clips per second.
 
         Raises:
-            KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; what was read is stored.
+            KeyboardInterrupt, Stopped: on Ctrl-C or SIGTERM, after the clips read so far have been stored.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with file_lock(self.folder / ".lock"), StopRequest() as request:
@@ -129,7 +129,7 @@ class ClipStore:
         return self.summary(paths, threads)
 
     def _sweep(self, index: "pd.DataFrame") -> None:
-        """Remove what a killed process left: half-written files, and shards that no table names."""
+        """Remove leftovers of a killed process: incomplete files, and shards without a table."""
         named = {f"{shard}.bin" for shard in index["shard"].unique()}
         for path in self.folder.iterdir():
             if path.suffix == ".part" or (path.suffix == ".bin" and path.name not in named):
@@ -138,7 +138,7 @@ class ClipStore:
     # ---- reading ------------------------------------------------------------
 
     def summary(self, paths: Sequence[str], threads: int = 1) -> StoreSummary:
-        """Count what is there of some clips, and list those that cannot be read."""
+        """Return how many of the given clips are stored, and those that cannot be read."""
         located = self._locate(_files(paths, threads), self._index())
         failed = located[(located["offset"] < 0) & (located["reason"] != "")]
         missing_files = located[located["size"] < 0]
@@ -149,11 +149,11 @@ class ClipStore:
         return StoreSummary(len(located), stored, len(located) - stored - len(failures), size, tuple(failures))
 
     def view(self, paths: Sequence[str], threads: int = 1) -> "ClipView":
-        """Return the records of some clips, in their order."""
+        """Return the records of the given clips, in the same order."""
         return ClipView(self.folder, self._locate(_files(paths, threads), self._index()))
 
     def _index(self) -> "pd.DataFrame":
-        """All rows of the tables whose shards are whole."""
+        """Return all rows of the tables whose shards are complete."""
         import pandas as pd
 
         tables = [read_parquet(path)[0] for path in sorted(self.folder.glob("*.parquet"))]
@@ -166,7 +166,7 @@ class ClipStore:
         return index[(index["offset"] < 0) | (ends <= index["shard"].map(sizes).fillna(-1))]
 
     def _locate(self, files: "pd.DataFrame", index: "pd.DataFrame") -> "pd.DataFrame":
-        """The rows of files, in their order; offset -1 without a record, reason "" without a failure."""
+        """Return one row per file, in order; offset -1 without a record, reason "" without a failure."""
         known = index.drop(columns="sha256").drop_duplicates(["path", "size", "mtime_ns"], keep="last")
         short = files.assign(short=[self.short(path) for path in files["path"]])
         joined = short.merge(known.rename(columns={"path": "short"}), how="left", on=["short", "size", "mtime_ns"])
@@ -177,7 +177,7 @@ class ClipStore:
         return joined
 
     def short(self, path: str) -> str:
-        """The path as tables keep it."""
+        """Return a path as stored in the tables."""
         return str(path).removeprefix(self._prefix)
 
 
@@ -196,7 +196,7 @@ class ClipView:
         return len(self.paths)
 
     def record(self, row: int) -> ClipRecord | None:
-        """The record of a clip; None where there is none (`reasons` says why, where it was tried)."""
+        """Return the record of a clip, or None (`reasons` has the reason if reading it was attempted)."""
         start = self._offset[row]
         if start < 0:
             return None
@@ -204,7 +204,7 @@ class ClipView:
 
     @property
     def absent(self) -> list[int]:
-        """Rows without a record."""
+        """Return the rows without a record."""
         return [row for row, offset in enumerate(self._offset) if offset < 0]
 
 
@@ -213,8 +213,8 @@ def _mapped(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-_Row = tuple[str, int, int]  # path, size, time of change
-_Found = tuple[str, "bytes | str | None"]  # SHA-256; record, reason of failure, or None where the content is known
+_Row = tuple[str, int, int]  # path, size, modification time
+_Found = tuple[str, "bytes | str | None"]  # SHA-256; record, reason of failure, or None if already stored
 
 
 def _side_by_side(
@@ -224,7 +224,7 @@ def _side_by_side(
     extract: Callable[[str], bytes],
     ahead: int,
 ) -> Iterator[tuple[_Row, _Found]]:
-    """Results as they come; a limited number of clips is begun ahead, so that records do not pile up in memory."""
+    """Yield results as they finish; a bounded number of clips is in flight, so that records do not fill the memory."""
 
     def one(path: str) -> _Found:
         digest = ""
@@ -246,7 +246,7 @@ def _side_by_side(
 
 
 class _Writer:
-    """Appends records to a half-written shard and commits it when it is large or old enough."""
+    """Writer that appends records to an incomplete shard and commits it when it is large or old enough."""
 
     def __init__(self, store: ClipStore, index: "pd.DataFrame") -> None:
         self._store = store
@@ -266,11 +266,11 @@ class _Writer:
         self._size, self._since = 0, time.monotonic()
 
     def known(self, digest: str) -> bool:
-        """Whether a record of the same bytes is there already."""
+        """Return whether a record of the same bytes is already stored."""
         return digest in self._places
 
     def add(self, row: _Row, found: _Found) -> None:
-        """Note the outcome for one clip."""
+        """Add the outcome of one clip."""
         path, size, changed = row
         digest, value = found
         if isinstance(value, str):
@@ -296,7 +296,7 @@ class _Writer:
         self._size += len(data)
 
     def commit(self) -> None:
-        """Put the shard and then its table in place."""
+        """Move the shard and then its table into place."""
         import pandas as pd
 
         if self._rows:
@@ -310,12 +310,12 @@ class _Writer:
 
 
 def _files(paths: Sequence[str], threads: int) -> "pd.DataFrame":
-    """Path, size and time of change of each file, in that order; -1 for one that is missing."""
+    """Return path, size and modification time of each file, in order; -1 for a missing file."""
     import pandas as pd
 
     def facts(path: str) -> tuple[int, int]:
         try:
-            found = os.stat(path)  # noqa: PTH116 (a quarter of a million of them)
+            found = os.stat(path)  # noqa: PTH116 (called for 250,000 files)
             return found.st_size, found.st_mtime_ns
         except OSError:
             return -1, -1

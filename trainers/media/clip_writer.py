@@ -1,4 +1,4 @@
-"""Write clips with sound, for generated competitions and for measuring how models take re-encoding."""
+"""Write clips with sound, for generated competitions and for measuring robustness to re-encoding."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ _BLOCK = 1024  # samples
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How a clip is encoded.
+    """Encoding options of a clip.
 
-    codec, pixel_format, options: of the picture, as FFmpeg names them. rotation: degrees counter-clockwise that a
-    player turns the picture by. audio_codec, audio_layout: of the sound. audio_bit_rate: bits per second, None for
-    the codec's default. audio_start_s: seconds by which the sound starts after the picture.
-    container_options: of the container; `faststart` puts the index of an MP4 in front.
+    codec, pixel_format, options: FFmpeg's options for the video. rotation: degrees counter-clockwise by which a player
+    rotates the video. audio_codec, audio_layout: FFmpeg's options for the sound. audio_bit_rate: bits per second, None
+    for the codec's default. audio_start_s: start of the sound in seconds after the video. container_options: options of
+    the container; `faststart` puts the index of an MP4 at its start.
     """
 
     codec: str = "libx264"
@@ -46,16 +46,16 @@ def write_clip(
     encoding: Encoding | None = None,
     times_s: Sequence[float] | None = None,
 ) -> Path:
-    """Write frames and sound as a clip, whole or not at all; the container follows the ending of the path.
+    """Write frames and sound to a clip atomically; the extension of the path determines the container.
 
     Args:
-        path: of the clip.
-        images: RGB frames of one size, with an even number of rows and columns; none for sound alone.
+        path: path of the clip.
+        images: RGB frames of one size, with even height and width; empty for sound only.
         rate: frames per second.
         sound: (n_samples,) or (n_channels, n_samples), -1 to 1; None for a clip without a sound track.
-        sample_rate: of the sound, Hz.
-        encoding: how; by default H.264 and AAC.
-        times_s: when each frame is shown, for a variable frame rate.
+        sample_rate: sample rate of the sound, in Hz.
+        encoding: encoding options; by default H.264 and AAC.
+        times_s: display time of each frame, for a variable frame rate.
     """
     encoding = encoding or Encoding()
     with atomic_path(path) as part:
@@ -63,7 +63,7 @@ def write_clip(
         form = ending.get(path.suffix.lower(), "mp4")
         options = encoding.container_options if form in ("mp4", "mov") else {}
         with av.open(str(part), "w", format=form, options=options) as out:
-            # all streams exist before the first packet, since it writes the header
+            # all streams must exist before the first packet, which writes the header
             frames = iter(images)
             first = next(frames, None)
             picture = None if first is None else _add_picture(out, first, rate, encoding)
@@ -79,7 +79,7 @@ def _add_picture(out: Any, first: Image, rate: float, encoding: Encoding) -> Any
     stream = out.add_stream(encoding.codec, rate=Fraction(rate).limit_denominator(1001), options=encoding.options)
     stream.height, stream.width = first.shape[:2]
     stream.pix_fmt = encoding.pixel_format
-    stream.codec_context.thread_count = 1  # so that the same pictures give the same bytes on any machine
+    stream.codec_context.thread_count = 1  # so that equal frames give equal bytes on any machine
     if encoding.rotation:
         stream.set_display_rotation(encoding.rotation)
     return stream

@@ -1,4 +1,4 @@
-"""Faces in frames, by a detector that the user brings as an ONNX file: YuNet or CenterFace."""
+"""Detect faces in frames with a detector that the user supplies as an ONNX file: YuNet or CenterFace."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from trainers.media.image import Image
 
 Boxes = NDArray[np.float32]  # (n_faces, 5): left, top, right, bottom in pixels, and the score from 0 to 1
 
-_SIDE = 640  # longer side at which faces are looked for where the network takes any size
+_SIDE = 640  # longer side of the resized image if the network accepts any size
 _MIN_SCORE = 0.6
 _MAX_OVERLAP = 0.3
 _FARTHEST_STEP = 1.5
@@ -62,7 +62,7 @@ class FaceDetector:
                 "setting out: the centre of each frame is cropped then."
             ) from err
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # clips are read side by side
+        options.intra_op_num_threads = 1  # clips are read in parallel
         options.log_severity_level = 3
         try:
             providers = ["CPUExecutionProvider"]
@@ -70,13 +70,13 @@ class FaceDetector:
             batch = session.get_inputs()[0].shape[0]
             if isinstance(batch, int) and batch != 1:
                 session = onnxruntime.InferenceSession(_any_shape(path), options, providers=providers)
-        except Exception as err:  # its own errors derive from Exception alone
+        except Exception as err:  # onnxruntime's errors derive directly from Exception
             raise ConfigError(f"faces = '{path}' cannot be loaded as ONNX ({str(err).splitlines()[0]}).") from err
         return cls.of(session, str(path))
 
     @classmethod
     def of(cls, session: Session, name: str) -> "FaceDetector":
-        """Recognise the family of a loaded network; `name` names it in messages."""
+        """Create a detector from a loaded network, whose family is recognised; `name` is used in messages."""
         outputs = {output.name for output in session.get_outputs()}
         if {f"{part}_{stride}" for part, stride in product(("cls", "obj", "bbox"), _YUNET_STRIDES)} <= outputs:
             return cls(session, "yunet")
@@ -102,29 +102,29 @@ class FaceDetector:
         return boxes
 
     def _prepare(self, image: Image) -> tuple[NDArray[np.float32], float]:
-        """The image as the network takes it, (1, 3, height, width), padded at right and bottom; and its scale."""
+        """Return the input of the network, (1, 3, height, width), padded at right and bottom, and its scale."""
         shape = self.session.get_inputs()[0].shape
         height, width = image.shape[:2]
         if isinstance(shape[2], int) and isinstance(shape[3], int) and shape[2] > 32 and shape[3] > 32:
             in_height, in_width = shape[2], shape[3]
             scale = min(in_height / height, in_width / width)
-        else:  # any multiple of 32
+        else:  # any multiple of 32 is accepted
             scale = min(1.0, _SIDE / max(height, width))
             in_height, in_width = (-(-round(side * scale) // 32) * 32 for side in (height, width))
         small = cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))))
         padded = np.zeros((in_height, in_width, 3), np.float32)
         padded[: small.shape[0], : small.shape[1]] = small
         if self.family == "yunet":
-            padded = padded[..., ::-1]  # it was trained on BGR
+            padded = padded[..., ::-1]  # YuNet was trained on BGR
         return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]), scale
 
 
 def _any_shape(path: Path) -> bytes:
-    """The network with sizes of batch and image left open; CenterFace's file declares 10 images of 32 x 32 px."""
+    """Return the network with dynamic batch and image sizes; CenterFace's file declares 10 images of 32 x 32 px."""
     import onnx
 
     model = onnx.load(path)
-    weights = {tensor.name for tensor in model.graph.initializer}  # old files list them among the inputs
+    weights = {tensor.name for tensor in model.graph.initializer}  # old files list the weights among the inputs
     for value in (*model.graph.input, *model.graph.output):
         for axis in () if value.name in weights else (0, 2, 3):
             value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name}_{axis}"
@@ -133,7 +133,7 @@ def _any_shape(path: Path) -> bytes:
 
 
 def _yunet_boxes(outputs: dict[str, NDArray[np.float32]], width: int) -> Boxes:
-    """Decode YuNet's outputs, one set for each stride: (1, cells, 1 or 4)."""
+    """Decode YuNet's outputs, one set per stride: (1, cells, 1 or 4)."""
     found = []
     for stride in _YUNET_STRIDES:
         classes, objects, boxes = (outputs[f"{part}_{stride}"][0] for part in ("cls", "obj", "bbox"))
@@ -161,7 +161,7 @@ def _centerface_boxes(outputs: list[NDArray[np.float32]]) -> Boxes:
 
 
 def _suppress(boxes: Boxes) -> Boxes:
-    """Keep the best of boxes that overlap, best first (non-maximum suppression)."""
+    """Apply non-maximum suppression; the best box comes first."""
     kept: list[NDArray[np.float32]] = []
     for box in boxes[np.argsort(-boxes[:, 4], kind="stable")]:
         if all(overlap(box, other) <= _MAX_OVERLAP for other in kept):
@@ -181,9 +181,9 @@ def overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 def main_face(faces: list[Boxes]) -> NDArray[np.float32]:
     """Follow faces over frames and return the box of the main one in each frame, shape (n_frames, 4).
 
-    Frames are far apart, so a face need not overlap with where it was: it continues the nearest track whose last box
-    is of similar size and at most 1.5 face sizes away. The main track has the largest sum of score times area. Frames
-    that it misses get a box between those of the frames around; where there is no face in any frame, all are NaN.
+    Frames are far apart, so the boxes of a face in consecutive frames need not overlap: a face continues the nearest
+    track whose last box is of similar size and at most 1.5 face sizes away. The main track has the largest sum of score
+    times area. Boxes of frames without it are interpolated; if no frame has a face, all boxes are NaN.
     """
     tracks: list[dict[int, NDArray[np.float32]]] = []
     for position, boxes in enumerate(faces):
@@ -206,7 +206,7 @@ def main_face(faces: list[Boxes]) -> NDArray[np.float32]:
 
 
 def _step(before: NDArray[np.float32], now: NDArray[np.float32]) -> float:
-    """How far a face has moved, in face sizes; infinite where the sizes differ by more than a factor of 2."""
+    """Return how far a face has moved, in face sizes; infinite if the sizes differ by more than a factor of 2."""
     sides = [float(max(box[2] - box[0], box[3] - box[1])) for box in (before, now)]
     if max(sides) > 2 * min(sides):
         return float("inf")
@@ -215,7 +215,7 @@ def _step(before: NDArray[np.float32], now: NDArray[np.float32]) -> float:
 
 
 def crop_square(image: Image, box: NDArray[np.float32], margin: float) -> Image:
-    """Cut a square around a box, `margin` of its longer side wider in all, moved or shrunk to stay inside the image."""
+    """Crop a square around a box, enlarged by `margin` of its longer side, moved or shrunk to fit into the image."""
     height, width = image.shape[:2]
     side = max(box[2] - box[0], box[3] - box[1]) * (1 + margin)
     edge = max(1, min(round(float(side)), height, width))
@@ -225,7 +225,7 @@ def crop_square(image: Image, box: NDArray[np.float32], margin: float) -> Image:
 
 
 def crop_centre(image: Image) -> Image:
-    """Cut the largest square from the middle of an image."""
+    """Crop the largest square from the centre of an image."""
     height, width = image.shape[:2]
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
@@ -234,5 +234,5 @@ def crop_centre(image: Image) -> Image:
 
 @lru_cache(maxsize=4)
 def load_detector(path: Path) -> FaceDetector:
-    """Return the detector of a file, loaded once in a process."""
+    """Return the detector of a file, loaded once per process."""
     return FaceDetector.load(path)

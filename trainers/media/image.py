@@ -1,13 +1,13 @@
-"""Read image files of any common format as RGB arrays, with one meaning and an error that names the file.
+"""Read image files of any common format as RGB arrays, consistently and with errors that name the file.
 
-What every way of decoding does alike:
+All decoders behave as follows:
 
-- the result is uint8 RGB; grey is repeated, palettes are looked up, CMYK is converted, 16 bits keep their upper 8;
-- transparency is dropped, not painted over a background: the colours stored under it remain;
-- the EXIF orientation is applied, so that a photo is upright (timm and torchvision do not);
-- of an animation the first frame is taken;
-- a file that ends early, or is damaged in its middle, is an error and not an image with a grey rest; so is one whose
-  values have no known range (floats, 32-bit integers, 8 bits stored in 16).
+- the result is uint8 RGB; grey is repeated, palettes are applied, CMYK is converted, of 16 bits the upper 8 are kept;
+- transparency is dropped, not composited over a background: the colours stored in transparent pixels remain;
+- the EXIF orientation is applied, so that photos are upright (timm and torchvision ignore it);
+- the first frame of an animation is used;
+- a file that is truncated, or damaged in the middle, raises an error instead of returning a partly grey image; so does
+  a file whose values have no known range (floats, 32-bit integers, 8 bits stored in 16).
 """
 
 import io
@@ -44,9 +44,9 @@ DECODES: dict[Decode, str] = {
     "pil": "whole image by Pillow, bicubic with antialiasing: what most loaders do",
 }
 _CLIPS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-_RGB = cv2.IMREAD_COLOR_RGB  # swapping the planes of 512 x 512 px afterwards took as long as decoding them
-_SCALES = (1, 2, 4, 8)  # at which libjpeg can decode
-_TURNS: dict[int, Callable[[Image], Image]] = {  # how to undo each EXIF orientation
+_RGB = cv2.IMREAD_COLOR_RGB  # swapping the channels afterwards took as long as decoding (512 x 512 px)
+_SCALES = (1, 2, 4, 8)  # reductions supported by libjpeg
+_TURNS: dict[int, Callable[[Image], Image]] = {  # inverse of each EXIF orientation
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
     4: lambda image: image[::-1],
@@ -55,24 +55,24 @@ _TURNS: dict[int, Callable[[Image], Image]] = {  # how to undo each EXIF orienta
     7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
     8: lambda image: np.rot90(image),
 }
-_LIBPNG_LIMIT = 1_000_000  # pixels a side
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it prints names no file
+_LIBPNG_LIMIT = 1_000_000  # maximum width and height in pixels
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its messages do not name the file
 
 
 def is_clip(path: str | Path) -> bool:
-    """Whether a file is a clip, by the ending of its name."""
+    """Return whether a file is a clip, according to its extension."""
     return Path(path).suffix.lower() in _CLIPS
 
 
 def load_image(path: str | Path, size: int | tuple[int, int], decode: Decode = "area") -> Image:
-    """Read an image at the size that a model takes, in the way that is named.
+    """Read an image at the input size of a model, with the given decoder.
 
-    Detectors live on traces that decoding and resizing change, so the way is a setting
-    that is recorded with the model, the same for training and prediction.
+    Detectors rely on traces that decoding and resizing change, so the decoder is a setting that is recorded with the
+    model and is the same in training and prediction.
 
     Args:
         path: of the file.
-        size: edge in pixels, or (height, width); another aspect ratio is squeezed, not cropped.
+        size: edge length in pixels, or (height, width); other aspect ratios are squeezed, not cropped.
         decode: one of DECODES.
 
     Returns:
@@ -95,17 +95,17 @@ def decode_at(data: bytes, path: str | Path, size: int | tuple[int, int], decode
 
 
 def decode_image(path: str | Path, *, reduce: Literal[1, 2, 4, 8] = 1) -> Image:
-    """Read an image file at its own size.
+    """Read an image file at its original size.
 
     Args:
         path: of the file.
-        reduce: 2, 4 or 8 to let a JPEG be decoded at that fraction of its size.
+        reduce: 2, 4 or 8 to decode a JPEG at 1/2, 1/4 or 1/8 of its size.
 
     Returns:
         RGB, shape (height, width, 3).
 
     Raises:
-        DataError: if the file is missing, empty, cut, or no image, naming it and what was found.
+        DataError: if the file is missing, empty, truncated or not an image; the message names it and what was found.
     """
     return decode_bytes(read_bytes(path), path, reduce=reduce)
 
@@ -145,10 +145,10 @@ def decode_bytes(data: bytes, path: str | Path, *, reduce: int = 1) -> Image:
 
 
 def _decode_plain(data: bytes, reduce: int) -> Image | None:
-    """A JPEG of 1 or 3 components or a whole PNG, upright; None for what Pillow shall decode.
+    """Decode a JPEG of 1 or 3 components or an intact PNG, upright; return None for files that Pillow must decode.
 
     Raises:
-        ImageDamageError: saying what is wrong with the file.
+        ImageDamageError: if the file is damaged, with the kind of damage.
     """
     frame = _jpeg_frame(data)
     if frame is not None:
@@ -168,19 +168,19 @@ def _decode_plain(data: bytes, reduce: int) -> Image | None:
         return None
     if data[24] == 16:  # bits per channel
         wide = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
-        narrow_values(wide if wide.ndim == 2 else wide[..., :3])  # not of the opacity
+        narrow_values(wide if wide.ndim == 2 else wide[..., :3])  # without the alpha channel
     return np.asarray(decoded, np.uint8)
 
 
 def _upright(image: Image, data: bytes) -> Image:
-    """An image turned as the EXIF data of its file say."""
+    """Return an image rotated according to the EXIF orientation of its file."""
     turn = _TURNS.get(_orientation(data))
     return image if turn is None else np.ascontiguousarray(turn(image))
 
 
 def _orientation(data: bytes) -> int:
-    """The EXIF orientation of a JPEG, 1 to 8; 1 where there is none that can be read."""
-    if data.find(b"Exif", 0, _header_length(data)) < 0:  # among the pixels the four letters mean nothing
+    """Return the EXIF orientation of a JPEG, 1 to 8; 1 if it is missing or unreadable."""
+    if data.find(b"Exif", 0, _header_length(data)) < 0:  # within the pixel data, the four letters have no meaning
         return 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,7 +192,7 @@ def _orientation(data: bytes) -> int:
 
 
 def resize_image(image: Image, size: int | tuple[int, int]) -> Image:
-    """Resize to (height, width): pixel areas where the image shrinks, bicubic where it grows."""
+    """Resize to (height, width) with area interpolation for shrinking and bicubic interpolation for enlarging."""
     height, width = (size, size) if isinstance(size, int) else size
     if image.shape[:2] == (height, width):
         return image
@@ -211,7 +211,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
 
 def count_frames(data: bytes) -> int:
-    """Return how many frames or pages a readable image file has; 1 for every JPEG."""
+    """Return the number of frames or pages of a readable image file; 1 for every JPEG."""
     if file_kind(data) not in ("GIF", "WebP", "PNG", "TIFF", "AVIF"):
         return 1
     if data[:8] == b"\x89PNG\r\n\x1a\n" and b"acTL" not in data[:65536]:
@@ -221,12 +221,12 @@ def count_frames(data: bytes) -> int:
         try:
             with Pillow.open(io.BytesIO(data)) as picture:
                 return int(getattr(picture, "n_frames", 1))
-        except Exception:  # as in _with_pillow; frames behind the first are not used
+        except Exception:  # as in _with_pillow; only the first frame is used
             return 1
 
 
 def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
-    """Height, width and number of components from a JPEG's frame header, or None."""
+    """Return height, width and number of components from a JPEG's frame header, or None."""
     if data[:2] != b"\xff\xd8":
         return None
     at = 2
@@ -243,7 +243,7 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
 
 
 def _header_length(data: bytes) -> int:
-    """Number of bytes before the compressed pixels of a JPEG; all of them where they cannot be told apart."""
+    """Return the number of bytes before the compressed pixels of a JPEG; its length if they cannot be found."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -254,14 +254,14 @@ def _header_length(data: bytes) -> int:
 
 
 def is_plain_jpeg(data: bytes) -> bool:
-    """Return whether this is a JPEG of 1 or 3 components, with its end in place, that no EXIF orientation turns."""
+    """Return whether this is a JPEG of 1 or 3 components with an end marker and without an EXIF rotation."""
     frame = _jpeg_frame(data)
     has_end = frame is not None and frame[2] in (1, 3) and data.rstrip(b"\0")[-2:] == b"\xff\xd9"
     return has_end and _orientation(data) == 1
 
 
 def _dct_scale(data: bytes, size: tuple[int, int]) -> int:
-    """The largest reduction that leaves at least `size`."""
+    """Return the largest reduction whose result is at least `size`."""
     frame = _jpeg_frame(data)
     if frame is None:
         return 1
@@ -271,10 +271,10 @@ def _dct_scale(data: bytes, size: tuple[int, int]) -> int:
 
 
 def _with_pillow(data: bytes, path: str | Path) -> Image:
-    """Decode with Pillow, or with OpenCV what Pillow does not know."""
+    """Decode with Pillow, or with OpenCV if Pillow does not support the format."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata; what matters raises
+            warnings.simplefilter("ignore")  # about odd metadata; serious problems raise exceptions
             with Pillow.open(io.BytesIO(data)) as picture:
                 check_size(picture.height, picture.width)
                 picture.load()
@@ -293,26 +293,26 @@ def _with_pillow(data: bytes, path: str | Path) -> Image:
         raise _broken(path, f"is not a valid image ({len(data)} bytes, beginning with {start!r})") from err
     except ImageDamageError:
         raise
-    except Exception as err:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+    except Exception as err:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         raise _broken(path, f"is cut or damaged ({len(data)} bytes: {err})") from err
 
 
 def _to_rgb(picture: Pillow.Image, format_name: str | None) -> Pillow.Image:
-    if picture.mode.startswith(("I", "F")):  # grey of more than 8 bits; Pillow's own conversion cuts off at 255
+    if picture.mode.startswith(("I", "F")):  # grey with more than 8 bits; Pillow's own conversion clips at 255
         values = np.asarray(picture)
-        if picture.mode == "I" and format_name in ("PNG", "PPM"):  # formats that have 16 bits at most
+        if picture.mode == "I" and format_name in ("PNG", "PPM"):  # formats with at most 16 bits
             values = values.astype(np.uint16)
         return Pillow.fromarray(narrow_values(values.astype(values.dtype.newbyteorder("=")))).convert("RGB")
     if picture.mode in ("P", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")  # else Pillow warns; the colours under transparency remain
+        picture = picture.convert("RGBA")  # avoids a warning from Pillow; the colours of transparent pixels remain
     return picture.convert("RGB")
 
 
 def _by_opencv_alone(data: bytes) -> Image | None:
-    """Formats that Pillow does not know, or None.
+    """Decode a format that Pillow does not support; return None if OpenCV does not support it either.
 
     Raises:
-        ImageDamageError: for values without a known range, as of Radiance and OpenEXR.
+        ImageDamageError: for values without a known range, as in Radiance and OpenEXR files.
     """
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

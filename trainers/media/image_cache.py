@@ -1,4 +1,4 @@
-"""Resized images on disk, made once by `dfens cache`: exact pixels in memory-mapped shards."""
+"""Resized images on disk, created once by `dfens cache`: exact pixels in memory-mapped shards."""
 
 import hashlib
 import json
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 Images = NDArray[np.uint8]
 
 FORMAT_VERSION = 1
-_SHARD_BYTES = 1 << 29  # held in memory while a shard is made, and lost when the process is killed
-_MOST_OPEN = 256  # shards; each mapped file holds a descriptor, of which a process may have 1,024
-_HEADER_BYTES = 128  # of a shard, by the .npy format
-_SHARE_OF_DISK = 0.95  # of what is free
-_COMPARED = 8  # images decoded anew before a cache is used
+_SHARD_BYTES = 1 << 29  # kept in memory while a shard is created, and lost if the process is killed
+_MOST_OPEN = 256  # shards; each mapped file uses a file descriptor, and a process may have 1,024 of them
+_HEADER_BYTES = 128  # header of a shard in the .npy format
+_SHARE_OF_DISK = 0.95  # fraction of the free space that may be used
+_COMPARED = 8  # images that are decoded again for comparison before a cache is used
 _COLUMNS = ["path", "size", "mtime_ns", "sha256", "shard", "position"]
 
 
 @dataclass(frozen=True)
 class CachePlan:
-    """What making a cache would take.
+    """The expected size of a cache.
 
-    images: files asked for. missing: of them, not in it yet. bytes_needed: for those (fewer where files are
-    the same). bytes_free: on its disk. bytes_made: of what is there.
+    images: number of requested files. missing: number of those not yet cached. bytes_needed: size of the missing ones
+    (less if some files are identical). bytes_free: free space on the disk. bytes_made: size of the existing cache.
     """
 
     images: int
@@ -51,27 +51,27 @@ class CachePlan:
 
 
 class ImageCache:
-    """Images of one edge and one way of decoding.
+    """Images of one size, read with one decoder.
 
         folder/
-        └── 256px-area-3f9c0a1b2c/      size, decoder, and a fingerprint of what decoded
-            ├── recipe.json             the same in words
+        └── 256px-area-3f9c0a1b2c/      size, decoder, and a fingerprint of the decoding library
+            ├── recipe.json             the same as JSON
             ├── 5d1c….npy               pixels, (n_images, size, size, 3) uint8 RGB
-            └── 07be….parquet           files: path, size, mtime_ns, sha256, and where their pixels lie
+            └── 07be….parquet           files: path, size, mtime_ns, sha256, and the position of their pixels
 
-    Pixels are stored as they are, so that a training with the cache has the same bits as one without; a lossy
-    cache would lay its own traces over those that detectors look for.
+    Pixels are stored uncompressed, so that training with the cache is bit-identical to training without it; lossy
+    compression would add traces of its own to those that detectors look for.
 
-    A file is known by path, size and time of change, which costs no reading; one that was moved or touched is
-    found by the SHA-256 of its bytes and not decoded again. Two files of the same bytes share their pixels.
-    A shard counts once its table is in place, so a process may be killed at any moment. One process makes, the
+    A file is identified by path, size and modification time, without reading it; a file that was moved or touched is
+    found by the SHA-256 of its bytes and not decoded again. Identical files share their pixels.
+    A shard becomes visible when its table is in place, so a process may be killed at any time. One process writes while
     others wait; readers need no lock.
 
     Args:
-        folder: of all caches.
-        image_size: pixels.
-        decode: how files are read.
-        root: paths under it are kept relative to it, so that the folder may move with its data.
+        folder: parent folder of all caches.
+        image_size: edge length in pixels.
+        decode: decoder of the files.
+        root: paths below it are stored relative to it, so that the folder can be moved together with its data.
     """
 
     def __init__(self, folder: Path, image_size: int, decode: Decode, root: Path = Path()) -> None:
@@ -84,18 +84,18 @@ class ImageCache:
 
     @property
     def image_bytes(self) -> int:
-        """Of one image."""
+        """Size of one image, in bytes."""
         return self.image_size * self.image_size * 3
 
     @property
     def exists(self) -> bool:
-        """Whether it was begun."""
+        """Return whether the cache has been started."""
         return (self.folder / "recipe.json").exists()
 
     # ---- making -------------------------------------------------------------
 
     def plan(self, paths: Sequence[str], threads: int = 1) -> CachePlan:
-        """What `make` would have to do for these files."""
+        """Return what `make` would have to do for these files."""
         located = self._locate(self._files(paths, threads), self._index())
         missing = int((located["position"] < 0).sum())
         above = next(path for path in (self.folder, *self.folder.parents) if path.exists())
@@ -104,13 +104,13 @@ class ImageCache:
         return CachePlan(len(paths), missing, missing * self.image_bytes, free, made)
 
     def make(self, paths: Sequence[str], threads: int = 1, progress: Progress = SILENT) -> list[str]:
-        """Decode and store what is missing; a run that was stopped goes on where it was.
+        """Decode and store the missing images; a run that was stopped resumes where it left off.
 
         Returns:
-            A message for each file that cannot be read; they are left out.
+            A message for each file that cannot be read; such files are skipped.
 
         Raises:
-            DataError: if the disk has too little room, before anything is written.
+            DataError: if the disk has too little free space, before anything is written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with file_lock(self.folder / ".lock"):
@@ -145,7 +145,7 @@ class ImageCache:
     def _make_shard(
         self, files: "pd.DataFrame", places: dict[str, tuple[str, int]], pool: ThreadPoolExecutor, task: Task
     ) -> list[str]:
-        """Read some files; store the pixels of those whose bytes are new, then the table of them all."""
+        """Read some files, store the pixels of those with new content, then the table of all of them."""
         import pandas as pd
 
         new: dict[str, Images] = {}
@@ -186,7 +186,7 @@ class ImageCache:
         return broken
 
     def _read(self, path: str, known: "Any") -> tuple[str, Images | None] | DataError:
-        """The fingerprint of a file's bytes, and its pixels unless they are known; or why it cannot be read."""
+        """Return the fingerprint of a file's bytes and its pixels unless already stored, or the error of reading it."""
         try:
             data = read_bytes(path)
             digest = hashlib.sha256(data).hexdigest()
@@ -195,7 +195,7 @@ class ImageCache:
             return err
 
     def _sweep(self, index: "pd.DataFrame") -> None:
-        """Remove what a killed process left: half-written files, and shards that no table names."""
+        """Remove leftovers of a killed process: incomplete files, and shards without a table."""
         named = {f"{shard}.npy" for shard in index["shard"].unique()}
         for path in self.folder.iterdir():
             if path.suffix == ".part" or (path.suffix == ".npy" and path.name not in named):
@@ -204,9 +204,9 @@ class ImageCache:
     # ---- reading ------------------------------------------------------------
 
     def view(self, paths: Sequence[str], threads: int = 1) -> "CacheView | None":
-        """The images of these files that are in the cache, or None where there are none.
+        """Return the cached images of these files, or None if none of them is cached.
 
-        Some are decoded anew and compared, since an OpenCV of the same version may be built with another decoder.
+        Some are decoded again and compared, since OpenCV of the same version may be built with a different decoder.
 
         Raises:
             DataError: if they differ.
@@ -229,7 +229,7 @@ class ImageCache:
         return view
 
     def _index(self) -> "pd.DataFrame":
-        """All files that the tables name, whose shards are whole."""
+        """Return all files listed in the tables whose shards are complete."""
         import pandas as pd
 
         tables = [read_parquet(path)[0] for path in sorted(self.folder.glob("*.parquet"))]
@@ -245,12 +245,12 @@ class ImageCache:
         return index[index["shard"].isin(whole)]
 
     def _files(self, paths: Sequence[str], threads: int) -> "pd.DataFrame":
-        """Path, size and time of change of each file, in that order; -1 for one that is missing."""
+        """Return path, size and modification time of each file, in order; -1 for a missing file."""
         import pandas as pd
 
         def facts(path: str) -> tuple[int, int]:
             try:
-                found = os.stat(path)  # noqa: PTH116 (half a million of them)
+                found = os.stat(path)  # noqa: PTH116 (called for 500,000 files)
                 return found.st_size, found.st_mtime_ns
             except OSError:
                 return -1, -1
@@ -262,7 +262,7 @@ class ImageCache:
         )
 
     def _locate(self, files: "pd.DataFrame", index: "pd.DataFrame") -> "pd.DataFrame":
-        """Shard and position of each file, in their order; position -1 where it is not in the cache."""
+        """Return shard and position of each file, in order; position -1 if it is not in the cache."""
         short = files.assign(short=[self._short(path) for path in files["path"]])
         known = index[["path", "size", "mtime_ns", "shard", "position"]].rename(columns={"path": "short"})
         known = known.drop_duplicates(["short", "size", "mtime_ns"], keep="last")
@@ -277,8 +277,8 @@ class ImageCache:
 class CacheView:
     """The cached images of a list of files; any number of threads may read at once.
 
-    Pixels are mapped, not read into the process: the kernel keeps what is in use and what there is room for,
-    once for all processes of the machine.
+    Pixels are memory-mapped, so that the kernel keeps the pages in use, and as many others as fit into memory, once for
+    all processes of the machine.
     """
 
     def __init__(self, folder: Path, shard: NDArray[np.object_], position: NDArray[np.int64]) -> None:
@@ -288,7 +288,7 @@ class CacheView:
         self._open = lru_cache(_MOST_OPEN)(lambda number: _mapped(folder / f"{names[number]}.npy"))
 
     def one(self, row: int) -> Images | None:
-        """The image of a file, (size, size, 3), not to be written to; None where the cache does not have it."""
+        """Return the image of a file, (size, size, 3), which must not be modified; None if it is not in the cache."""
         position = int(self._position[row])
         if position < 0:
             return None
@@ -301,7 +301,7 @@ def _mapped(path: Path) -> Images:
 
 
 def cache_recipe(image_size: int, decode: Decode) -> dict[str, Any]:
-    """What the pixels of a cache depend on, apart from the files."""
+    """Return everything that the pixels of a cache depend on, apart from the files."""
     import cv2
     import PIL
     import simplejpeg

@@ -1,4 +1,4 @@
-"""Decoded images for training and prediction: as many as fit are kept in memory, the others read from their files."""
+"""Decoded images for training and prediction: as many as fit are kept in memory, the rest are read from files."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,34 +15,34 @@ from trainers.media.settings import DeviceDecode
 from trainers.runtime.memory import free_memory
 
 Images = NDArray[np.uint8]
-SHARE_OF_MEMORY = 0.3  # of what is free, for all images of one competition at one size
+SHARE_OF_MEMORY = 0.3  # fraction of the free memory for all images of one competition at one size
 
 
 class Cache(Protocol):
-    """Resized images on disk, made before (trainers/media/image_cache.py). found: how many of the store's."""
+    """Resized images on disk (trainers/media/image_cache.py). found: number of the store's images in it."""
 
     found: int
 
     def one(self, row: int) -> Images | None:
-        """The image at a position of the store, or None where it is not there."""
+        """Return the image at a position of the store, or None if it is not cached."""
 
 
 class ImageStore:
-    """Images of one size; as many of the first ones as fit into memory are decoded once and kept as uint8.
+    """Images of one size; as many as fit into memory, from the first on, are decoded once and kept as uint8.
 
-    Any number of threads may ask for images at once.
+    Thread-safe: any number of threads may read images at once.
 
     Args:
-        paths: of the files.
-        size: pixels.
-        decode: how they are read; by "gpu" not here but as whole batches (trainers/media/loader.py).
-        threads: threads that `fill` and `take` decode with.
-        keep: whether to keep decoded images; None: the first ones, as many as a share of the free memory can hold, or
-            none if the cache holds them all. What is not kept is decoded each time, ahead of its use.
-        cache: where resized images come from instead of the files, as far as it has them.
-        share: of the free memory that the images may take.
+        paths: paths of the files.
+        size: edge length in pixels.
+        decode: decoder; "gpu" decodes whole batches elsewhere (trainers/media/loader.py).
+        threads: number of decoding threads of `fill` and `take`.
+        keep: whether to keep decoded images; None: as many of the first ones as fit into a share of the free memory, or
+            none if all are cached. Other images are decoded each time, prefetched ahead of use.
+        cache: source of resized images, used instead of the files for the images that it contains.
+        share: fraction of the free memory that the images may use.
 
-    kept: how many of the images, from the first on, are kept.
+    kept: number of images that are kept, from the first on.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ImageStore:
 
     @property
     def source(self) -> str:
-        """Where images come from, for the record."""
+        """Description of where images are read from, for the records."""
         way = f"{self.decode} at {self.size} px"
         if self.kept:
             way += f", {self.kept} of {len(self.paths)} kept in memory"
@@ -86,7 +86,7 @@ class ImageStore:
         return f"cache ({self._cache.found} of {len(self.paths)} images), {way}"
 
     def fill(self, title: str, progress: Progress = SILENT) -> None:
-        """Decode what is kept now."""
+        """Decode the images that are kept."""
         missing = np.flatnonzero(~self._known)
         if not len(missing):
             return
@@ -96,7 +96,7 @@ class ImageStore:
                 task.advance(len(rows))
 
     def take(self, rows: NDArray[np.intp]) -> Images:
-        """Images of some rows, shape (len(rows), size, size, 3), RGB."""
+        """Return the images of some rows, shape (len(rows), size, size, 3), RGB."""
         found = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         if len(rows):
             with ThreadPoolExecutor(self.threads) as pool:
@@ -105,7 +105,7 @@ class ImageStore:
         return found
 
     def __getitem__(self, row: int) -> Images:
-        """One image, shape (size, size, 3), RGB; not to be written to."""
+        """Return one image, shape (size, size, 3), RGB, which must not be modified."""
         if row < self.kept and self._known[row]:
             kept: Images = self._kept[row]
             return kept
@@ -121,11 +121,11 @@ class ImageStore:
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """Rows that a fold uses: ids and targets of the images at `positions`.
+    """The rows of a fold: ids and targets of the images at `positions`.
 
-    target: (n_rows,) 0 or 1, between for pseudo-labels.
-    weight: (n_rows,) float32, what each row counts for in the loss; None: all alike.
-    originals: (n_rows,) id of the real that a fake was made of, "" where unknown; None: unknown for all.
+    target: (n_rows,) 0 or 1, or a probability for pseudo-labels.
+    weight: (n_rows,) float32, weight of each row in the loss; None: all equal.
+    originals: (n_rows,) id of the real image that a fake was made from, "" if unknown; None: unknown for all.
     """
 
     images: ImageStore

@@ -1,4 +1,4 @@
-"""Measure silence and loudness at the two ends of a clip's sound, in bounded time and memory."""
+"""Measure silence and loudness at both ends of a clip's sound, in bounded time and memory."""
 
 import math
 from collections.abc import Iterator
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from oof.errors import DataError
 from trainers.media.clip_info import open_clip
 
-SILENCE_DB = -60.0  # of full scale: what is left of exact zeros after a codec
-PAUSE_DB = -40.0  # of the loudest sample: room noise before somebody speaks
-_UNKNOWN_S = 600.0  # decoded at most where no header states the length
-_END_S = 30.0  # of a longer sound only so much is decoded at either end
+SILENCE_DB = -60.0  # relative to full scale: the level of digital silence after lossy encoding
+PAUSE_DB = -40.0  # relative to the loudest sample: room noise before speech starts
+_UNKNOWN_S = 600.0  # maximum decoded length if no header states the duration
+_END_S = 30.0  # length decoded at each end of a longer sound
 
 
 @dataclass(frozen=True)
 class SoundLevels:
-    """Silence and loudness of a sound; times in seconds, levels in dB of full scale.
+    """Silence and loudness of a sound; times in seconds, levels in dB relative to full scale.
 
-    leading_silence_s, trailing_silence_s: until the first, and after the last sample above -60 dB; the length of what
-        was decoded where all is silent.
+    leading_silence_s, trailing_silence_s: time before the first and after the last sample above -60 dB; the decoded
+        length if all samples are silent.
     leading_pause_s, trailing_pause_s: the same for samples at most 40 dB below the loudest.
-    loudness_db: of the mean power between the pauses. peak_db: of the loudest sample. decoded_s: of what was decoded.
+    loudness_db: mean power between the pauses. peak_db: level of the loudest sample. decoded_s: decoded length.
     """
 
     leading_silence_s: float
@@ -44,10 +44,10 @@ class SoundLevels:
 
 
 def measure_sound(path: str | Path) -> SoundLevels | None:
-    """Return the levels of a clip's first audio stream; None if it has none, or no sample in it.
+    """Return the levels of a clip's first audio stream; None if it has no audio stream or an empty one.
 
-    A sound of more than a minute is decoded for half a minute at either end, so that a clip of ten hours costs as
-    much as one of a minute.
+    Of a sound longer than a minute, half a minute is decoded at each end, so that a clip of ten hours takes as long as
+    one of a minute.
 
     Raises:
         DataError: as in `open_clip`, and for sound that does not decode.
@@ -72,10 +72,10 @@ def measure_sound(path: str | Path) -> SoundLevels | None:
 
 
 def _decoded(container: InputContainer, stream: av.AudioStream) -> Iterator[NDArray[np.float32]]:
-    """Blocks of samples, mono, each of shape (n_samples,)."""
+    """Yield blocks of mono samples, each of shape (n_samples,)."""
     resampler = av.AudioResampler(format="fltp", layout="mono")
     for frame in container.decode(stream):
-        frame.pts = None  # of no interest here, and a gap would make the resampler fail
+        frame.pts = None  # not needed, and a gap would make the resampler fail
         for block in resampler.resample(frame):
             yield block.to_ndarray()[0]
 

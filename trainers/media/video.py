@@ -1,10 +1,10 @@
-"""Read some frames of a clip without decoding all that lies between them.
+"""Read selected frames of a clip without decoding all frames between them.
 
-A wanted frame costs the frames since the key frame before it, so reading 16 frames of 300 decodes a fraction of the
-clip where key frames are near each other. Three things save work: the reader jumps to the key frame before each wanted
-frame where that lies ahead; frames in between that no other frame refers to are not decoded at all; and the decoder is
-emptied once it has got the last frame wanted before a jump, instead of being fed until it lets that frame go. None of
-them changes a bit of the frames that are returned.
+A requested frame requires decoding from the preceding key frame, so reading 16 of 300 frames decodes a fraction of the
+clip if key frames are close together. Three techniques save work: the reader seeks forward to the key frame before the
+next requested frame; frames in between that no other frame refers to are not decoded; and the decoder is flushed as
+soon as it has received the last frame requested before a seek, instead of being fed until it outputs that frame. The
+returned frames are bit-identical to those of a full decode.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ from numpy.typing import NDArray
 
 from trainers.media.image import Image
 
-_MOST_ERRORS = 50  # packets in a row that cannot be decoded; the rest of the clip is given up then
-_AHEAD = 16  # packets known before one is decoded: no codec shows a frame more than 16 frames later than it is sent
-_REMEMBERED = 4096  # presentation times
+_MOST_ERRORS = 50  # consecutive packets that cannot be decoded before the rest of the clip is skipped
+_AHEAD = 16  # packets read before one is decoded: no codec delays the display of a frame by more than 16 frames
+_REMEMBERED = 4096  # number of presentation times kept
 _BEFORE = -(1 << 62)  # a time before any frame
-_MOST_BETWEEN = 2_000  # frames decoded for one wanted frame; bounds the time where key frames are hours apart
+_MOST_BETWEEN = 2_000  # frames decoded for one requested frame; bounds the time if key frames are hours apart
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame as people see it.
+    """One frame in display orientation.
 
-    time_s: seconds since the start of the picture. image: RGB, (height, width, 3), upright. is_key: whether it was
-    decoded without any other frame. is_corrupt: whether the decoder marked it as damaged.
+    time_s: seconds since the start of the video. image: RGB, (height, width, 3), upright. is_key: whether it was
+    decoded without reference to other frames. is_corrupt: whether the decoder marked it as damaged.
     """
 
     time_s: float
@@ -45,18 +45,18 @@ class Frame:
 
 
 def video_stream(container: InputContainer) -> av.VideoStream | None:
-    """Return the stream of moving pictures, or None; a cover image is not one."""
+    """Return the first video stream that is not a cover image, or None."""
     return next((s for s in container.streams.video if not s.disposition & s.disposition.attached_pic), None)
 
 
 def one_thread(stream: av.VideoStream) -> None:
-    """Decode in one thread: clips are read side by side, which divides the work better than threads of a decoder."""
+    """Make the decoder use one thread; reading several clips in parallel scales better than decoder threads."""
     if not stream.codec_context.is_open:
         stream.codec_context.thread_count = 1
 
 
 def frame_times(count: int, start_s: float, duration_s: float) -> list[float]:
-    """Return the middles of `count` equal parts of a duration, in seconds.
+    """Return the midpoints of `count` equal parts of a duration, in seconds.
 
     >>> frame_times(4, 0.0, 10.0)
     [1.25, 3.75, 6.25, 8.75]
@@ -65,12 +65,12 @@ def frame_times(count: int, start_s: float, duration_s: float) -> list[float]:
 
 
 def picture_span(container: InputContainer, stream: av.VideoStream) -> tuple[float, float]:
-    """Return start and duration of the picture in seconds: as the headers say, else as its packets do."""
+    """Return start and duration of the video in seconds, from the headers or, if they lack them, from the packets."""
     unit = stream.time_base or Fraction(1, av.time_base)
     start = float((stream.start_time or 0) * unit)
     if stream.duration:
         return start, float(stream.duration * unit)
-    if container.duration:  # Matroska knows the length of the file alone
+    if container.duration:  # Matroska stores only the duration of the file
         return start, max(0.0, container.duration / av.time_base - max(0.0, start))
     ends = [packet.pts + (packet.duration or 0) for packet in container.demux(stream) if packet.pts is not None]
     return start, max(0.0, float(max(ends, default=0) * unit) - start)
@@ -78,13 +78,14 @@ def picture_span(container: InputContainer, stream: av.VideoStream) -> tuple[flo
 
 @dataclass(frozen=True)
 class _Index:
-    """What the container lists of a stream, in units of the stream.
+    """The container's index of a stream, in the stream's time base.
 
-    keys: presentation times of key frames, ascending; empty where there is no list. is_whole: whether the list names
-    every frame, so that each packet is one. frame: distance between two frames, 0 where unknown.
+    keys: presentation times of key frames, ascending; empty without an index. is_whole: whether the index lists every
+    frame, so that each packet is one frame. frame: interval between two frames, 0 if unknown.
 
-    A list gives decoding times, which run ahead by a delay: at least what the first one differs by from the start of
-    the stream; more for key frames that frames shown earlier refer to (`_Reader` finds out).
+    An index contains decoding times, which precede presentation times by a delay: at least the difference between the
+    first entry and the start of the stream, and more for key frames that frames displayed earlier refer to (detected by
+    `_Reader`).
     """
 
     keys: list[int]
@@ -105,20 +106,20 @@ class _Index:
 
 
 def key_frame_times(stream: av.VideoStream) -> list[float]:
-    """Return the times of the key frames that the container lists, in seconds, ascending; [] without a list."""
+    """Return the times of the key frames in the container's index, in seconds, ascending; [] without an index."""
     unit = stream.time_base or Fraction(1, av.time_base)
     return [float(pts * unit) for pts in _Index.of(stream).keys]
 
 
 def read_frames(container: InputContainer, stream: av.VideoStream, times: Sequence[float]) -> Iterator[Frame]:
-    """Yield the frame that is on screen at each of some times, in ascending order, each frame once.
+    """Yield the frame displayed at each of the given times, in ascending order and without duplicates.
 
-    Where key frames are so far apart that thousands of frames would be decoded for one, an earlier frame is taken
-    instead; `time_s` of a frame is always its own.
+    If key frames are so far apart that thousands of frames would have to be decoded for one, an earlier frame is
+    returned instead; `time_s` is always the time of the returned frame.
 
     Args:
-        container, stream: of the clip; what was read from it before does not matter.
-        times: seconds on the clip's clock. A time after the last frame yields the last frame.
+        container, stream: the open clip and its video stream; the current position does not matter.
+        times: in seconds, on the clip's time scale. A time after the last frame yields the last frame.
     """
     if not len(times):
         return
@@ -128,17 +129,17 @@ def read_frames(container: InputContainer, stream: av.VideoStream, times: Sequen
     origin = float((stream.start_time or 0) * unit)
     finish = _Finisher(unit, origin)
     reader = _Reader(container, stream, wanted)
-    last: av.VideoFrame | None = None  # the newest frame at or before the wanted time
+    last: av.VideoFrame | None = None  # the latest frame at or before the requested time
     yielded: int | None = None
     position = since = 0
     for frame in reader:
-        assert frame.pts is not None  # the reader leaves out frames without a time
+        assert frame.pts is not None  # the reader skips frames without a time
         since += 1
         while position < len(wanted):
             if reader.is_on_screen(frame.pts, wanted[position]):
                 chosen = frame
             elif frame.pts > wanted[position] or since > _MOST_BETWEEN:
-                chosen = last if last is not None else frame  # before the first frame: the first
+                chosen = last if last is not None else frame  # a time before the first frame yields the first frame
             else:
                 break
             if chosen.pts != yielded:
@@ -155,26 +156,26 @@ def read_frames(container: InputContainer, stream: av.VideoStream, times: Sequen
 
 
 class _Reader:
-    """Decoded frames in order of presentation, with jumps to the key frame before the next wanted time.
+    """Decoded frames in presentation order, with seeks to the key frame before the next requested time.
 
-    next_wanted: position in `wanted` of what is looked for now; set by the caller.
+    next_wanted: index in `wanted` of the current target; set by the caller.
     """
 
     def __init__(self, container: InputContainer, stream: av.VideoStream, wanted: list[int]) -> None:
         self._container, self._stream, self._wanted = container, stream, wanted
         self._index = _Index.of(stream)
-        # AVI keeps no presentation times, and those that FFmpeg guesses are out of order after B-frames
+        # AVI stores no presentation times, and FFmpeg's guesses are out of order after B-frames
         self._counted = container.format.name == "avi"
         self._chooses = self._index.is_whole and not self._counted
-        self._next_pts = stream.start_time or 0  # where frames are counted
-        self._late = 0  # by how much key frames are shown later than the list says
-        self._times: list[int] = []  # presentation times of the packets read since the last jump, ascending
-        self._sent: set[int] = set()  # those of wanted frames that the decoder has got since
+        self._next_pts = stream.start_time or 0  # used where frames are counted
+        self._late = 0  # delay of key frames relative to the index
+        self._times: list[int] = []  # presentation times of the packets read since the last seek, ascending
+        self._sent: set[int] = set()  # those of requested frames sent to the decoder since then
         self._may_empty, self._is_emptied = True, False
         self.next_wanted = 0
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
-        seen = _BEFORE  # presentation time of the newest frame
+        seen = _BEFORE  # presentation time of the latest frame
         key = self._key_ahead(seen)
         self._jump(key)
         while True:
@@ -183,7 +184,7 @@ class _Reader:
                 if frame.pts is None or frame.pts <= seen:
                     continue
                 if key is not None and frame.pts > self._wanted[looking_for]:
-                    # the list named a key frame that is shown later than the delay says: take an earlier one
+                    # the indexed key frame is displayed later than the delay implies: seek to an earlier one
                     self._late = max(self._late, frame.pts - key)
                     key = self._key_ahead(_BEFORE)
                     self._jump(key)
@@ -197,11 +198,11 @@ class _Reader:
                         self._jump(key)
                         break
             else:
-                if self._is_emptied:  # what was sent did not come out: read again, and feed the decoder to the end
+                if self._is_emptied:  # not all frames came out: read again without flushing early
                     self._may_empty = False
                     key = self._key_ahead(_BEFORE)
                     self._jump(key)
-                elif key is not None:  # nothing after the jump: the clip is cut, so read on to where it ends
+                elif key is not None:  # nothing follows the seek: the clip is truncated, so read up to its end
                     del self._index.keys[bisect_left(self._index.keys, key) :]
                     self._chooses = False
                     self._jump(self._key_ahead(_BEFORE))
@@ -210,26 +211,26 @@ class _Reader:
                     return
 
     def is_on_screen(self, pts: int, wanted: int) -> bool:
-        """Whether a frame is known to be the one on screen at a time, before the next one has been decoded."""
+        """Return whether a frame is known to be displayed at a time before the next frame has been decoded."""
         return self._chooses and pts <= wanted < self._following(pts)
 
     def _following(self, pts: int) -> float:
-        """The presentation time of the next frame, infinity where none is known."""
+        """Return the presentation time of the next frame, infinity if unknown."""
         place = bisect_right(self._times, pts)
         return self._times[place] if place < len(self._times) else float("inf")
 
     def _jump(self, key: int | None) -> None:
-        """Go to a key frame, or to the start of the clip."""
+        """Seek to a key frame, or to the start of the clip."""
         self._times.clear()
         self._sent.clear()
-        with contextlib.suppress(av.FFmpegError):  # a file that cannot be searched is read onward
+        with contextlib.suppress(av.FFmpegError):  # a file that is not seekable is read sequentially
             if key is None:
                 self._container.seek(0)
             else:
                 self._container.seek(key, stream=self._stream, backward=True)
 
     def _key_ahead(self, seen: int, position: int | None = None) -> int | None:
-        """The last key frame at or before a wanted time (None: the next), if it lies after what has been seen."""
+        """Return the last key frame at or before a requested time (None: the next one), if it is after `seen`."""
         position = self.next_wanted if position is None else position
         if position >= len(self._wanted) or self._counted:
             return None
@@ -237,7 +238,7 @@ class _Reader:
         return self._index.keys[before] if before >= 0 and self._index.keys[before] > seen else None
 
     def _packets(self) -> Iterator[av.Packet]:
-        """Packets in the order of decoding, each once those that may be shown before it are known."""
+        """Yield packets in decoding order, each after all packets that may be displayed before it have been read."""
         waiting: deque[av.Packet] = deque()
         for packet in self._container.demux(self._stream):
             if packet.pts is not None:
@@ -250,7 +251,7 @@ class _Reader:
         yield from waiting
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Frames as they come; ends at the end of the clip, or with an emptied decoder where a jump is to follow."""
+        """Yield frames as they are decoded, until the end of the clip or until the decoder is flushed for a seek."""
         context, errors, self._is_emptied = self._stream.codec_context, 0, False
         for packet in self._packets():
             is_wanted = self._is_wanted(packet.pts)
@@ -268,20 +269,20 @@ class _Reader:
                     return
             except av.FFmpegError:
                 errors += 1
-                self._chooses = False  # of a damaged clip, whatever can be decoded is
+                self._chooses = False  # decode every frame of a damaged clip that can be decoded
                 if errors > _MOST_ERRORS:
                     return
 
     def _is_wanted(self, pts: int | None) -> bool:
-        """Whether the frame of a packet may be on screen at a wanted time, not just referred to by others."""
+        """Return whether the frame of a packet may be displayed at a requested time, not only referred to by others."""
         if pts is None or not self._chooses:
             return True
         first = bisect_left(self._wanted, pts)
-        is_first = pts == self._times[0]  # a time before the first frame gets the first
+        is_first = pts == self._times[0]  # a time before the first frame yields the first frame
         return first < len(self._wanted) and (self._wanted[first] < self._following(pts) or is_first)
 
     def _ends_before_jump(self, pts: int) -> bool:
-        """Whether the decoder has, with this wanted frame, got all that are wanted before a jump, or at all."""
+        """Return whether this is the last requested frame that the decoder needs before a seek or the end."""
         self._sent.add(pts)
         position, newest = self.next_wanted, _BEFORE
         while position < len(self._wanted):
@@ -296,11 +297,11 @@ class _Reader:
 
 
 class _Finisher:
-    """Decoded frames to upright images; one converter serves all frames, since making one takes as long as using it.
+    """Convert decoded frames to upright images with one shared converter, since creating one is as slow as using it.
 
     Args:
-        unit: of the stream's time, seconds.
-        origin: when the picture starts, seconds.
+        unit: the stream's time base, in seconds.
+        origin: start time of the video, in seconds.
     """
 
     def __init__(self, unit: Fraction, origin: float) -> None:
@@ -313,8 +314,8 @@ class _Finisher:
 
 
 def upright_image(frame: av.VideoFrame, converter: VideoReformatter | None = None) -> Image:
-    """Return a decoded frame as RGB, turned as its container says."""
-    # without a limit, each converter starts threads of its own
+    """Return a decoded frame as RGB, rotated as its container specifies."""
+    # without a limit, each converter starts its own threads
     converted = (converter or VideoReformatter()).reformat(frame, format="rgb24", threads=1)
     image = converted.to_ndarray()
     turns = round(frame.rotation / 90) % 4
@@ -322,7 +323,7 @@ def upright_image(frame: av.VideoFrame, converter: VideoReformatter | None = Non
 
 
 def colour_histogram(image: Image) -> NDArray[np.float32]:
-    """Return the share of an image's pixels in each of 8 x 4 x 4 bins of hue, saturation and value."""
+    """Return the fraction of an image's pixels in each of 8 x 4 x 4 bins of hue, saturation and value."""
     small = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
     hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
     counts = cv2.calcHist([hsv], [0, 1, 2], None, [8, 4, 4], [0, 180, 0, 256, 0, 256])
@@ -330,10 +331,10 @@ def colour_histogram(image: Image) -> NDArray[np.float32]:
 
 
 def histogram_distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return how far the colours of two images differ, from 0.0 (alike) to 1.0 (nothing in common).
+    """Return the distance of two colour histograms, from 0.0 (equal) to 1.0 (disjoint).
 
     Half the sum of the absolute differences of their histograms (Zhang et al., Automatic Partitioning of Full-Motion
-    Video, Multimedia Systems 1993, with the common choice of colour space): a cut changes the whole histogram,
-    movement inside a scene hardly does.
+    Video, Multimedia Systems 1993, in the usual colour space): a cut changes the whole histogram, whereas
+    movement within a scene hardly does.
     """
     return float(np.abs(first - second).sum() / 2)
