@@ -1,4 +1,4 @@
-"""Ready settings for the families of backbones that have won: `preset = "convnext"` in a section [models.NAME]."""
+"""Presets for families of backbones that won competitions: `preset = "convnext"` in a section [models.NAME]."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from oof.errors import ConfigError
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of a backbone, and what rules of competitions ask of it.
+    """Settings of a backbone, and the facts that competition rules refer to.
 
-    parameters: number of parameters with one output. pretraining: data that its weights were trained on.
+    parameters: number of parameters with one output. pretraining: data that its weights were pretrained on.
     """
 
     parameters: int
@@ -20,9 +20,9 @@ class Preset:
     settings: Mapping[str, Any]
 
 
-# Rates, decay by layer and drop path follow each family's own fine-tuning recipe, scaled to steps of 64 images
-# and to a decay from block to block (0.93 over the 36 blocks of ConvNeXt is 0.8 over the 12 groups of its paper).
-# A starting point to ablate from, tuned on no competition. Sizes are those of the weights.
+# Learning rates, layer decay and drop path follow the fine-tuning recipe of each family, scaled to batches of 64 images
+# and to a decay per block (0.93 over the 36 blocks of ConvNeXt equals 0.8 over the 12 groups in the paper). They are a
+# starting point for ablations and not tuned on any competition. Image sizes are those of the pretrained weights.
 PRESETS: dict[str, Preset] = {
     # Liu et al., A ConvNet for the 2020s, CVPR 2022; weights from CLIP on LAION-2B, fine-tuned on ImageNet-12k and 1k
     "convnext": Preset(
@@ -93,7 +93,7 @@ PRESETS: dict[str, Preset] = {
             "ema": 0.999,
         },
     ),
-    # Fang et al., EVA-02, 2023, weights of its CLIP; only normalisation and head learn, as in GenD (arXiv 2508.06248)
+    # Fang et al., EVA-02, 2023, CLIP weights; only normalisation and head are trained, as in GenD (arXiv 2508.06248)
     "eva": Preset(
         parameters=85_870_081,
         pretraining=("Merged-2B (EVA)",),
@@ -106,7 +106,7 @@ PRESETS: dict[str, Preset] = {
             "grad_clip": 1.0,
         },
     ),
-    # Radford et al., CLIP, ICML 2021 (made with the fast form of GELU)
+    # Radford et al., CLIP, ICML 2021 (trained with QuickGELU)
     "clip": Preset(
         parameters=85_800_193,
         pretraining=("WIT-400M (CLIP)",),
@@ -119,7 +119,7 @@ PRESETS: dict[str, Preset] = {
             "grad_clip": 1.0,
         },
     ),
-    # the same, above the rule of multi-ffdi
+    # the same; exceeds the limit of the multi-ffdi rules
     "clip-large": Preset(
         parameters=303_180_801,
         pretraining=("WIT-400M (CLIP)",),
@@ -132,7 +132,7 @@ PRESETS: dict[str, Preset] = {
             "grad_clip": 1.0,
         },
     ),
-    # Siméoni et al., DINOv3, 2025: a ConvNeXt distilled from its largest model, as a frozen probe (arXiv 2603.26387)
+    # Siméoni et al., DINOv3, 2025: a ConvNeXt distilled from the largest model, as a frozen probe (arXiv 2603.26387)
     "dinov3-convnext": Preset(
         parameters=27_820_897,
         pretraining=("LVD-1689M (DINOv3)",),
@@ -144,7 +144,7 @@ PRESETS: dict[str, Preset] = {
             "weight_decay": 0.0,
         },
     ),
-    # the small transformer of DINOv3, normalisation and head trained
+    # the small DINOv3 vision transformer; normalisation and head are trained
     "dinov3-vit": Preset(
         parameters=21_587_329,
         pretraining=("LVD-1689M (DINOv3)",),
@@ -157,7 +157,7 @@ PRESETS: dict[str, Preset] = {
             "grad_clip": 1.0,
         },
     ),
-    # Steiner et al., How to train your ViT?, TMLR 2022: the small transformer on ImageNet-1K alone
+    # Steiner et al., How to train your ViT?, TMLR 2022: the small vision transformer trained on ImageNet-1K only
     "vit-small": Preset(
         parameters=21_666_049,
         pretraining=("ImageNet-1K",),
@@ -176,12 +176,12 @@ PRESETS: dict[str, Preset] = {
 
 
 def with_preset(own: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The settings of a model: what it gives itself, over its preset, over the defaults of all models.
+    """Return the settings of a model: its own override its preset, which overrides the defaults of all models.
 
     A dictionary of options is replaced as a whole.
 
     Raises:
-        ConfigError: no such preset; the nearest is named.
+        ConfigError: if the preset does not exist; a similar name is suggested.
     """
     name = own.get("preset") or (defaults or {}).get("preset") or ""
     if name and name not in PRESETS:

@@ -1,7 +1,7 @@
-"""Rules of competitions on models: size and pretraining; which models of dfens.toml break them.
+"""Competition rules on the size and pretraining of models, and the models of dfens.toml that break them.
 
-Parameters and data of presets are known from `trainers.presets`; those of other backbones are found with timm, which is
-only imported for them.
+Parameters and pretraining data of presets are listed in `trainers.presets`; those of other backbones are looked up in
+timm, which is imported only then.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from trainers.presets import PRESETS
 
 @dataclass(frozen=True)
 class Rules:
-    """Largest number of parameters of all models together, and the data that weights may be trained on before."""
+    """Maximum number of parameters of all models together, and the permitted pretraining data."""
 
     max_parameters: int
     pretraining: tuple[str, ...]
 
 
-# facts from the organisers' text: one model of at most 200 M parameters in all, ImageNet-1K pretraining only
+# from the organisers' rules: at most 200 M parameters in total, pretraining on ImageNet-1K only
 RULES: Mapping[str, Rules] = {
     "multi-ffdi": Rules(200_000_000, ("ImageNet-1K",)),
     "multi-ffdv": Rules(200_000_000, ("ImageNet-1K",)),
@@ -33,10 +33,10 @@ RULES: Mapping[str, Rules] = {
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What rules are about.
+    """Properties of a model that rules refer to.
 
-    parameters: of the model, None where unknown. data: what its weights are known to be trained on before.
-    unknown: why there may be more, "" where there is not.
+    parameters: number of parameters, None if unknown. data: known pretraining data. unknown: why there may be other
+    pretraining data, or "".
     """
 
     parameters: int | None
@@ -48,7 +48,7 @@ def rules_by_name(name: str) -> Rules:
     """Return the rules of a competition.
 
     Raises:
-        ConfigError: if there are none of that name.
+        ConfigError: if there are no rules of that name.
     """
     if name not in RULES:
         raise ConfigError(f"[competition] rules = {name!r} is unknown. Known: {', '.join(RULES)}.")
@@ -56,11 +56,11 @@ def rules_by_name(name: str) -> Rules:
 
 
 def broken_rules(models: Mapping[str, ModelSettings], name: str) -> list[str]:
-    """Return a sentence for each rule that models break, or may break as far as their settings say.
+    """Return a sentence for each rule that models break, or may break according to their settings.
 
     Args:
         models: settings by name.
-        name: of the rules, in RULES.
+        name: name of the rules, in RULES.
     """
     rules = rules_by_name(name)
     allowed = " and ".join(rules.pretraining)
@@ -95,7 +95,7 @@ def broken_rules(models: Mapping[str, ModelSettings], name: str) -> list[str]:
 
 
 def model_facts(settings: ModelSettings) -> ModelFacts:
-    """Return size and pretraining of a model; a model that is no network has neither parameters nor pretraining."""
+    """Return size and pretraining of a model; models that are not networks have no parameters and no pretraining."""
     values: Any = settings
     if not getattr(settings, "backbone", ""):
         return ModelFacts(0)
@@ -114,13 +114,13 @@ def model_facts(settings: ModelSettings) -> ModelFacts:
 
 
 def _backbone_facts(backbone: str, options: Mapping[str, Any], pretrained: bool | str) -> ModelFacts:
-    """Return size and pretraining of one backbone, which timm makes without values."""
-    if backbone in RAW_BACKBONES:  # less than a million parameters, and there are no weights of them
+    """Return size and pretraining of one backbone, which timm creates without allocating parameters."""
+    if backbone in RAW_BACKBONES:  # less than a million parameters, and no pretrained weights
         return ModelFacts(0)
-    from trainers.networks.backbone import backbone_size, backbone_tag  # torch and timm take seconds to load
+    from trainers.networks.backbone import backbone_size, backbone_tag  # importing torch and timm takes seconds
 
     parameters: int | None = None
-    with contextlib.suppress(DfensError):  # of a repository on the hub, or a name that training refuses
+    with contextlib.suppress(DfensError):  # a repository on the hub, or a name that training rejects
         parameters = backbone_size(backbone, options)
     if pretrained is False:
         return ModelFacts(parameters)

@@ -1,4 +1,4 @@
-"""Train models over folds: finished folds are skipped, others resumed, and no name stands for two settings."""
+"""Train models over folds: finished folds are skipped, others resumed, and each name has one set of settings."""
 
 from collections.abc import Sequence
 
@@ -17,32 +17,32 @@ def train_models(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> list[FoldResult]:
-    """Train each model on each fold, and store OOF and test predictions.
+    """Train each model on each fold, and store its OOF and test predictions.
 
         work_dir/
         ├── NAME/
-        │   ├── settings.json           settings, folds and images that it is trained with
-        │   ├── test-…/                 test predictions that are not finished
+        │   ├── settings.json           settings, folds and images used for training
+        │   ├── test-…/                 unfinished test predictions
         │   └── fold0/
-        │       ├── state.pt, good.pt   of the running training; removed when the fold is done
-        │       ├── weights.safetensors what the fold predicts with (other names for some kinds)
-        │       └── history.json        loss and AUC by epoch, and what the fold was made with
-        └── archive/                    what --force replaced
+        │       ├── state.pt, good.pt   checkpoints of the running training; removed when the fold is done
+        │       ├── weights.safetensors weights used for prediction (other names for some kinds)
+        │       └── history.json        loss and AUC by epoch, and the provenance of the fold
+        └── archive/                    models replaced by --force
 
-    Two processes may train different folds of one model at once; of one fold only one trains, the other waits. The test
-    rows are predicted after the last fold of each model, by all its fold models at once.
+    Two processes may train different folds of one model at the same time; a fold is trained by one process while others
+    wait. The test rows are predicted after the last fold of each model, by all of its fold models together.
 
     Args:
         job: models, rows and folders.
         folds: which folds to train.
-        engine: what trains the folds: `train_here`, or one that uses many processes or machines.
+        engine: function that trains the folds: `train_here`, or one that uses several processes or machines.
         force: retrain models whose settings changed; the old ones move to the archives.
 
     Returns:
         The outcome of each fold, by model and fold.
 
     Raises:
-        DfensError: settings that cannot work, found in all models before anything is trained; settings that differ from
-            those a model was trained with (unless `force`); what the training itself raises.
+        DfensError: if settings cannot work (checked for all models before anything is trained) or differ from those
+            that a model was trained with (unless `force`), or if the training fails.
     """
     return run_job(job, folds, engine=engine, force=force, progress=progress)

@@ -1,7 +1,7 @@
-"""AASIST: a network on raw waveforms, from the paper.
+"""AASIST, a network on raw waveforms, implemented from the paper.
 
 Jung et al., AASIST: Audio Anti-Spoofing Using Integrated Spectro-Temporal Graph Attention Networks, ICASSP 2022:
-band-pass filters of fixed sinc functions, residual blocks as in RawNet2 (Tak et al., End-to-End Anti-Spoofing with
+fixed sinc band-pass filters, residual blocks as in RawNet2 (Tak et al., End-to-End Anti-Spoofing with
 RawNet2, ICASSP 2021), and graphs over frequency and time whose nodes attend to each other. About 300,000 parameters
 ("aasist") or 85,000 ("aasist-l"), no pretraining.
 """
@@ -20,7 +20,7 @@ _BANDS = _FILTERS // 3  # after the first pooling
 
 @dataclass(frozen=True)
 class AasistSize:
-    """Channels of the residual blocks, width of the first graphs and of the joint ones."""
+    """Channels of the residual blocks, and widths of the first graphs and of the joint graphs."""
 
     channels: tuple[int, ...]
     graph: int
@@ -34,9 +34,9 @@ SIZES = {
 
 
 class Aasist(nn.Module):
-    """Waveforms (batch, n_samples) at 16 kHz, -1 to 1, to features (batch, num_features).
+    """Map waveforms (batch, n_samples) at 16 kHz, in [-1, 1], to features (batch, num_features).
 
-    Any length from about 0.4 s upward; the paper uses 4 s.
+    Accepts any length of at least about 0.4 s; the paper uses 4 s.
     """
 
     def __init__(self, size: AasistSize) -> None:
@@ -72,7 +72,7 @@ class Aasist(nn.Module):
 
 
 def _sinc_filters() -> Tensor:
-    """Windowed sinc band-pass filters between neighbouring points of the mel scale, (70, 1, 129)."""
+    """Return windowed sinc band-pass filters between adjacent points of the mel scale, (70, 1, 129)."""
     mel = np.linspace(0, 2595 * np.log10(1 + 8_000 / 700), _FILTERS + 1)
     edges = 700 * (10 ** (mel / 2595) - 1) / 16_000  # cycles per sample
     taps = np.arange(_TAPS) - (_TAPS - 1) / 2
@@ -81,7 +81,7 @@ def _sinc_filters() -> Tensor:
 
 
 class _Residual(nn.Module):
-    """Two convolutions over frequency and time beside a shortcut, then time pooled by 3."""
+    """Residual block of two convolutions over frequency and time, followed by pooling time by 3."""
 
     def __init__(self, inputs: int, outputs: int, *, first: bool) -> None:
         super().__init__()
@@ -101,13 +101,13 @@ class _Residual(nn.Module):
 
 
 def _norm(values: Tensor, norm: nn.BatchNorm1d) -> Tensor:
-    """Batch normalisation of nodes, (batch, nodes, features)."""
+    """Apply batch normalisation to nodes, (batch, nodes, features)."""
     normed: Tensor = norm(values.flatten(0, 1))
     return normed.view(values.shape)
 
 
 class _Attention(nn.Module):
-    """Graph attention: every node takes up the others, weighted by a function of their products."""
+    """Graph attention: each node aggregates all nodes, weighted by a function of their products."""
 
     def __init__(self, inputs: int, outputs: int, temperature: float = 2.0) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class _Attention(nn.Module):
 
 
 class _Pool(nn.Module):
-    """Keep the share of nodes that score highest, weighted by their scores."""
+    """Graph pooling: keep the given fraction of nodes with the highest scores, weighted by their scores."""
 
     def __init__(self, features: int, share: float) -> None:
         super().__init__()
@@ -141,9 +141,9 @@ class _Pool(nn.Module):
 
 
 class _JointAttention(nn.Module):
-    """Graph attention over nodes of two kinds, with weights of their own within and between the kinds.
+    """Graph attention over nodes of two kinds, with separate weights within and between the kinds.
 
-    A stack node gathers from all nodes and gives nothing back.
+    A stack node aggregates all nodes and does not influence them.
     """
 
     def __init__(self, inputs: int, outputs: int, temperature: float = 100.0) -> None:
@@ -180,7 +180,7 @@ class _JointAttention(nn.Module):
 
 
 class _Branch(nn.Module):
-    """Two layers of joint attention with pooling between; the second adds to the first."""
+    """Two layers of joint attention with pooling between them; the second is residual."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

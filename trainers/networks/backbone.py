@@ -1,4 +1,4 @@
-"""Networks by timm name, with weights from the hub, from a file, or none."""
+"""Create networks by timm name, with weights from the hub, from a file, or randomly initialised."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -23,14 +23,14 @@ HUB = ("hf-hub:", "hf_hub:")
 
 
 def check_backbone(name: str) -> str:
-    """Return the name under which timm makes a backbone today.
+    """Return the current timm name of a backbone.
 
-    timm renamed about 200 models in 2023 (xception is legacy_xception now, tf_efficientnet_b4_ns is
-    tf_efficientnet_b4.ns_jft_in1k); the old names, which papers and notebooks use, are accepted. Names of repositories
-    on the hub ("hf-hub:…") are left as they are.
+    timm renamed about 200 models in 2023 (xception is now legacy_xception, tf_efficientnet_b4_ns is
+    tf_efficientnet_b4.ns_jft_in1k); the old names, common in papers and notebooks, are accepted. Names of repositories
+    on the hub ("hf-hub:…") are returned unchanged.
 
     Raises:
-        TrainingError: an unknown one, or one that timm has dropped; the nearest names are offered.
+        TrainingError: if the name is unknown or timm has removed the model; similar names are suggested.
     """
     if name.startswith(HUB):
         return name
@@ -50,7 +50,7 @@ def check_backbone(name: str) -> str:
 
 
 def deprecated_models() -> Mapping[str, str | None]:
-    """Return timm's former names of models, each with its name today, None if it was dropped."""
+    """Return timm's former model names with their current names, or None for removed models."""
     from timm.models import _registry
 
     found: Mapping[str, str | None] = getattr(_registry, "_deprecated_models", {})
@@ -58,16 +58,16 @@ def deprecated_models() -> Mapping[str, str | None]:
 
 
 def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()) -> nn.Module:
-    """The network with one output (the logit of "fake"), its weights loaded.
+    """Create a network with one output (the logit of "fake") and load its weights.
 
     Args:
-        settings: backbone, its options, its inputs, and where its weights come from.
-        image_size: height and width in pixels of what it sees.
-        root: what a path of weights is relative to.
+        settings: backbone, its options, its inputs, and the source of its weights.
+        image_size: height and width of its input, in pixels.
+        root: folder that paths of weights are relative to.
 
     Raises:
-        TrainingError: an unknown backbone (the nearest names are offered), an option that it does not take,
-            weights that cannot be fetched or do not fit.
+        TrainingError: if the backbone is unknown (similar names are suggested), does not accept an option, or its
+            weights cannot be downloaded or do not fit.
     """
     name = check_backbone(settings.backbone)
     from_hub = settings.pretrained is True
@@ -95,10 +95,10 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
 
 
 def backbone_size(name: str, options: Mapping[str, Any]) -> int:
-    """Return the number of parameters of a timm backbone with one output; only its shapes are made.
+    """Return the number of parameters of a timm backbone with one output, without allocating them.
 
     Raises:
-        TrainingError: an unknown one, one on the hub, or options that it does not take.
+        TrainingError: if the backbone is unknown, is on the hub, or does not accept the options.
     """
     settings = NetworkSettings(backbone=name, backbone_options=dict(options), pretrained=False)
     if name.startswith(HUB):
@@ -108,7 +108,7 @@ def backbone_size(name: str, options: Mapping[str, Any]) -> int:
 
 
 def backbone_tag(name: str) -> str | None:
-    """Return the tag of the weights that timm loads for a name; None where it has none."""
+    """Return the tag of the weights that timm loads for a name; None if there are none."""
     if name.startswith(HUB):
         return None
     try:
@@ -119,10 +119,10 @@ def backbone_tag(name: str) -> str | None:
 
 
 def enable_checkpointing(model: nn.Module) -> None:
-    """Let a network compute its activations twice, which saves memory.
+    """Enable gradient checkpointing, which saves memory.
 
     Raises:
-        TrainingError: if it cannot.
+        TrainingError: if the network does not support it.
     """
     backbone: Any = getattr(model, "backbone", model)
     if not hasattr(backbone, "set_grad_checkpointing"):
@@ -133,7 +133,7 @@ def enable_checkpointing(model: nn.Module) -> None:
 
 
 def _options(settings: NetworkSettings, name: str, image_size: int) -> dict[str, Any]:
-    """Options of the backbone; one of a fixed image size is made for image_size (its positions are resized)."""
+    """Return the backbone's options; a fixed image size becomes `image_size` (position embeddings are resized)."""
     options = dict(settings.backbone_options)
     config = None if name.startswith(HUB) else timm.get_pretrained_cfg(name, allow_unregistered=True)
     edge = config.input_size[-1] if config is not None and config.input_size else image_size
@@ -143,5 +143,5 @@ def _options(settings: NetworkSettings, name: str, image_size: int) -> dict[str,
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of parameters of the network that predicts."""
+    """Return the number of parameters of the network used for prediction."""
     return sum(parameter.numel() for parameter in model.parameters()) + factor_count(model)

@@ -1,4 +1,4 @@
-"""Networks on clips: an encoder for each modality, what joins them over time, and one logit for the clip."""
+"""Networks on clips: an encoder per modality, fusion, a temporal head, and one logit per clip."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from trainers.networks.clip_settings import ClipNetworkSettings, FusionSettings
 from trainers.networks.output import NetworkOutput
 
-_WIDTH = 128  # of what fusion and temporal head compute with
+_WIDTH = 128  # number of features in fusion and temporal head
 _HEADS = 4
 
 
 class ClipNetwork(nn.Module):
-    """Clips as sequences of moments: each is a frame, a window of sound, or both.
+    """Network on clips as sequences of moments, each a frame, a window of sound, or both.
 
     Args:
-        picture, sound: encoders that turn (n, …) into features (n, num_features); None where a model does without.
-        settings: temporal head, and whether moments are weighed by attention.
-        fusion: how both encoders are joined; without effect where there is one.
+        picture, sound: encoders that map (n, …) to features (n, num_features); None if the model does not use one.
+        settings: temporal head, and whether moments are weighted by attention.
+        fusion: how the two modalities are fused; ignored if there is only one.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class ClipNetwork(nn.Module):
     ) -> Tensor | NetworkOutput:
         """Return the logit of each clip, (batch,).
 
-        In training with losses of the modalities also, for each of them, its logit and what a clip counts there.
+        In training with a loss per modality, also return the logit of each modality and the weights of the clips in it.
 
         Args:
             frames: (batch, moments, 3, size, size), normalised. seen: (batch, moments), 1 where there is a frame.
             sound: (batch, moments, n_samples), -1 to 1. heard: (batch, moments), 1 where there is sound.
-            moved: (batch,), 1 for pseudo-fakes whose picture and sound are genuine each by itself: they keep both, and
-                do not count in the losses of the modalities. None: there are none.
+            moved: (batch,), 1 for pseudo-fakes whose video and sound are each genuine: no modality is dropped, and they
+                do not contribute to the losses of the modalities. None: there are none.
         """
         is_moved = 0 if moved is None else moved
         if self.training and self.fusion is not None and self._modality_dropout:
@@ -67,7 +67,7 @@ class ClipNetwork(nn.Module):
         return NetworkOutput(clip, tuple(sides))
 
     def moments(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logit of each moment and its weight in the mean of the clip, (batch, moments) each."""
+        """Return the logit of each moment and its weight in the mean over the clip, (batch, moments) each."""
         logits, weight, _ = self._moments(frames, seen, sound, heard)
         return logits, weight
 
@@ -84,7 +84,7 @@ class ClipNetwork(nn.Module):
             values = alone * mask[..., None]
         if self.temporal is not None:
             values = self.temporal(values, mask)
-        # a clip of which nothing can be read still needs a logit: that of empty moments
+        # a completely unreadable clip still needs a logit: that of empty moments
         weight = torch.where(mask.amax(1, keepdim=True) > 0, mask, torch.ones_like(mask))
         if self.attention is not None:
             score = self.attention(values)[..., 0].float().masked_fill(weight == 0, -1e4)
@@ -92,22 +92,22 @@ class ClipNetwork(nn.Module):
         return self.head(values)[..., 0].float(), weight, parts
 
     def _drop_modalities(self, seen: Tensor, heard: Tensor, moved: Tensor | int = 0) -> tuple[Tensor, Tensor]:
-        """Hide the picture or the sound of some clips that have both, so that neither is relied on alone."""
+        """Drop the video or the sound of some clips that have both, so that the network does not rely on one alone."""
         has_both = (seen.amax(1) > 0) & (heard.amax(1) > 0)
         draw = torch.rand(2, len(seen), device=seen.device)
         hidden = has_both & (draw[0] < self._modality_dropout * (1 - moved))
         hide_picture = hidden & (draw[1] < 0.5)
         return seen * ~hide_picture[:, None], heard * ~(hidden & ~hide_picture)[:, None]
 
-    # ---- what timm's networks have, and the optimiser asks for --------------
+    # ---- methods of timm's networks that the optimiser needs ----------------
 
     def get_classifier(self) -> nn.Module:
-        """Return everything after the encoders: what starts from random weights."""
+        """Return the modules after the encoders, which are randomly initialised."""
         after: list[nn.Module | None] = [self.fusion, self.temporal, self.attention, self.head, self.side_heads]
         return nn.ModuleList(module for module in after if module is not None)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Let the encoders compute their activations twice, which saves memory."""
+        """Enable gradient checkpointing of the encoders, which saves memory."""
         for encoder in (self.picture, self.sound):
             inner = getattr(encoder, "backbone", encoder)
             if hasattr(inner, "set_grad_checkpointing"):
@@ -135,7 +135,7 @@ def _fusion(picture: nn.Module | None, sound: nn.Module | None, settings: Fusion
 
 
 class _Parts(nn.Module):
-    """Both modalities at one width; where one is missing, a learned vector takes its place."""
+    """Projection of both modalities to the same width; a learned vector replaces a missing modality."""
 
     def __init__(self, picture: int, sound: int) -> None:
         super().__init__()
@@ -153,10 +153,10 @@ class _Parts(nn.Module):
 
 
 class GatedFusion(_Parts):
-    """Each channel takes from picture or sound by a learned gate, and a network sees both moments together.
+    """Fusion by a learned gate between video and sound for each channel, and an MLP on both together.
 
-    The gate is that of Arevalo et al., Gated Multimodal Units, 2017; the product of both parts lets the network
-    compare them: a mouth that is open while nothing is heard.
+    The gate is that of Arevalo et al., Gated Multimodal Units, 2017; the product of both parts lets the network compare
+    them, for example to find an open mouth without sound.
     """
 
     def __init__(self, picture: int, sound: int) -> None:
@@ -172,7 +172,7 @@ class GatedFusion(_Parts):
 
 
 class CrossAttentionFusion(_Parts):
-    """Each modality's moments attend to those of the other, at all times of the clip."""
+    """Fusion by cross-attention: the moments of each modality attend to those of the other, over the whole clip."""
 
     def __init__(self, picture: int, sound: int) -> None:
         super().__init__(picture, sound)
@@ -189,7 +189,7 @@ class CrossAttentionFusion(_Parts):
 
 
 def _places(values: Tensor) -> Tensor:
-    """Position of each moment in the clip, -1 to 1, (1, moments, 1)."""
+    """Return the position of each moment in the clip, in [-1, 1], (1, moments, 1)."""
     return torch.linspace(-1, 1, values.shape[1], device=values.device)[None, :, None]
 
 
@@ -198,7 +198,7 @@ def _temporal(settings: ClipNetworkSettings, width: int) -> nn.Module:
 
 
 class TemporalConvolution(nn.Module):
-    """What changes from moment to moment: convolutions over time on features and their differences."""
+    """Temporal head of convolutions over time on features and their differences between moments."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class TemporalConvolution(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """Moments attend to each other: two layers of a transformer."""
+    """Temporal head of two transformer layers over the moments."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -227,6 +227,6 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         base = self.project(values)
-        nothing = mask.amax(1, keepdim=True) == 0  # attention to no moment at all would be NaN
+        nothing = mask.amax(1, keepdim=True) == 0  # attention without any unmasked moment would be NaN
         found: Tensor = self.layers(base + self.place(_places(base)), src_key_padding_mask=(mask == 0) & ~nothing)
         return found

@@ -1,9 +1,9 @@
-"""A linear head on normalised features, in the place of a backbone's own classifier.
+"""A linear head on normalised features that replaces a backbone's own classifier.
 
-How the features of a backbone are normalised before a linear head decides how far it carries over to unseen forgeries:
-on a frozen ConvNeXt of DINOv3 it moved the mean AUC on left-out manipulations by 6.1 points, and the best choice
-on known manipulations was not the best on unknown ones (Al-Zyoud and El Saddik, Rethinking Feature Conditioning, 2026,
-arXiv 2603.26387). So it is to be chosen on folds that hold out kinds of images.
+How the features are normalised before a linear head affects how well it generalises to unseen forgeries: with a frozen
+DINOv3 ConvNeXt, it changed the mean AUC on held-out manipulations by 6.1 points, and the best choice on known
+manipulations was not the best on unknown ones (Al-Zyoud and El Saddik, Rethinking Feature Conditioning, 2026, arXiv
+2603.26387). It should therefore be chosen on folds that hold out kinds of images.
 """
 
 from typing import Any
@@ -16,18 +16,18 @@ from trainers.networks.output import NetworkOutput
 from trainers.networks.settings import FeatureNorm
 from trainers.runtime.device import without_autocast
 
-_LAST_NORMS = ("head.norm", "fc_norm", "norm")  # timm's names for the normalisation between body and classifier
-_EPSILON = 1e-6  # of timm's layer normalisation
+_LAST_NORMS = ("head.norm", "fc_norm", "norm")  # timm's names of the normalisation layer before the classifier
+_EPSILON = 1e-6  # as in timm's layer normalisation
 
 
 class FeatureHead(nn.Module):
-    """Normalisation without weights of its own, then the linear classifier.
+    """Normalisation without learnable parameters, followed by the linear classifier.
 
-    With "l2" the output in training has the features, of unit length, for losses on them (Yermakov et al., Deepfake
+    With "l2", the output in training includes the unit-length features, for losses on them (Yermakov et al., Deepfake
     Detection that Generalizes Across Benchmarks, WACV 2026, arXiv 2508.06248: GenD).
 
     Args:
-        classifier: from features to one logit.
+        classifier: linear layer from features to one logit.
         feature_norm: as in NetworkSettings, other than "backbone".
     """
 
@@ -38,8 +38,8 @@ class FeatureHead(nn.Module):
         self.linear = classifier
 
     def forward(self, features: Tensor) -> Tensor | NetworkOutput:
-        """Features (batch, n_features) to logits (batch, 1)."""
-        with without_autocast(features.device):  # lengths and variances need 32 bits
+        """Map features (batch, n_features) to logits (batch, 1)."""
+        with without_autocast(features.device):  # norms and variances need 32 bits
             values = self._normalised(features.float())
         logits: Tensor = self.linear(values)
         return NetworkOutput(logits, features=values) if self.training and self.feature_norm == "l2" else logits
@@ -54,10 +54,10 @@ class FeatureHead(nn.Module):
 
 
 def normalise_features(backbone: nn.Module, feature_norm: FeatureNorm) -> None:
-    """Put a FeatureHead in the place of the classifier of a timm model; "raw" and "layer" drop its last normalisation.
+    """Replace the classifier of a timm model by a FeatureHead; "raw" and "layer" remove the last normalisation layer.
 
     Raises:
-        TrainingError: if the classifier is not a single linear layer, or "raw" finds no normalisation to drop.
+        TrainingError: if the classifier is not a single linear layer, or "raw" finds no normalisation layer to remove.
     """
     if feature_norm == "backbone":
         return
@@ -81,7 +81,7 @@ def normalise_features(backbone: nn.Module, feature_norm: FeatureNorm) -> None:
 
 
 def _drop_last_norm(backbone: nn.Module) -> bool:
-    """Replace the normalisation before the classifier by nothing; returns whether there was one."""
+    """Remove the normalisation layer before the classifier; return whether there was one."""
     modules = dict(backbone.named_modules())
     for place in _LAST_NORMS:
         found = modules.get(place)

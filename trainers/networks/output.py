@@ -1,4 +1,4 @@
-"""What a network returns in training, where it is more than one logit for each row."""
+"""Outputs of a network in training that contain more than one logit per row."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 class NetworkOutput(NamedTuple):
-    """Logits (batch,) or (batch, 1), and what further losses need.
+    """Logits (batch,) or (batch, 1), and the inputs of auxiliary losses.
 
-    sides: further heads, such as those of single modalities: logits (batch,), and the weight of each row (batch,).
+    sides: auxiliary heads, such as those of single modalities: logits (batch,) and the weight of each row (batch,).
     features: (batch, n_features) of unit length, or None.
     """
 
@@ -18,5 +18,5 @@ class NetworkOutput(NamedTuple):
 
 
 def as_output(found: Tensor | NetworkOutput) -> NetworkOutput:
-    """Return what a network returned, where plain logits are an output without more."""
+    """Return a network's output as NetworkOutput; plain logits become an output without auxiliary values."""
     return found if isinstance(found, NetworkOutput) else NetworkOutput(found)

@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# log-mel levels of speech lie around -12 with a spread of 5; one scale for all clips, so that loudness stays visible
+# log-mel levels of speech have mean -12 and standard deviation 5; one scale for all clips preserves their loudness
 _LEVEL, _SPREAD = -12.0, 5.0
 
 
 class MelEncoder(nn.Module):
-    """Waveforms (n, n_samples) to features (n, num_features), by a backbone on the spectrogram as a grey image.
+    """Map waveforms (n, n_samples) to features (n, num_features) by a backbone on the spectrogram as a grey image.
 
     Args:
-        mel: from waveforms to log-mel spectrograms, (n, bands, columns).
-        backbone: without classifier, for images of one channel.
-        hide: what training does to a spectrogram (SpecAugment), or None.
+        mel: module that maps waveforms to log-mel spectrograms, (n, bands, columns).
+        backbone: network without classifier, for images with one channel.
+        hide: augmentation of spectrograms in training (SpecAugment), or None.
     """
 
     def __init__(self, mel: nn.Module, backbone: nn.Module, hide: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -25,7 +25,7 @@ class MelEncoder(nn.Module):
         self.num_features = int(backbone.num_features)  # type: ignore[arg-type]
 
     def forward(self, waveform: Tensor) -> Tensor:
-        with torch.autocast(waveform.device.type, enabled=False):  # 16 bits are too few for powers
+        with torch.autocast(waveform.device.type, enabled=False):  # 16 bits are too few for power spectra
             mel = (self.mel(waveform) - _LEVEL) / _SPREAD
         if self.training and self.hide is not None:
             mel = self.hide(mel)
@@ -34,10 +34,10 @@ class MelEncoder(nn.Module):
 
 
 def without_classifier(model: nn.Module) -> nn.Module:
-    """Return a timm model that gives its pooled features; also inside a stem for several inputs."""
+    """Return a timm model that outputs its pooled features; also supports models inside a stem for several inputs."""
     inner: Any = getattr(model, "backbone", model)
     inner.reset_classifier(0)
-    # some classifiers have a hidden layer that stays, and the features are its width
+    # some classifiers have a hidden layer that remains and determines the number of features
     width = getattr(inner, "head_hidden_size", None) or inner.num_features
     model.num_features = int(width)  # type: ignore[assignment]
     return model

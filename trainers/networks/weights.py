@@ -1,4 +1,4 @@
-"""Weights of a backbone from a file, in whatever wrapping a training left them; code in a file never runs."""
+"""Load weights of a backbone from a file, whatever its nesting and prefixes, without executing code in it."""
 
 import argparse
 import re
@@ -14,20 +14,20 @@ from torch import Tensor, nn
 
 from oof.errors import StoreError, TrainingError, examples
 
-# Plain values that trainings store beside the weights; loading them runs no code of theirs.
+# Plain values that training scripts store next to the weights; loading them executes no code from the file.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     PosixPath,
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "bool")),
-    np.float64(0).__reduce__()[0],  # numpy's function that makes a scalar, at another place in each version
+    np.float64(0).__reduce__()[0],  # numpy's function that creates a scalar; its module differs between versions
 ]
-_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")  # taken where the plain weights fit, too
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")  # preferred to the plain weights if both fit
 _DEPTH = 3
 
 
 def head_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Return the weights of the head, or of both: distilled transformers have two, which timm gives as a tuple."""
+    """Return the parameters of the head, or of both heads of distilled transformers, which timm returns as a tuple."""
     backbone: Any = getattr(model, "backbone", model)
     found = backbone.get_classifier()
     heads = found if isinstance(found, (tuple, list)) else [found]
@@ -35,14 +35,14 @@ def head_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a file of weights into a network; a head for other classes is left out, positions are resized.
+    """Load weights from a file into a network, without a head for other classes; resize position embeddings.
 
-    The file is safetensors or a PyTorch file. Its tensors may be in a dictionary of it (`state_dict`,
-    `model_state_dict`, …) and have one prefix in common (`module.`, `model.`, `module.encoder.`): the one is taken, and
-    the other taken off, with which all but the head fits. A file that dfens wrote for this network fits whole.
+    The file is a safetensors or PyTorch file. Its tensors may be in a nested dictionary (`state_dict`,
+    `model_state_dict`, …) and have a common prefix (`module.`, `model.`, `module.encoder.`): the dictionary and prefix
+    for which all tensors except the head fit are chosen. A file that dfens wrote for this network fits completely.
 
     Raises:
-        TrainingError: if it is missing, no such file, or its tensors do not fit.
+        TrainingError: if the file is missing or not of these formats, or its tensors do not fit.
     """
     sets = list(_tensor_sets(_read(path), ""))
     for found in sets:
@@ -71,16 +71,16 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_fold_weights(model: nn.Module, path: Path) -> None:
-    """Load the weights of a fold that dfens trained, which must fit whole.
+    """Load the weights of a fold trained by dfens, which must fit completely.
 
     Raises:
-        StoreError: if the file is broken or does not fit, with the way out.
+        StoreError: if the file is broken or does not fit; the message says what to do.
     """
     from safetensors.torch import load_file
 
     try:
         model.load_state_dict(load_file(path))
-    except Exception as err:  # SafetensorError, OSError, RuntimeError of tensors that do not fit
+    except Exception as err:  # SafetensorError, OSError, RuntimeError for tensors that do not fit
         raise StoreError(
             f"The weights {path} cannot be read ({first_line(err)}). Remove this file: dfens train then trains the "
             f"fold again."
@@ -88,7 +88,7 @@ def load_fold_weights(model: nn.Module, path: Path) -> None:
 
 
 def _read(path: Path) -> object:
-    """Return what a file contains: tensors, numbers, texts, and lists and dictionaries of them."""
+    """Return the contents of a file: tensors, numbers, strings, and lists and dictionaries of them."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -96,7 +96,7 @@ def _read(path: Path) -> object:
             return load_file(path)
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as err:  # each library has its own kinds of errors for a broken file
+    except Exception as err:  # each library raises different exceptions for a broken file
         objects = re.search(r"GLOBAL (\S+)", str(err))
         reason = (
             f"it contains Python objects ({objects[1]}), and loading those runs code. Save the weights alone, by "
@@ -109,14 +109,14 @@ def _read(path: Path) -> object:
 
 @dataclass(frozen=True)
 class _TensorSet:
-    """Named tensors, and where in the file they are, "" for the top."""
+    """Named tensors and their location in the file, "" for the top level."""
 
     place: str
     tensors: Mapping[str, Tensor]
 
 
 def _tensor_sets(found: object, place: str, depth: int = _DEPTH) -> Iterator[_TensorSet]:
-    """Find the dictionaries of tensors in a file."""
+    """Yield the dictionaries of tensors in a file."""
     if isinstance(found, Mapping):
         tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
         if tensors:
@@ -132,10 +132,10 @@ def _tensor_sets(found: object, place: str, depth: int = _DEPTH) -> Iterator[_Te
 
 @dataclass(frozen=True)
 class _Match:
-    """What of a backbone a set of tensors has, with a prefix taken off.
+    """The match of a set of tensors, without a prefix, with a backbone.
 
-    missing: what the backbone needs beside its head. foreign: tensors for parts of the backbone that it has not, as
-    of a deeper network of its family.
+    missing: tensors that the backbone needs, except its head. foreign: tensors for parts that the backbone does not
+    have, for example from a deeper network of the same family.
     """
 
     place: str
@@ -150,7 +150,7 @@ class _Match:
 
 
 def _matches(backbone: nn.Module, found: _TensorSet) -> list[_Match]:
-    """Fit a set of tensors under each prefix that may be the right one."""
+    """Match a set of tensors with the backbone for each candidate prefix."""
     wanted = backbone.state_dict()
     heads = set(map(id, head_parameters(backbone)))
     head = {name for name, value in backbone.named_parameters() if id(value) in heads}
@@ -173,19 +173,19 @@ def _matches(backbone: nn.Module, found: _TensorSet) -> list[_Match]:
 
 
 def _prefixes(wanted: list[str], names: list[str]) -> list[str]:
-    """Return what may stand before the names: none, what stands before some wanted names, what all have in common."""
+    """Return candidate prefixes: none, those in front of some wanted names, and the common prefix of all names."""
     found = dict.fromkeys([""])
     for anchor in (wanted[0], wanted[len(wanted) // 2]):
         found.update(dict.fromkeys(name.removesuffix(anchor) for name in names if name.endswith("." + anchor)))
     first, last = min(names), max(names)
     same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     common = first[: first.rfind(".", 0, same) + 1]
-    found[common] = None  # of files in the names of a backbone's authors, which timm converts
+    found[common] = None  # for files with the original authors' names, which timm converts
     return list(found)
 
 
 def _fitting(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors that a network has by that name and shape."""
+    """Return the tensors whose name and shape match those of the network."""
     return {
         name: value
         for name, value in found.items()
@@ -194,13 +194,13 @@ def _fitting(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str
 
 
 def _converted(backbone: nn.Module, found: dict[str, Tensor]) -> dict[str, Any]:
-    """Return what timm makes of a file for this kind of backbone: names of the original authors, resized positions."""
+    """Return tensors converted by timm for this backbone: original authors' names and position embeddings."""
     convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return dict(found)
     try:
         converted: dict[str, Any] = convert(dict(found), backbone)
-    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError):  # a file of another backbone
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError):  # another backbone's file
         return dict(found)
     return converted
 
@@ -218,6 +218,6 @@ def _misfit(path: Path, best: _Match, backbone: nn.Module) -> str:
 
 
 def first_line(err: Exception) -> str:
-    """Return the first line of an error, without terminal colors."""
+    """Return the first line of an error message, without terminal colors."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(err)).strip()
     return (text.splitlines() or [type(err).__name__])[0][:200]

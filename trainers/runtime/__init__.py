@@ -1,1 +1,1 @@
-"""The process and its machine: device, memory, process group, signals, checkpoints, provenance."""
+"""The runtime environment: device, memory, process group, signals, checkpoints and provenance."""

@@ -1,4 +1,4 @@
-"""The state of a running fold on disk: everything that the rest of the training depends on."""
+"""Checkpoints of a running fold on disk: everything that the rest of the training depends on."""
 
 import os
 from pathlib import Path
@@ -13,16 +13,16 @@ FORMAT_VERSION = 1
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of tensors, numbers, texts, lists and mappings atomically."""
+    """Write a state of tensors, numbers, strings, lists and mappings atomically."""
     with atomic_path(path) as part:
         torch.save({"version": FORMAT_VERSION, **state}, part)
 
 
 def keep_as(path: Path, other: Path) -> None:
-    """Let `other` be the state that is in `path` now, also when `path` is written again: nothing is written twice.
+    """Keep the current state of `path` as `other` by a hard link, so that nothing is written twice.
 
     Raises:
-        OSError: on file systems that know no links.
+        OSError: on file systems without hard links.
     """
     link = other.with_name(f".{other.name}.link.part")
     link.unlink(missing_ok=True)
@@ -31,14 +31,14 @@ def keep_as(path: Path, other: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a state; no code in the file can run.
+    """Read a state without executing any code in the file.
 
     Raises:
-        StoreError: if the file is broken or of another version.
+        StoreError: if the file is broken or has a different format version.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as err:  # torch, zipfile and pickle raise different errors for a broken file
+    except Exception as err:  # torch, zipfile and pickle raise different exceptions for a broken file
         raise StoreError(
             f"The checkpoint {path} cannot be read ({type(err).__name__}). Move it away; the fold then begins anew."
         ) from err

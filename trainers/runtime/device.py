@@ -1,4 +1,4 @@
-"""The device of a process, its precision, and what can be read of it."""
+"""The device of a process: its precision, memory, energy and settings."""
 
 import contextlib
 import ctypes
@@ -16,12 +16,12 @@ from trainers.runtime.settings import Precision
 
 
 def default_device() -> torch.device:
-    """The first CUDA device, else the CPU."""
+    """Return the first CUDA device, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Return a context in which floats stay as they are, for what needs 32 bits; nothing to do on "meta"."""
+    """Return a context without autocast, for operations that need 32 bits; does nothing on "meta"."""
     if device.type == "meta":
         return contextlib.nullcontext()
     plain: contextlib.AbstractContextManager[None] = torch.autocast(device.type, enabled=False)
@@ -29,11 +29,11 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
 
 
 def amp_type(device: torch.device, precision: Precision = "auto") -> torch.dtype | None:
-    """Return the data type that networks compute in under autocast; None means float32 throughout.
+    """Return the data type that autocast uses in networks; None means float32 throughout.
 
-    "auto" takes bfloat16 on a CUDA device with hardware support for it, float16 on other CUDA devices, and float32
-    on a CPU. Emulated bfloat16 does not count: a T4 or RTX 20xx passes torch's default test, and is then slower
-    than in float32 or has no convolution at all.
+    "auto" selects bfloat16 on CUDA devices with hardware support for it, float16 on other CUDA devices, and float32 on
+    a CPU. Emulated bfloat16 does not count: a T4 or RTX 20xx passes torch's default check, but is then slower than in
+    float32 or lacks convolutions.
     """
     if precision != "auto":
         return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
@@ -43,7 +43,7 @@ def amp_type(device: torch.device, precision: Precision = "auto") -> torch.dtype
 
 
 def set_up(device: torch.device) -> None:
-    """Set what holds for all networks of this process on a device: memory that is kept, and exact float32."""
+    """Configure this process for networks on a device: keep freed memory, and use exact float32."""
     if device.type == "cpu":
         keep_freed_memory()
     else:
@@ -52,26 +52,26 @@ def set_up(device: torch.device) -> None:
 
 @cache
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, where the C library is glibc.
+    """Make this process keep the memory that it frees, if the C library is glibc.
 
-    The output of a layer is so large that glibc asks the system for it and gives it back each time; the pages
-    that are filled with zeros meanwhile took a fifth of the time of prediction on a CPU, a tenth of training.
+    The output of a layer is so large that glibc requests it from the system and returns it each time; zeroing the pages
+    took a fifth of the time of prediction on a CPU, and a tenth of training.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: no block of its own for large arrays
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: give nothing back
+        mallopt(-4, 0)  # M_MMAP_MAX: do not use mmap for large arrays
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never return memory to the system
 
 
 def device_name(device: torch.device) -> str:
-    """The chip's name."""
+    """Return the name of the processor or GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Return the most memory held, in bytes: by this process since it began, and on its device since `reset_peak`."""
+    """Return the peak memory in bytes: of this process since its start, and on its device since `reset_peak`."""
     unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux
     found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if device.type == "cuda":
@@ -80,13 +80,13 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Let `peak_memory` count the memory of a device anew, so that a fold does not show that of an earlier one."""
+    """Reset the peak of `peak_memory` on a device, so that a fold does not report that of an earlier one."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 class EnergyMeter:
-    """Energy of an NVIDIA device, by whoever uses it, from now on; None where the driver's library does not tell."""
+    """Meter of the energy used by an NVIDIA device from now on, by all processes; None if NVML does not report it."""
 
     def __init__(self, device: torch.device) -> None:
         self._read: Any = None
@@ -100,7 +100,7 @@ class EnergyMeter:
 
 
 def _nvml_reader(device: torch.device) -> Any:
-    """A function that tells the device's total energy in millijoules since the driver was loaded."""
+    """Return a function that returns the device's total energy in millijoules since the driver was loaded."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
@@ -121,9 +121,9 @@ _OUT_OF_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory was too small, on CUDA or on the CPU.
+    """Return whether an error is an out-of-memory error, on CUDA or on the CPU.
 
-    Besides torch's own allocator, the driver, cuBLAS and cuDNN report it, each as a RuntimeError in its own words:
+    Besides torch's allocator, the driver, cuBLAS and cuDNN report it, each as a RuntimeError with a different message:
     "CUDA error: out of memory", CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED.
     """
     if isinstance(error, torch.OutOfMemoryError):
@@ -133,20 +133,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def use_exact_float32() -> None:
-    """Compute float32 as float32 on CUDA, also in convolutions.
+    """Disable TF32 on CUDA, also in convolutions, so that float32 is exact.
 
-    By default cuDNN rounds the factors of float32 convolutions to TF32, 10 bits: precision = "float32" was not what
-    it says, and the residuals of `inputs`, differences of a few grey levels, lost 2 to 5 %.
+    By default cuDNN rounds the factors of float32 convolutions to TF32 (10 bits): precision = "float32" would not be
+    exact, and the residuals of `inputs`, differences of a few grey levels, would have errors of 2 to 5 %.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def on_device(values: NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """Copy a small array to a device without waiting for the device's queue.
+    """Copy a small array to a device without synchronising.
 
-    `torch.tensor(list, device="cuda")` waits until all that was queued is done, so that the device idles
-    while the next step is prepared; a copy from pinned memory does not.
+    `torch.tensor(list, device="cuda")` waits until all queued work is done, so that the device is idle while the next
+    step is prepared; a copy from pinned memory does not.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,4 +1,4 @@
-"""How much memory this process may still take, also inside a container."""
+"""Memory that is available to this process, also inside a container."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(group: Path = _GROUP) -> int:
-    """Bytes that can be taken without swapping: of the machine, or of the container where that has less.
+    """Return the available memory in bytes without swapping, of the machine or the container, whichever is less.
 
-    A container is killed at its own limit, of which the machine's figures know nothing. Pages of
-    files that the kernel may drop do not count as taken.
+    A container is killed at its own limit, which the machine's figures do not include. Cached file pages that the
+    kernel can drop count as available.
     """
     free = int(psutil.virtual_memory().available)
     try:
-        limit = int((group / "memory.max").read_text())  # "max" where there is none: no number
+        limit = int((group / "memory.max").read_text())  # "max" if there is no limit, which raises ValueError
         taken = int((group / "memory.current").read_text())
         facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         return max(0, min(free, limit - taken + int(facts.get("inactive_file", 0))))

@@ -1,4 +1,4 @@
-"""Processes that train one fold together, each on a device of its own."""
+"""Processes that train one fold together, each on its own device."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of a fold; a group of size 1 costs nothing.
+    """The processes of a fold; a group of size 1 has no overhead.
 
-    Each step's rows are split evenly, and the gradients averaged (DistributedDataParallel). Decisions are made and
+    The rows of each step are split evenly and the gradients averaged (DistributedDataParallel). Decisions are made and
     files written by the first process, rank 0.
     """
 
@@ -26,7 +26,7 @@ class ProcessGroup:
     size: int = 1
 
     def share(self, count: int, unit: int = 1) -> slice:
-        """Return which of `count` things are this process's, in blocks of `unit`."""
+        """Return this process's slice of `count` items, in blocks of `unit`."""
         blocks = -(-count // unit)
         bounds = [min(count, unit * (blocks * rank // self.size)) for rank in (self.rank, self.rank + 1)]
         return slice(*bounds)
@@ -37,12 +37,12 @@ class ProcessGroup:
             return list(flags)
         import torch
 
-        found = torch.tensor(flags, dtype=torch.uint8)  # on the CPU, by gloo: no device waits for it
+        found = torch.tensor(flags, dtype=torch.uint8)  # on the CPU, by gloo, so that no device is synchronised
         torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
         return [bool(flag) for flag in found.tolist()]
 
     def broadcast(self, value: T) -> T:
-        """Return the first process's value, in all processes."""
+        """Return the value of rank 0 in all processes."""
         if self.size == 1:
             return value
         import torch
@@ -52,11 +52,11 @@ class ProcessGroup:
         return values[0]
 
     def on_rank_zero(self, work: Callable[[], T]) -> T:
-        """Do something in the first process only, such as writing; all wait for its result."""
+        """Run a function, such as writing a file, on rank 0 only; all processes wait for its result."""
         return self.broadcast(None if self.rank else work())  # type: ignore[return-value]
 
     def sync(self, tensors: "Sequence[Tensor]") -> None:
-        """Copy the first process's tensors to all: statistics of normalisation layers differ between processes."""
+        """Copy tensors from rank 0 to all, such as batch norm statistics, which differ between processes."""
         if self.size > 1:
             import torch
 
@@ -73,7 +73,7 @@ class ProcessGroup:
                 yield
 
     def all_gather(self, value: T) -> list[T]:
-        """Return the value of each process, by rank."""
+        """Return the values of all processes, by rank."""
         if self.size == 1:
             return [value]
         import torch

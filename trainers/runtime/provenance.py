@@ -1,4 +1,4 @@
-"""Where a model came from: versions of packages, and the files that it was trained on."""
+"""Provenance of a model: versions of packages, and the files that it was trained on."""
 
 import hashlib
 import platform
@@ -14,12 +14,12 @@ from oof.ids import text_fingerprint
 
 _PACKAGES = ("dfens", "torch", "torchvision", "timm", "ttach", "numpy", "opencv-python-headless", "scikit-learn")
 _MOST_READ, _BYTES_READ = 100, 1 << 16
-_MOST_FILES = 10_000  # looked at, evenly drawn; asking each of 500,000 files takes minutes on a network disk
+_MOST_FILES = 10_000  # maximum number of files inspected, evenly spaced; 500,000 take minutes on a network disk
 
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -30,7 +30,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most so many of `count` positions, spread evenly."""
+    """Return at most `most` of `count` positions, evenly spaced."""
     return [int(row) for row in np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
 
 
@@ -50,9 +50,9 @@ def _first_bytes(path: str) -> str:
 
 
 def files_fingerprint(paths: Sequence[str]) -> dict[str, Any]:
-    """Return a fingerprint of files: names and sizes of at most 10,000, and the first bytes of at most 100 of these.
+    """Return a fingerprint of files: names and sizes of at most 10,000, and the first bytes of at most 100 of them.
 
-    The order of the paths does not count, and neither do folders or times, which differ between machines.
+    It does not depend on the order of the paths, or on folders and times, which differ between machines.
     """
     ordered = sorted(paths, key=lambda path: (Path(path).name, path))
     chosen = [ordered[row] for row in _spread(len(ordered), _MOST_FILES)]

@@ -1,4 +1,4 @@
-"""What the settings of every kind share: checks of ranges, and the number formats that networks compute in."""
+"""Helpers shared by the settings of every kind: range checks and numeric precisions."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ def check_range(settings: object, low: float, high: float, *names: str) -> None:
     """Check that numeric settings are in a range.
 
     Raises:
-        ConfigError: naming the first setting that is not, with the range.
+        ConfigError: if a setting is out of range; the message names the first one and its range.
     """
     for name in names:
         value = getattr(settings, name)

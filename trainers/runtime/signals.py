@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, heard between two steps: what runs is saved whole before the process ends."""
+"""Handle Ctrl-C and SIGTERM between two steps, so that a consistent state is saved before the process ends."""
 
 import signal
 import threading
@@ -7,14 +7,14 @@ from typing import Any, Self
 
 
 class Stopped(BaseException):
-    """SIGTERM was heard (a spot machine is taken away); the state is saved, the process shall end with 143."""
+    """Raised after SIGTERM (such as a spot preemption) when the state is saved; the process should exit with 143."""
 
 
 class StopRequest:
-    """Hears Ctrl-C and SIGTERM within its block and keeps them until the running step is whole.
+    """Context manager that defers Ctrl-C and SIGTERM until the running step is complete.
 
-    A second Ctrl-C stops at once; a second SIGTERM changes nothing, since some schedulers send it to each
-    process of a group. Outside the main thread, where Python hears no signals, it does nothing.
+    A second Ctrl-C stops immediately; a second SIGTERM has no effect, since some schedulers send it to each process of
+    a group. Outside the main thread, where Python does not deliver signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class StopRequest:
         return self._heard is not None
 
     def stop(self) -> None:
-        """Raise what was heard: KeyboardInterrupt or Stopped."""
+        """Raise the exception of the received signal: KeyboardInterrupt or Stopped."""
         raise KeyboardInterrupt if self._heard == signal.SIGINT else Stopped
 
     def __exit__(
