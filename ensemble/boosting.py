@@ -1,7 +1,7 @@
-"""A small gradient-boosted stacker: shallow trees on the models' predictions and, where given, features of the rows.
+"""A small gradient-boosted stacker: shallow trees on the models' predictions and, optionally, features of the rows.
 
 Friedman, Greedy function approximation: a gradient boosting machine, Annals of Statistics 2001. scikit-learn grows the
-trees; what predicts is a table of their nodes.
+trees; predictions use a table of their nodes.
 """
 
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from ensemble.tree_formula import TreeFormula, Trees, tree_columns
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-_MOST_ROWS = 100_000  # more change no split of trees this small
+_MOST_ROWS = 100_000  # more rows would not change the splits of such small trees
 
 
 def fit_boosted(method: Method, table: BinaryTable, *, level: bool = True) -> FittedMethod:
@@ -52,7 +52,7 @@ def fit_boosted(method: Method, table: BinaryTable, *, level: bool = True) -> Fi
 
 
 def _grow(columns: NDArray[np.float32], y: NDArray[np.int8], rows: NDArray[np.intp], seed: int) -> Trees:
-    """Grow trees on some rows; one thread, since sums in another order would split otherwise."""
+    """Grow trees on some rows, in one thread, since a different summation order would change the splits."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
@@ -73,7 +73,7 @@ def _grow(columns: NDArray[np.float32], y: NDArray[np.int8], rows: NDArray[np.in
 
 
 def _nodes_of(model: "HistGradientBoostingClassifier") -> Trees:
-    """Read the nodes of all trees; a test compares them with what scikit-learn predicts."""
+    """Return the nodes of all trees; a test compares their predictions with scikit-learn's."""
     tables = [stage[0].nodes for stage in model._predictors]
     begins = np.cumsum([0, *map(len, tables)])
     nodes = np.concatenate(tables)
@@ -81,7 +81,8 @@ def _nodes_of(model: "HistGradientBoostingClassifier") -> Trees:
     leaf = nodes["is_leaf"].astype(bool)
     return Trees(
         feature=np.where(leaf, -1, nodes["feature_idx"]).astype(np.int64),
-        threshold=np.where(leaf, 0.0, np.nan_to_num(nodes["num_threshold"])).astype(np.float64),  # infinite: NaN apart
+        # an infinite threshold separates NaN from all numbers; JSON needs a finite one
+        threshold=np.where(leaf, 0.0, np.nan_to_num(nodes["num_threshold"])).astype(np.float64),
         left=np.where(leaf, 0, nodes["left"] + offset).astype(np.int64),
         right=np.where(leaf, 0, nodes["right"] + offset).astype(np.int64),
         missing_left=nodes["missing_go_to_left"].astype(bool),
@@ -92,7 +93,7 @@ def _nodes_of(model: "HistGradientBoostingClassifier") -> Trees:
 
 
 def _nearest_sum(ranks: NDArray[np.float32], scores: Vector) -> Formula:
-    """Return the weighted sum of rank-logits that is nearest to some scores, by least squares with a weak ridge."""
+    """Return the weighted sum of rank-logits closest to given scores, by least squares with a weak ridge penalty."""
     stride = max(1, len(scores) // 20_000)
     sample = ranks[:, ::stride].astype(np.float64)
     mean, target = sample.mean(axis=1, keepdims=True), scores[::stride]

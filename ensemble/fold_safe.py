@@ -1,4 +1,4 @@
-"""Blended test predictions by fold: those of fold f by models and weights that have not seen its rows."""
+"""Blended test predictions by fold: those for fold f come from models and weights that have not seen its rows."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,26 +25,26 @@ def predict_without_fold(
     groups: NDArray[Any] | None = None,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
-    """Return probabilities of the test rows for each fold, by a blend that has not seen the fold.
+    """Return probabilities of the test rows for each fold, from a blend that has not seen the fold.
 
-    For fold f, the weights (and transforms, selection, calibration) are fitted to the rows of the other folds alone,
-    and blend the test predictions of the fold-f models alone: these have not been trained on the rows of fold f, while
-    the models of every other fold have. So no label of fold f enters by training or fitting. What is left is what every
-    nested score has: the OOF predictions that the weights are fitted to come from models of other folds, which have
-    seen fold f; only the few weights can carry that (benchmarks/pseudo.py --noise measures how much).
+    For fold f, the weights (and transforms, selection, calibration) are fitted only to the rows of the other folds and
+    applied only to the test predictions of the fold-f models, which were not trained on the rows of fold f, whereas the
+    models of all other folds were. So no label of fold f is used in training or fitting. One dependence remains, as in
+    every nested score: the OOF predictions that the weights are fitted to come from models of other folds, which have
+    seen fold f; only the few weights can transmit it (benchmarks/pseudo.py --noise measures how much).
 
     Args:
         oof: (n_rows, n_models), without gaps. y: (n_rows,) 0 or 1. fold: (n_rows,) 0..k-1.
-        test: (k, n_test, n_models), part f by the models of fold f.
-        settings: of the blend; one without calibration is calibrated by Platt's method, since labels are probabilities.
+        test: (k, n_test, n_models), part f predicted by the models of fold f.
+        settings: settings of the blend; Platt's calibration is used if they have none, since labels are probabilities.
         groups: (n_rows,) or None, as in `fit_blend`.
-        progress: reports each fold.
+        progress: receives an update for each fold.
 
     Returns:
         Probabilities, shape (k, n_test).
 
     Raises:
-        BlendError: other shapes, or rows of the other folds that allow no fit.
+        BlendError: if shapes do not match, or the rows of the other folds do not allow a fit.
     """
     k = int(fold.max()) + 1
     if test.ndim != 3 or len(test) != k:
@@ -69,12 +69,12 @@ def _predict_one(
     index: int,
     settings: BlendSettings,
 ) -> NDArray[np.float64]:
-    """Return the probabilities of the test rows by a blend without one fold, (n_test,)."""
+    """Return the probabilities of the test rows from a blend without one fold, (n_test,)."""
     others = fold != index
     result = fit_blend(
         oof[others],
         y[others],
-        folds=fold[others] if len(np.unique(fold[others])) > 1 else None,  # k = 2 leaves one fold, which is split anew
+        folds=fold[others] if len(np.unique(fold[others])) > 1 else None,  # k = 2 leaves one fold, which is split again
         groups=None if groups is None else groups[others],
         optimize=settings.optimize,
         transform=settings.transform,
@@ -90,6 +90,6 @@ def _predict_one(
         raise BlendError("Pseudo-labels need labels of two classes, 0 and 1.")
     if predictor.alignment is None:
         return predictor.predict(test)
-    # fold models drift: those of this fold come to the common scale by their own predictions, whose labels do not count
+    # fold models drift: map those of this fold to the common scale by their own predictions, without using labels
     scale = tuple(fit_distribution(column) for column in np.ascontiguousarray(oof[~others].T, dtype=np.float32))
     return replace(predictor, alignment=Alignment((scale,))).predict(test, 0)

@@ -1,4 +1,4 @@
-"""Ridge regression on several transforms of the models: squared loss, the penalty by generalised cross-validation.
+"""Ridge regression on several transforms of the models, with the penalty from generalised cross-validation.
 
 Hoerl and Kennard, Ridge regression, Technometrics 1970; Golub, Heath and Wahba, Generalized cross-validation as a
 method for choosing a good ridge parameter, Technometrics 1979.
@@ -17,12 +17,12 @@ from ensemble.nested import nested_predictions
 from ensemble.table import BinaryTable
 
 Vector = NDArray[np.float64]
-_PENALTIES = np.geomspace(1e-6, 1e2, 33)  # as shares of the rows; columns are standardised
+_PENALTIES = np.geomspace(1e-6, 1e2, 33)  # relative to the number of rows; columns are standardised
 
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Sums over some rows: squares (width, width), products with y and sums of the columns (width,), rows, sum of y."""
+    """Sums over rows: Gram matrix (width, width), products with y and column sums (width,), row count, sum of y."""
 
     squares: NDArray[np.float64]
     products: Vector
@@ -42,7 +42,7 @@ class _Sums:
         )
 
     def less(self, other: "_Sums") -> "_Sums":
-        """Return the sums without some of the rows."""
+        """Return the sums minus those of some of the rows."""
         return _Sums(
             self.squares - other.squares,
             self.products - other.products,
@@ -53,9 +53,9 @@ class _Sums:
 
 
 def fit_ridge(method: Method, table: BinaryTable, *, level: bool = True) -> FittedMethod:
-    """Fit ridge regression of the labels to all rows and, for the nested scores, without each fold.
+    """Fit ridge regression to the labels of all rows and, for the nested scores, without each fold.
 
-    All folds come out of one pass over the columns, since the sums of a fold are taken off the whole.
+    All folds need only one pass over the columns, since the sums of a fold are subtracted from the total.
     """
     design = Design(table, method.transforms)
     by_fold = _sums_by_fold(design)
@@ -108,14 +108,14 @@ def _sums_by_fold(design: Design) -> list[_Sums]:
 
 
 def _solve(sums: _Sums) -> tuple[Vector, float]:
-    """Return weights (width,) and intercept, the penalty by generalised cross-validation."""
+    """Return weights (width,) and intercept, with the penalty from generalised cross-validation."""
     n = sums.rows
     squares = sums.squares - np.outer(sums.columns, sums.columns) / n
     products = sums.products - sums.columns * sums.positives / n
     values, vectors = np.linalg.eigh(squares)
     values = np.maximum(values, 0.0)
     along = vectors.T @ products
-    spread = sums.positives * (1 - sums.positives / n)  # squares of y around its mean
+    spread = sums.positives * (1 - sums.positives / n)  # sum of squares of y around its mean
     best, chosen = np.inf, np.zeros(len(along))
     for penalty in _PENALTIES * n:
         weights = along / (values + penalty)

@@ -1,4 +1,4 @@
-"""Boosted trees as a plain table of nodes, which is written to JSON and read back to the bit."""
+"""Boosted trees as a plain table of nodes, which can be written to JSON and read back bit for bit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from oof.compiled import compiled
 
 @dataclass(frozen=True, eq=False)
 class Trees:
-    """Boosted trees as one table of nodes.
+    """Boosted trees as a table of nodes.
 
-    feature: (n_nodes,) column that a node looks at, -1 for a leaf. threshold: rows at most this go left.
-    left, right: (n_nodes,) the next node. missing_left: whether NaN goes left. value: (n_nodes,) of a leaf.
-    roots: (n_trees,) first node of each tree. base: log-odds before the first tree.
+    feature: (n_nodes,) column of the split, -1 for a leaf. threshold: rows with values up to this go left.
+    left, right: (n_nodes,) child nodes. missing_left: whether NaN goes left. value: (n_nodes,) value of a leaf.
+    roots: (n_trees,) root node of each tree. base: log-odds before the first tree.
     """
 
     feature: NDArray[np.int64]
@@ -68,10 +68,10 @@ class Trees:
 
 @dataclass(frozen=True, eq=False)
 class TreeFormula:
-    """Log-odds by boosted trees on rank-logits of the models, their mean and spread, and features of the rows.
+    """Log-odds from boosted trees on rank-logits of the models, their mean and spread, and features of the rows.
 
-    n_features: number of features of a row. slope, shift: what turns the trees' log-odds into calibrated ones.
-    linear: the weighted sum of rank-logits that is nearest to it, which tells what each model carries.
+    n_features: number of features per row. slope, shift: calibration of the trees' log-odds. linear: the closest
+    weighted sum of rank-logits, which shows the contribution of each model.
     """
 
     trees: Trees
@@ -85,7 +85,7 @@ class TreeFormula:
         return ("rank-logit",)
 
     def scores(self, by_transform: Mapping[str, Vector], features: Features = None) -> Vector:
-        """The log-odds, (n_rows,), from rank-logits (n_models, n_rows) and features (n_features, n_rows)."""
+        """Return log-odds, (n_rows,), from rank-logits (n_models, n_rows) and features (n_features, n_rows)."""
         columns = tree_columns(by_transform["rank-logit"].astype(np.float32), features if self.n_features else None)
         return self.slope * self.trees.odds(columns) + self.shift
 
@@ -124,7 +124,7 @@ def _add_trees(
     roots: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
-    """Add the leaf that each row, a column of (n_columns, n_rows), reaches in each tree."""
+    """Add the leaf value that each row, a column of (n_columns, n_rows), reaches in each tree."""
     for row in range(len(out)):
         for root in roots:
             node = root

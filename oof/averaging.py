@@ -1,4 +1,4 @@
-"""Predictions that stand for one model: several seeds as one, and a refit on the scale of the fold models."""
+"""Combine the predictions of one model: average several seeds, and map a refit to the scale of the fold models."""
 
 from typing import Any
 
@@ -9,24 +9,24 @@ from scipy.stats import rankdata
 
 from oof.errors import PredictionError
 
-_NEAREST = 2.0**-24  # to 0 and 1: half a step of float32 below 1, so that a stored 1 is a logit of 16.6
+_NEAREST = 2.0**-24  # least distance from 0 and 1: half a float32 step below 1, so that a stored 1 has logit 16.6
 
 
 def mean_of_logits(parts: NDArray[Any], weights: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
-    """Return probabilities averaged as logits: the member that several trainings of one model are.
+    """Return the mean of probabilities on the logit scale, used for several trainings of one model.
 
-    A training that is sure of a row counts for more than in a mean of probabilities, as in the networks
-    themselves, whose last layer adds up logits.
+    Confident predictions have more influence than in a mean of probabilities, as in the networks themselves, whose last
+    layer sums logits.
 
     Args:
         parts: (n_parts, n_rows) probabilities; NaN in any part makes the mean NaN.
-        weights: (n_parts,) of the parts, sum to 1; None: all alike.
+        weights: (n_parts,) weights that sum to 1; None: all equal.
 
     Returns:
-        Probabilities, shape (n_rows,). A single part comes back to the bit.
+        Probabilities, shape (n_rows,). A single part is returned bit for bit.
 
     Raises:
-        PredictionError: values outside of 0 to 1, which have no logit.
+        PredictionError: if values are outside of 0 to 1 and have no logit.
 
     >>> mean_of_logits(np.array([[0.5, 0.9], [0.5, 0.1]]))
     array([0.5, 0.5], dtype=float32)
@@ -45,12 +45,12 @@ def mean_of_logits(parts: NDArray[Any], weights: NDArray[np.float64] | None = No
 
 
 def on_scale_of(values: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float32]:
-    """Return predictions in their own order, with the distribution that the reference has on the same rows.
+    """Map predictions to the distribution of reference predictions of the same rows, keeping their order.
 
-    The row at rank r gets the reference's value at rank r; equal values get the same, between those of their ranks.
+    The row with rank r gets the reference value of rank r; ties get a common value interpolated between their ranks.
 
     Args:
-        values: (n_rows,) predictions. reference: (n_rows,) predictions of the same rows, on the scale wanted.
+        values: (n_rows,) predictions. reference: (n_rows,) predictions of the same rows, on the target scale.
 
     >>> on_scale_of(np.array([5.0, 1.0, 3.0]), np.array([0.1, 0.2, 0.9]))
     array([0.9, 0.1, 0.2], dtype=float32)

@@ -1,8 +1,8 @@
-"""Sealed rows: a share of the training rows that no model is trained on and no command scores, until one blend is.
+"""Sealed rows: training rows that are excluded from training and scoring until a final blend is scored on them.
 
-A score that choices were made by is flattered by them, however honestly it was computed: the best of fifty models by
-OOF score is partly the luckiest. Rows that nobody looked at before the last choice have no such luck in them. That
-holds for the first look, so every look is recorded.
+A score that was used for choices is biased upward, however correctly it was computed: the best of fifty models by OOF
+score is partly the luckiest. Rows that were not looked at before the final choice are free of this bias. This holds
+only for the first look, so every look is recorded.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class SealedRows:
-    """The sealed rows with their labels, which `dfens unseal` alone reads.
+    """The sealed rows with their labels, which only `dfens unseal` reads.
 
     ids: (n_rows,) text. target: (n_rows,) 0 or 1. groups: (n_rows,) text, or None.
     """
@@ -35,7 +35,7 @@ class SealedRows:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of ids and targets, whatever the order of the rows."""
+        """Fingerprint of ids and targets, independent of the order of the rows."""
         rows = zip(self.ids, self.target, strict=True)
         return text_fingerprint(sorted(f"{id_}\t{target}" for id_, target in rows))
 
@@ -43,24 +43,24 @@ class SealedRows:
 def choose_sealed(
     ids: Ids, target: NDArray[Any], share: float, *, seed: int, groups: Ids | None = None
 ) -> NDArray[np.bool_]:
-    """Choose the rows to seal: a share of each class, whole groups together.
+    """Choose the rows to seal: a share of each class, keeping groups together.
 
     The choice depends on the set of rows, the share and the seed, not on the order of the rows or the number of folds.
-    Groups (rows where there are none) are drawn at random, and each is taken if that brings both classes nearer to
+    Groups (or rows, without groups) are drawn in random order, and each is sealed if that brings both classes closer to
     their share.
 
     Args:
-        ids: (n_rows,) unique text.
+        ids: (n_rows,) unique strings.
         target: (n_rows,) 0 or 1.
-        share: of the rows, more than 0 and at most 0.5.
-        seed: of the draw.
+        share: fraction of the rows, more than 0 and at most 0.5.
+        seed: random seed.
         groups: (n_rows,) text, or None.
 
     Returns:
-        Shape (n_rows,), true for sealed rows.
+        Boolean mask of the sealed rows, shape (n_rows,).
 
     Raises:
-        FoldError: if the sealed rows, or those left for training, would lack a class.
+        FoldError: if the sealed rows or the remaining rows would lack a class.
     """
     ids, target = as_ids(ids, "training ids"), np.asarray(target)
     order = np.argsort(ids.astype(str), kind="stable")
@@ -69,7 +69,7 @@ def choose_sealed(
     counts = np.stack([np.bincount(unit, target[order] == label) for label in (0, 1)], axis=1)  # (n_units, 2)
     wanted = share * counts.sum(axis=0)
     taken, chosen = np.zeros(2), np.zeros(len(counts), bool)
-    rng = np.random.default_rng([seed, 0x5EA1])  # another stream than that of the folds
+    rng = np.random.default_rng([seed, 0x5EA1])  # a different stream from that of the folds
     for candidate in rng.permutation(len(counts)):
         after = taken + counts[candidate]
         if _distance(after, wanted) < _distance(taken, wanted):
@@ -88,19 +88,20 @@ def choose_sealed(
 
 
 def _distance(taken: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
-    """How far the classes are from their shares, each in units of its share."""
+    """Return the distance of the classes from their shares, each relative to its share."""
     return float((((taken - wanted) / np.maximum(wanted, 1e-9)) ** 2).sum())
 
 
-# ---- the record of looks -----------------------------------------------------
+# ---- record of looks ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Look:
     """One look at the sealed rows.
 
-    time: UTC, ISO 8601. blend: its name. fingerprint: of its predictions on the sealed rows. sealed: fingerprint of
-    the sealed rows. metric, score, low, high: what was seen, with its 95 % interval. nested_score: of the blend.
+    time: UTC, ISO 8601. blend: name of the blend. fingerprint: fingerprint of its predictions on the sealed rows.
+    sealed: fingerprint of the sealed rows. metric, score, low, high: the score and its 95 % interval. nested_score:
+    nested score of the blend.
     """
 
     time: str
@@ -116,10 +117,10 @@ class Look:
 
 
 class LookRecord:
-    """The record of all looks at sealed rows: `looks.json`, which nothing moves or removes.
+    """The record of all looks at sealed rows: `looks.json`, which is never moved or removed.
 
-    It stays when folds are made again, since whoever has seen rows once has seen them. One process at a time adds to
-    it (`.looks.lock`), and the file is replaced as a whole.
+    It is kept when folds are recreated, since a look cannot be undone. Only one process at a time can add to it
+    (`.looks.lock`), and the file is replaced atomically.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -127,7 +128,7 @@ class LookRecord:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Keep other processes from looking meanwhile."""
+        """Hold the lock that prevents other processes from looking at the same time."""
         with files.file_lock(self.path.with_name(".looks.lock")):
             yield
 
@@ -135,7 +136,7 @@ class LookRecord:
         """Return all looks, oldest first.
 
         Raises:
-            StoreError: if the file was cut or edited, or a newer dfens wrote it.
+            StoreError: if the file was truncated or edited, or was written by a newer dfens.
         """
         try:
             value = files.read_json(self.path, "version", "looks")
@@ -154,15 +155,15 @@ class LookRecord:
             ) from err
 
     def write(self, looks: Sequence[Look]) -> None:
-        """Replace the record; call within `turn`."""
+        """Replace the record; must be called within `turn`."""
         files.write_json(self.path, {"version": FORMAT_VERSION, "looks": [asdict(look) for look in looks]})
 
 
 def count_looks(looks: Sequence[Look], sealed: str) -> str:
-    """Return in words how often sealed rows were looked at.
+    """Return a phrase that states how often the sealed rows were looked at.
 
     Args:
-        looks: all of the record. sealed: fingerprint of the rows that are sealed now.
+        looks: all looks of the record. sealed: fingerprint of the currently sealed rows.
     """
     if not looks:
         return "not looked at yet"

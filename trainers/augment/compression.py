@@ -1,7 +1,7 @@
 """Compress images as JPEG or WebP and decode them again.
 
-Both formats treat luma and chroma separately, so the channel order matters. On a device, JPEG is
-computed from its definition; WebP, which predicts blocks like a video codec, runs only on the CPU.
+Both formats treat luma and chroma separately, so the channel order matters. On a device, JPEG is computed from its
+definition; WebP, which predicts blocks like a video codec, runs only on the CPU.
 """
 
 import math
@@ -32,7 +32,7 @@ _MIDDLE = np.array((0, 128, 128), np.float32).reshape(3, 1, 1)
 
 
 def sample_quality(probability: float, rng: np.random.Generator) -> int:
-    """Draw a quality of 50 to 99; 0 for none."""
+    """Draw a quality from 50 to 99, or 0 for no compression."""
     chance, amount = rng.random(2)
     return int(_QUALITY[0] + (_QUALITY[1] - _QUALITY[0]) * amount) if chance < probability else 0
 
@@ -44,7 +44,7 @@ def through_jpeg(image: Image, quality: int) -> Image:
 
 @dataclass(frozen=True)
 class DoubleJpeg:
-    """Qualities of two compressions, and by how many pixels (0 to 7) the blocks of the second are moved."""
+    """Qualities of two compressions, and the offset of the second block grid in pixels (0 to 7)."""
 
     first: int
     second: int
@@ -53,16 +53,16 @@ class DoubleJpeg:
 
 
 def sample_double(low: int, high: int, rng: np.random.Generator) -> DoubleJpeg:
-    """Draw two qualities from low to high, and the distance of the blocks."""
+    """Draw two qualities from `low` to `high`, and the offset of the block grid."""
     first, second = rng.integers(low, high + 1, 2).tolist()
     down, right = rng.integers(0, 8, 2).tolist()
     return DoubleJpeg(first, second, down, right)
 
 
 def through_double_jpeg(image: Image, change: DoubleJpeg) -> Image:
-    """Compress an RGB image by JPEG, and again with other blocks, as after a crop.
+    """Compress an RGB image as JPEG twice, the second time with a shifted block grid, as after a crop.
 
-    The image is extended by 8 mirrored pixels for the second compression, so that no border is made up inside it.
+    The image is padded by 8 mirrored pixels for the second compression, so that no artificial edge appears inside it.
     """
     height, width = image.shape[:2]
     down, right = change.down, change.right
@@ -72,7 +72,7 @@ def through_double_jpeg(image: Image, change: DoubleJpeg) -> Image:
 
 
 def through_double_jpeg_batch(batch: Tensor, changes: Sequence[DoubleJpeg]) -> Tensor:
-    """Do the same to grey values (batch, 3, size, size); agrees with it to two grey levels on average."""
+    """Apply `through_double_jpeg` to grey values (batch, 3, size, size); agrees to two grey levels on average."""
     size = batch.shape[2]
     first = through_jpeg_batch(batch, [change.first for change in changes])
     extended = pad(first, (8, 8, 8, 8), mode="reflect")
@@ -82,7 +82,7 @@ def through_double_jpeg_batch(batch: Tensor, changes: Sequence[DoubleJpeg]) -> T
 
 
 def _windows(batch: Tensor, starts: Tensor, size: int) -> Tensor:
-    """Take a window of `size` pixels of each image from its start (batch, 2): rows, columns."""
+    """Return a window of `size` pixels of each image at its start (batch, 2): rows, columns."""
     steps = torch.arange(size, device=batch.device)
     rows, columns = (start[:, None] + steps for start in starts.unbind(1))  # (batch, size)
     every = torch.arange(len(batch), device=batch.device)[:, None, None, None]
@@ -114,7 +114,7 @@ def through_jpeg_batch(batch: Tensor, qualities: Sequence[int]) -> Tensor:
     chroma = round_grey(interpolate(ycc[:, 1:], scale_factor=0.5, mode="area"))
     luma = _rounded_blocks(ycc[:, 0], luma_steps)
     coarse = torch.stack([_rounded_blocks(chroma[:, plane], chroma_steps) for plane in (0, 1)], 1)
-    # libjpeg's "fancy" up-sampling is linear between the centres of the coarse pixels
+    # libjpeg's "fancy upsampling" is linear between the centres of the coarse pixels
     fine = round_grey(interpolate(coarse, scale_factor=2, mode="bilinear"))
     full = torch.cat([luma[:, None], fine], 1)[:, :, :size, :size]
     return round_grey(conv2d(full - middle, to_rgb))
@@ -129,7 +129,7 @@ def _quantisation_steps(qualities: Sequence[int]) -> np.ndarray[tuple[int, ...],
 
 @cache
 def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return RGB to YCbCr and back as 1 x 1 convolutions, and the zero points of the three planes."""
+    """Return the conversions RGB to YCbCr and back as 1 x 1 convolutions, and the offsets of the three planes."""
     forth, back = (matrix.astype(np.float32).reshape(3, 3, 1, 1) for matrix in (_TO_YCC, np.linalg.inv(_TO_YCC)))
     return on_device(forth, device), on_device(back, device), on_device(_MIDDLE, device)
 

@@ -1,11 +1,11 @@
-"""Chains of degradations in random order: what an image goes through on its way from the camera to the test set.
+"""Chains of degradations in random order, as images undergo them between the camera and the test set.
 
 Robust detectors of 2026 are trained on compound chains of compression, blur, noise and resizing in random order and
 strength (NTIRE 2026 challenge on robust detection, arXiv 2604.24163); Zhang et al., Designing a Practical Degradation
 Model for Deep Blind Image Super-Resolution, ICCV 2021, shuffle their order in the same way.
 
-WebP has no version for batches. An image whose chain contains it is augmented on the CPU altogether, also where the
-network is on a GPU, so the order of its operations is kept.
+WebP has no batch version. An image whose chain contains WebP is augmented entirely on the CPU, even if the network is
+on a GPU, so that the order of its operations is kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,13 +32,13 @@ from trainers.augment.resample import resample, resample_batch, sample_resamplin
 from trainers.augment.settings import Degradation, DegradeSettings
 
 _QUALITY = (30, 95)
-_SIGMA = (0.4, 2.0)  # of blur, pixels
+_SIGMA = (0.4, 2.0)  # standard deviation of the blur, pixels
 _NOISE = (1.0, 12.0)  # standard deviation, grey levels
 
 
 @dataclass(frozen=True)
 class _Operation:
-    """How the strength is drawn, and the versions for one image and for a batch; the latter None: CPU only."""
+    """An operation: how its strength is drawn, and its versions for one image and for a batch (None: CPU only)."""
 
     sample: Callable[[np.random.Generator], Any]
     change: Callable[[Image, Any], Image]
@@ -73,15 +73,16 @@ class Step:
 
     @property
     def needs_host(self) -> bool:
-        """Whether the operation has no version for batches."""
+        """Whether the operation has no batch version."""
         return _OPERATIONS[self.operation].change_batch is None
 
 
 def sample_chain(settings: DegradeSettings, random: ImageRandom) -> tuple[Step, ...]:
-    """Draw the chain of an image: which operations, their order and their strengths; empty for none.
+    """Draw the chain of an image: its operations, their order and their strengths; it may be empty.
 
-    Every operation has its place in the order, also those that are not in the settings, and draws its strength from a
-    stream of its own. Another list of operations therefore leaves strength and relative order of those in both.
+    Every operation has a position in the order, including those that are not in the settings, and draws its strength
+    from its own stream. Changing the list of operations therefore preserves the strengths and relative order of the
+    operations in both lists.
     """
     rng = random.stream("degrade")
     chance, length = rng.random(2)
@@ -103,14 +104,14 @@ def degrade(image: Image, chain: Sequence[Step]) -> Image:
 def degrade_batch(batch: Tensor, chains: Sequence[Sequence[Step]]) -> Tensor:
     """Apply the chain of each image to grey values (batch, 3, size, size), without waiting for the device.
 
-    The first steps of all images are done together, operation by operation, then the second steps, and so on. Each
-    operation agrees with its version for one image as its own module says.
+    The first steps of all images are applied together, operation by operation, then the second steps, and so on. How
+    closely each operation agrees with its version for one image is documented in its module.
     """
     for at in range(max(map(len, chains), default=0)):
         steps = {row: chain[at] for row, chain in enumerate(chains) if at < len(chain)}
         for name in dict.fromkeys(step.operation for step in steps.values()):
             change_batch = _OPERATIONS[name].change_batch
-            assert change_batch is not None  # the caller applied chains with such a step by `degrade`
+            assert change_batch is not None  # the caller applies chains with such a step with `degrade`
             rows = [row for row, step in steps.items() if step.operation == name]
             batch = change_rows(batch, rows, change_batch, [steps[row].strength for row in rows])
     return batch

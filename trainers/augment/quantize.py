@@ -1,4 +1,4 @@
-"""Fewer grey levels in each channel, as palettes and coarse color tables leave them."""
+"""Reduce the grey levels of each channel, as palettes and coarse color tables do."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _LEVELS = (12, 64)
 
 
 def sample_levels(rng: np.random.Generator) -> int:
-    """Draw a number of levels, 12 to 64, small ones as likely as large ones by their ratio."""
+    """Draw a number of levels from 12 to 64, log-uniformly."""
     low, high = np.log(_LEVELS)
     return round(float(np.exp(low + (high - low) * rng.random())))
 
@@ -24,7 +24,7 @@ def quantize(image: Image, levels: int) -> Image:
 
 
 def quantize_batch(batch: Tensor, levels: Sequence[int]) -> Tensor:
-    """Do the same with grey values (batch, 3, height, width); equal to `quantize` to the bit."""
+    """Apply `quantize` to grey values (batch, 3, height, width), with bit-identical results."""
     tables = np.stack([_table(count) for count in levels]).astype(np.float32)
     found = on_device(tables, batch.device).gather(1, batch.flatten(1).long())
     return found.view_as(batch)

@@ -1,4 +1,4 @@
-"""Resizing to a smaller size and back, each way with a filter of its own, as uploads and downloads do."""
+"""Downscaling and upscaling with independently chosen filters, as caused by uploads and downloads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _SCALES = (0.35, 0.95)
 
 @dataclass(frozen=True)
 class Resampling:
-    """Smaller size / size, and the flags of OpenCV for the filters of both ways."""
+    """Ratio of the smaller size to the original, and OpenCV's flags for the filters of both steps."""
 
     scale: float
     reduce: int = cv2.INTER_AREA
@@ -27,7 +27,7 @@ class Resampling:
 
 
 def sample_resampling(rng: np.random.Generator) -> Resampling:
-    """Draw a scale of 0.35 to 0.95 and a filter for each way."""
+    """Draw a scale from 0.35 to 0.95 and a filter for each step."""
     amount = rng.random()
     reduce, enlarge = (int(filters[rng.integers(len(filters))]) for filters in (_REDUCE, _ENLARGE))
     return Resampling(float(_SCALES[0] + (_SCALES[1] - _SCALES[0]) * amount), reduce, enlarge)
@@ -42,10 +42,10 @@ def resample(image: Image, change: Resampling) -> Image:
 
 
 def resample_batch(batch: Tensor, changes: Sequence[Resampling]) -> Tensor:
-    """Do the same with grey values (batch, 3, size, size); agrees with `resample` to one grey level on average.
+    """Apply `resample` to grey values (batch, 3, size, size); the results agree to one grey level on average.
 
-    Every filter is linear along each axis, so both ways are products with one matrix per image. Values differ by more
-    where a tie of the reduced image is rounded to the other side, which the enlargement sharpens.
+    Every filter is linear along each axis, so both steps are products with one matrix per image. Differences are larger
+    if a tie in the downscaled image is rounded differently, which the upscaling amplifies.
     """
     size = batch.shape[2]
     smalls = [_small_size(change.scale, size) for change in changes]
@@ -66,6 +66,6 @@ def _small_size(scale: float, size: int) -> int:
 
 @lru_cache(maxsize=256)
 def _weights(size: int, new_size: int, flag: int) -> NDArray[np.float32]:
-    """Return the weight of each pixel of an axis in each new pixel, (new_size, size): OpenCV resizes unit vectors."""
+    """Return the weight of each pixel of an axis in each new pixel, (new_size, size), by resizing unit vectors."""
     unit = np.eye(size, dtype=np.float32)
     return np.asarray(cv2.resize(unit, (size, new_size), interpolation=flag), np.float32)

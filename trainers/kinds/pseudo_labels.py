@@ -14,15 +14,15 @@ from trainers.kinds.repeats import PseudoSettings
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
-    """Probabilities of the test rows, one row of them for each fold's training.
+    """Probabilities of the test rows, one vector for the training of each fold.
 
-    Row f labels the test rows for the training of fold f. It must come from models that have not seen the held-out
-    rows of fold f: their labels would otherwise reach the model that predicts them by way of the test rows, and the
-    OOF score would rise without the model being any better.
+    Row f contains the labels for the training of fold f. They must come from models that have not seen the held-out
+    rows of fold f: otherwise the labels of these rows would leak through the test rows into the model that predicts
+    them, and the OOF score would rise without any improvement of the model.
 
     probabilities: (k + 1, n_test), 0 to 1, in the order of the test ids; the last row is for the refit, which has no
         held-out rows.
-    source: JSON values that say where they come from: blend, round.
+    source: their origin as JSON values: blend, round.
     """
 
     probabilities: NDArray[np.float32]
@@ -42,7 +42,7 @@ class PseudoLabels:
         return text_fingerprint([self.probabilities.tobytes().hex()])
 
     def chosen(self, fold: int, settings: PseudoSettings) -> NDArray[np.intp]:
-        """Return the positions of the test rows that the training of a fold takes.
+        """Return the positions of the test rows that the training of a fold uses.
 
         Raises:
             TrainingError: if no label is confident enough.
@@ -58,6 +58,6 @@ class PseudoLabels:
 
 
 def pseudo_record(labels: PseudoLabels, settings: PseudoSettings) -> dict[str, Any]:
-    """Return what a training with pseudo-labels depends on besides its settings, as JSON values."""
+    """Return everything that training with pseudo-labels depends on besides the settings, as JSON values."""
     used = {"weight": settings.weight, "confidence": settings.confidence}
     return {**labels.source, "labels": labels.fingerprint, **used}

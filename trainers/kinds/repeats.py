@@ -1,4 +1,4 @@
-"""Settings of every kind that say which trainings make one model: seeds, a refit on all rows, pseudo-labels."""
+"""Settings of every kind that define the trainings of one model: seeds, a refit on all rows, pseudo-labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,11 +10,11 @@ from trainers.runtime.settings import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoSettings:
-    """Test rows in training, with labels from a blend: `pseudo = { weight = 0.5, confidence = 0.9, rounds = 1 }`.
+    """Test rows in training, labelled by a blend: `pseudo = { weight = 0.5, confidence = 0.9, rounds = 1 }`.
 
-    weight: what a test row counts for in the loss, a training row counting 1.
-    confidence: least confidence of a label whose row enters, 0.5 (all rows) to 1; labels stay probabilities.
-    rounds: how often labels may come from a blend that was itself trained with pseudo-labels, and once more.
+    weight: weight of a test row in the loss, relative to a training row.
+    confidence: minimum confidence of the label of a row that is used, 0.5 (all rows) to 1; labels remain probabilities.
+    rounds: maximum number of rounds; from the second on, the blend that labels was itself trained with pseudo-labels.
     """
 
     weight: float = 0.5
@@ -29,17 +29,17 @@ class PseudoSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatSettings:
-    """Several trainings as one model.
+    """Several trainings that form one model.
 
-    Changing these never makes a training wrong that is there: what is missing is trained, what is no longer wanted is
-    kept and not used.
+    Changing these settings never invalidates finished trainings: missing ones are run, and those no longer needed are
+    kept but not used.
 
-    seeds: trainings of each fold that differ in the seed alone, averaged as one model (mean of logits).
-    refit: one more training on all rows after the folds, for the test predictions; the OOF score stays that of the
-        folds.
-    refit_weight: share of the refit in the test predictions, above 0 (fold models alone) to 1 (refit alone).
-    pseudo: what `dfens train --pseudo BLEND` does with the test rows: weight (what one counts for in the loss),
-        confidence (the least that its label must have, 0.5 to 1), rounds (how often at most).
+    seeds: number of trainings of each fold that differ only in the seed, averaged as one model (mean of logits).
+    refit: one additional training on all rows after the folds, for the test predictions; the OOF score is still that
+        of the folds.
+    refit_weight: weight of the refit in the test predictions, above 0 (fold models only) to 1 (refit only).
+    pseudo: how `dfens train --pseudo BLEND` uses the test rows: weight (of a test row in the loss), confidence
+        (minimum of a label, 0.5 to 1), rounds (maximum number of rounds).
     """
 
     seeds: int = 1
@@ -51,7 +51,7 @@ class RepeatSettings:
         """Check the ranges.
 
         Raises:
-            ConfigError: naming the first setting out of range.
+            ConfigError: if a setting is out of range; the message names the first one.
         """
         check_range(self, 1, 1000, "seeds")
         if not 0 < self.refit_weight <= 1:
@@ -66,10 +66,10 @@ _ONCE = RepeatSettings()
 
 
 def without_repeats(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as JSON values without those that only say which trainings make the model."""
+    """Return settings as JSON values without those that only define which trainings form the model."""
     return {key: value for key, value in record.items() if key not in REPEAT_NAMES}
 
 
 def repeats_of(settings: Any) -> RepeatSettings:
-    """Return which trainings make a model; of a kind without these settings, one training of each fold."""
+    """Return the trainings that form a model; for kinds without these settings, one training of each fold."""
     return settings if isinstance(settings, RepeatSettings) else _ONCE

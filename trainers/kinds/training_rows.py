@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from oof.errors import TrainingError
 from trainers.kinds.base import ModelContext
 
-_TEST_ID = "test:"  # before the id of a test row, so that it is never taken for a training row
+_TEST_ID = "test:"  # prefix of the ids of test rows, so that they cannot be mistaken for training rows
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows:
-    """What one fold is trained on.
+    """The rows that one fold is trained on.
 
-    table: id, path, and the other columns of the training table, with gaps for test rows.
-    target: (n_rows,) float32, 0 or 1, for pseudo-labels between.
-    weight: (n_rows,) float32 of mean 1, what each row counts for in the loss; None: all alike.
+    table: id, path, and the other columns of the training table, which are missing for test rows.
+    target: (n_rows,) float32, 0 or 1, or a probability for pseudo-labels.
+    weight: (n_rows,) float32 with mean 1, weight of each row in the loss; None: all equal.
     """
 
     table: pd.DataFrame
@@ -28,11 +28,11 @@ class TrainingRows:
 
 
 def training_rows(context: ModelContext[Any], fold: int) -> TrainingRows:
-    """Return the rows to train on: all but those of the fold, and the test rows with pseudo-labels where there are any.
+    """Return the rows to train on: all except those of the fold, and the test rows with pseudo-labels, if any.
 
     Raises:
-        TrainingError: as in `labelled_rows` and `fold_weights`; pseudo-labels without a confident one, or beside
-            `reals_only`.
+        TrainingError: as in `labelled_rows` and `fold_weights`; also if no pseudo-label is confident enough, or if they
+            are combined with `reals_only`.
     """
     rows = labelled_rows(context, fold)
     table = context.train[rows].reset_index(drop=True)
@@ -56,7 +56,7 @@ def training_rows(context: ModelContext[Any], fold: int) -> TrainingRows:
 
 
 def labelled_rows(context: ModelContext[Any], fold: int) -> NDArray[np.bool_]:
-    """Return which labelled rows a fold is trained on, (n_rows,): those of the other folds, or the reals of them.
+    """Return a mask of the labelled rows that a fold is trained on, (n_rows,): the other folds, or only their reals.
 
     Raises:
         TrainingError: if there are no such rows.
@@ -73,13 +73,13 @@ def labelled_rows(context: ModelContext[Any], fold: int) -> NDArray[np.bool_]:
 
 
 def fold_weights(context: ModelContext[Any], name: str, rows: NDArray[np.bool_]) -> NDArray[np.float32] | None:
-    """Return what each of the rows of a fold's training counts for, from a column; None without a column.
+    """Return the weights of the training rows of a fold from a column; None without a column.
 
-    Weights have mean 1 over all rows of the training table. Where `reals_only` leaves a part of the classes, it is
-    over that part, whose weights may be of another size.
+    Weights have mean 1 over all rows of the training table, or with `reals_only` over the reals, whose weights may be
+    on a different scale.
 
     Raises:
-        TrainingError: as in `row_weights`, or if all of these rows count for 0.
+        TrainingError: as in `row_weights`, or if the weights of all these rows are 0.
     """
     weight = row_weights(context, name)
     if weight is None:
@@ -118,5 +118,5 @@ def row_weights(context: ModelContext[Any], name: str) -> NDArray[np.float32] | 
 
 
 def _reals_only(context: ModelContext[Any]) -> bool:
-    """Whether fakes are left out of the training, which not every kind can be asked for."""
+    """Return whether fakes are excluded from training; not every kind has this setting."""
     return bool(getattr(context.settings, "reals_only", False))

@@ -89,7 +89,7 @@ class ImageCache:
 
     @property
     def exists(self) -> bool:
-        """Return whether the cache has been started."""
+        """Whether the cache has been started."""
         return (self.folder / "recipe.json").exists()
 
     # ---- making -------------------------------------------------------------
