@@ -1,12 +1,12 @@
-"""Folds on a CPU that is quiet or shared with busy processes: the default against one process of many threads.
+"""Compare training of folds on an idle and a busy CPU: the default against one process with many threads.
 
     python benchmarks/busy.py [--images 256] [--epochs 10] [--repeats 3] [--before TREE]
 
-"Now": `dfens train` as typed: folds side by side, one thread each, and threads that sleep while they wait.
-"Before": one fold at a time on all cores, threads that spin while they wait (torch's own default). `--before` names
-the checkout of an older version that is run instead, with the same data and its own defaults.
-Both are taken in turn within each repeat, as commands of their own; seconds include the start of Python.
-"Predict" changes `tta`, so that the trained folds predict again; "blend" blends generated predictions.
+"Now": `dfens train` with its defaults: folds in parallel, one thread each, with threads that sleep while they wait.
+"Before": one fold at a time on all cores, with threads that spin while they wait (torch's default). `--before`
+specifies a checkout of an older version to run instead, with the same data and its own defaults. The two alternate
+within each repeat, as separate commands; seconds include the start of Python. "Predict" changes `tta`, so that the
+trained folds predict again; "blend" blends generated predictions.
 """
 
 import argparse
@@ -57,7 +57,7 @@ backbone = "resnet10t"
 
 
 class Command:
-    """`dfens` of one tree, with its way of using the processor."""
+    """The `dfens` command of one checkout, with its settings for using the processor."""
 
     def __init__(self, tree: Path, environment: Mapping[str, str], options: tuple[str, ...] = ()) -> None:
         unset = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"}
@@ -66,7 +66,7 @@ class Command:
         self.options = options
 
     def __call__(self, folder: Path, *arguments: str) -> float:
-        """Run it in `folder`; seconds."""
+        """Run the command in `folder` and return the elapsed seconds."""
         begin = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "dfens", "-C", str(folder), *arguments],
@@ -81,7 +81,7 @@ class Command:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """`count` processes that do nothing but compute."""
+    """Run `count` processes that keep the CPU busy."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -99,13 +99,13 @@ def train(command: Command, folder: Path, epochs: int) -> float:
 
 
 def predict(command: Command, folder: Path, epochs: int) -> float:
-    """Let trained folds predict again, with more views; `train` has run before."""
+    """Predict again with trained folds and more views; requires a previous `train`."""
     (folder / "dfens.toml").write_text(CONFIG.format(epochs=epochs, tta="d4"))
     return command(folder, "train", "--fold", "0-4", *command.options)
 
 
 def write_predictions(folder: Path, rows: int, members: int) -> None:
-    """OOF predictions of `members` generated models, as other notebooks bring them."""
+    """Write OOF predictions of `members` generated models, as exported by other notebooks."""
     rng = np.random.default_rng(0)
     target = rng.integers(0, 2, rows)
     table = {"id": [f"r{row}" for row in range(rows)], "target": target, "fold": np.arange(rows) % 5}
@@ -155,7 +155,7 @@ def main() -> None:
                 "now": lambda: train(now, folders["now"], given.epochs),
             }
         }
-        if not given.before:  # an older version trains again when `tta` changes
+        if not given.before:  # older versions retrain when `tta` changes
             steps["predict again"] = {
                 "before": lambda: predict(before, folders["before"], given.epochs),
                 "now": lambda: predict(now, folders["now"], given.epochs),

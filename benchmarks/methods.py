@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python -m benchmarks methods degrade | reals | transfer | noise | cost [--seeds 3] [--rows 480]
 
 Faces of `dfens.demo.faces` at 64 px, with fakes of four kinds. `seam`: blended with a modified copy of itself. `grid`:
-halved in size, enlarged by repeating pixels and mixed with the original, which imitates the upsampling of a generator.
-`patch`: a soft region is smoothed, which imitates inpainting. `swap`: the middle of another face is pasted in. Each
-face, real or fake, is then saved as JPEG of quality 90 to 97. Images of a person are in the same fold, and no person is
-in both training and test.
+halved in size, enlarged by repeating pixels and mixed with the original, which simulates the upsampling of a generator.
+`patch`: a soft region is smoothed, which simulates inpainting. `swap`: the centre of another face is pasted in. Each
+face, real or fake, is then saved as JPEG of quality 90 to 97. All images of a person are in the same fold, and no
+person is in both the training and the test set.
 
 degrade: robustness curves of one network with and without chains. reals: training on reals and self-blended fakes
 compared with training on fakes, tested on known and unknown kinds of fakes. transfer: a small network, pretrained here
@@ -88,7 +88,7 @@ def patch(image: Image, rng: np.random.Generator) -> Image:
 
 
 def swap(image: Image, rng: np.random.Generator) -> Image:
-    """Paste in the middle of another face."""
+    """Paste in the centre of another face."""
     other = draw_face(draw_person(rng), rng, _SIZE).astype(np.float32)
     mask = soft_region(rng)[..., None]
     return np.asarray(np.rint(image + mask * (other - image)), np.uint8)
@@ -119,7 +119,7 @@ class World:
 
 
 def make_world(folder: Path, kinds: Sequence[str], *, rows: int, seed: int, k: int = 2, test_rows: int = 480) -> World:
-    """Draw a competition whose training fakes are of some kinds, and whose test fakes are of all four."""
+    """Generate a competition whose training fakes are of the given kinds and whose test fakes are of all four."""
     rng = np.random.default_rng(seed)
     train = _draw(folder / "train", rows, kinds, rng)
     test = _draw(folder / "test", test_rows, list(KINDS), rng)
@@ -223,7 +223,7 @@ def degrade(folder: Path, seeds: int, rows: int) -> None:
 
 
 def _mean_and_spread(values: NDArray[np.float64]) -> str:
-    """Return the mean over the seeds as text, with the standard deviation where there are several."""
+    """Format the mean over the seeds, with the standard deviation if there are several."""
     return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
 
@@ -248,7 +248,7 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def transfer(folder: Path, seeds: int, rows: int) -> None:
-    """Fine-tune a network that was pretrained on two kinds on few faces of another kind, with several methods."""
+    """Fine-tune a network pretrained on two kinds of fakes on a few faces of another kind, with several methods."""
     before = make_world(folder / "before", ["grid", "patch"], rows=2 * rows, seed=3, test_rows=8)
     train_models(before.job({"net": TimmSettings(**_CNN)}), [0])
     oof, inside = before.store.load("net").oof, before.store.folds.fold == 0

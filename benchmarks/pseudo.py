@@ -1,12 +1,12 @@
-"""What pseudo-labels are worth where the test set differs, and what they do to the OOF score: fold-safe and plain.
+"""Measure the gain from pseudo-labels on a shifted test set and their effect on the OOF score: fold-safe and plain.
 
     OMP_NUM_THREADS=1 python benchmarks/pseudo.py [--worlds 6] [--rows 400] [--tests 800] [--kind timm] [--noise]
 
-Each world has generated faces of its own. Test faces are shifted: smaller, blurred and compressed, as by another site.
-A blend of two models labels them; then both are trained again with the labels of `ensemble.fold_safe`, and, as dfens
-refuses to, with the labels of the blend as it is ("plain"). "Fresh" are faces like those of training that no model has
-seen: OOF AUC less the AUC of the same fold models on them is what the OOF score promises too much. With --noise the
-labels of training are drawn at random, so that every AUC above 0.5 is a leak.
+Each world has its own generated faces. Test faces are shifted: smaller, blurred and compressed, as by another website.
+A blend of two models labels them; then both models are retrained with the labels of `ensemble.fold_safe` and, which
+dfens does not allow, with the unmodified labels of the blend ("plain"). "Fresh" faces have the distribution of the
+training faces and were seen by no model: OOF AUC minus the AUC of the same fold models on them is the optimism of the
+OOF score. With --noise the training labels are random, so that every AUC above 0.5 indicates a leak.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def models_of(options: argparse.Namespace) -> dict[str, ModelSettings]:
 
 
 def shift_images(folder: Path, seed: int) -> None:
-    """Make all images of a folder smaller and larger again, and compress them harder."""
+    """Downscale and upscale all images of a folder, and compress them more strongly."""
     rng = np.random.default_rng(seed)
     for path in sorted(folder.iterdir()):
         image = cv2.imread(str(path))
@@ -83,7 +83,7 @@ def shift_images(folder: Path, seed: int) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class World:
-    """A competition in a folder, the labels of its test rows, and fresh rows like those of training."""
+    """A competition in a folder, its test labels, and fresh rows from the training distribution."""
 
     competition: Competition
     store: PredictionStore
@@ -93,7 +93,7 @@ class World:
 
 
 def make_world(folder: Path, number: int, options: argparse.Namespace) -> World:
-    """Draw the faces of a world."""
+    """Generate the faces of a world."""
     make_competition(folder, train_rows=options.rows, test_rows=options.tests, size=options.size, seed=number)
     make_competition(folder / "fresh", train_rows=options.rows, test_rows=8, size=options.size, seed=10_000 + number)
     if not options.noise:
@@ -118,13 +118,13 @@ def make_world(folder: Path, number: int, options: argparse.Namespace) -> World:
 
 
 def copies(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
-    """Return the test rows and the training faces once more: where labels are noise, the easiest way for a leak."""
+    """Return the test rows plus copies of the training faces, which are the easiest leak if labels are noise."""
     again = train[["id", "path"]].assign(id="copy-" + train["id"])
     return pd.concat([test, again], ignore_index=True)
 
 
 def labels_of(world: World, names: list[str], way: str) -> PseudoLabels:
-    """Return pseudo-labels for each fold: fold-safe, or from the blend as it is."""
+    """Return pseudo-labels for each fold: fold-safe, or directly from the blend."""
     folds, models = world.store.folds, [world.store.load(name) for name in names]
     oof = np.stack([model.oof for model in models], axis=1)
     test = np.stack([model.test_by_fold for model in models if model.test_by_fold is not None], axis=2)
@@ -136,7 +136,7 @@ def labels_of(world: World, names: list[str], way: str) -> PseudoLabels:
 
 
 def one_world(number: int, options: argparse.Namespace) -> dict[tuple[str, str], float]:
-    """Return OOF, fresh and test AUC of the mean of both models in each way."""
+    """Return OOF, fresh and test AUC of the mean of both models for each method."""
     models = models_of(options)
     with tempfile.TemporaryDirectory() as temporary:
         world = make_world(Path(temporary), number, options)
@@ -153,7 +153,7 @@ def one_world(number: int, options: argparse.Namespace) -> dict[tuple[str, str],
 
 
 def scores(world: World, job: TrainingJob) -> dict[str, float]:
-    """Return the AUCs of the models of a job, as means over them."""
+    """Return the mean AUCs over the models of a job."""
     runner, folds = FoldRunner(job), world.store.folds
     found: dict[str, list[float]] = {"OOF": [], "fresh": [], "test": []}
     for name, settings in job.models.items():
@@ -169,7 +169,7 @@ def scores(world: World, job: TrainingJob) -> dict[str, float]:
 
 
 def interval(values: Array, digits: int = 4) -> str:
-    """Return a mean over the worlds with its 95 % interval."""
+    """Format the mean over the worlds with its 95 % interval."""
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     low, high = values.mean() - half, values.mean() + half
     return f"{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

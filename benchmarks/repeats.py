@@ -1,9 +1,9 @@
-"""What seeds and a refit are worth: test AUC of one small network on generated faces, over several worlds.
+"""Measure the gain from seeds and a refit: test AUC of one small network on generated faces, over several worlds.
 
     OMP_NUM_THREADS=1 python benchmarks/repeats.py [--worlds 8] [--seeds 4] [--rows 384] [--size 48] [--epochs 12]
 
-Each world has faces of its own, whose fakes are blends (the demo's). Differences are paired by world; their 95 %
-intervals are Student's over the worlds.
+Each world has its own faces, whose fakes are blends (as in the demo). Differences are paired by world, with Student's
+95 % intervals over the worlds.
 """
 
 import argparse
@@ -34,7 +34,7 @@ K = 3
 
 
 def one_world(number: int, options: argparse.Namespace) -> dict[str, float]:
-    """Return the AUC of each way in one world."""
+    """Return the AUC of each method in one world."""
     settings = TimmSettings(
         backbone="resnet14t", backbone_options={"channels": [16, 32, 64, 128]}, inputs=("srm",), pretrained=False,
         image_size=options.size, epochs=options.epochs, batch_size=32, lr=2e-3, seeds=options.seeds, refit=True,
@@ -57,7 +57,7 @@ def one_world(number: int, options: argparse.Namespace) -> dict[str, float]:
 
 
 def scores(store: PredictionStore, y: NDArray[np.int64], seeds: int) -> dict[str, float]:
-    """Return the test AUC of each way, and the OOF AUC of one seed and of all."""
+    """Return the test AUC of each method, and the OOF AUC of one seed and of all seeds."""
     apart = [store.load("m", seed=seed) for seed in range(seeds)]
     found: dict[str, Any] = {"OOF, one seed": np.mean([roc_auc(store.folds.target, model.oof) for model in apart])}
     found["OOF, all seeds"] = roc_auc(store.folds.target, store.load("m").oof)
@@ -77,13 +77,13 @@ def scores(store: PredictionStore, y: NDArray[np.int64], seeds: int) -> dict[str
 
 
 def averaged(models: list[ModelPredictions]) -> NDArray[np.float32]:
-    """Return the test predictions of some seeds as one model."""
+    """Return the test predictions averaged over some seeds."""
     tests = [model.test_by_fold for model in models if model.test_by_fold is not None]
     return np.asarray(np.mean([mean_of_logits(np.stack([test[fold] for test in tests])) for fold in range(K)], axis=0))
 
 
 def refit_of(store: PredictionStore, seed: int) -> NDArray[np.float32]:
-    """Return the test predictions of a refit as they are."""
+    """Return the unmodified test predictions of a refit."""
     name = "test.refit.parquet" if seed == 0 else f"test.refit.seed{seed}.parquet"
     table = pd.read_parquet(store.model_dir("m") / name)
     rows = join_positions(store.test_ids, table["id"].to_numpy(object), name)
@@ -91,7 +91,7 @@ def refit_of(store: PredictionStore, seed: int) -> NDArray[np.float32]:
 
 
 def mixed(model: ModelPredictions, refit: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
-    """Return test predictions with a share of the refit, as the store mixes them."""
+    """Return test predictions mixed with a refit in the same way as in the store."""
     assert model.test_by_fold is not None
     shares = np.array([1 - weight, weight])
     parts = [mean_of_logits(np.stack([row, on_scale_of(refit, row)]), shares) for row in model.test_by_fold]
@@ -99,7 +99,7 @@ def mixed(model: ModelPredictions, refit: NDArray[np.float32], weight: float) ->
 
 
 def gain(values: NDArray[np.float64], base: NDArray[np.float64]) -> str:
-    """Return the mean paired difference with its 95 % interval, AUC x 1e4."""
+    """Format the mean paired difference with its 95 % interval, AUC x 1e4."""
     differences = 1e4 * (values - base)
     half = student.ppf(0.975, len(base) - 1) * differences.std(ddof=1) / np.sqrt(len(base))
     return f"{differences.mean():+.0f} ({differences.mean() - half:+.0f} to {differences.mean() + half:+.0f})"

@@ -1,16 +1,16 @@
-"""Training images per second: dfens from files, cache and memory, fed ready batches (the limit), and a timm-style loop.
+"""Measure training images per second: dfens from files, cache, memory and ready batches (the limit); a timm-style loop.
 
     OMP_NUM_THREADS=1 python benchmarks/train.py [--model resnet18] [--size 224] [--repeats 5] [--device cuda]
 
-"From files": the steps of `trainers.kinds.training.fold_trainer.FoldTrainer` with decoding and augmentation, nothing in
-memory; "from the cache": resized images from disk; "kept in memory": decoded once, as dfens train does with images that
-fit. "Fed from memory": the same steps (optimiser, averaged weights, checks of the loss) on a batch that lies ready.
-"Images alone": decoding and augmentation without a step. "Waits": share of the time in which the next batch is not
-there, so that it is decoding that holds the training up; the rest of what is missing to "fed from memory" is
-augmentation on the device, and the interpreter, which the threads share with the main one.
-"timm loop": create_loader with as many workers, BCE, AdamW, ModelEmaV3, loss.item() each step, as timm's train.py does
-with these options. Each way has a process of its own; all are taken in turn within each repeat. On a GPU all use
-its 16-bit floats, and MFU is told: operations of forward and backward a second, over those of a large matrix product.
+"From files": the steps of `trainers.kinds.training.fold_trainer.FoldTrainer` with decoding and augmentation, without
+images in memory; "from the cache": resized images from disk; "kept in memory": decoded once, as dfens train does with
+images that fit into memory. "Fed from memory": the same steps (optimiser, averaged weights, checks of the loss) on a
+batch that is already prepared. "Images alone": decoding and augmentation without training steps. "Waits": fraction of
+the time in which the next batch is not ready, so that training is limited by decoding; the rest of the difference to
+"fed from memory" is due to augmentation on the device and to the interpreter lock, which all threads share.
+"timm loop": create_loader with the same number of workers, BCE, AdamW, ModelEmaV3, loss.item() in each step, as in
+timm's train.py with these options. Each method has its own process, and methods alternate within each repeat. On a GPU
+all use its 16-bit floats, and MFU is reported: forward and backward FLOP/s relative to those of a large matrix product.
 """
 
 import argparse
@@ -49,7 +49,7 @@ Source = Literal["files", "cache", "memory"]
 def rows_of(
     paths: list[str], size: int, workers: int, decode: DeviceDecode, source: Source = "files", folder: Path = Path()
 ) -> Subset:
-    """All images, from their files, from a cache in `folder`, or kept in memory."""
+    """Return all images as rows, read from files, from a cache in `folder`, or kept in memory."""
     view = None
     if source == "cache":
         cache = ImageCache(folder / "cache", size, "area")
@@ -64,20 +64,20 @@ def rows_of(
 def trainer_of(
     settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int, source: Source = "files"
 ) -> FoldTrainer:
-    """A training of one fold that never validates."""
+    """Return a trainer of one fold that never validates."""
     rows = rows_of(paths, settings.image_size, workers, settings.decode, source, folder)
     data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=device, threads=workers)
     return FoldTrainer(settings, 0, data, folder / "state.pt", device)
 
 
 class Waits:
-    """Seconds that a training waited for its batches, and seconds in all, also from a process of its own."""
+    """Seconds that training waited for batches, and total seconds; can be updated from another process."""
 
     def __init__(self) -> None:
         self._waited, self._total = multiprocessing.Value("d", 0.0), multiprocessing.Value("d", 0.0)
 
     def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield batches, and count the time until each is there."""
+        """Yield batches, and measure the time until each is ready."""
         while True:
             begun = time.perf_counter()
             batch = next(batches, None)
@@ -87,13 +87,13 @@ class Waits:
             yield batch
 
     def add(self, seconds: float, *, warm: bool) -> None:
-        """Count a pass; the one that warms up does not count."""
+        """Add the time of a pass; the warm-up pass is ignored."""
         self._total.value = self._total.value + seconds if warm else 0.0
         self._waited.value *= warm
 
     @property
     def share(self) -> str:
-        """Share of the time, as text; nothing where none was counted."""
+        """Fraction of the time spent waiting, as text; empty if nothing was measured."""
         return f"{self._waited.value / self._total.value:.0%}" if self._total.value else ""
 
 
@@ -107,7 +107,7 @@ def training(
     source: Source = "files",
     waits: Waits,
 ) -> Way:
-    """Whole epochs of the training loop."""
+    """Return complete epochs of the training loop as a benchmark."""
 
     def make() -> Way:
         trainer = trainer_of(settings, paths, folder, device, workers, source)
@@ -132,7 +132,7 @@ def training(
 
 
 def images_alone(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int) -> Way:
-    """Decoding and augmentation of an epoch, without a step."""
+    """Return decoding and augmentation of an epoch, without training steps, as a benchmark."""
 
     def make() -> Way:
         data = trainer_of(settings, paths, folder, device, workers).data
@@ -278,11 +278,11 @@ def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespa
         if device.type == "cuda":
             row.append("" if label.startswith("images") else f"{flops * found.rate / peak:.2f}")
         rows.append(row)
-    show(heads, rows)  # after each model, so that a run that is stopped loses one
+    show(heads, rows)  # after each model, so that a stopped run loses at most one
 
 
 def step_flops(settings: TimmSettings, device: torch.device) -> float:
-    """Return the operations of the forward and backward pass for one image."""
+    """Return the number of operations of the forward and backward pass for one image."""
     model: nn.Module = timm.create_model(settings.backbone, num_classes=1).to(device)
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, settings.image_size, settings.image_size, device=device)).sum().backward()

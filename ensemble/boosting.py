@@ -81,7 +81,7 @@ def _nodes_of(model: "HistGradientBoostingClassifier") -> Trees:
     leaf = nodes["is_leaf"].astype(bool)
     return Trees(
         feature=np.where(leaf, -1, nodes["feature_idx"]).astype(np.int64),
-        # an infinite threshold separates NaN from all numbers; JSON needs a finite one
+        # infinite thresholds, which separate only NaN, become the largest float
         threshold=np.where(leaf, 0.0, np.nan_to_num(nodes["num_threshold"])).astype(np.float64),
         left=np.where(leaf, 0, nodes["left"] + offset).astype(np.int64),
         right=np.where(leaf, 0, nodes["right"] + offset).astype(np.int64),

@@ -1,4 +1,4 @@
-"""Pseudo-labels from a stored blend: probabilities of the test rows, for each fold by what has not seen its rows."""
+"""Pseudo-labels from a stored blend: test probabilities, for each fold by models that have not seen its rows."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def pseudo_labels(workspace: Workspace, blend: str, progress: Progress = SILENT)
     """Label the test rows for the training of each fold by a blend refitted without that fold.
 
     Raises:
-        BlendError: a blend that is unknown or stale, or whose members do not keep their fold models apart.
+        BlendError: if the blend is unknown or stale, or a member does not store test predictions per fold model.
     """
     store, blends = workspace.predictions, workspace.blends
     if blend not in blends:
@@ -59,15 +59,15 @@ def pseudo_labels(workspace: Workspace, blend: str, progress: Progress = SILENT)
 def pseudo_models(
     models: Mapping[str, ModelSettings], labels: PseudoLabels, known: Sequence[str]
 ) -> dict[str, ModelSettings]:
-    """Return the models to train with pseudo-labels, each under a name of its own: NAME-pseudo1 in the first round.
+    """Return the models to train with pseudo-labels, each under a new name: NAME-pseudo1 in the first round.
 
     Args:
-        models: chosen ones, with `pseudo` in their settings where they take part.
-        labels: whose round counts.
-        known: names of all models of dfens.toml.
+        models: selected models; those with `pseudo` in their settings take part.
+        labels: pseudo-labels, which determine the round.
+        known: names of all models in dfens.toml.
 
     Raises:
-        ConfigError: no model with `pseudo`, more rounds than it allows, or a name that is taken.
+        ConfigError: if no model has `pseudo`, the maximum number of rounds is exceeded, or a name is taken.
     """
     taking = {name: settings for name, settings in models.items() if repeats_of(settings).pseudo is not None}
     if not taking:
@@ -106,7 +106,7 @@ def _no_blend(name: str, blends: Sequence[str], is_model: bool) -> str:
 
 
 def _apart(workspace: Workspace, name: str, blend: str) -> ModelPredictions:
-    """Return a member whose test predictions are known for each fold."""
+    """Return a member of the blend whose test predictions are stored for each fold."""
     store = workspace.predictions
     if name not in store:
         raise BlendError(

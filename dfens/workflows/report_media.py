@@ -1,4 +1,4 @@
-"""Images and clips in the report: thumbnails, and for clips the deciding frame and the sound."""
+"""Images and clips in the report: thumbnails and, for clips, the deciding frame and the sound."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ from trainers.media.clip_record import ClipRecord
 from trainers.media.image import decode_image, is_clip
 from trainers.media.thumbnail import thumbnail
 
-_SMALL, _LARGE = 112, 320  # pixels of the longer side
-_COLUMNS = 80  # of an envelope
+_SMALL, _LARGE = 112, 320  # longer side in pixels
+_COLUMNS = 80  # columns of a sound envelope
 Views = Mapping[str, Callable[[], RowView]]
 
 
 def find_views(workspace: Workspace, inputs: ReportInputs, ids: Sequence[str]) -> Views:
-    """Return, for each row whose file exists, a function that reads what is shown of it.
+    """Return, for each row whose file exists, a function that creates its view.
 
     The result is empty if the competition's data cannot be read.
     """
     try:
-        # other rows may lack their files: the page shows what exists
+        # files of other rows may be missing: show only existing ones
         frame = scan_competition(workspace.config.data, workspace.quarantine_path()).train
     except DfensError:
         return {}
@@ -52,7 +52,7 @@ def _image_view(path: str) -> RowView:
 
 @dataclass(frozen=True)
 class _Moment:
-    """The moment that decided a model's prediction of a clip: place 0 to 1, and the probability of fake there."""
+    """The moment that decided a model's prediction of a clip: position from 0 to 1, and its probability of fake."""
 
     model: str
     place: float

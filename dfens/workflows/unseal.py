@@ -1,4 +1,4 @@
-"""Score one blend on the sealed rows, and record that somebody looked."""
+"""Score one blend on the sealed rows, and record the look."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,10 +22,11 @@ from submissions.table import values_fingerprint
 
 @dataclass(frozen=True)
 class Unsealed:
-    """What a blend scored on the sealed rows.
+    """The score of a blend on the sealed rows.
 
-    look: the score, and when it was seen first. is_new: whether this is that time; an unchanged blend is not scored
-    again. looks: all looks, this one included. count: in words how often the rows were looked at.
+    look: the score and the time of the first look. is_new: whether this is the first look of this blend; an unchanged
+    blend is not scored again. looks: all looks, including this one. count: phrase that states how often the rows were
+    looked at.
     """
 
     look: Look
@@ -34,19 +35,19 @@ class Unsealed:
     count: str
 
     def as_json(self) -> dict[str, Any]:
-        """The facts of the look at the top level."""
+        """Return the result as JSON values, with the fields of the look at the top level."""
         return asdict(self.look) | {"is_new": self.is_new, "looks": self.looks, "count": self.count}
 
 
 def unseal(workspace: Workspace, name: str | None = None, *, again: bool = False) -> Unsealed:
     """Score a blend (None: the newest) on the sealed rows and record the look; `again` for looks after the first.
 
-    The look is recorded before anything is returned, so none is forgotten. The same blend with the same predictions has
-    the score that the record holds, and looking that up is not a look.
+    The look is recorded before the score is returned, so that no look is lost. For a blend with unchanged predictions,
+    the recorded score is returned, which does not count as another look.
 
     Raises:
-        FoldError: no rows are sealed, or they were looked at before and `again` is false.
-        BlendError: a blend of other folds or changed members, or one with a member that does not predict the rows.
+        FoldError: if no rows are sealed, or they were looked at before and `again` is false.
+        BlendError: if the blend belongs to other folds, its members have changed, or one does not predict the rows.
     """
     store, blends = workspace.predictions, workspace.blends
     sealed = store.sealed_rows()
@@ -99,7 +100,7 @@ def _score(
 
 
 def sealed_predictions(store: PredictionStore, blends: BlendStore, name: str) -> NDArray[np.float64]:
-    """Return a blend's predictions of the sealed rows, (n_sealed,): fold model by fold model, as of test rows.
+    """Return a blend's predictions of the sealed rows, (n_sealed,), computed by its fold models as for test rows.
 
     Raises:
         BlendError: as `unseal` does.
