@@ -21,7 +21,7 @@ from tests.support.submissions import make_table
 from tests.support.virtual_project import Desk, Project
 
 MOST = 3
-VALUES = (0.5, 0.5, 0.25)  # of a table; usually the same bytes
+VALUES = (0.5, 0.25, 0.75, 0.125)  # of a table: only what was not sent before puts a run to the test
 PAUSES = (7, 7, 1, 2, 7, 5, 8)  # of a run: its allowance is known after 1, Kaggle is queried after 7
 WHICH = st.integers(0, MOST - 1)
 PLANS = st.builds(
