@@ -21,6 +21,7 @@ from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from tests.support.training import TINY, saved_position, stored_bytes, tiny_competition, train_models
 from trainers.jobs.multiprocess import train_in_workers
+from trainers.jobs.runner import TrainingJob
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
@@ -110,8 +111,11 @@ def test_a_killed_worker_and_a_broken_model_are_told_when_the_others_are_done(tm
     quiet, _ = train(tmp_path / "quiet", {"tiny": TINY})
     engine = functools.partial(train_in_workers, workers=2)
     models: dict[str, ModelSettings] = {**MODELS, "wrong": dataclasses.replace(TINY, backbone_options={"depht": 3})}
+    store, _ = train(tmp_path / "killed", MODELS, engine=lambda job, folds, progress: [])
+    # to the engine itself: the trial before training would refuse the broken model
+    job = TrainingJob(tiny_competition(tmp_path / "killed")[0], store.root, models, tmp_path / "killed/work/trainers")
     with pytest.raises(TrainingError) as caught:
-        train(tmp_path / "killed", models, engine=engine, progress=KillAtFirstStep())
+        engine(job, (0, 1), KillAtFirstStep())
     message = str(caught.value)
     assert "3 of the tasks failed; 3 of 6 folds are done" in message
     assert "tiny fold 1: its process was killed by signal 9 (SIGKILL)" in message

@@ -20,6 +20,7 @@ from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
 from tests.support.training import TINY, Notes, saved_position, stored_bytes, tiny_competition, train_models
 from trainers.jobs.ray_cluster import _Needs, train_on_ray
+from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.runtime.signals import Stopped
@@ -93,13 +94,16 @@ def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster
 
 
 def test_failures_are_told_and_the_others_go_on(tmp_path: Path, cluster: Any) -> None:
+    models: dict[str, ModelSettings] = {
+        "wrong": dataclasses.replace(TINY, backbone_options={"depht": 3}),
+        "floor": LinearSettings(),
+    }
+    competition, store = tiny_competition(tmp_path)
+    work = tmp_path / "work" / "trainers"
+    train_models(competition, store, {"floor": models["floor"]}, (0, 1), work, engine=lambda job, folds, progress: [])
+    # to the engine itself: the trial before training would refuse the broken model
     with pytest.raises(TrainingError) as caught:
-        train(
-            tmp_path,
-            cluster.address,
-            wrong=dataclasses.replace(TINY, backbone_options={"depht": 3}),
-            floor=LinearSettings(),
-        )
+        train_on_ray(TrainingJob(competition, store.root, models, work), (0, 1), SILENT, address=cluster.address)
     message = str(caught.value)
     assert "2 of the tasks failed; 2 of 4 folds are done" in message
     assert "wrong fold 0, wrong fold 1: 'test_resnet' cannot be made with backbone_options" in message
