@@ -178,7 +178,7 @@ PRESETS: dict[str, Preset] = {
 def with_preset(own: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the settings of a model: its own override its preset, which overrides the defaults of all models.
 
-    A dictionary of options is replaced as a whole.
+    A dictionary of options is replaced, not merged.
 
     Raises:
         ConfigError: if the preset does not exist; a similar name is suggested.

@@ -60,7 +60,7 @@ class ImageCache:
             └── 07be….parquet           files: path, size, mtime_ns, sha256, and the position of their pixels
 
     Pixels are stored uncompressed, so that training with the cache is bit-identical to training without it; lossy
-    compression would add traces of its own to those that detectors look for.
+    compression would add its own traces to those that detectors look for.
 
     A file is identified by path, size and modification time, without reading it; a file that was moved or touched is
     found by the SHA-256 of its bytes and not decoded again. Identical files share their pixels.

@@ -1,7 +1,7 @@
 """Detect damage and value ranges that image decoders silently ignore.
 
-libjpeg fills missing data with grey and prints a message without a file name; formats without checksums decode a hole
-of zeros as if it were an image; values beyond 8 bits are clipped or scaled by a guess.
+libjpeg fills missing data with grey and prints a message without a file name; decoders of formats without checksums
+accept a run of zeros as image data; values with more than 8 bits are clipped or scaled by a guessed factor.
 """
 
 import re
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 
-MOST_PIXELS = 178_956_970  # Pillow's limit too; as RGB half a gigabyte
+MOST_PIXELS = 178_956_970  # same limit as in Pillow; half a gigabyte as RGB
 _PNG = b"\x89PNG\r\n\x1a\n"
 # warnings of libjpeg about headers of intact files, such as those of phones
 _HARMLESS = re.compile(r"SOS parameters|JFIF revision|Adobe color transform|extraneous bytes before marker 0xd8")
-_HOLE = bytes(64)  # entropy-coded data look random: 512 zero bits in a row are a lost block of a disk or a download
+_HOLE = bytes(64)  # entropy-coded data look random: 512 consecutive zero bits indicate a lost disk or download block
 _KINDS = {
     b"\xff\xd8": "JPEG",
     _PNG: "PNG",
@@ -32,7 +32,7 @@ _KINDS = {
 
 
 class ImageDamageError(ValueError):
-    """A truncated or damaged image file; the message says where, and `what` describes the problem."""
+    """A truncated or damaged image file; the message contains the location, and `what` describes the problem."""
 
     what = "is cut or damaged"
 
@@ -44,7 +44,7 @@ class ImageFormatError(ImageDamageError):
 
 
 def file_kind(data: bytes) -> str | None:
-    """Return the name of an image format by the first bytes of a file, or None for an unknown one.
+    """Return the name of an image format from the first bytes of a file, or None if it is unknown.
 
     >>> file_kind(b"GIF89a...")
     'GIF'
@@ -59,15 +59,15 @@ def file_kind(data: bytes) -> str | None:
 def decode_jpeg(data: bytes, shape: tuple[int, int], *, reduce: int = 1) -> Image:
     """Return the pixels of a JPEG of 1 or 3 components as RGB, without its orientation applied.
 
-    The pixels are those of OpenCV and Pillow, which use the same library; but its warnings are errors here.
+    The pixels are identical to those of OpenCV and Pillow, which use the same library, but its warnings are errors.
 
     Args:
         data: bytes of the file.
         shape: height and width from its header.
-        reduce: 1, 2, 4 or 8 to decode at that fraction of the size.
+        reduce: 1, 2, 4 or 8 to decode at 1/1 to 1/8 of the size.
 
     Raises:
-        ImageDamageError: if data are missing or do not decode.
+        ImageDamageError: if data are missing or cannot be decoded.
     """
     check_size(*shape)
     check_hole(data, "JPEG")
@@ -97,7 +97,7 @@ def check_png(data: bytes) -> None:
     """Check the structure of a PNG: every chunk with its checksum, up to the end.
 
     Raises:
-        ImageDamageError: naming the chunk that is cut or damaged, or a size that is not decoded.
+        ImageDamageError: if a chunk is truncated or damaged (the message names it), or the image is too large.
     """
     at = len(_PNG)
     while True:
@@ -121,10 +121,10 @@ def check_png(data: bytes) -> None:
 
 
 def check_size(height: int, width: int) -> None:
-    """Check that an image is not larger than what is decoded.
+    """Check that an image does not exceed the size limit.
 
     Raises:
-        ImageFormatError: giving its size and the limit; a size of 0.
+        ImageFormatError: if it is too large, with its size and the limit, or if its size is 0.
     """
     if height * width > MOST_PIXELS:
         raise ImageFormatError(f"it has {width} x {height} pixels by its header, and at most {MOST_PIXELS} are decoded")
@@ -133,10 +133,10 @@ def check_size(height: int, width: int) -> None:
 
 
 def check_hole(data: bytes, kind: str | None) -> None:
-    """Check the compressed data of formats without checksums for a run of zeros, which decoders do not notice.
+    """Check the compressed data of formats without checksums for a run of zeros, which decoders do not detect.
 
     Raises:
-        ImageDamageError: saying where the zeros begin.
+        ImageDamageError: if there is one; the message contains the offset.
     """
     end = len(data.rstrip(b"\0"))  # zeros after the image are harmless
     at = data.find(_HOLE, 0, end)
@@ -154,7 +154,7 @@ def _start_of_data(data: bytes, kind: str | None) -> int | None:
     """Return the offset of entropy-coded data in which no run of zeros can occur; None if one is possible."""
     if kind == "JPEG":
         start = data.find(b"\xff\xda")
-        # codes of the standard tables for luminance: an end of block is 1010, so flat blocks are no zeros
+        # with the standard luminance tables the end-of-block code is 1010, so flat blocks are not zeros
         return start if start > 0 and _STANDARD_AC in data[:start] else None
     if kind == "WebP":
         start = data.find(b"VP8 ", 12, 1 << 16)
@@ -175,8 +175,8 @@ def narrow_values(values: NDArray[Any]) -> Image:
     """Return 16-bit values as their upper 8 bits.
 
     Raises:
-        ImageFormatError: for floats and 32-bit integers, whose range no header states, and for 16-bit values of
-            which the upper 4 bits are all 0, as of 8 or 12 bits stored in 16.
+        ImageFormatError: for floats and 32-bit integers, whose range no header specifies, and for 16-bit values
+            whose upper 4 bits are all 0, such as 8 or 12 bits stored in 16.
     """
     if values.dtype == np.uint8:
         return np.asarray(values, np.uint8)

@@ -1,4 +1,4 @@
-"""JPEG files decoded on a CUDA device, by nvJPEG through torchvision: `decode = "gpu"`."""
+"""Decode JPEG files on a CUDA device with torchvision's nvJPEG decoder: `decode = "gpu"`."""
 
 import warnings
 from collections import defaultdict
@@ -15,14 +15,14 @@ from trainers.runtime.device import is_out_of_memory, on_device
 
 
 def decode_on_device(files: Sequence[bytes], paths: Sequence[str], size: int, device: torch.device) -> Tensor:
-    """Return images of files at one size, shape (n_files, size, size, 3), uint8 RGB, on the device.
+    """Decode files and resize them to one size, shape (n_files, size, size, 3), uint8 RGB, on the device.
 
     nvJPEG's rounding and the resizing here (linear, antialiased) differ slightly from OpenCV's, so a model
-    trained with it must also predict with it. Files that nvJPEG cannot decode alone (other kinds than JPEG, CMYK, those
-    that EXIF turns) are read as `decode = "area"` reads them; which ones depends on the file alone.
+    trained with it must also predict with it. Files that nvJPEG alone cannot decode correctly (formats other than JPEG,
+    CMYK, EXIF rotation) are read as with `decode = "area"`; this depends only on the file.
 
     Args:
-        files: their bytes. paths: their names in messages.
+        files: contents of the files. paths: their names in messages.
 
     Raises:
         DataError: if a file is truncated or not an image.
@@ -61,7 +61,7 @@ def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor |
         ) from err
     tensors = [torch.from_numpy(np.frombuffer(data, np.uint8).copy()) for data in files]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision 0.29 announces that decoding will move to another package
+        warnings.simplefilter("ignore")  # torchvision 0.29 warns that decoding will move to another package
         try:
             return list(decode_jpeg(tensors, mode=ImageReadMode.RGB, device=device))
         except RuntimeError as err:
@@ -71,7 +71,7 @@ def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor |
                 raise TrainingError(
                     f'decode = "gpu" is not in this build of torchvision ({err}). Set decode = "area".'
                 ) from err
-        found: list[Tensor | None] = []  # it returns no partial results: find the image that failed
+        found: list[Tensor | None] = []  # there are no partial results: find the image that failed
         for tensor in tensors:
             try:
                 found.append(decode_jpeg(tensor, mode=ImageReadMode.RGB, device=device))
@@ -83,7 +83,7 @@ def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor |
 
 
 def _is_of_the_device(error: RuntimeError) -> bool:
-    """Return whether an error is caused by the device and not by a file; another decoder would only hide it."""
+    """Return whether an error is caused by the device, not by a file; falling back to another decoder would hide it."""
     return is_out_of_memory(error) or "cuda error" in str(error).lower()
 
 

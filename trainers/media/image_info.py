@@ -1,7 +1,7 @@
 """Inspect many image files in threads: sizes on disk, identical bytes, decodability, pixels.
 
-OpenCV, reading and hashing release the interpreter lock, so threads are as fast as processes,
-without copies of the lists.
+OpenCV, reading and hashing release the interpreter lock, so threads are as fast as processes and need no copies of the
+lists.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ _BLOCK = 4096
 class ImageInfo:
     """Properties of an image file.
 
-    frames: of an animation, or pages; only the first is used. error: the reason why it cannot be used, without its
-    name, or None.
+    frames: number of frames or pages; only the first is used. error: the reason why the file cannot be used, without
+    its name, or None.
     """
 
     height: int = 0
@@ -37,7 +37,7 @@ class ImageInfo:
 
 
 def inspect_image(path: str) -> ImageInfo:
-    """Decode one image file, and return its size or why it cannot be read."""
+    """Decode one image file, and return its properties or the reason why it cannot be read."""
     try:
         data = read_bytes(path)
         image = decode_bytes(data, path)
@@ -49,7 +49,7 @@ def inspect_image(path: str) -> ImageInfo:
 def in_threads(
     function: Callable[[str], T], paths: Sequence[str], threads: int, progress: Progress, title: str
 ) -> list[T]:
-    """Return the results of a function for each path, in the order of the paths; runs in threads, with progress."""
+    """Return the result of a function for each path, in order, computed in threads with a progress bar."""
     results: list[T] = []
     chunks: Iterator[list[str]] = iter([])
     source = iter(paths)
@@ -66,7 +66,7 @@ def in_threads(
 
 
 def file_sizes(paths: Sequence[str], threads: int, progress: Progress) -> list[int]:
-    """Return the size of each file in bytes, -1 where it does not exist."""
+    """Return the size of each file in bytes, -1 if it does not exist."""
 
     def size(path: str) -> int:
         try:
@@ -78,10 +78,10 @@ def file_sizes(paths: Sequence[str], threads: int, progress: Progress) -> list[i
 
 
 def identical_files(paths: Sequence[str], sizes: Sequence[int], threads: int, progress: Progress) -> list[list[int]]:
-    """Return the positions of files with the same bytes, in sets of two or more; empty and absent files are ignored.
+    """Return the positions of identical files, in groups of two or more; empty and missing files are ignored.
 
-    Files of one size are compared by a block from their middle, and only those that agree are
-    read whole: of half a million photos nearly all share their size with another one.
+    Files of the same size are compared by a block from their middle, and only those that agree are read completely:
+    among half a million photos, nearly all have the same size as another one.
     """
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for position, size in enumerate(sizes):
@@ -115,7 +115,7 @@ def _alike(rows: list[int], digests: dict[int, bytes]) -> list[list[int]]:
 
 
 def _digest(path: str, *, whole: bool) -> bytes:
-    """Return the hash of the bytes, or of the block in the middle; empty if the file cannot be read."""
+    """Return the hash of a file, or of a block from its middle; empty if the file cannot be read."""
     try:
         with Path(path).open("rb") as file:
             if whole:

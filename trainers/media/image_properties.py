@@ -16,17 +16,18 @@ from PIL import JpegImagePlugin
 from oof.errors import DataError
 from trainers.media.image_damage import file_kind
 
-_HEADER_BYTES = 1 << 16  # tables, tags and sizes are in front of the pixels
+_HEADER_BYTES = 1 << 16  # tables, tags and sizes precede the pixels
 _SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0", -1: "other"}
 
 
 @dataclass(frozen=True)
 class ImageProperties:
-    """The header of an image file; "" and None where the format has no such thing.
+    """The header of an image file; "" or None for fields that the format does not have.
 
-    size_bytes: of the file. quality: of a JPEG as the IJG library counts it, 1 to 100, estimated from its tables.
-    tables: fingerprint of its quantisation tables. progressive: "progressive" or "baseline". exif: what wrote the EXIF
-    data, or "present". profile: description of the colour profile. tags: names of other texts in the file, sorted.
+    size_bytes: size of the file. quality: JPEG quality on the scale of the IJG library, 1 to 100, estimated from its
+    tables. tables: fingerprint of the quantisation tables. progressive: "progressive" or "baseline". exif: software or
+    camera that wrote the EXIF data, or "present". profile: description of the colour profile. tags: sorted names of
+    other text fields.
     """
 
     width: int
@@ -45,10 +46,10 @@ class ImageProperties:
 
 
 def read_image_properties(path: str) -> ImageProperties:
-    """Return the header of an image file; its pixels are not decoded.
+    """Read the header of an image file without decoding its pixels.
 
     Raises:
-        DataError: if the file cannot be read, or its header is not that of an image.
+        DataError: if the file cannot be read, or is not an image according to its header.
     """
     try:
         size_bytes = Path(path).stat().st_size
@@ -60,7 +61,7 @@ def read_image_properties(path: str) -> ImageProperties:
                     return _properties(data, size_bytes)
                 except Exception:  # a longer header, or tags at the end, as in TIFF
                     return _properties(data + file.read(), size_bytes)
-    except Exception as err:  # Pillow's parsers raise OSError, SyntaxError, ValueError, struct.error and more
+    except Exception as err:  # Pillow's parsers raise OSError, SyntaxError, ValueError, struct.error and others
         raise DataError(f"{path} has no header of an image that can be read ({err}). Run dfens check.") from err
 
 
@@ -89,13 +90,13 @@ def _properties(data: bytes, size_bytes: int) -> ImageProperties:
 
 
 def _quality(table: Sequence[int]) -> float:
-    """Return the IJG quality, 1 to 100, whose standard luminance table has the nearest sum."""
+    """Return the IJG quality, 1 to 100, whose standard luminance table has the closest sum."""
     return float(np.abs(_sums_by_quality() - sum(table)).argmin() + 1)
 
 
 @cache
 def _sums_by_quality() -> NDArray[np.float64]:
-    """Sum of the standard table for luminance (ITU T.81, table K.1) at each quality from 1 to 100."""
+    """Return the sum of the standard luminance table (ITU T.81, table K.1) for each quality from 1 to 100."""
     rows = (
         "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 "
         "18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"
@@ -110,7 +111,7 @@ def _fingerprint(tables: Mapping[int, Sequence[int]]) -> str:
 
 
 def _exif_writer(picture: Pillow.Image) -> str:
-    """The software or camera named by the EXIF data; "present" where they name none, "" where there are none."""
+    """Return the software or camera in the EXIF data; "present" if they contain none, "" without EXIF data."""
     exif = picture.getexif()
     if not exif:
         return ""

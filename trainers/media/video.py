@@ -334,7 +334,7 @@ def histogram_distance(first: NDArray[np.float32], second: NDArray[np.float32]) 
     """Return the distance of two colour histograms, from 0.0 (equal) to 1.0 (disjoint).
 
     Half the sum of the absolute differences of their histograms (Zhang et al., Automatic Partitioning of Full-Motion
-    Video, Multimedia Systems 1993, in the usual colour space): a cut changes the whole histogram, whereas
+    Video, Multimedia Systems 1993, in the usual colour space): a cut changes the entire histogram, whereas
     movement within a scene hardly does.
     """
     return float(np.abs(first - second).sum() / 2)

@@ -49,8 +49,8 @@ class ClipNetwork(nn.Module):
         In training with a loss per modality, also return the logit of each modality and the weights of the clips in it.
 
         Args:
-            frames: (batch, moments, 3, size, size), normalised. seen: (batch, moments), 1 where there is a frame.
-            sound: (batch, moments, n_samples), -1 to 1. heard: (batch, moments), 1 where there is sound.
+            frames: (batch, moments, 3, size, size), normalised. seen: (batch, moments), mask of existing frames.
+            sound: (batch, moments, n_samples), in [-1, 1]. heard: (batch, moments), mask of existing sound.
             moved: (batch,), 1 for pseudo-fakes whose video and sound are each genuine: no modality is dropped, and they
                 do not contribute to the losses of the modalities. None: there are none.
         """

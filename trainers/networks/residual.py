@@ -1,4 +1,4 @@
-"""Residual-subspace tuning: freeze the main directions of each attention weight, and train the rest.
+"""Residual-subspace tuning: freeze the principal directions of each attention weight, and train the rest.
 
 Yan et al., Orthogonal Subspace Decomposition for Generalizable AI-Generated Image Detection, ICML 2025 (Effort,
 arXiv 2411.15633). The singular value decomposition of a pretrained weight, W = U S V', is split after its first
@@ -6,8 +6,8 @@ directions. Their sum preserves the knowledge of pretraining and is frozen; the 
 trained as factors u, s, v. Two constraints keep the two parts orthogonal and the norm of the weight unchanged: [U, u]
 and [V, v] stay orthonormal, and the Frobenius norm of the weight is constant. Implemented from the paper.
 
-The factors exist only in training (`torch.nn.utils.parametrize`): `merged_state` returns plain weights, so prediction
-loads what it loads of any other network.
+The factors exist only in training (`torch.nn.utils.parametrize`): `merged_state` returns plain weights, which are
+loaded for prediction like those of any other network.
 """
 
 from collections.abc import Iterator
@@ -21,19 +21,19 @@ from trainers.networks.weights import head_parameters
 from trainers.runtime.device import without_autocast
 
 _ATTENTION = ("attention", "attn")
-_FUSED = {"qkv": 3, "kv": 2}  # layers of timm that hold several projections, one under the other
+_FUSED = {"qkv": 3, "kv": 2}  # timm layers that contain several stacked projections
 
 
 class ResidualWeight(nn.Module):
-    """A weight as a frozen part and trained factors, for `torch.nn.utils.parametrize`.
+    """Parametrization of a weight by a frozen part and trained factors, for `torch.nn.utils.parametrize`.
 
-    The buffers are the frozen part (parts, n_out, n_in), bases of what it leaves of both spaces, and the squared norm
-    of each part.
+    The buffers are the frozen part (parts, n_out, n_in), bases of its orthogonal complements in both spaces, and the
+    squared norm of each part.
 
     Args:
-        weight: (parts * n_out, n_in), as pretrained.
-        rank: number of trained directions of each part.
-        parts: number of projections in the weight; each is decomposed by itself.
+        weight: pretrained weight, (parts * n_out, n_in).
+        rank: number of trained directions per part.
+        parts: number of projections in the weight; each is decomposed separately.
     """
 
     def __init__(self, weight: Tensor, rank: int, parts: int = 1) -> None:
@@ -51,16 +51,16 @@ class ResidualWeight(nn.Module):
 
     def forward(self, left: Tensor, values: Tensor, right: Tensor) -> Tensor:
         """Return the weight from the factors (parts, n_out, rank), (parts, rank), (parts, rank, n_in)."""
-        with without_autocast(left.device):  # 16 bits would round the small part away
+        with without_autocast(left.device):  # with 16 bits the small part would be lost in rounding
             return (self.get_buffer("main") + left * values[:, None] @ right).flatten(0, 1)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the factors of the weight that this was made of."""
+        """Return the factors of the weight that this object was created from."""
         left, values, right = (part.contiguous() for part in self._initial)
         return left, values, right
 
     def penalty(self, left: Tensor, values: Tensor, right: Tensor) -> Tensor:
-        """Return the total violation of the constraints over all parts; 0 at the start.
+        """Return the total violation of the constraints over all parts; initially 0.
 
         ||[U, u]'[U, u] - I||² is ||u'u - I||² + 2 ||U'u||², and U'u is the part of u outside the free directions.
         """
@@ -77,10 +77,10 @@ class ResidualWeight(nn.Module):
 
 
 def train_residuals(model: nn.Module, rank: int) -> list[nn.Parameter]:
-    """Split the weights of all linear layers of attention, and return the factors that are trained.
+    """Split the weights of all linear layers of attention, and return the trained factors.
 
     Raises:
-        TrainingError: if the network has no attention, or a layer fewer directions than are to be trained.
+        TrainingError: if the network has no attention, or a layer has no more than `rank` directions.
     """
     heads = set(head_parameters(model))
     layers = [
@@ -108,18 +108,18 @@ def train_residuals(model: nn.Module, rank: int) -> list[nn.Parameter]:
 
 
 def residual_factors(model: nn.Module) -> list[nn.Parameter]:
-    """Return the trained factors of all weights that are split."""
+    """Return the trained factors of all split weights."""
     return [factor for _, factors in _residuals(model) for factor in factors]
 
 
 def residual_penalty(model: nn.Module) -> Tensor | None:
-    """Return the mean violation of the constraints over all weights that are split; None where none is."""
+    """Return the mean violation of the constraints over all split weights; None if there are none."""
     found = [weight.penalty(*factors) for weight, factors in _residuals(model)]
     return torch.stack(found).mean() if found else None
 
 
 def factor_count(model: nn.Module) -> int:
-    """Return how many parameters merging adds: the frozen parts, which are buffers, less the factors."""
+    """Return how many parameters merging adds: those of the frozen parts, which are buffers, minus the factors."""
     return sum(
         weight.get_buffer("main").numel() - sum(factor.numel() for factor in factors)
         for weight, factors in _residuals(model)
@@ -127,7 +127,7 @@ def factor_count(model: nn.Module) -> int:
 
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state of a network with plain weights, as a network that was never split has it."""
+    """Return the state of a network with plain weights, as if it had never been split."""
     state = dict(model.state_dict())
     for place, module in model.named_modules():
         if parametrize.is_parametrized(module, "weight"):
