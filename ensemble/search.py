@@ -96,8 +96,8 @@ def _contenders(
     """Return the models that may increase the AUC of the total most, i.e. that a histogram does not rule out."""
     single = total.astype(np.float32)
     low, high = float(single.min()) + ends[0], float(single.max()) + ends[1]
-    margin = 1e-4 * max(high - low, 1e-9)  # for rounding errors
-    first, per_unit = np.float32(low - margin), np.float32((_BINS - 1) / (high - low + 2 * margin))
+    rounding = 1e-4 * max(high - low, 1e-9)  # for rounding errors
+    first, per_unit = np.float32(low - rounding), np.float32((_BINS - 1) / (high - low + 2 * rounding))
 
     def score(part: Columns) -> Vector:
         return aucs_by_bins(single, part, split, first, per_unit, _BINS)

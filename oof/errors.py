@@ -13,6 +13,8 @@
 The command `dfens` prints a DfensError without a traceback and exits with 1.
 """
 
+from collections.abc import Sequence
+
 
 class DfensError(Exception):
     """Base class of all errors that dfens raises deliberately."""
@@ -50,7 +52,7 @@ class SubmissionError(DfensError):
     """A submission table is invalid, or its upload failed."""
 
 
-def examples(items: "list[str]", most: int = 5) -> str:
+def examples(items: Sequence[str], most: int = 5) -> str:
     """Return the first few items of a list for a message, and the number of further ones.
 
     >>> examples(["a", "b", "c"], most=2)

@@ -141,7 +141,10 @@ def test_a_refit_of_several_seeds_waits_for_all(store: PredictionStore) -> None:
     assert not store.summary("m").complete
     save_refit(store, 0)
     assert store.summary("m").complete
-    assert not np.array_equal(store.load("m").test_by_fold, found.test_by_fold)
+    mixed = store.load("m").test_by_fold
+    assert mixed is not None
+    assert found.test_by_fold is not None
+    assert not np.array_equal(mixed, found.test_by_fold)
 
 
 def test_a_model_of_one_training_is_written_as_before(store: PredictionStore) -> None:
@@ -184,6 +187,7 @@ def test_sealed_rows_are_predicted_as_test_rows_are(store: PredictionStore, tmp_
     found = other.load("m")
     np.testing.assert_array_equal(other.load_sealed("m"), found.test_by_fold)
     assert found.test_by_fold is not None
+    assert found.unmixed_test_by_fold is not None
     assert not np.array_equal(found.test_by_fold, found.unmixed_test_by_fold)
 
 

@@ -133,7 +133,7 @@ def test_a_session_that_holds_no_lock_any_more_makes_no_fenced_transition(
         locks.append(plain(competition))  # type: ignore[arg-type]
         return locks[-1]
 
-    first.ledger._database.lock = lock  # type: ignore[method-assign, assignment]
+    first.ledger._database.lock = lock  # type: ignore[method-assign]
 
     def forget() -> None:
         connection = locks[0]._connection

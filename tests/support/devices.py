@@ -27,7 +27,7 @@ class _FakeCuda(str):
     """A name of the CPU whose type is "cuda": tensors stay on the CPU, and the code takes its branches for CUDA."""
 
     type = "cuda"
-    index = None
+    index = None  # type: ignore[assignment]
 
 
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:

@@ -72,7 +72,7 @@ class Case:
     reason: pattern of the reason why nothing can be read. check: pattern of the error of `dfens check`.
     """
 
-    make: Callable[[Path], None]
+    make: Callable[[Path], object]
     frames: int = 4
     sound_s: float = SECONDS
     note: str = ""
@@ -105,7 +105,7 @@ CASES: dict[str, Case] = {
     "late.mp4": Case(lambda path: write(path, sound=heard(), audio_start_s=0.4)),
     "Übung mit 中文 🎬.mp4": Case(lambda path: write(path, sound=heard())),
     "text.mp4": Case(
-        lambda path: path.write_text("no clip\n" * 40) and None,
+        lambda path: path.write_text("no clip\n" * 40),
         reason="is not a clip that can be read",
         check="is not a clip",
     ),
@@ -126,7 +126,8 @@ def test_odd_clips_are_ordinary_and_broken_ones_are_named(tmp_path: Path, name: 
         return
     found = clip_store(SETTINGS, tmp_path / "work", tmp_path).view([str(path)]).record(0)
     assert found is not None
-    assert (len(found.spread), len(found.sound) / 16_000) == (case.frames, pytest.approx(case.sound_s, abs=0.13))
+    assert len(found.spread) == case.frames
+    assert len(found.sound) / 16_000 == pytest.approx(case.sound_s, abs=0.13)
     assert not case.note or any(re.search(case.note, note) for note in found.notes), found.notes
     if case.frames:
         frames = found.frames(found.spread)

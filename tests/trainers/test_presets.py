@@ -1,7 +1,7 @@
 """Presets: each can be created and its weights exist; settings of a model have precedence; weights at other sizes."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import timm
@@ -37,7 +37,7 @@ def test_a_preset_can_be_made_and_has_weights(name: str) -> None:
     assert parameter_count(model) == PRESETS[name].parameters
     assert pretraining_data(backbone_tag(settings.backbone) or "") == PRESETS[name].pretraining
     if settings.trainable == "head":
-        assert learning == int(model.num_features) + 1
+        assert learning == cast(int, model.num_features) + 1
     elif settings.trainable == "norm":
         assert 0.0003 < learning / parameter_count(model) < 0.002
     else:

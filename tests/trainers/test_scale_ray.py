@@ -135,7 +135,7 @@ def stop_while_training(root: Path, folder: Path, address: str, **models: ModelS
     stopper = threading.Thread(target=stop)
     stopper.start()
     with pytest.raises(Stopped):
-        train(root, address, rows=400, **models)
+        train(root, address, rows=400, **models)  # type: ignore[arg-type]
     stopper.join()
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import cv2
@@ -237,9 +238,9 @@ class _Reader:
         before = bisect_right(self._index.keys, self._wanted[position] - self._late) - 1
         return self._index.keys[before] if before >= 0 and self._index.keys[before] > seen else None
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[av.Packet[Any]]:
         """Yield packets in decoding order, each after all packets that may be displayed before it have been read."""
-        waiting: deque[av.Packet] = deque()
+        waiting: deque[av.Packet[Any]] = deque()
         for packet in self._container.demux(self._stream):
             if packet.pts is not None:
                 insort(self._times, packet.pts)

@@ -39,7 +39,7 @@ class ResidualWeight(nn.Module):
     def __init__(self, weight: Tensor, rank: int, parts: int = 1) -> None:
         super().__init__()
         self.parts = parts
-        blocks = weight.detach().float().unflatten(0, (parts, -1))
+        blocks = weight.detach().float().reshape(parts, -1, weight.shape[1])
         left, values, right = torch.linalg.svd(blocks)  # (parts, n_out, n_out), (parts, min), (parts, n_in, n_in)
         kept = values.shape[1] - rank
         self._initial = (left[..., kept : kept + rank], values[:, kept:], right[:, kept : kept + rank])

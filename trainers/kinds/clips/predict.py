@@ -107,9 +107,11 @@ class ClipModels:
 
     def _views(self, batch: ClipBatch) -> list[tuple[Tensor, Tensor]]:
         """Return logits and weights of the moments in each image view, (n_models, batch, moments) on the CPU."""
-        frames, *others = batch
-        mirrored = [(frames.flip(3), *others)] if self._picture_views == 2 else []
-        return [self._logits(view) for view in (batch, *mirrored)]
+        views = [batch]
+        if self._picture_views == 2:
+            frames, *others = batch
+            views.append((frames.flip(3), others[0], others[1], others[2], others[3]))
+        return [self._logits(view) for view in views]
 
     def _logits(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
         """Return the same for one view, in smaller parts if memory requires it."""

@@ -73,7 +73,7 @@ def check_weights(
 def smallest_part(context: ModelContext[Any]) -> int:
     """Return the number of rows in the smallest part of any step of any fold."""
     settings, processes = context.settings, context.group.size
-    found = []
+    found: list[int] = []
     for fold in range(context.folds.k):
         train_rows = int(labelled_rows(context, fold).sum())
         rows = min(settings.step_rows, max(1, train_rows // processes) * processes) // processes
