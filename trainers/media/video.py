@@ -238,7 +238,7 @@ class _Reader:
         before = bisect_right(self._index.keys, self._wanted[position] - self._late) - 1
         return self._index.keys[before] if before >= 0 and self._index.keys[before] > seen else None
 
-    def _packets(self) -> Iterator[av.Packet[Any]]:
+    def _packets(self) -> "Iterator[av.Packet[Any]]":
         """Yield packets in decoding order, each after all packets that may be displayed before it have been read."""
         waiting: deque[av.Packet[Any]] = deque()
         for packet in self._container.demux(self._stream):
