@@ -22,14 +22,15 @@ from oof.progress import SILENT, Progress
 from trainers.media.clip_writer import Encoding, write_clip
 
 STEPS = ("check", "folds", "extract --sheet clips.png", "train", "blend", "submit --dry-run")
-ROWS = 300  # default number of training rows
+ROWS = 480  # default number of training rows
 FORGERIES = ("seam", "voice", "slip")
 
 RATE = 12  # frames per second
 SECONDS = 2.0
 SAMPLE_RATE = 16_000
-_SIZE = 64
+_SIZE = 48
 _CLIPS_PER_PERSON = 4
+_SLIP_S = (0.3, 0.6)
 _WITHOUT_SOUND = 0.05
 _ENCODING = Encoding(options={"crf": "18", "preset": "veryfast", "g": "12"}, audio_bit_rate=64_000)
 
@@ -62,7 +63,7 @@ def make_competition(
         ├── truth.csv                       labels and kinds of forgery of all clips, read only by the demo
         └── data/
             ├── train.csv                   video_name, target, person
-            ├── train/  test/               MP4, 64 x 64 px, 2 s at 12 frames per second; some without sound
+            ├── train/  test/               MP4, 48 x 48 px, 2 s at 12 frames per second; some without sound
             └── sample_submission.csv       video_name, y_pred
 
     Args:
@@ -121,18 +122,17 @@ def _plan(part: str, rows: int, seed: int) -> list[_Clip]:
 def _write(path: Path, clip: _Clip, seed: Sequence[int]) -> None:
     rng = np.random.default_rng(seed)
     person = draw_person(np.random.default_rng([seed[0], seed[1], 2, seed[2] // _CLIPS_PER_PERSON]))
-    loudness = draw_speech(rng)
-    sound = draw_voice(loudness, rng, synthetic=clip.forgery == "voice")
-    if clip.forgery == "slip":
-        slip = int(rng.uniform(0.4, 0.8) * SAMPLE_RATE) * int(rng.choice([-1, 1]))
-        sound = np.roll(sound, slip)
-    frames = draw_talking(person, loudness, rng, seam=clip.forgery == "seam")
+    slip = int(rng.uniform(*_SLIP_S) * rng.choice([-1, 1]) * SAMPLE_RATE) if clip.forgery == "slip" else 0
+    # every clip is cut from a longer talk, so that a slip leaves no other trace than the slip
+    margin, count = round(_SLIP_S[1] * SAMPLE_RATE), round(SECONDS * SAMPLE_RATE)
+    loudness = draw_speech(rng, count + 2 * margin)
+    sound = draw_voice(loudness, rng, synthetic=clip.forgery == "voice")[margin + slip :][:count]
+    frames = draw_talking(person, loudness[margin:][:count], rng, seam=clip.forgery == "seam")
     write_clip(path, frames, RATE, sound.astype(np.float32) if clip.has_sound else None, SAMPLE_RATE, _ENCODING)
 
 
-def draw_speech(rng: np.random.Generator) -> Samples:
-    """Return the loudness of speech, 0 to 1, one value per sample: words of 0.2 to 0.5 s with pauses."""
-    count = round(SECONDS * SAMPLE_RATE)
+def draw_speech(rng: np.random.Generator, count: int) -> Samples:
+    """Return the loudness of speech, 0 to 1, (count,), one value per sample: words of 0.2 to 0.5 s with pauses."""
     loudness = np.zeros(count)
     at = int(rng.uniform(0, 0.3) * SAMPLE_RATE)
     while at < count:
@@ -199,9 +199,10 @@ def draw_talking(person: Person, loudness: Samples, rng: np.random.Generator, *,
 def _paste_face(image: Image, rng: np.random.Generator) -> Image:
     """Paste a modified copy of the face over itself, with an edge that is sharp in places."""
     mask = np.zeros((_SIZE, _SIZE), np.float32)
-    axes = rng.normal([16, 20], 0.8)
-    cv2.ellipse(mask, (32, 34), (int(axes[0]), int(axes[1])), rng.normal(0, 4), 0, 360, 1.0, -1)
-    edge = cv2.GaussianBlur(mask, (0, 0), 0.8)[..., None]
-    changed = image * rng.normal(1, 0.06, 3) + rng.normal(0, 4)
+    axes = rng.normal([0.25 * _SIZE, 0.31 * _SIZE], 0.8)
+    centre = round(0.5 * _SIZE), round(0.53 * _SIZE)
+    cv2.ellipse(mask, centre, (int(axes[0]), int(axes[1])), rng.normal(0, 4), 0, 360, 1.0, -1)
+    edge = cv2.GaussianBlur(mask, (0, 0), 0.7)[..., None]
+    changed = image * rng.normal(1, 0.12, 3) + rng.normal(0, 8)
     shifted = np.roll(changed, rng.integers(-1, 2, 2), (0, 1))
     return np.asarray(np.clip(image * (1 - edge) + shifted * edge, 0, 255), np.uint8)
