@@ -52,7 +52,7 @@ def test_a_model_with_missing_folds_is_left_out_by_name(tmp_path: Path) -> None:
     assert "Left out: half (50 of 200 training rows predicted; dfens train --model half --fold 1,2,3)." in found.stderr
     named = run(tmp_path, "--members", "m0,half", "--json")
     assert named.exit_code == 1  # the others have test predictions, and a model of one fold has none
-    assert "no test predictions, and the others have: half" in named.stderr
+    assert "no test predictions, but the others do: half" in named.stderr
 
 
 def test_models_whose_epoch_was_chosen_on_the_same_rows_are_named(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_an_unknown_member_is_named(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     found = run(tmp_path, "--members", "m0,m7")
     assert found.exit_code == 1
-    assert "There is no model or blend 'm7'; there are m0, m1, m2." in found.stderr
+    assert "There is no model or blend 'm7'; existing ones: m0, m1, m2." in found.stderr
 
 
 def test_without_test_predictions_the_blend_is_still_scored(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_blend_made_again_moves_the_earlier_one_to_the_archive(tmp_path: Path)
 
 
 def test_a_missing_blend_is_named_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"There is no blend 'a'; there are none. Run dfens blend --name a"):
+    with pytest.raises(StoreError, match=r"There is no blend 'a'; existing blends: none. Run dfens blend --name a"):
         BlendStore(tmp_path).load("a")
 
 
@@ -147,7 +147,7 @@ def test_redundant_members_are_dropped_by_name(tmp_path: Path) -> None:
     assert "Dropped" not in run(tmp_path).stderr
     found = run(tmp_path, "--prune")
     assert found.exit_code == 0, found.output
-    dropped = found.stderr.partition("without them: ")[2].partition(".")[0].split(", ")
+    dropped = found.stderr.partition("one standard error: ")[2].partition(".")[0].split(", ")
     members = BlendStore(tmp_path / "work" / "ensemble").load("blend").facts["members"]
     assert dropped[0].startswith("m")
     assert {member["name"] for member in members if member["weight"] == 0} == set(dropped)

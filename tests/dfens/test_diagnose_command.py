@@ -73,7 +73,7 @@ def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:
         derive_clusters(folder)
     refused = run(folder, "groups", "--model", "raw", code=1)
     assert "has random weights" in refused.stderr
-    expected = "--model pixels: expected a model of dfens.toml with a backbone"
+    expected = "--model pixels: expected a model in dfens.toml with a backbone"
     assert expected in run(folder, "groups", "--model", "pixels", code=1).stderr
 
 

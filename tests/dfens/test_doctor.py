@@ -35,6 +35,5 @@ def test_credentials_are_named_in_the_clients_order(tmp_path: Path) -> None:
     assert found == f"KAGGLE_USERNAME and KAGGLE_KEY (environment); also {config / 'kaggle.json'}"
     (config / "kaggle.json").write_text("{}")
     assert credentials_found(home) == (
-        f"none that can be used; The credentials in {config / 'kaggle.json'} cannot be used: "
-        f"it has no username and key."
+        f"none usable; The credentials in {config / 'kaggle.json'} cannot be used: it has no username and key."
     )

@@ -138,7 +138,7 @@ def test_diversity_shows_correlations_duplicates_and_gains(tmp_path: Path) -> No
     run(tmp_path, "import", *paths, tmp_path / "twin.csv")
     found = run(tmp_path, "diversity")
     assert found.exit_code == 0, found.output
-    assert "repeats" in found.stdout
+    assert "duplicates" in found.stdout
     value = json.loads(run(tmp_path, "diversity", "--leave-one-out", "--json").stdout)
     assert [{item["model"], item["of"]} for item in value["duplicates"]] == [{"m0", "twin"}]
     assert {item["model"] for item in value["leave_one_out"]} == {"m0", "m1", "twin"}  # m2 covers half of the rows

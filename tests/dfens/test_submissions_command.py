@@ -138,7 +138,7 @@ def test_diff_compares_refs_names_and_files(workspace: Path) -> None:
     other = json.loads(submissions(workspace, "diff", "other", "pair", "--json").stdout)
     assert other["if_first_is_true"][0] > other["if_first_is_true"][1]
     lost = submissions(workspace, "diff", "1000", "2000", code=1)
-    assert "was not made of a stored blend or model (source: elsewhere), and no copy" in lost.stderr
+    assert "was not made from a stored blend or model (source: elsewhere), and there is no copy" in lost.stderr
 
 
 def test_select_recommends_a_pair_and_prints_the_link(workspace: Path) -> None:
@@ -197,7 +197,7 @@ def test_rebuild_gives_the_same_bytes(workspace: Path) -> None:
     now = datetime.now(UTC)
     ledger.add(dataclasses.replace(copied, key=new_key(), created=now, ref=3000, provenance={"source": "file"}))
     from_file = submissions(workspace, "rebuild", "3000")
-    assert "Made of the copy of what was sent" in from_file.stdout
+    assert "Rebuilt from the copy of what was sent" in from_file.stdout
     ledger.update(ledger.get(3000).key, competition="another")
     web = submissions(workspace, "rebuild", "2000", code=1)
     assert "so it cannot be rebuilt" in web.stderr
@@ -239,7 +239,8 @@ def test_rebuild_finds_replaced_blends_and_names_changed_members(tmp_path: Path)
     assert rebuilt()["source"] == "the members, blended again with the recorded settings"
     store.save_test("m1", store.test_ids, np.linspace(0, 1, len(store.test_ids)), fold=0)
     assert (
-        "as it was sent is kept: work/submissions/pair.csv" in submissions(tmp_path, "rebuild", "1001", code=1).stderr
+        "A copy of the submitted file is stored: work/submissions/pair.csv"
+        in submissions(tmp_path, "rebuild", "1001", code=1).stderr
     )
     (tmp_path / "work" / "submissions" / "pair.csv").unlink()
     found = submissions(tmp_path, "rebuild", "1001", code=1)

@@ -91,7 +91,7 @@ def test_blends_models_and_files_can_be_named(folder: Path) -> None:
         run(folder, *by_file["next"].split()[1:], "--dry-run", "--json").stdout == json.dumps(by_file, indent=2) + "\n"
     )
     lost = run(folder, "submit", "nothing", "--dry-run", code=1)
-    assert "There is no blend or model 'nothing'; there are" in lost.stderr
+    assert "There is no blend or model 'nothing'; existing ones:" in lost.stderr
 
 
 def test_messages_are_filled_from_the_blend(folder: Path) -> None:

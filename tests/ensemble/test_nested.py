@@ -212,7 +212,7 @@ def test_with_few_positives_the_interval_is_valid_and_a_note_warns() -> None:
         result = fit_blend(oof, y.astype(int))
         low, high = result.nested_interval
         inside += low <= roc_auc(new_y, result.predict(new)) <= high
-        assert f"Only 12 positive rows: the nested auc of this blend is known to be between {low:.3f}" in "".join(
+        assert f"Only 12 positive rows: the 95 % interval of this blend's nested auc is {low:.3f}" in "".join(
             result.warnings
         )
     assert inside >= 13

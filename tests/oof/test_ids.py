@@ -41,7 +41,7 @@ def test_join_finds_each_id_in_any_order() -> None:
 def test_join_names_missing_and_extra_ids() -> None:
     with pytest.raises(PredictionError, match=r"OOF 'x' covers 1 of 3 ids; missing b, c\."):
         join_positions(ids("a", "b", "c"), ids("a"), "OOF 'x'")
-    with pytest.raises(PredictionError, match="holds 1 ids that are not expected: z"):
+    with pytest.raises(PredictionError, match="contains 1 ids that are not expected: z"):
         join_positions(ids("a"), ids("z", "a"), "file")
     assert list(join_positions(ids("a"), ids("z", "a"), "file", extra="ignore")) == [1]
 

@@ -226,7 +226,7 @@ def test_wrong_input_is_named() -> None:
         score_interval("auc", y, np.array([0.1, 0.2, np.nan, 0.4]))
     with pytest.raises(PredictionError, match="needs both classes"):
         score_interval("auc", y * 0, np.array([0.1, 0.2, 0.3, 0.4]))
-    with pytest.raises(PredictionError, match="interval is for auc, not for log_loss"):
+    with pytest.raises(PredictionError, match="interval exists only for auc, not for log_loss"):
         score_interval("log_loss", y, np.full(4, 0.5), method="delong")
     with pytest.raises(PredictionError, match="a group for each of 4 rows; found 3"):
         score_interval("log_loss", y, np.full(4, 0.5), np.arange(3))

@@ -143,7 +143,7 @@ def test_weights_count_as_copies_of_rows() -> None:
 
 @pytest.mark.parametrize("weights", [[1.0, -1.0, 1.0], [1.0, np.nan, 1.0], [1.0, 1.0]])
 def test_wrong_weights_are_named(weights: list[float]) -> None:
-    with pytest.raises(PredictionError, match="Weights must be 3 finite numbers"):
+    with pytest.raises(PredictionError, match="Weights must be 3 finite non-negative numbers"):
         roc_auc(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.3]), np.array(weights))
 
 

@@ -82,7 +82,7 @@ def test_kaggles_messages_are_read_from_every_format(shape: str, kaggle: KaggleS
         (403, "You must accept this competition's rules before", "rules", f"competitions/{SLUG}/rules"),
         (403, "You cannot submit until you accept the competition rules", "rules", f"competitions/{SLUG}/rules"),
         (403, "", "slug", "You have entered 'multi-ffdi'"),
-        (403, "Your account is suspended", "refused", "competitions/multi-ffdi for what"),
+        (403, "Your account is suspended", "refused", "competitions/multi-ffdi for the requirements"),
         (404, "Not found", "slug", "You have entered 'multi-ffdi'"),
         (401, "Unauthenticated", "credentials", "KAGGLE_USERNAME and KAGGLE_KEY (environment) were used"),
         (400, "The submission deadline has passed", "closed", "accepts no submissions now"),
@@ -151,7 +151,7 @@ def test_an_unresponsive_server_times_out(kaggle: KaggleServer, tmp_path: Path) 
     error = failing(kaggle, tmp_path, call_limit_s=0.7)
     assert time.monotonic() - begun < 300
     assert error.reason.kind == "timeout"
-    assert "did not answer in time (nothing for 0.7 s)" in str(error)
+    assert "did not respond in time (no response for 0.7 s)" in str(error)
 
 
 @pytest.mark.parametrize("raw", [b"<html>please log in</html>", b'{"numToday": ', b'{"numToday": "x", "code": "y"}'])
@@ -248,7 +248,7 @@ def test_a_stale_token_before_good_keys_is_named(kaggle: KaggleServer, tmp_path:
     error = failing(kaggle, tmp_path)
     assert error.reason.kind == "credentials"
     assert f"The credentials from {tmp_path}/.kaggle/access_token were used but rejected" in str(error)
-    assert "It comes before KAGGLE_USERNAME and KAGGLE_KEY (environment), so remove it" in str(error)
+    assert "It takes precedence over KAGGLE_USERNAME and KAGGLE_KEY (environment), so remove it" in str(error)
     assert "KGAT_" not in str(error)
 
 

@@ -318,7 +318,9 @@ def test_a_bomb_is_refused_by_its_declared_size(tmp_path: Path, monkeypatch: pyt
     archive = make_zip(tmp_path / "x.zip", {"zeros": bytes(50 << 20)})
     assert archive.stat().st_size < 100_000
     monkeypatch.setattr("submissions.kaggle.unpack.shutil.disk_usage", lambda path: SimpleNamespace(free=100 << 20))
-    with pytest.raises(DfensError, match=r"needs 50.0 MiB and the disk of .* has 100.0 MiB free. Nothing was unpacked"):
+    with pytest.raises(
+        DfensError, match=r"needs 50.0 MiB, but the disk of .* has only 100.0 MiB free. Nothing was unpacked"
+    ):
         unpack(archive, Destination(tmp_path / "here"))
     assert not list((tmp_path / "here").iterdir())
 

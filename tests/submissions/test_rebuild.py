@@ -62,7 +62,7 @@ def test_changed_and_lost_members_are_named_with_their_hashes(sample: Path) -> N
     assert found.changes == (
         f"No stored test predictions have the fingerprint {provenance['blend_fingerprint'][:12]} that was submitted: "
         f"blend 'b7' has {now}.",
-        "Member 'm1' has other predictions: aaaaaaaaaaaa then, cccccccccccc now.",
+        "Member 'm1' has different predictions: aaaaaaaaaaaa then, cccccccccccc now.",
         "Member 'm2' (bbbbbbbbbbbb) is no longer in the store.",
     )
 

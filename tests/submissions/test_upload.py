@@ -120,9 +120,9 @@ def test_open_attempts_are_settled_before_anything_else_is_sent(kaggle: KaggleSe
     desk = Desk(kaggle, tmp_path)
     kaggle.fail("CreateSubmission", drop=True, after=True)
     kaggle.fail("ListSubmissions", status=500, times=99)
-    with pytest.raises(KaggleError, match="not known"):
+    with pytest.raises(KaggleError, match="unknown whether"):
         desk.submit()
-    with pytest.raises(KaggleError, match="not known"):
+    with pytest.raises(KaggleError, match="unknown whether"):
         desk.submit(make_table(value=0.25))
     assert kaggle.count("PUT") == 1
     kaggle.faults.clear()

@@ -215,7 +215,7 @@ def test_clips_are_inspected_and_broken_ones_named(tmp_path: Path) -> None:
     report = run(settings, tmp_path)
     unreadable = find(report, "unreadable")
     assert [item.split(" (")[0] for item in unreadable.items] == ["c4.mp4", "c5.mp4", "c6.mp4"]
-    assert "is cut" in unreadable.items[0]
+    assert "is truncated" in unreadable.items[0]
     assert "is not a clip that can be read" in unreadable.items[1]
     assert "is empty (0 bytes)" in unreadable.items[2]
     assert find(report, "contradictory-images").items == ("c0.mp4 (0) = c7.mp4 (1)",)

@@ -105,7 +105,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     with pytest.raises(PredictionError, match="needs at least two different models; given: base"):
         compare_models(store, ["base"])
-    with pytest.raises(PredictionError, match="each once; given: base, base"):
+    with pytest.raises(PredictionError, match="different models; given: base, base"):
         compare_models(store, ["base", "base"])
     store.save_model("late", "linear", {})
     store.save_oof("late", store.folds.ids[store.folds.rows(2)], np.zeros(200), fold=2)

@@ -87,7 +87,7 @@ def test_partners_are_looked_for_among_the_rows_given() -> None:
     target = np.array([0, 1, 1, 1], np.int8)
     originals = np.array(["", "r1", "r1", "elsewhere"], object)
     assert pair_partners(ids, target, originals).tolist() == [1, 0, 0, -1]
-    with pytest.raises(DataError, match="1 fakes name an original that is a fake itself: f2 of f1"):
+    with pytest.raises(DataError, match="1 fakes have an original that is a fake itself: f2 of f1"):
         pair_partners(ids, target, np.array(["", "r1", "f1", ""], object))
 
 

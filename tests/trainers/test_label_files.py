@@ -177,7 +177,7 @@ def test_the_difference_between_name_and_file_is_reported(tmp_path: Path, form: 
     (problem,) = found.problems
     assert (problem.kind, problem.is_error, len(problem.items)) == ("spelling", True, 8)
     expected = form.format(name="a000.jpg", stem="a000")
-    assert problem.found.startswith("8 of 8 train rows have no file of exactly their name in ")
+    assert problem.found.startswith("8 of 8 train rows have no file with exactly their name in ")
     assert f"('{expected}' and 'a000.jpg')" in problem.found
     assert re.search(f"8 match a file except for {difference} ", problem.found)
     assert "dfens download" not in problem.remedy

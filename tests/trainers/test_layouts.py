@@ -270,7 +270,7 @@ def test_labels_as_floats_and_truth_values_are_read(tmp_path: Path) -> None:
 def test_one_class_only_is_refused(tmp_path: Path) -> None:
     make_table(tmp_path)
     write_labels(tmp_path / "train.csv", {"a000.jpg": 1, "a001.jpg": 1})
-    with pytest.raises(DataError, match=r"train rows have one class at most: all 2 labels are 1\. Both 0 .real. and 1"):
+    with pytest.raises(DataError, match=r"train rows have at most one class: all 2 labels are 1\. Both 0 .real. and 1"):
         read_competition(table(tmp_path))
 
 
@@ -355,7 +355,7 @@ def test_an_ambiguous_stem_is_reported(tmp_path: Path) -> None:
     make_table(tmp_path)
     write_image(tmp_path / "train" / "a000.png", draw(0))
     write_labels(tmp_path / "train.csv", {"a000": 0, "a001": 1})
-    with pytest.raises(DataError, match=r"1 of 2 train rows fit several files in .*: a000\."):
+    with pytest.raises(DataError, match=r"1 of 2 train rows match several files in .*: a000\."):
         read_competition(table(tmp_path))
 
 
@@ -364,7 +364,7 @@ def test_test_ids_that_differ_from_the_sample_submission(tmp_path: Path) -> None
     write_names(tmp_path / "test.csv", ["t000.jpg", "t001.jpg", "t002.jpg"])
     with pytest.raises(
         DataError,
-        match=r"sample_submission\.csv has other ids than the test rows: 1 of its ids are not in .*: t003\.jpg\.",
+        match=r"sample_submission\.csv and the test rows have different ids: 1 of its ids are not in .*: t003\.jpg\.",
     ):
         read_competition(table(tmp_path, test="test.csv", sample_submission="sample_submission.csv"))
     write_names(tmp_path / "test.csv", ["t003.jpg", "t000.jpg", "t001.jpg", "t002.jpg"])

@@ -30,7 +30,8 @@ class TimmSettings(RepeatSettings, PredictionSettings, AugmentSettings, OptimSet
         on_host += ["webp in degrade.operations"] if self.degrade.needs_host else []
         if self.decode == "gpu" and on_host:
             raise ConfigError(
-                f'decode = "gpu" keeps images off the CPU, which {", ".join(on_host)} need. Set decode = "area".'
+                f'decode = "gpu" keeps images off the CPU, and there is no GPU version of {", ".join(on_host)}. '
+                'Set decode = "area".'
             )
         if self.loss == "auc" and (self.mixup or self.cutmix):
             raise ConfigError('loss = "auc" compares reals with fakes, but mixup and cutmix mix them. Set these to 0.')
