@@ -4,8 +4,8 @@ Yan et al., Orthogonal Subspace Decomposition for Generalizable AI-Generated Ima
 arXiv 2411.15633). The singular value decomposition of a pretrained weight, W = U S V', is split after its first
 directions. Their sum preserves the knowledge of pretraining and is frozen; the last directions, by default one, are
 trained as factors u, s, v. Two constraints keep the two parts orthogonal and the norm of the weight unchanged: [U, u]
-and [V, v] stay orthonormal, and the Frobenius norm of the weight is constant. The paper gives no values
-for the weights of the two constraints; `residual_penalty = 1` is a choice of this implementation.
+and [V, v] stay orthonormal, and the Frobenius norm of the weight is constant. The
+default weight of these constraints, `residual_penalty = 1`, is a choice of this implementation.
 
 The factors exist only in training (`torch.nn.utils.parametrize`): `merged_state` returns plain weights, which are
 loaded for prediction like those of any other network.
