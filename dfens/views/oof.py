@@ -79,7 +79,7 @@ def show_import(found: "ImportResult") -> "Iterator[FittedTable | str]":
             "model": name,
             "rows": f"{report.rows[name]}/{found.rows}",
             "test": "yes" if name in report.with_test else "–",
-            "state": "whole" if report.rows[name] == found.rows else "partial",
+            "state": "complete" if report.rows[name] == found.rows else "partial",
         }
         for name in report.models
     ]

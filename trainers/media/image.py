@@ -56,7 +56,9 @@ _TURNS: dict[int, Callable[[Image], Image]] = {  # inverse of each EXIF orientat
     8: lambda image: np.rot90(image),
 }
 _LIBPNG_LIMIT = 1_000_000  # maximum width and height in pixels
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its messages do not name the file
+# messages of OpenCV do not name the file; version 5 moved this function
+_set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+_set_log_level(0)
 
 
 def is_clip(path: str | Path) -> bool:
