@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 
-from dfens.cli import cli
 from dfens.workflows.unseal import sealed_predictions
 from dfens.workspace.paths import Workspace
 from ensemble.blend_store import BlendStore
 from oof.metrics import roc_auc
 from oof.sealed import SealedRows
 from oof.store import PredictionStore
+from tests.support.commands import run
 from tests.support.competitions import write_image, write_labels
 
 TOML = """
@@ -37,14 +36,6 @@ kind = "linear"
 classifier = "extra_trees"
 image_size = 8
 """
-
-
-def run(folder: Path, *arguments: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 def new_project(folder: Path, *, rows: int = 96, sealed: float = 0.25) -> Path:

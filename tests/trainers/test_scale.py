@@ -113,7 +113,8 @@ def test_a_killed_worker_and_a_broken_model_are_told_when_the_others_are_done(tm
     models: dict[str, ModelSettings] = {**MODELS, "wrong": dataclasses.replace(TINY, backbone_options={"depht": 3})}
     store, _ = train(tmp_path / "killed", MODELS, engine=lambda job, folds, progress: [])
     # to the engine itself: the trial before training would refuse the broken model
-    job = TrainingJob(tiny_competition(tmp_path / "killed")[0], store.root, models, tmp_path / "killed/work/trainers")
+    work = tmp_path / "killed" / "work" / "trainers"
+    job = TrainingJob(tiny_competition(tmp_path / "killed")[0], store.root, models, work)
     with pytest.raises(TrainingError) as caught:
         engine(job, (0, 1), KillAtFirstStep())
     message = str(caught.value)

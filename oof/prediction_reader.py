@@ -1,0 +1,305 @@
+"""Read the predictions of the store: each model in one state, also while another process replaces it."""
+
+import builtins
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oof import files
+from oof.averaging import mean_of_logits, on_scale_of
+from oof.errors import PredictionError, StoreError, examples
+from oof.ids import Ids, as_ids, check_name, ids_fingerprint, join_positions
+from oof.part_files import (
+    WHOLE,
+    Part,
+    PartKey,
+    check_header,
+    check_version,
+    model_names,
+    parts_of,
+    whole_folds,
+)
+from oof.predictions import ModelPredictions, ModelSummary
+from oof.row_store import RowStore
+
+T = TypeVar("T")
+OF_SEVERAL_TRAININGS = 2  # version of the model.json of a model of several seeds or with a refit
+_READS = 3  # attempts to read a model that is being replaced, before waiting for the lock
+
+
+class PredictionReader(RowStore):
+    """Models of the store and their predictions, joined by id; `PredictionStore` documents the files."""
+
+    def model_dir(self, name: str) -> Path:
+        """Return the folder of a model after checking its name."""
+        return self.models_dir / check_name(name, "model name")
+
+    def _rows_of(self, ids: Ids, what: str) -> NDArray[np.intp]:
+        known = pd.Index(self.folds.ids).get_indexer(pd.Index(as_ids(ids, what)))
+        if (known < 0).any():
+            unknown = list(np.asarray(ids, dtype=object)[known < 0])
+            raise PredictionError(
+                f"{what}: {len(unknown)} of {len(ids)} ids are not training rows: {examples(unknown)}. "
+                f"Check that the file belongs to this competition."
+            )
+        return np.sort(known)
+
+    def _fingerprints(self, part: Part, fold: int | None) -> dict[str, str]:
+        """Return the fingerprints for a file of predictions; an import depends on the ids, not on the folds."""
+        found = {"ids": self._ids_fingerprint} if fold is None else {"folds": self.folds.fingerprint}
+        if part == "sealed":
+            return found | {"sealed_ids": ids_fingerprint(self.sealed_ids)}
+        return found | ({"test_ids": self._test_ids_fingerprint} if part == "test" else {})
+
+    def names(self) -> builtins.list[str]:
+        """Return the sorted names of the models; other folders are ignored."""
+        with files.shared_lock(self._lock_path):
+            return model_names(self.models_dir)
+
+    def _parts(self, name: str) -> dict[Part, dict[PartKey, Path]]:
+        return parts_of(self.model_dir(name))
+
+    def _is_import(self, name: str) -> bool:
+        return any(WHOLE in found for found in self._parts(name).values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names()
+
+    def has(self, name: str, part: Part, fold: int, seed: int = 0) -> bool:
+        """Return whether the predictions of one fold model, or of the refit (fold k), are stored.
+
+        Raises:
+            StoreError: if they belong to other folds or ids.
+        """
+        key = PartKey.of(fold, self.folds.k, seed)
+        path = self.model_dir(name) / key.file_name(part)
+        if not path.exists():
+            return False
+        self._read_part(path, part, key)
+        return True
+
+    def trainings(self, name: str) -> builtins.list[PartKey]:
+        """Return which trainings of a model have predicted: fold models their held-out rows, refits the test rows."""
+        parts = self._parts(name)
+        return [*parts["oof"], *(key for key in parts["test"] if key.label == "refit")]
+
+    def list(self) -> builtins.list[ModelSummary]:
+        """Return summaries of all models, by name; a model that is archived in the meantime is left out."""
+        found = []
+        for name in self.names():
+            try:
+                found.append(self.summary(name))
+            except StoreError:
+                if name in self:
+                    raise
+        return found
+
+    def summary(self, name: str) -> ModelSummary:
+        """Return a summary of one model; raises as `load`."""
+        return self._read_whole(name, lambda: self._summary(name))
+
+    def _summary(self, name: str) -> ModelSummary:
+        parts, info = self._parts(name), self._model_json(name)
+        oof_folds = whole_folds(parts["oof"], range(info["seeds"]))
+        rows = len(self.folds.ids)
+        if WHOLE in parts["oof"]:
+            covered = len(self._read_part(parts["oof"][WHOLE], "oof", WHOLE))
+        else:
+            covered = int(np.isin(self.folds.fold, oof_folds).sum())
+        test_folds = whole_folds(parts["test"], range(info["seeds"]))
+        return ModelSummary(
+            name,
+            info["kind"],
+            covered,
+            rows,
+            oof_folds,
+            test_folds,
+            bool(test_folds) or WHOLE in parts["test"],
+            self.folds.k,
+            self._is_import(name),
+            info["seeds"],
+            info["refit_weight"],
+            all(PartKey("refit", seed) in parts["test"] for seed in range(info["seeds"])),
+        )
+
+    def _model_json(self, name: str) -> dict[str, Any]:
+        path = self.model_dir(name) / "model.json"
+        if not path.exists():
+            return {"kind": "unknown", "details": {}, "seeds": 1, "refit_weight": 0.0}
+        value = files.read_json(path, "version", "kind", "details")
+        if value["version"] == OF_SEVERAL_TRAININGS:
+            return files.read_json(path, "seeds", "refit_weight", "kind", "details")
+        check_version(path, value)
+        return {**value, "seeds": 1, "refit_weight": 0.0}
+
+    def _read_whole(self, name: str, read: Callable[[], T]) -> T:
+        """Return a consistent result of `read` for one model, even if another process is replacing that model.
+
+        Replacing a model replaces its folder, so if the folder is the same before and after reading, all
+        files belong together. Otherwise it is read again, and finally under the lock.
+        """
+        folder = self.model_dir(name)
+        for _ in range(_READS):
+            before = files.identity(folder)
+            try:
+                found = read()
+            except FileNotFoundError:
+                continue
+            except StoreError:
+                if before is not None and files.identity(folder) == before:
+                    raise
+                continue
+            if before is not None and files.identity(folder) == before:
+                return found
+        with files.shared_lock(self._lock_path):
+            try:
+                return read()
+            except FileNotFoundError as err:
+                raise StoreError(
+                    f"{err.filename} cannot be read: it is a link to a file that does not exist. Restore that file, or "
+                    f"run dfens oof archive {name} and train or import the model again."
+                ) from err
+
+    def load(self, name: str, *, seed: int | None = None) -> ModelPredictions:
+        """Read one model's predictions in the order of the folds and of the test ids.
+
+        Args:
+            name: name of the model.
+            seed: one of its seeds alone, from 0, without a refit; None for the model as it is used: the mean over its
+                seeds, with the refit mixed into the test predictions.
+
+        Raises:
+            StoreError: if the model is unknown, or a file is broken or belongs to other folds or ids.
+            PredictionError: if predictions to be averaged are not probabilities.
+        """
+        return self._read_whole(name, lambda: self._load(name, seed))
+
+    def _load(self, name: str, seed: int | None) -> ModelPredictions:
+        self._check_stored(name)
+        parts, info = self._parts(name), self._model_json(name)
+        seeds = range(info["seeds"]) if seed is None else range(seed, seed + 1)
+        oof = np.full(len(self.folds.ids), np.nan, np.float32)
+        if WHOLE in parts["oof"]:
+            path = parts["oof"][WHOLE]
+            table = self._read_part(path, "oof", WHOLE)
+            ids = table["id"].to_numpy(object)
+            rows = self._rows_of(ids, str(path))
+            positions = join_positions(self.folds.ids[rows], ids, str(path))
+            oof[rows] = table["prediction"].to_numpy(np.float32)[positions]
+        oof_folds = whole_folds(parts["oof"], seeds)
+        for fold in oof_folds:
+            rows = self.folds.rows(fold)
+            oof[rows] = self._mean_over_seeds("oof", parts["oof"], f"fold{fold}", seeds, self.folds.ids[rows])
+        weight = info["refit_weight"] if seed is None else 0.0
+        unmixed = self._read_parts("test", parts["test"], seeds, 0.0)
+        return ModelPredictions(
+            name,
+            info["kind"],
+            oof,
+            self._read_parts("test", parts["test"], seeds, weight) if weight else unmixed,
+            oof_folds,
+            whole_folds(parts["test"], seeds),
+            info["details"],
+            unmixed,
+            len(seeds),
+            weight,
+        )
+
+    def load_sealed(self, name: str) -> NDArray[np.float32] | None:
+        """Read one model's predictions of the sealed rows, (n_parts, n_sealed), or None. For `dfens unseal` alone.
+
+        Seeds and a refit are averaged as in the test predictions. Raises as `load` does.
+        """
+
+        def read() -> NDArray[np.float32] | None:
+            self._check_stored(name)
+            info = self._model_json(name)
+            paths = self._parts(name)["sealed"]
+            return self._read_parts("sealed", paths, range(info["seeds"]), info["refit_weight"])
+
+        return self._read_whole(name, read)
+
+    def _read_parts(
+        self, part: Part, paths: Mapping[PartKey, Path], seeds: range, refit_weight: float
+    ) -> NDArray[np.float32] | None:
+        """Return predictions of the test or sealed ids, (n_parts, n_ids), by fold; None without any.
+
+        Seeds are averaged as one model; a refit is mixed into each row, on the scale that this fold model has there.
+        """
+        if not paths:  # without test predictions there may be no test ids either
+            return None
+        wanted = self.test_ids if part == "test" else self.sealed_ids
+        if WHOLE in paths:
+            return self._read_values(paths[WHOLE], part, WHOLE, wanted)[None]
+        folds = whole_folds(paths, seeds)
+        if not folds:
+            return None
+        by_fold = [self._mean_over_seeds(part, paths, f"fold{fold}", seeds, wanted) for fold in folds]
+        if refit_weight and all(PartKey("refit", seed) in paths for seed in seeds):
+            refit = self._mean_over_seeds(part, paths, "refit", seeds, wanted)
+            shares = np.array([1 - refit_weight, refit_weight])
+            by_fold = [mean_of_logits(np.stack([row, on_scale_of(refit, row)]), shares) for row in by_fold]
+        return np.stack(by_fold)
+
+    def _mean_over_seeds(
+        self, part: Part, paths: Mapping[PartKey, Path], label: str, seeds: range, wanted: Ids
+    ) -> NDArray[np.float32]:
+        """Return the predictions of one fold, or of the refit, averaged over seeds, in the order of the wanted ids."""
+        keys = [PartKey(label, seed) for seed in seeds]
+        return mean_of_logits(np.stack([self._read_values(paths[key], part, key, wanted) for key in keys]))
+
+    def _read_values(self, path: Path, part: Part, key: PartKey, wanted: Ids) -> NDArray[np.float32]:
+        """Return the predictions of one training in the order of the wanted ids."""
+        table = self._read_part(path, part, key)
+        positions = join_positions(wanted, table["id"].to_numpy(object), str(path))
+        return np.asarray(table["prediction"].to_numpy(np.float32)[positions])
+
+    def _read_part(self, path: Path, part: Part, key: PartKey) -> pd.DataFrame:
+        table, header = files.read_parquet(path, "id", "prediction")
+        check_header(path, header, part)
+        fold = self.folds.refit if key.label == "refit" else key.fold
+        if header.get("fold") != fold or header.get("seed", 0) != key.seed:
+            raise StoreError(
+                f"{path} contains predictions of fold {header.get('fold')}, seed {header.get('seed', 0)}, which does "
+                f"not match its name. Restore its name, or move it away."
+            )
+        for what, expected in self._fingerprints(part, fold).items():
+            if header.get(what) != expected:
+                raise StoreError(
+                    f"{path} belongs to other {what.replace('_', ' ')} (fingerprint {header.get(what)}, not "
+                    f"{expected}): its predictions would be joined to the wrong rows. Restore the old "
+                    f"{'test ids' if what == 'test_ids' else 'folds'}, or move the model away with "
+                    f"dfens oof archive {header.get('model')} and train or import it again."
+                )
+        if not np.isfinite(table["prediction"].to_numpy()).all():
+            raise StoreError(f"{path} contains NaN or infinite predictions. Move it away and train or import it again.")
+        return table
+
+    def fingerprint(self, name: str) -> str:
+        """Return the fingerprint of one model's predictions, which is equal for equal predictions."""
+        model = self.load(name)
+        return self.fingerprint_of(model.oof, model.test_by_fold)
+
+    def fingerprint_of(self, oof: NDArray[np.float32], test_by_fold: NDArray[np.float32] | None) -> str:
+        """Return the SHA-256 of OOF and test predictions in the order of their ids, independent of the row order.
+
+        Args:
+            oof: shape (n_rows,). test_by_fold: shape (n_parts, n_test), or None; both in the row order of the store.
+        """
+        digest = hashlib.sha256(oof[self._id_order].tobytes())
+        if test_by_fold is not None:
+            digest.update(np.ascontiguousarray(test_by_fold[:, self._test_id_order]).tobytes())
+        return digest.hexdigest()
+
+    def _check_stored(self, name: str, known: builtins.list[str] | None = None) -> None:
+        known = model_names(self.models_dir) if known is None else known
+        if name not in known:
+            raise StoreError(
+                f"There is no model '{name}' in the store; its models are {examples(known, 10) or 'none'}. "
+                f"Run dfens train --model {name}, or dfens oof import {name}."
+            )
