@@ -20,6 +20,7 @@ from oof.errors import FoldError, StoreError
 from oof.ids import Ids, as_ids, text_fingerprint
 
 FORMAT_VERSION = 1
+N_DRAWS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,8 @@ def choose_sealed(
 
     The choice depends on the set of rows, the share and the seed, not on the order of the rows or the number of folds.
     Groups (or rows, without groups) are drawn in random order, and each is sealed if that brings both classes closer to
-    their share.
+    their share. Large groups that are drawn early can leave one class far from its share, so that the closest of
+    several such draws is taken.
 
     Args:
         ids: (n_rows,) unique strings.
@@ -68,12 +70,9 @@ def choose_sealed(
     _, unit = np.unique(names[order].astype(str), return_inverse=True)
     counts = np.stack([np.bincount(unit, target[order] == label) for label in (0, 1)], axis=1)  # (n_units, 2)
     wanted = share * counts.sum(axis=0)
-    taken, chosen = np.zeros(2), np.zeros(len(counts), bool)
     rng = np.random.default_rng([seed, 0x5EA1])  # a different stream from that of the folds
-    for candidate in rng.permutation(len(counts)):
-        after = taken + counts[candidate]
-        if _distance(after, wanted) < _distance(taken, wanted):
-            taken, chosen[candidate] = after, True
+    draws = [_draw_units(counts, wanted, rng) for _ in range(1 if groups is None else N_DRAWS)]
+    chosen, _ = min(draws, key=lambda draw: draw[1])
     sealed = np.zeros(len(ids), bool)
     sealed[order] = chosen[unit]
     for part, rows in (("sealed rows", sealed), ("rows left for training", ~sealed)):
@@ -87,9 +86,25 @@ def choose_sealed(
     return sealed
 
 
-def _distance(taken: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
-    """Return the distance of the classes from their shares, each relative to its share."""
-    return float((((taken - wanted) / np.maximum(wanted, 1e-9)) ** 2).sum())
+def _draw_units(
+    counts: NDArray[np.int64], wanted: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], float]:
+    """Choose units in random order, and return them with the distance of the classes from their shares.
+
+    The distance is the sum over the classes of the squared difference from the wanted number, relative to that number.
+    Plain numbers are used: with 300,000 groups, one array operation per group would take most of a minute.
+    """
+    negatives, positives = (max(float(value), 1e-9) for value in wanted)
+    sealed_negatives = sealed_positives = 0.0
+    chosen, distance = np.zeros(len(counts), bool), 2.0
+    order = rng.permutation(len(counts))
+    for candidate, (negative, positive) in zip(order.tolist(), counts[order].tolist(), strict=True):
+        new_negatives, new_positives = sealed_negatives + negative, sealed_positives + positive
+        new_distance = (new_negatives / negatives - 1) ** 2 + (new_positives / positives - 1) ** 2
+        if new_distance < distance:
+            sealed_negatives, sealed_positives, distance = new_negatives, new_positives, new_distance
+            chosen[candidate] = True
+    return chosen, distance
 
 
 # ---- record of looks ---------------------------------------------------------

@@ -209,8 +209,6 @@ def _settings(examples: int) -> settings:
         stateful_step_count=12,
         deadline=None,
         suppress_health_check=list(HealthCheck),
-        derandomize=True,
-        database=None,
         report_multiple_bugs=False,
     )
 
