@@ -193,6 +193,15 @@ def write_parquet(path: Path, table: pd.DataFrame, header: Mapping[str, Any]) ->
 def read_parquet(path: Path, *columns: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a table and its header written by `write_parquet`; text columns contain plain `str`.
 
+    Args and errors as in `read_arrow`.
+    """
+    arrow, header = read_arrow(path, *columns)
+    return arrow.to_pandas(), header
+
+
+def read_arrow(path: Path, *columns: str) -> tuple[pa.Table, dict[str, Any]]:
+    """Read a table and its header written by `write_parquet`, as an Arrow table, without creating an object per text.
+
     Args:
         columns: columns that it must have.
 
@@ -209,7 +218,7 @@ def read_parquet(path: Path, *columns: str) -> tuple[pd.DataFrame, dict[str, Any
             f"{path} lacks the column '{missing[0]}': it was replaced by another file. Restore it, or move it away and "
             f"run dfens status."
         )
-    return arrow.to_pandas(), header
+    return arrow, header
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from oof import files
@@ -108,7 +109,7 @@ class PredictionReader(RowStore):
         oof_folds = whole_folds(parts["oof"], range(info["seeds"]))
         rows = len(self.folds.ids)
         if WHOLE in parts["oof"]:
-            covered = len(self._read_part(parts["oof"][WHOLE], "oof", WHOLE))
+            covered = self._read_part(parts["oof"][WHOLE], "oof", WHOLE).num_rows
         else:
             covered = int(np.isin(self.folds.fold, oof_folds).sum())
         test_folds = whole_folds(parts["test"], range(info["seeds"]))
@@ -187,14 +188,15 @@ class PredictionReader(RowStore):
         if WHOLE in parts["oof"]:
             path = parts["oof"][WHOLE]
             table = self._read_part(path, "oof", WHOLE)
-            ids = table["id"].to_numpy(object)
-            rows = self._rows_of(ids, str(path))
-            positions = join_positions(self.folds.ids[rows], ids, str(path))
-            oof[rows] = table["prediction"].to_numpy(np.float32)[positions]
+            if self._is_in_order(table["id"], "oof", WHOLE):
+                oof = _values(table)
+            else:
+                ids = table["id"].to_numpy()
+                rows = self._rows_of(ids, str(path))
+                oof[rows] = _values(table)[join_positions(self.folds.ids[rows], ids, str(path))]
         oof_folds = whole_folds(parts["oof"], seeds)
         for fold in oof_folds:
-            rows = self.folds.rows(fold)
-            oof[rows] = self._mean_over_seeds("oof", parts["oof"], f"fold{fold}", seeds, self.folds.ids[rows])
+            oof[self.folds.rows(fold)] = self._mean_over_seeds("oof", parts["oof"], f"fold{fold}", seeds)
         weight = info["refit_weight"] if seed is None else 0.0
         unmixed = self._read_parts("test", parts["test"], seeds, 0.0)
         return ModelPredictions(
@@ -233,34 +235,48 @@ class PredictionReader(RowStore):
         """
         if not paths:  # without test predictions there may be no test ids either
             return None
-        wanted = self.test_ids if part == "test" else self.sealed_ids
         if WHOLE in paths:
-            return self._read_values(paths[WHOLE], part, WHOLE, wanted)[None]
+            return self._read_values(paths[WHOLE], part, WHOLE)[None]
         folds = whole_folds(paths, seeds)
         if not folds:
             return None
-        by_fold = [self._mean_over_seeds(part, paths, f"fold{fold}", seeds, wanted) for fold in folds]
+        by_fold = [self._mean_over_seeds(part, paths, f"fold{fold}", seeds) for fold in folds]
         if refit_weight and all(PartKey("refit", seed) in paths for seed in seeds):
-            refit = self._mean_over_seeds(part, paths, "refit", seeds, wanted)
+            refit = self._mean_over_seeds(part, paths, "refit", seeds)
             shares = np.array([1 - refit_weight, refit_weight])
             by_fold = [mean_of_logits(np.stack([row, on_scale_of(refit, row)]), shares) for row in by_fold]
         return np.stack(by_fold)
 
     def _mean_over_seeds(
-        self, part: Part, paths: Mapping[PartKey, Path], label: str, seeds: range, wanted: Ids
+        self, part: Part, paths: Mapping[PartKey, Path], label: str, seeds: range
     ) -> NDArray[np.float32]:
-        """Return the predictions of one fold, or of the refit, averaged over seeds, in the order of the wanted ids."""
+        """Return the predictions of one fold, or of the refit, averaged over seeds, in the order of the store's ids."""
         keys = [PartKey(label, seed) for seed in seeds]
-        return mean_of_logits(np.stack([self._read_values(paths[key], part, key, wanted) for key in keys]))
+        return mean_of_logits(np.stack([self._read_values(paths[key], part, key) for key in keys]))
 
-    def _read_values(self, path: Path, part: Part, key: PartKey, wanted: Ids) -> NDArray[np.float32]:
-        """Return the predictions of one training in the order of the wanted ids."""
+    def _read_values(self, path: Path, part: Part, key: PartKey) -> NDArray[np.float32]:
+        """Return the predictions of one training in the order of the store's ids."""
         table = self._read_part(path, part, key)
-        positions = join_positions(wanted, table["id"].to_numpy(object), str(path))
-        return np.asarray(table["prediction"].to_numpy(np.float32)[positions])
+        if self._is_in_order(table["id"], part, key):
+            return _values(table)
+        return _values(table)[join_positions(self._ids_of(part, key), table["id"].to_numpy(), str(path))]
 
-    def _read_part(self, path: Path, part: Part, key: PartKey) -> pd.DataFrame:
-        table, header = files.read_parquet(path, "id", "prediction")
+    def _ids_of(self, part: Part, key: PartKey) -> Ids:
+        """Return the ids that predictions cover, in the order of the store."""
+        if part == "oof":
+            return self.folds.ids if key.fold is None else self.folds.ids[self.folds.rows(key.fold)]
+        return self.test_ids if part == "test" else self.sealed_ids
+
+    def _is_in_order(self, found: pa.ChunkedArray, part: Part, key: PartKey) -> bool:
+        """Return whether a file has exactly the expected ids in the expected order, as dfens writes them."""
+        label = ("oof", key.label) if part == "oof" else (part, "")
+        if label not in self._arrow_ids:
+            self._arrow_ids[label] = pa.array(self._ids_of(part, key), pa.large_string())
+        expected = self._arrow_ids[label]
+        return len(found) == len(expected) and found.cast(pa.large_string()).equals(pa.chunked_array([expected]))
+
+    def _read_part(self, path: Path, part: Part, key: PartKey) -> pa.Table:
+        table, header = files.read_arrow(path, "id", "prediction")
         check_header(path, header, part)
         fold = self.folds.refit if key.label == "refit" else key.fold
         if header.get("fold") != fold or header.get("seed", 0) != key.seed:
@@ -276,7 +292,7 @@ class PredictionReader(RowStore):
                     f"{'test ids' if what == 'test_ids' else 'folds'}, or move the model away with "
                     f"dfens oof archive {header.get('model')} and train or import it again."
                 )
-        if not np.isfinite(table["prediction"].to_numpy()).all():
+        if not np.isfinite(_values(table)).all():
             raise StoreError(f"{path} contains NaN or infinite predictions. Move it away and train or import it again.")
         return table
 
@@ -303,3 +319,8 @@ class PredictionReader(RowStore):
                 f"There is no model '{name}' in the store; its models are {examples(known, 10) or 'none'}. "
                 f"Run dfens train --model {name}, or dfens oof import {name}."
             )
+
+
+def _values(table: pa.Table) -> NDArray[np.float32]:
+    """Return the predictions of a file in the order of its rows."""
+    return np.array(table["prediction"].to_numpy(), np.float32)

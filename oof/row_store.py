@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from oof import files
 from oof.errors import FoldError, StoreError, examples
 from oof.folds import Folds, check_folds
 from oof.ids import Ids, as_ids, ids_fingerprint, join_positions
-from oof.part_files import check_header, header_of, model_names, parts_of
+from oof.part_files import Part, check_header, header_of, model_names, parts_of
 from oof.sealed import LookRecord, SealedRows
 
 
@@ -166,7 +167,7 @@ class RowStore:
             if sealed is not None:
                 header["sealed"] = sealed.fingerprint
             files.write_parquet(self.folds_path, table, header)
-            for cached in ("folds", "sealed_ids", "_ids_fingerprint", "_id_order"):
+            for cached in ("folds", "sealed_ids", "_ids_fingerprint", "_id_order", "_arrow_ids"):
                 self.__dict__.pop(cached, None)
         return archived
 
@@ -257,7 +258,7 @@ class RowStore:
             files.write_parquet(
                 self.test_ids_path, pd.DataFrame({"id": ids}), header_of("test_ids") | {"ids": fingerprint}
             )
-        for cached in ("test_ids", "_test_ids_fingerprint", "_test_id_order"):
+        for cached in ("test_ids", "_test_ids_fingerprint", "_test_id_order", "_arrow_ids"):
             self.__dict__.pop(cached, None)
         return target if stale else None
 
@@ -268,6 +269,11 @@ class RowStore:
     @cached_property
     def _test_ids_fingerprint(self) -> str:
         return ids_fingerprint(self.test_ids)
+
+    @cached_property
+    def _arrow_ids(self) -> dict[tuple[Part, str], pa.Array]:
+        """The ids of each kind of predictions as Arrow text, which `PredictionReader` fills in and compares."""
+        return {}
 
     @cached_property
     def _id_order(self) -> NDArray[np.intp]:
