@@ -168,11 +168,11 @@ def main() -> None:
             with busy(others):
                 seconds: dict[str, dict[str, list[float]]] = {}
                 for _ in range(given.repeats):
-                    for step, ways in steps.items():
-                        for way, run in ways.items():
-                            seconds.setdefault(step, {}).setdefault(way, []).append(run())
+                    for step, variants in steps.items():
+                        for variant, run in variants.items():
+                            seconds.setdefault(step, {}).setdefault(variant, []).append(run())
             for step, found in seconds.items():
-                old, new = (statistics.median(found[way]) for way in ("before", "now"))
+                old, new = (statistics.median(found[variant]) for variant in ("before", "now"))
                 print(f"| {step} | {others} | {old:.1f} | {new:.1f} | {old / new:.2f} |", flush=True)
 
 

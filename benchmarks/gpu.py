@@ -57,7 +57,7 @@ def sections(folder: Path, workers: int) -> list[Section]:
         Section("tests", tuple(tests)),
         Section("train", benchmark("train", *pictures, "--model", *MODELS, *train)),
         Section("predict", benchmark("predict", *pictures, "--model", *MODELS, *predict)),
-        Section("loader", benchmark("loader", *pictures, *"--edge 256 --images 512 --repeats 2".split())),
+        Section("loader", benchmark("loader", *pictures, *"--image-size 256 --images 512 --repeats 2".split())),
         Section("precision", benchmark("precision")),
     ]
 

@@ -1,8 +1,8 @@
 """Compare images per second of the loader with those of timm and torchvision for the same output, as Markdown tables.
 
-    OMP_NUM_THREADS=1 python benchmarks/loader.py [--images 384] [--repeats 7] [--edge 256] [--device cuda]
+    OMP_NUM_THREADS=1 python benchmarks/loader.py [--images 384] [--repeats 7] [--image-size 256] [--device cuda]
 
-JPEG files of 512 px are loaded as normalized float batches (64, 3, edge, edge) on the device: "plain" as for
+JPEG files of 512 px are loaded as normalized float batches (64, 3, size, size) on the device: "plain" as for
 prediction, "augmented" with random window, mirror and color as for training. All loaders use the same number of workers
 (threads in dfens, processes in the others), which persist between passes. Each loader has its own process, and loaders
 take turns within each repeat.
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from measure import Budget, Way, cpu_ratio, machine, make_pictures, peak_memory, ratio, show, time_in_turn
+from measure import Budget, Variant, cpu_ratio, machine, make_pictures, peak_memory, ratio, show, time_in_turn
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -69,19 +69,19 @@ def read_torchvision(path: str) -> Tensor:
     return found
 
 
-def consume(batches: Iterable[Any], device: torch.device, edge: int) -> int:
+def consume(batches: Iterable[Any], device: torch.device, image_size: int) -> int:
     """Iterate over all batches as in training; return the number of images."""
     count = 0
     for batch in batches:
         images = batch if isinstance(batch, Tensor) else batch[0]
         images = images.to(device, non_blocking=True)
         assert images.dtype == torch.float32
-        assert images.shape[1:] == (3, edge, edge)
+        assert images.shape[1:] == (3, image_size, image_size)
         count += len(images)
     return count
 
 
-def ours(store: ImageStore, device: torch.device, workers: int, *, changed: bool) -> Way:
+def ours(store: ImageStore, device: torch.device, workers: int, *, changed: bool) -> Variant:
     rows = Subset(
         store, np.arange(len(store.paths)), np.array(store.paths, object), np.zeros(len(store.paths), np.int8)
     )
@@ -107,7 +107,7 @@ def ours(store: ImageStore, device: torch.device, workers: int, *, changed: bool
 
 def timm_loader_of(
     paths: list[str],
-    edge: int,
+    image_size: int,
     device: torch.device,
     workers: int,
     *,
@@ -121,7 +121,7 @@ def timm_loader_of(
     files: Any = Files(paths, read_pillow)
     loader = create_loader(
         files,
-        (3, edge, edge),
+        (3, image_size, image_size),
         batch,
         is_training=changed,
         scale=(0.85, 1.0),
@@ -142,17 +142,19 @@ def timm_loader_of(
     return loader
 
 
-def timm_loader(paths: list[str], edge: int, device: torch.device, workers: int, *, changed: bool) -> Way:
-    loader = timm_loader_of(paths, edge, device, workers, changed=changed)
-    return lambda: consume(loader, device, edge)
+def timm_loader(paths: list[str], image_size: int, device: torch.device, workers: int, *, changed: bool) -> Variant:
+    loader = timm_loader_of(paths, image_size, device, workers, changed=changed)
+    return lambda: consume(loader, device, image_size)
 
 
 def torchvision_loader(
-    paths: list[str], edge: int, device: torch.device, workers: int, *, changed: bool, pillow: bool
-) -> Way:
-    resize = v2.Resize((edge, edge), v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR)
+    paths: list[str], image_size: int, device: torch.device, workers: int, *, changed: bool, pillow: bool
+) -> Variant:
+    resize = v2.Resize(
+        (image_size, image_size), v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR
+    )
     crop = v2.RandomResizedCrop(
-        edge, (0.85, 1.0), (1.0, 1.0), v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR
+        image_size, (0.85, 1.0), (1.0, 1.0), v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR
     )
     steps: list[Any] = [crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.2, 0.2, 0.2)] if changed else [resize]
     steps += [v2.ToImage()] if pillow else []
@@ -164,37 +166,39 @@ def torchvision_loader(
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
     )
-    return lambda: consume(loader, device, edge)
+    return lambda: consume(loader, device, image_size)
 
 
-def make_ways(paths: list[str], edge: int, device: torch.device, workers: int, cache_dir: Path) -> dict[str, Way]:
+def make_variants(
+    paths: list[str], image_size: int, device: torch.device, workers: int, cache_dir: Path
+) -> dict[str, Variant]:
     """Return all loaders by name; those of timm and torchvision start their processes in the first pass."""
-    found: dict[str, Callable[[], Way]] = {}
+    found: dict[str, Callable[[], Variant]] = {}
     decodes: list[DeviceDecode] = ["area", "scaled", "pil"]
     if device.type == "cuda":
         decodes.append("gpu")
     for changed, kind in ((False, "plain"), (True, "changed")):
         for decode in decodes:
-            store = ImageStore(paths, edge, decode, workers, keep=False)
+            store = ImageStore(paths, image_size, decode, workers, keep=False)
             found[f"{kind}: dfens, {decode}"] = partial(ours, store, device, workers, changed=changed)
-        cache = ImageCache(cache_dir, edge, "area")
+        cache = ImageCache(cache_dir, image_size, "area")
 
-        def cached(cache: ImageCache = cache, changed: bool = changed) -> Way:
+        def cached(cache: ImageCache = cache, changed: bool = changed) -> Variant:
             cache.make(paths, workers)
-            store = ImageStore(paths, edge, "area", workers, keep=False, cache=cache.view(paths))
+            store = ImageStore(paths, image_size, "area", workers, keep=False, cache=cache.view(paths))
             return ours(store, device, workers, changed=changed)
 
         found[f"{kind}: dfens, cache"] = cached
-        found[f"{kind}: timm create_loader"] = partial(timm_loader, paths, edge, device, workers, changed=changed)
+        found[f"{kind}: timm create_loader"] = partial(timm_loader, paths, image_size, device, workers, changed=changed)
         for pillow, name in ((True, "Pillow"), (False, "decode_image")):
             found[f"{kind}: torchvision, {name}"] = partial(
-                torchvision_loader, paths, edge, device, workers, changed=changed, pillow=pillow
+                torchvision_loader, paths, image_size, device, workers, changed=changed, pillow=pillow
             )
     return {name: _lazy(make) for name, make in found.items()}
 
 
-def _lazy(make: Callable[[], Way]) -> Way:
-    made: list[Way] = []
+def _lazy(make: Callable[[], Variant]) -> Variant:
+    made: list[Variant] = []
 
     def run() -> int:
         if not made:
@@ -208,28 +212,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=384)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--edge", type=int, default=256)
+    parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
-    parser.add_argument("--memory", action="store_true", help="tell memory too (a process for each way)")
+    parser.add_argument("--memory", action="store_true", help="report memory too (a process for each variant)")
     parser.add_argument("--seconds", type=float, help="most time; repeats that do not fit are left out")
-    parser.add_argument("--only", help="run this way alone, once, and tell nothing (for memory)")
+    parser.add_argument("--only", help="run this variant alone, once, and print nothing (for memory)")
     options = parser.parse_args()
     device, budget = torch.device(options.device), Budget(options.seconds)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         paths = make_pictures(folder, options.images)
-        ways = make_ways(paths, options.edge, device, options.workers, folder / "cache")
+        variants = make_variants(paths, options.image_size, device, options.workers, folder / "cache")
         if options.only is not None:
             if options.only:
-                ways[options.only]()
+                variants[options.only]()
             return
         bytes_each = sum(Path(path).stat().st_size for path in paths) / len(paths)
-        print(f"{machine(device)}\n{len(paths)} JPEG of 512 px, {bytes_each / 1e3:.0f} kB each, to {options.edge} px; ")
+        print(machine(device))
+        print(f"{len(paths)} JPEG of 512 px, {bytes_each / 1e3:.0f} kB each, to {options.image_size} px; ")
         print(f"{options.workers} workers, {options.repeats} repeats.")
         for kind in ("plain", "changed"):
-            chosen = {name: way for name, way in ways.items() if name.startswith(kind)}
+            chosen = {name: variant for name, variant in variants.items() if name.startswith(kind)}
             timing = time_in_turn(chosen, options.repeats, apart=device.type == "cpu", budget=budget)
             base = timing[f"{kind}: timm create_loader"]
             show(
@@ -246,12 +251,12 @@ def main() -> None:
                 ],
             )
         if options.memory:
-            show_memory(list(ways), folder, options)
+            show_memory(list(variants), folder, options)
 
 
 def show_memory(names: list[str], folder: Path, options: argparse.Namespace) -> None:
     """Print a table of the memory of each loader, for a third of the images and for all."""
-    here = [__file__, "--folder", str(folder), "--edge", str(options.edge), "--device", options.device]
+    here = [__file__, "--folder", str(folder), "--image-size", str(options.image_size), "--device", options.device]
     here += ["--workers", str(options.workers)]
     bare = peak_memory([*here, "--images", "0", "--only", ""])
     counts = (options.images // 3, options.images)

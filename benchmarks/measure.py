@@ -21,14 +21,14 @@ import numpy as np
 import psutil
 import torch
 
-Way = Callable[[], int]  # does its work and returns the number of images
+Variant = Callable[[], int]  # does its work and returns the number of images
 
 
-def make_pictures(folder: Path, count: int, edge: int = 512, quality: int = 90) -> list[str]:
+def make_pictures(folder: Path, count: int, image_size: int = 512, quality: int = 90) -> list[str]:
     """Write images of smooth noise with some grain, as large in bytes as photos of faces; existing files are reused."""
     folder.mkdir(parents=True, exist_ok=True)
-    frequency = np.hypot(np.fft.fftfreq(edge)[:, None], np.fft.rfftfreq(edge)[None])
-    fall = np.maximum(frequency, 1 / edge) ** -1.5
+    frequency = np.hypot(np.fft.fftfreq(image_size)[:, None], np.fft.rfftfreq(image_size)[None])
+    fall = np.maximum(frequency, 1 / image_size) ** -1.5
 
     def draw(row: int) -> str:
         path = folder / f"{row:05d}.jpg"
@@ -37,8 +37,8 @@ def make_pictures(folder: Path, count: int, edge: int = 512, quality: int = 90) 
             planes = []
             for spread in (45, 10, 10):  # brightness and two color channels
                 waves = fall * np.exp(2j * np.pi * rng.random(fall.shape))
-                plane = np.fft.irfft2(waves, (edge, edge))
-                planes.append(128 + spread * plane / plane.std() + 2 * rng.standard_normal((edge, edge)))
+                plane = np.fft.irfft2(waves, (image_size, image_size))
+                planes.append(128 + spread * plane / plane.std() + 2 * rng.standard_normal((image_size, image_size)))
             ycc = np.clip(np.stack(planes, 2), 0, 255).astype(np.uint8)
             picture = cv2.cvtColor(ycc, cv2.COLOR_YCrCb2BGR)
             path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
@@ -79,16 +79,16 @@ class Budget:
 
 
 def time_in_turn(
-    ways: Mapping[str, Way], repeats: int, *, apart: bool = True, budget: Budget | None = None
+    variants: Mapping[str, Variant], repeats: int, *, apart: bool = True, budget: Budget | None = None
 ) -> dict[str, Timing]:
-    """Each way once to warm up, then all ways in turn in each repeat, so that a busy machine slows all alike.
+    """Time each variant once in each repeat, after one run to warm up, so that a busy machine slows all of them alike.
 
-    apart: each way in a process of its own, forked now, so that none profits from what another does to memory.
-    budget: no repeat but the first is begun that would not end in it.
+    apart: whether to run each variant in its own process, forked now, so that none is affected by the memory of others.
+    budget: no repeat but the first is started that would not end within it.
     """
     budget, last = budget or Budget(), 0.0
-    found = {name: Timing() for name in ways}
-    runs = {name: _Apart(way) if apart else functools.partial(_timed, way) for name, way in ways.items()}
+    found = {name: Timing() for name in variants}
+    runs = {name: _Apart(run) if apart else functools.partial(_timed, run) for name, run in variants.items()}
     for repeat in range(repeats + 1):
         if repeat > 1 and not budget.allows(last):
             print(f"{repeat - 1} of {repeats} repeats: no time left for more.")
@@ -107,9 +107,9 @@ def time_in_turn(
     return found
 
 
-def _timed(way: Way) -> tuple[float, float, int]:
+def _timed(variant: Variant) -> tuple[float, float, int]:
     begun, cpu = time.perf_counter(), _cpu_seconds()
-    images = way()
+    images = variant()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - begun, max(_cpu_seconds() - cpu, 1e-9), images
@@ -118,10 +118,10 @@ def _timed(way: Way) -> tuple[float, float, int]:
 class _Apart:
     """Run and time a task in another process."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, variant: Variant) -> None:
         self._pipe, there = multiprocessing.Pipe()
         # a thread pool that torch created before would not survive the fork
-        self._process = multiprocessing.get_context("fork").Process(target=_serve, args=(way, there))
+        self._process = multiprocessing.get_context("fork").Process(target=_serve, args=(variant, there))
         self._process.start()
 
     def __call__(self) -> tuple[float, float, int]:
@@ -134,7 +134,7 @@ class _Apart:
         self._process.join()
 
 
-def _serve(way: Way, pipe: Connection) -> None:
+def _serve(variant: Variant, pipe: Connection) -> None:
     parent = os.getppid()
     while True:
         while not pipe.poll(1):
@@ -142,7 +142,7 @@ def _serve(way: Way, pipe: Connection) -> None:
                 os._exit(1)
         if not pipe.recv():
             os._exit(0)  # the workers of its loaders notice and exit too
-        pipe.send(_timed(way))
+        pipe.send(_timed(variant))
 
 
 def _cpu_seconds() -> float:

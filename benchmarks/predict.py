@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from loader import Files, read_pillow, read_torchvision
-from measure import Budget, Way, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from measure import Budget, Variant, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,7 +42,7 @@ CHANGES: list[Callable[[Tensor], Tensor]] = [
 
 def naive(
     paths: list[str], models: list[nn.Module], size: int, device: torch.device, workers: int, *, pillow: bool
-) -> Way:
+) -> Variant:
     """Predict with nested loops over folds and views."""
     mean, std = ((value / 255).flatten().tolist() for value in grey_mean_and_std(models[0]))
     kind = v2.InterpolationMode.BICUBIC if pillow else v2.InterpolationMode.BILINEAR
@@ -100,9 +100,9 @@ def compare(name: str, paths: list[str], options: argparse.Namespace, budget: Bu
     for one, other in zip(plain, models, strict=True):
         one.load_state_dict(other.state_dict())
     last = [model.to(device=device, memory_format=torch.channels_last) for model in models]  # type: ignore[call-overload]
-    ways: dict[str, Way] = {}
+    variants: dict[str, Variant] = {}
     for label, pillow in (("nested loops, Pillow", True), ("nested loops, torchvision's decoder", False)):
-        ways[label] = naive(paths, plain, size, device, workers, pillow=pillow)
+        variants[label] = naive(paths, plain, size, device, workers, pillow=pillow)
     rows = np.arange(len(paths))
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for precision in precisions:
@@ -113,11 +113,11 @@ def compare(name: str, paths: list[str], options: argparse.Namespace, budget: Bu
             chosen = dataclasses.replace(settings, precision=precision)
             return sum(batch.shape[1] for batch in Predictor(chosen, last, device).subset(every, workers))
 
-        ways[f"in one pass, {precision}"] = one_pass
-    timing = time_in_turn(ways, repeats, apart=device.type == "cpu", budget=budget)
+        variants[f"in one pass, {precision}"] = one_pass
+    timing = time_in_turn(variants, repeats, apart=device.type == "cpu", budget=budget)
     first, second = list(timing.values())[:2]
     heads = [
-        "way",
+        "variant",
         "images/s",
         "× nested loops (Pillow)",
         "× nested loops (torchvision)",

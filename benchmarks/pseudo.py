@@ -45,7 +45,7 @@ from trainers.train import TrainingJob, train_models
 
 K = 4
 Array = NDArray[np.float64]
-WAYS = ("without", "fold-safe", "plain")
+VARIANTS = ("without", "fold-safe", "plain")
 
 
 def models_of(options: argparse.Namespace) -> dict[str, ModelSettings]:
@@ -73,9 +73,9 @@ def shift_images(folder: Path, seed: int) -> None:
     for path in sorted(folder.iterdir()):
         image = cv2.imread(str(path))
         assert image is not None
-        edge = image.shape[0]
-        small = round(edge * rng.uniform(0.7, 0.9))
-        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (edge, edge))
+        side = image.shape[0]
+        small = round(side * rng.uniform(0.7, 0.9))
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (side, side))
         path.write_bytes(
             cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 80))])[1].tobytes()
         )
@@ -123,12 +123,12 @@ def copies(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([test, again], ignore_index=True)
 
 
-def labels_of(world: World, names: list[str], way: str) -> PseudoLabels:
+def labels_of(world: World, names: list[str], variant: str) -> PseudoLabels:
     """Return pseudo-labels for each fold: fold-safe, or directly from the blend."""
     folds, models = world.store.folds, [world.store.load(name) for name in names]
     oof = np.stack([model.oof for model in models], axis=1)
     test = np.stack([model.test_by_fold for model in models if model.test_by_fold is not None], axis=2)
-    if way == "fold-safe":
+    if variant == "fold-safe":
         found = predict_without_fold(oof, folds.target, folds.fold, test, BlendSettings(), groups=folds.groups)
         return PseudoLabels(np.concatenate([found, found.mean(axis=0, keepdims=True)]))
     blend = fit_blend(oof, folds.target, folds=folds.fold, groups=folds.groups, calibrate="platt")
@@ -141,14 +141,14 @@ def one_world(number: int, options: argparse.Namespace) -> dict[tuple[str, str],
     with tempfile.TemporaryDirectory() as temporary:
         world = make_world(Path(temporary), number, options)
         found: dict[tuple[str, str], float] = {}
-        for way in WAYS:
-            labels = None if way == "without" else labels_of(world, list(models), way)
-            named = {name if labels is None else f"{name}-{way}": settings for name, settings in models.items()}
+        for variant in VARIANTS:
+            labels = None if variant == "without" else labels_of(world, list(models), variant)
+            named = {name if labels is None else f"{name}-{variant}": settings for name, settings in models.items()}
             job = TrainingJob(
                 world.competition, world.store.root, named, world.folder / "trainers", pseudo=labels, threads=1
             )
             train_models(job, range(K))
-            found |= {(way, what): value for what, value in scores(world, job).items()}
+            found |= {(variant, what): value for what, value in scores(world, job).items()}
     return found
 
 
@@ -191,11 +191,11 @@ def main() -> None:
     print(machine(torch.device("cpu")))
     values = {key: np.array([world[key] for world in worlds]) for key in worlds[0]}
     rows = []
-    for way in WAYS:
-        promise = values[way, "OOF"] - values[way, "fresh"]
-        gained = values[way, "test"] - values["without", "test"]
-        cells = [interval(values[way, what]) for what in ("OOF", "fresh", "test")]
-        rows.append([way, *cells, interval(promise), "" if way == "without" else interval(gained)])
+    for variant in VARIANTS:
+        promise = values[variant, "OOF"] - values[variant, "fresh"]
+        gained = values[variant, "test"] - values["without", "test"]
+        cells = [interval(values[variant, what]) for what in ("OOF", "fresh", "test")]
+        rows.append([variant, *cells, interval(promise), "" if variant == "without" else interval(gained)])
     show(["pseudo-labels", "OOF AUC", "fresh AUC", "test AUC", "OOF less fresh", "test gained"], rows)
 
 

@@ -118,7 +118,7 @@ def main() -> None:
     print(machine(torch.device("cpu")))
     names = list(found[0])
     values = {name: np.array([world[name] for world in found]) for name in names}
-    heads = ["way", "AUC", "less one seed's, AUC x 1e4"]
+    heads = ["variant", "AUC", "less one seed's, AUC x 1e4"]
     show(heads, [row(name, values) for name in names])
 
 

@@ -27,7 +27,7 @@ import pandas as pd
 import timm
 import torch
 from loader import timm_loader_of
-from measure import Budget, Way, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from measure import Budget, Variant, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -106,10 +106,10 @@ def training(
     *,
     source: Source = "files",
     waits: Waits,
-) -> Way:
+) -> Variant:
     """Return complete epochs of the training loop as a benchmark."""
 
-    def make() -> Way:
+    def make() -> Variant:
         trainer = trainer_of(settings, paths, folder, device, workers, source)
         batches, passes = trainer.data.batches, 0
         trainer.data.batches = lambda epoch, plan: waits.watched(batches(epoch, plan))  # type: ignore[method-assign]
@@ -131,10 +131,10 @@ def training(
     return lazy(make)
 
 
-def images_alone(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int) -> Way:
+def images_alone(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int) -> Variant:
     """Return decoding and augmentation of an epoch, without training steps, as a benchmark."""
 
-    def make() -> Way:
+    def make() -> Variant:
         data = trainer_of(settings, paths, folder, device, workers).data
         size = settings.step_rows
         plan = [np.arange(start, start + size) for start in range(0, len(paths) - size + 1, size)]
@@ -149,8 +149,8 @@ def images_alone(settings: TimmSettings, paths: list[str], folder: Path, device:
     return lazy(make)
 
 
-def from_memory(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Way:
-    def make() -> Way:
+def from_memory(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Variant:
+    def make() -> Variant:
         rows = rows_of(paths, settings.image_size, 2, "area")
         trainer = trainer_of(settings, paths, folder, device, 2)
         size = trainer.batch_size
@@ -169,8 +169,8 @@ def from_memory(settings: TimmSettings, paths: list[str], folder: Path, device: 
     return lazy(make)
 
 
-def timm_loop(settings: TimmSettings, paths: list[str], device: torch.device, workers: int) -> Way:
-    def make() -> Way:
+def timm_loop(settings: TimmSettings, paths: list[str], device: torch.device, workers: int) -> Variant:
+    def make() -> Variant:
         from timm.utils.model_ema import ModelEmaV3
 
         model: nn.Module = timm.create_model(settings.backbone, num_classes=1).to(device)
@@ -201,9 +201,9 @@ def timm_loop(settings: TimmSettings, paths: list[str], device: torch.device, wo
     return lazy(make)
 
 
-def lazy(make: Callable[[], Way]) -> Way:
+def lazy(make: Callable[[], Variant]) -> Variant:
     """Return a task that is created when it first runs, in the process in which it runs."""
-    made: list[Way] = []
+    made: list[Variant] = []
 
     def run() -> int:
         if not made:
@@ -248,11 +248,11 @@ def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespa
     )
     waits: dict[str, Waits] = {}
 
-    def watched(label: str, chosen: TimmSettings, source: Source = "files") -> Way:
+    def watched(label: str, chosen: TimmSettings, source: Source = "files") -> Variant:
         waits[label] = Waits()
         return training(chosen, paths, folder, device, workers, source=source, waits=waits[label])
 
-    ways = {
+    variants = {
         "fed from memory": from_memory(settings, paths, folder, device),
         "dfens from files": watched("dfens from files", settings),
         "dfens from the cache": watched("dfens from the cache", settings, "cache"),
@@ -262,9 +262,9 @@ def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespa
     }
     if device.type == "cuda":
         label = "dfens from files, decoded on the device"
-        ways[label] = watched(label, dataclasses.replace(settings, decode="gpu"))
-    timing = time_in_turn(ways, options.repeats, apart=device.type == "cpu", budget=budget)
-    heads = ["way", "images/s", "× fed from memory", "× timm loop", "by CPU-s: × memory", "× timm loop", "waits"]
+        variants[label] = watched(label, dataclasses.replace(settings, decode="gpu"))
+    timing = time_in_turn(variants, options.repeats, apart=device.type == "cpu", budget=budget)
+    heads = ["variant", "images/s", "× fed from memory", "× timm loop", "by CPU-s: × memory", "× timm loop", "waits"]
     peak = flops = 1.0
     if device.type == "cuda":
         heads.append("MFU")

@@ -102,7 +102,7 @@ def truncation(entry: Entry, remote: KaggleSubmission) -> str:
 def reconcile(ledger: Ledger, client: KaggleClient, lock: SubmitLock, progress: Progress = SILENT) -> list[Entry]:
     """Determine the outcome of every entry whose process died or whose response was lost.
 
-    An entry missing from Kaggle's list counts as not submitted only `call_limit_s` plus `settle_s` after the first
+    An entry missing from Kaggle's list counts as not submitted only `call_limit_s` plus `list_lag_s` after the first
     check, by this machine's monotonic clock, since the time of the request may come from another machine's clock. A
     free lock does not prove that the client of the dead process has exited (a lost PostgreSQL session, a deleted lock
     file), but no client waits for its response longer than `call_limit_s`.
@@ -117,7 +117,7 @@ def reconcile(ledger: Ledger, client: KaggleClient, lock: SubmitLock, progress: 
         KaggleError: if Kaggle cannot be reached; the entries are unchanged.
     """
     settings = client.settings
-    patience_s = settings.call_limit_s + settings.settle_s
+    patience_s = settings.call_limit_s + settings.list_lag_s
     reconciled = []
     for entry in ledger.in_doubt(client.competition):
         try:

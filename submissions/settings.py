@@ -19,7 +19,7 @@ class SubmissionSettings:
     public_share: public share of the test rows, see the competition's leaderboard page; for choosing the finals.
     call_limit_s: maximum duration of one call to Kaggle, after which the client is killed.
     upload_limit_s: maximum duration of an upload.
-    settle_s: settling time of Kaggle's list: a submission whose response was lost counts as not made after it has
+    list_lag_s: lag of Kaggle's list: a submission whose response was lost counts as not made after it has
         been missing for this long.
     lock_limit_s: maximum time to wait for another dfens submit with the same ledger.
     retries: number of retries of a call for which Kaggle was too busy, if a retry is safe.
@@ -37,7 +37,7 @@ class SubmissionSettings:
     public_share: float = 0.3
     call_limit_s: float = 60.0
     upload_limit_s: float = 900.0
-    settle_s: float = 60.0
+    list_lag_s: float = 60.0
     lock_limit_s: float = 1800.0
     retries: int = 4
     retry_first_s: float = 2.0

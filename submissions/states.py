@@ -49,7 +49,7 @@ TRANSITIONS: Mapping[str, Transition] = {
     "abandon": Transition(("prepared", "uploading"), ("failed",), False, "the run ended before Kaggle was asked"),
     "refuse": Transition(("creating",), ("failed",), False, "Kaggle refused the submission, or was never asked"),
     "miss": Transition(
-        ("creating",), ("failed",), True, "the submission has been missing from Kaggle's list for settle_s"
+        ("creating",), ("failed",), True, "the submission has been missing from Kaggle's list for list_lag_s"
     ),
     "confirm": Transition(("creating", "failed", *ON_SERVER), ON_SERVER, False, "Kaggle has the submission"),
 }

@@ -289,9 +289,9 @@ class Submitter:
         return entry
 
     def _look_up(self, lock: SubmitLock, entry: Entry, error: KaggleError) -> Entry:
-        """Look up an entry after an inconclusive response; return it if it is in Kaggle's list within `settle_s`."""
+        """Look up an entry after an inconclusive response; return it if it is in Kaggle's list within `list_lag_s`."""
         self.progress.note("Kaggle did not respond; checking its list of submissions.")
-        patience_s = self.client.settings.settle_s  # the client has exited or responded, so it sends nothing more
+        patience_s = self.client.settings.list_lag_s  # the client has exited or responded, so it sends nothing more
         try:
             entry = reconcile_entry(self.ledger, self.client, lock, entry, patience_s, self.progress, str(error))
         except OvertakenError as err:

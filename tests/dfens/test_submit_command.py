@@ -20,7 +20,7 @@ from tests.support.kaggle_server import KaggleServer
 
 MORE = """
 [submissions]
-settle_s = 0.6
+list_lag_s = 0.6
 retry_first_s = 0.05
 retries = 2
 poll_first_s = 0.05

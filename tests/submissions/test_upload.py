@@ -134,7 +134,7 @@ def test_open_attempts_are_settled_before_anything_else_is_sent(kaggle: KaggleSe
 
 
 def test_a_submission_that_shows_up_late_is_waited_for(kaggle: KaggleServer, tmp_path: Path) -> None:
-    desk = Desk(kaggle, tmp_path, settle_s=10.0)
+    desk = Desk(kaggle, tmp_path, list_lag_s=10.0)
     kaggle.fail("CreateSubmission", drop=True, after=True)
     kaggle.fail("ListSubmissions", raw=b"{}", times=2)
     assert desk.submit().entry.ref == 1000

@@ -71,7 +71,7 @@ class ModelClient:
     def __init__(self, server: ModelKaggle, plan: Plan | None = None) -> None:
         self.server = server
         self.plan = plan or server.plan
-        self.settings = quick(settle_s=SETTLE_S, call_limit_s=CALL_LIMIT_S, retry_first_s=1.0, lock_limit_s=300.0)
+        self.settings = quick(list_lag_s=SETTLE_S, call_limit_s=CALL_LIMIT_S, retry_first_s=1.0, lock_limit_s=300.0)
         self.process = SimpleNamespace(kill=lambda: None, held=())
         self.made: list[int] = []
         self._on_their_way: list[Due] = []

@@ -13,7 +13,7 @@ from submissions.upload import Submitted, Submitter, new_entry
 from tests.support.kaggle_server import SLUG, KaggleServer
 
 QUICK: dict[str, Any] = {
-    "settle_s": 0.6,
+    "list_lag_s": 0.6,
     "retry_first_s": 0.05,
     "retries": 2,
     "poll_first_s": 0.05,

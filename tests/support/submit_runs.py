@@ -16,7 +16,7 @@ slug = "{SLUG}"
 layout = "table"
 root = "data"
 [submissions]
-settle_s = 4.0
+list_lag_s = 4.0
 call_limit_s = 20.0
 retry_first_s = 0.1
 poll_first_s = 0.1

@@ -308,7 +308,7 @@ def cache_recipe(image_size: int, decode: Decode) -> dict[str, Any]:
 
     return {
         "version": FORMAT_VERSION,
-        "edge": image_size,
+        "image_size": image_size,
         "decode": decode,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
