@@ -23,6 +23,16 @@ os.environ["OMP_NUM_THREADS"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_SLOW_TIMEOUT_S = 3600  # a slow test starts many processes, each of which may take a minute on a busy machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests marked `slow` more time, unless they set their own limit."""
+    for item in items:
+        if item.get_closest_marker("slow") is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_SLOW_TIMEOUT_S))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip the tests marked `gpu` on a machine without a CUDA device."""
     if item.get_closest_marker("gpu") is not None:

@@ -114,12 +114,12 @@ def test_a_stopped_command_saves_and_tells(tmp_path: Path, runner: Runner, numbe
     for _ in range(5):  # a stop may fall on the end of an epoch of 50 steps, where a state is saved anyway
         before = saved_position(state)
         runner.start("-C", str(tmp_path), "train", "--fold", "0")
-        limit = time.monotonic() + 200
+        limit = time.monotonic() + 1200
         while saved_position(state) <= before and time.monotonic() < limit:
             time.sleep(0.05)
         os.kill(runner.pid, number)
         assert runner.wait() == code, runner.log.read_text()
-        assert "same command resumes from there" in runner.log.read_text()
+        assert "un the same command again to resume" in runner.log.read_text()
         if saved_position(state)[1] > 0:
             return
     pytest.fail("no stop saved a state within an epoch")

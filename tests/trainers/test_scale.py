@@ -158,13 +158,13 @@ def stop_while_training(folder: Path, states: list[Path], number: signal.Signals
             command.kill()
         else:  # as a terminal and schedulers do
             os.killpg(command.pid, number)
-        code = command.wait(240)
+        code = command.wait(1200)
         wait_for(lambda: not any(child.is_running() for child in children))
     text = log.read_text()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], text
     assert "Traceback" not in text
     if number != signal.SIGKILL:
-        assert "Run the same command again to resume" in text
+        assert "un the same command again to resume" in text
 
 
 @contextlib.contextmanager

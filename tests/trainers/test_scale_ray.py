@@ -179,8 +179,8 @@ def test_a_missing_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     tiny_competition(tmp_path)
     for options, message in (
-        (["--address", "h:1"], "--address goes with --on ray"),
-        (["--share", "s3://bucket/team"], "--share goes with --on ray"),
+        (["--address", "h:1"], "--address needs --on ray"),
+        (["--share", "s3://bucket/team"], "--share needs --on ray"),
         (["--on", "ray", "--workers", "2"], "--workers is for a single machine"),
     ):
         result = CliRunner().invoke(cli, ["-C", str(tmp_path), "train", *options])
