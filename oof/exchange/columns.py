@@ -75,8 +75,11 @@ class Columns:
         """Return whether a column is text or whole numbers."""
         return (_is_text(self._columns[name].type) or self.is_typed_number(name)) and not self.is_fraction(name)
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
+    def numbers(self, name: str, option: str = "--prediction-column") -> NDArray[np.float64]:
         """Return a column as float64, shape (n,), NaN for empty values and texts such as `nan`.
+
+        Args:
+            name: the column. option: the option of `dfens oof import` that chooses another one.
 
         Raises:
             PredictionError: if values are not numbers, naming some.
@@ -85,8 +88,8 @@ class Columns:
         if values is None:
             wrong = [value for value in self._columns[name].to_pylist() if not is_number_text(value)]
             raise PredictionError(
-                f"{self.path}: column '{name}' contains {len(wrong)} values that are not numbers: "
-                f"{examples([repr(value) for value in wrong])}. Choose another column with --prediction-column."
+                f"{self.path}: {len(wrong)} of {len(self._columns[name])} values of column '{name}' are not numbers: "
+                f"{examples([repr(value) for value in wrong])}. Choose another column with {option}."
             )
         return values
 

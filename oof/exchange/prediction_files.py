@@ -85,7 +85,7 @@ def read_fold_table(path: Path, choice: ColumnChoice | None = None) -> Predictio
         as_ids(columns.text(roles.id), str(path)),
         {},
         _target(columns, roles.target),
-        {column: columns.numbers(column) for column in roles.folds},
+        {column: columns.numbers(column, "--fold-column") for column in roles.folds},
         columns.text(roles.group) if roles.group else None,
         roles,
         (),
@@ -96,7 +96,9 @@ def _target(columns: Columns, name: str | None) -> NDArray[np.float64] | None:
     if name is None:
         return None
     labels = columns.labels(name)
-    return columns.numbers(name) if labels is None else labels  # the error of `numbers` names the invalid labels
+    return (
+        columns.numbers(name, "--target-column") if labels is None else labels
+    )  # the error of `numbers` names the invalid labels
 
 
 def model_names(path: Path, predictions: Sequence[str], name: str | None = None) -> list[str]:
@@ -135,11 +137,13 @@ def _as_name(text: str) -> str:
 def _folds_by_model(columns: Columns, roles: Roles, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Return the fold column of each model: the only one, or the one with the model's label."""
     if len(roles.folds) == 1:
-        return dict.fromkeys(names, columns.numbers(roles.folds[0]))
+        return dict.fromkeys(names, columns.numbers(roles.folds[0], "--fold-column"))
     by_label = {_label(column): column for column in roles.folds}
     labels = map(_label, roles.predictions)
     return {
-        name: columns.numbers(by_label[label]) for name, label in zip(names, labels, strict=True) if label in by_label
+        name: columns.numbers(by_label[label], "--fold-column")
+        for name, label in zip(names, labels, strict=True)
+        if label in by_label
     }
 
 

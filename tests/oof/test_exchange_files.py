@@ -187,8 +187,17 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_word_among_the_predictions_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,pred", "a,0.5", "b,high")
-    with pytest.raises(PredictionError, match="1 values that are not numbers: 'high'"):
+    with pytest.raises(PredictionError, match="1 of 2 values of column 'pred' are not numbers: 'high'"):
         read_predictions(path, ColumnChoice(predictions=("pred",)))
+
+
+def test_the_option_for_a_column_that_is_not_numeric_is_named(tmp_path: Path) -> None:
+    folds = write(tmp_path / "folds.csv", "id,fold,pred", "a,fold_0,0.5", "b,fold_1,0.25")
+    with pytest.raises(PredictionError, match="2 of 2 values of column 'fold' are not numbers.* --fold-column"):
+        read_predictions(folds)
+    labels = write(tmp_path / "labels.csv", "id,target,pred", "a,maybe,0.5", "b,0,0.25")
+    with pytest.raises(PredictionError, match="1 of 2 values of column 'target' are not numbers.* --target-column"):
+        read_predictions(labels, ColumnChoice(target="target"))
 
 
 def test_duplicate_ids_are_named(tmp_path: Path) -> None:
@@ -251,7 +260,7 @@ def test_text_that_is_not_utf8_and_names_that_are_too_long_are_named(tmp_path: P
     with pytest.raises(PredictionError, match="a header but no rows"):
         read_predictions(write(tmp_path / "h.csv", "id,fold,pred"))
     for text in ("0_3", "0.3_1", "\u0660.\u0663"):
-        with pytest.raises(PredictionError, match="1 values that are not numbers"):
+        with pytest.raises(PredictionError, match="1 of 2 values of column 'pred' are not numbers"):
             read_predictions(
                 write(tmp_path / "n.csv", "id,pred", "a,0.5", f"b,{text}"), ColumnChoice(predictions=("pred",))
             )
