@@ -187,7 +187,7 @@ def test_kill_at_any_moment_leaves_a_cache_that_goes_on(tmp_path: Path) -> None:
     seen = []
     for shards in (1, 20, 60):
         process = subprocess.Popen([sys.executable, "-c", _MAKE, str(tmp_path)], env={**os.environ, "PYTHONPATH": "."})
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while len(list((tmp_path / "cache").glob("*/*.parquet"))) < shards and time.monotonic() < deadline:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)

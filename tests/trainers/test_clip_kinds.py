@@ -17,6 +17,7 @@ from oof.files import read_json
 from oof.metrics import roc_auc
 from oof.store import PredictionStore
 from tests.support.clip_training import MODELS, clip_competition, make_job, moving, train
+from tests.support.ray_cluster import ray_cluster
 from tests.support.training import Notes, stored_bytes, train_models
 from trainers.analysis.plots import plot_curves
 from trainers.analysis.robustness import robustness_curves
@@ -177,7 +178,7 @@ def test_av_fold_killed_at_random_moments_gives_the_bits_of_an_undisturbed_one(
 
 
 def test_torchrun_of_one_process_and_ray_give_the_same_bits(
-    competition: tuple[Competition, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", TRAIN_AV, str(competition[1]), str(tmp_path / "whole")]
     subprocess.run(command, check=True, cwd=ROOT)
@@ -188,10 +189,8 @@ def test_torchrun_of_one_process_and_ray_give_the_same_bits(
     subprocess.run([*torchrun, *arguments], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     stores = [PredictionStore(tmp_path / name / "oof") for name in ("whole", "torchrun")]
     assert stored_bytes(stores[0], "av") == stored_bytes(stores[1], "av")
-    pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    job = make_job(competition, tmp_path / "ray", "av")
-    train_on_ray(job, [0, 1], Notes())
+    with ray_cluster() as cluster:
+        train_on_ray(make_job(competition, tmp_path / "ray", "av"), [0, 1], Notes(), address=cluster.address)
     there = PredictionStore(tmp_path / "ray" / "oof").load("av")
     assert there.oof == pytest.approx(stores[0].load("av").oof, abs=1e-6)  # a machine's share of threads may differ
 

@@ -75,8 +75,6 @@ class _Driver:
         self._own, self._remote = job, remote
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-        # Ray cancels an actor that has not started yet if a task that was given its handle ends: wait for its start
-        ray.get(self._mailbox.is_stopping.remote())
         self._job = ray.put(
             dataclasses.replace(
                 job,
