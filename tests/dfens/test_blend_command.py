@@ -10,9 +10,12 @@ from click.testing import CliRunner, Result
 
 from dfens.cli import cli
 from ensemble.blend_store import BlendStore
+from ensemble.fit import fit_blend
 from oof.errors import StoreError
+from oof.folds import Folds
 from oof.metrics import roc_auc
-from tests.support.ensemble import make_workspace
+from oof.store import PredictionStore
+from tests.support.ensemble import CONFIG, make_drifting, make_workspace, make_world, moved
 
 
 def run(folder: Path, *arguments: str) -> Result:
@@ -79,6 +82,36 @@ def test_a_model_that_lacks_rows_is_blended_with_a_note(tmp_path: Path) -> None:
         blend = BlendStore(tmp_path / "work" / "ensemble").load("blend")
         assert "part" in blend.facts["fingerprints"]
         assert np.isfinite(blend.nested_oof).all()
+
+
+def test_test_predictions_that_are_means_are_not_taken_for_those_of_a_fold_model(tmp_path: Path) -> None:
+    """Where fold models are brought to one scale, a mean over them has a scale of its own."""
+    (tmp_path / "dfens.toml").write_text(CONFIG)
+    oof, y, fold, shift = make_drifting(2_000, spread=1.5)
+    ids = np.array([f"{row:05d}" for row in range(2_000)], object)
+    store = PredictionStore(tmp_path / "work" / "oof")
+    store.save_folds(Folds(ids, y, fold.astype(np.int16)))
+    test, _ = make_world(50, 4, noise=1.0, seed=1)
+    store.save_test_ids(np.array([f"t{row}" for row in range(50)], object))
+    by_fold = np.stack([moved(test, shift[part]) for part in range(4)])
+    for model in range(4):
+        name = f"m{model}"
+        store.save_model(name, "imported" if model < 2 else "linear", {})
+        for part in range(4):
+            store.save_oof(name, ids[fold == part], oof[fold == part, model], fold=part)
+            if model >= 2:
+                store.save_test(name, store.test_ids, by_fold[part, :, model], fold=part)
+        if model < 2:
+            store.save_test(name, store.test_ids, by_fold[:, :, model].mean(axis=0), fold=None)
+    assert run(tmp_path).exit_code == 0
+    blend = BlendStore(tmp_path / "work" / "ensemble").load("blend")
+    mixed, averaged = by_fold.copy(), np.array([True, True, False, False])
+    mixed[:, :, averaged] = by_fold.mean(axis=0)[:, averaged]
+    result = fit_blend(oof, y, folds=fold, names=["m0", "m1", "m2", "m3"])
+    assert "one scale" in result.method
+    assert blend.test is not None
+    np.testing.assert_allclose(blend.test, result.predict(mixed, averaged=averaged), atol=1e-6)
+    assert np.abs(blend.test - result.predict(mixed)).max() > 0.01
 
 
 def test_a_blend_may_not_be_named_like_a_model(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line: help, exit codes, where output goes, and what --help does not load."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,18 @@ def test_help_loads_nothing_heavy() -> None:
     loaded = {name.split(".")[0] for name in done.stderr.split()}
     assert not loaded & (HEAVY | {"numpy", "rich"})
     assert "submit" in done.stdout
+
+
+def test_the_command_lets_threads_sleep_before_it_loads_a_library() -> None:
+    """OpenMP reads its wait policy once, when the first library that uses it is loaded."""
+    code = (
+        "import os, sys; from dfens import __main__ as program\n"
+        "program.cli = lambda **_: print(os.environ['OMP_WAIT_POLICY'], {'numpy', 'torch'} & set(sys.modules))\n"
+        "program.main()"
+    )
+    unset = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=unset, cwd=ROOT)
+    assert done.stdout == "PASSIVE set()\n", done.stderr
 
 
 def test_importing_dfens_loads_nothing_heavy() -> None:

@@ -2,23 +2,12 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from ensemble.align import drift
 from ensemble.fit import fit_blend
 from ensemble.prepare import BlendData, binary_table
 from oof.metrics import roc_auc
-from tests.support.ensemble import make_world
-
-
-def drifting(
-    rows: int, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64], NDArray[np.float64]]:
-    oof, y = make_world(rows, 4, noise=1.0, seed=seed)
-    folds = np.arange(rows) % 4
-    shift = np.random.default_rng(9).normal(0, 1.0, (4, 4))
-    logits = np.log(oof / (1 - oof)) + shift[folds]
-    return (1 / (1 + np.exp(-logits))).astype(np.float32), y, folds, shift
+from tests.support.ensemble import make_drifting, make_world
 
 
 def test_drift_is_about_one_where_nothing_drifts() -> None:
@@ -26,13 +15,13 @@ def test_drift_is_about_one_where_nothing_drifts() -> None:
     folds = (np.arange(4_000) % 4).astype(np.int32)
     names = tuple("abcd")
     assert 0.4 < drift(binary_table(BlendData(oof, y, folds, None, names, 0, own_folds=True))) < 1.7
-    moved, y, folds_of, _ = drifting(4_000, 0)
-    data = BlendData(moved, y, folds_of.astype(np.int32), None, names, 0, own_folds=True)
+    drifting, y, folds_of, _ = make_drifting(4_000, spread=1.0)
+    data = BlendData(drifting, y, folds_of.astype(np.int32), None, names, 0, own_folds=True)
     assert drift(binary_table(data)) > 5
 
 
 def test_fold_models_on_different_scales_are_aligned() -> None:
-    oof, y, folds, shift = drifting(4_000, 0)
+    oof, y, folds, shift = make_drifting(4_000, spread=1.0)
     aligned = fit_blend(oof, y, folds=folds)
     assert aligned.method.endswith("fold models brought to one scale")
     unknown = fit_blend(oof, y)  # generated folds do not say which model predicted a row

@@ -16,22 +16,14 @@ from ensemble.result import BlendResult
 from ensemble.summary import BlendSummary
 from oof.errors import BlendError, StoreError
 from oof.metrics import metric_by_name, roc_auc
-from tests.support.ensemble import make_world
-
-
-def drifting(rows: int) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64], NDArray[np.float64]]:
-    oof, y = make_world(rows, 4, noise=1.0)
-    folds = np.arange(rows) % 4
-    shift = np.random.default_rng(9).normal(0, 1.5, (4, 4))
-    moved = 1 / (1 + np.exp(-(np.log(oof / (1 - oof)) + shift[folds])))
-    return moved.astype(np.float32), y, folds, shift
+from tests.support.ensemble import make_drifting, make_world
 
 
 def _results() -> dict[str, tuple[BlendResult, NDArray[np.floating]]]:
     oof, y = make_world(500, 4)
     gaps = oof.copy()
     gaps[::7, 1] = np.nan
-    moved, moved_y, folds, _ = drifting(2_000)
+    moved, moved_y, folds, _ = make_drifting(2_000, spread=1.5)
     rng = np.random.default_rng(0)
     classes = rng.integers(0, 3, 300)
     chances = rng.dirichlet(np.ones(3), (300, 4))
@@ -80,7 +72,7 @@ def test_an_unknown_kind_of_predictor_is_named() -> None:
 
 def test_means_over_fold_models_on_different_scales_match_the_nested_score() -> None:
     """The scale of a mean over fold models differs from that of each fold model."""
-    oof, y, folds, shift = drifting(4_000)
+    oof, y, folds, shift = make_drifting(4_000, spread=1.5)
     result = fit_blend(oof, y, folds=folds)
     assert "one scale" in result.method
     new, new_y = make_world(8_000, 4, noise=1.0)

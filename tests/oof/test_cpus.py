@@ -1,8 +1,6 @@
 """The number of processors respects the limits of the container and the affinity mask."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,20 +45,6 @@ def test_quotas_of_containers_count(tmp_path: Path, lines: str, files: dict[str,
 
 def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
     assert cpu_count(tmp_path / "none", tmp_path / "none") == 8
-
-
-def test_the_command_lets_threads_sleep_before_it_loads_a_library() -> None:
-    code = (
-        "import sys\n"
-        "from oof.cpus import wait_passively\n"
-        "import os; wait_passively(); print(os.environ['OMP_WAIT_POLICY'])\n"
-        "assert not {'numpy', 'torch'} & set(sys.modules)\n"
-    )
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2]
-    )
-    assert done.stdout == "PASSIVE\n", done.stderr
 
 
 def test_a_wait_policy_of_the_user_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

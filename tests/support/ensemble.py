@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from oof.folds import Folds, make_folds
 from oof.store import PredictionStore
 
+CONFIG = '[competition]\nslug = "tiny"\n[data]\nlayout = "table"\nroot = "data"\n'
+
 
 def make_world(
     rows: int, models: int, *, seed: int = 0, positive_share: float = 0.5, noise: float = 1.5
@@ -22,9 +24,28 @@ def make_world(
     return (1 / (1 + np.exp(-logits))).astype(np.float32), y
 
 
+def make_drifting(
+    rows: int, *, spread: float, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64], NDArray[np.float64]]:
+    """Return a world of 4 models whose 4 fold models are on different scales.
+
+    Probabilities (rows, 4), labels and folds (rows,), and the shift of each fold model in logits, (n_folds, n_models).
+    """
+    oof, y = make_world(rows, 4, noise=1.0, seed=seed)
+    folds = np.arange(rows) % 4
+    shift = np.random.default_rng(9).normal(0, spread, (4, 4))
+    return moved(oof, shift[folds]), y, folds, shift
+
+
+def moved(probabilities: NDArray[np.floating], shift: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return probabilities with their logits moved."""
+    logits = np.log(probabilities / (1 - probabilities)) + shift
+    return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+
+
 def make_workspace(root: Path, rows: int = 200, models: int = 3, *, with_test: bool = True) -> Any:
     """Make a folder with a dfens.toml and a store of complete models m0, m1, …; return (store, folds, oof)."""
-    (root / "dfens.toml").write_text('[competition]\nslug = "tiny"\n[data]\nlayout = "table"\nroot = "data"\n')
+    (root / "dfens.toml").write_text(CONFIG)
     oof, y = make_world(rows, models)
     ids = np.array([f"{row:05d}" for row in range(rows)], object)
     folds: Folds = make_folds(ids, y, k=4, seed=0)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from oof.files import read_json
 from oof.store import PredictionStore
 from tests.support.commands import make_linear_competition, run
+from tests.support.training import tiny_competition
 
 
 @pytest.fixture
@@ -53,6 +55,18 @@ def test_an_untrained_model_is_trained_beside_its_variants(folder: Path) -> None
 def test_changes_that_make_no_sense_are_refused(folder: Path, change: str, message: str) -> None:
     result = run(folder, "ablate", "pixels", "--set", change, code=1)
     assert message in result.stderr
+
+
+def test_variants_read_the_cache_and_take_lists(tmp_path: Path) -> None:
+    tiny_competition(tmp_path)
+    run(tmp_path, "cache")
+    run(tmp_path, "ablate", "tiny", "--set", 'epochs=1,inputs=["rgb","srm"]', "--fold", "0")
+    folder = tmp_path / "work" / "trainers" / "ablations" / "tiny"
+    for variant in ("tiny", "epochs-1-inputs-rgb-srm"):
+        assert read_json(folder / variant / "fold0" / "history.json")["images_from"].startswith(
+            "cache (41 of 41 images)"
+        )
+    assert read_json(folder / variant / "settings.json")["settings"]["inputs"] == ["rgb", "srm"]
 
 
 def test_an_unknown_model_is_named(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The branches for CUDA of a whole fold, run on CPU tensors: the same numbers as the branches for a CPU."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from tests.support.devices import AUGMENTED, EDGE, fake_cuda, part_of, picture_r
 from trainers.augment.pipeline import augment_image
 from trainers.kinds.timm import fold as timm_fold
 from trainers.kinds.timm.fold import ImageFoldData
+from trainers.kinds.timm.predict import Predictor
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer, TrainedFold
+from trainers.kinds.training.train_state import TrainState
 from trainers.media.image_store import Subset
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import Normalise
@@ -81,13 +84,22 @@ def test_what_has_no_version_for_batches_is_done_by_the_threads_of_the_loader(
     np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), expected.numpy())
 
 
-def test_float32_on_cuda_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+def make_state(device: torch.device) -> None:
+    TrainState(settings(), create_model(settings(), EDGE), device, lambda batch, weights, rng: (batch, weights))
+
+
+def make_predictor(device: torch.device) -> None:
+    Predictor(settings(), [create_model(settings(), EDGE)], device)
+
+
+@pytest.mark.parametrize("use", [set_up, make_state, make_predictor])
+def test_float32_on_cuda_is_not_tf32(use: Callable[[torch.device], None], monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     try:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-        set_up(torch.device("cpu"))
+        use(torch.device("cpu"))
         assert torch.backends.cudnn.allow_tf32
-        set_up(fake_cuda(monkeypatch))
+        use(fake_cuda(monkeypatch))
         assert not torch.backends.cudnn.allow_tf32
         assert not torch.backends.cuda.matmul.allow_tf32
     finally:

@@ -1,15 +1,21 @@
 """Losses, class balance and weights of rows, also in mixtures and after self-blending."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from tests.support.devices import picture_rows, settings
 from trainers.augment.mixing import mix
 from trainers.augment.pseudo_fakes import PseudoFakes, pair_partners
+from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.networks.losses import class_weights, loss_by_name
 from trainers.networks.settings import Loss
 
@@ -46,6 +52,15 @@ def test_balanced_classes_have_equal_weight_also_with_modified_labels(settings: 
     assert share_of_fakes("bce", fakes) == pytest.approx(0.5, abs=0.02)
     weight = np.random.default_rng(0).uniform(0, 2, len(TARGET)).astype(np.float32)
     assert share_of_fakes("bce", fakes, weight) == pytest.approx(0.5, abs=0.02)
+
+
+def test_balance_counts_the_labels_that_a_fold_is_trained_on(tmp_path: Path) -> None:
+    """Half of the rows are fakes, and half of the reals become fakes: three fakes weigh as much as one real."""
+    chosen = settings(self_blend=0.5, class_weight="balanced")
+    rows, none = picture_rows(tmp_path, 8), pd.DataFrame({"id": [], "target": []})
+    data = ImageFoldData(chosen, rows, none, lambda table: rows, seed=0, device=torch.device("cpu"))
+    state = FoldTrainer(chosen, 0, data, tmp_path / "state.pt", torch.device("cpu")).state
+    assert state._positive_weight == pytest.approx(1 / 3)
 
 
 def test_bce_of_balanced_classes_pulls_evenly() -> None:

@@ -1,5 +1,6 @@
 """Robustness curves and corruptions: the meaning of severity, and AUC decreases with it."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from trainers.augment.corruptions import PERTURBATIONS, noise
 from trainers.data.competition import Competition
 from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
-from trainers.jobs.runner import TrainingJob
+from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.kinds.base import ModelSettings
+from trainers.kinds.images import subset
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.media.settings import DeviceDecode
 
 
 def prepare(tmp_path: Path, rows: int = 48) -> tuple[Competition, PredictionStore]:
@@ -94,6 +97,18 @@ def test_a_network_is_measured_with_its_stored_weights(tmp_path: Path) -> None:
     assert points[0].auc == pytest.approx(roc_auc(store.folds.target, store.load("tiny").oof))
     some = robustness_curves(job_of(tmp_path, competition, {"tiny": settings}), corruptions=[], rows=12)
     assert [point.corruption for point in some] == ["none"]
+
+
+@pytest.mark.parametrize("decode", ["area", "scaled", "pil"])
+def test_other_files_are_read_as_those_that_the_model_learns_from(decode: DeviceDecode, tmp_path: Path) -> None:
+    """Corrupted images are files of their own; another way of decoding would count as a corruption."""
+    competition, _ = prepare(tmp_path, rows=8)
+    settings = TimmSettings(backbone="test_resnet", pretrained=False, image_size=16, decode=decode)
+    context = FoldRunner(job_of(tmp_path, competition, {"tiny": settings})).context("tiny")
+    copies = [shutil.copy(path, tmp_path / f"copy-{Path(path).name}") for path in context.train["path"]]
+    known, copied = subset(context, context.train), subset(context, context.train.assign(path=list(map(str, copies))))
+    assert copied.images is not known.images
+    np.testing.assert_array_equal(copied.images.take(copied.positions), known.images.take(known.positions))
 
 
 def test_a_model_without_weights_is_named(tmp_path: Path) -> None:

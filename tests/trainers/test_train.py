@@ -164,6 +164,27 @@ def test_time_and_energy_of_all_runs_are_counted(tmp_path: Path, monkeypatch: py
     assert history["energy_joules"] == 20
 
 
+def test_each_fold_has_a_peak_of_memory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allocated, step = 0, FoldTrainer._step
+
+    def reset(device: torch.device) -> None:
+        nonlocal allocated
+        allocated = 0
+
+    def allocating(self: FoldTrainer, *batch: object) -> None:
+        nonlocal allocated
+        allocated += 1
+        step(self, *batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("trainers.kinds.training.outcome.reset_peak", reset)
+    monkeypatch.setattr("trainers.kinds.training.outcome.peak_memory", lambda device: {"device": allocated})
+    monkeypatch.setattr(FoldTrainer, "_step", allocating)
+    train(tmp_path, dataclasses.replace(TINY, epochs=1))
+    folder = tmp_path / "work" / "trainers" / "tiny"
+    histories = [read_json(folder / fold / "history.json") for fold in ("fold0", "fold1")]
+    assert [history["peak_memory_bytes"]["device"] for history in histories] == [2, 2]
+
+
 @pytest.mark.parametrize(("seconds_of_a_save", "saves"), [(0.0, 9), (30.0, 1)])
 def test_saving_takes_a_small_part_of_the_time_also_on_slow_disks(
     seconds_of_a_save: float, saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -420,8 +441,26 @@ def test_processes_that_train_together_do_not_try_again_in_parts(
         trainer._step(torch.zeros(8, 32, 32, 3, dtype=torch.uint8), np.arange(8))
 
 
-def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TrainState, "step", out_of_memory(6))
+def augmentation_out_of_memory(most: int) -> Callable[..., Any]:
+    """An ImageFoldData.on_device for which more than so many images at once do not fit."""
+    on_device = ImageFoldData.on_device
+
+    def fitting(self: ImageFoldData, batch: Any, epoch: int, rows: Any) -> Any:
+        if len(rows) > most:
+            raise RuntimeError("CUDA error: out of memory")
+        return on_device(self, batch, epoch, rows)
+
+    return fitting
+
+
+@pytest.mark.parametrize("place", ["step", "augmentation"])
+def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "step":
+        monkeypatch.setattr(TrainState, "step", out_of_memory(6))
+    else:
+        monkeypatch.setattr(ImageFoldData, "on_device", augmentation_out_of_memory(6))
     train(tmp_path, dataclasses.replace(TINY, batch_size="auto"), (0,))
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert history["parts_of_a_step"] == 4  # 20 images in parts of 5
