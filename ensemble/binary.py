@@ -209,7 +209,9 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
     predictions, nested_out = fitted.mixture.predictions(fitted.scores), fitted.mixture.predictions(nested)
     curve, calibration = None, None
     if options.calibrate != "none":
-        curve, nested_out, calibration = calibrate(options.calibrate, nested_out, table.y, table.fold)
+        curve, nested_out, calibration = calibrate(
+            options.calibrate, nested_out, table.y, table.fold, level=metric.kind == "ranking"
+        )
         predictions = curve(predictions)
     score = metric(table.y, predictions)
     by_name = {one.method.name: one for one in references}

@@ -7,6 +7,7 @@ Kull et al., Beta calibration, AISTATS 2017.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class CalibrationReport:
 
 
 def calibrate(
-    method: str, nested: NDArray[Any], y: NDArray[Any], fold: NDArray[np.int32]
+    method: str, nested: NDArray[Any], y: NDArray[Any], fold: NDArray[np.int32], *, level: bool = False
 ) -> tuple[Calibrator, Vector, CalibrationReport]:
     """Fit a curve to nested predictions; the curve that scores a fold is fitted to the other folds.
 
@@ -91,6 +92,8 @@ def calibrate(
 
     Args:
         method: platt, isotonic or beta. nested: (n_rows,) probabilities. y: (n_rows,) 0 or 1. fold: (n_rows,).
+        level: for metrics that depend only on the order, as in `nested_predictions`: otherwise the curves of folds with
+            different shares of positives mix up their order. The report is always of the curves as they were fitted.
 
     Returns:
         The curve for new rows, the calibrated nested predictions, and a report of the effect.
@@ -104,6 +107,7 @@ def calibrate(
             f"{nested.max():g}. Fit weights (optimize) instead of averaging scores."
         )
 
+    @cache
     def without(index: int) -> Vector | None:
         rest = fold != index
         if not 0 < y[rest].sum() < rest.sum():
@@ -111,12 +115,13 @@ def calibrate(
         return fit_calibrator(method, nested[rest], y[rest])(nested)
 
     curve = fit_calibrator(method, nested, y)
-    calibrated = nested_predictions(fold, without, curve(nested), np.asarray(nested, np.float64))
+    whole, plain = curve(nested), np.asarray(nested, np.float64)
+    calibrated = nested_predictions(fold, without, whole, plain)
     log_loss = metric_by_name("log_loss")
     before, after = reliability(nested, y), reliability(calibrated, y)
     losses = log_loss(y, nested), log_loss(y, calibrated)
     report = CalibrationReport(method, losses, (_error(before), _error(after)), before, after)
-    return curve, calibrated, report
+    return curve, nested_predictions(fold, without, whole, plain, level=True) if level else calibrated, report
 
 
 def fit_calibrator(method: str, predictions: NDArray[Any], y: NDArray[Any]) -> Calibrator:
