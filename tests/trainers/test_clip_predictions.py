@@ -265,7 +265,7 @@ def test_moved_clips_are_fakes_in_training_alone(tmp_path: Path) -> None:
         slipped = [row >= 10 and reader.is_slipped(record, str(row), epoch) for row in rows]
         assert targets.tolist() == [float(row % 2 or slipped[row]) for row in rows]
         assert 2 < targets.sum() - 20 < 14
-    assert data.positive_share() == pytest.approx(0.75)
+    assert data.positive_share() == pytest.approx((20 + 0.5 * 15) / 40)  # 15 of the 20 reals can be moved
     assert data.target.tolist() == table["target"].tolist()
 
 

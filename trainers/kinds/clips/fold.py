@@ -12,6 +12,7 @@ from trainers.kinds.clips.moments import AnyClipSettings, MomentReader, Moments,
 from trainers.kinds.clips.network import ToDevice
 from trainers.kinds.clips.predict import ClipModels, Kept, RecordOf
 from trainers.kinds.clips.settings import AvSettings
+from trainers.kinds.clips.slip import has_both
 from trainers.kinds.training.fold_data import FoldData, Rows
 from trainers.kinds.training.train_state import Batch, MakeInputs
 from trainers.kinds.training_rows import TrainingRows
@@ -86,8 +87,11 @@ class ClipFoldData(FoldData):
         return torch.from_numpy(target)
 
     def positive_share(self) -> float:
-        target = self.target.astype(np.float64)
-        return self.weighted_mean(target + (1 - target) * self._slip_share)
+        expected = self.target.astype(np.float64)
+        if self._slip_share:
+            for row in np.flatnonzero(expected == 0).tolist():
+                expected[row] = self._slip_share * has_both(self._record_of(self._paths[row]))
+        return self.weighted_mean(expected)
 
     def fold_models(self, network: nn.Module, *, tta: bool) -> FoldModels:
         assert isinstance(network, ClipNetwork)

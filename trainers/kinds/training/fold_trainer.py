@@ -111,15 +111,21 @@ class FoldTrainer:
         torch.manual_seed(self.seed)
         model = self.data.make_network()
         model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        positives = self.data.positive_share()
-        balanced = self.settings.class_weight == "balanced"
-        positive_weight = (1 - positives) / positives if balanced and 0 < positives < 1 else 1.0
         make_inputs = self.data.make_inputs(model)
-        self.state = TrainState(self.settings, model, self.device, make_inputs, positive_weight, self.group.size)
+        self.state = TrainState(
+            self.settings, model, self.device, make_inputs, self._positive_weight(), self.group.size
+        )
         self.history = FoldHistory()
         self.best: tuple[int, list[Tensor]] | None = None
         self.epoch = self.step = 0
         self.rate_factor = 1.0
+
+    def _positive_weight(self) -> float:
+        """Return the weight of a fake relative to a real."""
+        if self.settings.class_weight != "balanced":
+            return 1.0
+        positives = self.data.positive_share()
+        return (1 - positives) / positives if 0 < positives < 1 else 1.0
 
     @property
     def model(self) -> torch.nn.Module:
