@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 
 from dfens.workspace.config import build
 from oof.errors import ConfigError, TrainingError
@@ -26,7 +27,10 @@ from trainers.jobs.run import run_job
 from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.kinds.clips.fold import ClipFoldData
 from trainers.kinds.clips.initial import make_fold_network
+from trainers.kinds.clips.kind import ClipKind
 from trainers.kinds.clips.moments import MomentReader, Moments
+from trainers.kinds.clips.network import make_clip_network
+from trainers.kinds.clips.predict import ClipModels
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.kinds.training_rows import TrainingRows
@@ -81,6 +85,27 @@ def test_settings_of_prediction_predict_again_and_never_retrain(
     history = read_json(weights.with_name("history.json"))
     assert (history["views"], history["pooling"]) == (2 * second["time_views"], second["pooling"])
     assert run(competition, tmp_path / "here", models[0]) == before
+
+
+def test_a_refit_pools_by_the_rule_that_most_folds_have_now(
+    competition: tuple[Competition, Path], tmp_path: Path
+) -> None:
+    """With other views the folds choose other rules, and the refit is not trained again."""
+    model = dataclasses.replace(MODELS["frames"], pooling="auto")
+    context = FoldRunner(dataclasses.replace(make_job(competition, tmp_path), models={"m": model})).context("m")
+    for fold in range(3):
+        context.fold_folder(fold).mkdir(parents=True)
+        save_file(make_clip_network(model).state_dict(), context.fold_folder(fold) / "weights.safetensors")
+
+    def rules(*chosen: str) -> list[str]:
+        for fold, rule in enumerate(chosen):
+            write_json(context.fold_folder(fold) / "pooling.json", {"version": 1, "rule": rule})
+        found = ClipKind().load(context, range(3))
+        assert isinstance(found, ClipModels)
+        return found._rules
+
+    assert rules("top_k", "top_k", "dfdc") == ["top_k", "top_k", "top_k"]  # the last: a refit of an earlier version
+    assert rules("confidence", "confidence") == ["confidence", "confidence", "confidence"]
 
 
 def test_settings_that_training_depends_on_are_refused(competition: tuple[Competition, Path], tmp_path: Path) -> None:

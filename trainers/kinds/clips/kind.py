@@ -1,6 +1,6 @@
 """The kinds `frames`, `audio` and `av`: networks on clips."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -118,17 +118,36 @@ def _load(
     """Load fold models; `keep` is called with the probabilities and weights of the moments by the first one."""
     settings, device = context.settings, device_of(context)
     scratch = without_weights(settings)
-    networks, rules = [], []
+    networks = []
     for fold in folds:
         network = make_clip_network(scratch)
         load_fold_weights(network, context.fold_folder(fold) / WEIGHTS_FILE)
         networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
-        chosen = context.fold_folder(fold) / POOLING_FILE
-        rules.append(
-            read_json(chosen, "rule")["rule"] if settings.pooling == "auto" and chosen.exists() else settings.pooling
-        )
-    rules = ["mean" if rule in ("auto", "attention") else rule for rule in rules]
+    rules = [_pooling_rule(context, fold) for fold in folds]
     return ClipModels(settings, networks, rules, ClipSource(context), device, context.threads, tta=tta, keep=keep)
+
+
+def _pooling_rule(context: Context, fold: int) -> str:
+    """Return the rule by which a training pools the moments of rows that were not held out."""
+    pooling = context.settings.pooling
+    if pooling == "auto":
+        return _rule_of_folds(context) if fold == context.folds.refit else _rule_of_fold(context, fold)
+    return "mean" if pooling == "attention" else pooling
+
+
+def _rule_of_fold(context: Context, fold: int) -> str:
+    """Return the rule that a fold chose by its held-out rows; the mean before it has chosen one."""
+    path = context.fold_folder(fold) / POOLING_FILE
+    return str(read_json(path, "rule")["rule"]) if path.exists() else "mean"
+
+
+def _rule_of_folds(context: Context) -> str:
+    """Return the rule of most folds, for a refit, which has no held-out rows to choose one by.
+
+    It is not stored: other views change the rules of the folds without a new training.
+    """
+    rules = [_rule_of_fold(context, fold) for fold in range(context.folds.k)]
+    return max(rules, key=lambda name: (rules.count(name), name == "mean"))
 
 
 def _finished(settings: AnyClipSettings, outcome: FoldOutcome, moments: Kept, held_out: "pd.DataFrame") -> FoldOutcome:
@@ -142,12 +161,10 @@ def _finished(settings: AnyClipSettings, outcome: FoldOutcome, moments: Kept, he
 def _refitted(context: Context, outcome: FoldOutcome) -> FoldOutcome:
     """Add the same to a refit, which has no held-out rows to choose a rule by."""
     settings = context.settings
-    history = {"views": settings.views, "pooling": settings.pooling}
-    outcome = replace(outcome, history={**outcome.history, **history})
-    if settings.pooling != "auto":
-        return outcome
-    rule = _rule_of_folds(context)
-    return _with_rule(outcome, rule, {"pooling_rule": rule})
+    history: dict[str, Any] = {"views": settings.views, "pooling": settings.pooling}
+    if settings.pooling == "auto":
+        history["pooling_rule"] = _rule_of_folds(context)
+    return replace(outcome, history={**outcome.history, **history})
 
 
 def _with_nested_rule(
@@ -157,24 +174,12 @@ def _with_nested_rule(
     probabilities, weight = moments.joined()
     target = held_out["target"].to_numpy(np.int8)
     oof, rule, rules = pool_nested(probabilities, weight, target, settings.seed)
-    found = _with_rule(outcome, rule, {"pooling_rule": rule, "pooling_rules_of_halves": list(rules)})
-    return replace(found, oof=oof)
-
-
-def _rule_of_folds(context: Context) -> str:
-    """Return the rule of most folds, for a refit, which has no held-out rows to choose one by."""
-    rules = [read_json(context.fold_folder(fold) / POOLING_FILE)["rule"] for fold in range(context.folds.k)]
-    return str(max(rules, key=lambda name: (rules.count(name), name == "mean")))
-
-
-def _with_rule(outcome: FoldOutcome, rule: str, history: Mapping[str, Any]) -> FoldOutcome:
-    """Add the rule by which rows that were not held out are pooled."""
 
     def save_rule(path: Path) -> None:
         write_json(path, {"version": 1, "rule": rule})
 
-    files: dict[str, Callable[[Path], None]] = {**outcome.files, POOLING_FILE: save_rule}
-    return replace(outcome, files=files, history={**outcome.history, **history})
+    history = {**outcome.history, "pooling_rule": rule, "pooling_rules_of_halves": list(rules)}
+    return replace(outcome, oof=oof, files={**outcome.files, POOLING_FILE: save_rule}, history=history)
 
 
 def _with_deciding_moments(
