@@ -119,6 +119,17 @@ def test_settings_that_cannot_work_are_found_before_anything_is_trained(tmp_path
     assert "toy" not in store
 
 
+def test_settings_that_cannot_work_do_not_replace_a_trained_model(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    work = tmp_path / "work" / "trainers"
+    train_models(competition, store, {"toy": ToySettings()}, (0, 1), work)
+    before = stored_bytes(store, "toy")
+    with pytest.raises(TrainingError, match="Model 'toy': power = 0 makes all images alike"):
+        train_models(competition, store, {"toy": ToySettings(power=0)}, (0, 1), work, force=True)
+    assert stored_bytes(store, "toy") == before
+    assert not (work / "archive").exists()
+
+
 def test_settings_of_a_kind_are_read_from_toml() -> None:
     config = parse_config({"train": {"epochs": 3}, "models": {"a": {"kind": "toy", "steps": 5}}}, Path())
     assert config.models["a"] == ToySettings(steps=5)

@@ -104,6 +104,15 @@ def check_still_own(folder: Path, settings: ModelSettings) -> None:
         )
 
 
+def is_recorded(folder: Path, settings: ModelSettings) -> bool:
+    """Return whether the model in a folder has these settings, those of prediction included."""
+    path = folder / RECORD
+    if not path.exists():
+        return False
+    before = read_json(path).get("settings", {})
+    return not any(_setting_changes(before, settings, prediction=prediction) for prediction in (False, True))
+
+
 def same_training(history: Mapping[str, Any], settings: ModelSettings) -> bool:
     """Return whether history.json is of a training with these settings, ignoring those of prediction."""
     return not _setting_changes(history.get("settings", {}), settings)

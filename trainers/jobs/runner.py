@@ -18,7 +18,7 @@ from oof.metrics import roc_auc
 from oof.metrics.rounding import auc_rounding
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
-from trainers.jobs.model_record import FORMAT_VERSION, check_still_own, same_training
+from trainers.jobs.model_record import FORMAT_VERSION, check_still_own, is_recorded, same_training
 from trainers.jobs.test_predictions import predict_test_rows, remove_parts
 from trainers.kinds.base import (
     RUNNING_FILES,
@@ -116,14 +116,15 @@ class FoldRunner:
         return [(fold, seed) for seed in range(self.repeats(name).seeds) for fold in folds]
 
     def check(self, folds: Sequence[int]) -> None:
-        """Check the settings of all unfinished models before anything is trained.
+        """Check the settings of all models that are unfinished or changed before anything is trained or archived.
 
         Raises:
             DfensError: if settings cannot work, with the message of each such model.
         """
         problems = []
         for name, settings in self.job.models.items():
-            if all(self.is_trained(name, fold, seed) for fold, seed in self.trainings(name, folds)):
+            done = all(self.is_trained(name, fold, seed) for fold, seed in self.trainings(name, folds))
+            if done and is_recorded(self.job.work_dir / name, settings):
                 continue
             try:
                 self._check_repeats(name)
