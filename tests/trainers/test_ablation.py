@@ -8,6 +8,7 @@ import pytest
 from oof.files import read_json
 from oof.store import PredictionStore
 from tests.support.commands import make_linear_competition, run
+from tests.support.competitions import face, write_image
 from tests.support.training import tiny_competition
 
 
@@ -34,6 +35,14 @@ def test_variants_are_compared_and_kept_apart(folder: Path) -> None:
     assert own.load("pixels").oof.tolist() == store.load("pixels").oof.tolist()
     again = run(folder, "ablate", "pixels", "--set", "image_size=4")
     assert "image_size-4 fold" not in again.stderr  # nothing is trained twice
+
+
+def test_a_model_that_learnt_from_other_images_is_trained_again(folder: Path) -> None:
+    run(folder, "train", "--model", "pixels")
+    for path in (folder / "data" / "train").iterdir():
+        write_image(path, face(7))
+    result = run(folder, "ablate", "pixels", "--set", "image_size=4", "--fold", "1")
+    assert "pixels fold 1" in result.stderr
 
 
 def test_an_untrained_model_is_trained_beside_its_variants(folder: Path) -> None:

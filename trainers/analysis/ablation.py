@@ -15,6 +15,7 @@ from trainers.jobs.run import Engine, run_job, train_here
 from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings, settings_record
 from trainers.kinds.repeats import RepeatSettings, repeats_of, without_repeats
+from trainers.runtime.provenance import files_fingerprint
 
 
 def ablation_store(work_dir: Path, name: str) -> PredictionStore:
@@ -88,12 +89,15 @@ def _trained(settings: ModelSettings, *, unless: int) -> ModelSettings:
 
 
 def _reuse(job: TrainingJob, own: PredictionStore, name: str, folds: Sequence[int]) -> None:
-    """Copy the predictions of the unchanged model from the real store."""
+    """Copy the predictions of the unchanged model from the real store, if it learnt from the images as they are now."""
     settings, store = job.models[name], PredictionStore(job.store_root)
     path = job.work_dir / name / "settings.json"
     if not path.exists():
         return
-    if without_repeats(read_json(path).get("settings", {})) != without_repeats(settings_record(settings)):
+    record, images = read_json(path), job.competition.train["path"].tolist()
+    if without_repeats(record.get("settings", {})) != without_repeats(settings_record(settings)):
+        return
+    if "data" in record and record["data"] != files_fingerprint(images)["fingerprint"]:
         return
     model = store.load(name, seed=0)
     row = join_positions(own.test_ids, store.test_ids, "the test ids", extra="ignore")
