@@ -209,7 +209,8 @@ def _misfit(path: Path, best: _Match, backbone: nn.Module) -> str:
     where = f" in {best.place!r}" if best.place else ""
     where += f" after {best.prefix!r}" if best.prefix else ""
     count = len(backbone.state_dict())
-    text = f"pretrained = '{path}' fits {len(best.fitting)} of the {count} tensors of this backbone, looked for{where}"
+    text = f"pretrained = '{path}' fits {len(best.fitting)} of the {count} tensors of this backbone"
+    text += f", looked for{where}" if where else ""
     if best.missing:
         text += f"; {len(best.missing)} are missing: {examples(best.missing)}"
     if best.foreign:
