@@ -150,7 +150,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as err:
-        raise StoreError(_read_error(path, err)) from err
+        raise StoreError(read_error(path, err)) from err
     except (ValueError, RecursionError) as err:
         raise StoreError(
             f"{path} is not readable JSON ({err}). It was truncated or edited by hand: "
@@ -167,7 +167,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
 _RESTORE = "It was edited by hand: restore it, or move it away and run dfens status."
 
 
-def _read_error(path: Path, err: OSError) -> str:
+def read_error(path: Path, err: OSError) -> str:
     """Return the message for a file that cannot be read, with the remedy for its cause."""
     if isinstance(err, PermissionError):
         remedy = "It may be intact: give this user permission to read it, or run dfens as its owner."
@@ -236,7 +236,7 @@ def _named_parquet_error(path: Path) -> Iterator[None]:
         raise
     except (OSError, pa.ArrowException) as err:
         if isinstance(err, OSError) and err.errno is not None and not isinstance(err, pa.ArrowException):
-            raise StoreError(_read_error(path, err)) from err
+            raise StoreError(read_error(path, err)) from err
         reason = str(err).splitlines()[0].split(". ")[0].rstrip(".")
         raise StoreError(
             f"{path} cannot be read as Parquet ({reason}). It was truncated or overwritten: move it away; dfens status "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import itertools
 import os
 import re
@@ -26,6 +27,7 @@ from trainers.kinds.timm.predict import Predictor
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.kinds.training.train_state import TrainState
+from trainers.networks.weights import load_fold_weights
 from trainers.runtime import checkpoint
 from trainers.runtime.device import EnergyMeter
 from trainers.runtime.process_group import ProcessGroup
@@ -262,6 +264,29 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"half")
     with pytest.raises(StoreError, match=r"state\.pt cannot be read .* Move it away"):
         train(tmp_path)
+
+
+@pytest.mark.parametrize(("error", "raised", "message"), [
+    (PermissionError(errno.EACCES, "Permission denied"), StoreError, "may be intact: give this user permission"),
+    (OSError(errno.EIO, "Input/output error"), StoreError, "may be intact: check the disk"),
+    (MemoryError("no memory"), MemoryError, "no memory"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError, "can't allocate"),
+])  # fmt: skip
+def test_no_error_of_the_machine_advises_to_remove_a_training(
+    error: Exception, raised: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("torch.load", failing)
+    monkeypatch.setattr("safetensors.torch.load_file", failing)
+    readers: tuple[Callable[[Path], object], ...] = (
+        checkpoint.load,
+        functools.partial(load_fold_weights, torch.nn.Linear(1, 1)),
+    )
+    for read in readers:
+        with pytest.raises(raised, match=message):
+            read(tmp_path / "file")
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:

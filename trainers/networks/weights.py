@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from oof.errors import StoreError, TrainingError, examples
+from oof.files import read_error
+from trainers.runtime.device import is_out_of_memory
 
 # Plain values that training scripts store next to the weights; loading them executes no code from the file.
 _HARMLESS: list[Any] = [
@@ -74,13 +76,17 @@ def load_fold_weights(model: nn.Module, path: Path) -> None:
     """Load the weights of a fold trained by dfens, which must fit completely.
 
     Raises:
-        StoreError: if the file is broken or does not fit; the message says what to do.
+        StoreError: if the file cannot be read, is broken or does not fit; the message says what to do.
     """
     from safetensors.torch import load_file
 
     try:
         model.load_state_dict(load_file(path))
-    except Exception as err:  # SafetensorError, OSError, RuntimeError for tensors that do not fit
+    except OSError as err:  # of this machine: the file may be intact
+        raise StoreError(read_error(path, err)) from err
+    except Exception as err:  # SafetensorError, RuntimeError for tensors that do not fit
+        if isinstance(err, MemoryError) or is_out_of_memory(err):
+            raise
         raise StoreError(
             f"The weights {path} cannot be read ({first_line(err)}). Remove this file: dfens train then trains the "
             f"fold again."

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from oof.errors import StoreError
-from oof.files import atomic_path
+from oof.files import atomic_path, read_error
+from trainers.runtime.device import is_out_of_memory
 
 FORMAT_VERSION = 1
 
@@ -34,17 +35,21 @@ def load(path: Path) -> dict[str, Any]:
     """Read a state without executing any code in the file.
 
     Raises:
-        StoreError: if the file is broken or has a different format version.
+        StoreError: if the file cannot be read, is broken or has a different format version.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as err:  # of this machine: the file may be intact
+        raise StoreError(read_error(path, err)) from err
     except Exception as err:  # torch, zipfile and pickle raise different exceptions for a broken file
+        if isinstance(err, MemoryError) or is_out_of_memory(err):
+            raise
         raise StoreError(
-            f"The checkpoint {path} cannot be read ({type(err).__name__}). Move it away; the fold then begins anew."
+            f"The checkpoint {path} cannot be read ({type(err).__name__}). Move it away; the fold then restarts."
         ) from err
     if state.get("version") != FORMAT_VERSION:
         raise StoreError(
             f"The checkpoint {path} has format version {state.get('version')}; this dfens reads {FORMAT_VERSION}. "
-            f"Move it away; the fold then begins anew."
+            f"Move it away; the fold then restarts."
         )
     return state
