@@ -269,7 +269,7 @@ class PredictionReader(RowStore):
 
     def _is_in_order(self, found: pa.ChunkedArray, part: Part, key: PartKey) -> bool:
         """Return whether a file has exactly the expected ids in the expected order, as dfens writes them."""
-        label = ("oof", key.label) if part == "oof" else (part, "")
+        label = (part, key.label if part == "oof" else "")
         if label not in self._arrow_ids:
             self._arrow_ids[label] = pa.array(self._ids_of(part, key), pa.large_string())
         expected = self._arrow_ids[label]
