@@ -10,7 +10,7 @@ from dfens import __version__, commands
 from dfens.console import Console
 from dfens.invocation import Invocation
 from dfens.workspace.paths import Workspace
-from oof.errors import DfensError
+from oof.errors import DfensError, disk_remedy
 
 # the order of commands in --help; a command not listed here comes last
 _ORDER = (
@@ -78,7 +78,10 @@ def _system_error(error: OSError) -> str:
     """Return the message for an error of the operating system, with the file concerned."""
     where = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{where}: {reason}. Check that it exists and can be read or written, then run the same command again."
+    remedy = (
+        disk_remedy(error.errno) or "Check that it exists and can be read or written, then run the same command again."
+    )
+    return f"{where}: {reason}. {remedy}"
 
 
 @click.group(

@@ -13,7 +13,10 @@
 The command `dfens` prints a DfensError without a traceback and exits with 1.
 """
 
+import errno
 from collections.abc import Sequence
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota exceeded, ulimit -f
 
 
 class DfensError(Exception):
@@ -60,3 +63,16 @@ def examples(items: Sequence[str], most: int = 5) -> str:
     """
     shown = ", ".join(items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
+
+
+def disk_remedy(number: int | None) -> str:
+    """Return the remedy for an error number (`OSError.errno`) if the disk is full or read-only, or an empty string.
+
+    >>> disk_remedy(errno.ENOSPC)
+    'Free space on this disk, then run the same command again.'
+    """
+    if number in DISK_FULL:
+        return "Free space on this disk, then run the same command again."
+    if number == errno.EROFS:
+        return "Mount this disk with write access, or work in a copy of the folder on another disk (dfens -C DIR)."
+    return ""

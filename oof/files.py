@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oof.errors import DfensError, StoreError
+from oof.errors import DISK_FULL, DfensError, StoreError, disk_remedy
 
 _HEADER = b"dfens"
 
@@ -56,17 +56,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise
 
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota exceeded, ulimit -f
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
 @contextlib.contextmanager
 def _named_write_error(path: Path) -> Iterator[None]:
     """Turn a system error during a write into a DfensError with the remedy for its cause."""
     try:
         yield
     except OSError as err:
-        if err.errno in _DISK_FULL:
+        if err.errno in DISK_FULL:
             raise DfensError(
                 f"The disk is full: {path} could not be written, and no partial file was kept. "
                 f"Free space in {path.parent}, then run the same command again."
@@ -75,21 +71,26 @@ def _named_write_error(path: Path) -> Iterator[None]:
         # the error is about another file opened by the block
         if not (named in path.parents or named.parent == path.parent):
             raise
-        if err.errno in _NOT_ALLOWED:
-            remedy = (
-                f"Expected a folder that this user can write to: correct the owner or the permissions of "
-                f"{path.parent}, or work in another folder (dfens -C DIR)."
-            )
-        elif err.errno in (errno.ENOTDIR, errno.EEXIST):
-            blocking = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), path.parent)
-            remedy = f"{blocking} is a file where a folder is expected: move it away, or choose another folder."
-        elif err.errno == errno.EISDIR:
-            remedy = f"{path} is a folder: move it away, or choose another name."
-        elif err.errno == errno.ENAMETOOLONG:
-            remedy = "Choose a shorter name."
-        else:
-            remedy = f"Check the disk and the folder {path.parent}."
-        raise DfensError(f"{path} cannot be written ({err.strerror}). {remedy}") from err
+        raise DfensError(f"{path} cannot be written ({err.strerror}). {write_remedy(path, err)}") from err
+
+
+def write_remedy(path: Path, err: OSError) -> str:
+    """Return what to do after a system error while writing a file or creating its folder."""
+    if disk_remedy(err.errno):
+        return disk_remedy(err.errno)
+    if isinstance(err, PermissionError):
+        return (
+            f"Expected a folder that this user can write to: correct the owner or the permissions of "
+            f"{path.parent}, or work in another folder (dfens -C DIR)."
+        )
+    if err.errno in (errno.ENOTDIR, errno.EEXIST):
+        blocking = next((item for item in (path, *path.parents) if item.exists() and not item.is_dir()), path.parent)
+        return f"{blocking} is a file where a folder is expected: move it away, or choose another folder."
+    if err.errno == errno.EISDIR:
+        return f"{path} is a folder: move it away, or choose another name."
+    if err.errno == errno.ENAMETOOLONG:
+        return "Choose a shorter name."
+    return f"Check the disk and the folder {path.parent}."
 
 
 def _tells_full_disk(err: Exception, part: Path) -> bool:
@@ -99,14 +100,14 @@ def _tells_full_disk(err: Exception, part: Path) -> bool:
     """
     number = re.search(r"\(os error (\d+)\)", str(err))
     if number:
-        return int(number[1]) in _DISK_FULL
+        return int(number[1]) in DISK_FULL
     try:
         with part.open("ab") as file:
             file.write(bytes(1 << 16))
             file.flush()
             os.fsync(file.fileno())
     except OSError as full:
-        return full.errno in _DISK_FULL
+        return full.errno in DISK_FULL
     return False
 
 

@@ -44,8 +44,19 @@ def open_database(address: str | Path, folder: Path) -> Database:
     if url.drivername in ("sqlite", "sqlite+pysqlite"):
         return SqliteDatabase(_resolved(_sqlite_path(url), folder))
     if url.get_backend_name() == "postgresql":
+        if _has_unescaped_password(address):
+            raise ConfigError(
+                "[submissions] ledger has several '@': in a password, write '@' as %40, '/' as %2F, '?' as %3F and '%' "
+                "as %25, or keep the password in ~/.pgpass."
+            )
         return PostgresDatabase(url)
     raise ConfigError(f"[submissions] ledger: {url.drivername} is not supported. {_EXPECTED}")
+
+
+def _has_unescaped_password(address: str) -> bool:
+    """Return whether a part of a password may be taken for the host, the database or an option, which are shown."""
+    place, _, options = address.partition("://")[2].partition("?")
+    return place.count("@") > 1 or any("@" in option and "=" not in option for option in options.split("&"))
 
 
 def _sqlite_path(url: URL) -> str:

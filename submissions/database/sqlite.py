@@ -15,7 +15,8 @@ from sqlalchemy import event as events
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from oof.errors import StoreError
+from oof.errors import DISK_FULL, StoreError
+from oof.files import write_remedy
 from submissions.database.base import LedgerDamagedError, LockLostError
 
 _BUSY_S = 60.0
@@ -73,12 +74,12 @@ class SqliteDatabase:
         try:
             yield
         except DatabaseError as err:
-            raise self._error(err.orig if isinstance(err.orig, Exception) else err) from err
+            raise self.explain(err.orig if isinstance(err.orig, Exception) else err) from err
         except (sqlite3.Error, SQLAlchemyError, OSError) as err:
-            raise self._error(err) from err
+            raise self.explain(err) from err
 
-    def _error(self, err: Exception) -> StoreError:
-        """Return the error with advice for this case."""
+    def explain(self, err: Exception) -> StoreError:
+        """Return the error for a failed operation, with the remedy for its cause."""
         reason = err.strerror if isinstance(err, OSError) and err.strerror else " ".join(str(err).split())
         name = getattr(err, "sqlite_errorname", "") or ""
         head = f"The ledger {self.where} cannot be used: {reason.rstrip('.?')}."
@@ -88,16 +89,22 @@ class SqliteDatabase:
                 f"{head} The file is damaged or is not a ledger. Restore it from a backup; without one, move it away "
                 f"and run dfens submissions sync, which imports what Kaggle has."
             )
-        is_full = name == "SQLITE_FULL" or number in (errno.ENOSPC, errno.EDQUOT)
+        is_full = name == "SQLITE_FULL" or number in DISK_FULL
         if is_full or (name.startswith("SQLITE_IOERR") and self._full()):
-            return StoreError(f"{head} Its disk is full. Free space, then run the same command again.")
+            return StoreError(f"{head} Its disk is full: free space on it.")
+        is_refused = name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR"))
+        if number == errno.EROFS or (is_refused and self._read_only()):
+            return StoreError(f"{head} Its disk is read-only: mount it with write access.")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return StoreError(f"{head} Another program has been writing to it for {_BUSY_S:g} s. Stop it, or wait.")
-        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")) or number:
+        is_denied = name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH"))
+        if is_denied or isinstance(err, PermissionError):
             return StoreError(
                 f"{head} The user who runs dfens must be able to write the file, {self.path.name}.lock and the folder "
                 f"{self.path.parent}: correct their owner or permissions. PostgreSQL does not need these."
             )
+        if isinstance(err, OSError):
+            return StoreError(f"{head} {write_remedy(self.path, err)}")
         if name.startswith("SQLITE_IOERR"):
             return StoreError(f"{head} Check the disk; SQLite does not work on most network drives.")
         return StoreError(head)
@@ -105,6 +112,11 @@ class SqliteDatabase:
     def _full(self) -> bool:
         with contextlib.suppress(OSError):
             return shutil.disk_usage(self.path.parent).free < _FULL_BYTES
+        return False
+
+    def _read_only(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(os.statvfs(self.path.parent).f_flag & os.ST_RDONLY)
         return False
 
 
@@ -137,10 +149,7 @@ class FileLock:
                     f"The file system of {self._path} cannot lock files ({err.strerror}). Keep the ledger on a local "
                     f"disk, or in PostgreSQL ([submissions] ledger)."
                 ) from err
-            raise StoreError(
-                f"{self._path} cannot be opened for locking ({err.strerror}). Correct the owner or permissions of the "
-                f"file and its folder."
-            ) from err
+            raise self._database.explain(err) from err
         if not self._is_current():
             self.release()
             return False  # the file was replaced between the two calls

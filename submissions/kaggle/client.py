@@ -4,7 +4,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -269,13 +269,7 @@ class KaggleClient:
     # ---- errors -------------------------------------------------------------
 
     def _error(self, doing: str, failure: Failure) -> KaggleError:
-        hidden = Failure(
-            failure.kind,
-            failure.status,
-            self._redact(failure.body),
-            self._redact(failure.text),
-            failure.retry_after,
-        )
+        hidden = replace(failure, body=self._redact(failure.body), text=self._redact(failure.text))
         reason = read_reason(hidden)
         credentials = self._credentials
         problems = credentials.problems

@@ -152,7 +152,7 @@ def _failure(err: BaseException, *, answered: bool, logged_in: bool) -> Json:
     if isinstance(err, exceptions.RequestException):
         return {"kind": "connection", "text": text}
     if isinstance(err, OSError) and err.errno in _OF_THIS_MACHINE:
-        return {"kind": "system", "text": f"{err.filename or 'a file'}: {os.strerror(err.errno)}"}
+        return {"kind": "system", "text": f"{err.filename or 'a file'}: {os.strerror(err.errno)}", "errno": err.errno}
     return {"kind": "other", "text": text}
 
 

@@ -183,7 +183,8 @@ def download_some(
 
 def _safe_path(to: DownloadTarget, name: str) -> Path:
     path = to.folder / name
-    if ".." in PurePosixPath(name).parts or name.startswith("/") or is_protected(path, to.protected):
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts or name.startswith("/") or is_protected(path, to.protected):
         raise DataError(
             f"The file name {name!r} leads outside {to.folder}, or to a file of dfens. Download it by hand."
         )

@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from html import unescape
 from typing import Any, Literal
 
+from oof.errors import disk_remedy
+
 Kind = Literal[
     "rules",
     "slug",
@@ -57,7 +59,8 @@ class Failure:
     kind: http (Kaggle responded), connection, proxy, tls, timeout, malformed (an invalid response),
         credentials (none usable), system (this machine: disk, permissions, settings), missing (a package),
         died (the process), other.
-    status, body, retry_after: of an HTTP response. text: message of the client.
+    status, body, retry_after: of an HTTP response. text: message of the client. errno: error number of kind system,
+        None if the operating system did not report one.
     """
 
     kind: str
@@ -65,6 +68,7 @@ class Failure:
     body: str = ""
     text: str = ""
     retry_after: str | None = None
+    errno: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Reason:
 
     kind: determines the advice. said: Kaggle's own words, may be empty. status: HTTP status, 0 without a response.
     certain: whether the request was certainly not processed. retry: whether a retry may help.
-    retry_after_s: the time that Kaggle asks to wait, or None.
+    retry_after_s: the time that Kaggle asks to wait, or None. errno: see `Failure`.
     """
 
     kind: Kind
@@ -82,6 +86,7 @@ class Reason:
     certain: bool = False
     retry: bool = False
     retry_after_s: float | None = None
+    errno: int | None = None
 
 
 def read_reason(failure: Failure) -> Reason:
@@ -102,6 +107,7 @@ def read_reason(failure: Failure) -> Reason:
         kind,
         _short(failure.text),
         retry=kind in ("network", "timeout", "malformed"),
+        errno=failure.errno,
     )
 
 
@@ -232,10 +238,8 @@ def _advice(reason: Reason, at: ErrorContext) -> str:
                 f"intercepted the request. Open {link} in a browser, then run the same command again."
             )
         case "system":
-            return (
-                f"The error occurred on this machine, not at Kaggle{plain}. Free space, or correct the permissions or "
-                f"setting named, then run the same command again."
-            )
+            remedy = disk_remedy(reason.errno) or "Correct what is named, then run the same command again."
+            return f"The error occurred on this machine, not at Kaggle{plain}. {remedy}"
         case "client":
             return f"The Kaggle client failed{plain}. Run dfens doctor, and pip install --upgrade kaggle six."
         case _:

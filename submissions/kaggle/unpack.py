@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 
 from oof.errors import DataError, DfensError, examples
+from oof.files import write_remedy
 from oof.progress import SILENT, Progress
 
 _CHUNK = 1 << 20
@@ -95,11 +96,14 @@ def writing_into(folder: Path) -> Iterator[None]:
     except OSError as err:
         if err.errno is None:  # from bz2, for damaged bytes
             raise zipfile.BadZipFile(str(err)) from err
-        raise DfensError(
-            f"{err.filename or folder} cannot be written ({err.strerror}). Free space, correct the permissions of "
-            f"{folder}, or set [data] root to another folder; then run the same command again, which keeps existing "
-            f"files."
-        ) from err
+        named = Path(os.fsdecode(err.filename or folder))
+        remedy = write_remedy(named, err)
+        if isinstance(err, PermissionError):
+            remedy = (
+                f"Correct the permissions of {folder}, or set [data] root to another folder; then run the same command "
+                f"again, which keeps existing files."
+            )
+        raise DfensError(f"{named} cannot be written ({err.strerror}). {remedy}") from err
 
 
 def check_members(opened: zipfile.ZipFile, archive: Path, to: Destination) -> list[tuple[str, zipfile.ZipInfo]]:

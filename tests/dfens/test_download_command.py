@@ -71,7 +71,7 @@ def test_a_data_root_that_cannot_be_written_is_named(folder: Path, online: Kaggl
     for arguments in ((), ("--file", "train.csv")):
         said = run(folder, *arguments, code=1).stderr
         assert f"{folder / 'data'} cannot be written" in said
-        assert "set [data] root to another folder" in said
+        assert f"{folder / 'data'} is a file where a folder is expected: move it away, or choose another folder" in said
     (folder / "data").unlink()
     assert json.loads(run(folder, "--json").stdout)["fetched"] == 0  # the archive was already there
 

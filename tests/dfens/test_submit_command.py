@@ -17,6 +17,7 @@ from submissions.ledger import Ledger
 from tests.support.commands import run
 from tests.support.ensemble import make_workspace
 from tests.support.kaggle_server import KaggleServer
+from tests.support.rights import on_read_only_disk
 
 MORE = """
 [submissions]
@@ -256,6 +257,35 @@ def test_the_next_run_repairs_a_ledger_that_failed_after_the_upload(
     monkeypatch.setattr(Ledger, "move", move)
     assert "An interrupted run had already submitted it. It is 1000" in run(folder, "submit").stdout
     assert len(server.submissions) == 1
+
+
+def test_on_a_read_only_disk_nothing_is_submitted_and_the_ledger_can_be_read(
+    folder: Path, server: KaggleServer
+) -> None:
+    run(folder, "submit", "early")
+
+    def use() -> None:
+        for arguments, named in (
+            ("submit late", "ledger.sqlite cannot be used: "),
+            ("submit late --dry-run", "late-"),
+            ("submissions sync", "ledger.sqlite cannot be used: "),
+            ("submissions rebuild early", "rebuilt"),
+            ("download", "work/submissions"),
+            ("blend --name again --members m0,m1", "work/ensemble/again cannot be written (Read-only file system)"),
+            ("report", "work/reports/report.html cannot be written (Read-only file system)"),
+        ):
+            said = " ".join(run(folder, *arguments.split(), code=1).stderr.split())
+            assert named in said, arguments
+            assert "with write access" in said, arguments
+            assert "owner" not in said
+            assert "Free space" not in said
+        assert "early-" in run(folder, "submissions", "list").stdout
+        run(folder, "status")
+
+    on_read_only_disk(folder, use)
+    assert [item.file_name[:6] for item in server.submissions] == ["early-"]
+    run(folder, "submit", "late")
+    assert len(server.submissions) == 2
 
 
 def test_submitting_without_dfens_toml_names_the_missing_setting(folder: Path, server: KaggleServer) -> None:

@@ -121,6 +121,14 @@ def test_a_file_with_another_hash_than_the_server_says_is_fetched_again(desk: De
     assert desk.server.count("GET") == 2
 
 
+@pytest.mark.parametrize("name", [".", "", "../x", "/x", "work/x"])
+def test_a_listed_name_that_is_no_file_of_the_folder_is_refused(name: str, desk: Desk) -> None:
+    desk.server.files = {name: b"x"}
+    with desk.client() as client, pytest.raises(DataError, match="leads outside"):
+        download_some(client, [name], DownloadTarget(desk.folder, desk.folder / "state", (desk.folder / "work",)))
+    assert desk.server.count("GET") == 0
+
+
 @pytest.mark.parametrize(
     "name",
     ["dfens.toml", "work/submissions/ledger.sqlite", "/".join([".", "work", "x"]), "/".join(["a", "..", "work", "y"])],

@@ -234,6 +234,12 @@ def test_a_file_that_is_not_a_ledger_is_named(tmp_path: Path) -> None:
         Ledger(path)
 
 
+def test_a_file_in_place_of_the_ledgers_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "submissions").write_text("")
+    with pytest.raises(StoreError, match=r"cannot be used: .*/submissions is a file where a folder is expected"):
+        Ledger(tmp_path / "submissions" / "ledger.sqlite").add(entry())
+
+
 def test_a_truncated_ledger_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(path)
@@ -253,6 +259,9 @@ def test_wrong_addresses_are_reported_without_password(tmp_path: Path) -> None:
         ("mysql://u:secretpw@h/d", "mysql is not supported"),
         ("postgresql+nodriver://u:secretpw@h/d", "needs a driver"),
         ("://", "not a valid path or URL"),
+        ("postgresql://u:first@secretpw@h/d", "write '@' as %40"),
+        ("postgresql://u:first@secretpw/more@h/d", "write '@' as %40"),
+        ("postgresql://u:first@secretpw?more@h/d", "'\\?' as %3F"),
     ):
         with pytest.raises(ConfigError, match=told) as caught:
             Ledger(wrong)

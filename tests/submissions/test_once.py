@@ -11,9 +11,9 @@ import pytest
 
 from oof.errors import DfensError
 from submissions.upload import AlreadySentError
-from tests.support.interleaving import Killed
-from tests.support.kaggle_model import Plan
-from tests.support.virtual_project import Project
+from tests.support.interleaving import Killed, Run
+from tests.support.kaggle_model import CALL_LIMIT_S, LATEST_S, Plan
+from tests.support.virtual_project import Desk, Project
 
 TRACED = ("submissions/upload.py", "submissions/reconcile.py", "submissions/ledger.py", "submissions/states.py",
           "submissions/allowance.py", "database/sqlite.py", "kaggle_model.py")  # fmt: skip
@@ -55,6 +55,23 @@ def test_a_message_that_mentions_an_attempt_is_not_mistaken_for_it(tmp_path: Pat
     project.kaggle.make("web.csv", f"second try of {failed.file_name} [dfens {failed.key[:12]}]", b"x")
     project.sync()
     assert project.ledger.get(failed.key).status == "failed"
+    project.close()
+
+
+@pytest.mark.parametrize("made_s", [CALL_LIMIT_S + 1.0, CALL_LIMIT_S + LATEST_S])
+def test_a_call_whose_process_lost_its_lock_is_waited_for_as_long_as_it_may_take(made_s: float, tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    first = Desk(project, Plan(answer="lost", carried_out_s=made_s))
+    stopped = Run(project.time, first.submit)
+    while [entry.status for entry in project.ledger.list()] != ["creating"]:
+        stopped.step()
+    (tmp_path / "ledger.sqlite.lock").unlink()
+    submitted = project.submit()
+    assert (submitted.entry.ref, submitted.found) == (1000, "An interrupted run had already submitted it.")
+    stopped.finish()
+    assert stopped.result.entry.ref == 1000
+    assert len(project.kaggle.submissions) == 1
+    project.check_settled()
     project.close()
 
 

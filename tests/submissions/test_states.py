@@ -96,7 +96,7 @@ def test_a_transition_on_a_full_disk_is_made_or_not(name: str, tmp_path: Path, m
 
     with ledger.exclusive("c", 1) as lock:
         monkeypatch.setattr(ledger._database._writer.pool, "_creator", full)  # type: ignore[attr-defined]
-        with pytest.raises(StoreError, match=r"Its disk is full. Free space|The session"):
+        with pytest.raises(StoreError, match=r"Its disk is full: free space|The session"):
             ledger.move(added, name, rule.targets[0], lock, error="x" * 100_000)
         monkeypatch.setattr(ledger._database._writer.pool, "_creator", plain)  # type: ignore[attr-defined]
     assert ledger.get(added.key).status == rule.sources[0]
