@@ -221,7 +221,13 @@ def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[
                 f"The sample submission {table.path} has no column '{wanted}'; it has {', '.join(table.names)}. "
                 f"Correct the column name in dfens.toml."
             )
-    id_name = id_column or table.names[0]
+    candidates = [name for name in table.names if name != prediction_column]
+    id_name = id_column or (candidates or table.names)[0]
+    if id_name == prediction_column:
+        raise SubmissionError(
+            f"'{id_name}' cannot be both the id and the prediction column of the sample submission {table.path}. "
+            f"Correct [submissions] id_column or prediction_column."
+        )
     if not id_column and _repeats(table, id_name):
         unique = [name for name in table.names if not _repeats(table, name)]
         if len(unique) == 1:

@@ -252,6 +252,13 @@ def test_a_space_in_a_header_is_a_different_name(tmp_path: Path) -> None:
         validate_file(path, write(tmp_path, PLAIN))
 
 
+def test_the_id_and_the_prediction_column_are_different_columns(tmp_path: Path) -> None:
+    sample, values = write(tmp_path, "target,id\n0.1,a\n0.2,b\n"), np.array([0.7, 0.8])
+    assert build_table(sample, ["a", "b"], values, prediction_column="target").data == b"target,id\n0.7,a\n0.8,b\n"
+    with pytest.raises(SubmissionError, match="'id' cannot be both the id and the prediction column"):
+        build_table(sample, ["a", "b"], values, id_column="id", prediction_column="id")
+
+
 def test_a_sample_without_ids_in_its_first_column_is_reported(tmp_path: Path) -> None:
     sample = write(tmp_path, "y_pred,img_name\n0.5,a\n0.5,b\n")
     with pytest.raises(SubmissionError, match="'y_pred', does not contain ids.*id_column = \"img_name\""):
