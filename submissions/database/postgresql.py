@@ -28,6 +28,13 @@ _LIMITS = {
     "keepalives_count": 3,
     "options": f"-c statement_timeout={1000 * int(_ANSWER_S)} -c lock_timeout={1000 * int(_ANSWER_S)}",
 }
+_CHECK_SERVER = "Check that the server is running and can be reached, and check the URL in [submissions] ledger."
+# by SQLSTATE, see appendix A of PostgreSQL's manual
+_REMEDIES = {
+    "25006": "The server is read-only, such as a standby: set [submissions] ledger to the primary server.",
+    "42501": "Grant this user the right to create and write tables in the database.",
+    "53100": "The server's disk is full: free space on it.",
+}
 # its messages about connections that break while closing are not for the terminal: the error is raised too
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
@@ -87,10 +94,11 @@ class PostgresDatabase:
         try:
             yield
         except SQLAlchemyError as err:
-            reason = " ".join(str(err.orig if isinstance(err, DBAPIError) else err).split()).rstrip(".?")
+            cause = err.orig if isinstance(err, DBAPIError) else err
+            reason = " ".join(str(cause).split()).rstrip(".?")
+            remedy = _REMEDIES.get(getattr(cause, "sqlstate", None) or "", _CHECK_SERVER)
             raise StoreError(
-                f"The ledger {self.where} cannot be used: {self._redactor.redact(reason)}. Check that the server is "
-                f"running and can be reached, and check the URL in [submissions] ledger."
+                f"The ledger {self.where} cannot be used: {self._redactor.redact(reason)}. {remedy}"
             ) from None  # the cause contains the URL with its password
 
 

@@ -1,13 +1,16 @@
-"""A disk that cannot be written has its own remedy, at whatever step it turns read-only."""
+"""A disk or server that is read-only has its own remedy, at whatever step it turns read-only."""
 
 import errno
 import os
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import NullPool
 
 from oof.errors import DfensError, StoreError
 from submissions.database import sqlite
@@ -15,7 +18,7 @@ from submissions.database.sqlite import FileLock, SqliteDatabase
 from submissions.kaggle.errors import ErrorContext, Failure, explain, read_reason
 from submissions.ledger import Ledger
 from submissions.reconcile import NotRecordedError
-from submissions.upload import AlreadySentError
+from submissions.upload import AlreadySentError, new_entry
 from tests.support.rights import on_read_only_disk
 from tests.support.virtual_project import Project
 
@@ -85,6 +88,17 @@ def test_a_ledger_on_a_read_only_disk_can_be_read_and_not_locked(tmp_path: Path)
                 write()
 
     on_read_only_disk(tmp_path, use)
+
+
+def test_a_read_only_server_is_reported_as_such(new_postgres_url: Callable[[], str]) -> None:
+    url = new_postgres_url()
+    ledger, entry = Ledger(url), new_entry("tiny")
+    ledger.add(entry)
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.exec_driver_sql(f'ALTER DATABASE "{make_url(url).database}" SET default_transaction_read_only = on')
+    assert [item.key for item in Ledger(url).list()] == [entry.key]
+    with pytest.raises(StoreError, match="in a read-only transaction. The server is read-only, such as a standby"):
+        Ledger(url).update(entry.key, message="changed")
 
 
 @pytest.mark.parametrize(
