@@ -39,6 +39,7 @@ def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"backbone": "test_vit", "image_size": 100}, r"'m': 'test_vit' cannot .*= 100.*divisible by patch size"),
+    ({"backbone": "xcit_nano_12_p16_224", "image_size": 250}, "cannot be made .* image_size = 250 .*`patch_size`"),
     ({"backbone": "resnet10t", "batch_size": 1}, r"1 image in the smallest part .*Expected more than 1 value"),
     ({"backbone": "resnet10t", "batch_size": 5, "accumulate": 2}, "ok"),
     ({"backbone": "resnet10t", "batch_size": 7, "accumulate": 3}, r"1 image in the smallest part of a step"),

@@ -80,11 +80,10 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
             f"{settings.backbone!r} could not be fetched from the hub ({first_line(err)}). "
             f'Set pretrained = "path/to/weights.safetensors" to a file brought from elsewhere, or pretrained = false.'
         ) from err
-    except (TypeError, RuntimeError, ValueError) as err:
-        reason = first_line(err)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
         raise TrainingError(
-            f"{settings.backbone!r} cannot be made with backbone_options = {settings.backbone_options} and "
-            f"pretrained = {settings.pretrained!r}: {reason}. Correct [models] in dfens.toml."
+            f"{settings.backbone!r} cannot be made with backbone_options = {settings.backbone_options}, image_size = "
+            f"{image_size} and pretrained = {settings.pretrained!r}: {first_line(err)}. Correct [models] in dfens.toml."
         ) from err
     if settings.inputs != ("rgb",):
         model = SideInputs(model, settings.inputs, *grey_mean_and_std(model))
