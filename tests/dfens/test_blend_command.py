@@ -1,4 +1,4 @@
-"""`dfens blend`: from the store to one table, a stored blend and its test predictions."""
+"""`dfens blend`: shows a table, and stores the blend and its test predictions."""
 
 import json
 from pathlib import Path
@@ -38,14 +38,14 @@ def test_the_blend_is_shown_with_both_scores_and_stored(tmp_path: Path) -> None:
     assert blend.facts["fingerprints"]["m1"] == store.fingerprint("m1")
 
 
-def test_json_holds_weights_that_sum_to_one(tmp_path: Path) -> None:
+def test_weights_in_json_sum_to_one(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     value = json.loads(run(tmp_path, "--json").stdout)
     assert sum(member["weight"] for member in value["members"]) == pytest.approx(1.0)
     assert value["nested_score_of"] == "each fold, with the weights fitted without it"
 
 
-def test_a_model_with_missing_folds_is_left_out_by_name(tmp_path: Path) -> None:
+def test_a_model_with_missing_folds_is_left_out_and_named(tmp_path: Path) -> None:
     store, folds, oof = make_workspace(tmp_path)
     store.save_model("half", "linear", {})
     rows = folds.rows(0)
@@ -54,7 +54,7 @@ def test_a_model_with_missing_folds_is_left_out_by_name(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "Left out: half (50 of 200 training rows predicted; dfens train --model half --fold 1,2,3)." in found.stderr
     named = run(tmp_path, "--members", "m0,half", "--json")
-    assert named.exit_code == 1  # the others have test predictions, and a model of one fold has none
+    assert named.exit_code == 1  # a model of one fold has no test predictions, but the others do
     assert "no test predictions, but the others do: half" in named.stderr
 
 
@@ -70,7 +70,7 @@ def test_models_whose_epoch_was_chosen_on_the_same_rows_are_named(tmp_path: Path
     assert [model["optimistic"] for model in as_json["models"]] == [False, True, False]
 
 
-def test_a_model_that_lacks_rows_is_blended_with_a_note(tmp_path: Path) -> None:
+def test_a_model_with_missing_rows_is_blended_with_a_note(tmp_path: Path) -> None:
     store, folds, oof = make_workspace(tmp_path, with_test=False)
     store.save_model("part", "imported", {})
     store.save_oof("part", folds.ids[:130], oof[:130, 0], fold=None)
@@ -114,14 +114,14 @@ def test_test_predictions_that_are_means_are_not_taken_for_those_of_a_fold_model
     assert np.abs(blend.test - result.predict(mixed)).max() > 0.01
 
 
-def test_a_blend_may_not_be_named_like_a_model(tmp_path: Path) -> None:
+def test_a_blend_cannot_have_the_name_of_a_model(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     found = run(tmp_path, "--name", "m0")
     assert found.exit_code == 1
     assert "There is a model 'm0', and a blend cannot have the same name." in found.stderr
 
 
-def test_a_blend_beside_its_own_members_is_refused(tmp_path: Path) -> None:
+def test_blending_a_blend_with_its_own_members_is_refused(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     run(tmp_path, "--name", "first", "--members", "m0,m1")
     run(tmp_path, "--name", "second", "--members", "first,m2")
@@ -146,7 +146,7 @@ def test_without_test_predictions_the_blend_is_still_scored(tmp_path: Path) -> N
     assert BlendStore(tmp_path / "work" / "ensemble").load("blend").test is None
 
 
-def test_an_earlier_blend_serves_as_a_member_with_its_nested_predictions(tmp_path: Path) -> None:
+def test_an_earlier_blend_is_a_member_with_its_nested_predictions(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     run(tmp_path, "--name", "first", "--members", "m0,m1")
     found = run(tmp_path, "--name", "second", "--members", "first,m2", "--json")
@@ -157,7 +157,7 @@ def test_an_earlier_blend_serves_as_a_member_with_its_nested_predictions(tmp_pat
     assert member["score"] == pytest.approx(first.nested_score, abs=1e-9)
 
 
-def test_a_blend_made_again_moves_the_earlier_one_to_the_archive(tmp_path: Path) -> None:
+def test_refitting_a_blend_moves_the_earlier_one_to_the_archive(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     run(tmp_path)
     store = BlendStore(tmp_path / "work" / "ensemble")
@@ -170,12 +170,12 @@ def test_a_blend_made_again_moves_the_earlier_one_to_the_archive(tmp_path: Path)
     np.testing.assert_array_equal(table["prediction"].to_numpy(), before.oof)
 
 
-def test_a_missing_blend_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_a_missing_blend_is_named_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"There is no blend 'a'; existing blends: none. Run dfens blend --name a"):
         BlendStore(tmp_path).load("a")
 
 
-def test_redundant_members_are_dropped_by_name(tmp_path: Path) -> None:
+def test_redundant_members_are_dropped_and_named(tmp_path: Path) -> None:
     make_workspace(tmp_path, models=4)
     assert "Dropped" not in run(tmp_path).stderr
     found = run(tmp_path, "--prune")
@@ -186,7 +186,7 @@ def test_redundant_members_are_dropped_by_name(tmp_path: Path) -> None:
     assert {member["name"] for member in members if member["weight"] == 0} == set(dropped)
 
 
-def test_calibration_is_stored_with_what_it_did(tmp_path: Path) -> None:
+def test_calibration_is_stored_with_its_effect(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     path = tmp_path / "dfens.toml"
     path.write_text(path.read_text() + '[blend]\ncalibrate = "beta"\n')
@@ -215,14 +215,14 @@ def test_further_methods_are_tried_on_request(tmp_path: Path) -> None:
     assert "methods = 'forest' is unknown" in run(tmp_path, "--methods", "forest").stderr
 
 
-def test_weighting_toward_the_test_set_tells_what_came_of_it(tmp_path: Path) -> None:
+def test_the_result_of_importance_weighting_is_reported(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     found = run(tmp_path, "--importance-weighting")
     assert found.exit_code == 0, found.output
     assert "rows are not weighted" in " ".join((found.stdout + found.stderr).split())
 
 
-def test_weighting_toward_a_test_set_without_predictions_is_refused(tmp_path: Path) -> None:
+def test_importance_weighting_without_test_predictions_is_refused(tmp_path: Path) -> None:
     make_workspace(tmp_path, with_test=False)
     found = run(tmp_path, "--importance-weighting")
     assert found.exit_code == 1
@@ -230,7 +230,7 @@ def test_weighting_toward_a_test_set_without_predictions_is_refused(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("transform", "average"), [("auto", "mean of probabilities"), ("rank", "mean of ranks")])
-def test_no_weights_give_the_plain_average(tmp_path: Path, transform: str, average: str) -> None:
+def test_optimize_none_gives_the_plain_average(tmp_path: Path, transform: str, average: str) -> None:
     store, folds, oof = make_workspace(tmp_path)
     found = run(tmp_path, "--optimize", "none", "--transform", transform, "--name", "plain")
     assert found.exit_code == 0, found.output

@@ -1,4 +1,4 @@
-"""`dfens cache`: what it reports, makes, leaves out and removes."""
+"""`dfens cache`: reports the size, creates and removes caches, and skips broken files."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ CONFIG = """
 layout = "table"
 root = "data"
 id = "img_name"
-[models.floor]
+[models.baseline]
 kind = "linear"
 [models.small]
 backbone = "test_resnet"
@@ -33,7 +33,7 @@ def run(folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["-C", str(folder), "cache", *arguments])
 
 
-def told(folder: Path, *arguments: str) -> dict[str, Any]:
+def run_json(folder: Path, *arguments: str) -> dict[str, Any]:
     result = run(folder, "--json", *arguments)
     assert result.exit_code == 0, result.stderr
     found: dict[str, Any] = json.loads(result.stdout)
@@ -47,15 +47,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_size_is_reported_before_the_cache_is_made(folder: Path) -> None:
-    found = told(folder, "--dry-run")
+def test_the_size_is_reported_before_the_cache_is_created(folder: Path) -> None:
+    found = run_json(folder, "--dry-run")
     assert [(row["size"], row["images"], row["cached"]) for row in found["caches"]] == [(16, 12, 0), (24, 12, 0)]
     assert found["caches"][1]["bytes_missing"] == 12 * 24 * 24 * 3
     assert not (folder / "work" / "trainers" / "cache").exists()
     result = run(folder)
     assert result.exit_code == 0
     assert "12 images of 24 px will take 0.00 GB" in result.stderr
-    assert [(row["cached"], row["bytes_missing"]) for row in told(folder)["caches"]] == [(12, 0), (12, 0)]
+    assert [(row["cached"], row["bytes_missing"]) for row in run_json(folder)["caches"]] == [(12, 0), (12, 0)]
 
 
 def test_a_broken_file_is_reported_and_the_rest_is_cached(folder: Path) -> None:
@@ -63,20 +63,20 @@ def test_a_broken_file_is_reported_and_the_rest_is_cached(folder: Path) -> None:
     result = run(folder, "--model", "small")
     assert "Left out: " in result.stderr
     assert "a003.jpg" in result.stderr
-    (row,) = told(folder, "--model", "small", "--dry-run")["caches"]
+    (row,) = run_json(folder, "--model", "small", "--dry-run")["caches"]
     assert row["cached"] == 11
 
 
 def test_caches_are_removed(folder: Path) -> None:
-    told(folder)
-    (small,) = told(folder, "--model", "small", "--remove")["caches"]
+    run_json(folder)
+    (small,) = run_json(folder, "--model", "small", "--remove")["caches"]
     assert (small["cached"], small["bytes_cached"]) == (0, 0)
-    assert [row["cached"] for row in told(folder, "--dry-run")["caches"]] == [0, 12]
+    assert [row["cached"] for row in run_json(folder, "--dry-run")["caches"]] == [0, 12]
     config = folder / "dfens.toml"
     config.write_text(config.read_text().replace("crop = 24", ""))
     result = run(folder, "--dry-run")
     assert "No model uses 24px-area-" in result.stderr
-    assert told(folder, "--remove")["unused"] == []
+    assert run_json(folder, "--remove")["unused"] == []
     assert not list((folder / "work" / "trainers" / "cache").glob("*px-*"))
 
 

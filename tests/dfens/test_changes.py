@@ -1,4 +1,4 @@
-"""What is archived when folds are replaced."""
+"""Replacing folds archives the models and blends that depend on them."""
 
 from pathlib import Path
 

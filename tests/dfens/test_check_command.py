@@ -1,4 +1,4 @@
-"""Tests of `dfens check`: what is printed, and the exit code."""
+"""`dfens check`: its output and exit code."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_broken_data_exit_with_1_and_list_the_findings(tmp_path: Path) -> None:
     assert plain.exit_code == 1
     assert "Error: 1 train images cannot be read: a003.jpg (is empty (0 bytes))" in plain.stdout
     assert "Training would go wrong" in plain.stdout
-    assert "were decoded" not in plain.stdout  # nothing was left to a sample: what has no bytes needs no decoding
+    assert "were decoded" not in plain.stdout  # not a matter of the sample: an empty file is found without decoding
 
 
 def test_fewer_rows_of_a_class_than_folds_are_reported_before_making_folds(tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_check_and_folds_report_that_originals_are_groups(tmp_path: Path) -> Non
     lines = [f"a{row:03d}.jpg,{int(row >= 6)},{f'a{(row - 6) // 2:03d}.jpg' if row >= 6 else -1}" for row in range(18)]
     (root / "train.csv").write_text("\n".join(["img_name,target,original", *lines]) + "\n")
     (tmp_path / "dfens.toml").write_text(CONFIG + 'group = "original"\n[folds]\nk = 3\n')
-    told = "12 rows share the group of the 6 rows that they were made from."
-    assert told in CliRunner().invoke(cli, ["-C", str(tmp_path), "check"]).stdout
+    note = "12 rows share the group of the 6 rows that they were made from."
+    assert note in CliRunner().invoke(cli, ["-C", str(tmp_path), "check"]).stdout
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds"])
-    assert told in result.stdout, result.output
+    assert note in result.stdout, result.output
     folds = Workspace(tmp_path).predictions.folds
     fold = dict(zip(folds.ids, folds.fold, strict=True))
     assert all(fold[f"a{row:03d}.jpg"] == fold[f"a{(row - 6) // 2:03d}.jpg"] for row in range(6, 18))

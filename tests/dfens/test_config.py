@@ -188,7 +188,7 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
         ("a = " + "[" * 5000 + "]" * 5000, "is nested too deeply"),
     ],
 )
-def test_values_that_no_setting_can_have_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_values_of_any_setting_are_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "dfens.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""Tests of `dfens diagnose` and `dfens groups`: what they print and write."""
+"""`dfens diagnose` and `dfens groups`: their output and files."""
 
 import json
 from pathlib import Path

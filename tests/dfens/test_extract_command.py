@@ -1,4 +1,4 @@
-"""`dfens extract`: what it reads, lists and draws."""
+"""`dfens extract`: reads clips once, lists broken ones, draws contact sheets."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def counts(folder: Path, *arguments: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_clips_are_read_once_and_removed_on_demand(folder: Path) -> None:
+def test_clips_are_read_once_and_removed_on_request(folder: Path) -> None:
     assert (counts(folder, "--dry-run")["missing"], counts(folder, "--dry-run")["stored"]) == (4, 0)
     found = counts(folder)
     assert (found["clips"], found["stored"], found["missing"], found["failed"]) == (4, 4, 0, 0)

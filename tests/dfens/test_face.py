@@ -1,4 +1,4 @@
-"""`import dfens`: the public names exist."""
+"""`import dfens` provides the public names."""
 
 import pytest
 

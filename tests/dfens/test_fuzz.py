@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Submis
 
 
 def _kaggle(home: Path, patch: pytest.MonkeyPatch, submissions: list[Submission]) -> KaggleServer:
-    """A server that has these submissions, with the environment pointing to it."""
+    """Start a server that has these submissions, and set the environment for it."""
     kaggle = KaggleServer()
     kaggle.slug, kaggle.entered = "tiny", ["tiny"]
     kaggle.submissions = [dataclasses.replace(item) for item in submissions]

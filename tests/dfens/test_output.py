@@ -87,7 +87,7 @@ def test_optional_columns_are_left_out_on_a_narrow_terminal_with_a_note(monkeypa
     assert "Not shown in 40 columns: first, second." in " ".join(captured.get().split())
 
 
-def test_colours_respect_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colors_respect_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -85,9 +85,9 @@ def test_check_reports_changed_data(copy: Path) -> None:
     gone = rows.pop(5).split(",")[0]
     rows[0] = f"{first},{1 - int(target)},{person}"
     labels.write_text("\n".join([header, *rows]) + "\n")
-    told = run(copy, "check").stdout
-    assert f"1 gone ({gone}); 1 labelled otherwise ({first})" in told
-    assert "Next: dfens submit blend --dry-run" in told
+    output = run(copy, "check").stdout
+    assert f"1 gone ({gone}); 1 labelled otherwise ({first})" in output
+    assert "Next: dfens submit blend --dry-run" in output
     refused = CliRunner().invoke(cli, ["-C", str(copy), "train"])
     assert refused.exit_code == 1
     assert "The training rows differ from those of the folds" in refused.stderr
@@ -114,9 +114,9 @@ def test_a_new_test_set_is_predicted_and_blended(copy: Path) -> None:
 def test_a_truncated_file_is_reported_by_status(copy: Path) -> None:
     path = copy / "work" / "oof" / "models" / "pixels" / "oof.fold1.parquet"
     path.write_bytes(path.read_bytes()[:700])
-    told = run(copy, "status").stdout
-    assert "broken, see below" in told
-    assert "oof.fold1.parquet cannot be read as Parquet" in told.replace("\n", "")
+    output = run(copy, "status").stdout
+    assert "broken, see below" in output
+    assert "oof.fold1.parquet cannot be read as Parquet" in output.replace("\n", "")
     assert "cannot be read as Parquet" in run(copy, "blend", code=1).stderr
     path.unlink()
     assert "Next: dfens train --model pixels --fold 1" in run(copy, "status").stdout
@@ -126,11 +126,11 @@ def test_a_truncated_file_is_reported_by_status(copy: Path) -> None:
 
 def test_a_missing_sample_submission_is_a_named_error(copy: Path) -> None:
     (copy / "data" / "sample_submission.csv").unlink()
-    told = run(copy, "submit", "--dry-run", code=1).stderr
-    assert "sample_submission.csv is missing: header, order and ids of a submission are taken from it" in told
+    output = run(copy, "submit", "--dry-run", code=1).stderr
+    assert "sample_submission.csv is missing: header, order and ids of a submission are taken from it" in output
 
 
-def test_a_workspace_that_cannot_be_made_is_a_named_error(tmp_path: Path) -> None:
+def test_a_workspace_that_cannot_be_created_is_a_named_error(tmp_path: Path) -> None:
     make_competition(tmp_path, train_rows=40, test_rows=4, size=32)
     (tmp_path / "work").write_text("a file stands where the workspace should be")
     assert "cannot be written (Not a directory)" in run(tmp_path, "check", code=1).stderr
@@ -151,7 +151,7 @@ def test_other_folds_are_refused_then_archived(done: Path) -> None:
     assert "dfens blend" in run(done, "status").stdout
 
 
-def test_a_table_without_rows_to_predict_goes_through_every_step(tmp_path: Path) -> None:
+def test_every_step_works_without_rows_to_predict(tmp_path: Path) -> None:
     make_competition(tmp_path, train_rows=60, test_rows=10, size=32)
     text = (tmp_path / "dfens.toml").read_text()
     begin, end = text.index("[train]"), text.index("[blend]")
@@ -168,7 +168,7 @@ def test_a_table_without_rows_to_predict_goes_through_every_step(tmp_path: Path)
     assert "has no sample submission" in run(tmp_path, "submit", "--dry-run", code=1).output
 
 
-def test_a_missing_test_folder_says_how_to_go_without(tmp_path: Path) -> None:
+def test_the_message_about_a_missing_test_folder_says_how_to_continue_without(tmp_path: Path) -> None:
     make_competition(tmp_path, train_rows=20, test_rows=10, size=32)
     shutil.rmtree(tmp_path / "data" / "test")
     assert 'If there are no rows to predict, set test = "".' in run(tmp_path, "check", code=1).output

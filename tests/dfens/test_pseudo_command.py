@@ -1,4 +1,4 @@
-"""`dfens train --pseudo`: names, rounds, refusals; and with labels of pure noise no score rises."""
+"""`dfens train --pseudo`: names, rounds, refusals; with random labels no score rises."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def run(folder: Path, *arguments: str, code: int = 0) -> Result:
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Faces with random labels, and the same faces again as test rows: where a leak shows most."""
+    """Faces with random labels, repeated as test rows, so that a leak would have the largest effect."""
     folder = tmp_path_factory.mktemp("noise")
     make_competition(folder, train_rows=ROWS, test_rows=8, size=32)
     data = folder / "data"
@@ -70,39 +70,39 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def interval(workspace: Workspace, name: str) -> tuple[float, float, float]:
-    """OOF AUC of a model with its 95 % interval."""
+    """Return the OOF AUC of a model within its 95 % interval: low, AUC, high."""
     folds, model = workspace.predictions.folds, workspace.predictions.load(name)
     found = score_interval("auc", folds.target, model.oof)
     return found.low, found.score, found.high
 
 
 @pytest.mark.parametrize("name", ["lines", "small", "lines-pseudo1", "small-pseudo1"])
-def test_noise_stays_noise(noise: Path, name: str) -> None:
+def test_random_labels_keep_a_score_of_one_half(noise: Path, name: str) -> None:
     """With random labels, neither seeds nor a refit nor pseudo-labels raise the OOF score."""
     low, score, high = interval(Workspace(noise), name)
     assert low < 0.5 < high, (low, score, high)
 
 
-def test_labels_of_the_whole_model_would_have_leaked(noise: Path, tmp_path: Path) -> None:
-    """Trees know the rows they have seen by heart: labels by all fold models give noise a score, by fold none."""
+def test_labels_by_all_fold_models_would_leak(noise: Path, tmp_path: Path) -> None:
+    """Trees memorise training rows: on noise, labels by all fold models raise the score, labels by fold do not."""
     workspace, store = Workspace(noise), Workspace(noise).predictions
     settings = LinearSettings(classifier="extra_trees", image_size=8, pseudo=PseudoSettings(confidence=0.5))
     train_models(workspace.competition(), store, {"base": settings}, range(3), tmp_path)
     by_fold = store.load("base").unmixed_test_by_fold
     assert by_fold is not None
     mean = by_fold.mean(axis=0, keepdims=True)
-    labels = {"leaky": np.broadcast_to(mean, (4, ROWS)), "honest": np.concatenate([by_fold, mean])}
+    labels = {"leaky": np.broadcast_to(mean, (4, ROWS)), "nested": np.concatenate([by_fold, mean])}
     for name, values in labels.items():
         job = {name: settings}
         train_models(workspace.competition(), store, job, range(3), tmp_path, pseudo=PseudoLabels(values))
-    scores = {name: interval(workspace, name) for name in ("leaky", "honest")}
-    for name in ("base", "leaky", "honest"):
+    scores = {name: interval(workspace, name) for name in ("leaky", "nested")}
+    for name in ("base", "leaky", "nested"):
         store.archive(name)
     assert scores["leaky"][0] > 0.6, scores
-    assert scores["honest"][0] < 0.5 < scores["honest"][2], scores
+    assert scores["nested"][0] < 0.5 < scores["nested"][2], scores
 
 
-def test_models_with_pseudo_labels_have_names_of_their_own(noise: Path) -> None:
+def test_models_with_pseudo_labels_have_separate_names(noise: Path) -> None:
     listed = json.loads(run(noise, "oof", "list", "--json").stdout)["models"]
     by_name: dict[str, dict[str, Any]] = {row["model"]: row for row in listed}
     assert set(by_name) == {"lines", "small", "lines-pseudo1", "small-pseudo1"}
@@ -113,7 +113,7 @@ def test_models_with_pseudo_labels_have_names_of_their_own(noise: Path) -> None:
     assert "0 folds trained" in again.output
 
 
-def test_lists_say_what_a_refit_is_and_how_seeds_spread(noise: Path) -> None:
+def test_lists_explain_refits_and_show_the_spread_of_seeds(noise: Path) -> None:
     shown = run(noise, "oof", "list").output
     words = " ".join(shown.split())
     assert "small: its test predictions contain a share of 50% of a refit on all rows; its scores are those of" in words
@@ -130,11 +130,11 @@ def test_lists_say_what_a_refit_is_and_how_seeds_spread(noise: Path) -> None:
         ("absent", "There is no blend 'absent'; there are first"),
     ],
 )
-def test_what_is_no_blend_is_refused(noise: Path, blend: str, message: str) -> None:
+def test_anything_but_a_blend_is_refused(noise: Path, blend: str, message: str) -> None:
     assert message in " ".join(run(noise, "train", "--pseudo", blend, code=1).output.split())
 
 
-def test_a_second_round_must_be_allowed(noise: Path) -> None:
+def test_a_second_round_requires_the_setting_rounds(noise: Path) -> None:
     run(noise, "blend", "--name", "second")
     message = " ".join(run(noise, "train", "--pseudo", "second", code=1).output.split())
     assert "has members of round 1 of pseudo-labels, and rounds = 1" in message
@@ -149,7 +149,7 @@ def test_a_second_round_must_be_allowed(noise: Path) -> None:
     assert low < 0.5 < high, (low, score, high)
 
 
-def test_members_that_do_not_keep_folds_apart_are_refused(noise: Path, tmp_path: Path) -> None:
+def test_members_without_predictions_by_fold_are_refused(noise: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(noise, folder)
     workspace = Workspace(folder)

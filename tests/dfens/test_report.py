@@ -82,7 +82,7 @@ def test_scores_are_those_of_the_metrics() -> None:
     assert rows["share of positives"].auc == 0.5
 
 
-def test_pooled_auc_below_the_mean_of_groups_shows_a_shift_of_levels() -> None:
+def test_a_pooled_auc_below_the_mean_of_groups_shows_a_shift_of_levels() -> None:
     inputs = make_inputs(count=1)
     group = np.where(np.arange(400) % 2, "a", "b").astype(object)
     moved = inputs.models[0].oof * 0.5 + np.where(group == "a", 0.5, 0).astype(np.float32)
@@ -228,7 +228,7 @@ def test_medal_lines_are_drawn_and_listed() -> None:
     assert ">gold" not in str(submissions_figure(replace(panel, medals=())))
 
 
-def test_the_simulated_pair_is_recommended_where_there_was_a_simulation() -> None:
+def test_the_simulated_pair_is_recommended_if_there_is_a_simulation() -> None:
     finals = ChosenFinals(("1003 blend3", "1001 blend1"), 0.9412, 0.0012, 0.7, ("1003 blend3", "1001 blend1"))
     panel = submissions_panel(make_inputs(finals=finals))
     assert panel is not None
@@ -269,7 +269,7 @@ def test_the_worst_leak_is_a_check() -> None:
         assert (outcome == "warn") == ("Trim the silence" in check.sentence)
 
 
-def test_grids_show_the_rows_that_their_titles_promise() -> None:
+def test_grids_show_the_rows_described_by_their_titles() -> None:
     inputs = make_inputs(rows=1000)
     real = int(np.flatnonzero(inputs.target == 0)[0])
     for model in inputs.models:
@@ -284,7 +284,7 @@ def test_grids_show_the_rows_that_their_titles_promise() -> None:
         assert (picture.score > 0.5) == (picture.target == 1)
 
 
-def test_missing_and_broken_images_are_named_under_their_place() -> None:
+def test_missing_and_broken_images_are_named_in_their_place() -> None:
     def broken() -> RowView:
         raise DataError("cut in the middle")
 

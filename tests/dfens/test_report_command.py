@@ -87,14 +87,14 @@ def test_an_empty_project_gets_a_page(tmp_path: Path) -> None:
     assert "dfens check, then dfens folds</code>" in page
 
 
-def test_images_moved_away_are_named_under_their_place(copy: Path) -> None:
+def test_missing_images_are_named_in_their_place(copy: Path) -> None:
     (copy / "data").rename(copy / "elsewhere")
     page = page_of(copy)
     assert page.count("file not found") > 20
     assert "data:image/jpeg" not in page
 
 
-def test_single_broken_and_missing_images_leave_the_others(copy: Path) -> None:
+def test_single_broken_and_missing_images_do_not_affect_the_others(copy: Path) -> None:
     files = sorted((copy / "data" / "train").iterdir())
     files[0].write_bytes(files[0].read_bytes()[:100])
     files[1].unlink()
@@ -102,7 +102,7 @@ def test_single_broken_and_missing_images_leave_the_others(copy: Path) -> None:
     assert page.count("data:image/jpeg") > 20
 
 
-def test_a_blend_whose_members_are_gone_is_reported(copy: Path) -> None:
+def test_a_blend_with_missing_members_is_reported(copy: Path) -> None:
     shutil.rmtree(copy / "work" / "oof" / "models" / "a")
     page = page_of(copy)
     assert "both was fitted to predictions that have changed since (a)" in page

@@ -33,13 +33,13 @@ def add_entries(folder: Path) -> None:
     app = Workspace(folder)
     ledger = open_ledger(app)
     sample = folder / "data" / "sample_submission.csv"
-    begun = datetime(2026, 11, 20, tzinfo=UTC)
+    first = datetime(2026, 11, 20, tzinfo=UTC)
     for place, (name, public) in enumerate(PUBLIC.items()):
         recipe = read_recipe(app, name)
         table = build_table(sample, recipe.ids, recipe.predictions)
         path = Path("work") / "submissions" / f"{name}.csv"
         table.write(folder / path)
-        when = begun + timedelta(hours=place)
+        when = first + timedelta(hours=place)
         ledger.add(
             Entry(
                 key=new_key(),
@@ -61,7 +61,7 @@ def add_entries(folder: Path) -> None:
                 message=f"try {name}",
             )
         )
-    later = begun + timedelta(days=1)
+    later = first + timedelta(days=1)
     common = {"created": later, "updated": later, "competition": "tiny"}
     ledger.add(
         Entry(

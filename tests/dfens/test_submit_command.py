@@ -111,7 +111,7 @@ def test_a_bad_file_is_refused_with_examples(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("late", "--file", "x.csv"), "Give only one of"),
         (("--kernel", "a/b", "--file", "x.csv"), "--kernel-version and --file together"),
@@ -120,8 +120,8 @@ def test_a_bad_file_is_refused_with_examples(folder: Path) -> None:
         (("--kernel", "a/b", "--kernel-version", "0", "--file", "x.csv"), "x>=1"),
     ],
 )
-def test_wrong_usage_is_code_2(arguments: tuple[str, ...], told: str, folder: Path) -> None:
-    assert told in run(folder, "submit", *arguments, code=2).stderr
+def test_wrong_usage_is_code_2(arguments: tuple[str, ...], message: str, folder: Path) -> None:
+    assert message in run(folder, "submit", *arguments, code=2).stderr
 
 
 # ---- submitting -------------------------------------------------------------

@@ -47,13 +47,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_takes_json(name: str) -> None:
+def test_every_command_has_the_option_json(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
     assert "--json" in options
 
 
 @pytest.mark.parametrize("line", SHOWN)
-def test_every_result_is_json_on_demand(folder: Path, line: str) -> None:
+def test_every_result_is_json_on_request(folder: Path, line: str) -> None:
     result = CliRunner().invoke(cli, ["-C", str(folder), *line.split(), "--json"])
     assert result.exit_code == 0, result.output
     assert isinstance(json.loads(result.stdout), dict)

@@ -77,7 +77,7 @@ def true_labels(folder: Path) -> pd.Series:
     return table.set_index("img_name")["target"]
 
 
-# ---- nothing uses them --------------------------------------------------------
+# ---- sealed rows are not used --------------------------------------------------
 
 
 def flip_sealed_labels(folder: Path) -> None:
@@ -145,7 +145,7 @@ def test_models_are_not_trained_on_sealed_rows_and_predict_them(blended: Path) -
     assert np.isfinite(found).all()
 
 
-def test_rows_to_seal_are_not_used_before_they_are_chosen(tmp_path: Path) -> None:
+def test_labels_are_not_used_before_the_sealed_rows_are_chosen(tmp_path: Path) -> None:
     folder = new_project(tmp_path, rows=40)
     checked = json.loads(run(folder, "check", "--leaks", "--json").stdout)
     assert checked["leaks"] is None
@@ -202,7 +202,7 @@ def test_a_second_look_must_be_requested_and_is_counted(project: Path) -> None:
     assert "24 sealed rows, looked at 2 times" in (project / "work" / "reports" / "report.html").read_text()
 
 
-def test_the_same_blend_has_its_recorded_score(project: Path) -> None:
+def test_a_blend_that_was_unsealed_shows_its_recorded_score(project: Path) -> None:
     first = json.loads(run(project, "unseal", "--json").stdout)
     second = json.loads(run(project, "unseal", "--json").stdout)
     assert second == first | {"is_new": False}
@@ -241,7 +241,7 @@ def test_a_stale_blend_is_not_scored(project: Path) -> None:
     assert store.looks.read() == ()
 
 
-def test_without_sealed_rows_there_is_nothing_to_look_at(tmp_path: Path) -> None:
+def test_unsealing_without_sealed_rows_is_an_error(tmp_path: Path) -> None:
     folder = new_project(tmp_path, rows=40, sealed=0.0)
     run(folder, "folds")
     assert "No rows are sealed" in run(folder, "unseal", code=1).stderr

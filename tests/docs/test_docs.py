@@ -1,4 +1,4 @@
-"""The guide and the README agree with the program: links, commands, settings and code in them."""
+"""Documentation agrees with the program: links, commands, settings and code."""
 
 import re
 import shlex
@@ -135,7 +135,7 @@ def test_links_within_the_project_resolve(page: Path) -> None:
 def test_snippets_in_pages_are_those_of_their_files(page: Path) -> None:
     text = page.read_text()
     assert filled(text) == text, "run python -m docs.fill_snippets"
-    assert not re.search(r"^`{3}\{(literal)?include\} \S*snippets", text, re.MULTILINE)  # empty on a forge
+    assert not re.search(r"^`{3}\{(literal)?include\} \S*snippets", text, re.MULTILINE)  # not rendered on a forge
 
 
 def test_every_snippet_is_shown() -> None:

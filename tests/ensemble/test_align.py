@@ -10,7 +10,7 @@ from oof.metrics import roc_auc
 from tests.support.ensemble import make_drifting, make_world
 
 
-def test_drift_is_about_one_where_nothing_drifts() -> None:
+def test_drift_is_about_one_without_any() -> None:
     oof, y = make_world(4_000, 4)
     folds = (np.arange(4_000) % 4).astype(np.int32)
     names = tuple("abcd")
@@ -38,7 +38,7 @@ def test_fold_models_on_different_scales_are_aligned() -> None:
     assert sorted({item["fold"] for item in stored}) == [-1, 0, 1, 2, 3]
 
 
-def test_models_that_do_not_drift_are_left_as_they_are() -> None:
+def test_models_that_do_not_drift_are_not_changed() -> None:
     oof, y = make_world(3_000, 4)
     folds = np.arange(3_000) % 4
     assert "one scale" not in fit_blend(oof, y, folds=folds).method

@@ -28,7 +28,7 @@ def _result(seed: int = 0) -> BlendResult:
     return fit_blend(oof, y, optimize="none")
 
 
-def test_the_newest_blend_is_the_one_that_was_made_last_also_in_a_copy(tmp_path: Path) -> None:
+def test_the_newest_blend_is_the_one_made_last_even_in_a_copy(tmp_path: Path) -> None:
     store = BlendStore(tmp_path / "a")
     for name in ("first", "third", "second"):
         store.save(name, _result(), IDS)
@@ -83,7 +83,7 @@ def test_concurrent_readers_get_a_complete_blend(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3", '"x"', "{}", '{"version": 2}', '{"version": []}', "{", "\xff"])
-def test_a_blend_json_that_was_edited_is_named(tmp_path: Path, text: str) -> None:
+def test_an_edited_blend_json_is_named(tmp_path: Path, text: str) -> None:
     store = BlendStore(tmp_path)
     store.save("b", _result(), IDS)
     (tmp_path / "b" / "blend.json").write_bytes(text.encode("latin-1"))
@@ -94,7 +94,7 @@ def test_a_blend_json_that_was_edited_is_named(tmp_path: Path, text: str) -> Non
 
 @pytest.mark.parametrize("key", ["members", "score", "metric", "made_at", "nested_interval", "methods"])
 @pytest.mark.parametrize("value", [None, 3, {"a": 1}, "absent"])
-def test_a_fact_of_a_blend_that_was_edited_is_named(tmp_path: Path, key: str, value: object) -> None:
+def test_an_edited_value_of_a_blend_is_named(tmp_path: Path, key: str, value: object) -> None:
     store = BlendStore(tmp_path)
     store.save("b", _result(), IDS)
     path = tmp_path / "b" / "blend.json"

@@ -25,7 +25,7 @@ def test_weights_sum_to_one_and_scores_belong_to_their_predictions() -> None:
 def test_the_blend_beats_every_member_and_the_mean_on_new_rows() -> None:
     oof, y = make_world(8_000, 8, seed=3)
     test, test_y = make_world(8_000, 8, seed=3_000)
-    # members of different quality: their strengths must come from one world
+    # members differ in quality, so both sets must come from one world
     oof[:, 4:] = np.random.default_rng(0).random((8_000, 4))
     test[:, 4:] = np.random.default_rng(1).random((8_000, 4))
     result = fit_blend(oof, y)
@@ -34,14 +34,14 @@ def test_the_blend_beats_every_member_and_the_mean_on_new_rows() -> None:
     assert np.abs(result.weights[4:]).max() < 0.05
 
 
-def test_predictions_for_the_rows_fitted_are_the_fitted_ones() -> None:
+def test_predictions_for_the_fitted_rows_equal_the_fitted_ones() -> None:
     oof, y = make_world(900, 4)
     result = fit_blend(oof, y)
     np.testing.assert_allclose(result.predict(oof), result.oof, atol=1e-6)
     np.testing.assert_allclose(result.predict(oof[7:8]), result.oof[7:8], atol=1e-6)  # one row at a time
 
 
-def test_fold_models_apart_are_blended_and_then_averaged() -> None:
+def test_fold_models_are_blended_separately_and_then_averaged() -> None:
     oof, y = make_world(600, 3)
     result = fit_blend(oof, y)
     parts = np.stack([make_world(50, 3, seed=seed)[0] for seed in range(4)])
@@ -84,7 +84,7 @@ def test_every_transform_blends(transform: str) -> None:
         assert result.transform == transform
 
 
-def test_signed_weights_pay_where_a_weak_model_amplifies_the_error_of_its_family() -> None:
+def test_signed_weights_help_if_a_weak_model_amplifies_the_error_of_its_family() -> None:
     rng = np.random.default_rng(0)
     y = (rng.random(6_000) < 0.5).astype(np.int8)
     shared = rng.normal(size=6_000)
@@ -96,7 +96,7 @@ def test_signed_weights_pay_where_a_weak_model_amplifies_the_error_of_its_family
     assert result.nested_score > roc_auc(y, good) + 0.08
 
 
-def test_confident_mistakes_do_not_bend_the_weights() -> None:
+def test_confident_mistakes_do_not_distort_the_weights() -> None:
     """With confident mistakes, weights fitted with the plain sigmoid are worse than the mean of probabilities."""
     rng = np.random.default_rng(0)
     y = (rng.random(12_000) < 0.4).astype(np.int8)
@@ -119,7 +119,7 @@ def test_max_members_is_respected_and_members_are_chosen_within_each_fold() -> N
     noise = np.random.default_rng(0).random((300, 40))
     labels = np.arange(300) % 2
     chosen = fit_blend(noise, labels, max_members=2)
-    assert chosen.nested_score < 0.57  # the best of 40 noise models looks good on the rows it was chosen by
+    assert chosen.nested_score < 0.57  # the best of 40 noise models looks good on the rows on which it was chosen
     assert chosen.score > 0.57
 
 
@@ -152,7 +152,7 @@ def test_wrong_shapes_and_values_are_named() -> None:
         fit_blend(oof, y, max_members=0)
 
 
-def test_weights_without_a_fold_know_nothing_of_its_labels() -> None:
+def test_weights_fitted_without_a_fold_do_not_depend_on_its_labels() -> None:
     oof, y = make_world(1_200, 4)
     folds = np.arange(1_200) % 4
     whole = fit_blend(oof, y, folds=folds)

@@ -1,4 +1,4 @@
-"""Labels for the training of a fold depend on nothing that has seen the fold's rows."""
+"""Pseudo-labels for a fold do not depend on its labels or on models that were trained on its rows."""
 
 import numpy as np
 import pytest
@@ -50,14 +50,14 @@ def test_no_label_of_a_fold_and_no_other_fold_model_reaches_its_pseudo_labels(dr
 
 def test_labels_are_calibrated() -> None:
     oof, y, fold, _, _ = world()
-    skewed = oof**4  # in order, and far too low
+    skewed = oof**4  # in the right order, but far too low
     test = np.broadcast_to(skewed[:TEST], (K, TEST, MODELS))
     found = predict_without_fold(skewed, y, fold, test, BlendSettings(transform="prob"))
     assert abs(found.mean() - y[:TEST].mean()) < 0.08
 
 
 @pytest.mark.parametrize("folds", [2, 3])
-def test_two_folds_leave_one_to_fit_on(folds: int) -> None:
+def test_weights_can_be_fitted_on_one_or_two_other_folds(folds: int) -> None:
     oof, y, fold, test, _ = world()
     found = predict_without_fold(oof, y, (fold % folds).astype(np.int16), test[:folds], BlendSettings(optimize="none"))
     assert np.isfinite(found).all()

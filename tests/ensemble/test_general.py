@@ -95,7 +95,7 @@ def test_a_row_without_predictions_is_blended_the_same_alone_and_with_others() -
     np.testing.assert_allclose(result.predict(test[3:4]).sum(), 1.0)
 
 
-def test_of_two_folds_each_is_mixed_without_its_own_labels() -> None:
+def test_with_two_folds_each_is_blended_without_its_own_labels() -> None:
     rng = np.random.default_rng(0)
     y = rng.normal(size=400)
     oof = y[:, None] + rng.normal(size=(400, 4)) * np.array([0.5, 1, 1, 1])

@@ -32,11 +32,11 @@ def test_folds_with_different_shares_of_positives_do_not_lower_the_nested_score(
     truth = rng.normal(size=1000) + 1.5 * y
     oof = 1 / (1 + np.exp(-(truth[:, None] + rng.normal(size=(1000, 3)))))
     result = fit_blend(oof, y, folds=folds)
-    fixed = result.references["mean of probabilities"][1]  # 0.825; unlevelled fits fell to 0.777
+    fixed = result.references["mean of probabilities"][1]  # 0.825; fits that ignore the shares fell to 0.777
     assert result.nested_score == pytest.approx(fixed, abs=0.005)
 
 
-def test_nested_scores_are_not_flattered_by_choosing() -> None:
+def test_nested_scores_are_not_inflated_by_selection() -> None:
     """On noise all fitted scores are above one half, and nested scores are around it."""
     rng = np.random.default_rng(1)
     results = [fit_blend(rng.random((240, 8)), np.arange(240) % 2) for _ in range(8)]
@@ -46,7 +46,7 @@ def test_nested_scores_are_not_flattered_by_choosing() -> None:
     assert abs(nested.mean() - 0.5) < 3 * nested.std(ddof=1) / np.sqrt(len(nested)) + 0.01
 
 
-def test_groups_stay_whole_where_folds_are_made() -> None:
+def test_groups_are_not_split_when_folds_are_assigned() -> None:
     """Each group repeats one row: with rows of a group on both sides, noise would score above one half."""
     rng = np.random.default_rng(0)
     oof = np.repeat(rng.random((100, 20)), 10, axis=0)
@@ -69,7 +69,7 @@ def test_given_folds_that_split_a_group_are_refused() -> None:
         fit_blend(oof, y, folds=np.arange(100) % 2, groups=groups)
 
 
-def test_the_best_single_is_chosen_without_the_fold_it_is_scored_on() -> None:
+def test_the_best_single_is_chosen_without_the_fold_that_scores_it() -> None:
     rng = np.random.default_rng(0)
     oof = rng.random((200, 60))
     y = np.arange(200) % 2
@@ -118,7 +118,7 @@ def _uneven(rows: int, models: int, rng: np.random.Generator) -> tuple[NDArray[n
     return fold, y
 
 
-def test_few_members_of_uneven_folds_score_as_new_rows_do() -> None:
+def test_few_members_of_uneven_folds_have_the_score_of_new_rows() -> None:
     gaps = []
     for seed in range(3):
         rng = np.random.default_rng(seed)
@@ -128,12 +128,12 @@ def test_few_members_of_uneven_folds_score_as_new_rows_do() -> None:
         oof, new = (1 / (1 + np.exp(-(rng.normal(size=(len(t), 6)) + t[:, None] * strength))) for t in (y, new_y))
         result = fit_blend(oof, y, folds=fold, max_members=4)
         gaps.append(result.nested_score - roc_auc(new_y, result.predict(new)))
-    # the standard error of a single set is about 0.008; unlevelled fits gave -0.04
+    # the standard error of a single set is about 0.008; fits that ignore the shares gave -0.04
     assert abs(float(np.mean(gaps))) < 0.012
 
 
 @pytest.mark.parametrize("max_members", [None, 20])
-def test_noise_with_all_positives_in_one_fold_scores_as_noise(max_members: int | None) -> None:
+def test_noise_with_all_positives_in_one_fold_has_a_score_of_one_half(max_members: int | None) -> None:
     nested = []
     for seed in range(3):
         rng = np.random.default_rng(seed)
@@ -174,7 +174,7 @@ def test_the_best_single_model_is_the_best_by_the_metric() -> None:
     assert result.comparisons[0].gain < 0.1
 
 
-def test_best_models_that_differ_by_fold_are_brought_to_one_scale() -> None:
+def test_best_models_that_differ_by_fold_are_mapped_to_one_scale() -> None:
     """Two models with the same ranking on different scales: AUC does not depend on which is best on the other folds."""
     oof, y = make_world(400, 1)
     noise = np.random.default_rng(0).normal(0, 0.02, (400, 4)).astype(np.float32)

@@ -46,7 +46,7 @@ def test_a_copied_member_changes_little_and_is_named() -> None:
     assert result.nested_score == pytest.approx(fit_blend(oof, y).nested_score, abs=2e-3)
 
 
-def test_an_inverted_member_is_inverted_again_and_named() -> None:
+def test_an_inverted_member_is_corrected_and_named() -> None:
     oof, y = make_world(3_000, 4, noise=1.0)
     inverted = oof.copy()
     inverted[:, 0] = 1 - oof[:, 0]
@@ -94,7 +94,7 @@ def test_a_fold_of_one_class_is_scored_with_the_others() -> None:
     assert 0.5 < result.nested_score < 1
 
 
-def test_all_positives_in_one_fold_fall_back_to_what_fits_nothing() -> None:
+def test_with_all_positives_in_one_fold_a_method_without_fitting_is_used() -> None:
     oof, y = make_world(600, 3)
     result = fit_blend(oof, y, folds=y)
     assert np.isfinite(result.nested_oof).all()
@@ -149,7 +149,7 @@ def test_a_thousand_models_of_20000_rows() -> None:  # half a minute
     oof = np.empty((20_000, 1_000), np.float32)
     for model in range(1_000):
         oof[:, model] = 0.3 * (2 * y - 1) * rng.random() + rng.normal(size=20_000)
-    begun = time.process_time()
+    started = time.process_time()
     result = fit_blend(oof, y)
     assert result.nested_score > 0.99
-    assert time.process_time() - begun < 240
+    assert time.process_time() - started < 240

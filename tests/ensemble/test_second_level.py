@@ -46,7 +46,7 @@ def specialists(rows: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[
 # ---- ridge --------------------------------------------------------------------
 
 
-def test_ridge_is_that_of_scikit_learn_at_its_penalty() -> None:
+def test_ridge_equals_that_of_scikit_learn_at_the_same_penalty() -> None:
     oof, y = make_world(600, 4)
     design = Design(table_of(oof, y), RIDGE.transforms)
     columns = np.concatenate([design.block(rows) for rows in design.table.blocks(design.width)], axis=1).T
@@ -85,7 +85,7 @@ def test_the_labels_of_a_fold_do_not_reach_its_nested_scores(fit: Callable[..., 
 # ---- trees --------------------------------------------------------------------
 
 
-def test_nodes_predict_what_scikit_learn_predicts() -> None:
+def test_stored_nodes_give_the_predictions_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     columns = rng.normal(size=(1_000, 5)).astype(np.float32)
     y = (columns[:, 0] + columns[:, 1] * columns[:, 2] + rng.normal(size=1_000) > 0).astype(int)
@@ -121,7 +121,7 @@ def test_methods_that_do_not_help_get_a_small_share() -> None:
     assert "ridge on three transforms" in share
 
 
-def test_noise_gets_one_half_with_every_method() -> None:
+def test_noise_has_a_score_of_one_half_with_every_method() -> None:
     rng = np.random.default_rng(3)
     oof, y = rng.random((600, 5)), rng.permutation(np.arange(600) % 2)
     result = fit_blend(oof, y, methods=["ridge", "boosted"], features=rng.random((600, 4)))
@@ -132,7 +132,7 @@ def test_noise_gets_one_half_with_every_method() -> None:
         assert abs(method.nested_score - 0.5) < 0.08
 
 
-# ---- kept as JSON -------------------------------------------------------------
+# ---- stored as JSON -----------------------------------------------------------
 
 
 def test_a_blend_of_all_methods_is_read_back_to_the_bit(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_the_same_seed_gives_the_same_blend_and_weights_sum_to_one() -> None:
     assert first.weights.sum() == pytest.approx(1.0)
 
 
-# ---- what is refused ----------------------------------------------------------
+# ---- errors -------------------------------------------------------------------
 
 
 def test_features_that_are_missing_or_useless_are_named() -> None:

@@ -105,14 +105,14 @@ def test_similar_rows_cannot_be_separated_and_have_weight_one() -> None:
     assert shift_weights(oof, test).tolist() == [1.0] * 2000
 
 
-def test_shifted_rows_are_separated_even_by_the_spread_only() -> None:
+def test_shifted_rows_are_separated_even_if_only_the_spread_differs() -> None:
     oof, test = world(2000, 0)[0], world(1000, 1, hard=0.9)[0]
     assert abs(model_shifts(oof, test)[0].auc - 0.5) < 0.05  # neither higher nor lower
     assert adversarial_auc(oof, test).low > 0.6
 
 
 def unsure(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Generate a test set that differs only in that rows of which the models are unsure are more frequent."""
+    """Generate a test set that differs only in having more rows about which the models are uncertain."""
     (pool, y), rng = world(8 * n, seed), np.random.default_rng(seed)
     logit = np.log(pool / (1 - pool)).mean(axis=1)
     rows = np.flatnonzero(rng.random(8 * n) < np.exp(-(logit**2) / 3))[:n]
@@ -130,7 +130,7 @@ def test_weighted_oof_scores_more_like_the_test_set(seed: int) -> None:
     assert abs(weighted - truth) < 0.35 * abs(plain - truth)
 
 
-def test_rows_outside_the_sample_are_weighted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_outside_the_sample_are_also_weighted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensemble.shift._MOST_ROWS", 1000)
     (oof, y), (test, y_test) = world(6000, 0), unsure(3000, 1)
     oof[::7, 2] = np.nan

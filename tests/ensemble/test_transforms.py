@@ -10,7 +10,7 @@ from oof.errors import BlendError
 from tests.support.ensemble import make_world
 
 
-def test_ranks_are_the_mid_ranks_of_the_rows_fitted() -> None:
+def test_ranks_are_the_mid_ranks_of_the_fitted_rows() -> None:
     values = np.random.default_rng(0).random(800).astype(np.float32).round(2)
     found = fit_distribution(values).ranks(values)
     np.testing.assert_allclose(found, (rankdata(values) - 0.5) / 800, atol=1e-6)
@@ -23,7 +23,7 @@ def test_ranks_of_many_rows_are_close_and_never_change_the_order() -> None:
     assert (np.diff(found[np.argsort(values)]) >= 0).all()
 
 
-def test_order_is_kept_beyond_the_ends() -> None:
+def test_order_is_kept_outside_the_fitted_range() -> None:
     distribution = fit_distribution(np.linspace(0.2, 0.8, 100, dtype=np.float32))
     new = np.array([-5, 0.1, 0.2, 0.5, 0.8, 0.9, 7], np.float32)
     ranks = distribution.ranks(new)
@@ -43,7 +43,7 @@ def test_one_row_at_a_time_gives_the_same_transforms() -> None:
         np.testing.assert_array_equal(one, whole[:, :20])
 
 
-def test_zeros_and_ones_of_coarse_predictions_stay_near() -> None:
+def test_zeros_and_ones_of_coarse_predictions_stay_close_to_their_neighbours() -> None:
     columns = np.round(np.random.default_rng(0).random((1, 200)), 1).astype(np.float32)
     logits = fit_transforms(columns).apply("logit", columns)
     assert np.isfinite(logits).all()

@@ -107,7 +107,7 @@ def test_numbers_as_names_of_columns_are_a_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("zero", "one"), [("prob_0", "prob_1"), ("real", "fake"), ("p0", "p1"), ("0", "1"), ("neg_prob", "y_pred_1")]
 )
-def test_of_two_probabilities_that_of_class_1_is_used(tmp_path: Path, zero: str, one: str) -> None:
+def test_the_probability_of_class_1_is_used_if_there_are_two(tmp_path: Path, zero: str, one: str) -> None:
     table = pd.DataFrame({"id": ORDER, zero: np.round(1 - VALUES, 3)[ORDER], one: np.round(VALUES, 3)[ORDER]})
     if zero == "neg_prob":  # the class is ambiguous
         with pytest.raises(PredictionError, match="sum to 1 in every row.*--prediction-column"):
@@ -143,7 +143,7 @@ def test_other_columns_with_fractions_are_ambiguous(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", [TRUTH, np.where(TRUTH == 1, "FAKE", "real"), TRUTH == 1, TRUTH.astype(float)])
 @pytest.mark.parametrize("name", ["target", "label", "y_true", "is_deepfake"])
-def test_a_target_that_is_there_is_compared(tmp_path: Path, labels: Any, name: str) -> None:
+def test_a_target_column_is_compared_with_the_known_targets(tmp_path: Path, labels: Any, name: str) -> None:
     store = PredictionStore(tmp_path / "oof")
     store.save_folds(make_folds(KNOWN, TRUTH, k=3, seed=0))
     table = rows().assign(**{name: np.asarray(labels)[ORDER]})

@@ -1,4 +1,4 @@
-"""Tests of oof.analysis.diagnose: planted weak kinds, wrong labels and optimistic epochs are found, nothing else."""
+"""oof.analysis.diagnose: planted weak clusters, wrong labels and optimistic epochs are found, and nothing else."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def make(rows: int = 1200, seed: int = 0) -> tuple[Folds, np.random.Generator]:
     return make_folds(ids, rng.integers(0, 2, rows), k=4, seed=0), rng
 
 
-def test_the_weak_kind_comes_first() -> None:
+def test_the_weak_cluster_is_listed_first() -> None:
     folds, rng = make()
     kind = rng.integers(0, 4, 1200)
     scores = folds.target * np.where(kind == 2, 0.3, 3.0) + rng.normal(size=1200)
@@ -30,7 +30,7 @@ def test_the_weak_kind_comes_first() -> None:
     assert found[0].auc_of_fakes == pytest.approx(roc_auc(folds.target[fakes], scores[fakes]))
 
 
-def test_a_kind_of_one_class_is_scored_against_all_others() -> None:
+def test_a_cluster_of_one_class_is_scored_against_all_other_rows() -> None:
     folds, rng = make()
     scores = folds.target + rng.normal(size=1200)
     names = np.where(folds.target == 1, np.where(rng.random(1200) < 0.5, "a", "b"), "c").astype(object)
@@ -51,7 +51,7 @@ def test_planted_wrong_labels_are_found() -> None:
     models = {f"m{number}": signal + rng.normal(size=1200) * 0.7 for number in range(3)}
     found = find_label_issues(folds, models)
     hits = [int(issue.id) in set(wrong.tolist()) for issue in found]
-    assert sum(hits) >= 9  # a wrong row at the near end of its true class looks like a hard one
+    assert sum(hits) >= 9  # a mislabelled row close to the other class looks like a hard one
     assert np.mean(hits) > 0.9
     assert [issue.label_error_score for issue in found] == sorted(
         (issue.label_error_score for issue in found), reverse=True

@@ -169,7 +169,9 @@ def test_probable_mistakes_are_warnings(store: PredictionStore, tmp_path: Path, 
         (1e300, "values beyond float32"),
     ],
 )
-def test_what_cannot_be_stored_is_an_error(store: PredictionStore, tmp_path: Path, value: float, message: str) -> None:
+def test_predictions_that_cannot_be_stored_are_errors(
+    store: PredictionStore, tmp_path: Path, value: float, message: str
+) -> None:
     table = frame().assign(pred=lambda t: t["pred"] * value if value != np.inf else np.inf)
     path = save(tmp_path / "a.csv", table)
     with pytest.raises(PredictionError, match=message):
@@ -259,7 +261,7 @@ def test_exports_are_read_back_bit_for_bit(store: PredictionStore, tmp_path: Pat
         assert other.fingerprint(name) == store.fingerprint(name)
 
 
-def test_what_cannot_be_exported_is_named(store: PredictionStore, tmp_path: Path) -> None:
+def test_predictions_that_cannot_be_exported_are_named(store: PredictionStore, tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="has no oof predictions"):
         export_predictions(with_folds(store), tmp_path / "a.csv")
     store.save("a", store.folds.ids, np.zeros(N))

@@ -87,7 +87,7 @@ def test_integer_ids_of_a_typed_file_become_text_and_are_reported(tmp_path: Path
     assert found.notes == ("ids are numbers in column 'id'; their digits are used as text",)
 
 
-def test_a_matrix_with_names_is_as_many_models_with_folds_of_their_own(tmp_path: Path) -> None:
+def test_a_matrix_with_names_is_read_as_models_with_separate_folds(tmp_path: Path) -> None:
     oof = np.array([[0.1, 0.2], [0.3, np.nan], [0.5, 0.6]], np.float32)
     np.savez(
         tmp_path / "all.npz",
@@ -173,12 +173,12 @@ def test_empty_and_na_are_missing_predictions(tmp_path: Path) -> None:
         ("id", "a", "has only the column 'id'"),
     ],
 )
-def test_columns_in_doubt_are_listed(tmp_path: Path, header: str, line: str, message: str) -> None:
+def test_ambiguous_columns_are_listed(tmp_path: Path, header: str, line: str, message: str) -> None:
     with pytest.raises(PredictionError, match=message):
         read_predictions(write(tmp_path / "a.csv", header, line))
 
 
-def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,pred", "a,0.5")
     for choice in (ColumnChoice(id="x"), ColumnChoice(predictions=("x",)), ColumnChoice(target="x")):
         with pytest.raises(PredictionError, match="has no column 'x'; it has id, pred"):

@@ -70,7 +70,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
         files.read_parquet(path)
 
 
-def test_a_foreign_parquet_is_refused(tmp_path: Path) -> None:
+def test_a_parquet_file_of_another_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pd.DataFrame({"id": ["a"]}).to_parquet(path)
     with pytest.raises(StoreError, match="was not written by dfens"):

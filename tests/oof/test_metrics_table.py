@@ -93,7 +93,7 @@ def test_every_metric_prefers_the_better_predictions() -> None:
         assert metric.higher_is_better == (not name.endswith("_loss") and name not in ("eer", "rmse"))
 
 
-def test_traits_of_every_metric_hold() -> None:
+def test_the_properties_of_every_metric_are_correct() -> None:
     """Range, chance level, kind and dependence on prevalence agree with the function."""
     y, p = _binary(4000)
     rng = np.random.default_rng(3)

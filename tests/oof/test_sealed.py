@@ -69,7 +69,7 @@ def test_the_order_of_rows_does_not_matter_and_the_seed_does() -> None:
     assert first != set(ids[choose_sealed(ids, y, 0.2, seed=4)])
 
 
-def test_a_class_that_would_be_lacking_is_named() -> None:
+def test_a_class_that_would_be_missing_is_named() -> None:
     ids, y = rows(40, 40)
     with pytest.raises(FoldError, match="would lack class 1"):
         choose_sealed(ids, y, 0.1, seed=0)
@@ -78,7 +78,7 @@ def test_a_class_that_would_be_lacking_is_named() -> None:
 # ---- the store ----------------------------------------------------------------
 
 
-def test_folds_hold_no_sealed_row(tmp_path: Path) -> None:
+def test_folds_contain_no_sealed_rows(tmp_path: Path) -> None:
     _, sealed = sealed_store(tmp_path)
     again = PredictionStore(tmp_path)
     assert not set(again.folds.ids) & set(sealed.ids)
@@ -114,7 +114,7 @@ def test_other_sealed_rows_are_refused_where_models_depend_on_them(tmp_path: Pat
     assert kept.names() == []
 
 
-def test_lost_sealed_rows_are_noticed_and_rewritten(tmp_path: Path) -> None:
+def test_lost_sealed_rows_are_detected_and_rewritten(tmp_path: Path) -> None:
     store, sealed = sealed_store(tmp_path)
     store.sealed_path.unlink()
     with pytest.raises(StoreError, match="Run dfens folds, which writes it"):
@@ -154,7 +154,7 @@ def test_out_of_fold_predictions_of_sealed_rows_are_not_stored(tmp_path: Path) -
 # ---- the record of looks --------------------------------------------------------
 
 
-def test_looks_are_kept_in_order(tmp_path: Path) -> None:
+def test_looks_are_recorded_in_order(tmp_path: Path) -> None:
     record = LookRecord(tmp_path)
     assert record.read() == ()
     with record.turn():

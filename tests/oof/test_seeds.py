@@ -1,4 +1,4 @@
-"""Several trainings as one model: seeds are averaged as logits, a refit comes on the scale of each fold."""
+"""Several trainings as one model: seeds are averaged as logits, and a refit is mapped to the scale of each fold."""
 
 import dataclasses
 import json
@@ -40,34 +40,34 @@ def fill(store: PredictionStore, seed: int, folds: range = range(K)) -> None:
 
 
 def save_refit(store: PredictionStore, seed: int = 0) -> NDArray[np.float32]:
-    values = drawn(seed, 9, rows=N_TEST) ** 3  # on another scale than the folds
+    values = drawn(seed, 9, rows=N_TEST) ** 3  # on a different scale from the folds
     store.save_test("m", store.test_ids, values, fold=store.folds.refit, seed=seed)
     return values
 
 
-def test_the_mean_of_logits_is_that_of_its_definition() -> None:
+def test_the_mean_of_logits_equals_its_definition() -> None:
     parts = np.stack([drawn(seed, rows=50) for seed in range(3)])
     np.testing.assert_allclose(mean_of_logits(parts), expit(logit(parts.astype(float)).mean(axis=0)), rtol=1e-6)
     np.testing.assert_array_equal(mean_of_logits(parts[:1]), parts[0])
     np.testing.assert_allclose(mean_of_logits(1 - parts), 1 - mean_of_logits(parts), atol=1e-6)
     weights = np.array([0.5, 0.25, 0.25])
-    doubled = mean_of_logits(np.concatenate([parts[:1], parts]))
-    np.testing.assert_allclose(mean_of_logits(parts, weights), doubled, rtol=1e-6)
+    repeated = mean_of_logits(np.concatenate([parts[:1], parts]))
+    np.testing.assert_allclose(mean_of_logits(parts, weights), repeated, rtol=1e-6)
 
 
-def test_certainty_is_no_infinity() -> None:
+def test_probabilities_of_0_and_1_have_finite_logits() -> None:
     sure = mean_of_logits(np.array([[0.0, 1.0], [0.5, 1.0]]))
     assert np.isfinite(sure).all()
     assert 0 < sure[0] < 0.001
     assert sure[1] > 0.999
 
 
-def test_what_is_not_a_probability_is_not_averaged() -> None:
+def test_values_that_are_not_probabilities_are_refused() -> None:
     with pytest.raises(PredictionError, match="from -1 to 3 are not probabilities"):
         mean_of_logits(np.array([[0.5, 3.0], [0.5, -1.0]]))
 
 
-def test_another_scale_keeps_the_order_and_takes_the_distribution() -> None:
+def test_mapping_to_a_scale_keeps_the_order_and_adopts_the_distribution() -> None:
     values, reference = drawn(0, rows=99) ** 5, drawn(1, rows=99)
     found = on_scale_of(values, reference)
     np.testing.assert_array_equal(np.sort(found), np.sort(reference))
@@ -76,7 +76,7 @@ def test_another_scale_keeps_the_order_and_takes_the_distribution() -> None:
     np.testing.assert_allclose(tied, [0.5, 0.2, 0.5])
 
 
-def test_seeds_are_one_model_and_kept_apart(store: PredictionStore) -> None:
+def test_seeds_are_averaged_and_stored_separately(store: PredictionStore) -> None:
     for seed in range(3):
         fill(store, seed)
     store.save_model("m", "timm", {})
@@ -110,7 +110,7 @@ def test_a_fold_is_missing_until_each_seed_has_predicted_it(store: PredictionSto
 
 
 @pytest.mark.parametrize("weight", [0.3, 1.0])
-def test_a_refit_is_mixed_on_the_scale_of_each_fold(store: PredictionStore, weight: float) -> None:
+def test_a_refit_is_averaged_on_the_scale_of_each_fold(store: PredictionStore, weight: float) -> None:
     fill(store, 0)
     store.save_model("m", "timm", {}, refit_weight=weight)
     assert store.summary("m").lacks_refit
@@ -131,7 +131,7 @@ def test_a_refit_is_mixed_on_the_scale_of_each_fold(store: PredictionStore, weig
     assert (found.refit_weight, store.load("m", seed=0).refit_weight) == (weight, 0)
 
 
-def test_a_refit_of_several_seeds_waits_for_all(store: PredictionStore) -> None:
+def test_a_refit_counts_only_once_all_seeds_have_one(store: PredictionStore) -> None:
     for seed in range(2):
         fill(store, seed)
     store.save_model("m", "timm", {}, seeds=2, refit_weight=0.5)
@@ -147,7 +147,7 @@ def test_a_refit_of_several_seeds_waits_for_all(store: PredictionStore) -> None:
     assert not np.array_equal(mixed, found.test_by_fold)
 
 
-def test_a_model_of_one_training_is_written_as_before(store: PredictionStore) -> None:
+def test_a_model_of_one_training_is_written_in_format_version_1(store: PredictionStore) -> None:
     fill(store, 0)
     store.save_model("m", "timm", {"a": 1})
     path = store.model_dir("m") / "model.json"
@@ -166,7 +166,7 @@ def test_a_file_under_the_name_of_another_seed_is_refused(store: PredictionStore
         store.load("m")
 
 
-def test_other_test_ids_archive_a_refit_too(store: PredictionStore) -> None:
+def test_a_change_of_test_ids_also_archives_a_refit(store: PredictionStore) -> None:
     fill(store, 0)
     store.save_model("m", "timm", {}, refit_weight=0.5)
     save_refit(store)
@@ -175,8 +175,8 @@ def test_other_test_ids_archive_a_refit_too(store: PredictionStore) -> None:
     assert store.summary("m").lacks_refit
 
 
-def test_sealed_rows_are_predicted_as_test_rows_are(store: PredictionStore, tmp_path: Path) -> None:
-    """By the mean of the seeds and the same share of the refit, so that a look at them judges what is submitted."""
+def test_sealed_rows_are_predicted_like_test_rows(store: PredictionStore, tmp_path: Path) -> None:
+    """Seeds and refit have the same weights, so that the score on sealed rows is that of the submitted model."""
     sealed = SealedRows(np.array(["s0", "s1", "s2", "s3"], object), np.array([0, 1, 0, 1], np.int8))
     other = PredictionStore(tmp_path / "sealed")
     other.save_folds(dataclasses.replace(store.folds, how={"sealed": 0.1}), sealed=sealed)
@@ -192,7 +192,7 @@ def test_sealed_rows_are_predicted_as_test_rows_are(store: PredictionStore, tmp_
 
 
 def fill_predicted(store: PredictionStore, seed: int) -> None:
-    """Equal predictions of the test and the sealed rows by each fold model and the refit, and OOF predictions."""
+    """Store equal predictions of test and sealed rows by each fold model and the refit, and OOF predictions."""
     for fold in range(K + 1):
         values = drawn(seed, fold, 1, rows=len(store.test_ids))
         store.save_predicted("m", np.concatenate([values, values]), fold=fold, seed=seed)

@@ -52,8 +52,8 @@ def test_complete_and_partial_models_are_distinguished(store: PredictionStore) -
 
 
 def test_a_partly_trained_model_is_not_an_import(store: PredictionStore) -> None:
-    store.save_model("begun", "timm", {})
-    summary = store.summary("begun")
+    store.save_model("partly-trained", "timm", {})
+    summary = store.summary("partly-trained")
     assert (summary.oof_rows, summary.imported, summary.complete) == (0, False, False)
 
 
@@ -122,7 +122,7 @@ def test_predictions_of_other_folds_are_never_read(store: PredictionStore) -> No
         PredictionStore(store.root).load("m")
 
 
-def test_broken_folds_are_made_again_and_keep_their_models(store: PredictionStore) -> None:
+def test_broken_folds_are_rebuilt_and_keep_their_models(store: PredictionStore) -> None:
     fill(store, "m")
     ids, target = store.folds.ids, store.folds.target
     store.folds_path.write_bytes(store.folds_path.read_bytes()[:300])
@@ -168,7 +168,7 @@ def test_a_truncated_file_is_an_error_and_not_part_of_a_model(store: PredictionS
         store.load("m")
 
 
-def test_folds_edited_by_hand_are_noticed(store: PredictionStore) -> None:
+def test_folds_edited_by_hand_are_detected(store: PredictionStore) -> None:
     import pyarrow.parquet as pq
 
     table = pq.read_table(store.folds_path)
@@ -196,7 +196,7 @@ def test_an_unknown_model_names_the_known_ones(store: PredictionStore) -> None:
         store.load("n")
 
 
-def test_fingerprint_follows_the_values(store: PredictionStore) -> None:
+def test_the_fingerprint_depends_on_the_values(store: PredictionStore) -> None:
     fill(store, "m")
     fill(store, "same")
     fill(store, "other", value=0.01)

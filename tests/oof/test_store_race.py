@@ -125,7 +125,7 @@ def test_the_remedy_for_missing_permission_is_permission(tmp_path: Path, monkeyp
         files.read_parquet(path)
 
 
-def test_another_order_of_the_rows_changes_no_fingerprint(store: PredictionStore, tmp_path: Path) -> None:
+def test_fingerprints_do_not_depend_on_the_order_of_rows(store: PredictionStore, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     oof, test = rng.random(N), rng.random(2)
     store.save("m", store.folds.ids, oof, test)

@@ -47,7 +47,7 @@ def test_calls_return_values(kaggle: KaggleServer, tmp_path: Path) -> None:
     assert kaggle.count("CONNECT") == 0
 
 
-def test_lists_are_read_to_their_end(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_lists_are_read_to_the_last_page(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.page_size_cap = 7
     for number in range(40):
         kaggle.add(f"{number}.csv", score="0.5")
@@ -77,7 +77,7 @@ def test_kaggles_messages_are_read_from_every_format(shape: str, kaggle: KaggleS
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "kind", "told"),
+    ("status", "said", "kind", "message"),
     [
         (403, "You must accept this competition's rules before", "rules", f"competitions/{SLUG}/rules"),
         (403, "You cannot submit until you accept the competition rules", "rules", f"competitions/{SLUG}/rules"),
@@ -92,13 +92,13 @@ def test_kaggles_messages_are_read_from_every_format(shape: str, kaggle: KaggleS
     ],
 )
 def test_each_refusal_has_a_remedy(
-    status: int, said: str, kind: str, told: str, kaggle: KaggleServer, tmp_path: Path
+    status: int, said: str, kind: str, message: str, kaggle: KaggleServer, tmp_path: Path
 ) -> None:
     kaggle.fail("GetSubmissionLimits", status=status, message=said)
     error = failing(kaggle, tmp_path)
     assert error.reason.kind == kind
     assert error.reason.certain
-    assert told in str(error)
+    assert message in str(error)
     assert "Traceback" not in str(error)
 
 
@@ -115,15 +115,15 @@ def test_a_busy_kaggle_is_retried_then_reported(status: int, kaggle: KaggleServe
 
 def test_retry_after_is_respected(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", status=429, headers={"Retry-After": "1"})
-    begun = time.monotonic()
+    started = time.monotonic()
     with Desk(kaggle, tmp_path).client() as client:
         client.limits()
-    assert time.monotonic() - begun >= 1
+    assert time.monotonic() - started >= 1
     kaggle.fail("GetSubmissionLimits", status=429, headers={"Retry-After": "7200"})
     assert "Wait at least 7200 s" in str(failing(kaggle, tmp_path))
 
 
-def test_a_misspelt_slug_gets_the_nearest(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_misspelt_slug_names_the_nearest(kaggle: KaggleServer, tmp_path: Path) -> None:
     with Desk(kaggle, tmp_path).client("multi-fdi") as client, pytest.raises(KaggleError) as caught:
         client.limits()
     assert "did you mean 'multi-ffdi'? Correct [competition] slug" in str(caught.value)
@@ -139,17 +139,17 @@ def test_dropped_connections_are_retried(kaggle: KaggleServer, tmp_path: Path) -
     kaggle.fail("GetSubmissionLimits", drop=True, times=9)
     error = failing(kaggle, tmp_path)
     assert error.reason.kind == "network"
-    told = (
+    message = (
         "could not be reached through the proxy set by http_proxy, https_proxy (RemoteDisconnected: Remote end closed"
     )
-    assert told in str(error)
+    assert message in str(error)
 
 
 def test_an_unresponsive_server_times_out(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", hang_s=60, times=9)
-    begun = time.monotonic()
+    started = time.monotonic()
     error = failing(kaggle, tmp_path, call_limit_s=0.7)
-    assert time.monotonic() - begun < 300
+    assert time.monotonic() - started < 300
     assert error.reason.kind == "timeout"
     assert "did not respond in time (no response for 0.7 s)" in str(error)
 
@@ -306,7 +306,7 @@ def test_secrets_are_found_everywhere(tmp_path: Path) -> None:
         ("what? nothing", "what? nothing"),
     ],
 )
-def test_what_looks_secret_is_hidden(text: str, hidden: str) -> None:
+def test_text_that_looks_secret_is_hidden(text: str, hidden: str) -> None:
     assert Redactor(()).redact(text) == hidden
 
 

@@ -94,7 +94,7 @@ def test_the_binormal_truth_has_the_requested_auc_and_share(auc: float, share: f
     assert expected_auc(p, scores) == pytest.approx(auc, abs=2e-3)
 
 
-def test_the_truth_wins_and_a_sure_truth_costs_the_other_more() -> None:
+def test_the_true_submission_scores_higher_and_by_more_at_a_higher_auc() -> None:
     a, b = two(3000, 8)
     ids = make_ids(3000)
     found = compare((ids, a), (ids, b), scores=(0.9, 0.9), positive_share=0.4)

@@ -60,7 +60,7 @@ def test_unusable_credentials_are_named_at_once(
     environment = kaggle.environment(tmp_path) | home_with(tmp_path, name, data)
     for variable in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
         del environment[variable]
-    begun = time.process_time()
+    started = time.process_time()
     with KaggleClient(SLUG, quick(), environment) as client, pytest.raises(KaggleError) as caught:
         client.limits()
     assert f"The credentials in {tmp_path}/.kaggle/{name} cannot be used: " in str(caught.value)
@@ -68,7 +68,7 @@ def test_unusable_credentials_are_named_at_once(
     assert "Create a new token on kaggle.com" in str(caught.value)
     assert caught.value.reason.kind == "credentials"
     assert TOKEN not in str(caught.value)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - started < 5
     assert kaggle.calls == []
 
 

@@ -24,9 +24,9 @@ def test_a_run_killed_at_twenty_moments_submits_once(kaggle: KaggleServer, tmp_p
     kaggle.allowed_per_day = 10_000
     kaggle.create_delay_s = 0.3  # so that kills often hit this critical moment
     first = make_folder(tmp_path / "warm")
-    begun = time.monotonic()
+    started = time.monotonic()
     assert submit(kaggle, first)[0] == 0
-    whole = time.monotonic() - begun
+    whole = time.monotonic() - started
     states: Counter[str] = Counter()
     for number in range(KILLS):
         folder = make_folder(tmp_path / f"kill{number}")
@@ -70,7 +70,7 @@ def test_a_submission_is_found_after_a_kill_during_the_upload(kaggle: KaggleServ
     assert kaggle.count("PUT") == 1
 
 
-def test_an_interrupted_submission_is_settled_by_the_next_run(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_an_interrupted_submission_is_reconciled_by_the_next_run(kaggle: KaggleServer, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "one")
     kaggle.create_delay_s = 1.0
     process = start(kaggle, folder, "submit", "--file", "table.csv")

@@ -57,7 +57,7 @@ with Ledger(sys.argv[1]).exclusive("c", 10):
 
 @contextlib.contextmanager
 def holder(url: str) -> Iterator["subprocess.Popen[str]"]:
-    """Another process that holds the right to submit to competition c."""
+    """Another process that holds the submission lock of competition c."""
     process = subprocess.Popen([sys.executable, "-c", _HOLDER, url], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -111,7 +111,7 @@ class TestLedger:
         assert found.created == local
         assert found.created.utcoffset() == timedelta(0)
 
-    def test_update_changes_what_it_names(self, url: str) -> None:
+    def test_update_changes_only_the_given_fields(self, url: str) -> None:
         ledger = Ledger(url)
         first, second = ledger.add(entry()), ledger.add(entry())
         changed = ledger.update(first.key, status="pending", ref=5)
@@ -161,7 +161,7 @@ class TestLedger:
         assert [worker.exitcode for worker in workers] == [0] * 4
         assert [found.status for found in Ledger(url).list()] == ["pending"] * 20
 
-    def test_many_processes_make_the_tables_at_once(self, url: str) -> None:
+    def test_many_processes_create_the_tables_at_once(self, url: str) -> None:
         context = multiprocessing.get_context("fork")
         workers = [context.Process(target=_add_many, args=(url, 1)) for _ in range(4)]
         for worker in workers:
@@ -171,7 +171,7 @@ class TestLedger:
         assert [worker.exitcode for worker in workers] == [0] * 4
         assert len(Ledger(url).list()) == 4
 
-    def test_the_right_to_submit_is_exclusive_and_freed_by_death(self, url: str) -> None:
+    def test_the_submission_lock_is_exclusive_and_released_when_its_process_dies(self, url: str) -> None:
         ledger = Ledger(url)
         waits: list[float] = []
         with holder(url) as process:
@@ -196,7 +196,7 @@ class TestLedger:
         with pytest.raises(StoreError, match=rf"has version 99; this dfens supports up to {VERSION}. Upgrade dfens"):
             Ledger(url)
 
-    def test_another_programs_table_is_left_alone(self, url: str) -> None:
+    def test_a_table_of_another_program_is_not_touched(self, url: str) -> None:
         engine = create_engine(url)
         with engine.begin() as connection:
             connection.execute(text("CREATE TABLE submissions (x BIGINT)"))
@@ -255,7 +255,7 @@ def test_a_truncated_ledger_is_named(tmp_path: Path) -> None:
 
 
 def test_wrong_addresses_are_reported_without_password(tmp_path: Path) -> None:
-    for wrong, told in (
+    for wrong, message in (
         ("mysql://u:secretpw@h/d", "mysql is not supported"),
         ("postgresql+nodriver://u:secretpw@h/d", "needs a driver"),
         ("://", "not a valid path or URL"),
@@ -263,7 +263,7 @@ def test_wrong_addresses_are_reported_without_password(tmp_path: Path) -> None:
         ("postgresql://u:first@secretpw/more@h/d", "write '@' as %40"),
         ("postgresql://u:first@secretpw?more@h/d", "'\\?' as %3F"),
     ):
-        with pytest.raises(ConfigError, match=told) as caught:
+        with pytest.raises(ConfigError, match=message) as caught:
             Ledger(wrong)
         assert "secretpw" not in str(caught.value)
 

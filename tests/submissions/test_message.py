@@ -19,7 +19,7 @@ def test_characters_that_cannot_be_shown_are_refused() -> None:
             make_message(text, {})
 
 
-def test_braces_and_plain_text_stay_and_lines_become_one() -> None:
+def test_braces_and_plain_text_are_kept_and_lines_are_joined() -> None:
     assert make_message("{{a}}\n{members}  x", FIELDS) == "{a} 3 x"
 
 

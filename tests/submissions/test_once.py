@@ -35,7 +35,9 @@ def test_a_ledger_that_was_moved_away_does_not_lead_to_a_second_submission(tmp_p
 @pytest.mark.parametrize(
     ("answer", "carried_out_s"), [("lost", 30.0), ("lost", 61.0), ("lost", 115.0), ("empty", 1.0), ("empty", 59.0)]
 )
-def test_a_submission_made_within_the_settling_time_is_found(answer: str, carried_out_s: float, tmp_path: Path) -> None:
+def test_a_submission_created_within_the_waiting_time_is_found(
+    answer: str, carried_out_s: float, tmp_path: Path
+) -> None:
     project = Project(tmp_path)
     project.kaggle.plan = Plan(answer=answer, carried_out_s=carried_out_s)
     assert project.submit().entry.ref == 1000

@@ -19,7 +19,7 @@ def ink(path: Path) -> float:
         return float((np.asarray(image.convert("L")) < 250).mean())
 
 
-def test_a_track_shows_its_points_line_and_names(tmp_path: Path) -> None:
+def test_the_cv_lb_plot_shows_points_line_and_names(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     cv = [*rng.uniform(0.9, 0.95, 8).tolist(), 0.99, None]
     public = [*(0.98 * np.array(cv[:8])).tolist(), 0.8, 0.5]

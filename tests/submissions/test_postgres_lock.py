@@ -1,4 +1,4 @@
-"""A shared ledger whose lock is lost during a submission: ended by the server, or by a connection that goes dead."""
+"""A shared ledger whose lock is lost during a submission, ended by the server or by a dead connection."""
 
 import contextlib
 import socket
@@ -31,7 +31,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def fall_silent(self) -> None:
-        """Discard everything that the present connections send from now on; new ones work."""
+        """Discard everything that existing connections send from now on; new ones work."""
         for event in self._silent:
             event.set()
 
@@ -121,7 +121,7 @@ def test_a_lock_ended_by_the_server_stops_the_run_before_the_upload(
     assert len(kaggle.submissions) == 1
 
 
-def test_a_session_that_holds_no_lock_any_more_makes_no_fenced_transition(
+def test_a_session_without_the_lock_makes_no_fenced_transition(
     new_postgres_url: URLs, kaggle: KaggleServer, tmp_path: Path
 ) -> None:
     """A pooler may pass the session of one program to another."""
@@ -167,7 +167,7 @@ def test_a_lock_on_a_dead_connection_stops_the_run_before_the_upload(
     assert first.states() == ["failed", "pending"]
 
 
-def test_a_connection_that_dies_after_the_upload_delays_nothing(
+def test_a_dead_connection_after_the_upload_causes_no_delay(
     proxy: Proxy, kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgresql, "_UNLOCK_S", 0.5)

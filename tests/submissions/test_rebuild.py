@@ -67,7 +67,7 @@ def test_changed_and_lost_members_are_named_with_their_hashes(sample: Path) -> N
     )
 
 
-def test_a_change_of_the_last_bit_of_one_prediction_is_seen(sample: Path) -> None:
+def test_a_change_in_the_last_bit_of_one_prediction_is_detected(sample: Path) -> None:
     table, provenance = submitted(sample)
     changed = VALUES.copy()
     changed[1] = np.nextafter(changed[1], 1)
@@ -88,7 +88,7 @@ def test_a_changed_sample_is_reported(sample: Path) -> None:
     assert "has changed" in change
 
 
-def test_other_settings_are_suspected_where_all_else_is_the_same(sample: Path) -> None:
+def test_changed_settings_are_suspected_if_all_else_is_equal(sample: Path) -> None:
     table, provenance = submitted(sample)
     found = rebuild(provenance, "0" * 64, sample, [Source("x", IDS, VALUES)], SAME)
     assert found.table is None

@@ -94,7 +94,7 @@ def test_any_text_is_hidden_as_a_secret(secret: str, form: str, place: str) -> N
         ("5 of 10 ids; run dfens train --fold 2.", "5 of 10 ids; run dfens train --fold 2."),
     ],
 )
-def test_what_looks_secret_is_hidden_without_being_known(text: str, left: str) -> None:
+def test_text_that_looks_secret_is_hidden_without_being_known(text: str, left: str) -> None:
     assert Redactor([]).redact(text) == left
 
 

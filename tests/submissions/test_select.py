@@ -52,7 +52,7 @@ def test_parts_vary_as_delong_predicts(group_size: int) -> None:
         np.testing.assert_allclose(part.mean(axis=0), 0, atol=1e-12)
 
 
-def test_another_share_of_positives_changes_the_variance_as_delong_predicts() -> None:
+def test_the_variance_depends_on_the_share_of_positives_as_delong_predicts() -> None:
     y, columns, _ = make_candidates(2000, [1.5, 1.2])
     parts = SplitSizes(1000, 1000, 0.05)
     few = simulate(LabelledRows(y), columns, parts, AUC, draws=1500, rng=np.random.default_rng(2))
@@ -141,7 +141,7 @@ def test_cv_decides_unless_public_scores_disagree_with_it() -> None:
     assert turned.baseline == ("4", "1")
 
 
-def test_the_error_of_the_simulation_is_that_of_other_draws() -> None:
+def test_the_reported_simulation_error_equals_the_spread_over_seeds() -> None:
     y, columns, _ = make_candidates(1000, [1.5, 1.55, 1.45])
     public = [0.84, 0.85, 0.86]
     candidates = [Candidate(n, c, p) for n, c, p in zip("abc", columns, public, strict=True)]
@@ -154,8 +154,8 @@ def test_the_error_of_the_simulation_is_that_of_other_draws() -> None:
     expected = [{(p.first, p.second): p for p in run.pairs} for run in runs]
     pair = (runs[0].best.first, runs[0].best.second)
     values = [run[key].expected for run in expected for key in run if set(key) == set(pair)]
-    told = np.mean([run[key].error for run in expected for key in run if set(key) == set(pair)])
-    assert 0.4 < np.std(values, ddof=1) / told < 2.5
+    reported = np.mean([run[key].error for run in expected for key in run if set(key) == set(pair)])
+    assert 0.4 < np.std(values, ddof=1) / reported < 2.5
 
 
 def test_equal_candidates_are_accepted() -> None:
@@ -200,7 +200,7 @@ def test_the_baseline_is_one_of_each() -> None:
     assert baseline_pair(np.array([0.8, 0.9, 0.85]), np.array([nan, nan, nan])) == (1, 2)
 
 
-def test_what_cannot_be_simulated_is_refused() -> None:
+def test_impossible_simulations_are_refused() -> None:
     y, columns, _ = make_candidates(100, [1.5, 1.4])
     a, b = Candidate("a", columns[0]), Candidate("b", columns[1])
     rng = np.random.default_rng(8)

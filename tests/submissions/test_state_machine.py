@@ -45,8 +45,8 @@ class Process:
 class Submissions(RuleBasedStateMachine):
     """Processes that submit and synchronise.
 
-    What they say is held against Kaggle: a number that they give is that of their bytes, and where they say that
-    nothing was submitted, nothing comes later either.
+    Their results are compared with Kaggle: a reported ref must belong to the submitted bytes, and after "Nothing was
+    submitted" no submission may appear later.
     """
 
     def __init__(self) -> None:
@@ -94,9 +94,9 @@ class Submissions(RuleBasedStateMachine):
                 process.run.step()
         if process.run.over:
             self.alive.remove(process)
-            self._hold_to_its_word(process)
+            self._check_result(process)
 
-    def _hold_to_its_word(self, process: Process) -> None:
+    def _check_result(self, process: Process) -> None:
         result, error = process.run.result, process.run.error
         remotes = {item.ref: data for item, data in zip(*self._on_kaggle(), strict=True)}
         if isinstance(result, Submitted):
@@ -159,7 +159,7 @@ class Submissions(RuleBasedStateMachine):
     @precondition(lambda self: not self.alive)
     @rule(value=st.sampled_from(VALUES), plan=PLANS, pauses=st.integers(3, 6))
     def run_beside_a_machine_that_does_not_see_the_lock(self, value: float, plan: Plan, pauses: int) -> None:
-        """Another run starts and ends while one uploads; then only the state of the entry can stop the first."""
+        """Complete another run while one uploads, so that only the state of the entry can stop the first."""
         process = self._begin(plan, value)
         self._proceed(process, pauses)
         in_doubt = self.project.ledger.in_doubt("model")

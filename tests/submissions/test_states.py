@@ -21,7 +21,7 @@ def entry(status: Status) -> Entry:
     return Entry(key=new_key(), created=now, updated=now, competition="c", status=status)
 
 
-def test_every_state_is_in_doubt_or_has_an_end() -> None:
+def test_every_state_is_in_doubt_or_final() -> None:
     assert set(STATES) == {*IN_DOUBT, *ON_SERVER, "failed"}
     ends = {target for rule in TRANSITIONS.values() for target in rule.targets if target not in IN_DOUBT}
     for state in IN_DOUBT:
@@ -31,7 +31,7 @@ def test_every_state_is_in_doubt_or_has_an_end() -> None:
         assert reached >= ends, state
 
 
-def test_nothing_leads_back_to_sending_from_an_end() -> None:
+def test_no_transition_leads_from_a_final_state_back_to_sending() -> None:
     for rule in TRANSITIONS.values():
         if set(rule.targets) & set(IN_DOUBT):
             assert set(rule.sources) <= set(IN_DOUBT)
@@ -82,7 +82,9 @@ def test_a_fenced_transition_is_not_made_when_the_lock_is_lost(name: str, tmp_pa
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
-def test_a_transition_on_a_full_disk_is_made_or_not(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transition_on_a_full_disk_is_made_completely_or_not_at_all(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rule = TRANSITIONS[name]
     ledger = Ledger(tmp_path / "ledger.sqlite")
     added = ledger.add(entry(rule.sources[0]))

@@ -82,7 +82,7 @@ def test_everything_but_the_predictions_is_kept_exactly(tmp_path: Path, shape: s
     np.testing.assert_array_equal(again.predictions, [0.75, 0.5, 0.25])
 
 
-def test_of_several_targets_the_named_one_is_filled_and_the_others_stay(tmp_path: Path) -> None:
+def test_only_the_named_target_of_several_is_filled(tmp_path: Path) -> None:
     sample = write(tmp_path, "uid,ETT - Abnormal,CVC - Normal\n1.2,0.0,7\n1.3,0.0,8\n")
     ids, values = ["1.3", "1.2"], np.array([0.5, 0.25])
     with pytest.raises(SubmissionError, match=r"2 columns in addition to the id 'uid': ETT - Abnormal, CVC - Normal"):
@@ -226,10 +226,10 @@ def test_fingerprints_follow_the_values_and_not_the_order() -> None:
 def test_half_a_million_rows_take_a_few_seconds_at_most(tmp_path: Path) -> None:
     ids = [f"{number:08x}.jpg" for number in range(500_000)]
     sample = write(tmp_path, "img_name,y_pred\n" + "".join(f"{value},0.5\n" for value in ids))
-    begun = time.process_time()
+    started = time.process_time()
     found = build_table(sample, ids[::-1], np.random.default_rng(0).random(500_000, np.float32))
     assert found.rows == 500_000
-    assert time.process_time() - begun < 8
+    assert time.process_time() - started < 8
 
 
 @pytest.mark.parametrize("text", ["0_3", "0.3_1", "\u0660.\u0663", "[0.3]", "0,3", "0x1p-2", "1 2", ""])

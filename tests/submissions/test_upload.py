@@ -116,7 +116,7 @@ def test_a_truncated_upload_is_reported_though_kaggle_accepted_it(kaggle: Kaggle
     assert entry.error == f"Kaggle has {half} of the {len(table.data)} bytes that were sent: the upload was truncated."
 
 
-def test_open_attempts_are_settled_before_anything_else_is_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_attempts_in_doubt_are_reconciled_before_anything_else_is_sent(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.fail("CreateSubmission", drop=True, after=True)
     kaggle.fail("ListSubmissions", status=500, times=99)
@@ -141,7 +141,7 @@ def test_a_submission_that_shows_up_late_is_waited_for(kaggle: KaggleServer, tmp
     assert kaggle.count("ListSubmissions") >= 3
 
 
-def test_one_carried_out_after_it_was_given_up_is_found_before_the_next_is_sent(
+def test_a_submission_created_after_it_was_given_up_is_found_before_the_next_is_sent(
     kaggle: KaggleServer, tmp_path: Path
 ) -> None:
     desk = Desk(kaggle, tmp_path)
@@ -167,7 +167,7 @@ def test_another_submission_is_not_mistaken_for_it(kaggle: KaggleServer, tmp_pat
     assert desk.states() == ["failed"]
 
 
-def test_settling_finds_it_behind_many_newer_ones(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_reconciling_finds_it_behind_many_newer_submissions(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.fail("CreateSubmission", drop=True, after=True)
     kaggle.fail("ListSubmissions", status=500, times=99)
@@ -231,7 +231,7 @@ def test_a_notebooks_output_is_submitted_once(kaggle: KaggleServer, tmp_path: Pa
     assert (entry.kind, entry.ref, entry.status) == ("kernel", 1000, "pending")
 
 
-def test_a_notebooks_lost_answer_is_found_by_its_mark(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_notebook_submission_with_a_lost_response_is_found_by_its_mark(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.add("submission.csv", "from a notebook")
     kaggle.fail("CreateCodeSubmission", drop=True, after=True)
@@ -243,7 +243,7 @@ def test_a_notebooks_lost_answer_is_found_by_its_mark(kaggle: KaggleServer, tmp_
     assert desk.states() == ["pending", "failed"]
 
 
-def test_a_kernel_is_owner_and_slug(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_kernel_must_be_owner_and_slug(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     with desk.client() as client, pytest.raises(ConfigError, match="expected OWNER/SLUG"):
         submit_kernel(desk, client, kernel_entry(kernel="notebook"))

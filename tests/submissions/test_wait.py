@@ -48,9 +48,9 @@ def test_the_wait_ends_in_time(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path, wait_limit_s=0.5)
     kaggle.polls_until_scored = 10_000
     desk.submit()
-    begun = time.monotonic()
+    started = time.monotonic()
     assert waited(desk).status == "pending"
-    assert time.monotonic() - begun < 300
+    assert time.monotonic() - started < 300
 
 
 def test_pauses_grow(kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_sync_imports_submissions_made_elsewhere(kaggle: KaggleServer, tmp_path:
     assert (again.new, again.changed, again.total) == ((), (), 2)
 
 
-def test_sync_settles_open_attempts(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_sync_reconciles_attempts_in_doubt(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.fail("CreateSubmission", drop=True, after=True)
     kaggle.fail("ListSubmissions", status=500, times=99)
@@ -122,7 +122,7 @@ def test_sync_corrects_an_entry_marked_as_failed_too_early(kaggle: KaggleServer,
     assert desk.states() == ["pending"]
 
 
-def test_sync_of_a_new_ledger_counts_against_nothing(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_sync_of_a_new_ledger_does_not_use_up_the_allowance(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     yesterday = datetime.now(UTC) - timedelta(days=1)
     for number in range(5):
@@ -132,7 +132,7 @@ def test_sync_of_a_new_ledger_counts_against_nothing(kaggle: KaggleServer, tmp_p
     assert desk.submit().entry.ref == 1005
 
 
-def test_a_ledger_that_fails_stays_as_it_is(kaggle: KaggleServer, tmp_path: Path) -> None:
+def test_a_failed_sync_does_not_change_the_ledger(kaggle: KaggleServer, tmp_path: Path) -> None:
     desk = Desk(kaggle, tmp_path)
     kaggle.add("web.csv", score="0.75")
     kaggle.fail("ListSubmissions", status=403, message="You must accept this competition's rules")

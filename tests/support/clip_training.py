@@ -49,7 +49,7 @@ MODELS: dict[str, Any] = {
 
 
 def moving(seed: int, *, fake: bool) -> list[Image]:
-    """A bright bar that moves; in fakes it is red."""
+    """Return frames of a moving bright bar, which is red in fakes."""
     frames = []
     for index in range(8):
         frame = np.random.default_rng([seed, index]).integers(60, 90, (32, 32, 3), np.uint8)
@@ -60,7 +60,7 @@ def moving(seed: int, *, fake: bool) -> list[Image]:
 
 
 def clip_competition(root: Path) -> tuple[Competition, Path]:
-    """Write 24 training and 6 test clips; two have no sound, one no picture; fakes are red and loud."""
+    """Write 24 training and 6 test clips; two have no sound, one has no video; fakes are red and loud."""
     rows = {"train": 24, "test": 6}
     fast = Encoding(options={"crf": "20", "preset": "ultrafast"})
     for part, count in rows.items():

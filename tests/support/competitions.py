@@ -1,4 +1,4 @@
-"""Small competitions on disk, for the tests of the data side of trainers."""
+"""Small competitions on disk, for the tests of `trainers.data`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

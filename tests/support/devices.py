@@ -1,4 +1,4 @@
-"""Tests that run on every device: the parameter list, and small sets of images that a network learns quickly."""
+"""Support for tests that run on every device: the devices, and small sets of images that a network learns quickly."""
 
 from pathlib import Path
 from typing import cast
@@ -24,14 +24,14 @@ EDGE = 64
 
 
 class _FakeCuda(str):
-    """A name of the CPU whose type is "cuda": tensors stay on the CPU, and the code takes its branches for CUDA."""
+    """The CPU with the device type "cuda": tensors stay on the CPU, but the code takes its CUDA branches."""
 
     type = "cuda"
     index = None  # type: ignore[assignment]
 
 
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """A device for code that would need CUDA; memory is never pinned."""
+    """Return a CPU device that code takes for CUDA; memory is never pinned."""
     made = Loader.__init__
     monkeypatch.setattr(Loader, "__init__", lambda self, threads, *, pin=False: made(self, threads, pin=False))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
@@ -40,7 +40,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
 
 
 def settings(**values: object) -> TimmSettings:
-    """A tiny network without augmentation, in float32."""
+    """Return settings of a tiny network without augmentation, in float32."""
     base: dict[str, object] = {
         "backbone": "test_resnet", "pretrained": False, "image_size": EDGE, "epochs": 2, "batch_size": 16, "lr": 2e-3,
         "hflip": 0.0, "translate": 0.0, "color_jitter": 0.0, "label_smoothing": 0.0, "tta": "none",
@@ -50,7 +50,7 @@ def settings(**values: object) -> TimmSettings:
 
 
 def picture(row: int, size: int = EDGE) -> Image:
-    """Smooth colours; pictures of odd rows carry a faint checkerboard, which is what a network can learn."""
+    """Return a smooth image; images of odd rows contain a faint checkerboard that a network can learn."""
     rng = np.random.default_rng(row)
     smooth = cv2.resize(rng.integers(40, 215, (8, 8, 3)).astype(np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
     mark = (np.indices((size, size)).sum(0) % 2 * 24 - 12)[..., None] * (row % 2)
@@ -60,7 +60,7 @@ def picture(row: int, size: int = EDGE) -> Image:
 def picture_rows(
     folder: Path, count: int, *, size: int = EDGE, decode: DeviceDecode = "area", ending: str = ".png", threads: int = 2
 ) -> Subset:
-    """Pictures on disk as rows, labels 0 and 1 in turn, decoded when they are asked for."""
+    """Write images and return them as rows with alternating labels, decoded on demand."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [str(folder / f"{row:04d}{ending}") for row in range(count)]
     for row, path in enumerate(paths):
@@ -70,10 +70,10 @@ def picture_rows(
 
 
 def part_of(rows: Subset, chosen: NDArray[np.intp]) -> Subset:
-    """Some of the rows."""
+    """Return some of the rows."""
     return Subset(rows.images, rows.positions[chosen], rows.ids[chosen], rows.target[chosen])
 
 
 def farthest(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Largest difference between two tensors, on the CPU, in float64."""
+    """Return the largest absolute difference between two tensors, computed on the CPU in float64."""
     return float((a.detach().cpu().double() - b.detach().cpu().double()).abs().max())

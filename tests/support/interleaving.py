@@ -1,4 +1,4 @@
-"""Several runs of a program in one process: one runs at a time, from pause to pause, in virtual time."""
+"""Several runs of a program in one process and in virtual time; one runs at a time, up to its next pause."""
 
 import threading
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from typing import Any
 
 
 class Killed(BaseException):
-    """The process ends here."""
+    """Raised to end a run as `kill -9` would."""
 
 
 class Run:
     """One run, as a thread that runs only while `step` is called.
 
-    result, error: how it ended; both None while it is at work, and after a kill.
+    result, error: how it ended; both None while it runs and after a kill.
     """
 
     def __init__(self, time: "VirtualTime", action: Callable[[], Any]) -> None:
@@ -27,7 +27,7 @@ class Run:
         self._thread.start()
 
     def step(self) -> None:
-        """Run to the next pause or to the end; time passes until the run is awake."""
+        """Run to the next pause or to the end; time advances until the run wakes up."""
         self._time.advance_to(self.wakes_at)
         self._time.running = self
         self._go.release()
@@ -40,7 +40,7 @@ class Run:
             self.step()
 
     def kill(self) -> None:
-        """End at the present pause, as by `kill -9`: the system frees its locks, and nothing else happens."""
+        """End at the current pause like `kill -9`: the system releases its locks, and nothing else happens."""
         self._killed, self.wakes_at = True, self._time.now
         self.finish()
 
@@ -65,7 +65,7 @@ class Run:
 
 
 class VirtualTime:
-    """Replacement for the module `time`: sleeping takes no time, and due actions are carried out meanwhile."""
+    """Replacement for the module `time`: sleeping takes no time, but due actions are carried out."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -76,7 +76,7 @@ class VirtualTime:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Pass the time; a run sleeps while others are at work."""
+        """Advance the time; while a run sleeps, others may proceed."""
         if self.running is None:
             self.advance_to(self.now + seconds)
         else:
@@ -102,7 +102,7 @@ class VirtualTime:
 
 
 class Due:
-    """An action at a point in time."""
+    """An action scheduled for a point in time."""
 
     def __init__(self, at: float, action: Callable[[], object]) -> None:
         self.at, self.action = at, action

@@ -26,10 +26,10 @@ ANSWERS = {
 class Plan:
     """The faults of the next submission.
 
-    uploads: how often the upload fails before it works.
+    uploads: number of failed uploads before one succeeds.
     answer: number, refused (400), busy (429), lost, or empty (200 without a number).
-    carried_out_s: how long after the request Kaggle makes it where the answer is lost or empty; None: never.
-    list_fails: how often the list of submissions cannot be read.
+    carried_out_s: seconds until Kaggle creates the submission if the answer is lost or empty; None: never.
+    list_fails: number of failed requests for the list of submissions.
     """
 
     uploads: int = 0
@@ -63,7 +63,7 @@ class ModelKaggle:
 class ModelClient:
     """Calls of `KaggleClient` on a ModelKaggle; other runs may proceed before each.
 
-    plan: what goes wrong; by default what goes wrong for everybody. made: numbers of what it asked Kaggle to make.
+    plan: faults of this client; by default those of the server. made: refs of the submissions that it requested.
     """
 
     competition = "model"
@@ -74,11 +74,11 @@ class ModelClient:
         self.settings = quick(list_lag_s=SETTLE_S, call_limit_s=CALL_LIMIT_S, retry_first_s=1.0, lock_limit_s=300.0)
         self.process = SimpleNamespace(kill=lambda: None, held=())
         self.made: list[int] = []
-        self._on_their_way: list[Due] = []
+        self._pending: list[Due] = []
 
     def killed(self) -> None:
-        """The client has ended: its pending requests are carried out soon, or never."""
-        for request in self._on_their_way:
+        """Simulate the end of the client: its pending requests are carried out soon, or never."""
+        for request in self._pending:
             request.at = min(request.at, self.server.time.now + LATEST_S)
 
     def whoami(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class ModelClient:
         if answer in ("lost", "empty") and plan.carried_out_s is not None:
             # requests are carried out within LATEST_S of their answers
             latest_s = LATEST_S if answer == "empty" else CALL_LIMIT_S + LATEST_S
-            self._on_their_way.append(time.later(min(plan.carried_out_s, latest_s), make))
+            self._pending.append(time.later(min(plan.carried_out_s, latest_s), make))
         time.sleep(CALL_LIMIT_S if answer == "lost" else 0.0)
         if answer == "empty":
             return 0, "Could not submit"

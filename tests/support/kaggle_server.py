@@ -1,6 +1,6 @@
 """A mock server of Kaggle on 127.0.0.1 with the protocol of the official client and configurable faults.
 
-The client is told that Kaggle is http://localhost and that this server is its HTTP proxy, so it
+The client is configured to use http://localhost as Kaggle and this server as its HTTP proxy, so it
 runs unmodified and can reach nothing else.
 """
 
@@ -36,10 +36,10 @@ LIMIT_TEXT = (
 class Fault:
     """A fault that occurs `times` times when a method is called.
 
-    status, message, shape: an error answer; shape nested, flat, empty or html. headers: sent with it.
-    after: do the work first, then fail. drop: close the connection without an answer.
-    hang_s: keep silent so long. raw: answer these bytes as JSON. share: of the bytes to take in or to give out.
-    flip: give out a file with another first byte.
+    status, message, shape: of an error response; shape nested, flat, empty or html. headers: of the response.
+    after: perform the request first, then fail. drop: close the connection without a response.
+    hang_s: seconds before the response. raw: bytes to return as JSON. share: of the bytes to receive or send.
+    flip: send a file with its first byte changed.
     """
 
     status: int = 0
@@ -74,7 +74,7 @@ class Submission:
 
 
 class _Dropped(Exception):
-    """The connection is closed without an answer."""
+    """Raised to close the connection without a response."""
 
 
 class KaggleServer:
@@ -148,7 +148,7 @@ class KaggleServer:
     # ---- the protocol -------------------------------------------------------
 
     def answer(self, method: str, body: Json) -> Json:
-        """Carry out a method; raise _Refused for errors of Kaggle."""
+        """Perform a method; raise _Refused for errors of Kaggle."""
         handler: Callable[[Json], Json] | None = getattr(self, f"_{_snake(method)}", None)
         if handler is None:
             raise _Refused(404, f"no method {method}")
@@ -459,7 +459,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             yield
         except StopIteration:
-            pass  # answered already
+            pass  # already answered
         except _Refused as refused:
             body, kind = refused.body()
             self._give(refused.status, body, kind)

@@ -1,4 +1,4 @@
-"""Generated inputs of a report: models of known quality, a blend, a ledger."""
+"""Generated input of a report: models of known quality, a blend and a ledger."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Functions that run side by side."""
+"""Run functions concurrently."""
 
 import threading
 from collections.abc import Callable

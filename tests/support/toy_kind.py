@@ -1,4 +1,4 @@
-"""A kind of model in a separate file: the mean brightness of an image, fitted by counting in many small steps."""
+"""A toy kind of model in a separate file: a threshold on mean brightness, fitted in many small steps."""
 
 import json
 import time

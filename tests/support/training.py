@@ -1,4 +1,4 @@
-"""A competition of a few drawn images, and settings that train on it in seconds."""
+"""A competition of a few generated images, and settings that train on it in seconds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ jpeg = 0.3
 
 
 def tiny_competition(folder: Path, *, train_rows: int = 40, k: int = 2) -> tuple[Competition, PredictionStore]:
-    """Images on disk, folds and test ids in a store."""
+    """Write images, and store folds and test ids."""
     make_competition(folder, train_rows=train_rows, test_rows=8, size=32)
     (folder / "dfens.toml").write_text(TOML)
     competition = read_competition(DataSettings(layout="table", root=folder / "data", id="img_name", group="person"))
@@ -73,7 +73,7 @@ def train_models(
 
 
 def tiny_clips(folder: Path, *, train_rows: int = 12, k: int = 2) -> tuple[Competition, PredictionStore]:
-    """Talking faces on disk, folds and test ids in a store."""
+    """Write clips of talking faces, and store folds and test ids."""
     make_clips(folder, train_rows=train_rows, test_rows=4)
     competition = read_competition(DataSettings(layout="table", root=folder / "data", id="video_name"))
     store = PredictionStore(folder / "work" / "oof")
@@ -84,14 +84,14 @@ def tiny_clips(folder: Path, *, train_rows: int = 12, k: int = 2) -> tuple[Compe
 
 
 def stored_bytes(store: PredictionStore, name: str) -> bytes:
-    """All predictions of a model, to the last bit."""
+    """Return all predictions of a model as bytes."""
     model = store.load(name)
     assert model.test_by_fold is not None
     return np.concatenate([model.oof, model.test_by_fold.ravel()]).tobytes()
 
 
 def saved_position(state: Path) -> tuple[int, int]:
-    """Epoch and step of a saved training; (-1, 0) where nothing is saved yet."""
+    """Return epoch and step of a saved training; (-1, 0) if nothing is saved yet."""
     if not state.exists():
         return -1, 0
     found = checkpoint.load(state)
@@ -99,7 +99,7 @@ def saved_position(state: Path) -> tuple[int, int]:
 
 
 class Notes:
-    """Keeps what is told."""
+    """Record notes and the titles of tasks."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

@@ -38,12 +38,12 @@ def _all_used(server: KaggleServer) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """One fault.
+    """A fault and its expected outcome.
 
-    orders: faults for the first run (method, fault). prepare: how the server stands before it.
-    says: a pattern in the message of the first run; empty where it succeeds.
-    ledger: status after the first run. made: submissions that the server has then.
-    then: status of all entries after the same command again, without the fault; then_made likewise.
+    orders: faults for the first run (method, fault). prepare: sets the state of the server before it.
+    says: pattern in the message of the first run; empty if it succeeds.
+    ledger: status after the first run. made: number of submissions on the server then.
+    then, then_made: the same after a second run without the fault, for all entries.
     """
 
     name: str
@@ -200,10 +200,10 @@ def print_table() -> None:
         with tempfile.TemporaryDirectory() as folder:
             first, second = run_case(case, server, Path(folder))
         server.close()
-        told = [_outcome(ran) for ran in (first, second)]
+        outcomes = [_outcome(ran) for ran in (first, second)]
         print(
-            f"| {case.name} | {told[0]} | {', '.join(first.ledger) or 'no entry'} | {first.made} "
-            f"| {told[1]} | {', '.join(second.ledger)} | {second.made} |"
+            f"| {case.name} | {outcomes[0]} | {', '.join(first.ledger) or 'no entry'} | {first.made} "
+            f"| {outcomes[1]} | {', '.join(second.ledger)} | {second.made} |"
         )
 
 

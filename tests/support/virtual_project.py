@@ -1,4 +1,4 @@
-"""A folder with a ledger and a model of Kaggle in virtual time, for tests with thousands of faults."""
+"""A project folder with a ledger and a model of Kaggle in virtual time, for tests with thousands of faults."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from tests.support.submissions import make_table
 
 
 class Desk:
-    """A process in the folder; others may run before each of its calls and transitions."""
+    """A process in the project folder; others may run before each of its calls and transitions."""
 
     def __init__(self, project: "Project", plan: Plan | None = None) -> None:
         self.project = project
@@ -52,11 +52,11 @@ class Desk:
         self._writes_left = writes
 
     def share_lock(self) -> None:
-        """Get the lock although another process has it, as on a network drive with separate locks on each machine."""
+        """Acquire the lock although another process has it, as on a network drive with a lock for each machine."""
         self._shares_lock = True
 
     def free_locks(self) -> None:
-        """Free the locks that the process held when it was killed, as the system does."""
+        """Release the locks that the process held when it was killed, as the system does."""
         for lock in self.locks:
             with contextlib.suppress(OSError):
                 if os.fstat(lock._descriptor).st_ino == lock._path.stat().st_ino:
@@ -112,7 +112,7 @@ class Project:
         Desk(self, Plan()).sync()
 
     def end_process(self) -> None:
-        """Free the locks of the process that was killed in `submit`."""
+        """Release the locks of the process that was killed in `submit`."""
         self._desk.free_locks()
 
     def close(self) -> None:

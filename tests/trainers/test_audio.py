@@ -18,7 +18,7 @@ def tone(frequency: float, seconds: float, sample_rate: int, level: float = 0.3)
     return np.asarray(level * np.sin(2 * np.pi * frequency * time), np.float32)
 
 
-def heard(path: Path, max_seconds: float = 60.0) -> Sound:
+def sound_of(path: Path, max_seconds: float = 60.0) -> Sound:
     with open_clip(path) as container:
         stream = audio_stream(container)
         assert stream is not None
@@ -47,7 +47,7 @@ def test_any_sound_becomes_one_channel_at_16_khz(
 ) -> None:
     encoding = Encoding(audio_codec=codec, audio_layout=layout)
     path = write_clip(tmp_path / f"a{ending}", [], 25, tone(440, 2.0, sample_rate), sample_rate, encoding)
-    sound = heard(path)
+    sound = sound_of(path)
     assert sound.samples.dtype == np.int16
     assert sound.samples.ndim == 1
     assert sound.duration_s == pytest.approx(2.0, abs=0.15)  # codecs pad their first and last block
@@ -60,14 +60,14 @@ def test_any_sound_becomes_one_channel_at_16_khz(
 def test_sound_that_starts_late_keeps_its_length_and_is_reported(tmp_path: Path) -> None:
     images = [np.zeros((16, 16, 3), np.uint8)] * 50
     path = write_clip(tmp_path / "a.mp4", images, 25, tone(440, 1.0, 16_000), 16_000, Encoding(audio_start_s=0.75))
-    sound = heard(path)
+    sound = sound_of(path)
     assert sound.start_s == pytest.approx(0.75, abs=0.07)  # AAC's first block is decoded away
     assert sound.duration_s == pytest.approx(1.0, abs=0.15)
 
 
 def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", [], 25, tone(440, 5.0, 16_000), 16_000, Encoding(audio_codec="flac"))
-    sound = heard(path, max_seconds=1.5)
+    sound = sound_of(path, max_seconds=1.5)
     assert (len(sound.samples), sound.is_cut) == (24_000, True)
 
 
@@ -79,7 +79,7 @@ def test_sound_can_be_read_after_the_frames(tmp_path: Path) -> None:
         assert stream is not None
         list(container.decode(video=0))
         late = read_audio(container, stream)
-    assert np.array_equal(late.samples, heard(path).samples)
+    assert np.array_equal(late.samples, sound_of(path).samples)
 
 
 # ---- mel ---------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_log_mel_equals_its_definition() -> None:
     assert found == pytest.approx(slow_log_mel(samples, settings), abs=1e-3)
 
 
-def test_nothing_outside_fmin_and_fmax_is_seen() -> None:
+def test_frequencies_outside_fmin_and_fmax_are_ignored() -> None:
     settings = MelSettings(bands=40, fmin=500, fmax=3_000)
     silence = log_mel(np.zeros(16_000, np.int16), settings)
     for frequency in (100, 7_000):
@@ -135,7 +135,7 @@ def test_nothing_outside_fmin_and_fmax_is_seen() -> None:
     assert log_mel(inside, settings).max() > silence.max() + 10
 
 
-def test_filters_have_the_same_area_and_mel_is_inverted() -> None:
+def test_filters_have_equal_area_and_the_mel_scale_is_invertible() -> None:
     settings = MelSettings(n_fft=4_096, bands=30)
     assert mel_filterbank(settings).sum(1) * settings.sample_rate / settings.n_fft == pytest.approx(1.0, abs=0.06)
     hz = np.array([20.0, 1_000.0, 8_000.0])

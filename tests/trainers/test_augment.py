@@ -74,7 +74,7 @@ def test_the_same_row_and_epoch_draw_the_same() -> None:
 
 
 @pytest.mark.parametrize("added", [*OPERATIONS, "randaugment"])
-def test_an_operation_that_is_added_leaves_the_draws_of_the_others(added: str) -> None:
+def test_adding_an_operation_does_not_change_the_draws_of_the_others(added: str) -> None:
     others = dict.fromkeys([name for name in OPERATIONS if name != added], 0.7)
     fields = {
         "hflip": "window", "translate": "window", "color_jitter": "jitter", "jpeg": "jpeg", "blur": "sigma",
@@ -104,7 +104,7 @@ def test_probabilities_are_kept() -> None:
     assert both.all(1).mean() == pytest.approx(0.09, abs=0.03)  # separate streams: independent
 
 
-def test_a_larger_image_gives_a_window_of_it() -> None:
+def test_a_larger_image_is_cropped_to_a_window() -> None:
     window = augment(changed_settings(image_size=16, crop=32))
     places = [(i, j) for i in range(17) for j in range(17) if (IMAGE[i : i + 16, j : j + 16] == window).all()]
     assert len(places) == 1
@@ -155,7 +155,7 @@ def test_a_window_of_a_larger_image_is_equal_on_every_device(device: str) -> Non
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_downscaling_agrees_to_one_grey_level(device: str) -> None:
+def test_downscaling_agrees_to_one_gray_level(device: str) -> None:
     for size in (64, 75):
         params = [AugmentParams(scale=scale) for scale in (0.4, 0.5, 0.63, 0.75, 0.9, 1.0)]
         expected, found = both_ways(params, size, device)
@@ -166,7 +166,7 @@ def test_downscaling_agrees_to_one_grey_level(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_blur_agrees_to_one_grey_level(device: str) -> None:
+def test_blur_agrees_to_one_gray_level(device: str) -> None:
     params = [AugmentParams(sigma=sigma) for sigma in (0.3, 0.45, 0.6, 1.0, 1.5, 0.0)]
     expected, found = both_ways(params, 64, device)
     difference = np.abs(expected - found)
@@ -175,7 +175,7 @@ def test_blur_agrees_to_one_grey_level(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_jpeg_agrees_to_one_grey_level_on_average(device: str) -> None:
+def test_jpeg_agrees_to_one_gray_level_on_average(device: str) -> None:
     for size in (64, 50):  # 50: blocks that reach beyond the border
         params = [AugmentParams(jpeg=quality) for quality in (50, 75, 90, 99)]
         expected, found = both_ways(params, size, device)
@@ -190,7 +190,7 @@ def test_noise_has_the_same_distribution_and_repeats(device: str) -> None:
     images = torch.full((3, 64, 64, 3), 128, dtype=torch.uint8)
     found = augment_batch(images.to(device), params, 64).cpu().numpy()
     again = augment_batch(images[1:2].to(device), params[1:2], 64).cpu().numpy()
-    np.testing.assert_array_equal(found[1:2], again)  # whatever else is in the batch
+    np.testing.assert_array_equal(found[1:2], again)  # regardless of the rest of the batch
     for row, one in enumerate(params):
         spread = np.hypot(one.noise.sigma, 12**-0.5)  # rounding adds its own
         expected = augment_image(images[row].numpy(), one, 64).astype(float)
@@ -219,7 +219,7 @@ def test_every_draw_of_every_operation_can_be_applied_to_a_batch() -> None:
         assert torch.isfinite(found).all()
 
 
-def test_operations_without_a_version_for_batches_are_refused_where_no_image_is_on_the_cpu() -> None:
+def test_operations_without_a_batched_version_are_refused_if_images_are_decoded_on_the_device() -> None:
     for name in ("webp", "self_blend", "face_cutout"):
         with pytest.raises(ConfigError, match=f"and there is no GPU version of {name}"):
             changed_settings(decode="gpu", **{name: 0.5})
@@ -236,7 +236,7 @@ def chain(row: int, *, epoch: int = 0, seed: int = 0, **values: object) -> tuple
     return sample_chain(settings, ImageRandom(seed, epoch, f"r{row}"))
 
 
-def test_chains_are_off_by_default_and_then_change_no_draw() -> None:
+def test_chains_are_off_by_default_and_change_no_other_draws() -> None:
     all_on = dict.fromkeys([*OPERATIONS, "webp"], 0.5)
     for row in range(50):
         random = ImageRandom(0, 1, f"r{row}")
@@ -247,7 +247,7 @@ def test_chains_are_off_by_default_and_then_change_no_draw() -> None:
         assert dataclasses.replace(with_chain, chain=()) == plain
 
 
-def test_a_chain_is_given_by_seed_epoch_and_id() -> None:
+def test_a_chain_depends_only_on_seed_epoch_and_id() -> None:
     drawn = [chain(0), chain(1), chain(0, epoch=1), chain(0, seed=1)]
     assert chain(0) == drawn[0]
     assert len({str(one) for one in drawn}) == 4
@@ -265,7 +265,7 @@ def test_chains_have_every_order_and_length_and_each_operation_once() -> None:
     assert {len(chain(row, operations=("jpeg",), length=4)) for row in range(20)} == {1}
 
 
-def test_an_operation_that_is_added_leaves_strength_and_order_of_the_others() -> None:
+def test_adding_an_operation_does_not_change_strength_and_order_of_the_others() -> None:
     for row in range(50):
         few = chain(row, operations=("jpeg", "blur", "noise"), length=7)
         many = chain(row, length=7)
@@ -309,10 +309,12 @@ def test_whole_chains_agree_on_every_device(device: str) -> None:
     expected, found = both_ways(params, 64, device)
     assert np.abs(expected - found).mean() < 1
     again = augment_batch(torch.from_numpy(np.stack([photo(7, 64)])).to(device), params[7:8], 64)
-    np.testing.assert_array_equal(again[0].permute(1, 2, 0).cpu().numpy(), found[7])  # whatever else is in the batch
+    np.testing.assert_array_equal(
+        again[0].permute(1, 2, 0).cpu().numpy(), found[7]
+    )  # regardless of the rest of the batch
 
 
-def test_the_blocks_of_the_second_jpeg_are_where_the_chain_puts_them() -> None:
+def test_the_blocks_of_the_second_jpeg_have_the_offset_of_the_chain() -> None:
     image = photo(1, 64)
     once = through_jpeg(image, 40)
     aligned = through_double_jpeg(image, DoubleJpeg(40, 95))
@@ -320,14 +322,14 @@ def test_the_blocks_of_the_second_jpeg_are_where_the_chain_puts_them() -> None:
     assert np.abs(aligned.astype(int) - once).mean() < np.abs(apart.astype(int) - once).mean()
 
 
-def test_quantizing_leaves_so_many_levels() -> None:
+def test_quantising_keeps_the_requested_number_of_levels() -> None:
     every = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     for levels in (2, 12, 64):
         assert len(np.unique(quantize(every, levels))) == levels
         np.testing.assert_array_equal(quantize(quantize(every, levels), levels), quantize(every, levels))
 
 
-def test_a_chain_with_webp_is_left_to_the_cpu_and_refused_without_one() -> None:
+def test_a_chain_with_webp_runs_on_the_cpu_or_is_refused() -> None:
     params = [AugmentParams(chain=chain(row, operations=("webp", "blur"), length=2)) for row in range(20)]
     has_webp = ["webp" in [step.operation for step in one.chain] for one in params]
     assert [one.needs_host for one in params] == has_webp

@@ -1,4 +1,4 @@
-"""Every odd or broken clip of the list in docs/clips.md, through the check and the extraction."""
+"""The check and the extraction handle every unusual or broken clip listed in docs/clips.md."""
 
 import re
 from collections.abc import Callable
@@ -52,21 +52,21 @@ def written_and_cut(path: Path, share: float) -> None:
 
 
 def without_frames(path: Path) -> None:
-    """Headers of a picture track, and not one packet in it."""
+    """Write a clip with the headers of a video track but without packets."""
     write(path, 2, heard())
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"mdat") + 4])
 
 
 def ten_hours(path: Path) -> None:
-    """Frames each 3 hours 20 minutes, the last at the end of ten hours, and sound at the start."""
+    """Write a clip of ten hours with a frame every 3 hours 20 minutes, and sound only at the start."""
     times = [at + index / RATE for at in (0, 12_000, 24_000, 36_000) for index in range(5)]
     write(path, 20, heard(5.0), times_s=times)
 
 
 @dataclass(frozen=True)
 class Case:
-    """How a clip is made, and what is expected of it.
+    """A way to make a clip, and the expected results.
 
     frames: stored evenly spread frames. sound_s: seconds of stored sound. note: pattern of a note of the extraction.
     reason: pattern of the reason why nothing can be read. check: pattern of the error of `dfens check`.
@@ -113,7 +113,7 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_odd_clips_are_ordinary_and_broken_ones_are_named(tmp_path: Path, name: str) -> None:
+def test_unusual_clips_are_valid_and_broken_ones_are_named(tmp_path: Path, name: str) -> None:
     case, path = CASES[name], tmp_path / name
     case.make(path)
     error = inspect_clip(str(path)).error or ""
@@ -137,7 +137,7 @@ def test_odd_clips_are_ordinary_and_broken_ones_are_named(tmp_path: Path, name: 
         assert found.sound_start_s == pytest.approx(0.4, abs=0.07)
 
 
-def test_one_run_over_all_of_them_stores_every_clip_that_can_be_read(tmp_path: Path) -> None:
+def test_one_run_over_all_clips_stores_the_readable_ones(tmp_path: Path) -> None:
     for name, case in CASES.items():
         case.make(tmp_path / name)
     paths = [str(tmp_path / name) for name in CASES]
@@ -147,7 +147,7 @@ def test_one_run_over_all_of_them_stores_every_clip_that_can_be_read(tmp_path: P
     assert (summary.stored, summary.missing) == (len(CASES) - len(failed), 0)
 
 
-def test_two_files_of_one_id_are_an_error(tmp_path: Path) -> None:
+def test_two_files_with_one_id_are_an_error(tmp_path: Path) -> None:
     for row in range(4):
         write(tmp_path / "train" / f"clip{row}.mp4", 2)
     write(tmp_path / "train" / "clip2.mkv", 3)

@@ -1,4 +1,4 @@
-"""The cache of resized images: exact, found by content, whole after every kind of death, used only where it fits."""
+"""The cache of resized images: exact, looked up by content, intact after a kill, and used only where it matches."""
 
 import os
 import shutil
@@ -58,7 +58,7 @@ def test_cached_pixels_are_the_decoded_ones(tmp_path: Path, decode: Decode) -> N
     assert plan.bytes_made == 10 * 24 * 24 * 3 + 4 * 128
 
 
-def test_another_edge_way_or_version_is_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_decoder_and_version_each_have_a_separate_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = images(tmp_path / "data", 2)
     cache_of(tmp_path).make(paths)
     assert cache_of(tmp_path, size=32).view(paths) is None
@@ -67,7 +67,7 @@ def test_another_edge_way_or_version_is_another_cache(tmp_path: Path, monkeypatc
     assert cache_of(tmp_path).view(paths) is None
 
 
-def test_a_changed_file_is_decoded_and_only_it_is_added(tmp_path: Path) -> None:
+def test_only_a_changed_file_is_decoded_and_added(tmp_path: Path) -> None:
     paths = images(tmp_path / "data")
     cache = cache_of(tmp_path)
     cache.make(paths)
@@ -86,7 +86,9 @@ def test_a_changed_file_is_decoded_and_only_it_is_added(tmp_path: Path) -> None:
     np.testing.assert_array_equal(renewed.one(3), load_image(paths[3], 24))
 
 
-def test_moved_touched_and_doubled_files_are_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moved_touched_and_duplicate_files_are_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = images(tmp_path / "data", 4)
     cache_of(tmp_path).make(paths)
     os.utime(paths[0])
@@ -100,7 +102,7 @@ def test_moved_touched_and_doubled_files_are_not_decoded_again(tmp_path: Path, m
     assert len(list(cache_of(tmp_path).folder.glob("*.npy"))) == 1
 
 
-def test_the_folder_may_move_with_its_data(tmp_path: Path) -> None:
+def test_the_folder_can_be_moved_with_its_data(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     cache_of(tmp_path / "old").make(images(tmp_path / "old" / "data", 3))
     (tmp_path / "old").rename(tmp_path / "new")
@@ -109,7 +111,7 @@ def test_the_folder_may_move_with_its_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_cut_shard_does_not_count(tmp_path: Path) -> None:
+def test_a_truncated_shard_is_ignored(tmp_path: Path) -> None:
     paths = images(tmp_path / "data")
     cache = cache_of(tmp_path)
     cache.make(paths)
@@ -120,7 +122,7 @@ def test_a_cut_shard_does_not_count(tmp_path: Path) -> None:
     assert cache.plan(paths).missing == 0
 
 
-def test_unreadable_files_are_left_out_and_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_skipped_and_named(tmp_path: Path) -> None:
     paths = images(tmp_path / "data", 3)
     Path(paths[1]).write_bytes(b"no image")
     (message,) = cache_of(tmp_path).make(paths)
@@ -130,7 +132,9 @@ def test_unreadable_files_are_left_out_and_named(tmp_path: Path) -> None:
     assert view.found == 2
 
 
-def test_too_little_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_disk_space_is_reported_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = images(tmp_path / "data", 3)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=3 * 24 * 24 * 3))
@@ -139,7 +143,7 @@ def test_too_little_room_is_told_before_anything_is_written(tmp_path: Path, monk
     assert not list(cache_of(tmp_path).folder.glob("*.npy"))
 
 
-def test_a_disk_that_fills_up_keeps_what_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complete_shards_are_kept_when_the_disk_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = images(tmp_path / "data")
     monkeypatch.setattr(cache_module, "_SHARD_BYTES", 3 * 24 * 24 * 3)
     write = write_parquet
@@ -182,7 +186,7 @@ cache.ImageCache(folder / "cache", 24, "area", folder).make(sorted(map(str, (fol
 """
 
 
-def test_kill_at_any_moment_leaves_a_cache_that_goes_on(tmp_path: Path) -> None:
+def test_building_resumes_after_a_kill_at_any_moment(tmp_path: Path) -> None:
     paths = images(tmp_path / "data", 300)
     seen = []
     for shards in (1, 20, 60):
@@ -205,7 +209,7 @@ def test_kill_at_any_moment_leaves_a_cache_that_goes_on(tmp_path: Path) -> None:
 
 
 def train(root: Path, cache_dir: Path | None = None) -> bytes:
-    """The predictions of one fold, to the last bit."""
+    """Train one fold and return its predictions as bytes."""
     competition, store = tiny_competition(root)
     work = root / "work" / "trainers"
     train_models(competition, store, {"tiny": TINY}, (0,), work, root=root, cache_dir=cache_dir)
@@ -226,14 +230,14 @@ def test_training_gives_the_same_bits_from_memory_cache_and_files(
 
     monkeypatch.setattr(
         "trainers.media.image_store.free_memory", lambda: 48 * 32 * 32 * 3
-    )  # of which they may have a third
+    )  # images may use a third of it
     assert train(tmp_path / "streamed") == before
     assert ImageStore(paths, 32, "area", 1).kept == 14
     history = read_json(tmp_path / "streamed" / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert history["images_from"] == "files, area at 32 px, 14 of 48 kept in memory"
 
 
-def test_as_many_images_as_fit_are_kept_and_the_others_read_each_time(
+def test_as_many_images_as_fit_are_kept_and_the_others_are_read_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = images(tmp_path, 4)
@@ -247,10 +251,10 @@ def test_as_many_images_as_fit_are_kept_and_the_others_read_each_time(
     for path in (paths[0], paths[3]):
         Path(path).write_bytes(Path(paths[1]).read_bytes())
     assert np.array_equal(first, store[0])
-    assert not np.array_equal(last, store[3])  # read anew
+    assert not np.array_equal(last, store[3])  # read again
 
 
-def test_the_memory_of_a_container_counts(tmp_path: Path) -> None:
+def test_the_memory_limit_of_a_container_is_respected(tmp_path: Path) -> None:
     machine = free_memory(tmp_path / "none")
     (tmp_path / "memory.max").write_text("900000\n")
     (tmp_path / "memory.current").write_text("500000\n")

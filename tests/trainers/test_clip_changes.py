@@ -1,4 +1,4 @@
-"""Clips after re-encoding, with fewer or smaller frames, and with worse sound."""
+"""Changed clips: re-encoding, fewer or smaller frames, and degraded sound."""
 
 from pathlib import Path
 
@@ -55,10 +55,10 @@ def test_noise_has_the_requested_level(path: Path) -> None:
     after = extract_clip(str(target), SETTINGS).sound.astype(float)
     silent = slice(500, 3_500)
     expected = np.sqrt(np.mean(before**2)) * 10 ** (-10 / 20)
-    assert np.sqrt(np.mean(after[silent] ** 2)) == pytest.approx(expected, rel=0.3)  # AAC takes some of it away
+    assert np.sqrt(np.mean(after[silent] ** 2)) == pytest.approx(expected, rel=0.3)  # AAC removes some of it
 
 
-def test_silence_at_the_start_goes_with_its_frames(path: Path) -> None:
+def test_silence_at_the_start_is_trimmed_with_its_frames(path: Path) -> None:
     target, info = changed(path, "silence trimmed", 1)
     assert info.picture is not None
     assert info.picture.frames == pytest.approx(18, abs=1)
@@ -67,7 +67,7 @@ def test_silence_at_the_start_goes_with_its_frames(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CLIP_CHANGES)
-def test_clip_without_sound_or_picture_is_changed_as_far_as_it_goes(tmp_path: Path, name: str) -> None:
+def test_changes_apply_to_the_tracks_that_a_clip_has(tmp_path: Path, name: str) -> None:
     severity = CLIP_CHANGES[name].severities[-1]
     silent = write_clip(tmp_path / "a.mp4", [np.zeros((32, 32, 3), np.uint8)] * 6, 24)
     _, info = changed(silent, name, severity)

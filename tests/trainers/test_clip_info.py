@@ -1,4 +1,4 @@
-"""Information from the headers of clips, and unreadable clips."""
+"""Information from the headers of clips; unreadable clips are errors."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_x264_leaves_its_version_and_quality(tmp_path: Path) -> None:
     assert info.picture.encoder_settings.startswith("crf=")
 
 
-def test_cut_clip_lacks_bytes_and_its_tail(tmp_path: Path) -> None:
+def test_a_truncated_clip_has_missing_bytes_and_a_missing_tail(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", frames=100, codec="libx264")
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
@@ -57,18 +57,18 @@ def test_cut_clip_lacks_bytes_and_its_tail(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [(b"", "is empty"), (b"no clip at all\n" * 50, "is not a clip that can be read"), (None, "is missing")],
 )
-def test_a_file_that_is_not_a_clip_is_a_named_error(tmp_path: Path, content: bytes | None, told: str) -> None:
+def test_a_file_that_is_not_a_clip_is_a_named_error(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "bad clip ü.mp4"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=f"bad clip ü.mp4 {told}"):
+    with pytest.raises(DataError, match=f"bad clip ü.mp4 {message}"):
         probe_clip(path)
 
 
-def test_header_alone_is_a_named_error(tmp_path: Path) -> None:
+def test_a_header_without_data_is_a_named_error(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", options={})  # the index is at the end
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match="its header is damaged"):

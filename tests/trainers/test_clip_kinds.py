@@ -1,4 +1,4 @@
-"""Models on clips through folds, training, interruption, workers and the store."""
+"""Models on clips: training, interruption, workers, test predictions and robustness."""
 
 import dataclasses
 import os
@@ -39,7 +39,7 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> tuple[Competition, 
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_kind_predicts_all_rows_and_repeats_to_the_bit(
+def test_every_kind_predicts_all_rows_reproducibly(
     competition: tuple[Competition, Path], tmp_path: Path, name: str
 ) -> None:
     first = train(competition, tmp_path / "a", name)
@@ -52,7 +52,7 @@ def test_every_kind_predicts_all_rows_and_repeats_to_the_bit(
 
 
 @pytest.mark.parametrize("name", ["frames", "av"])
-def test_the_moment_that_decided_each_held_out_clip_is_kept(
+def test_the_decisive_moment_of_each_held_out_clip_is_stored(
     competition: tuple[Competition, Path], tmp_path: Path, name: str
 ) -> None:
     store = train(competition, tmp_path, name)
@@ -66,7 +66,7 @@ def test_the_moment_that_decided_each_held_out_clip_is_kept(
     assert (found[0] | found[1])[str(store.folds.ids[surest])][1] == pytest.approx(max(probabilities), abs=0.2)
 
 
-def test_pooling_rule_is_chosen_and_kept_with_the_weights(
+def test_the_pooling_rule_is_chosen_and_stored_with_the_weights(
     competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:
     train(competition, tmp_path, "frames")
@@ -74,12 +74,12 @@ def test_pooling_rule_is_chosen_and_kept_with_the_weights(
     history = read_json(folder / "history.json")
     assert read_json(folder / "pooling.json")["rule"] == history["pooling_rule"]
     assert history["pooling_rule"] in ("mean", "top_k", "confidence", "dfdc")
-    assert history["views"] == 4  # two in time, each also mirrored
+    assert history["views"] == 4  # two views in time, each also mirrored
 
 
 ROOT = Path(__file__).parents[2]
 
-# `dfens train` of one model in a process that can be killed: DATA FOLDER
+# Train one model in a process that can be killed; arguments: DATA FOLDER
 TRAIN_AV = """
 import sys
 from pathlib import Path
@@ -110,7 +110,7 @@ FoldRunner(make_job((competition, root), Path(sys.argv[2]), "av", epochs=6)).all
 
 
 class Kill(Exception):
-    """Ends a training as a kill would: nothing after it runs."""
+    """Simulates a kill."""
 
 
 def test_killed_fold_resumes_to_the_same_bits(
@@ -138,7 +138,7 @@ def test_killed_fold_resumes_to_the_same_bits(
     assert stored_bytes(PredictionStore(tmp_path / "killed" / "oof"), "av") == stored_bytes(whole, "av")
 
 
-def test_two_workers_give_the_numbers_of_one_process(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+def test_two_workers_give_the_predictions_of_one_process(competition: tuple[Competition, Path], tmp_path: Path) -> None:
     import torch
 
     threads = torch.get_num_threads()
@@ -162,7 +162,7 @@ def test_av_fold_killed_at_random_moments_gives_the_bits_of_an_undisturbed_one(
     while True:
         with subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            if kills < 4:  # after some steps, wherever the process is then
+            if kills < 4:  # after some steps, at a random point
                 for _ in range(moments.randint(2, 4)):
                     process.stdout.readline()
                 process.kill()
@@ -192,10 +192,12 @@ def test_torchrun_of_one_process_and_ray_give_the_same_bits(
     with ray_cluster() as cluster:
         train_on_ray(make_job(competition, tmp_path / "ray", "av"), [0, 1], Notes(), address=cluster.address)
     there = PredictionStore(tmp_path / "ray" / "oof").load("av")
-    assert there.oof == pytest.approx(stores[0].load("av").oof, abs=1e-6)  # a machine's share of threads may differ
+    assert there.oof == pytest.approx(
+        stores[0].load("av").oof, abs=1e-6
+    )  # the number of threads may differ between machines
 
 
-def test_broken_test_clip_is_reported_and_broken_training_clip_refused(
+def test_a_broken_test_clip_is_reported_and_a_broken_training_clip_is_an_error(
     competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:
     found, root = competition
@@ -214,7 +216,7 @@ def test_broken_test_clip_is_reported_and_broken_training_clip_refused(
         FoldRunner(job).all([0])
 
 
-def test_models_share_what_was_extracted(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+def test_models_share_extracted_clips(competition: tuple[Competition, Path], tmp_path: Path) -> None:
     job = make_job(competition, tmp_path, "av", "linear")
     train_models(job.competition, PredictionStore(job.store_root), job.models, [0], job.work_dir, root=job.root)
     assert len(list((tmp_path / "trainers" / "clips").iterdir())) == 1
@@ -238,7 +240,7 @@ def test_robustness_is_measured_on_changed_clips(competition: tuple[Competition,
 # ---- moments -----------------------------------------------------------------
 
 
-def test_views_in_time_see_different_moments_that_cover_the_clip() -> None:
+def test_views_in_time_have_different_moments_that_cover_the_clip() -> None:
     views = [spread_places(4, view, 3) for view in range(3)]
     everything = np.sort(np.concatenate(views))
     assert np.diff(everything) == pytest.approx(1 / 12)
@@ -281,7 +283,7 @@ def test_moments_for_training_are_drawn_from_seed_epoch_and_id(competition: tupl
 
 
 @pytest.mark.parametrize(
-    ("kind", "values", "told"),
+    ("kind", "values", "message"),
     [
         (FramesSettings, {"backbone": "resnet18", "cutmix": 1.0}, "cutmix changes single images"),
         (FramesSettings, {"backbone": "resnet18", "tta": "d4"}, 'tta = "d4" is not supported for clips'),
@@ -292,6 +294,6 @@ def test_moments_for_training_are_drawn_from_seed_epoch_and_id(competition: tupl
         (AvSettings, {"backbone": "resnet18", "fusion": "sum"}, "fusion = 'sum'"),
     ],
 )
-def test_settings_that_cannot_work_are_named(kind: Any, values: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_settings_that_cannot_work_are_named(kind: Any, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         build(kind, values, "[models.a]")

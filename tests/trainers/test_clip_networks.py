@@ -1,4 +1,4 @@
-"""Networks on clips: sizes, masks, pooling rules, and what hides parts of spectrograms."""
+"""Networks on clips: sizes, masks, pooling rules, and masking of spectrograms (SpecAugment)."""
 
 from typing import Any
 
@@ -18,18 +18,18 @@ from trainers.networks.clip_settings import ClipNetworkSettings, FusionSettings
 @pytest.mark.parametrize(("name", "published"), [("aasist", 297_866), ("aasist-l", 85_306)])
 def test_aasist_has_the_published_number_of_parameters(name: str, published: int) -> None:
     network = Aasist(SIZES[name])
-    head = nn.Linear(network.num_features, 2)  # the authors' has two outputs
+    head = nn.Linear(network.num_features, 2)  # the authors' network has two outputs
     assert sum(value.numel() for module in (network, head) for value in module.parameters()) == published
 
 
-def test_aasist_hears_windows_of_any_length() -> None:
+def test_aasist_accepts_windows_of_any_length() -> None:
     network = Aasist(SIZES["aasist-l"]).eval()
     for samples in (6_560, 16_000, 64_600):
         assert network(torch.randn(2, samples)).shape == (2, 160)
 
 
 class Mean(nn.Module):
-    """An encoder whose features are the mean of its input and zeros."""
+    """Encoder whose features are the mean of its input and zeros."""
 
     num_features = 4
 
@@ -57,7 +57,7 @@ VARIANTS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 @pytest.mark.parametrize("modalities", ["picture", "sound", "both"])
-def test_what_is_masked_has_no_effect(options: dict[str, Any], modalities: str) -> None:
+def test_masked_inputs_have_no_effect(options: dict[str, Any], modalities: str) -> None:
     settings, fusion = ClipNetworkSettings(temporal=options["temporal"], pooling=options["pooling"]), options["fusion"]
     torch.manual_seed(1)
     picture, sound = (Mean() if modalities in (name, "both") else None for name in ("picture", "sound"))
@@ -73,7 +73,7 @@ def test_what_is_masked_has_no_effect(options: dict[str, Any], modalities: str) 
     assert torch.isfinite(network(frames, nothing, voice, nothing)).all()
 
 
-def test_training_hides_a_modality_only_from_clips_that_have_both() -> None:
+def test_modality_dropout_affects_only_clips_with_both_modalities() -> None:
     network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), FusionSettings(modality_dropout=1.0))
     _, seen, _, heard = inputs(batch=200)
     heard[:50] = 0
@@ -85,7 +85,7 @@ def test_training_hides_a_modality_only_from_clips_that_have_both() -> None:
     assert 40 < int((left_seen[50:].amax(1) == 0).sum()) < 110
 
 
-def test_losses_of_single_modalities_count_where_they_are_present() -> None:
+def test_losses_of_single_modalities_ignore_missing_ones() -> None:
     fusion = FusionSettings(modality_dropout=0.0, modality_loss=0.25)
     network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), fusion).train()
     frames, seen, sound, heard = inputs()
@@ -97,7 +97,7 @@ def test_losses_of_single_modalities_count_where_they_are_present() -> None:
     assert all(value.grad is not None for head in network.side_heads or () for value in head.parameters())
 
 
-def test_moved_sound_hides_nothing_and_counts_in_no_loss_of_one_modality() -> None:
+def test_shifted_sound_has_no_modality_dropout_and_no_loss_of_one_modality() -> None:
     fusion = FusionSettings(modality_dropout=1.0, modality_loss=0.25)
     network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), fusion).train()
     frames, seen, sound, heard = inputs(batch=40)
@@ -106,7 +106,7 @@ def test_moved_sound_hides_nothing_and_counts_in_no_loss_of_one_modality() -> No
     sides = network(frames, seen, sound, heard, moved).sides
     weights = torch.stack([weight for _, weight in sides])
     assert (weights[:, ::2] == 0).all()
-    assert weights[:, 1::2].sum(0).tolist() == [0.25] * 20  # one modality is hidden
+    assert weights[:, 1::2].sum(0).tolist() == [0.25] * 20  # one modality is dropped
     left_seen, left_heard = network._drop_modalities(seen, heard, moved)
     assert (left_seen[::2] == 1).all()
     assert (left_heard[::2] == 1).all()
@@ -124,7 +124,7 @@ def clips() -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_rules_agree_where_all_moments_do_and_ignore_absent_ones(name: str) -> None:
+def test_rules_agree_if_all_moments_do_and_ignore_missing_moments(name: str) -> None:
     probabilities, weight = clips()
     same = np.repeat(np.linspace(0, 1, 40)[:, None], 9, 1)
     assert RULES[name](same, weight) == pytest.approx(np.linspace(0, 1, 40))
@@ -138,19 +138,19 @@ def test_rules_agree_where_all_moments_do_and_ignore_absent_ones(name: str) -> N
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ([0.9] * 5 + [0.3] * 5, 0.9),  # half are sure
-        ([0.9] * 4 + [0.3] * 6, 0.54),  # 40 % are not more than 40 %
+        ([0.9] * 5 + [0.3] * 5, 0.9),  # half are confident
+        ([0.9] * 4 + [0.3] * 6, 0.54),  # exactly 40 %, and the rule requires more
         ([0.1] * 19 + [0.9], 0.1),  # 95 % below 0.2
         ([0.1] * 9 + [0.9], 0.18),
         ([0.5] * 10, 0.5),
     ],
 )
-def test_rule_of_the_deepfake_detection_challenge(row: list[float], expected: float) -> None:
+def test_the_rule_of_the_deepfake_detection_challenge_equals_its_definition(row: list[float], expected: float) -> None:
     assert pool_dfdc(np.array([row]), np.ones((1, len(row)))) == pytest.approx([expected])
 
 
 def planted() -> tuple[Any, Any, Any]:
-    """Fakes show in one moment of nine, so the upper third is the best rule."""
+    """Return clips whose fakes are visible in one of nine moments, so that the top third is the best rule."""
     rng = np.random.default_rng(3)
     target = np.arange(200) % 2
     probabilities = rng.beta(3, 3, (200, 9))
@@ -158,7 +158,7 @@ def planted() -> tuple[Any, Any, Any]:
     return probabilities, np.ones_like(probabilities), target.astype(np.int8)
 
 
-def test_best_rule_is_found_and_no_row_chooses_its_own() -> None:
+def test_the_best_rule_is_chosen_for_each_row_without_its_label() -> None:
     probabilities, weight, target = planted()
     assert choose_rule(probabilities, weight, target) == "top_k"
     pooled, rule, rules = pool_nested(probabilities, weight, target, seed=0)
@@ -166,7 +166,7 @@ def test_best_rule_is_found_and_no_row_chooses_its_own() -> None:
     assert roc_auc(target, pooled) > roc_auc(target, RULES["mean"](probabilities, weight)) + 0.05
 
 
-def test_choice_of_a_rule_does_not_flatter_noise() -> None:
+def test_choosing_a_rule_does_not_raise_the_score_of_noise() -> None:
     gains = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -175,7 +175,7 @@ def test_choice_of_a_rule_does_not_flatter_noise() -> None:
     assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(len(gains))
 
 
-def test_mean_is_used_where_labels_are_uninformative() -> None:
+def test_the_mean_is_used_if_labels_are_uninformative() -> None:
     probabilities, weight = clips()
     assert choose_rule(probabilities, weight, np.zeros(40, np.int8)) == "mean"
 
@@ -183,7 +183,7 @@ def test_mean_is_used_where_labels_are_uninformative() -> None:
 # ---- SpecAugment -------------------------------------------------------------
 
 
-def test_stretches_of_frequency_and_time_are_hidden() -> None:
+def test_bands_of_frequency_and_time_are_masked() -> None:
     mel = torch.randn(64, 40, 100) + 5
     torch.manual_seed(0)
     changed = spec_augment(mel, 0.2, 0.3, count=1)
@@ -193,8 +193,8 @@ def test_stretches_of_frequency_and_time_are_hidden() -> None:
         bands, columns = hidden.all(1), hidden.all(0)
         assert bands.sum() <= 0.2 * 40 + 1
         assert columns.sum() <= 0.3 * 100 + 1
-        assert torch.equal(hidden, bands[:, None] | columns[None])  # whole stretches, nothing else
+        assert torch.equal(hidden, bands[:, None] | columns[None])  # complete bands and nothing else
         assert torch.equal(changed[row][~hidden], mel[row][~hidden])
         for line in (bands, columns):
-            assert int((line.int().diff() == 1).sum()) <= 1  # in one piece
+            assert int((line.int().diff() == 1).sum()) <= 1  # contiguous
     assert torch.equal(spec_augment(mel, 0, 0), mel)

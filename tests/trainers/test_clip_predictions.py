@@ -1,4 +1,4 @@
-"""Models on clips: settings of prediction alone, and encoders that start from the fold models of another model."""
+"""Models on clips: settings of prediction, encoders initialised from another model, and shifted sound."""
 
 import dataclasses
 from pathlib import Path
@@ -64,7 +64,7 @@ def run(competition: tuple[Competition, Path], folder: Path, model: Any, **optio
         ({"time_views": 1, "pooling": "confidence"}, {"time_views": 2, "pooling": "auto"}),
     ],
 )
-def test_settings_of_prediction_predict_again_and_never_retrain(
+def test_changed_settings_of_prediction_predict_again_without_retraining(
     competition: tuple[Competition, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,25 +108,25 @@ def test_a_refit_pools_by_the_rule_that_most_folds_have_now(
     assert rules("confidence", "confidence") == ["confidence", "confidence", "confidence"]
 
 
-def test_settings_that_training_depends_on_are_refused(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+def test_changes_of_training_settings_are_refused(competition: tuple[Competition, Path], tmp_path: Path) -> None:
     model = dataclasses.replace(MODELS["frames"], pooling="mean", **FAST)
     run(competition, tmp_path, model)
-    for change, told in (
+    for change, message in (
         ({"pooling": "attention"}, "pooling 'mean' to 'attention'"),
         ({"moments": 3}, "moments 2 to 3"),
         ({"frames": 5}, "frames 4 to 5"),
     ):
-        with pytest.raises(TrainingError, match=f"was trained with other settings; changed: {told}"):
+        with pytest.raises(TrainingError, match=f"was trained with other settings; changed: {message}"):
             run(competition, tmp_path, dataclasses.replace(model, **change))
 
 
-def test_settings_of_fusion_belong_to_models_of_both(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+def test_fusion_settings_require_the_kind_av(competition: tuple[Competition, Path], tmp_path: Path) -> None:
     for kind in (FramesSettings, AudioSettings):
         with pytest.raises(ConfigError, match="unknown key 'modality_loss'"):
             build(kind, {"backbone": "resnet18", "modality_loss": 0.1}, "[models.a]")
     with pytest.raises(ConfigError, match="modality_dropout = 2"):
         build(AvSettings, {"backbone": "resnet18", "modality_dropout": 2.0}, "[models.a]")
-    # what earlier versions recorded for all kinds is no change
+    # earlier versions recorded these settings for all kinds; that does not count as a change
     model = dataclasses.replace(MODELS["frames"], **FAST)
     before = run(competition, tmp_path, model)
     for path in tmp_path.glob("trainers/m/**/*.json"):
@@ -149,7 +149,7 @@ def job_of(competition: tuple[Competition, Path], folder: Path, **models: Any) -
     return dataclasses.replace(make_job(competition, folder), models=models)
 
 
-def test_encoders_start_from_the_same_fold_of_the_models_that_are_named(
+def test_encoders_start_from_the_same_fold_of_the_named_models(
     competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:
     job = job_of(competition, tmp_path, both=BOTH, picture=PICTURE, sound=SOUND)
@@ -167,7 +167,9 @@ def test_encoders_start_from_the_same_fold_of_the_models_that_are_named(
 
 
 @pytest.mark.slow
-def test_workers_train_the_models_to_start_from_first(competition: tuple[Competition, Path], tmp_path: Path) -> None:
+def test_workers_first_train_the_models_that_others_start_from(
+    competition: tuple[Competition, Path], tmp_path: Path
+) -> None:
     job = job_of(competition, tmp_path, both=BOTH, picture=PICTURE, sound=SOUND)
     results = train_in_workers(job, [0, 1], Notes(), workers=2)
     assert [(result.model, result.fold) for result in results] == [
@@ -181,7 +183,7 @@ def test_workers_train_the_models_to_start_from_first(competition: tuple[Competi
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"pretrained": "model:other"}, "names a model that is neither trained nor trained by this command"),
         ({"pretrained": "model:both"}, "starts from itself"),
@@ -192,16 +194,16 @@ def test_workers_train_the_models_to_start_from_first(competition: tuple[Competi
         ({"refit": True}, "has no refit, and the refit of 'both' would start from it"),
     ],
 )
-def test_models_that_cannot_be_started_from_are_refused_before_training(
-    competition: tuple[Competition, Path], tmp_path: Path, changes: dict[str, Any], told: str
+def test_models_that_cannot_initialise_others_are_refused_before_training(
+    competition: tuple[Competition, Path], tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     models = {"picture": PICTURE, "sound": SOUND, "both": dataclasses.replace(BOTH, **changes)}
-    with pytest.raises(TrainingError, match=told):
+    with pytest.raises(TrainingError, match=message):
         run_job(job_of(competition, tmp_path, **models), [0])
     assert not (tmp_path / "trainers").exists()
 
 
-def test_model_of_other_folds_or_without_weights_is_refused(
+def test_a_model_of_other_folds_or_without_weights_is_refused(
     competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:
     run_job(job_of(competition, tmp_path, picture=PICTURE), [0])
@@ -222,11 +224,11 @@ def test_model_of_other_folds_or_without_weights_is_refused(
     assert read_json(tmp_path / "trainers" / "both" / RECORD)["settings"]["pretrained"] == "model:picture"
 
 
-# ---- sound moved against the picture ---------------------------------------------
+# ---- sound shifted against the video ----------------------------------------------
 
 
 def talking(tmp_path: Path, rate: int = 20, seconds: float = 2.0) -> ClipRecord:
-    """A clip of 2 s whose sound rises steadily from 0 to 1, so that each sample says what time it is."""
+    """Return a clip of 2 s whose sound rises linearly from 0 to 1, so that each sample gives its time."""
     images = [np.full((32, 32, 3), 40 + 4 * index, np.uint8) for index in range(round(rate * seconds))]
     sound = np.linspace(0, 1, round(seconds * 16_000), dtype=np.float32)
     path = write_clip(tmp_path / "a.mkv", images, rate, sound, encoding=Encoding(audio_codec="flac"))
@@ -250,21 +252,21 @@ SLIPPING = AvSettings(
 
 
 def heard_s(clip: Moments) -> NDArray[np.float64]:
-    """When the sound of each moment is from, in seconds."""
+    """Return the time of each moment's sound in the clip, in seconds."""
     return np.asarray(clip.sound.astype(float).mean(1) / 32_768 * 2.0)
 
 
-def test_sound_of_some_real_clips_is_moved_by_what_is_asked_for_and_never_lost(tmp_path: Path) -> None:
+def test_the_sound_of_some_real_clips_is_shifted_within_the_clip(tmp_path: Path) -> None:
     record, reader = talking(tmp_path), MomentReader(SLIPPING, seed=1)
     moved = []
     for epoch in range(60):
         real, fake = (reader.drawn(record, "x", epoch, is_real=is_real) for is_real in (True, False))
         assert fake.moved == 0
-        assert np.array_equal(real.frames, fake.frames)  # what is seen does not give it away
+        assert np.array_equal(real.frames, fake.frames)  # frames do not reveal the shift
         assert (real.heard == 1).all()
         assert real.moved == reader.is_slipped(record, "x", epoch)
         lag = heard_s(real) - heard_s(fake)
-        assert np.ptp(lag[1:-1]) < 0.01  # all moments alike, but for windows that reach over an end
+        assert np.ptp(lag[1:-1]) < 0.01  # equal for all moments except windows that extend beyond an end
         if real.moved:
             assert 0.29 < abs(np.median(lag)) < 0.61
             moved.append(np.median(lag))
@@ -274,10 +276,10 @@ def test_sound_of_some_real_clips_is_moved_by_what_is_asked_for_and_never_lost(t
     assert min(moved) < 0 < max(moved)
 
 
-def test_moved_clips_are_fakes_in_training_alone(tmp_path: Path) -> None:
+def test_shifted_clips_are_fakes_only_in_training(tmp_path: Path) -> None:
     record = talking(tmp_path)
     table = pd.DataFrame({"id": [f"{row}" for row in range(40)], "target": np.arange(40) % 2, "path": "a"})
-    table.loc[:9, "path"] = "none"  # clips that cannot be read are never moved
+    table.loc[:9, "path"] = "none"  # unreadable clips are never shifted
     rows_of_fold = TrainingRows(table, table["target"].to_numpy(np.float32))
     data = ClipFoldData(
         SLIPPING, rows_of_fold, table, lambda path: record if path == "a" else None,
@@ -295,9 +297,9 @@ def test_moved_clips_are_fakes_in_training_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [({"sound_slip": 1.5}, "sound_slip = 1.5"), ({"sound_slip_s": [0.5, 0.2]}, "sound_slip_s = .*smaller one first")],
 )
-def test_moves_out_of_range_are_named(values: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_shifts_out_of_range_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         build(AvSettings, {"backbone": "resnet18", **values}, "[models.a]")

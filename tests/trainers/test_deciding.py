@@ -1,4 +1,4 @@
-"""The decisive moment of the prediction of a clip."""
+"""The decisive moment of a clip's prediction."""
 
 import numpy as np
 from hypothesis import given
@@ -10,7 +10,7 @@ from trainers.kinds.clips.settings import FramesSettings
 
 
 @given(st.integers(0, 10_000))
-def test_no_other_moment_speaks_louder_for_the_side_of_the_prediction(seed: int) -> None:
+def test_the_decisive_moment_contributes_most_to_the_predicted_class(seed: int) -> None:
     rng = np.random.default_rng(seed)
     probabilities, weight = rng.random((20, 6)), rng.choice([0.0, 0.5, 1.0], (20, 6))
     weight[:, 0] = 1.0
@@ -19,11 +19,13 @@ def test_no_other_moment_speaks_louder_for_the_side_of_the_prediction(seed: int)
     for row, moment in enumerate(chosen):
         assert weight[row, moment] > 0
         side = 1 if prediction[row] >= 0.5 else -1
-        voices = [side * (probabilities[row, at] - 0.5) * weight[row, at] for at in range(6) if weight[row, at] > 0]
-        assert side * (probabilities[row, moment] - 0.5) * weight[row, moment] == max(voices)
+        contributions = [
+            side * (probabilities[row, at] - 0.5) * weight[row, at] for at in range(6) if weight[row, at] > 0
+        ]
+        assert side * (probabilities[row, moment] - 0.5) * weight[row, moment] == max(contributions)
 
 
-def test_places_are_in_the_order_of_the_predicted_moments() -> None:
+def test_positions_are_in_the_order_of_the_predicted_moments() -> None:
     settings = FramesSettings(backbone="test_resnet", moments=2, time_views=2, tta="hflip")
     # view 0, its mirror image, view 1, its mirror image
     assert moment_places(settings).tolist() == [0.125, 0.625, 0.125, 0.625, 0.375, 0.875, 0.375, 0.875]

@@ -1,4 +1,4 @@
-"""Tests of trainers.media.image: kinds of image files, broken ones, and what the ways of decoding share."""
+"""Image decoders: formats, broken files, and agreement between the decoders."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ from trainers.media.loader import Loader
 
 
 def photo(height: int = 48, width: int = 64) -> Image:
-    """A smooth picture whose four quarters have different colours."""
+    """Return a smooth image whose four quarters have different colors."""
     picture = np.zeros((height, width, 3), np.uint8)
     picture[: height // 2, : width // 2] = (200, 40, 30)
     picture[: height // 2, width // 2 :] = (30, 180, 60)
@@ -38,7 +38,7 @@ def saved(picture: Pillow.Image, kind: str, **options: object) -> bytes:
 
 
 def png16(values: NDArray[np.uint16]) -> bytes:
-    """A PNG of 16 bits, grey or RGB, written from the definition of the format."""
+    """Return a 16-bit PNG, gray or RGB, written from the definition of the format."""
     height, width = values.shape[:2]
     kind = 2 if values.ndim == 3 else 0
 
@@ -60,7 +60,7 @@ def far(a: Image, b: Image) -> float:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
-def test_common_kinds_give_the_same_rgb(kind: str, tmp_path: Path) -> None:
+def test_common_formats_give_the_same_rgb(kind: str, tmp_path: Path) -> None:
     options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
     found = decoded(saved(Pillow.fromarray(photo()), kind, **options), tmp_path)
     assert found.dtype == np.uint8
@@ -84,12 +84,12 @@ def test_palette_is_looked_up_and_its_transparency_dropped(tmp_path: Path) -> No
         assert far(decoded(saved(palette, kind, **options), tmp_path), expected) == 0
 
 
-def test_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
+def test_cmyk_jpeg_keeps_its_colors(tmp_path: Path) -> None:
     found = decoded(saved(Pillow.fromarray(photo()).convert("CMYK"), "JPEG", quality=95), tmp_path)
     assert far(found, photo()) < 4
 
 
-def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
+def test_sixteen_bits_are_reduced_to_the_upper_eight(tmp_path: Path) -> None:
     wide = photo().astype(np.uint16) * 256 + 77
     assert far(decoded(png16(wide), tmp_path), photo()) == 0
     assert far(decoded(png16(wide[..., 0]), tmp_path)[..., 1], photo()[..., 0]) == 0
@@ -103,19 +103,19 @@ def test_alpha_is_dropped_and_not_painted_over(tmp_path: Path) -> None:
     assert far(decoded(saved(clear, "WEBP", lossless=True, exact=True), tmp_path), photo()) == 0
 
 
-def test_exif_orientation_is_applied_by_every_way(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_by_every_decoder(tmp_path: Path) -> None:
     exif = Pillow.Exif()
-    exif[0x0112] = 6  # to be seen turned by 90 degrees
+    exif[0x0112] = 6  # rotate by 90 degrees
     path = tmp_path / "turned.jpg"
     path.write_bytes(saved(Pillow.fromarray(photo()), "JPEG", quality=95, exif=exif))
     upright = np.rot90(photo(), -1)
     assert decode_image(path).shape == (64, 48, 3)
     assert far(decode_image(path), upright) < 4
-    for way in DECODES:
-        assert far(load_image(path, (64, 48), way), upright) < 4
+    for decode in DECODES:
+        assert far(load_image(path, (64, 48), decode), upright) < 4
 
 
-def test_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
+def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
     first, second = photo(), photo()[::-1].copy()
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
         data = saved(Pillow.fromarray(first), kind, save_all=True, append_images=[Pillow.fromarray(second)], **options)
@@ -124,20 +124,20 @@ def test_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
 @pytest.mark.parametrize("kept", [0.5, 0.9])
-def test_a_cut_file_is_an_error_that_names_it(kind: str, kept: float, tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error_that_names_it(kind: str, kept: float, tmp_path: Path) -> None:
     noisy = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     data = saved(Pillow.fromarray(noisy), kind)
     with pytest.raises(DataError, match=r"cut\.jpg is .*dfens check --decode"):
         decoded(data[: int(kept * len(data))], tmp_path, "cut.jpg")
 
 
-def test_zero_bytes_behind_a_whole_jpeg_do_no_harm(tmp_path: Path) -> None:
+def test_zero_bytes_after_a_complete_jpeg_are_accepted(tmp_path: Path) -> None:
     data = saved(Pillow.fromarray(photo()), "JPEG")
     assert far(decoded(data + bytes(20), tmp_path), decoded(data, tmp_path)) == 0
     assert far(decoded(data + b"more", tmp_path), decoded(data, tmp_path)) < 2
 
 
-def test_files_that_are_no_images_say_what_they_are(tmp_path: Path) -> None:
+def test_the_type_of_files_that_are_not_images_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x\.jpg is not a valid image \(12 bytes, beginning with 'hello world\.'"):
         decoded(b"hello world\n", tmp_path)
     with pytest.raises(DataError, match=r"x\.jpg is empty \(0 bytes\)"):
@@ -150,16 +150,16 @@ def test_files_that_are_no_images_say_what_they_are(tmp_path: Path) -> None:
         decode_image(tmp_path / "clip.mp4")
 
 
-def test_the_ways_of_decoding_agree_on_a_smooth_picture(tmp_path: Path) -> None:
+def test_decoders_agree_on_a_smooth_image(tmp_path: Path) -> None:
     path = tmp_path / "large.jpg"
     path.write_bytes(saved(Pillow.fromarray(cv2.resize(photo(), (512, 512))), "JPEG", quality=95))
-    results = {way: load_image(path, 128, way) for way in DECODES}
+    results = {decode: load_image(path, 128, decode) for decode in DECODES}
     for found in results.values():
         assert found.shape == (128, 128, 3)
         assert far(found, results["pil"]) < 2
 
 
-def test_scaled_decoding_never_goes_below_the_size_asked(tmp_path: Path) -> None:
+def test_scaled_decoding_never_goes_below_the_requested_size(tmp_path: Path) -> None:
     data = saved(Pillow.fromarray(cv2.resize(photo(), (512, 400))), "JPEG")
     (tmp_path / "x.jpg").write_bytes(data)
     assert load_image(tmp_path / "x.jpg", (200, 256), "scaled").shape == (200, 256, 3)
@@ -178,7 +178,7 @@ def test_sizes_are_read_from_the_header() -> None:
 
 
 def mixed_files(folder: Path) -> tuple[list[bytes], list[str]]:
-    """A plain JPEG, a grey one, a PNG, a CMYK JPEG and one that EXIF turns."""
+    """Return a JPEG, a gray JPEG, a PNG, a CMYK JPEG and a JPEG with an EXIF orientation: bytes and paths."""
     exif = Pillow.Exif()
     exif[0x0112] = 6
     large = Pillow.fromarray(cv2.resize(photo(), (160, 120)))
@@ -196,7 +196,7 @@ def mixed_files(folder: Path) -> tuple[list[bytes], list[str]]:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_a_batch_decoded_on_a_device_is_near_the_same_images(device: str, tmp_path: Path) -> None:
+def test_a_batch_decoded_on_a_device_is_close_to_the_cpu_result(device: str, tmp_path: Path) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     files, paths = mixed_files(tmp_path)
@@ -207,7 +207,7 @@ def test_a_batch_decoded_on_a_device_is_near_the_same_images(device: str, tmp_pa
         assert far(batch[row].cpu().numpy(), load_image(path, 64)) < (2 if row < 2 else 0.01)
 
 
-def test_files_cut_or_foreign_are_errors_on_a_device_too(tmp_path: Path) -> None:
+def test_truncated_and_unknown_files_are_errors_on_a_device_too(tmp_path: Path) -> None:
     files, paths = mixed_files(tmp_path)
     for broken in (files[0][:500], b"hello"):
         with pytest.raises(DataError, match=r"0\.jpg is "):
@@ -219,7 +219,7 @@ def test_files_cut_or_foreign_are_errors_on_a_device_too(tmp_path: Path) -> None
     (RuntimeError("CUDA error: an illegal memory access was encountered"), RuntimeError, "illegal memory access"),
     (RuntimeError("decode_jpegs_cuda: not compiled with nvJPEG support"), TrainingError, "not in this build"),
 ])  # fmt: skip
-def test_errors_of_the_device_never_lead_to_another_decoder(
+def test_device_errors_never_switch_to_another_decoder(
     error: Exception, raised: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object, **__: object) -> None:
@@ -231,7 +231,7 @@ def test_errors_of_the_device_never_lead_to_another_decoder(
         decode_on_device(files, paths, 64, torch.device("cpu"))
 
 
-def test_a_file_that_the_decoder_of_the_device_refuses_is_read_by_the_cpu_alone(
+def test_a_file_that_the_device_decoder_refuses_is_read_by_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torchvision.io import decode_jpeg

@@ -1,4 +1,4 @@
-"""The branches for CUDA of a whole fold, run on CPU tensors: the same numbers as the branches for a CPU."""
+"""The CUDA branches of a fold, run on CPU tensors, give the same numbers as the CPU branches."""
 
 import threading
 from collections.abc import Callable
@@ -59,10 +59,10 @@ def test_a_fold_with_all_augmentations_trains_on_cuda(tmp_path: Path, monkeypatc
     assert outcome.history.skipped == 0
 
 
-def test_what_has_no_version_for_batches_is_done_by_the_threads_of_the_loader(
+def test_operations_without_a_batched_version_run_in_the_loader_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """WebP and RandAugment of single images would hold up the main thread, which has the device to feed."""
+    """WebP and RandAugment of single images would block the main thread, which feeds the device."""
     threads: list[str] = []
 
     def noted(*arguments: Any) -> Any:
@@ -75,7 +75,7 @@ def test_what_has_no_version_for_batches_is_done_by_the_threads_of_the_loader(
     device, every = fake_cuda(monkeypatch), [np.arange(12)]
     there = ImageFoldData(chosen, rows, held_out, lambda table: rows, seed=0, device=device)
     (images,) = (there.on_device(batch, 0, every[0]) for batch in there.batches(0, every))
-    assert 0 < len(threads) < 12  # those with WebP alone
+    assert 0 < len(threads) < 12  # only those with WebP
     assert all(name.startswith("decode") for name in threads)
     here = ImageFoldData(chosen, rows, held_out, lambda table: rows, seed=0, device=torch.device("cpu"))
     (expected,) = here.batches(0, every)
@@ -106,7 +106,7 @@ def test_float32_on_cuda_is_not_tf32(use: Callable[[torch.device], None], monkey
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def test_images_are_normalised_alike_from_grey_values_and_from_augmented_batches() -> None:
+def test_uint8_images_and_augmented_batches_are_normalised_equally() -> None:
     """On a CPU the network gets uint8 images, on CUDA the floats that the augmentation returns."""
     normalise = Normalise(create_model(settings(), EDGE), torch.device("cpu"))
     images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Whole folds on every device: training, resuming, too little memory, prediction, several processes, commands."""
+"""Complete folds on every device: training, resuming, out of memory, prediction, several processes, commands."""
 
 import dataclasses
 import functools
@@ -35,7 +35,7 @@ from trainers.runtime.settings import Precision
 def fold_trainer(
     chosen: TimmSettings, rows: Subset, folder: Path, device: str, notes: Notes | None = None
 ) -> FoldTrainer:
-    """Trains on three quarters of the rows, and holds out the last quarter."""
+    """Return a trainer on three quarters of the rows, with the last quarter held out."""
     count = len(rows.ids)
     train, held_out = part_of(rows, np.arange(count * 3 // 4)), part_of(rows, np.arange(count * 3 // 4, count))
     table = pd.DataFrame({"id": held_out.ids, "target": held_out.target})
@@ -67,7 +67,7 @@ def test_a_fold_learns(device: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("device", DEVICES)
 def test_16_bits_score_within_the_interval_of_float32(device: str, precision: Precision, tmp_path: Path) -> None:
-    """On a CPU by autocast with float32 weights, as on CUDA; benchmarks/precision.py does so on more rows."""
+    """On a CPU, autocast keeps float32 weights as on CUDA; benchmarks/precision.py uses more rows."""
     rows = picture_rows(tmp_path, 160)
     exact = train(settings(epochs=4, ema=0.0), rows, tmp_path / "exact", device)
     rough = train(settings(epochs=4, ema=0.0, precision=precision), rows, tmp_path / "rough", device)
@@ -88,7 +88,7 @@ def test_every_augmentation_on_the_device_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-def test_side_blends_and_mixing_run_on_the_device(tmp_path: Path) -> None:
+def test_self_blending_mixing_and_side_channels_run_on_the_device(tmp_path: Path) -> None:
     rows = picture_rows(tmp_path, 64)
     chosen = settings(self_blend=0.3, mixup=0.4, cutmix=0.4, inputs=("rgb", "srm", "dct", "phase", "ycbcr"))
     outcome = train(chosen, rows, tmp_path, "cuda")
@@ -96,14 +96,14 @@ def test_side_blends_and_mixing_run_on_the_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_an_interrupted_fold_ends_as_an_undisturbed_one(
+def test_an_interrupted_fold_ends_like_an_undisturbed_one(
     device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a CPU to the last bit; on CUDA, with deterministic convolutions, OOF probabilities within 1e-4."""
+    """Bit-identical on a CPU; OOF probabilities within 1e-4 on CUDA with deterministic convolutions."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     rows = picture_rows(tmp_path, 64)
     chosen = settings(**AUGMENTED)
-    quiet = train(chosen, rows, tmp_path / "quiet", device)
+    undisturbed = train(chosen, rows, tmp_path / "undisturbed", device)
     step, calls = FoldTrainer._step, 0
 
     def interrupt(self: FoldTrainer, *batch: object) -> None:
@@ -118,12 +118,12 @@ def test_an_interrupted_fold_ends_as_an_undisturbed_one(
         train(chosen, rows, tmp_path / "cut", device)
     resumed = train(chosen, rows, tmp_path / "cut", device)
     assert calls == 6
-    np.testing.assert_allclose(resumed.oof, quiet.oof, atol=0 if device == "cpu" else 1e-4, rtol=0)
-    assert resumed.history.loss == pytest.approx(quiet.history.loss, rel=1e-4)
+    np.testing.assert_allclose(resumed.oof, undisturbed.oof, atol=0 if device == "cpu" else 1e-4, rtol=0)
+    assert resumed.history.loss == pytest.approx(undisturbed.history.loss, rel=1e-4)
 
 
 @pytest.mark.gpu
-def test_a_step_too_large_for_the_memory_is_worked_in_parts(tmp_path: Path) -> None:
+def test_a_step_that_exceeds_the_memory_is_split_into_parts(tmp_path: Path) -> None:
     rows, notes = picture_rows(tmp_path, 96, size=224), Notes()
     chosen = settings(backbone="resnet18", image_size=224, batch_size="auto", epochs=1)
     torch.cuda.empty_cache()
@@ -144,7 +144,7 @@ def test_a_step_too_large_for_the_memory_is_worked_in_parts(tmp_path: Path) -> N
 
 
 @pytest.mark.gpu
-def test_prediction_takes_smaller_parts_where_memory_is_short() -> None:
+def test_prediction_uses_smaller_parts_if_memory_is_short() -> None:
     chosen = settings(backbone="resnet18", image_size=224, batch_size=256, tta="d4")
     model = create_model(chosen, chosen.image_size).to(device="cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = np.random.default_rng(0).integers(0, 255, (256, 224, 224, 3), np.uint8)
@@ -163,7 +163,9 @@ def test_prediction_takes_smaller_parts_where_memory_is_short() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("precision", "most"), [("float32", 1e-4), ("bfloat16", 0.02), ("float16", 0.004)])
-def test_folds_and_views_in_one_pass_predict_as_the_cpu_does(precision: str, most: float, tmp_path: Path) -> None:
+def test_folds_and_views_in_one_pass_give_the_predictions_of_the_cpu(
+    precision: str, most: float, tmp_path: Path
+) -> None:
     rows = picture_rows(tmp_path, 40)
     chosen = settings(tta="d4", precision="float32")
     models = []
@@ -179,7 +181,7 @@ def test_folds_and_views_in_one_pass_predict_as_the_cpu_does(precision: str, mos
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_batches_are_pinned_where_they_travel_and_hold_the_right_images(device: str, tmp_path: Path) -> None:
+def test_batches_for_a_device_are_pinned_and_contain_the_right_images(device: str, tmp_path: Path) -> None:
     rows = picture_rows(tmp_path, 20)
     loader = Loader(3, pin=device == "cuda")
     try:
@@ -200,13 +202,13 @@ def test_a_fold_decoded_on_the_device_learns(tmp_path: Path) -> None:
     assert roc_auc(rows.target[72:], outcome.oof) > 0.9
 
 
-# ---- the whole command ----
+# ---- commands ----
 
 
 def command(
     folder: Path, *arguments: str, launcher: tuple[str, ...] = ("-m", "dfens")
 ) -> subprocess.CompletedProcess[str]:
-    """`dfens` in a process of its own."""
+    """Start `dfens` in a separate process."""
     return subprocess.run(
         [sys.executable, *launcher, "-C", str(folder), *arguments], capture_output=True, text=True, timeout=240
     )
@@ -239,7 +241,7 @@ def test_torchrun_with_one_process_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-def test_a_command_told_to_end_saves_and_the_next_finishes_and_blends(tmp_path: Path) -> None:
+def test_a_terminated_command_saves_and_the_next_finishes_and_blends(tmp_path: Path) -> None:
     _, store = tiny_competition(tmp_path)
     toml = tmp_path / "dfens.toml"
     text = toml.read_text()

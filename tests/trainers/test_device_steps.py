@@ -29,13 +29,13 @@ def exact_convolutions() -> Iterator[None]:
 
 
 def batch(count: int = 16) -> tuple[Tensor, Tensor]:
-    """Images (count, EDGE, EDGE, 3) uint8 and their labels."""
+    """Return uint8 images (count, EDGE, EDGE, 3) and their labels."""
     images = torch.stack([torch.from_numpy(picture(row)) for row in range(count)])
     return images, (torch.arange(count) % 2).float()
 
 
 def state_on(device: str, chosen: TimmSettings, seed: int = 0) -> TrainState:
-    """The state before the first step, for images that are normalised as for any timm network."""
+    """Return the state before the first step, with images normalised as for any timm network."""
     torch.manual_seed(seed)
     model = create_model(chosen, chosen.image_size)
     model = model.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -50,7 +50,7 @@ def state_on(device: str, chosen: TimmSettings, seed: int = 0) -> TrainState:
 
 
 def run(state: TrainState, steps: int, *, first: int = 0, rate: float = 2e-3) -> list[float]:
-    """Steps on one batch; the loss of each."""
+    """Run steps on one batch and return their losses."""
     images, target = batch()
     losses = []
     for step in range(first, first + steps):
@@ -72,7 +72,7 @@ def test_steps_learn_in_every_precision(device: str, precision: str) -> None:
 
 
 @pytest.mark.gpu
-def test_cuda_takes_the_steps_of_the_cpu() -> None:
+def test_cuda_steps_equal_those_of_the_cpu() -> None:
     """Float32 without TF32: losses agree to 1e-4 over three steps, weights and averages to 2e-3."""
     cpu, cuda = state_on("cpu", settings(grad_clip=1.0)), state_on("cuda", settings(grad_clip=1.0))
     assert run(cpu, 3) == pytest.approx(run(cuda, 3), abs=1e-4)
@@ -95,15 +95,15 @@ def test_a_restored_state_continues_with_the_same_losses(device: str, precision:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_work_in_parts_gives_the_gradient_of_the_whole(device: str) -> None:
-    # layer norm: statistics of batch norm are those of each part
+def test_micro_batches_give_the_gradient_of_the_full_batch(device: str) -> None:
+    # layer norm, since batch norm computes statistics over each part
     whole = state_on(device, settings(backbone="test_vit", backbone_options={"img_size": EDGE}))
     parts = state_on(device, settings(backbone="test_vit", backbone_options={"img_size": EDGE}, accumulate=4))
     assert run(whole, 3) == pytest.approx(run(parts, 3), rel=1e-3)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_activations_computed_twice_change_nothing(device: str) -> None:
+def test_gradient_checkpointing_changes_nothing(device: str) -> None:
     options = {"backbone": "test_vit", "backbone_options": {"img_size": EDGE}}
     plain, twice = state_on(device, settings(**options)), state_on(device, settings(**options, checkpointing=True))
     assert run(plain, 3) == pytest.approx(run(twice, 3), rel=1e-4)
@@ -111,7 +111,7 @@ def test_activations_computed_twice_change_nothing(device: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TensorFloat32")  # of torch's compiler
-def test_a_compiled_network_learns_alike() -> None:
+def test_a_compiled_network_learns_equally() -> None:
     plain, compiled = state_on("cuda", settings()), state_on("cuda", settings(compile=True))
     assert run(plain, 3) == pytest.approx(run(compiled, 3), rel=2e-3)
     assert not any("_orig_mod" in name for name in compiled.model.state_dict())
@@ -131,7 +131,7 @@ def test_weights_and_images_are_channels_last(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_averages_follow_their_definition(device: str) -> None:
+def test_averaged_weights_equal_their_definition(device: str) -> None:
     state = state_on(device, settings(ema=0.9))
     expected = [value.double().cpu() for value in state.averaged]
     for step in range(4):
@@ -146,7 +146,7 @@ def test_averages_follow_their_definition(device: str) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_bad_step_changes_no_weight_no_statistic_and_no_average(device: str, precision: str) -> None:
+def test_a_bad_step_changes_neither_weights_nor_statistics_nor_averages(device: str, precision: str) -> None:
     state = state_on(device, settings(precision=precision))
     run(state, 2)
     before = [value.clone() for value in (*state.values, *state.averaged)]
@@ -188,14 +188,14 @@ def test_memory_and_energy_are_read() -> None:
 
 
 @pytest.mark.gpu
-def test_the_device_computes_in_16_bits_by_itself() -> None:
+def test_automatic_precision_is_16_bits_on_the_device() -> None:
     major = torch.cuda.get_device_capability()[0]
     assert amp_type(torch.device("cuda")) is (torch.bfloat16 if major >= 8 else torch.float16)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_gradient_that_is_not_finite_changes_nothing(device: str, precision: str) -> None:
+def test_a_non_finite_gradient_changes_nothing(device: str, precision: str) -> None:
     state = state_on(device, settings(precision=precision))
     run(state, 2)
     before = [value.clone() for value in (*state.values, *state.averaged)]
@@ -210,7 +210,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(device: str, precision: s
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_step_broken_off_after_unscaling_can_be_done_again(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_aborted_after_unscaling_can_be_repeated(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     state = state_on(device, settings(precision="float16"))
     run(state, 2)
     before = [value.clone() for value in state.values]
@@ -227,7 +227,7 @@ def test_a_step_broken_off_after_unscaling_can_be_done_again(device: str, monkey
     assert run(state, 1, first=2)[0] < 2
 
 
-def test_a_run_can_continue_in_another_precision() -> None:
+def test_a_run_can_be_resumed_in_another_precision() -> None:
     first = state_on("cpu", settings(precision="bfloat16"))
     run(first, 2)
     second = state_on("cpu", settings(precision="float16"), seed=1)
@@ -240,7 +240,7 @@ def test_a_run_can_continue_in_another_precision() -> None:
     "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
     "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
 ])  # fmt: skip
-def test_every_way_to_say_out_of_memory_is_known(message: str) -> None:
+def test_every_out_of_memory_error_is_recognised(message: str) -> None:
     assert is_out_of_memory(RuntimeError(message))
     assert not is_out_of_memory(ValueError(message))
     assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))

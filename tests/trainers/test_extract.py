@@ -1,4 +1,4 @@
-"""Everything extracted from clips: right values, broken clips, the store, and a killed run."""
+"""Extraction from clips: correct values, broken clips, the store, and resuming after a kill."""
 
 import random
 import signal
@@ -25,7 +25,7 @@ SETTINGS = ExtractSettings(frames=4, key_frames=2, frame_size=32)
 
 
 def scenes(count: int = 20, size: tuple[int, int] = (48, 64)) -> list[Image]:
-    """Frames in two scenes, blue and red, that get brighter; the cut is in the middle."""
+    """Return frames of two scenes, blue and red, that become brighter; the cut is in the middle."""
     height, width = size
     frames = []
     for index in range(count):
@@ -52,7 +52,7 @@ def record(parts: ClipParts) -> ClipRecord:
 # ---- one clip ----------------------------------------------------------------
 
 
-def test_record_holds_what_was_read(tmp_path: Path) -> None:
+def test_a_record_contains_all_extracted_data(tmp_path: Path) -> None:
     groups = Encoding(options={"crf": "23", "g": "10"})  # a key frame at the cut
     parts = extract_clip(str(clip(tmp_path, encoding=groups)), SETTINGS)
     found = record(parts)
@@ -79,14 +79,14 @@ def test_jpeg_takes_less_space_and_looks_alike(tmp_path: Path) -> None:
     assert np.abs(found.frames(found.spread).astype(int) - np.stack(parts.images)).mean() < 3
 
 
-def test_clip_without_sound_is_ordinary(tmp_path: Path) -> None:
+def test_a_clip_without_sound_is_valid(tmp_path: Path) -> None:
     found = record(extract_clip(str(clip(tmp_path, sound=None)), SETTINGS))
     assert (len(found.sound), found.tensor("mel").shape) == (0, (80, 0))
     assert found.notes == ("no sound",)
     assert len(found.spread) == 4
 
 
-def test_clip_without_picture_is_ordinary(tmp_path: Path) -> None:
+def test_a_clip_without_video_is_valid(tmp_path: Path) -> None:
     found = record(extract_clip(str(clip(tmp_path, images=[])), SETTINGS))
     assert (len(found.spread), len(found.keys)) == (0, 0)
     assert found.frames(found.spread).shape[0] == 0
@@ -95,11 +95,11 @@ def test_clip_without_picture_is_ordinary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["with spaces.mp4", "Übung ß 中文 🎬.mp4", "-starts-with-dash.mkv", "50%.mp4"])
-def test_any_name_will_do(tmp_path: Path, name: str) -> None:
+def test_any_file_name_is_accepted(tmp_path: Path, name: str) -> None:
     assert len(extract_clip(str(clip(tmp_path, name)), SETTINGS).images) >= 4
 
 
-def test_truncated_clip_gives_its_readable_frames_and_a_note(tmp_path: Path) -> None:
+def test_a_truncated_clip_gives_its_readable_frames_and_a_note(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(60)]
     path = clip(tmp_path, images=images, encoding=Encoding(options={"crf": "23", "g": "12"}), sound=None)
@@ -118,13 +118,13 @@ def header_alone(path: Path) -> None:
 
 
 def index_alone(path: Path) -> None:
-    """The index says where the frames are, and the file ends there."""
+    """Return a file that ends after its index of the frames."""
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"mdat") + 4])
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.write_text("this is a text file\n" * 20), "is not a clip"),
@@ -133,10 +133,10 @@ def index_alone(path: Path) -> None:
         (lambda path: path.unlink(), "is missing"),
     ],
 )
-def test_what_cannot_be_read_is_a_named_error(tmp_path: Path, damage: Any, told: str) -> None:
+def test_an_unreadable_clip_is_an_error_that_names_it(tmp_path: Path, damage: Any, message: str) -> None:
     path = clip(tmp_path, "broken clip.mp4")
     damage(path)
-    with pytest.raises(DataError, match=rf"broken clip\.mp4 ({told})"):
+    with pytest.raises(DataError, match=rf"broken clip\.mp4 ({message})"):
         extract_clip(str(path), SETTINGS)
 
 
@@ -149,7 +149,7 @@ class Value:
 
 
 class BrightSpot:
-    """Answers like a detector of a family, with one face at the brightest block of the image it is given."""
+    """Mock detector of a given family that finds one face at the brightest block of the image."""
 
     def __init__(self, family: str) -> None:
         self.family = family
@@ -186,7 +186,7 @@ class BrightSpot:
 
 
 @pytest.mark.parametrize("family", ["yunet", "centerface"])
-def test_face_is_followed_and_cropped(tmp_path: Path, family: str) -> None:
+def test_a_face_is_tracked_and_cropped(tmp_path: Path, family: str) -> None:
     images = []
     for index in range(20):
         image = np.zeros((128, 192, 3), np.uint8)
@@ -204,7 +204,7 @@ def test_face_is_followed_and_cropped(tmp_path: Path, family: str) -> None:
     assert (crops[:, 8:24, 8:24].mean((1, 2, 3)) > 3 * crops.mean((1, 2, 3)) / 2).all()  # bright in the middle
 
 
-def test_without_any_face_the_centre_is_cropped_and_noted(tmp_path: Path) -> None:
+def test_without_any_face_the_center_is_cropped_with_a_note(tmp_path: Path) -> None:
     path = clip(tmp_path, images=[np.full((48, 64, 3), 10, np.uint8)] * 5)
     found = record(extract_clip(str(path), SETTINGS, FaceDetector.of(BrightSpot("yunet"), "a.onnx")))
     assert not found.has_face
@@ -213,17 +213,17 @@ def test_without_any_face_the_centre_is_cropped_and_noted(tmp_path: Path) -> Non
 
 
 def boxes(*faces: tuple[float, float, float]) -> Boxes:
-    """Faces of 10 px by left, top and score."""
+    """Return faces of 10 px, given left, top and score."""
     return np.array([(left, top, left + 10, top + 10, score) for left, top, score in faces], np.float32).reshape(-1, 5)
 
 
-def test_track_bridges_frames_without_a_face_and_ignores_passers_by() -> None:
+def test_tracking_bridges_frames_without_a_face_and_ignores_other_faces() -> None:
     faces = [boxes((0, 0, 0.9), (50, 50, 0.8)), boxes(), boxes((4, 0, 0.9)), boxes((6, 0, 0.9), (90, 0, 0.95))]
     assert main_face(faces)[:, 0].tolist() == [0, 2, 4, 6]
     assert np.isnan(main_face([boxes(), boxes()])).all()
 
 
-def test_crop_stays_inside_the_image() -> None:
+def test_a_crop_stays_inside_the_image() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     for box in ([-5, -5, 10, 10], [50, 30, 80, 60], [0, 0, 100, 100], [20, 20, 20, 20]):
         crop = crop_square(image, np.array(box, np.float32), 0.3)
@@ -231,7 +231,7 @@ def test_crop_stays_inside_the_image() -> None:
     assert overlap(np.array([0, 0, 2, 2, 1], np.float32), np.array([1, 0, 3, 2, 1], np.float32)) == pytest.approx(1 / 3)
 
 
-def test_onnx_file_is_run_by_onnxruntime(tmp_path: Path) -> None:
+def test_an_onnx_file_is_run_by_onnxruntime(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     helper = onnx.helper
@@ -279,7 +279,7 @@ def test_unusable_detectors_are_named(tmp_path: Path) -> None:
 # ---- many clips --------------------------------------------------------------
 
 
-def test_broken_clips_are_listed_and_stop_nothing(tmp_path: Path) -> None:
+def test_broken_clips_are_listed_and_the_others_extracted(tmp_path: Path) -> None:
     paths = [str(clip(tmp_path, f"{name}.mp4", rate=rate)) for name, rate in (("a", 25), ("b", 24), ("c", 30))]
     Path(paths[1]).write_text("no clip")
     paths.append(str(tmp_path / "gone.mp4"))
@@ -293,7 +293,7 @@ def test_broken_clips_are_listed_and_stop_nothing(tmp_path: Path) -> None:
     assert "is not a clip" in view.reasons[1]
 
 
-def test_broken_clip_is_read_again_once_it_was_replaced_or_on_demand(tmp_path: Path) -> None:
+def test_a_broken_clip_is_read_again_once_replaced_or_on_request(tmp_path: Path) -> None:
     path = clip(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(b"no clip")
@@ -336,11 +336,11 @@ def test_nothing_is_read_twice(tmp_path: Path) -> None:
     assert np.array_equal(records[0].sound, records[1].sound)
 
 
-def test_other_settings_have_another_store_but_a_spectrogram_does_not(tmp_path: Path) -> None:
+def test_other_settings_have_a_separate_store_except_spectrograms(tmp_path: Path) -> None:
     def folder(**options: Any) -> Path:
         return clip_store(ExtractSettings(**options), tmp_path, tmp_path).folder
 
-    assert folder() == folder(hop=200, bands=40)  # models compute their own from the sound
+    assert folder() == folder(hop=200, bands=40)  # models compute spectrograms from the sound
     others: list[dict[str, Any]] = [{"frames": 8}, {"frame_size": 64}, {"sample_rate": 22_050}]
     others.append({"frame_format": "jpeg"})
     assert len({folder(), *(folder(**options) for options in others)}) == 5
@@ -351,7 +351,7 @@ def test_other_settings_have_another_store_but_a_spectrogram_does_not(tmp_path: 
     assert folder(faces=str(detector)) != first
 
 
-def test_shards_hold_many_clips(tmp_path: Path) -> None:
+def test_shards_contain_many_clips(tmp_path: Path) -> None:
     paths = [str(clip(tmp_path, f"{index}.mp4", rate=20 + index)) for index in range(6)]
     extract_clips(paths, SETTINGS, tmp_path / "work", tmp_path, threads=2)
     store = clip_store(SETTINGS, tmp_path / "work", tmp_path)
@@ -359,10 +359,10 @@ def test_shards_hold_many_clips(tmp_path: Path) -> None:
     assert len(list(store.folder.glob("*.parquet"))) == 1
     store.folder.joinpath("half.bin").write_bytes(b"left by a killed process")
     extract_clips([str(clip(tmp_path, "more.mp4", rate=50))], SETTINGS, tmp_path / "work", tmp_path)
-    assert len(list(store.folder.glob("*.bin"))) == 2  # the half-written one is gone
+    assert len(list(store.folder.glob("*.bin"))) == 2  # the incomplete shard was removed
 
 
-def test_truncated_shard_is_made_again(tmp_path: Path) -> None:
+def test_a_truncated_shard_is_rebuilt(tmp_path: Path) -> None:
     path = str(clip(tmp_path))
     extract_clips([path], SETTINGS, tmp_path / "work", tmp_path)
     store = clip_store(SETTINGS, tmp_path / "work", tmp_path)
@@ -387,7 +387,7 @@ extract_clips(paths, ExtractSettings(frames=4, key_frames=2, frame_size=32), fol
 """
 
 
-def test_killed_run_resumes(tmp_path: Path) -> None:
+def test_a_killed_run_resumes(tmp_path: Path) -> None:
     paths = sorted(str(clip(tmp_path, f"{index:02}.mp4", rate=20 + index)) for index in range(30))
     store = clip_store(SETTINGS, tmp_path / "work", tmp_path)
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
@@ -415,7 +415,7 @@ def test_killed_run_resumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_run_killed_at_random_moments_stores_the_same_bits(tmp_path: Path) -> None:
+def test_a_run_killed_at_random_moments_stores_the_same_bits(tmp_path: Path) -> None:
     paths = sorted(str(clip(tmp_path, f"{index:02}.mp4", rate=20 + index)) for index in range(40))
     moments, kills = random.Random(0), 0
     for attempt in range(60):
@@ -440,7 +440,7 @@ def test_run_killed_at_random_moments_stores_the_same_bits(tmp_path: Path) -> No
             assert np.array_equal(found.tensor(name), expected.tensor(name))
 
 
-def test_memory_stays_flat_over_many_clips(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path

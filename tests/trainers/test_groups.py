@@ -45,7 +45,7 @@ def changed(image: Image, how: str) -> Image:
 
 
 @pytest.mark.parametrize("how", ["jpeg", "half", "bright", "blur"])
-def test_a_changed_copy_is_nearer_than_any_other_face(how: str) -> None:
+def test_a_modified_copy_is_closer_than_any_other_face(how: str) -> None:
     faces = [face(seed, size=256) for seed in range(12)]
     hashes = np.array([image_hash(image) for image in faces])
     between = min(apart(hashes[a], hashes[b]) for a in range(12) for b in range(a))
@@ -53,13 +53,13 @@ def test_a_changed_copy_is_nearer_than_any_other_face(how: str) -> None:
     assert within <= DISTANCE < between
 
 
-def test_a_picture_without_content_has_a_hash() -> None:
+def test_a_blank_image_has_a_hash() -> None:
     flat = [image_hash(np.full((64, 64, 3), value, np.uint8)) for value in (0, 128, 255)]
     assert apart(flat[0], flat[1]) == apart(flat[1], flat[2]) == 0
 
 
 @pytest.mark.parametrize("distance", [0, 7, 15, 16, 24, 31])
-def test_near_groups_agree_with_comparing_all_pairs(distance: int) -> None:
+def test_groups_of_near_hashes_equal_a_comparison_of_all_pairs(distance: int) -> None:
     rng = np.random.default_rng(distance)
     hashes = list(random_hashes(60, rng))
     for _ in range(140):
@@ -75,7 +75,7 @@ def test_near_groups_agree_with_comparing_all_pairs(distance: int) -> None:
 
 
 @pytest.mark.parametrize("distance", [0, 15, 24, 31])
-def test_nearest_hashes_agree_with_comparing_all_pairs(distance: int) -> None:
+def test_nearest_hashes_equal_a_comparison_of_all_pairs(distance: int) -> None:
     rng = np.random.default_rng(distance)
     hashes = random_hashes(50, rng)
     queries = np.array([with_bits_flipped(hashes[rng.integers(50)], int(rng.integers(0, 45)), rng) for _ in range(80)])
@@ -90,7 +90,7 @@ def test_nearest_hashes_agree_with_comparing_all_pairs(distance: int) -> None:
             assert (found[row], bits[row]) == (-1, distance + 1)
 
 
-def test_bits_at_the_edge_of_exactness_are_found() -> None:
+def test_hashes_at_the_largest_guaranteed_distance_are_found() -> None:
     """31 flipped bits, spread over the bands as evenly as possible: the hardest case that must be found."""
     rng = np.random.default_rng(0)
     value = random_hashes(1, rng)[0]
@@ -154,7 +154,7 @@ def settings(root: Path, group: str | None = None) -> DataSettings:
     return DataSettings(root=root, id="img_name", group=group)
 
 
-def test_near_copies_share_a_fold(tmp_path: Path) -> None:
+def test_near_duplicates_share_a_fold(tmp_path: Path) -> None:
     root = make_table(tmp_path / "data", rows=12, size=96)
     write_image(root / "train" / "a003.jpg", face(1, fake=True, size=96), quality=60)  # a copy of a001
     write_image(root / "train" / "a005.jpg", face(1, fake=True, size=64))
@@ -169,7 +169,7 @@ def test_near_copies_share_a_fold(tmp_path: Path) -> None:
     assert len(set(folds.fold[[1, 3, 5]])) == 1
 
 
-def test_given_groups_and_near_copies_hold_together(tmp_path: Path) -> None:
+def test_given_groups_and_near_duplicates_are_merged(tmp_path: Path) -> None:
     root = make_table(tmp_path / "data", rows=8, size=96)
     write_image(root / "train" / "a002.jpg", face(1, fake=True, size=96), quality=70)
     lines = [f"a{row:03d}.jpg,{row % 2},{person}" for row, person in enumerate("ppqqrr")] + [
@@ -186,7 +186,7 @@ def test_given_groups_and_near_copies_hold_together(tmp_path: Path) -> None:
     assert united.tolist() == ["a000.jpg"] * 4 + ["a004.jpg"] * 2 + ["a006.jpg", "a007.jpg"]
 
 
-def test_groups_of_a_column_and_of_nothing(tmp_path: Path) -> None:
+def test_groups_by_a_column_and_no_groups(tmp_path: Path) -> None:
     root = make_table(tmp_path / "data")
     write_labels(
         root / "train.csv", {f"a{row:03d}.jpg": f"{row % 2},s{row // 4}" for row in range(8)}, "img_name,target,site"
@@ -209,7 +209,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
         derive_groups(read_competition(settings(root)), "duplicates", work_dir=tmp_path / "work")
 
 
-def test_clusters_are_kinds_of_images_and_deterministic() -> None:
+def test_clusters_separate_kinds_of_images_and_are_deterministic() -> None:
     rng = np.random.default_rng(0)
     kind = rng.choice(4, 400, p=[0.4, 0.3, 0.2, 0.1])
     features = rng.normal(size=(4, 40))[kind] * 5 + rng.normal(size=(400, 40)) * 0.3
@@ -237,7 +237,7 @@ def test_clusters_of_files_reflect_how_they_were_made(tmp_path: Path) -> None:
 
 
 def originals(value_of_real: str) -> tuple[NDArray[np.object_], ...]:
-    """8 reals and 2 fakes of each, as in DFDC's metadata; values, ids, targets, paths."""
+    """Return 8 reals with 2 fakes each, as in DFDC's metadata: values, ids, targets, paths."""
     reals = [f"r{row}.mp4" for row in range(8)]
     fakes = [f"f{row:02d}.mp4" for row in range(16)]
     values = [value_of_real.format(id=real) for real in reals] + [reals[row // 2] for row in range(16)]
@@ -246,7 +246,7 @@ def originals(value_of_real: str) -> tuple[NDArray[np.object_], ...]:
 
 
 @pytest.mark.parametrize("value", ["", "-1", "{id}", " ", "nan", "None"])
-def test_a_fake_shares_the_group_of_the_real_it_was_made_of(value: str) -> None:
+def test_a_fake_shares_the_group_of_its_real(value: str) -> None:
     found = column_groups(*originals(value))
     assert found.names[:8].tolist() == [f"f{2 * row:02d}.mp4" for row in range(8)]
     assert found.names[8:].tolist() == [f"f{2 * (row // 2):02d}.mp4" for row in range(16)]
@@ -256,13 +256,13 @@ def test_a_fake_shares_the_group_of_the_real_it_was_made_of(value: str) -> None:
 
 def test_a_fake_of_a_fake_shares_the_group_of_the_first_real() -> None:
     values, ids, target, paths = originals("")
-    values[23] = "f00"  # by its stem
+    values[23] = "f00"  # named by its stem
     found = column_groups(values, ids, target, paths)
     assert len(set(found.names[[0, 8, 9, 23]])) == 1
     assert found.names[7] != found.names[23]
 
 
-def test_fakes_of_one_absent_real_share_a_group() -> None:
+def test_fakes_of_the_same_missing_real_share_a_group() -> None:
     values, ids, target, paths = originals("")
     found = column_groups(values[1:], ids[1:], target[1:], paths[1:])
     assert found.names[7] == found.names[8] == "f00.mp4"
@@ -270,7 +270,7 @@ def test_fakes_of_one_absent_real_share_a_group() -> None:
     assert "2 name an original that is not among the rows" in str(found.note)
 
 
-def test_small_numbers_that_look_like_ids_are_plain_groups() -> None:
+def test_small_numbers_that_look_like_ids_are_ordinary_groups() -> None:
     ids = np.array([str(row) for row in range(40)], object)
     values = np.array([str(row % 10) if row % 7 else "" for row in range(40)], object)
     found = column_groups(values, ids, np.arange(40) % 2, ids)

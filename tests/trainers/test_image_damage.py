@@ -35,11 +35,11 @@ def written(data: bytes, tmp_path: Path) -> Path:
     return path
 
 
-def refused(data: bytes, tmp_path: Path, told: str) -> None:
+def refused(data: bytes, tmp_path: Path, message: str) -> None:
     """Check that every decoder refuses the file, and that `check` names its problem."""
     path = written(data, tmp_path)
     for decode in DECODES:
-        with pytest.raises(DataError, match=rf"x\.img .*{told}.*dfens check --decode"):
+        with pytest.raises(DataError, match=rf"x\.img .*{message}.*dfens check --decode"):
             load_image(path, 32, decode)
     assert inspect_image(str(path)).error is not None
 
@@ -156,7 +156,7 @@ RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (saved(RAMP.astype(np.float32), "TIFF"), "values are of type float32, from 0 to 1"),
         (saved((RAMP * 255).astype(np.float32), "TIFF"), "values are of type float32, from 0 to 255"),
@@ -168,8 +168,8 @@ RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
         (saved((RAMP * 255).astype(np.uint16), "TIFF"), "values of 16 bits end at 255"),
     ],
 )
-def test_values_without_a_known_range_are_refused(data: bytes, told: str, tmp_path: Path) -> None:
-    refused(data, tmp_path, f"cannot be used .*{told}")
+def test_values_without_a_known_range_are_refused(data: bytes, message: str, tmp_path: Path) -> None:
+    refused(data, tmp_path, f"cannot be used .*{message}")
 
 
 def test_sixteen_bits_of_full_range_and_black_are_read(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ STD = torch.tensor([58.4, 57.1, 57.4]).view(1, 3, 1, 1)
 
 
 def batch(size: int = 32) -> tuple[Tensor, Tensor]:
-    """Two faces, 0 to 255 and normalised."""
+    """Return two faces, with values from 0 to 255 and normalised."""
     rgb = torch.from_numpy(np.stack([face(seed, size=size) for seed in (0, 1)])).permute(0, 3, 1, 2).float()
     return rgb, (rgb - MEAN) / STD
 
@@ -30,13 +30,13 @@ def grey(rgb: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
 
 
 @pytest.mark.parametrize("names", [("rgb",), ("rgb", "srm"), ("srm", "rgb", "dct", "phase", "ycbcr")])
-def test_the_stem_begins_by_passing_rgb(names: tuple[Inputs, ...]) -> None:
+def test_the_stem_initially_passes_rgb_unchanged(names: tuple[Inputs, ...]) -> None:
     _, normalised = batch()
     found = SideInputs(nn.Identity(), names, MEAN, STD)(normalised)
     torch.testing.assert_close(found, normalised)
 
 
-def test_gradients_open_the_side_channels() -> None:
+def test_gradients_reach_the_side_channels() -> None:
     _, normalised = batch()
     model = SideInputs(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1)), ("rgb", "srm"), MEAN, STD)
     model(normalised.requires_grad_()).square().sum().backward()
@@ -48,7 +48,7 @@ def test_gradients_open_the_side_channels() -> None:
 
 
 @pytest.mark.parametrize("name", list(CHANNELS))
-def test_every_channel_keeps_the_size_and_has_about_unit_spread(name: Inputs) -> None:
+def test_every_channel_keeps_the_size_and_has_about_unit_variance(name: Inputs) -> None:
     for size in (32, 45):
         _, normalised = batch(size)
         found = planes((name,), normalised)
@@ -68,7 +68,7 @@ def test_dct_bands_agree_with_scipy_and_add_up_to_the_image() -> None:
     np.testing.assert_allclose(found.sum(axis=0), grey(rgb)[0] - 128, atol=1e-2)
 
 
-def test_srm_of_a_slope_is_nothing_and_of_a_point_is_its_kernel() -> None:
+def test_srm_of_a_ramp_is_zero_and_of_an_impulse_is_its_kernel() -> None:
     slope = torch.arange(32.0).expand(1, 3, 32, 32)
     assert planes(("srm",), (slope - MEAN) / STD)[..., 3:-3, 3:-3].abs().max() < 1e-3
     point = torch.full((1, 3, 33, 33), 100.0)
@@ -79,13 +79,13 @@ def test_srm_of_a_slope_is_nothing_and_of_a_point_is_its_kernel() -> None:
     assert found[0, 2, 14, 14] == pytest.approx(-2 / 12, abs=1e-3)
 
 
-def test_phase_forgets_contrast() -> None:
+def test_phase_is_independent_of_contrast() -> None:
     rgb, _ = batch(32)
     one, other = (planes(("phase",), (picture - MEAN) / STD) for picture in (rgb, rgb * 0.5))
     torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
 
 
-def test_ycbcr_of_grey_has_no_colour() -> None:
+def test_ycbcr_of_gray_has_zero_chroma() -> None:
     flat = torch.full((1, 3, 8, 8), 128.0)
     torch.testing.assert_close(planes(("ycbcr",), (flat - MEAN) / STD), torch.zeros(1, 3, 8, 8), atol=1e-4, rtol=0)
 

@@ -1,4 +1,4 @@
-"""`dfens train` in processes that are killed, interrupted and told to end, and run again."""
+"""`dfens train` in processes that are killed, interrupted or terminated, then run again."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from tests.support.training import saved_position, stored_bytes, tiny_competitio
 
 pytestmark = pytest.mark.slow  # kills and restarts trainings
 
-# Loads the libraries once, then runs each command that it is told in a fork of its own, as a fresh process would be.
+# Load the libraries once, then run each command read from stdin in a fork, which behaves like a new process.
 FORKS = """
 import json, os, sys
 import torch, trainers.kinds.timm.fold, trainers.kinds.timm.predict, sklearn.model_selection, pandas, pyarrow.parquet
@@ -42,7 +42,7 @@ for line in sys.stdin:
 
 
 class Runner:
-    """Runs `dfens` commands, one at a time."""
+    """Run `dfens` commands, one at a time."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
@@ -79,15 +79,15 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     found.close()
 
 
-def test_a_run_killed_at_ten_moments_gives_the_numbers_of_an_undisturbed_one(tmp_path: Path, runner: Runner) -> None:
-    _, quiet = tiny_competition(tmp_path / "quiet")
-    begun = time.monotonic()
-    runner.start("-C", str(tmp_path / "quiet"), "train", "--workers", "1", "--fold", "0-1")
+def test_a_run_killed_ten_times_gives_the_predictions_of_an_undisturbed_one(tmp_path: Path, runner: Runner) -> None:
+    _, undisturbed = tiny_competition(tmp_path / "undisturbed")
+    started = time.monotonic()
+    runner.start("-C", str(tmp_path / "undisturbed"), "train", "--workers", "1", "--fold", "0-1")
     assert runner.wait() == 0, runner.log.read_text()
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
 
     moments, kills, rounds = random.Random(0), 0, 0
-    while kills < 10:  # a run that gets to its end between two kills is checked, and another one begun
+    while kills < 10:  # a run that ends between two kills is checked, and another one is started
         rounds += 1
         folder = tmp_path / f"killed{rounds}"
         _, store = tiny_competition(folder)
@@ -102,16 +102,18 @@ def test_a_run_killed_at_ten_moments_gives_the_numbers_of_an_undisturbed_one(tmp
                 break
             assert code == -signal.SIGKILL, runner.log.read_text()
             kills += 1
-        assert stored_bytes(store, "tiny") == stored_bytes(quiet, "tiny")
+        assert stored_bytes(store, "tiny") == stored_bytes(undisturbed, "tiny")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_saves_and_tells(tmp_path: Path, runner: Runner, number: int, code: int) -> None:
+def test_a_stopped_command_saves_and_reports_how_to_resume(
+    tmp_path: Path, runner: Runner, number: int, code: int
+) -> None:
     tiny_competition(tmp_path, train_rows=200)
     toml = tmp_path / "dfens.toml"
     toml.write_text(toml.read_text().replace("epochs = 3", "epochs = 3000").replace("batch_size = 8", "batch_size = 2"))
     state = tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt"
-    for _ in range(5):  # a stop may fall on the end of an epoch of 50 steps, where a state is saved anyway
+    for _ in range(5):  # a stop may coincide with the end of an epoch (50 steps), where a state is saved anyway
         before = saved_position(state)
         runner.start("-C", str(tmp_path), "train", "--fold", "0")
         limit = time.monotonic() + 1200

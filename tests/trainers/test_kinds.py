@@ -60,7 +60,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> PredictionStore:
     return train(tmp_path_factory.mktemp("undisturbed"))
 
 
-def test_the_commands_take_a_kind_to_a_blend(tmp_path: Path, undisturbed: PredictionStore) -> None:
+def test_a_new_kind_works_from_folds_to_blend(tmp_path: Path, undisturbed: PredictionStore) -> None:
     _, store = tiny_competition(tmp_path)
     (tmp_path / "dfens.toml").write_text(TOML)
     for arguments in (["folds"], ["train"], ["train"], ["blend"]):
@@ -101,7 +101,7 @@ def test_a_killed_training_resumes(tmp_path: Path, undisturbed: PredictionStore)
     assert stored_bytes(store, "toy") == stored_bytes(undisturbed, "toy")
 
 
-def test_two_workers_give_the_same_numbers(tmp_path: Path, undisturbed: PredictionStore) -> None:
+def test_two_workers_give_the_same_predictions(tmp_path: Path, undisturbed: PredictionStore) -> None:
     competition, store = tiny_competition(tmp_path)
     models = {"toy": ToySettings(), "inverse": ToySettings(power=2.0)}
     engine = functools.partial(train_in_workers, workers=2)
@@ -141,7 +141,7 @@ def test_settings_of_a_kind_are_read_from_toml() -> None:
         parse_config({"models": {"a": {"kind": "tim"}}}, Path())
 
 
-def test_a_name_belongs_to_one_kind() -> None:
+def test_a_name_cannot_be_registered_twice() -> None:
     register("toy", settings=f"{toy_module.__name__}:ToySettings", implementation=f"{toy_module.__name__}:ToyKind")
     with pytest.raises(ConfigError, match="Two kinds of models are named 'toy'"):
         register("toy", settings="elsewhere:Settings", implementation="elsewhere:Kind")
@@ -188,7 +188,7 @@ def test_every_kind_fulfils_the_contract(name: str) -> None:
     assert settings.__dataclass_fields__["kind"].default == name
 
 
-def test_no_code_outside_of_a_kind_knows_it_by_name() -> None:
+def test_no_code_outside_a_kind_refers_to_it_by_name() -> None:
     """No isinstance on settings of a kind, no comparison with a kind's name, no import of a kind's module."""
     inside = ROOT / "trainers" / "kinds"
     names = set(kind_names())

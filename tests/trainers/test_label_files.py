@@ -64,7 +64,7 @@ def test_a_header_wider_than_a_block_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b" \n\r\n", "is empty"),
@@ -82,9 +82,9 @@ def test_a_header_wider_than_a_block_is_read(tmp_path: Path) -> None:
         (bytes(range(256)) * 4, "cannot be read as CSV"),
     ],
 )
-def test_a_file_that_is_not_a_table_is_a_named_error(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_not_a_table_is_a_named_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "train.csv").write_bytes(content)
-    with pytest.raises(DataError, match=rf"train\.csv.*{told}"):
+    with pytest.raises(DataError, match=rf"train\.csv.*{message}"):
         read_text_table(tmp_path / "train.csv", "label file")
 
 

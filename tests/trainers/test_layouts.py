@@ -76,7 +76,7 @@ def test_phase_1_before_its_validation_labels_are_out(tmp_path: Path) -> None:
     assert found.notes == ("The validation set has valset/ but no val_label.txt: none of it is used for training.",)
 
 
-def test_phase_2_has_a_test_set_of_its_own(tmp_path: Path) -> None:
+def test_phase_2_has_a_separate_test_set(tmp_path: Path) -> None:
     make_track(tmp_path)
     add_phase_2(tmp_path)
     (tmp_path / "phase1" / "prediction.txt.csv").rename(tmp_path / "prediction.txt.csv")  # of phase 1
@@ -95,7 +95,7 @@ def test_phase_2_has_a_test_set_of_its_own(tmp_path: Path) -> None:
     assert list(first.test["id"]) == ["v003.jpg", "v002.jpg", "v001.jpg", "v000.jpg"]
 
 
-def test_phase_2_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_phase_2_is_an_error(tmp_path: Path) -> None:
     make_track(tmp_path)
     with pytest.raises(DataError, match=r"phase = 2, but there is no folder phase2/testset1_seen .*dfens download"):
         read_competition(ffdi(tmp_path, phase=2))
@@ -408,7 +408,7 @@ def test_quarantined_files_are_left_out_until_they_are_replaced(tmp_path: Path) 
     quarantine = tmp_path / "quarantine.json"
     write_quarantine(quarantine, tmp_path, {str(bad): "no image"})
     settings = table(tmp_path)
-    assert len(read_competition(settings, quarantine).train) == 8  # only where asked for
+    assert len(read_competition(settings, quarantine).train) == 8  # only on request
     found = read_competition(replace(settings, skip_broken=True), quarantine)
     assert [(row.id, row.path, row.reason) for row in found.broken] == [("a002.jpg", str(bad), "no image")]
     assert "a002.jpg" not in set(found.train["id"])

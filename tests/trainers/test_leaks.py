@@ -45,7 +45,7 @@ def test_a_number_is_scored_by_the_auc_of_its_order(sign: int) -> None:
     assert (found.how, found.verdict) == ("order", "separates")
 
 
-def test_a_number_in_the_middle_is_found_by_its_range() -> None:
+def test_a_leak_in_the_middle_of_the_range_of_a_number_is_found() -> None:
     rng = np.random.default_rng(0)
     y = labels(400)
     values = np.where(y == 1, rng.uniform(9.9, 10.1, 400), rng.uniform(0, 20, 400))
@@ -68,7 +68,7 @@ def test_a_category_that_separates_is_found_and_rare_noise_is_not() -> None:
     assert score(encoder, y).verdict == "separates"
     assert score(encoder, y).real.startswith("b (")
     unique = np.array([f"name {at}" for at in range(300)], object)
-    assert score(unique, y).auc == 0.5  # each category is new where it is scored
+    assert score(unique, y).auc == 0.5  # categories of scored rows are unknown to the fit
     odd = np.where(np.arange(300) == 7, "odd", "usual").astype(object)
     assert abs(score(odd, y).auc - 0.5) < 0.01
 
@@ -134,7 +134,7 @@ def test_a_planted_quantisation_table_is_found(tmp_path: Path) -> None:
     assert not problem.is_error
 
 
-def test_images_made_alike_raise_no_alarm(tmp_path: Path) -> None:
+def test_images_of_one_origin_raise_no_alarm(tmp_path: Path) -> None:
     audit = audit_leaks(*write_images(tmp_path, quality_of_fakes=90), "images")
     assert named(audit) == []
     assert audit.problems() == []
@@ -142,7 +142,7 @@ def test_images_made_alike_raise_no_alarm(tmp_path: Path) -> None:
     assert (audit.real, audit.fake, audit.confidence_level) == (30, 30, FAMILY_LEVEL)
 
 
-def test_names_that_give_the_class_away_are_found(tmp_path: Path) -> None:
+def test_names_that_reveal_the_class_are_found(tmp_path: Path) -> None:
     paths = []
     for row in range(40):
         path = tmp_path / f"{'fake' if row % 2 else 'real'}_{row}.jpg"
@@ -152,7 +152,7 @@ def test_names_that_give_the_class_away_are_found(tmp_path: Path) -> None:
     assert "name prefix" in named(audit)
     renamed = [str(Path(path).rename(tmp_path / f"x{row}.jpg")) for row, path in enumerate(paths)]
     in_order = audit_leaks(renamed, (np.arange(40) >= 20).astype(np.int8), "images")
-    assert next(found for found in in_order.scores if found.name == "name order").auc == 1.0  # 9 is in front of 10
+    assert next(found for found in in_order.scores if found.name == "name order").auc == 1.0  # 9 precedes 10
 
 
 def clips(folder: Path, silence_of_fakes: float, count: int = 40) -> list[str]:
@@ -175,7 +175,7 @@ def test_a_planted_leading_silence_is_found(tmp_path: Path) -> None:
     assert any("Trim the silence at both ends" in problem.remedy for problem in audit.problems())
 
 
-def test_clips_made_alike_raise_no_alarm(tmp_path: Path) -> None:
+def test_clips_of_one_origin_raise_no_alarm(tmp_path: Path) -> None:
     paths = clips(tmp_path, 0.015)
     audit = audit_leaks(paths, labels(40), "clips")
     assert named(audit) == []
@@ -199,7 +199,7 @@ def test_unreadable_files_are_counted_and_left_out(tmp_path: Path) -> None:
     assert (audit.unreadable, audit.real, audit.fake, audit.all_rows) == (1, 10, 9, 20)
 
 
-def test_a_sample_holds_both_classes_alike(tmp_path: Path) -> None:
+def test_a_sample_contains_both_classes_equally(tmp_path: Path) -> None:
     paths, _ = write_images(tmp_path, quality_of_fakes=90, count=40)
     y = (np.arange(40) >= 30).astype(np.int8)
     audit = audit_leaks(paths, y, "images", most=16)
@@ -235,7 +235,7 @@ def test_silence_is_measured_in_seconds(tmp_path: Path) -> None:
     assert measure_sound(write_clip(tmp_path / "c.mp4", sound=None)) is None
 
 
-def test_a_long_sound_is_decoded_at_its_ends_only(tmp_path: Path) -> None:
+def test_a_long_sound_is_decoded_only_at_its_ends(tmp_path: Path) -> None:
     sound = np.tile(voice(1.0), 100)
     sound[:16000] = 0
     sound[-32000:] = 0

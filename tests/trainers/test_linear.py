@@ -1,4 +1,4 @@
-"""The kind `linear` and its handcrafted features: what they measure, and folds without torch."""
+"""The kind `linear`: its handcrafted features, and training of folds without torch."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from trainers.kinds.linear.settings import Classifier, LinearSettings
 Settings = partial(LinearSettings, image_size=8)
 
 
-def test_spectrum_finds_the_ring_of_a_wave() -> None:
+def test_the_spectrum_shows_the_frequency_of_a_wave() -> None:
     across = np.arange(256)
     for cycles in (16, 48, 100):
         wave = 128 + 100 * np.sin(2 * np.pi * cycles * across / 256)
@@ -32,7 +32,7 @@ def test_spectrum_finds_the_ring_of_a_wave() -> None:
         assert ring == int(cycles / 256 * 2 * 48)
 
 
-def test_residuals_grow_with_noise_and_vanish_without() -> None:
+def test_residuals_grow_with_noise_and_are_zero_without() -> None:
     rng = np.random.default_rng(0)
     flat = np.full((64, 64, 3), 120, np.uint8)
     noisy = [np.clip(120 + rng.normal(0, sigma, (64, 64, 3)), 0, 255).astype(np.uint8) for sigma in (2, 8)]
@@ -43,7 +43,7 @@ def test_residuals_grow_with_noise_and_vanish_without() -> None:
     assert trace_features(flat).shape == (88,)
 
 
-def test_traces_are_taken_at_the_scale_of_the_image(tmp_path: Path) -> None:
+def test_traces_are_measured_at_the_original_scale(tmp_path: Path) -> None:
     large = cv2.resize(face(0, size=64), (512, 512), interpolation=cv2.INTER_CUBIC)
     middle = large[128:384, 128:384]
     np.testing.assert_allclose(
@@ -67,7 +67,7 @@ def test_features_of_files_are_those_of_their_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("classifier", ["logistic", "svm", "extra_trees"])
-def test_a_fold_is_learnt_and_the_same_each_time(classifier: Classifier) -> None:
+def test_a_fold_is_learnt_reproducibly(classifier: Classifier) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 300).astype(np.int8)
     x = rng.normal(size=(300, 12)).astype(np.float32)
@@ -82,7 +82,7 @@ def test_a_fold_is_learnt_and_the_same_each_time(classifier: Classifier) -> None
     assert fit_linear_fold(settings, x, y, x[:0], x[:0]).oof.shape == (0,)
 
 
-def test_support_vectors_see_what_no_line_does_and_give_probabilities() -> None:
+def test_support_vectors_learn_a_nonlinear_boundary_and_give_probabilities() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 2)).astype(np.float32)
     inside = np.hypot(*x.T) < 1.2
@@ -96,7 +96,7 @@ def test_support_vectors_see_what_no_line_does_and_give_probabilities() -> None:
     assert abs(found["svm"].mean() - y[400:].mean()) < 0.05
 
 
-def test_of_very_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_large_sets_are_subsampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(classifier_module._MOST_ROWS, "logistic", 50)
     rng = np.random.default_rng(0)
     y = np.arange(200).astype(np.int8) % 2
@@ -106,7 +106,7 @@ def test_of_very_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> No
     assert roc_auc(y, found.oof) > 0.95
 
 
-def test_what_cannot_be_fitted_is_named() -> None:
+def test_data_that_cannot_be_fitted_are_named() -> None:
     x = np.zeros((4, 2), np.float32)
     with pytest.raises(TrainingError, match="All 4 training labels are"):
         fit_linear_fold(Settings(), x, np.ones(4, np.int8), x, x)
@@ -117,7 +117,7 @@ def test_what_cannot_be_fitted_is_named() -> None:
         fit_linear_fold(Settings(), x, np.array([0, 1, 0, 1], np.int8), x, x)
 
 
-def test_files_to_predictions_without_torch(tmp_path: Path) -> None:
+def test_training_and_prediction_do_not_load_torch(tmp_path: Path) -> None:
     make_set(tmp_path, "a", 12)
     code = (
         "import sys, glob, numpy as np\n"

@@ -63,7 +63,7 @@ def test_balance_counts_the_labels_that_a_fold_is_trained_on(tmp_path: Path) -> 
     assert state._positive_weight == pytest.approx(1 / 3)
 
 
-def test_bce_of_balanced_classes_pulls_evenly() -> None:
+def test_bce_of_balanced_classes_has_equal_gradients() -> None:
     target = torch.from_numpy(TARGET).float()
     toward_fake, toward_real = pull("bce", target, class_weights(target, None, 3.0))
     assert toward_fake == pytest.approx(toward_real)

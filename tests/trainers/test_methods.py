@@ -1,4 +1,4 @@
-"""Methods of detection: normalised features with losses on them, residual-subspace tuning, training on reals alone."""
+"""Detection methods: normalised features and losses on them, residual-subspace tuning, training on reals only."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 
 def check(rows: Rows, folder: Path, **values: Any) -> FoldRunner:
-    """Try a model with changed settings."""
+    """Run the trial of a model with changed settings."""
     job = TrainingJob(rows[0], rows[1].root, {"m": settings_of(**values)}, folder / "work", root=folder)
     runner = FoldRunner(job)
     runner.check((0, 1))
@@ -93,7 +93,7 @@ def test_uniformity_is_the_log_of_the_mean_heat_of_pairs() -> None:
     assert float(found) == pytest.approx(float(torch.pdist(features).square().mul(-2).exp().mean().log()), rel=1e-5)
 
 
-def test_rows_of_weight_0_have_no_say_in_losses_on_features() -> None:
+def test_rows_of_weight_0_do_not_contribute_to_losses_on_features() -> None:
     features, weights = unit_rows(), one_hot([0, 1, 1, 0, 1, 0, 0])
     weights[4] = 0
     kept = [0, 1, 2, 3, 5, 6]
@@ -101,7 +101,7 @@ def test_rows_of_weight_0_have_no_say_in_losses_on_features() -> None:
         torch.testing.assert_close(loss(features, weights), loss(features[kept], weights[kept]))
 
 
-def test_losses_on_features_are_0_with_finite_gradients_where_there_is_no_pair() -> None:
+def test_losses_on_features_without_pairs_are_0_with_finite_gradients() -> None:
     for labels in ([1], [0, 1]):
         features = unit_rows(len(labels)).requires_grad_()
         weights = one_hot(labels)
@@ -122,7 +122,7 @@ def test_losses_on_features_are_0_with_finite_gradients_where_there_is_no_pair()
 
 @pytest.mark.parametrize("backbone", ["test_vit", "test_convnext", "test_resnet", "test_efficientnet"])
 @pytest.mark.parametrize("feature_norm", ["raw", "layer", "l2", "batch"])
-def test_the_head_sees_features_as_they_were_asked_for(backbone: str, feature_norm: Any) -> None:
+def test_the_head_receives_features_normalised_as_requested(backbone: str, feature_norm: Any) -> None:
     settings = settings_of(backbone=backbone, feature_norm=feature_norm)
     torch.manual_seed(0)
     if feature_norm == "raw" and backbone in ("test_resnet", "test_efficientnet"):
@@ -156,16 +156,16 @@ def test_the_head_sees_features_as_they_were_asked_for(backbone: str, feature_no
     assert not isinstance(model.eval()(images), NetworkOutput)
 
 
-def test_layer_is_the_layer_normalisation_of_the_backbone_without_its_weights() -> None:
+def test_feature_norm_layer_is_that_of_the_backbone_without_its_weights() -> None:
     torch.manual_seed(0)
     plain = create_model(settings_of(backbone="test_convnext"), 32).eval()
     torch.manual_seed(0)
     layer = create_model(settings_of(backbone="test_convnext", feature_norm="layer"), 32).eval()
     images = torch.randn(4, 3, 32, 32)
-    torch.testing.assert_close(layer(images), plain(images), atol=1e-4, rtol=1e-3)  # scale 1 and shift 0 at the start
+    torch.testing.assert_close(layer(images), plain(images), atol=1e-4, rtol=1e-3)  # initially, scale is 1 and shift 0
 
 
-def test_weights_load_before_the_head_is_replaced_and_back_into_a_plain_network(tmp_path: Path) -> None:
+def test_weights_are_loaded_before_the_head_is_replaced_and_fit_a_plain_network(tmp_path: Path) -> None:
     torch.manual_seed(0)
     plain = create_model(settings_of(backbone="test_convnext"), 32)
     authors = {authors_name(name): value + 0.01 for name, value in plain.state_dict().items()}
@@ -180,7 +180,7 @@ def test_weights_load_before_the_head_is_replaced_and_back_into_a_plain_network(
 
 
 def authors_name(name: str) -> str:
-    """The name of a weight of ConvNeXt in the files of its authors, which those of DINOv3 follow."""
+    """Return the name of a ConvNeXt weight in its authors' files, which DINOv3 also uses."""
     name = re.sub(r"^stem\.", "downsample_layers.0.", name)
     name = re.sub(r"stages\.(\d)\.downsample", r"downsample_layers.\1", name)
     name = re.sub(r"stages\.(\d)\.blocks", r"stages.\1", name)
@@ -205,7 +205,7 @@ def test_losses_on_features_need_features_of_unit_length_and_images() -> None:
 
 
 def effort_model(rank: int = 1, seed: int = 0) -> tuple[nn.Module, nn.Module]:
-    """The network split for residual tuning, and the same without."""
+    """Return a network split for residual tuning, and the same network unsplit."""
     settings = settings_of(**EFFORT, residual_rank=rank)
     models = []
     for trainable in ("residual", "all"):
@@ -217,12 +217,12 @@ def effort_model(rank: int = 1, seed: int = 0) -> tuple[nn.Module, nn.Module]:
 
 
 @pytest.mark.parametrize("rank", [1, 4])
-def test_only_the_last_directions_of_attention_and_the_head_learn(rank: int) -> None:
+def test_only_the_last_singular_directions_of_attention_and_the_head_are_trainable(rank: int) -> None:
     split, plain = effort_model(rank)
-    learning = {name: value.numel() for name, value in split.named_parameters() if value.requires_grad}
-    assert {name for name in learning if "parametrizations" not in name} == {"head.weight", "head.bias"}
+    trainable_sizes = {name: value.numel() for name, value in split.named_parameters() if value.requires_grad}
+    assert {name for name in trainable_sizes if "parametrizations" not in name} == {"head.weight", "head.bias"}
     width, depth = 64, 6
-    assert sum(learning.values()) == depth * (3 + 1) * rank * (2 * width + 1) + width + 1
+    assert sum(trainable_sizes.values()) == depth * (3 + 1) * rank * (2 * width + 1) + width + 1
     assert parameter_count(split) == parameter_count(plain)
     images = torch.randn(4, 3, 32, 32)
     torch.testing.assert_close(split.eval()(images), plain.eval()(images), atol=1e-5, rtol=1e-4)
@@ -240,13 +240,13 @@ def test_the_frozen_part_has_the_main_directions_of_each_projection() -> None:
     weight = plain.get_parameter("blocks.0.attn.qkv.weight").detach()
     layer: Any = split.get_submodule("blocks.0.attn.qkv")
     main = layer.parametrizations.weight[0].get_buffer("main")
-    for part, block in enumerate(weight.reshape(3, -1, weight.shape[1])):  # query, key and value each by itself
+    for part, block in enumerate(weight.reshape(3, -1, weight.shape[1])):  # query, key and value separately
         left, values, right = np.linalg.svd(block.double().numpy())
         expected = left[:, :-3] * values[:-3] @ right[:-3]
         np.testing.assert_allclose(main[part].numpy(), expected, atol=1e-5)
 
 
-def test_the_penalty_is_that_of_the_paper() -> None:
+def test_the_penalty_equals_that_of_the_paper() -> None:
     split, _ = effort_model(2)
     rng = torch.Generator().manual_seed(1)
     for factor in residual_factors(split):
@@ -275,7 +275,7 @@ def test_the_penalty_is_that_of_the_paper() -> None:
     assert float(penalty.detach()) == pytest.approx(np.mean(expected), rel=1e-3)
 
 
-def test_constraints_hold_the_factors_in_the_free_directions() -> None:
+def test_the_penalty_keeps_the_factors_in_the_free_directions() -> None:
     ends = {}
     for weight in (0.0, 1.0):
         split, _ = effort_model(2)
@@ -296,7 +296,7 @@ def test_constraints_hold_the_factors_in_the_free_directions() -> None:
     assert ends[1.0] < 0.2 * ends[0.0]
 
 
-def test_merged_weights_are_those_of_a_plain_network(tmp_path: Path) -> None:
+def test_merged_weights_fit_a_plain_network(tmp_path: Path) -> None:
     split, plain = effort_model()
     for factor in residual_factors(split):
         factor.data += 0.1
@@ -321,10 +321,10 @@ def test_methods_that_cannot_work_are_found_by_a_trial(
         check(rows, tmp_path, **values)
 
 
-# ---- reals alone ----
+# ---- reals only ----
 
 
-def test_reals_alone_are_trained_on_and_all_rows_are_scored(rows: Rows, tmp_path: Path) -> None:
+def test_reals_only_trains_on_reals_and_scores_all_rows(rows: Rows, tmp_path: Path) -> None:
     competition, _ = rows
     store = PredictionStore(tmp_path / "oof")
     store.save_folds(rows[1].folds)
@@ -340,7 +340,7 @@ def test_reals_alone_are_trained_on_and_all_rows_are_scored(rows: Rows, tmp_path
     assert len(store.load("m").oof) == len(folds.ids)
 
 
-def test_weights_of_reals_alone_have_mean_1(rows: Rows, tmp_path: Path) -> None:
+def test_row_weights_of_reals_have_mean_1(rows: Rows, tmp_path: Path) -> None:
     competition, store = rows
     weight = np.where(store.folds.target == 0, 5.0, 1.0)
     changed = dataclasses.replace(competition, train=competition.train.assign(weight=weight))
@@ -364,7 +364,7 @@ def test_weights_of_reals_alone_have_mean_1(rows: Rows, tmp_path: Path) -> None:
     ({"reals_only": True, "self_blend": 1.0}, "self_blend = 1 must be above 0 and below 1"),
     ({**BLEND, "pair_mix": 0.2, "pair_column": "x"}, "leaves no fakes that pair_mix could mix"),
 ])  # fmt: skip
-def test_settings_of_reals_alone_are_checked(values: dict[str, Any], message: str) -> None:
+def test_settings_of_reals_only_are_checked(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings_of(**values)
     with pytest.raises(ConfigError, match="changes single images and cannot be used on clips|self_blend = 0"):
@@ -375,8 +375,8 @@ def test_settings_of_reals_alone_are_checked(values: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_resumes_predicts_and_repeats(rows: Rows, tmp_path: Path, method: str) -> None:
-    """A training that is stopped after its first epoch ends with the bits of one that is not."""
+def test_every_method_resumes_and_is_reproducible(rows: Rows, tmp_path: Path, method: str) -> None:
+    """A run that is stopped after its first epoch ends with the same bits as an uninterrupted one."""
     competition, base = rows
     settings = settings_of(**METHODS[method], epochs=2)
     stores = []
@@ -399,7 +399,7 @@ def test_a_method_resumes_predicts_and_repeats(rows: Rows, tmp_path: Path, metho
 
 
 def stop_after_an_epoch(patch: pytest.MonkeyPatch) -> None:
-    """Let the next training be interrupted at the end of its first epoch, after it was saved."""
+    """Interrupt the next training at the end of its first epoch, after it was saved."""
     from trainers.kinds.training.fold_trainer import FoldTrainer
 
     end = FoldTrainer._end_epoch
@@ -413,8 +413,8 @@ def stop_after_an_epoch(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_labels_that_are_noise_leave_the_score_at_a_half(tmp_path: Path, method: str) -> None:
-    """Three draws of labels: the mean OOF AUC is 0.5 within its 95 % interval."""
+def test_random_labels_keep_a_score_of_one_half(tmp_path: Path, method: str) -> None:
+    """The mean OOF AUC over three draws of labels is 0.5 within its 95 % interval."""
     competition, store = tiny_competition(tmp_path, train_rows=96, k=3)
     scores, errors = [], []
     for draw in range(3):
@@ -423,7 +423,7 @@ def test_labels_that_are_noise_leave_the_score_at_a_half(tmp_path: Path, method:
         table = competition.train.set_index("id").loc[list(store.folds.ids)].assign(target=noise).reset_index()
         groups = table["group"].to_numpy(
             object
-        )  # persons: else faces alike that share a label by luck are in two folds
+        )  # persons; otherwise similar faces that happen to share a label are in two folds
         shuffled.save_folds(make_folds(store.folds.ids, noise, k=3, seed=0, groups=groups))
         shuffled.save_test_ids(store.test_ids)
         settings = settings_of(**{**METHODS[method], "epochs": 3})
@@ -436,7 +436,7 @@ def test_labels_that_are_noise_leave_the_score_at_a_half(tmp_path: Path, method:
     assert abs(np.mean(scores) - 0.5) < reach
 
 
-def test_a_record_from_before_a_setting_existed_counts_as_its_default(rows: Rows, tmp_path: Path) -> None:
+def test_a_record_without_a_newer_setting_has_its_default(rows: Rows, tmp_path: Path) -> None:
     competition, base = rows
     store = PredictionStore(tmp_path / "oof")
     store.save_folds(base.folds)

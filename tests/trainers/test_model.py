@@ -33,12 +33,12 @@ def made(settings: TimmSettings, root: Path = Path()) -> nn.Module:
     return create_model(settings, settings.image_size, root)
 
 
-def test_options_go_to_timm() -> None:
+def test_options_are_passed_to_timm() -> None:
     narrow = made(settings(backbone="resnet10t", backbone_options={"channels": [8, 16, 32, 64]}))
     assert parameter_count(narrow) < parameter_count(made(settings(backbone="resnet10t"))) / 10
 
 
-def test_an_unknown_backbone_offers_the_nearest() -> None:
+def test_an_unknown_backbone_names_the_nearest() -> None:
     with pytest.raises(TrainingError, match=r"'convnext_tinny' is no model of timm .* Nearest: convnext_tiny"):
         made(settings(backbone="convnext_tinny"))
 
@@ -56,7 +56,7 @@ def test_an_unreachable_hub_is_an_error_with_a_remedy(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_weights_come_from_a_file(tmp_path: Path, suffix: str) -> None:
+def test_weights_are_loaded_from_a_file(tmp_path: Path, suffix: str) -> None:
     torch.manual_seed(1)
     first = made(settings())
     path = tmp_path / f"weights{suffix}"
@@ -127,7 +127,7 @@ def test_every_former_name_is_mapped_or_listed_as_dropped() -> None:
             assert timm.is_model(new)
 
 
-def test_names_of_the_hub_are_left_to_timm() -> None:
+def test_hub_names_are_passed_to_timm() -> None:
     assert check_backbone("hf-hub:timm/resnet18.a1_in1k") == "hf-hub:timm/resnet18.a1_in1k"
     with pytest.raises(TrainingError, match="Nearest: resnet18"):
         check_backbone("ResNet18")
@@ -182,7 +182,7 @@ def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
     assert torch.equal(model.state_dict()["conv1.0.weight"], averaged["conv1.0.weight"])
 
 
-def test_several_sets_of_weights_are_a_question(tmp_path: Path) -> None:
+def test_several_sets_of_weights_are_ambiguous(tmp_path: Path) -> None:
     torch.save({"fold0": plain_weights(), "fold1": plain_weights()}, tmp_path / "a.pth")
     with pytest.raises(TrainingError, match="contains 2 sets of weights that fit: fold0, fold1"):
         made(settings(pretrained="a.pth"), tmp_path)

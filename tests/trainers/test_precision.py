@@ -49,7 +49,7 @@ def test_bfloat16_learns() -> None:
     assert all(value.dtype == torch.float32 for value in state.values)
 
 
-def test_normalizing_does_not_change_the_images() -> None:
+def test_normalising_does_not_change_the_images() -> None:
     keep_freed_memory()  # must have no other effect
     grey = torch.full((1, 3, 4, 4), 100.0)
     found = Normalise(nn.Identity(), CPU)(grey)

@@ -1,4 +1,4 @@
-"""Presets: each can be created and its weights exist; settings of a model have precedence; weights at other sizes."""
+"""Presets: each can be created, its weights exist, settings have precedence, and weights adapt to other sizes."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -19,17 +19,17 @@ from trainers.presets import PRESETS
 
 
 def model_of(model: dict[str, Any], train: dict[str, Any] | None = None) -> TimmSettings:
-    """The settings of [models.a] over [train]."""
+    """Return the settings of [models.a] with defaults from [train]."""
     settings = parse_config({"train": train or {}, "models": {"a": model}}, Path()).models["a"]
     assert isinstance(settings, TimmSettings)
     return settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_can_be_made_and_has_weights(name: str) -> None:
+def test_a_preset_can_be_created_and_has_weights(name: str) -> None:
     settings = model_of({"preset": name, "pretrained": False})
     assert settings.backbone in timm.list_pretrained()
-    with torch.device("meta"):  # shapes alone
+    with torch.device("meta"):  # shapes only
         model = create_model(settings, settings.image_size)
     assert model(torch.zeros(1, 3, settings.image_size, settings.image_size, device="meta")).shape == (1, 1)
     set_trainable(model, settings)
@@ -48,7 +48,7 @@ def test_a_preset_can_be_made_and_has_weights(name: str) -> None:
     assert (min(scales) < 0.2) == (settings.layer_decay < 1)
 
 
-def test_own_settings_go_before_the_preset_before_the_defaults() -> None:
+def test_model_settings_override_the_preset_which_overrides_the_defaults() -> None:
     found = model_of({"preset": "swin", "image_size": 224}, {"lr": 1e-2, "image_size": 64, "epochs": 3})
     assert (found.lr, found.image_size, found.epochs) == (PRESETS["swin"].settings["lr"], 224, 3)
     assert found.backbone == PRESETS["swin"].settings["backbone"]
@@ -57,7 +57,7 @@ def test_own_settings_go_before_the_preset_before_the_defaults() -> None:
     assert model_of({"backbone": "resnet18"}, {"lr": 1e-2}).lr == 1e-2
 
 
-def test_an_unknown_preset_offers_the_nearest() -> None:
+def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"preset = 'convnxt' is unknown; did you mean 'convnext'"):
         model_of({"preset": "convnxt"})
 
@@ -77,7 +77,7 @@ def test_positions_are_resized_to_the_image_size(tmp_path: Path, size: int) -> N
     torch.testing.assert_close(model.state_dict()["blocks.0.attn.qkv.weight"], weights["blocks.0.attn.qkv.weight"])
 
 
-def test_rates_fall_from_the_head_down() -> None:
+def test_learning_rates_decrease_from_the_head_to_the_stem() -> None:
     settings = TimmSettings(
         backbone="test_convnext",
         pretrained=False,

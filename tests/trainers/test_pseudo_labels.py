@@ -1,4 +1,4 @@
-"""Test rows in training: soft labels, chosen and weighed as asked, and no way for held-out labels to come back."""
+"""Pseudo-labelled test rows in training: soft labels, selection and weights, and no leak of held-out labels."""
 
 import dataclasses
 from pathlib import Path
@@ -29,7 +29,7 @@ Labels = NDArray[np.float32]
 
 
 def labels_of(*rows: list[float]) -> PseudoLabels:
-    """Labels of the test rows for fold 0, fold 1 and the refit."""
+    """Return labels of the test rows for fold 0, fold 1 and the refit."""
     return PseudoLabels(np.array([*rows, rows[0]], np.float32), {"blend": "b", "round": 1})
 
 
@@ -41,7 +41,7 @@ def runner_of(folder: Path, settings: ModelSettings, labels: PseudoLabels | None
     return FoldRunner(TrainingJob(competition, store.root, {"m": settings}, folder / "trainers", pseudo=labels))
 
 
-def test_confident_labels_enter_and_stay_soft(tmp_path: Path) -> None:
+def test_confident_labels_are_added_and_stay_soft(tmp_path: Path) -> None:
     runner = runner_of(tmp_path, dataclasses.replace(TINY, pseudo=PSEUDO), SOME)
     context = runner.context("m")
     plain = training_rows(runner_of(tmp_path, TINY, None).context("m"), 0)
@@ -56,11 +56,11 @@ def test_confident_labels_enter_and_stay_soft(tmp_path: Path) -> None:
     assert rows.weight.mean() == pytest.approx(1)
     np.testing.assert_allclose(rows.weight[20:] / rows.weight[0], 0.25)
     assert len(training_rows(context, 1).target) == 21
-    assert len(training_rows(context, 2).target) == 45  # a refit: all rows, and the labels of the last row
+    assert len(training_rows(context, 2).target) == 45  # the refit has all rows, and the last row of labels
 
 
-def test_sealed_rows_never_enter(tmp_path: Path) -> None:
-    """They follow the test rows in the table that fold models predict, and no label is theirs."""
+def test_sealed_rows_are_never_added(tmp_path: Path) -> None:
+    """They follow the test rows in the table that fold models predict, but have no pseudo-labels."""
     runner = runner_of(tmp_path, dataclasses.replace(TINY, pseudo=PSEUDO), labels_of([0.95] * 8, [0.05] * 8))
     context = runner.context("m")
     sealed = context.train.iloc[:5][["id", "path"]].assign(id=lambda rows: "sealed-" + rows["id"])
@@ -78,12 +78,12 @@ def test_no_confident_label_is_an_error(tmp_path: Path) -> None:
         training_rows(context, 0)
 
 
-def test_labels_of_a_whole_blend_are_refused_with_the_reason() -> None:
+def test_labels_of_the_complete_blend_are_refused_with_the_reason() -> None:
     with pytest.raises(TrainingError, match="its models have seen the held-out rows of every fold, whose labels would"):
         PseudoLabels(np.full(8, 0.5, np.float32))
 
 
-def test_a_soft_label_is_a_share_of_both_classes() -> None:
+def test_a_soft_label_equals_a_weighted_row_of_each_class() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(80, 5)).astype(np.float32), rng.uniform(size=80).astype(np.float32)
     y[:40] = rng.integers(0, 2, 40)
@@ -97,7 +97,7 @@ def test_a_soft_label_is_a_share_of_both_classes() -> None:
 
 
 @pytest.mark.parametrize("classifier", ["svm", "extra_trees"])
-def test_every_classifier_takes_soft_labels(classifier: Any) -> None:
+def test_every_classifier_accepts_soft_labels(classifier: Any) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 3)).astype(np.float32)
     y = (1 / (1 + np.exp(-3 * x[:, 0]))).astype(np.float32)
@@ -107,7 +107,7 @@ def test_every_classifier_takes_soft_labels(classifier: Any) -> None:
 
 
 @pytest.mark.parametrize("settings", [dataclasses.replace(TINY, epochs=1), LinearSettings()], ids=["timm", "linear"])
-def test_a_model_is_trained_on_them(tmp_path: Path, settings: Any) -> None:
+def test_models_are_trained_on_pseudo_labels(tmp_path: Path, settings: Any) -> None:
     competition, store = tiny_competition(tmp_path)
     chosen = dataclasses.replace(settings, pseudo=PSEUDO, refit=True)
     notes, work = Notes(), tmp_path / "trainers"
@@ -125,7 +125,7 @@ def test_a_model_is_trained_on_them(tmp_path: Path, settings: Any) -> None:
         train_models(competition, store, {"m": chosen}, (0, 1), work, pseudo=labels_of([0.9] * 8, [0.1] * 8))
 
 
-def test_a_kind_that_takes_no_soft_labels_is_refused(tmp_path: Path) -> None:
+def test_a_kind_without_soft_labels_is_refused(tmp_path: Path) -> None:
     runner = runner_of(tmp_path, PseudoToy(), SOME)
     with pytest.raises(TrainingError, match="cannot be trained on labels between 0 and 1"):
         runner.check((0, 1))
@@ -133,6 +133,6 @@ def test_a_kind_that_takes_no_soft_labels_is_refused(tmp_path: Path) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PseudoToy(RepeatSettings, ToySettings):
-    """The toy kind, asked for pseudo-labels."""
+    """The toy kind with pseudo-labels requested."""
 
     pseudo: PseudoSettings | None = PSEUDO

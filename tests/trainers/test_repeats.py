@@ -1,4 +1,4 @@
-"""Seeds and refits: more trainings of one model, none of them twice, and the scores those of the folds."""
+"""Seeds and refits: further trainings of one model, each run once; scores are those of the fold models."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ FOLDS = (0, 1)
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> PredictionStore:
-    """Two models that differ in the seed alone."""
+    """Two models that differ only in the seed."""
     folder = tmp_path_factory.mktemp("plain")
     competition, store = tiny_competition(folder)
     models = {"first": TINY, "second": dataclasses.replace(TINY, seed=1)}
@@ -38,7 +38,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> PredictionStore:
 
 
 def train(folder: Path, *, notes: Notes | None = None, **job: Any) -> tuple[PredictionStore, list[FoldResult]]:
-    """Train `m` in a folder: TINY, or other settings."""
+    """Train model `m` in a folder, with TINY or other settings."""
     settings: ModelSettings = job.pop("settings", TINY)
     competition, store = tiny_competition(folder)
     done = train_models(
@@ -48,11 +48,11 @@ def train(folder: Path, *, notes: Notes | None = None, **job: Any) -> tuple[Pred
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two stored models have equal predictions, to the bit."""
+    """Return whether two stored models have identical predictions."""
     return bool(np.array_equal(one.oof, other.oof) and np.array_equal(one.test_by_fold, other.test_by_fold))
 
 
-def test_seeds_are_the_models_of_these_seeds_and_none_is_trained_twice(tmp_path: Path, plain: PredictionStore) -> None:
+def test_seeds_equal_models_with_these_seeds_and_none_is_trained_twice(tmp_path: Path, plain: PredictionStore) -> None:
     train(tmp_path)
     store, done = train(tmp_path, settings=dataclasses.replace(TINY, seeds=2))
     assert [(result.fold, result.seed, result.skipped) for result in done] == [
@@ -73,7 +73,9 @@ def test_seeds_are_the_models_of_these_seeds_and_none_is_trained_twice(tmp_path:
     assert all(result.skipped for result in done)
 
 
-def test_a_refit_takes_the_epochs_of_the_folds_and_leaves_their_scores(tmp_path: Path, plain: PredictionStore) -> None:
+def test_a_refit_uses_the_median_epoch_of_the_folds_and_keeps_their_scores(
+    tmp_path: Path, plain: PredictionStore
+) -> None:
     settings = dataclasses.replace(TINY, checkpoint="best", epochs=4, refit=True)
     store, done = train(tmp_path, settings=settings)
     folds, refit = done[:2], done[2]
@@ -94,7 +96,7 @@ def test_a_refit_takes_the_epochs_of_the_folds_and_leaves_their_scores(tmp_path:
     np.testing.assert_array_equal(store.load("m").unmixed_test_by_fold, other.load("m").test_by_fold)
 
 
-def test_a_refit_sees_all_rows_and_waits_for_all_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refit_uses_all_rows_and_follows_all_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     begin = FoldTrainer._begin
 
@@ -115,7 +117,7 @@ def test_a_refit_sees_all_rows_and_waits_for_all_folds(tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
-def test_workers_give_the_numbers_of_one_process(tmp_path: Path) -> None:
+def test_workers_give_the_predictions_of_one_process(tmp_path: Path) -> None:
     settings = dataclasses.replace(TINY, seeds=2, refit=True)
     alone, expected = train(tmp_path / "alone", settings=settings)
     engine = functools.partial(train_in_workers, workers=2)
@@ -127,12 +129,12 @@ def test_workers_give_the_numbers_of_one_process(tmp_path: Path) -> None:
 
 
 class Stop(Exception):
-    """Ends a training."""
+    """Stop a training."""
 
 
 def test_an_interrupted_refit_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = dataclasses.replace(TINY, refit=True)
-    quiet, _ = train(tmp_path / "quiet", settings=settings)
+    undisturbed, _ = train(tmp_path / "undisturbed", settings=settings)
     save = FoldTrainer._save
 
     def stop_in_refit(trainer: FoldTrainer, *, is_good_state: bool) -> bool:
@@ -148,12 +150,12 @@ def test_an_interrupted_refit_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "cut" / "work" / "trainers" / "m" / "refit" / "state.pt").exists()
     store, done = train(tmp_path / "cut", settings=settings)
     assert [result.skipped for result in done] == [True, True, False]
-    assert stored_bytes(store, "m") == stored_bytes(quiet, "m")
+    assert stored_bytes(store, "m") == stored_bytes(undisturbed, "m")
 
 
 @pytest.mark.parametrize("kind", ["linear", "toy"])
-def test_every_kind_can_be_refitted(tmp_path: Path, kind: str) -> None:
-    settings = RefittedToy() if kind == "toy" else LinearSettings(classifier="extra_trees", seeds=2, refit=True)
+def test_every_kind_can_be_refit(tmp_path: Path, kind: str) -> None:
+    settings = RefitToy() if kind == "toy" else LinearSettings(classifier="extra_trees", seeds=2, refit=True)
     store, _ = train(tmp_path, settings=settings)
     summary = store.summary("m")
     assert summary.complete
@@ -163,19 +165,19 @@ def test_every_kind_can_be_refitted(tmp_path: Path, kind: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RefittedToy(RepeatSettings, ToySettings):
-    """The toy kind with a refit by default."""
+class RefitToy(RepeatSettings, ToySettings):
+    """The toy kind, refit by default."""
 
     refit: bool = True
 
 
-def test_seeds_need_a_seed(tmp_path: Path) -> None:
+def test_several_seeds_need_a_kind_with_a_seed(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="draws nothing by a seed. Set seeds = 1"):
-        train(tmp_path, settings=RefittedToy(seeds=2))
+        train(tmp_path, settings=RefitToy(seeds=2))
 
 
 @pytest.mark.slow
-def test_with_random_labels_seeds_and_a_refit_raise_no_score(tmp_path: Path) -> None:
+def test_seeds_and_a_refit_do_not_raise_the_score_of_random_labels(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path, train_rows=100)
     target = np.random.default_rng(2).permutation(np.arange(100) % 2).astype(np.int8)
     competition = dataclasses.replace(competition, train=competition.train.assign(target=target))
@@ -188,7 +190,7 @@ def test_with_random_labels_seeds_and_a_refit_raise_no_score(tmp_path: Path) -> 
     assert len({float(store.load("m", seed=seed).oof[0]) for seed in (0, 1, 2)}) == 3  # the seeds differ
 
 
-def test_repeats_are_no_part_of_what_a_training_depends_on() -> None:
+def test_training_settings_do_not_include_repeats() -> None:
     record = dataclasses.asdict(dataclasses.replace(TINY, seeds=5, refit=True))
     assert without_repeats(record) == without_repeats(dataclasses.asdict(TINY))
     assert repeats_of(ToySettings()) == RepeatSettings()

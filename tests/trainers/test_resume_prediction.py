@@ -1,4 +1,4 @@
-"""What is trained is not trained again: test predictions resume, other views are predicted with the stored weights."""
+"""Prediction without retraining: test predictions resume, and other views use the stored weights."""
 
 import dataclasses
 import functools
@@ -30,8 +30,8 @@ def train(folder: Path, settings: Any, **options: Any) -> bytes:
 
 
 def test_test_predictions_resume_at_the_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = train(tmp_path / "quiet", ToySettings())
-    monkeypatch.setattr(test_predictions, "_SAVE_EVERY_S", -1.0)  # a part for each batch
+    expected = train(tmp_path / "undisturbed", ToySettings())
+    monkeypatch.setattr(test_predictions, "_SAVE_EVERY_S", -1.0)  # one part for each batch
     predict = _ToyModels.predict
     asked: list[int] = []
 
@@ -39,7 +39,7 @@ def test_test_predictions_resume_at_the_last_part(tmp_path: Path, monkeypatch: p
         asked.append(len(rows))
         for number, batch in enumerate(predict(self, rows)):
             if number == 2 and len(asked) == 1:
-                raise MemoryError  # as a kill, it leaves nothing but files
+                raise MemoryError  # leaves only files, like a kill
             yield batch
 
     monkeypatch.setattr(_ToyModels, "predict", killed)
@@ -53,7 +53,7 @@ def test_test_predictions_resume_at_the_last_part(tmp_path: Path, monkeypatch: p
     assert not list(folder.glob("test-*"))
 
 
-def test_a_stop_request_keeps_what_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_request_keeps_finished_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predict = _ToyModels.predict
 
     def stopped(self: _ToyModels, rows: pd.DataFrame) -> Iterator[Probabilities]:
@@ -83,7 +83,7 @@ def test_other_views_are_predicted_without_training(tmp_path: Path, monkeypatch:
         train(tmp_path / "here", dataclasses.replace(flipped, lr=0.1))
 
 
-def test_broken_weights_are_named_with_a_way_out_that_works(tmp_path: Path) -> None:
+def test_broken_weights_are_named_with_a_remedy_that_works(tmp_path: Path) -> None:
     one_epoch = dataclasses.replace(TINY, epochs=1)
     expected = train(tmp_path, one_epoch)
     weights = tmp_path / "work" / "trainers" / "m" / "fold1" / "weights.safetensors"
@@ -110,20 +110,20 @@ def test_probabilities_that_float32_makes_equal_are_reported(tmp_path: Path, mon
     assert any(re.match(expected, line) for line in notes.lines)
 
 
-def test_images_that_changed_between_folds_are_noticed(tmp_path: Path) -> None:
+def test_images_that_changed_between_folds_are_detected(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     work = tmp_path / "work" / "trainers"
     train_models(competition, store, {"m": ToySettings()}, (0,), work)
     for path in competition.train["path"]:
         data = bytearray(Path(path).read_bytes())
-        data[-20] ^= 1  # as many bytes as before
+        data[-20] ^= 1  # the file keeps its size
         Path(path).write_bytes(bytes(data))
     with pytest.raises(TrainingError, match="changed: the files of the training rows"):
         train_models(competition, store, {"m": ToySettings()}, (1,), work)
     train_models(competition, store, {"m": ToySettings()}, (0, 1), work, force=True)
 
 
-def test_force_leaves_a_model_alone_that_is_being_trained(tmp_path: Path) -> None:
+def test_force_does_not_touch_a_model_that_is_being_trained(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     work = tmp_path / "work" / "trainers"
     train_models(competition, store, {"m": ToySettings()}, (0,), work)

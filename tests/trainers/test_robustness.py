@@ -55,7 +55,7 @@ def test_errors_rise_with_severity(name: str) -> None:
         assert one.dtype == np.uint8
 
 
-def test_noise_has_the_spread_it_names_and_blur_its_width() -> None:
+def test_noise_and_blur_have_their_nominal_standard_deviation() -> None:
     grey = np.full((128, 128, 3), 128, np.uint8)
     assert noise(grey, 10, np.random.default_rng(0)).std() == pytest.approx(10, rel=0.03)
     point = np.zeros((65, 65, 3), np.uint8)
@@ -65,14 +65,14 @@ def test_noise_has_the_spread_it_names_and_blur_its_width() -> None:
     assert np.sqrt((mass * (np.arange(65) - 32) ** 2).sum() / mass.sum()) == pytest.approx(2, rel=0.25)
 
 
-def test_jpeg_keeps_colours() -> None:
+def test_jpeg_keeps_colors() -> None:
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 200
     found = PERTURBATIONS["jpeg"].change(red, 90, np.random.default_rng(0))
     assert np.abs(found.astype(int) - red).max() < 6
 
 
-def test_uncorrupted_auc_is_that_of_the_out_of_fold_predictions(tmp_path: Path) -> None:
+def test_the_auc_without_corruption_equals_that_of_the_oof_predictions(tmp_path: Path) -> None:
     competition, store = prepare(tmp_path)
     models = {"pixels": LinearSettings(image_size=8), "trees": LinearSettings(image_size=8, classifier="extra_trees")}
     train_models(competition, store, models, [0, 1], tmp_path / "work" / "trainers")
@@ -87,7 +87,7 @@ def test_uncorrupted_auc_is_that_of_the_out_of_fold_predictions(tmp_path: Path) 
     assert plot_curves(tmp_path / "curves.png", points).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_network_is_measured_with_its_stored_weights(tmp_path: Path) -> None:
+def test_a_network_is_evaluated_with_its_stored_weights(tmp_path: Path) -> None:
     competition, store = prepare(tmp_path, rows=24)
     settings = TimmSettings(
         backbone="resnet10t", pretrained=False, image_size=32, epochs=1, batch_size=8, tta="none", checkpoint="last"

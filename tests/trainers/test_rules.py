@@ -1,4 +1,4 @@
-"""Rules of competitions on models: pretraining data, size of models, and messages of dfens check."""
+"""Competition rules on models: pretraining data, number of parameters, and messages of `dfens check`."""
 
 import json
 from pathlib import Path
@@ -31,11 +31,11 @@ def broken(models: dict[str, dict[str, Any]], rules: str = "multi-ffdi") -> list
     ("regnety_320.swag_ft_in1k", {"Instagram", "ImageNet-1K"}),
     ("resnet50", {"ImageNet-1K"}),
 ])  # fmt: skip
-def test_data_of_pretraining_are_read_from_the_name(backbone: str, data: set[str]) -> None:
+def test_pretraining_data_are_derived_from_the_name(backbone: str, data: set[str]) -> None:
     assert set(pretraining_data(backbone_tag(backbone) or "") or ()) == data
 
 
-def test_most_weights_of_timm_say_what_they_were_trained_on() -> None:
+def test_pretraining_data_of_most_timm_weights_are_known() -> None:
     names = timm.list_pretrained()
     unknown = [name for name in names if pretraining_data(name.partition(".")[2]) is None]
     assert len(unknown) < 0.1 * len(names)
@@ -54,7 +54,7 @@ def test_models_within_the_rules_are_not_mentioned() -> None:
     assert broken(models) == []
 
 
-def test_foreign_weights_unknown_ones_and_size_are_named() -> None:
+def test_disallowed_and_unknown_weights_and_excess_parameters_are_named() -> None:
     (foreign,) = broken({"a": {"preset": "clip"}})
     assert foreign.startswith(
         "Model 'a' begins from weights that were trained on WIT-400M (CLIP); the rules of multi-ffdi"
@@ -78,7 +78,7 @@ def test_parameters_of_all_models_are_counted_together() -> None:
     assert text.startswith("The models of dfens.toml have 217,897,922 parameters together")
 
 
-def test_sound_counts_too() -> None:
+def test_audio_encoders_are_counted_too() -> None:
     settings = parse_config(
         {"models": {"a": {"kind": "av", "backbone": "resnet18", "sound_backbone": "convnext_tiny.in12k_ft_in1k"}}},
         Path(),

@@ -1,4 +1,4 @@
-"""Many processes on one machine: the numbers of one, failures told at the end, none left behind."""
+"""Several processes on one machine: same predictions as one, failures reported at the end, none left running."""
 
 import contextlib
 import dataclasses
@@ -29,21 +29,21 @@ from trainers.train import Engine, FoldResult, train_here
 
 pytestmark = pytest.mark.slow  # starts processes that train
 
-MODELS: dict[str, ModelSettings] = {"tiny": TINY, "floor": LinearSettings()}
+MODELS: dict[str, ModelSettings] = {"tiny": TINY, "baseline": LinearSettings()}
 
 
 class Notes:
-    """Keeps what is told, and what is begun and ended."""
+    """Record notes, and the start and end of tasks."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.begun: list[str] = []
+        self.titles: list[str] = []
 
     def note(self, text: str) -> None:
         self.lines.append(text)
 
     def task(self, title: str, total: float | None = None, unit: str = "") -> "Notes":
-        self.begun.append(title)
+        self.titles.append(title)
         return self
 
     def advance(self, amount: float = 1, **fields: str) -> None:
@@ -53,7 +53,7 @@ class Notes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.begun.append("end")
+        self.titles.append("end")
 
 
 def train(
@@ -65,7 +65,7 @@ def train(
 
 
 def workers_of(pid: int | None = None) -> list[psutil.Process]:
-    """Processes that a process began, but for the helpers of multiprocessing, which end with it."""
+    """Return the processes that a process started, except multiprocessing's helpers, which end with it."""
     return [
         child
         for child in psutil.Process(pid).children(recursive=True)
@@ -73,19 +73,19 @@ def workers_of(pid: int | None = None) -> list[psutil.Process]:
     ]
 
 
-def test_two_workers_give_the_numbers_of_one_process(tmp_path: Path) -> None:
+def test_two_workers_give_the_predictions_of_one_process(tmp_path: Path) -> None:
     alone, _ = train(tmp_path / "alone", MODELS, engine=train_here)
     notes = Notes()
     store, results = train(
         tmp_path / "two", MODELS, engine=functools.partial(train_in_workers, workers=2), progress=notes
     )
     assert [(result.model, result.fold, result.skipped) for result in results] == [
-        ("tiny", 0, False), ("tiny", 1, False), ("floor", 0, False), ("floor", 1, False),
+        ("tiny", 0, False), ("tiny", 1, False), ("baseline", 0, False), ("baseline", 1, False),
     ]  # fmt: skip
     for name in MODELS:
         assert stored_bytes(store, name) == stored_bytes(alone, name)
-    assert {"worker 1: tiny fold 0", "worker 2: tiny fold 1"} <= set(notes.begun)
-    assert 2 * notes.begun.count("end") == len(notes.begun)
+    assert {"worker 1: tiny fold 0", "worker 2: tiny fold 1"} <= set(notes.titles)
+    assert 2 * notes.titles.count("end") == len(notes.titles)
     assert sum("AUC" in line for line in notes.lines) == 4
     assert not workers_of()
     _, again = train(tmp_path / "two", MODELS, engine=functools.partial(train_in_workers, workers=1))
@@ -93,7 +93,7 @@ def test_two_workers_give_the_numbers_of_one_process(tmp_path: Path) -> None:
 
 
 class KillAtFirstStep(Notes):
-    """Kills the process that trains fold 1 of `tiny`."""
+    """Kill the process that trains fold 1 of `tiny`."""
 
     def task(self, title: str, total: float | None = None, unit: str = "") -> "Notes":
         if title.endswith("tiny fold 1"):
@@ -107,12 +107,12 @@ class KillAtFirstStep(Notes):
         return pid
 
 
-def test_a_killed_worker_and_a_broken_model_are_told_when_the_others_are_done(tmp_path: Path) -> None:
-    quiet, _ = train(tmp_path / "quiet", {"tiny": TINY})
+def test_failed_folds_are_reported_once_the_others_are_done(tmp_path: Path) -> None:
+    undisturbed, _ = train(tmp_path / "undisturbed", {"tiny": TINY})
     engine = functools.partial(train_in_workers, workers=2)
     models: dict[str, ModelSettings] = {**MODELS, "wrong": dataclasses.replace(TINY, backbone_options={"depht": 3})}
     store, _ = train(tmp_path / "killed", MODELS, engine=lambda job, folds, progress: [])
-    # to the engine itself: the trial before training would refuse the broken model
+    # passed to the engine directly, since the trial before training would refuse the broken model
     work = tmp_path / "killed" / "work" / "trainers"
     job = TrainingJob(tiny_competition(tmp_path / "killed")[0], store.root, models, work)
     with pytest.raises(TrainingError) as caught:
@@ -124,16 +124,16 @@ def test_a_killed_worker_and_a_broken_model_are_told_when_the_others_are_done(tm
     assert not workers_of()
     store, results = train(tmp_path / "killed", MODELS, engine=engine)
     assert [result.skipped for result in results] == [True, False, True, True]
-    assert stored_bytes(store, "tiny") == stored_bytes(quiet, "tiny")
+    assert stored_bytes(store, "tiny") == stored_bytes(undisturbed, "tiny")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_command_stops_its_workers_which_save(tmp_path: Path, number: signal.Signals) -> None:
+def test_workers_of_a_stopped_command_save_and_stop(tmp_path: Path, number: signal.Signals) -> None:
     tiny_competition(tmp_path, train_rows=400)
     toml = tmp_path / "dfens.toml"
     toml.write_text(toml.read_text().replace("epochs = 3", "epochs = 3000").replace("batch_size = 8", "batch_size = 2"))
     states = [tmp_path / "work" / "trainers" / "tiny" / f"fold{fold}" / "state.pt" for fold in (0, 1)]
-    for _ in range(5):  # a stop may fall on the end of an epoch of 100 steps, where a state is saved anyway
+    for _ in range(5):  # a stop may coincide with the end of an epoch (100 steps), where a state is saved anyway
         stop_while_training(tmp_path, states, number)
         if all(saved_position(state)[1] > 0 for state in states):
             return
@@ -156,7 +156,7 @@ def stop_while_training(folder: Path, states: list[Path], number: signal.Signals
         children = psutil.Process(command.pid).children(recursive=True)
         if number == signal.SIGKILL:
             command.kill()
-        else:  # as a terminal and schedulers do
+        else:  # like a terminal or a scheduler
             os.killpg(command.pid, number)
         code = command.wait(1200)
         wait_for(lambda: not any(child.is_running() for child in children))
@@ -169,7 +169,7 @@ def stop_while_training(folder: Path, states: list[Path], number: signal.Signals
 
 @contextlib.contextmanager
 def ended(command: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Leave no process of a command behind, also where the block fails."""
+    """End all processes of a command, even if the block fails."""
     found: dict[int, psutil.Process] = {}
 
     def look() -> None:
@@ -179,7 +179,7 @@ def ended(command: "subprocess.Popen[bytes]") -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.5):  # children of a command that has died are not found any more
+        while not over.wait(0.5):  # the children of a dead command can no longer be found
             look()
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -204,7 +204,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
         time.sleep(0.05)
 
 
-def test_messages_show_what_the_other_process_tells() -> None:
+def test_progress_of_another_process_is_displayed() -> None:
     notes, sent = Notes(), list[Message]()
     display, forwarder = ProgressDisplay(notes), ProgressForwarder(sent.append)
     with forwarder.task("decode", total=3, unit="image") as task:
@@ -218,4 +218,4 @@ def test_messages_show_what_the_other_process_tells() -> None:
     assert sent[1][2:] == (3, {"loss": "0.1"})
     assert notes.lines == ["done"]
     display.clear("worker 1")
-    assert notes.begun == ["worker 1: decode", "end", "worker 1: left open", "end"]
+    assert notes.titles == ["worker 1: decode", "end", "worker 1: left open", "end"]

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes: the numbers of one process, also when a node is killed while it trains."""
+"""A Ray cluster of two nodes: same predictions as one process, even if a node is killed while it trains."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow  # starts Ray clusters
 
 ray = pytest.importorskip("ray")
 
-MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=20), "floor": LinearSettings()}
+MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=20), "baseline": LinearSettings()}
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +49,21 @@ def train(folder: Path, address: str, progress: Progress = SILENT, rows: int = 4
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The predictions of one process."""
-    folder = tmp_path_factory.mktemp("quiet")
+    folder = tmp_path_factory.mktemp("undisturbed")
     competition, store = tiny_competition(folder)
     train_models(competition, store, MODELS, (0, 1), folder / "work" / "trainers")
     return b"".join(stored_bytes(store, name) for name in MODELS)
 
 
-def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster: Any, quiet: bytes) -> None:
+def test_killing_a_node_does_not_change_the_predictions(tmp_path: Path, cluster: Any, undisturbed: bytes) -> None:
     node = cluster.add_node(num_cpus=1)
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     notes = Notes()
 
-    def begun_there() -> list[str]:
-        """Folds that the node has begun to train, by the numbers of its processes."""
+    def started_folds() -> list[str]:
+        """Return the folds that processes of the node have started to train."""
         pids = {child.pid for child in raylet.children(recursive=True)}
         found = [re.fullmatch(r".* \((\d+)\): tiny fold (\d)", title) for title in notes.titles]
         return [f"fold{match[2]}" for match in found if match and int(match[1]) in pids]
@@ -71,26 +71,28 @@ def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster
     def kill_when_it_has_saved() -> None:
         limit = time.monotonic() + 1000
         folder = tmp_path / "work" / "trainers" / "tiny"
-        while time.monotonic() < limit and not any((folder / fold / "state.pt").exists() for fold in begun_there()):
+        while time.monotonic() < limit and not any((folder / fold / "state.pt").exists() for fold in started_folds()):
             time.sleep(0.02)
         cluster.remove_node(node, allow_graceful=False)
 
     killer = threading.Thread(target=kill_when_it_has_saved)
     killer.start()
-    assert train(tmp_path, cluster.address, notes) == quiet
+    assert train(tmp_path, cluster.address, notes) == undisturbed
     killer.join()
     assert sum("is gone; resuming on" in line for line in notes.lines) == 1, notes.lines
 
 
-def test_failures_are_told_and_the_others_go_on(tmp_path: Path, cluster: Any) -> None:
+def test_failures_are_reported_and_other_tasks_continue(tmp_path: Path, cluster: Any) -> None:
     models: dict[str, ModelSettings] = {
         "wrong": dataclasses.replace(TINY, backbone_options={"depht": 3}),
-        "floor": LinearSettings(),
+        "baseline": LinearSettings(),
     }
     competition, store = tiny_competition(tmp_path)
     work = tmp_path / "work" / "trainers"
-    train_models(competition, store, {"floor": models["floor"]}, (0, 1), work, engine=lambda job, folds, progress: [])
-    # to the engine itself: the trial before training would refuse the broken model
+    train_models(
+        competition, store, {"baseline": models["baseline"]}, (0, 1), work, engine=lambda job, folds, progress: []
+    )
+    # passed to the engine directly, since the trial before training would refuse the broken model
     with pytest.raises(TrainingError) as caught:
         train_on_ray(TrainingJob(competition, store.root, models, work), (0, 1), SILENT, address=cluster.address)
     message = str(caught.value)
@@ -98,10 +100,10 @@ def test_failures_are_told_and_the_others_go_on(tmp_path: Path, cluster: Any) ->
     assert "wrong fold 0, wrong fold 1: 'test_resnet' cannot be made with backbone_options" in message
 
 
-def test_a_stop_reaches_the_tasks_which_save(tmp_path: Path, cluster: Any) -> None:
+def test_tasks_save_when_the_command_is_stopped(tmp_path: Path, cluster: Any) -> None:
     folder = tmp_path / "work" / "trainers" / "tiny"
     long = dataclasses.replace(TINY, epochs=2000, batch_size=2)
-    for _ in range(5):  # a stop may fall on the end of an epoch of 100 steps, where a state is saved anyway
+    for _ in range(5):  # a stop may coincide with the end of an epoch (100 steps), where a state is saved anyway
         stop_while_training(tmp_path, folder, cluster.address, tiny=long)
         saved = [saved_position(state)[1] for state in folder.glob("fold*/state.pt")]
         if saved and all(saved):
@@ -128,10 +130,10 @@ def stop_while_training(root: Path, folder: Path, address: str, **models: ModelS
     stopper.join()
 
 
-def test_a_gpu_is_given_back_with_each_task(tmp_path: Path, cluster: Any) -> None:
-    """What a process has allocated on a GPU it keeps while it lives: each task of a GPU ends with its process.
+def test_each_task_releases_its_gpu(tmp_path: Path, cluster: Any) -> None:
+    """A process keeps its GPU memory until it ends, so each task on a GPU has a process that ends with it.
 
-    Ray believes in the GPU of a node that is declared; without one the networks train on the CPU.
+    Ray accepts the declared GPU of a node without checking; the networks train on the CPU.
     """
     node = cluster.add_node(num_cpus=1, num_gpus=1)
     try:
@@ -152,20 +154,20 @@ def test_a_gpu_is_given_back_with_each_task(tmp_path: Path, cluster: Any) -> Non
     assert all(len(tasks) == 1 for tasks in pids.values()), pids
 
 
-def test_an_address_that_does_not_answer_is_told() -> None:
+def test_an_unreachable_address_is_reported() -> None:
     with pytest.raises(TrainingError, match=r"No Ray cluster responds at 127.0.0.1:1 .*ray start --head --port=1"):
         train_on_ray(None, (), SILENT, address="127.0.0.1:1")  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match="is not HOST:PORT"):
         train_on_ray(None, (), SILENT, address="ray://somewhere:10001")  # type: ignore[arg-type]
 
 
-def test_a_missing_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_ray_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(TrainingError, match=r"pip install 'dfens\[ray\]'"):
         train_on_ray(None, (), SILENT)  # type: ignore[arg-type]
 
 
-def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+def test_incompatible_options_are_refused(tmp_path: Path) -> None:
     tiny_competition(tmp_path)
     for options, message in (
         (["--address", "h:1"], "--address needs --on ray"),
@@ -186,5 +188,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         ([{"CPU": 2, "GPU": 4}], (1, 1, 2)),
     ],
 )
-def test_a_task_takes_the_share_of_a_gpu_or_a_machine(machines: list[dict[str, float]], share: tuple[int, ...]) -> None:
+def test_a_task_requests_its_share_of_a_gpu_or_a_machine(
+    machines: list[dict[str, float]], share: tuple[int, ...]
+) -> None:
     assert dataclasses.astuple(_Needs.of(machines)) == share

@@ -1,4 +1,4 @@
-"""One fold trained by two processes (gloo): the weights of one process that works each step in two parts."""
+"""One fold trained by two processes (gloo) has the weights of one process with two micro-batches in each step."""
 
 import dataclasses
 import multiprocessing
@@ -62,13 +62,13 @@ lr = 1e-3
 jpeg = 0.3
 blur = 0.3
 
-[models.floor]
+[models.baseline]
 kind = "linear"
 """
 
 
 def run_rank(rank: int, port: int, folder: str) -> None:
-    """`dfens train` as one of two processes that torchrun began."""
+    """Run `dfens train` as one of two processes of torchrun."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
@@ -77,7 +77,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
 
 
 def stop_after_the_first_save(folder: Path, state: Path) -> list[int | None]:
-    """Begin a team and stop one of its processes; the exit codes of both."""
+    """Start two processes, stop one of them, and return both exit codes."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -92,14 +92,14 @@ def stop_after_the_first_save(folder: Path, state: Path) -> list[int | None]:
     team[1].terminate()
     for process in team:
         process.join(200)
-        if process.exitcode is None:  # the test fails, and leaves nothing that trains
+        if process.exitcode is None:  # the test fails, and leaves no process running
             process.kill()
             process.join()
     return [process.exitcode for process in team]
 
 
 def torchrun(folder: Path) -> str:
-    """`dfens train` by torchrun; what it printed."""
+    """Run `dfens train` with torchrun and return its output."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "dfens"]
     done = subprocess.run(
         [*command, "-C", str(folder), "train", "--fold", "0"],
@@ -111,7 +111,7 @@ def torchrun(folder: Path) -> str:
 
 
 def alone(folder: Path, settings: TimmSettings) -> tuple[PredictionStore, Path]:
-    """Train fold 0 in this process, with one thread, as torchrun lets its processes have."""
+    """Train fold 0 in this process with one thread, as torchrun's processes do."""
     competition, store = tiny_competition(folder)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -120,7 +120,7 @@ def alone(folder: Path, settings: TimmSettings) -> tuple[PredictionStore, Path]:
     return store, folder / "work" / "trainers" / "vit" / "fold0"
 
 
-def test_two_processes_train_one_fold_also_when_stopped_in_between(tmp_path: Path) -> None:
+def test_two_processes_train_one_fold_even_if_stopped_once(tmp_path: Path) -> None:
     _, store = tiny_competition(tmp_path / "team")
     (tmp_path / "team" / "dfens.toml").write_text(TOML)
     folder = tmp_path / "team" / "work" / "trainers" / "vit" / "fold0"
@@ -134,7 +134,7 @@ def test_two_processes_train_one_fold_also_when_stopped_in_between(tmp_path: Pat
     history = read_json(folder / "history.json")
     assert history["processes"] == 2
 
-    # halves of a step in two processes, or one after the other: the same sums, to the last bit
+    # halves of a step in two processes or one after the other: the sums are identical to the last bit
     parts_store, parts = alone(tmp_path / "parts", dataclasses.replace(SETTINGS, accumulate=2))
     for name, weights in load_file(parts / "weights.safetensors").items():
         assert torch.equal(load_file(folder / "weights.safetensors")[name], weights), name
@@ -146,15 +146,15 @@ def test_two_processes_train_one_fold_also_when_stopped_in_between(tmp_path: Pat
     assert parts_test is not None
     np.testing.assert_allclose(vit_test, parts_test, rtol=1e-5)
 
-    # a whole step at once: sums in another order
+    # a step in one part adds in a different order
     whole_store, _ = alone(tmp_path / "whole", SETTINGS)
     np.testing.assert_allclose(store.load("vit").oof[inside], whole_store.load("vit").oof[inside], rtol=0.02)
     four_store, _ = alone(tmp_path / "four", dataclasses.replace(SETTINGS, epochs=10, checkpoint="last", accumulate=4))
     np.testing.assert_allclose(store.load("parts").oof[inside], four_store.load("vit").oof[inside], rtol=0.02)
-    assert store.has("floor", "oof", 0)
+    assert store.has("baseline", "oof", 0)
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_split_evenly_is_refused(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     job = TrainingJob(competition, store.root, {"tiny": dataclasses.replace(TINY, batch_size=9)}, tmp_path)
     with pytest.raises(TrainingError, match="batch_size = 9 rows cannot be split evenly among 2 processes"):
@@ -162,7 +162,7 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("count", "unit", "size"), [(20, 8, 2), (0, 8, 2), (5, 8, 3), (64, 8, 3), (7, 1, 2)])
-def test_shares_are_whole_batches_and_together_all_rows(count: int, unit: int, size: int) -> None:
+def test_shares_consist_of_full_batches_and_cover_all_rows(count: int, unit: int, size: int) -> None:
     rows = np.arange(count)
     shares = [rows[ProcessGroup(rank, size).share(count, unit)] for rank in range(size)]
     assert np.array_equal(np.concatenate(shares), rows)

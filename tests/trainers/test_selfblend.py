@@ -27,7 +27,7 @@ def test_the_same_generator_gives_the_same_fake_and_does_not_change_its_input() 
     assert (first != other).any()
 
 
-def test_the_mask_has_an_inside_an_outside_and_a_soft_edge_between() -> None:
+def test_the_mask_has_an_inside_an_outside_and_a_soft_edge() -> None:
     for seed in range(30):
         _, mask = self_blend(face(seed), np.random.default_rng(seed))
         assert mask.dtype == np.float32
@@ -38,7 +38,7 @@ def test_the_mask_has_an_inside_an_outside_and_a_soft_edge_between() -> None:
         assert ((mask > 0.05) & (mask < 0.4)).any()
 
 
-def test_outside_the_mask_only_the_colour_changes() -> None:
+def test_outside_the_mask_only_the_color_changes() -> None:
     """Outside, the fake is an affine function of each channel of the image (or the image itself)."""
     for seed in range(20):
         image = np.clip(face(seed), 60, 190)  # recoloring then never reaches 0 or 255
@@ -50,7 +50,7 @@ def test_outside_the_mask_only_the_colour_changes() -> None:
             assert np.abs(y - (slope * x + offset)).max() < 1.2
 
 
-def test_the_seam_is_there() -> None:
+def test_the_blend_has_a_seam() -> None:
     """Between inside and outside, the difference between image and fake is not the same as outside."""
     changed = []
     for seed in range(30):

@@ -1,4 +1,4 @@
-"""Machines without a common disk: their work goes through a URL, whole, and never mixed up."""
+"""Machines without a common disk: results are transferred through a URL, complete and never mixed up."""
 
 import dataclasses
 import functools
@@ -26,11 +26,11 @@ from trainers.kinds.linear.settings import LinearSettings
 pytestmark = pytest.mark.slow  # starts processes and Ray
 
 ONE_TREE = LinearSettings(classifier="extra_trees")
-MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=60), "floor": LinearSettings()}
+MODELS: dict[str, ModelSettings] = {"tiny": dataclasses.replace(TINY, epochs=60), "baseline": LinearSettings()}
 
 
 def make_job(folder: Path, **models: ModelSettings) -> TrainingJob:
-    """A job whose models are claimed but not trained."""
+    """Return a job whose models are registered but not trained."""
     competition, store = tiny_competition(folder)
     chosen = models or MODELS
     train_models(
@@ -40,53 +40,53 @@ def make_job(folder: Path, **models: ModelSettings) -> TrainingJob:
 
 
 def elsewhere(job: TrainingJob, folder: Path) -> TrainingJob:
-    """The same job on a machine with an empty disk."""
+    """Return the same job on a machine with an empty disk."""
     return dataclasses.replace(job, store_root=folder / "oof", work_dir=folder / "trainers")
 
 
-def held(remote: RemoteWorkspace, name: str) -> list[str]:
-    """Paths of the files of a model at the remote."""
+def remote_files(remote: RemoteWorkspace, name: str) -> list[str]:
+    """Return the paths of a model's files on the share."""
     file_system, root = remote._open()
     base = f"{root}/{name}-{remote.keys[name]}/"
     return sorted(path.rpartition(base)[2] for path in file_system.find(base))
 
 
 @pytest.fixture
-def floor(tmp_path: Path) -> tuple[TrainingJob, RemoteWorkspace]:
-    job = make_job(tmp_path / "first", floor=LinearSettings())
+def baseline(tmp_path: Path) -> tuple[TrainingJob, RemoteWorkspace]:
+    job = make_job(tmp_path / "first", baseline=LinearSettings())
     remote = RemoteWorkspace.of((tmp_path / "share").as_uri(), job)
     remote.begin(job, (0, 1), Notes().note)
     return job, remote
 
 
-def test_a_task_elsewhere_brings_its_fold_home(tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace]) -> None:
-    job, remote = floor
+def test_a_fold_trained_elsewhere_is_fetched(tmp_path: Path, baseline: tuple[TrainingJob, RemoteWorkspace]) -> None:
+    job, remote = baseline
     there = elsewhere(job, tmp_path / "second")
-    assert not remote.fetch_result(job, "floor", 0)
-    with remote.task(there, "floor", 0, Notes().note):
-        FoldRunner(there).train("floor", 0)
-    assert remote.fetch_result(job, "floor", 0)
-    assert PredictionStore(job.store_root).summary("floor").oof_folds == (0,)
-    files = held(remote, "floor")
-    assert "oof/models/floor/oof.fold0.parquet" in files
+    assert not remote.fetch_result(job, "baseline", 0)
+    with remote.task(there, "baseline", 0, Notes().note):
+        FoldRunner(there).train("baseline", 0)
+    assert remote.fetch_result(job, "baseline", 0)
+    assert PredictionStore(job.store_root).summary("baseline").oof_folds == (0,)
+    files = remote_files(remote, "baseline")
+    assert "oof/models/baseline/oof.fold0.parquet" in files
     assert not any(path.endswith(".part") or ".lock" in path for path in files)
 
 
-def test_a_new_machine_finds_what_was_finished(tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace]) -> None:
-    job, remote = floor
+def test_a_new_machine_fetches_finished_folds(tmp_path: Path, baseline: tuple[TrainingJob, RemoteWorkspace]) -> None:
+    job, remote = baseline
     for fold in (0, 1):
-        with remote.task(job, "floor", fold, Notes().note):
-            FoldRunner(job).train("floor", fold)
-    other = make_job(tmp_path / "third", floor=LinearSettings())
+        with remote.task(job, "baseline", fold, Notes().note):
+            FoldRunner(job).train("baseline", fold)
+    other = make_job(tmp_path / "third", baseline=LinearSettings())
     notes = Notes()
     RemoteWorkspace.of(remote.url, other).begin(other, (0, 1), notes.note)
-    assert notes.lines == [f"floor: fold 0, 1 was already finished at {remote.url}"]
-    assert stored_bytes(PredictionStore(other.store_root), "floor") == stored_bytes(
-        PredictionStore(job.store_root), "floor"
+    assert notes.lines == [f"baseline: fold 0, 1 was already finished at {remote.url}"]
+    assert stored_bytes(PredictionStore(other.store_root), "baseline") == stored_bytes(
+        PredictionStore(job.store_root), "baseline"
     )
 
 
-def test_seeds_and_a_refit_come_home(tmp_path: Path) -> None:
+def test_seeds_and_a_refit_are_fetched(tmp_path: Path) -> None:
     settings = LinearSettings(classifier="extra_trees", seeds=2, refit=True)
     job = make_job(tmp_path / "first", trees=settings)
     remote = RemoteWorkspace.of((tmp_path / "share").as_uri(), job)
@@ -104,42 +104,46 @@ def test_seeds_and_a_refit_come_home(tmp_path: Path) -> None:
     assert all(runner.is_trained("trees", fold, seed) for fold in (0, 1, 2) for seed in (0, 1))
 
 
-def test_other_settings_or_folds_lie_apart(tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace]) -> None:
-    job, remote = floor
-    changed = dataclasses.replace(job, models={"floor": LinearSettings(classifier="extra_trees")})
+def test_other_settings_or_folds_are_stored_separately(
+    tmp_path: Path, baseline: tuple[TrainingJob, RemoteWorkspace]
+) -> None:
+    job, remote = baseline
+    changed = dataclasses.replace(job, models={"baseline": LinearSettings(classifier="extra_trees")})
     assert RemoteWorkspace.of(remote.url, changed).keys != remote.keys
     competition, store = tiny_competition(tmp_path / "other", k=3)
     folds = dataclasses.replace(job, store_root=store.root, competition=competition)
     assert RemoteWorkspace.of(remote.url, folds).keys != remote.keys
 
 
-def test_the_state_follows_each_save_and_goes_when_the_fold_is_done(
-    tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace]
+def test_the_state_is_uploaded_after_each_save_and_removed_once_the_fold_is_done(
+    tmp_path: Path, baseline: tuple[TrainingJob, RemoteWorkspace]
 ) -> None:
-    job, remote = floor
-    state = job.work_dir / "floor" / "fold1" / "state.pt"
+    job, remote = baseline
+    state = job.work_dir / "baseline" / "fold1" / "state.pt"
     state.parent.mkdir(parents=True, exist_ok=True)
-    sync = TaskSync(remote, job, "floor", 1)
+    sync = TaskSync(remote, job, "baseline", 1)
     for text in ("first", "second, longer"):
         state.write_text(text)
         sync.send()
         there = elsewhere(job, tmp_path / text)
-        TaskSync(remote, there, "floor", 1).fetch(sync.listing())
-        assert (there.work_dir / "floor" / "fold1" / "state.pt").read_text() == text
-    assert not any("fold1" in path for path in TaskSync(remote, job, "floor", 0).listing())  # another task's
+        TaskSync(remote, there, "baseline", 1).fetch(sync.listing())
+        assert (there.work_dir / "baseline" / "fold1" / "state.pt").read_text() == text
+    assert not any(
+        "fold1" in path for path in TaskSync(remote, job, "baseline", 0).listing()
+    )  # belongs to another task
     state.unlink()
     sync.send()
-    assert not any(path.endswith("state.pt") for path in held(remote, "floor"))
+    assert not any(path.endswith("state.pt") for path in remote_files(remote, "baseline"))
 
 
-def test_a_broken_upload_leaves_the_old_file_and_is_told(
-    tmp_path: Path, floor: tuple[TrainingJob, RemoteWorkspace], monkeypatch: pytest.MonkeyPatch
+def test_a_failed_upload_keeps_the_old_file_and_is_reported(
+    tmp_path: Path, baseline: tuple[TrainingJob, RemoteWorkspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, remote = floor
-    state = job.work_dir / "floor" / "fold0" / "state.pt"
+    job, remote = baseline
+    state = job.work_dir / "baseline" / "fold0" / "state.pt"
     state.parent.mkdir(parents=True, exist_ok=True)
     state.write_text("old")
-    sync = TaskSync(remote, job, "floor", 0)
+    sync = TaskSync(remote, job, "baseline", 0)
     sync.send()
     kind = fsspec.get_filesystem_class("file")
     put = kind.put_file
@@ -153,9 +157,9 @@ def test_a_broken_upload_leaves_the_old_file_and_is_told(
     with pytest.raises(TrainingError, match=r"could not be written \(OSError: .*connection lost"):
         sync.send()
     copy = elsewhere(job, tmp_path / "copy")
-    TaskSync(remote, copy, "floor", 0).fetch(sync.listing())
-    assert (copy.work_dir / "floor" / "fold0" / "state.pt").read_text() == "old"
-    assert not any(path.endswith(".part") for path in held(remote, "floor"))
+    TaskSync(remote, copy, "baseline", 0).fetch(sync.listing())
+    assert (copy.work_dir / "baseline" / "fold0" / "state.pt").read_text() == "old"
+    assert not any(path.endswith(".part") for path in remote_files(remote, "baseline"))
     monkeypatch.setattr(kind, "put_file", put)
     sync.send()
     over = threading.Event()
@@ -163,24 +167,24 @@ def test_a_broken_upload_leaves_the_old_file_and_is_told(
     sync.keep_sending(over, Notes().note)  # ends at once
 
 
-def test_a_share_lost_for_a_while_is_told_once(
-    floor: tuple[TrainingJob, RemoteWorkspace], monkeypatch: pytest.MonkeyPatch
+def test_a_temporarily_unreachable_share_is_reported_once(
+    baseline: tuple[TrainingJob, RemoteWorkspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, remote = floor
+    job, remote = baseline
     monkeypatch.setattr("trainers.jobs.object_store._SEND_EVERY_S", 0.01)
-    sync, notes, over = TaskSync(remote, job, "floor", 0), Notes(), threading.Event()
+    sync, notes, over = TaskSync(remote, job, "baseline", 0), Notes(), threading.Event()
     tries: list[int] = []
 
     def fail(but: Any = ()) -> None:
         tries.append(1)
         if len(tries) == 5:
             over.set()
-        raise TrainingError("The share is away.")
+        raise TrainingError("The share is unreachable.")
 
     monkeypatch.setattr(sync, "send", fail)
     sync.keep_sending(over, notes.note)
     assert len(tries) == 5
-    assert notes.lines == ["The share is away. It is retried while the training continues."]
+    assert notes.lines == ["The share is unreachable. It is retried while the training continues."]
 
 
 @pytest.mark.parametrize(
@@ -193,9 +197,9 @@ def test_a_share_lost_for_a_while_is_told_once(
         ("nothing://x", "cannot be used: Protocol not known: nothing"),
     ],
 )
-def test_urls_that_cannot_serve_are_refused(tmp_path: Path, url: str, message: str) -> None:
+def test_unusable_urls_are_refused(tmp_path: Path, url: str, message: str) -> None:
     with pytest.raises(TrainingError, match=re.escape(message)) as caught:
-        RemoteWorkspace.of(url, make_job(tmp_path, floor=LinearSettings()))
+        RemoteWorkspace.of(url, make_job(tmp_path, baseline=LinearSettings()))
     assert "word" not in str(caught.value)
     assert "abc" not in str(caught.value)
 
@@ -209,10 +213,10 @@ def cluster() -> Iterator[Any]:
         yield found
 
 
-def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster: Any) -> None:
-    competition, store = tiny_competition(tmp_path / "quiet")
-    train_models(competition, store, MODELS, (0, 1), tmp_path / "quiet" / "work" / "trainers")
-    quiet = b"".join(stored_bytes(store, name) for name in MODELS)
+def test_killing_a_node_does_not_change_the_predictions(tmp_path: Path, cluster: Any) -> None:
+    competition, store = tiny_competition(tmp_path / "undisturbed")
+    train_models(competition, store, MODELS, (0, 1), tmp_path / "undisturbed" / "work" / "trainers")
+    undisturbed = b"".join(stored_bytes(store, name) for name in MODELS)
 
     node = cluster.add_node(num_cpus=1)
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
@@ -238,12 +242,12 @@ def test_a_node_killed_while_it_trains_changes_no_number(tmp_path: Path, cluster
     )  # fmt: skip
     killer.join()
     assert sum("is gone; resuming on" in line for line in notes.lines) == 1, notes.lines
-    assert b"".join(stored_bytes(store, name) for name in MODELS) == quiet
-    # nothing was written in the first machine's workspace but what it fetched
+    assert b"".join(stored_bytes(store, name) for name in MODELS) == undisturbed
+    # the first machine's workspace contains only fetched files
     assert not list((tmp_path / "first" / "work" / "trainers").glob("*/fold*/.lock"))
 
 
-def test_a_fold_that_cannot_be_brought_home_leaves_the_others(
+def test_a_fold_that_cannot_be_fetched_does_not_affect_the_others(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     competition, store = tiny_competition(tmp_path)
@@ -251,20 +255,20 @@ def test_a_fold_that_cannot_be_brought_home_leaves_the_others(
 
     def train() -> None:
         train_models(
-            competition, store, {"floor": LinearSettings()}, (0, 1), tmp_path / "work" / "trainers",
+            competition, store, {"baseline": LinearSettings()}, (0, 1), tmp_path / "work" / "trainers",
             engine=functools.partial(train_on_ray, address=cluster.address, share=(tmp_path / "share").as_uri()),
         )  # fmt: skip
 
-    def away(self: RemoteWorkspace, job: TrainingJob, name: str, fold: int | None, seed: int = 0) -> bool:
-        if fold == 0 and "oof/models/floor/oof.fold0.parquet" in held(self, name):
-            raise TrainingError("The share is away.")
+    def unreachable(self: RemoteWorkspace, job: TrainingJob, name: str, fold: int | None, seed: int = 0) -> bool:
+        if fold == 0 and "oof/models/baseline/oof.fold0.parquet" in remote_files(self, name):
+            raise TrainingError("The share is unreachable.")
         return fetch(self, job, name, fold, seed)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingError) as caught:
-        patch.setattr(RemoteWorkspace, "fetch_result", away)
+        patch.setattr(RemoteWorkspace, "fetch_result", unreachable)
         train()
     assert "1 of the tasks failed; 1 of 2 folds are done" in str(caught.value)
-    assert "floor fold 0: The share is away." in str(caught.value)
-    assert store.summary("floor").oof_folds == (1,)
+    assert "baseline fold 0: The share is unreachable." in str(caught.value)
+    assert store.summary("baseline").oof_folds == (1,)
     train()
-    assert store.summary("floor").oof_folds == (0, 1)
+    assert store.summary("baseline").oof_folds == (0, 1)

@@ -14,7 +14,7 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)])
-def test_a_signal_is_kept_until_the_step_is_whole(number: int, raised: type[BaseException]) -> None:
+def test_a_signal_is_deferred_until_the_end_of_the_step(number: int, raised: type[BaseException]) -> None:
     before = signal.getsignal(number)
     with StopRequest() as request:
         assert not request.heard
@@ -33,7 +33,7 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
 
 
 def test_a_second_sigterm_changes_nothing() -> None:
-    """Some schedulers send it to each process of a group, and to the group."""
+    """Some schedulers send SIGTERM to each process of a group as well as to the group."""
     with StopRequest() as request:
         send(signal.SIGTERM)
         send(signal.SIGTERM)
@@ -41,7 +41,7 @@ def test_a_second_sigterm_changes_nothing() -> None:
             request.stop()
 
 
-def test_outside_of_the_main_thread_nothing_is_heard_and_nothing_changed() -> None:
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
     before, heard = signal.getsignal(signal.SIGINT), []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Training: to the last bit the same, also when interrupted; done folds skipped; no name for two settings."""
+"""Training is bit-reproducible, also after interruptions; finished folds are skipped; settings are recorded by name."""
 
 import dataclasses
 import errno
@@ -52,7 +52,7 @@ def train(folder: Path, settings: TimmSettings = TINY, folds: tuple[int, ...] = 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The predictions of a run that nothing disturbed."""
+    """The predictions of an undisturbed run."""
     return train(tmp_path_factory.mktemp("undisturbed"))
 
 
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_bits(undisturbed: bytes, tmp_path: Path) -
     assert train(tmp_path / "other", dataclasses.replace(TINY, seed=1)) != undisturbed
 
 
-def test_what_is_stored(tmp_path: Path) -> None:
+def test_stored_files_and_predictions(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     results = train_models(competition, store, {"tiny": TINY}, (0, 1), tmp_path / "work" / "trainers")
     summary = store.summary("tiny")
@@ -78,7 +78,7 @@ def test_what_is_stored(tmp_path: Path) -> None:
     ]
 
 
-def test_the_history_has_what_its_documentation_lists(tmp_path: Path) -> None:
+def test_the_history_has_the_documented_keys(tmp_path: Path) -> None:
     train(tmp_path, dataclasses.replace(TINY, epochs=1), (0,))
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
@@ -90,7 +90,7 @@ def test_the_history_has_what_its_documentation_lists(tmp_path: Path) -> None:
     assert history["timm_model"] == "test_resnet"
 
 
-def test_done_folds_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_folds_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = train(tmp_path)
     monkeypatch.setattr(FoldTrainer, "run", None)  # would fail if it were called
     competition, store = tiny_competition(tmp_path)
@@ -99,7 +99,7 @@ def test_done_folds_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert stored_bytes(store, "tiny") == before
 
 
-def test_an_interrupted_epoch_goes_on_where_it_stopped(
+def test_an_interrupted_epoch_resumes_where_it_stopped(
     undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = FoldTrainer._step
@@ -121,23 +121,23 @@ def test_an_interrupted_epoch_goes_on_where_it_stopped(
     assert calls == 2 * 2 * 2  # folds x epochs x steps, none of them twice
 
 
-def test_a_stop_is_heard_while_the_held_out_rows_are_predicted(
+def test_a_stop_is_noticed_during_validation(
     undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On large sets validation takes longer than a machine waits that is taken away."""
+    """On large sets, validation takes longer than the grace period of a preempted machine."""
     predict, calls = Predictor._batch, 0
 
-    def told_to_stop(self: Predictor, images: Tensor, tta: bool) -> Tensor:
+    def interrupt(self: Predictor, images: Tensor, tta: bool) -> Tensor:
         nonlocal calls
         calls += 1
         if calls == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return predict(self, images, tta)
 
-    monkeypatch.setattr(Predictor, "_batch", told_to_stop)
+    monkeypatch.setattr(Predictor, "_batch", interrupt)
     with pytest.raises(Stopped):
         train(tmp_path)
-    assert calls < 3  # of the three batches of 20 rows; the second is under way when the first is done
+    assert calls < 3  # 20 rows are three batches; the second is already in progress when the first is done
     assert train(tmp_path) == undisturbed
 
 
@@ -188,10 +188,10 @@ def test_each_fold_has_a_peak_of_memory_of_its_own(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(("seconds_of_a_save", "saves"), [(0.0, 9), (30.0, 1)])
-def test_saving_takes_a_small_part_of_the_time_also_on_slow_disks(
+def test_saving_takes_a_small_part_of_the_time_even_on_slow_disks(
     seconds_of_a_save: float, saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of 100 s, 10 in an epoch: a save in each is once a minute; at 30 s a save, one in 600 s is enough."""
+    """With 10 steps of 100 s in an epoch, quick saves follow each step; a save of 30 s is due after 600 s."""
     now, step, save, made = 0.0, FoldTrainer._step, checkpoint.save, 0
 
     def slow_step(self: FoldTrainer, *batch: object) -> None:
@@ -215,7 +215,7 @@ def test_saving_takes_a_small_part_of_the_time_also_on_slow_disks(
 def test_networks_with_tied_weights_are_saved(tmp_path: Path) -> None:
     settings = dataclasses.replace(TINY, backbone="coat_lite_tiny", epochs=1, batch_size=20)
     stored = np.frombuffer(train(tmp_path, settings, (0,)), np.float32)
-    assert np.isfinite(stored[-8:]).all()  # test rows, predicted with the weights read back
+    assert np.isfinite(stored[-8:]).all()  # test rows, predicted with the reloaded weights
 
 
 def test_changed_settings_under_an_old_name_are_refused(tmp_path: Path) -> None:
@@ -224,11 +224,11 @@ def test_changed_settings_under_an_old_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="'tiny' was trained with other settings; changed: epochs 2 to 1"):
         train(tmp_path, other)
     assert train(tmp_path, other, force=True) != before
-    archives = [tmp_path / "work" / room / "archive" for room in ("trainers", "oof")]
+    archives = [tmp_path / "work" / folder / "archive" for folder in ("trainers", "oof")]
     assert all(any(path.name.endswith("-tiny") for path in archive.iterdir()) for archive in archives)
 
 
-def test_the_best_epoch_is_told_as_optimistic(tmp_path: Path) -> None:
+def test_the_score_of_the_best_epoch_is_reported_as_optimistic(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     notes = Notes()
     settings = dataclasses.replace(TINY, checkpoint="best", epochs=3)
@@ -240,12 +240,12 @@ def test_the_best_epoch_is_told_as_optimistic(tmp_path: Path) -> None:
     assert "slightly optimistic" in notes.lines[0]
 
 
-def test_a_model_above_the_rule_is_refused(tmp_path: Path) -> None:
+def test_a_model_above_max_parameters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"parameters; the competition allows 1,000"):
         train(tmp_path, max_parameters=1000)
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_later(
+def test_a_full_disk_is_reported_and_the_run_can_be_resumed(
     undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -298,8 +298,8 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def spoilt(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Steps (counted over the run, from 0) whose images shall be NaN; filled in by the test."""
+def bad_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps (counted over the run from 0) whose images become NaN; filled in by the test."""
     steps: list[int] = []
     step = FoldTrainer._step
     calls = 0
@@ -316,7 +316,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class Notes(type(SILENT)):  # type: ignore[misc]
-    """Keeps what is told."""
+    """Record notes."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -328,8 +328,8 @@ class Notes(type(SILENT)):  # type: ignore[misc]
 LONG = dataclasses.replace(TINY, epochs=8)  # 2 steps each
 
 
-def test_a_step_without_a_finite_loss_is_skipped_and_told(tmp_path: Path, spoilt: list[int]) -> None:
-    spoilt += [3]
+def test_a_step_with_a_non_finite_loss_is_skipped_and_reported(tmp_path: Path, bad_steps: list[int]) -> None:
+    bad_steps += [3]
     notes = Notes()
     train(tmp_path, LONG, (0,), progress=notes)
     assert "1 steps up to step 2 of epoch 2 had a non-finite loss or gradient and were skipped" in notes.lines[0]
@@ -338,8 +338,8 @@ def test_a_step_without_a_finite_loss_is_skipped_and_told(tmp_path: Path, spoilt
     assert np.isfinite(history["loss"]).all()
 
 
-def test_many_bad_steps_in_a_row_lead_back_to_a_good_state(tmp_path: Path, spoilt: list[int]) -> None:
-    spoilt += range(4, 9)
+def test_many_bad_steps_in_a_row_restore_a_good_state(tmp_path: Path, bad_steps: list[int]) -> None:
+    bad_steps += range(4, 9)
     notes = Notes()
     train(tmp_path, LONG, (0,), progress=notes)
     assert any("back to epoch 3, step 0, with 0.5 times the learning rate" in line for line in notes.lines)
@@ -348,24 +348,24 @@ def test_many_bad_steps_in_a_row_lead_back_to_a_good_state(tmp_path: Path, spoil
     assert len(history["loss"]) == 8
 
 
-def test_many_bad_steps_lead_back_also_where_files_cannot_be_linked(
-    tmp_path: Path, spoilt: list[int], monkeypatch: pytest.MonkeyPatch
+def test_a_good_state_is_restored_even_if_files_cannot_be_linked(
+    tmp_path: Path, bad_steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr("trainers.runtime.checkpoint.os.link", refused)
-    test_many_bad_steps_in_a_row_lead_back_to_a_good_state(tmp_path, spoilt)
+    test_many_bad_steps_in_a_row_restore_a_good_state(tmp_path, bad_steps)
 
 
 class Kill(Exception):
-    """Ends a training as a kill would."""
+    """Simulates a kill."""
 
 
-def test_divergence_in_the_last_step_of_an_epoch_leads_back_and_the_run_resumes(
+def test_divergence_in_the_last_step_of_an_epoch_restores_a_good_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Epochs end with a prediction, which weights that are not finite must not reach."""
+    """An epoch ends with a prediction, which must not use non-finite weights; the run can then be resumed."""
     step, calls = FoldTrainer._step, 0
 
     def diverging(self: FoldTrainer, images: Tensor, rows: object) -> None:
@@ -392,8 +392,8 @@ def test_divergence_in_the_last_step_of_an_epoch_leads_back_and_the_run_resumes(
     assert np.isfinite(history["loss"]).all()
 
 
-def test_predictions_that_are_not_finite_lead_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finite weights can overflow on rows that were never trained on."""
+def test_non_finite_predictions_restore_a_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finite weights can overflow on rows that they were not trained on."""
     predict, calls = FoldTrainer.predict, 0
 
     def overflowing(self: FoldTrainer, **options: Any) -> Any:
@@ -410,7 +410,7 @@ def test_predictions_that_are_not_finite_lead_back(tmp_path: Path, monkeypatch: 
     )
 
 
-def test_a_gradient_that_is_not_finite_is_skipped_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_non_finite_gradient_is_skipped_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update, calls = TrainState._update, 0
 
     def spoiling(self: TrainState, loss: Tensor, step: int) -> None:
@@ -429,14 +429,14 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_reported(tmp_path: Path, m
     assert (history["steps_skipped"], history["returns_to_good_state"]) == (1, 0)
 
 
-def test_a_loss_that_stays_nan_stops_with_advice(tmp_path: Path, spoilt: list[int]) -> None:
-    spoilt += range(1000)
+def test_a_loss_that_stays_nan_stops_with_advice(tmp_path: Path, bad_steps: list[int]) -> None:
+    bad_steps += range(1000)
     with pytest.raises(TrainingError, match=r"also after 3 returns to a good state at smaller rates. Lower lr"):
         train(tmp_path, LONG)
 
 
 def out_of_memory(most: int) -> Callable[..., None]:
-    """A TrainState.step for which more than so many images in one part do not fit."""
+    """Return a TrainState.step that runs out of memory with more than `most` images in one part."""
     step = TrainState.step
 
     def fitting(self: TrainState, images: Tensor, *values: Any, **options: Any) -> None:
@@ -447,16 +447,18 @@ def out_of_memory(most: int) -> Callable[..., None]:
     return fitting
 
 
-def test_too_little_memory_is_told_with_the_settings_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_memory_is_reported_with_the_settings_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(TrainState, "step", out_of_memory(4))
     with pytest.raises(TrainingError, match=r'8 images of 32 px in 1 parts do not fit .* Set batch_size = "auto"'):
         train(tmp_path)
 
 
-def test_processes_that_train_together_do_not_try_again_in_parts(
+def test_processes_that_train_together_do_not_retry_in_smaller_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others would wait in vain."""
+    """The other processes would wait for ever."""
     monkeypatch.setattr(TrainState, "step", out_of_memory(1))
     rows, settings = picture_rows(tmp_path, 8, size=32), dataclasses.replace(TINY, batch_size="auto")
     data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=CPU)
@@ -479,7 +481,7 @@ def augmentation_out_of_memory(most: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("place", ["step", "augmentation"])
-def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(
+def test_an_automatic_batch_is_split_until_its_parts_fit(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if place == "step":
@@ -491,7 +493,7 @@ def test_an_automatic_batch_is_worked_in_as_many_parts_as_fit(
     assert history["parts_of_a_step"] == 4  # 20 images in parts of 5
 
 
-def test_a_misspelt_backbone_is_told_before_any_model_is_trained(tmp_path: Path) -> None:
+def test_a_misspelt_backbone_is_reported_before_any_model_is_trained(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     models = {"tiny": TINY, "other": dataclasses.replace(TINY, backbone="test_resnett")}
     with pytest.raises(TrainingError, match=r"'test_resnett' is no model of timm .* Nearest: test_resnet"):

@@ -1,4 +1,4 @@
-"""Settings that cannot work are found before anything is trained, in all models at once."""
+"""Settings that cannot work are found before training, in all models at once."""
 
 import dataclasses
 from pathlib import Path
@@ -28,7 +28,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 
 def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **settings: Any) -> FoldRunner:
-    """Try a model with changed settings."""
+    """Run the trial of a model with changed settings."""
     competition, store = rows
     models = {"m": dataclasses.replace(TINY, **settings)}
     job = TrainingJob(competition, store.root, models, root / "work", max_parameters=max_parameters, root=root)
@@ -52,7 +52,7 @@ def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **
     ({"pair_column": "original", "pair_mix": 0.3}, "pair_column = 'original' is not a column of the training table"),
     ({"inputs": ("rgb", "srm", "dct", "phase")}, "ok"),
 ])  # fmt: skip
-def test_what_cannot_work_is_found_by_a_trial(rows: Rows, tmp_path: Path, settings: Any, message: str) -> None:
+def test_unusable_settings_are_found_by_the_trial(rows: Rows, tmp_path: Path, settings: Any, message: str) -> None:
     if message == "ok":
         check(rows, tmp_path, **settings)
         return
@@ -60,13 +60,13 @@ def test_what_cannot_work_is_found_by_a_trial(rows: Rows, tmp_path: Path, settin
         check(rows, tmp_path, **settings)
 
 
-def test_the_last_part_of_a_step_counts(rows: Rows, tmp_path: Path) -> None:
+def test_the_last_part_of_a_step_is_considered(rows: Rows, tmp_path: Path) -> None:
     runner = check(rows, tmp_path, batch_size=8, accumulate=3)
     assert smallest_part(runner.context("m")) == 2  # 3, 3 and 2 rows
     assert smallest_part(check(rows, tmp_path, batch_size=64).context("m")) == 20  # all rows of a fold
 
 
-def test_the_fold_with_the_smallest_part_counts(tmp_path: Path) -> None:
+def test_the_fold_with_the_smallest_part_is_considered(tmp_path: Path) -> None:
     rows = tiny_competition(tmp_path, k=3)  # folds of 14, 13 and 13 rows
     with pytest.raises(TrainingError, match="1 image in the smallest part of a step"):
         check(rows, tmp_path, batch_size=64, accumulate=25)  # 27 rows in twos, and one more; 26 rows in twos
@@ -93,7 +93,7 @@ BOTH = {**FRAMES, "kind": "av", "sound_pretrained": False, "window_s": 0.2, "ban
     ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnet", "sound_pretrained": "none.pt"},
      "sound_pretrained = 'none.pt' is not a file"),
 ])  # fmt: skip
-def test_what_cannot_work_on_clips_is_found_by_a_trial(
+def test_unusable_settings_of_models_on_clips_are_found_by_the_trial(
     rows: Rows, tmp_path: Path, values: dict[str, Any], message: str
 ) -> None:
     competition, store = rows
@@ -120,13 +120,13 @@ def test_all_models_are_tried_before_the_first_is_trained(rows: Rows, tmp_path: 
         FoldRunner(job).check((0, 1))
 
 
-def test_the_size_of_a_network_is_checked_again_for_another_rule(rows: Rows, tmp_path: Path) -> None:
+def test_the_number_of_parameters_is_checked_again_for_another_limit(rows: Rows, tmp_path: Path) -> None:
     check(rows, tmp_path)
     with pytest.raises(TrainingError, match=r"'m' has [\d,]+ parameters; the competition allows 1,000"):
         check(rows, tmp_path, max_parameters=1000)
 
 
-def test_a_trial_leaves_random_numbers_alone(rows: Rows, tmp_path: Path) -> None:
+def test_the_trial_does_not_change_random_numbers(rows: Rows, tmp_path: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)

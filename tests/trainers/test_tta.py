@@ -1,4 +1,4 @@
-"""Views are distinct, and merging is correct where ttach's is not."""
+"""Test-time augmentation: views are distinct, and merging follows its definition (unlike ttach's)."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from trainers.networks.tta import merge_views, predict, views
 
 
 @pytest.mark.parametrize(("tta", "count"), [("none", 1), ("hflip", 2), ("flips", 4), ("d4", 8), ("ten_crop", 10)])
-def test_each_view_is_seen_once(tta: Tta, count: int) -> None:
+def test_each_view_occurs_once(tta: Tta, count: int) -> None:
     image = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     found = [view(image) for view in views(tta, 8)]
     assert [tuple(view.shape) for view in found] == [(1, 3, 8, 8)] * count
@@ -23,7 +23,7 @@ def test_each_view_is_seen_once(tta: Tta, count: int) -> None:
     ("flips", lambda x: x.flip(2)),
     ("d4", lambda x: x.rot90(1, (2, 3)).flip(3)),
 ])  # fmt: skip
-def test_predictions_do_not_depend_on_what_the_views_cover(tta: Tta, change: object) -> None:
+def test_predictions_are_invariant_under_the_transformations_of_the_views(tta: Tta, change: object) -> None:
     assert callable(change)
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 1))

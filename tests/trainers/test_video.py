@@ -1,4 +1,4 @@
-"""Frames of clips: the ones asked for, whatever the codec, container, rate and rotation."""
+"""Frames of clips: the requested ones are read for any codec, container, frame rate and rotation."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ SIZE = 48, 64
 
 
 def numbered(count: int, size: tuple[int, int] = SIZE) -> list[Image]:
-    """Frames whose top left block has a brightness of its own: 16 levels in red, 16 in green."""
+    """Return frames identified by their top left block: 16 levels in red, 16 in green."""
     rng = np.random.default_rng(0)
     scene = rng.integers(60, 190, (*size, 3), np.uint8)
     frames = []
@@ -50,7 +50,7 @@ def read(path: Path, count: int) -> list[Frame]:
 
 
 def read_all(path: Path) -> list[Image]:
-    """Every frame, by the plain loop."""
+    """Decode every frame in a loop."""
     with av.open(str(path)) as container:
         return [np.asarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
 
@@ -80,7 +80,7 @@ def test_sparse_reading_gives_the_bits_of_reading_all(
     assert np.abs(np.array([number_of(frame.image) for frame in found]) - wanted).max() <= 1
 
 
-def test_frame_on_screen_is_found_with_a_variable_frame_rate(tmp_path: Path) -> None:
+def test_the_visible_frame_is_found_with_a_variable_frame_rate(tmp_path: Path) -> None:
     times = [0.0, 0.04, 0.08, 2.0, 2.04, 5.0, 5.5, 9.9]  # number 2 is on screen from 0.08 to 2 s
     encoding = Encoding(options={"crf": "10", "bf": "2"})
     path = write_clip(tmp_path / "a.mp4", numbered(8), 25, encoding=encoding, times_s=times)
@@ -121,7 +121,7 @@ def test_any_pixel_format_becomes_rgb(tmp_path: Path, codec: str, pixel_format: 
     encoding = Encoding(codec=codec, pixel_format=pixel_format, options={})
     found = read(write_clip(tmp_path / f"a{ending}", images, 25, encoding=encoding), 3)
     assert [frame.image.shape for frame in found] == [(48, 64, 3)] * 3
-    tolerance = 16 if pixel_format == "gray" else 4  # of grey, files do not say whether black is 0 or 16
+    tolerance = 16 if pixel_format == "gray" else 4  # files with gray pixels do not record whether black is 0 or 16
     assert [float(frame.image.mean()) for frame in found] == pytest.approx([40, 120, 200], abs=tolerance)
 
 
@@ -132,13 +132,13 @@ def test_clip_of_one_frame(tmp_path: Path) -> None:
     assert found[0].is_key
 
 
-def test_fewer_frames_than_requested_are_all_returned_once(tmp_path: Path) -> None:
+def test_if_there_are_fewer_frames_than_requested_each_is_returned_once(tmp_path: Path) -> None:
     found = read(write_clip(tmp_path / "a.mp4", numbered(5), 25), 16)
     assert [number_of(frame.image) for frame in found] == [0, 1, 2, 3, 4]
 
 
 def decoded_frames(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows by one entry for each frame that is decoded from now on."""
+    """Return a list to which each decoded frame adds an entry."""
     count: list[int] = []
     plain = _Reader._decode
 
@@ -151,16 +151,16 @@ def decoded_frames(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-def test_few_frames_of_a_long_clip_cost_few_decoded_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_few_frames_of_a_long_clip_decodes_few_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoding = Encoding(options={"crf": "30", "g": "10", "bf": "0", "preset": "ultrafast"})
     path = write_clip(tmp_path / "a.mp4", numbered(250) * 4, 25, encoding=encoding)
     decoded = decoded_frames(monkeypatch)
     assert len(read(path, 8)) == 8
-    assert len(decoded) <= 8 * 12  # of 1,000: one group for each frame asked for
+    assert len(decoded) <= 8 * 12  # of 1,000: one group for each requested frame
 
 
-def test_clip_of_ten_hours_is_read_in_bounded_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = [second * 20.0 for second in range(1_800)]  # one frame each 20 s, all after a single key frame
+def test_a_clip_of_ten_hours_is_read_with_bounded_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [second * 20.0 for second in range(1_800)]  # one frame every 20 s, all after a single key frame
     encoding = Encoding(options={"crf": "40", "g": "100000", "bf": "0", "preset": "ultrafast", "sc_threshold": "0"})
     path = write_clip(tmp_path / "a.mp4", numbered(10) * 180, 25, encoding=encoding, times_s=times)
     monkeypatch.setattr("trainers.media.video._MOST_BETWEEN", 50)
@@ -171,7 +171,7 @@ def test_clip_of_ten_hours_is_read_in_bounded_work(tmp_path: Path, monkeypatch: 
     assert [frame.time_s for frame in found] == sorted(frame.time_s for frame in found)
 
 
-def test_key_frames_are_listed_where_they_are(tmp_path: Path) -> None:
+def test_key_frames_are_listed_with_their_positions(tmp_path: Path) -> None:
     encoding = Encoding(options={"crf": "23", "g": "25", "bf": "2", "sc_threshold": "0"})
     path = write_clip(tmp_path / "a.mp4", numbered(100), 25, encoding=encoding)
     with open_clip(path) as container:
@@ -184,7 +184,7 @@ def test_key_frames_are_listed_where_they_are(tmp_path: Path) -> None:
     assert [number_of(frame.image) for frame in frames] == [0, 25, 50, 75]
 
 
-def test_cut_changes_the_histogram_and_movement_hardly_does() -> None:
+def test_a_cut_changes_the_histogram_but_movement_hardly_does() -> None:
     scene = [colour_histogram(image) for image in numbered(2)]
     assert histogram_distance(scene[0], scene[0]) == 0
     assert histogram_distance(scene[0], scene[1]) < 0.1
