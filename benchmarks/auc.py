@@ -34,7 +34,7 @@ def by_rankdata(y: NDArray[Any], scores: NDArray[Any]) -> float:
 
 
 def by_argsort(y: NDArray[Any], scores: NDArray[Any]) -> float:
-    """AUC that breaks ties by position."""
+    """Return an AUC that breaks ties by position."""
     positives = int(y.sum())
     ranks = (np.flatnonzero(y[np.argsort(scores)] == 1) + 1).sum()
     return float((ranks - positives * (positives + 1) / 2) / (positives * (len(y) - positives)))

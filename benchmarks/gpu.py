@@ -25,8 +25,8 @@ MODELS = ("resnet50", "convnext_tiny", "efficientnet_b4")
 # Seconds for each section on a 16-core machine: with what comes before and after them, 9 minutes. The benchmarks end by
 # themselves before their limit, and report what they left out; the tests are ended at theirs.
 LIMITS = {"tests": 200, "train": 130, "predict": 80, "loader": 50, "precision": 60}
-_AROUND_S = 20  # to unpack wheels and to look at the machine
-_TO_END_S = 15  # that a benchmark gets to end by itself
+_AROUND_S = 20  # to unpack wheels and to describe the machine
+_TO_END_S = 15  # grace period for a benchmark to end by itself
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def sections(folder: Path, workers: int) -> list[Section]:
     # only files with such tests: others may need packages that are missing on such a machine
     files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
     files += [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "DEVICES" in path.read_text()]
-    # one line for each test as it ends, so that a run that is ended tells how far it came
+    # one line per finished test, so that a stopped run shows its progress
     tests = ["-m", "pytest", *dict.fromkeys(files), *"-m gpu -v -n 0 -p no:cacheprovider --tb short".split()]
     tests += "--timeout 150 --durations 8".split()
     train = "--size 256 --batch 64 --steps 16 --repeats 2".split()

@@ -30,7 +30,7 @@ def greedy(transform: str) -> Callable[[NDArray[Any], NDArray[Any], NDArray[Any]
 
 
 def signed_line_search(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> NDArray[Any]:
-    """Coordinate search on the exact AUC of rank-logits, signed."""
+    """Search signed weights of rank-logits by coordinates on the exact AUC."""
     known, new = (np.log(ranks / (1 - ranks)) for ranks in (_ranks(oof, oof), _ranks(oof, test)))
     order = np.argsort(y, kind="stable")
     columns = np.ascontiguousarray(known[order].T, np.float32)

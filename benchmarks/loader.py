@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
+    parser.add_argument("--folder", type=Path, help="folder of images, generated if empty; default temporary")
     parser.add_argument("--memory", action="store_true", help="report memory too (a process for each variant)")
     parser.add_argument("--seconds", type=float, help="most time; repeats that do not fit are left out")
     parser.add_argument("--only", help="run this variant alone, once, and print nothing (for memory)")

@@ -1,4 +1,4 @@
-"""Helpers for the benchmarks of the trainers: generated images, timing in turn, memory, and Markdown tables."""
+"""Helpers for the benchmarks of the trainers: generated images, interleaved timing, memory, and Markdown tables."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import torch
 
-Variant = Callable[[], int]  # does its work and returns the number of images
+Variant = Callable[[], int]  # a task: runs and returns the number of images
 
 
 def make_pictures(folder: Path, count: int, image_size: int = 512, quality: int = 90) -> list[str]:
@@ -68,23 +68,23 @@ class Timing:
 
 
 class Budget:
-    """Seconds that a benchmark may take; what does not fit into them is left out and reported."""
+    """The seconds that a benchmark may take; work that does not fit is left out and reported."""
 
     def __init__(self, seconds: float | None = None) -> None:
         self._end = math.inf if seconds is None else time.monotonic() + seconds
 
     def allows(self, seconds: float = 0.0) -> bool:
-        """Whether so many more seconds are left."""
+        """Return whether this many more seconds are left."""
         return time.monotonic() + seconds < self._end
 
 
 def time_in_turn(
     variants: Mapping[str, Variant], repeats: int, *, apart: bool = True, budget: Budget | None = None
 ) -> dict[str, Timing]:
-    """Time each variant once in each repeat, after one run to warm up, so that a busy machine slows all of them alike.
+    """Time each variant once per repeat, after a warm-up run, so that a busy machine slows all of them equally.
 
     apart: whether to run each variant in its own process, forked now, so that none is affected by the memory of others.
-    budget: no repeat but the first is started that would not end within it.
+    budget: after the first, a repeat is only started if it is expected to end within the budget.
     """
     budget, last = budget or Budget(), 0.0
     found = {name: Timing() for name in variants}

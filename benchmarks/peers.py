@@ -56,7 +56,7 @@ def _logits(values: NDArray[Any]) -> Scores:
 
 
 def nelder_mead(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
-    """Nelder-Mead on the AUC of raw probabilities, from equal weights."""
+    """Maximise the AUC of raw probabilities by Nelder-Mead, from equal weights."""
     columns = np.ascontiguousarray(oof.T, np.float32)
 
     def loss(weights: Scores) -> float:
@@ -68,13 +68,13 @@ def nelder_mead(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Score
 
 
 def logistic(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
-    """Logistic regression on logits."""
+    """Fit logistic regression on logits."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(_logits(oof), y)
     return np.asarray(model.decision_function(_logits(test)))
 
 
 def three_transforms(oof: NDArray[Any], y: NDArray[Any], test: NDArray[Any]) -> Scores:
-    """Logistic regression on the probability, logit and rank-logit of each model."""
+    """Fit logistic regression on the probability, logit and rank-logit of each model."""
 
     def transforms(values: NDArray[Any]) -> Scores:
         ranks = []
@@ -106,7 +106,7 @@ def autogluon(rounds: int) -> Peer:
 
 
 def hillclimbers(*, own_auc: bool) -> Peer:
-    """`climb_hill`, with scikit-learn's AUC as in its README, or with dfens's, which gives the same blend faster."""
+    """Run `climb_hill` with scikit-learn's AUC as in its README, or with dfens's, which gives the same blend faster."""
     package = importlib.import_module("hillclimbers")
     function = roc_auc if own_auc else importlib.import_module("sklearn.metrics").roc_auc_score
 

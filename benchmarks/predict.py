@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="threads or processes that decode")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, help="most time; repeats and models that do not fit are left out")
-    parser.add_argument("--folder", type=Path, help="where pictures lie or are made; default a temporary folder")
+    parser.add_argument("--folder", type=Path, help="folder of images, generated if empty; default temporary")
     options = parser.parse_args()
     device, budget = torch.device(options.device), Budget(options.seconds)
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""Run the commands of the nine chapters in a scratch folder, in the order in which a student meets them.
+"""Run the commands of the nine chapters in a scratch folder, in the order of the guide.
 
     python -m docs.run_chapters FOLDER [--images N] [--skip ablate.sh]
 
@@ -31,7 +31,7 @@ _FOLDERS = {
     "last-steps.sh": "demo", "picture.sh": "",
 }  # fmt: skip
 _NEEDS_KAGGLE = ("dfens download", "dfens submit --wait")
-_NEEDS_SETTINGS = ("pseudo.sh",)  # those that the chapter prints before it, in the dfens.toml of the demo
+_NEEDS_SETTINGS = ("pseudo.sh",)  # settings shown earlier in the chapter, which are added to the dfens.toml of the demo
 
 
 def snippets(chapter: Path) -> list[Path]:
@@ -40,7 +40,7 @@ def snippets(chapter: Path) -> list[Path]:
 
 
 def runnable(snippet: Path, images: int | None) -> tuple[str, list[str]]:
-    """Return what is run of a snippet, and the commands left out because they need Kaggle or other settings."""
+    """Return the commands of a snippet to run, and those left out because they need Kaggle or other settings."""
     text, left_out = snippet.read_text(encoding="utf-8"), []
     if snippet.suffix == ".py":
         return f"{shlex.quote(sys.executable)} {shlex.quote(str(snippet))}", []

@@ -232,7 +232,7 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
         names=table.names,
         metric=metric.name,
         transform="+".join(dict.fromkeys(name for _, one in fitted.kept for name in one.method.transforms)),
-        method=_words(fitted.kept) + ("" if alignment is None else "; fold models brought to one scale"),
+        method=_words(fitted.kept) + ("" if alignment is None else "; fold models mapped to one scale"),
         methods=_method_scores(references, fitted, metric, table.y),
         oof=table.in_input_order(predictions),
         nested_oof=table.in_input_order(nested_out),

@@ -49,8 +49,8 @@ def predict_without_fold(
     k = int(fold.max()) + 1
     if test.ndim != 3 or len(test) != k:
         raise BlendError(
-            f"Test predictions of shape {test.shape} are not apart by the {k} fold models. A mean over fold models has "
-            f"seen the rows of every fold."
+            f"Test predictions of shape {test.shape} are not separate for the {k} fold models. The models behind a "
+            f"mean have seen the rows of every fold."
         )
     found = np.empty(test.shape[:2], np.float32)
     with progress.task("blends without each fold", total=k, unit="fold") as task:

@@ -17,7 +17,7 @@ Features = NDArray[np.float32] | None  # (n_features, n_rows)
 class Formula:
     """Log-odds of a weighted sum: intercept + sum over transforms and models of coefficient x transform(prediction).
 
-    terms: transform name -> (n_models,) coefficients. link: log-odds of the sum; None leaves the sum as it is.
+    terms: transform name -> (n_models,) coefficients. link: log-odds of the sum; None for the sum itself.
     """
 
     intercept: float
@@ -36,7 +36,7 @@ class Formula:
 
     @property
     def linear(self) -> "Formula":
-        """The weighted sum that tells what each model carries."""
+        """The weighted sum from which the share of each model is computed."""
         return self
 
     def sums(self, by_transform: Mapping[str, NDArray[np.float64]]) -> Vector:

@@ -81,15 +81,15 @@ class BinaryPredictor:
         return 0 if self.alignment is None else len(self.alignment.by_fold)
 
     def _checked(self, features: NDArray[np.float32] | None, rows: int) -> NDArray[np.float32] | None:
-        """Return features as (n_features, n_rows), where the blend reads any."""
+        """Return features as (n_features, n_rows); None if the blend uses none."""
         wanted = self.mixture.n_features
         if not wanted:
             return None
         if features is None or features.shape != (rows, wanted):
             found = "none" if features is None else f"shape {features.shape}"
             raise BlendError(
-                f"The blend reads {wanted} features of each row; expected features of shape ({rows}, {wanted}), as the "
-                f"blend was fitted with, and got {found}."
+                f"The blend uses {wanted} features of each row: expected features of shape ({rows}, {wanted}), in the "
+                f"order used for fitting; got {found}."
             )
         return np.ascontiguousarray(features.T, np.float32)
 
@@ -221,10 +221,10 @@ def predict_by_folds(
         predictor: of the blend.
         test: (k, n_rows, n_models[, n_classes]), in the order of the folds. A single part is a mean over fold models.
         averaged: (n_models,) which members' predictions are means over their fold models, and so the same in each part.
-        features: (n_rows, n_features) of the rows, for a blend that reads them.
+        features: (n_rows, n_features) of the rows, for a blend that uses them.
 
     Raises:
-        BlendError: if the blend tells the fold models apart and there are more or fewer.
+        BlendError: if the blend treats fold models differently and their number is wrong.
     """
     if len(test) == 1:
         return predictor.predict(test[0], features=features)

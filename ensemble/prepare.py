@@ -90,14 +90,14 @@ def check_features(features: NDArray[Any] | None, rows: int, options: BlendOptio
         return None
     found = np.asarray(features)
     if found.ndim != 2 or len(found) != rows or not found.shape[1]:
-        raise BlendError(f"Expected features of shape ({rows}, n_features), one line for each row; got {found.shape}.")
+        raise BlendError(f"Expected features of shape ({rows}, n_features), one row each; got {found.shape}.")
     if not (np.issubdtype(found.dtype, np.number) or found.dtype == bool):
-        raise BlendError(f"features must hold numbers; their dtype is {found.dtype}. Turn categories into numbers.")
+        raise BlendError(f"features must be numeric; their dtype is {found.dtype}. Encode categories as numbers.")
     if "boosted" not in options.methods:
-        raise BlendError('No method reads features: add methods=["boosted"], or leave features out.')
+        raise BlendError('No method uses features: add methods=["boosted"], or leave features out.')
     values = found.astype(np.float32)
     if np.isinf(values).any():
-        raise BlendError("features hold infinite values. Write NaN where a feature is unknown.")
+        raise BlendError("features contain infinite values. Use NaN for unknown values.")
     return values
 
 

@@ -41,7 +41,7 @@ class Comparison:
 class MemberScore:
     """A member with its weight in the blend and its own score on the rows that it predicts.
 
-    fold_weights: (k,) its weight in each fit that scores one fold and has not seen it; empty where none are fitted.
+    fold_weights: (k,) its weight in the fit without each fold; empty if no weights are fitted.
     """
 
     name: str

@@ -28,7 +28,7 @@ class BinaryTable:
 
     columns: (n_models, n_rows) float32 without NaN. y: (n_rows,) 0s, then 1s.
     fold: (n_rows,) 0..k-1, increasing within a class. order: (n_rows,) position of each row in the input.
-    features: (n_features, n_rows) of the rows, NaN where unknown; None where none are given.
+    features: (n_features, n_rows) of the rows, NaN if unknown; None if there are none.
     """
 
     columns: Columns

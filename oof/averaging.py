@@ -37,7 +37,7 @@ def mean_of_logits(parts: NDArray[Any], weights: NDArray[np.float64] | None = No
     outside = (parts < 0) | (parts > 1)
     if outside.any():
         raise PredictionError(
-            f"Predictions from {np.nanmin(parts):g} to {np.nanmax(parts):g} are not probabilities, and only these are "
+            f"Predictions from {np.nanmin(parts):g} to {np.nanmax(parts):g} are not probabilities, so they cannot be "
             f"averaged as logits. Set seeds = 1 and refit = false for this model."
         )
     logits = logit(np.clip(parts.astype(np.float64), _NEAREST, 1 - _NEAREST))

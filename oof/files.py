@@ -46,7 +46,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             part.replace(path)
             _flush(path.parent)
         except Exception as err:
-            is_full = not isinstance(err, OSError) and _tells_full_disk(err, part)
+            is_full = not isinstance(err, OSError) and _means_full_disk(err, part)
             part.unlink(missing_ok=True)
             if is_full:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from err
@@ -93,7 +93,7 @@ def write_remedy(path: Path, err: OSError) -> str:
     return f"Check the disk and the folder {path.parent}."
 
 
-def _tells_full_disk(err: Exception, part: Path) -> bool:
+def _means_full_disk(err: Exception, part: Path) -> bool:
     """Return whether a library's error means a full disk.
 
     Errors from Rust contain the error number; after any other error, writing one page is tried.

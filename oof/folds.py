@@ -37,7 +37,7 @@ class Folds:
 
     @property
     def refit(self) -> int:
-        """The number that a training on all rows has among the folds: k, the fold that holds no row."""
+        """The fold number of a training on all rows: k, a fold without rows."""
         return self.k
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Tables that came packed: gzip, or a ZIP archive of one file, known by their bytes and not by their names."""
+"""Unpack tables in gzip or in a ZIP archive of one file, recognised by their content and not by their names."""
 
 import gzip
 import io
@@ -10,19 +10,19 @@ from oof.errors import DfensError, examples
 
 ZIP, GZIP = b"PK\x03\x04", b"\x1f\x8b"
 PACKED = (".gz", ".zip")
-# zipfile raises RuntimeError for a password, and NotImplementedError, its subclass, for rare packings
+# zipfile raises RuntimeError for a password, and its subclass NotImplementedError for rare compression methods
 UNPACK_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def unpack(data: bytes, path: Path, error: type[DfensError]) -> bytes:
-    """Return the bytes of a table: as they are, or out of gzip or a ZIP archive that has one file.
+    """Return the bytes of a table, decompressed if they are gzip or a ZIP archive of one file.
 
     Args:
-        data: the bytes of the file. path: of the file, for messages. error: the class to raise.
+        data: bytes of the file. path: path of the file, for messages. error: class of the error to raise.
 
     Raises:
-        error: for an archive of several files, naming them, and for an Excel workbook.
-        One of UNPACK_ERRORS: for a packed file that is damaged.
+        error: if it is an archive of several files, naming them, or an Excel workbook.
+        One of UNPACK_ERRORS: if a compressed file is damaged.
     """
     if data.startswith(GZIP):
         return gzip.decompress(data)

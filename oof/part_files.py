@@ -16,7 +16,7 @@ _PART_FILE = re.compile(r"(oof|test|sealed)\.(all|refit|fold\d+)(?:\.seed(\d+))?
 
 @dataclass(frozen=True)
 class PartKey:
-    """Which training predicted.
+    """The training that made predictions.
 
     label: "fold3", "refit" (all rows), or "all" (predictions made elsewhere, as a whole). seed: 0 for the first.
     """
@@ -26,12 +26,12 @@ class PartKey:
 
     @classmethod
     def of(cls, fold: int | None, k: int, seed: int = 0) -> "PartKey":
-        """Return the key of a fold, of the refit (fold k) or of a whole (None)."""
+        """Return the key of a fold, of the refit (fold k), or of predictions stored as a whole (None)."""
         return cls("all" if fold is None else "refit" if fold == k else f"fold{fold}", seed)
 
     @property
     def fold(self) -> int | None:
-        """The fold, None for a refit and a whole."""
+        """The fold; None for a refit, and for predictions stored as a whole."""
         return int(self.label.removeprefix("fold")) if self.label.startswith("fold") else None
 
     def file_name(self, part: Part) -> str:
@@ -53,7 +53,7 @@ def parts_of(folder: Path) -> dict[Part, dict[PartKey, Path]]:
 
 
 def whole_folds(keys: Iterable[PartKey], seeds: Sequence[int]) -> tuple[int, ...]:
-    """Return the folds that the trainings by all of some seeds have predicted."""
+    """Return the folds that were predicted by all of the given seeds."""
     there = set(keys)
     folds = sorted({key.fold for key in there if key.fold is not None})
     return tuple(fold for fold in folds if all(PartKey(f"fold{fold}", seed) in there for seed in seeds))
@@ -72,15 +72,15 @@ def _is_model(folder: Path) -> bool:
 
 
 def header_of(kind: str) -> dict[str, Any]:
-    """Return the fields that every header has."""
+    """Return the fields common to all headers."""
     return {"version": FORMAT_VERSION, "kind": kind}
 
 
 def check_header(path: Path, header: Mapping[str, Any], kind: str) -> None:
-    """Check that a file has the version that this dfens reads, and the kind that its name says.
+    """Check that a file has a supported version, and the kind that its name states.
 
     Raises:
-        StoreError: if it does not.
+        StoreError: if it has not.
     """
     check_version(path, header)
     if header.get("kind") != kind:

@@ -29,7 +29,7 @@ from oof.predictions import ModelPredictions, ModelSummary
 from oof.row_store import RowStore
 
 T = TypeVar("T")
-OF_SEVERAL_TRAININGS = 2  # version of the model.json of a model of several seeds or with a refit
+OF_SEVERAL_TRAININGS = 2  # version of model.json for models with several seeds or a refit
 _READS = 3  # attempts to read a model that is being replaced, before waiting for the lock
 
 
@@ -171,8 +171,8 @@ class PredictionReader(RowStore):
 
         Args:
             name: name of the model.
-            seed: one of its seeds alone, from 0, without a refit; None for the model as it is used: the mean over its
-                seeds, with the refit mixed into the test predictions.
+            seed: a single seed, from 0, without a refit; None for the complete model: the mean over its seeds, with the
+                refit mixed into the test predictions.
 
         Raises:
             StoreError: if the model is unknown, or a file is broken or belongs to other folds or ids.
@@ -213,7 +213,7 @@ class PredictionReader(RowStore):
         )
 
     def load_sealed(self, name: str) -> NDArray[np.float32] | None:
-        """Read one model's predictions of the sealed rows, (n_parts, n_sealed), or None. For `dfens unseal` alone.
+        """Read one model's predictions of the sealed rows, (n_parts, n_sealed), or None. Only for `dfens unseal`.
 
         Seeds and a refit are averaged as in the test predictions. Raises as `load` does.
         """
@@ -231,7 +231,7 @@ class PredictionReader(RowStore):
     ) -> NDArray[np.float32] | None:
         """Return predictions of the test or sealed ids, (n_parts, n_ids), by fold; None without any.
 
-        Seeds are averaged as one model; a refit is mixed into each row, on the scale that this fold model has there.
+        Seeds are averaged as one model; a refit is mixed into each row, on the scale of this fold model.
         """
         if not paths:  # without test predictions there may be no test ids either
             return None

@@ -19,7 +19,7 @@ class ModelPredictions:
         test ids (a single row for an imported mean), or None. A refit on all rows is part of each row, on the
         scale of that fold's model (`refit_weight`).
     oof_folds, test_folds: the folds present; empty for predictions stored as a whole.
-    unmixed_test_by_fold: (n_parts, n_test) the same without the refit: row f is of models that have not seen fold f.
+    unmixed_test_by_fold: (n_parts, n_test) the same without the refit; models behind row f have not seen fold f.
     seeds: number of trainings of each fold. refit_weight: share of the refit in the test predictions, 0 for none.
     """
 
@@ -36,7 +36,7 @@ class ModelPredictions:
 
     @property
     def is_optimistic(self) -> bool:
-        """Whether the epochs that predict were chosen by the score of the same rows (checkpoint = "best")."""
+        """Whether the epochs used for prediction were chosen by the score of the same rows (checkpoint = "best")."""
         settings = self.details.get("settings")
         return isinstance(settings, Mapping) and settings.get("checkpoint") == "best"
 

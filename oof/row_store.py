@@ -21,7 +21,7 @@ from oof.sealed import LookRecord, SealedRows
 class RowStore:
     """Folds, test ids and sealed rows, in `folds.parquet`, `test_ids.parquet` and `sealed.parquet`.
 
-    Sealed rows are in no fold, so that whoever reads the folds cannot use them.
+    Sealed rows are in no fold, so code that reads the folds cannot use them.
 
     When either changes, predictions made with the old folds or for the old test ids are moved to `archive/`.
     """
@@ -106,7 +106,7 @@ class RowStore:
         return np.empty(0, object) if found is None else found.ids
 
     def sealed_rows(self) -> SealedRows | None:
-        """Read the sealed rows with their labels; None where none are sealed. For `dfens unseal` alone.
+        """Read the sealed rows with their labels; None if there are none. Only for `dfens unseal`.
 
         Raises:
             StoreError: if there are no folds yet, or the sealed rows are not those that were sealed.

@@ -184,5 +184,5 @@ def count_looks(looks: Sequence[Look], sealed: str) -> str:
         return "not looked at yet"
     times = "once" if len(looks) == 1 else f"{len(looks)} times"
     before = sum(look.sealed != sealed for look in looks)
-    more = f", {before} of them before the folds were made again" if before else ""
+    more = f", {before} of them before the folds were recreated" if before else ""
     return f"looked at {times}{more}"

@@ -35,7 +35,7 @@ class PredictionStore(PredictionReader):
         root/
         ├── folds.parquet            id, target, fold[, group]; how they were made
         ├── test_ids.parquet         id, in the order of the sample submission
-        ├── sealed.parquet           id, target[, group] of the rows that are in no fold, where some are sealed
+        ├── sealed.parquet           id, target[, group] of the sealed rows, which are in no fold
         ├── looks.json               every look at sealed rows
         ├── models/NAME/
         │   ├── model.json           kind and details (settings, source); seeds and refit_weight if there are any
@@ -135,7 +135,7 @@ class PredictionStore(PredictionReader):
         return (" refit" if fold == self.folds.refit else f" fold {fold}") + (f" seed {seed}" if seed else "")
 
     def save_predicted(self, name: str, predictions: NDArray[Any], *, fold: int, seed: int = 0) -> None:
-        """Write what one fold model, or a refit (fold k), predicts: the test rows, and behind them the sealed rows.
+        """Write the predictions of one fold model, or a refit (fold k): the test rows, followed by the sealed rows.
 
         Both are in the store's order. Test predictions come last, since they mark the fold model as done.
         """

@@ -70,13 +70,13 @@ def broken_rules(models: Mapping[str, ModelSettings], name: str) -> list[str]:
         foreign = [data for data in facts.data if data not in rules.pretraining]
         if foreign:
             found.append(
-                f"Model '{model}' begins from weights that were trained on {' and '.join(foreign)}; the rules of "
-                f"{name} allow {allowed} alone. Name other weights, or set pretrained = false."
+                f"Model '{model}' starts from weights trained on {' and '.join(foreign)}; the rules of {name} allow "
+                f"only {allowed}. Choose other weights, or set pretrained = false."
             )
         if facts.unknown:
             found.append(
-                f"Model '{model}': {facts.unknown} what its weights were trained on; the rules of {name} allow "
-                f"{allowed} alone. Find out before you submit."
+                f"Model '{model}': {facts.unknown} what its weights were trained on; the rules of {name} allow only "
+                f"{allowed}. Check this before you submit."
             )
         if facts.parameters is None:
             continue
@@ -84,12 +84,12 @@ def broken_rules(models: Mapping[str, ModelSettings], name: str) -> list[str]:
         if facts.parameters > rules.max_parameters:
             found.append(
                 f"Model '{model}' has {facts.parameters:,} parameters; the rules of {name} allow "
-                f"{rules.max_parameters:,} in all. Choose a smaller backbone."
+                f"{rules.max_parameters:,} in total. Choose a smaller backbone."
             )
     if sum(counts) > rules.max_parameters >= max(counts):
         found.append(
             f"The models of dfens.toml have {sum(counts):,} parameters together; the rules of {name} allow "
-            f"{rules.max_parameters:,} in all. Blend only some of them (dfens blend --members)."
+            f"{rules.max_parameters:,} in total. Blend only some of them (dfens blend --members)."
         )
     return found
 
@@ -125,7 +125,7 @@ def _backbone_facts(backbone: str, options: Mapping[str, Any], pretrained: bool 
     if pretrained is False:
         return ModelFacts(parameters)
     if isinstance(pretrained, str):
-        return ModelFacts(parameters, (), f"the file {pretrained!r} does not say")
+        return ModelFacts(parameters, (), f"the file {pretrained!r} does not specify")
     tag = backbone_tag(backbone)
     data = None if tag is None else pretraining_data(tag)
-    return ModelFacts(parameters, data or (), "" if data else f"the name {backbone!r} does not say")
+    return ModelFacts(parameters, data or (), "" if data else f"the name {backbone!r} does not specify")

@@ -15,7 +15,7 @@ from dfens.report.shift import ShiftPanel
 from trainers.kinds.registry import baseline_kinds
 from trainers.media.image import is_clip
 
-_SMALL_GAP = 0.01  # of AUC, between random and grouped folds
+_SMALL_GAP = 0.01  # difference in AUC between random and grouped folds
 
 Outcome = Literal["pass", "warn", "fail", "unknown"]
 
@@ -110,7 +110,7 @@ def _grouping(inputs: ReportInputs) -> Check:
         return Check(name, "unknown", "There are no folds yet.")
     if inputs.group is not None:
         groups = len(set(inputs.group.tolist()))
-        return Check(name, "pass", f"Folds keep {groups:,} groups whole ({inputs.grouping}).{measured}")
+        return Check(name, "pass", f"Folds do not split the {groups:,} groups ({inputs.grouping}).{measured}")
     if gap is None:
         return Check(
             name, "warn",
@@ -161,14 +161,14 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
 def _calibration(models: ModelsPanel) -> Check:
     rows = [row for row in models.rows if row.role != "baseline" and np.isfinite(row.calibration_error)]
     if not rows:
-        return Check("Calibration", "unknown", "Nothing predicts probabilities yet.")
+        return Check("Calibration", "unknown", "No model predicts probabilities yet.")
     best = rows[0]
     what = f"the blend '{best.name}'" if best.role == "blend" else f"'{best.name}'"
     text = f"Probabilities of {what} differ from the observed frequencies by {best.calibration_error:.3f} on average."
     if best.calibration_error < 0.05:
         return Check("Calibration", "pass", text)
     remedy = " Try dfens blend --calibrate platt." if best.role == "blend" else ""
-    return Check("Calibration", "warn", f"{text} This does not affect AUC, but log loss.{remedy}")
+    return Check("Calibration", "warn", f"{text} This affects log loss, but not AUC.{remedy}")
 
 
 def _is_uneven(inputs: ReportInputs, row: ModelScores) -> bool:
@@ -251,7 +251,7 @@ def _rows(inputs: ReportInputs) -> Iterator[Check]:
     with np.errstate(invalid="ignore"):
         hopeless = int((np.nan_to_num(sides, nan=0).min(axis=0) > 0.9).sum())
     share = hopeless / max(1, len(rows))
-    text = f"{hopeless:,} of {len(rows):,} rows are ranked deep in the other class by every model"
+    text = f"{hopeless:,} of {len(rows):,} rows are ranked far into the other class by every model"
     if share > 0.01:
         yield Check("Rows no model gets right", "warn", f"{text}: look at the likely label errors below.")
     else:

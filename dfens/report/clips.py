@@ -9,7 +9,7 @@ _WORDS = {"separates": "Separates the classes. ", "hints": "Hints at the class. 
 
 @dataclass(frozen=True)
 class ModalityScore:
-    """OOF AUC of a model or blend on all clips, with sound and without; None where a class is missing."""
+    """OOF AUC of a model or blend on all clips, with sound and without; None if a class is missing."""
 
     model: str
     modalities: tuple[str, ...]

@@ -35,7 +35,7 @@ class TrainingCurves:
 
 @dataclass(frozen=True)
 class CurvesPanel:
-    """Curves of the best blend and the best models; reliability only where predictions are probabilities."""
+    """Curves of the best blend and the best models; reliability only if predictions are probabilities."""
 
     roc: tuple[Curve, ...]
     precision_recall: tuple[Curve, ...]

@@ -15,7 +15,7 @@ from ensemble.fit import fit_blend
 from oof.errors import DfensError
 from oof.metrics.intervals import difference
 
-_GROWTH_ROWS = 8_000  # rows of each fit behind the growth curve
+_GROWTH_ROWS = 8_000  # rows of each fit for the growth curve
 _SIZES = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 _MOST_FITTED = 12  # members up to which the blend is refitted
 
@@ -24,8 +24,8 @@ _MOST_FITTED = 12  # members up to which the blend is refitted
 class MemberValue:
     """What one member adds to the best blend.
 
-    weight: share in the blend. gain: score of the weighted mean of ranks of all members less that without this one,
-    (low, high) its 95 % interval; the other weights keep their proportions and are not refitted.
+    weight: share in the blend. gain: score of the weighted mean of ranks of all members minus that without this one,
+    with its 95 % interval (low, high); the other weights keep their proportions and are not refitted.
     """
 
     name: str
@@ -40,7 +40,7 @@ class DiversityPanel:
     """Rank correlations of the models in clustered order, the members' values, and the growth of the nested score.
 
     correlations: (n_models, n_models) by row. growth: (number of members, nested score of their blend), members
-    added by falling weight. rows: rows that all of it was computed on.
+    added by decreasing weight. rows: number of rows used.
     """
 
     names: tuple[str, ...]
@@ -79,7 +79,7 @@ def diversity_panel(inputs: ReportInputs) -> DiversityPanel | None:
 
 
 def _clustered(correlations: NDArray[np.float64]) -> list[int]:
-    """The order in which models that agree are next to each other (average linkage on 1 - correlation)."""
+    """Return the order in which similar models are adjacent (average linkage on 1 - correlation)."""
     distance = np.nan_to_num(1 - correlations, nan=1.0)
     distance = np.clip((distance + distance.T) / 2, 0, None)
     np.fill_diagonal(distance, 0)
@@ -105,7 +105,7 @@ def _member_values(inputs: ReportInputs, blend: BlendInput, rows: NDArray[np.int
 
 
 def _growth(inputs: ReportInputs, blend: BlendInput) -> tuple[tuple[int, float], ...]:
-    """Nested score of blends of the first 1, 2, 3, … members, refitted on an even draw of rows."""
+    """Return the nested scores of blends of the first 1, 2, 3, … members, refitted on evenly spaced rows."""
     by_name = {model.name: model for model in inputs.models}
     names = sorted((name for name, weight in blend.weights.items() if weight > 0), key=lambda n: -blend.weights[n])
     rows = np.arange(len(inputs.ids))
@@ -119,7 +119,7 @@ def _growth(inputs: ReportInputs, blend: BlendInput) -> tuple[tuple[int, float],
         oof: NDArray[Any] = np.stack([by_name[name].oof[rows] for name in names[:size]], axis=1)
         try:
             result = fit_blend(oof, y, folds=folds, optimize=inputs.metric.name, seed=0)
-        except DfensError:  # a draw with one class in a fold, or a member without rows
+        except DfensError:  # a sample with one class in a fold, or a member without rows
             return ()
         found.append((size, round(float(result.nested_score), 6)))
     return tuple(found)

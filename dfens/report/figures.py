@@ -22,15 +22,15 @@ from dfens.report.shift import ShiftPanel
 from ensemble.calibration import CalibrationReport
 from ensemble.summary import BlendSummary
 
-# Colours that matplotlib draws with, and the variables of style.css that take their place.
+# Colours used by matplotlib, and the variables of style.css that replace them.
 _INK, _MUTED, _LINE = "#010101", "#020202", "#030303"
 _SERIES = tuple(f"#0a000{number}" for number in range(1, 7))
 _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line"} | {
     colour: f"--series-{number}" for number, colour in enumerate(_SERIES, 1)
 }
-_STYLE: Any = {  # its type is a list of all names of settings, which differs between versions
+_STYLE: Any = {  # its type lists all names of settings, which differ between versions
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a "$" in a name is a character
+    "text.parse_math": False,  # a "$" in a name must not start a formula
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.edgecolor": _LINE,
@@ -72,7 +72,7 @@ def _svg(figure: Figure, description: str) -> Markup:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)  # also what a name might have put there
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)  # including any from names
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     used = set(re.findall(r'(?:url\(#|href="#)([\w-]+)', text))
@@ -121,7 +121,7 @@ def low_fpr_figure(curves: Sequence[Curve]) -> Markup:
         smallest = min((x for curve in curves for x, _ in curve.points if x > 0), default=1e-3)
         axes.set(xlabel="false positive rate, logarithmic", ylabel="true positive rate")
         axes.set(xlim=(max(smallest, 1e-5), 1), ylim=(0, 1.01))
-        axes.xaxis.set_major_formatter(_PLAIN)  # the usual one writes powers of ten as formulas
+        axes.xaxis.set_major_formatter(_PLAIN)  # the default formatter writes powers of ten as formulas
         axes.xaxis.set_minor_formatter(NullFormatter())
         for rate in (1e-3, 5e-3, 1e-2):
             axes.axvline(rate, color=_MUTED, linewidth=0.6, linestyle=":")

@@ -15,9 +15,9 @@ PER_GRID = 12
 
 @dataclass(frozen=True)
 class RowView:
-    """What is shown of the file of one row.
+    """The part of one row's file that is displayed.
 
-    small, large: JPEG bytes of the image, or of one frame of a clip. caption: which frame, and what was said of it; ""
+    small, large: JPEG bytes of the image, or of one frame of a clip. caption: which frame, and its prediction; ""
     for images. envelope: of a clip's sound, 0 to 1, evenly spaced; spectrogram: JPEG bytes; both empty without sound.
     """
 
@@ -33,7 +33,7 @@ FindViews = Callable[[Sequence[str]], Mapping[str, Callable[[], RowView]]]
 
 @dataclass(frozen=True)
 class Picture:
-    """One row of a grid; small, large and spectrogram are JPEG data URIs, empty where there is none (see problem)."""
+    """One row of a grid; small, large and spectrogram are JPEG data URIs, empty if there is none (see problem)."""
 
     id: str
     target: int
@@ -66,7 +66,7 @@ class ImagesPanel:
 
 
 def images_panel(inputs: ReportInputs, find_views: FindViews) -> ImagesPanel | None:
-    """Choose the rows, and read what is shown of their files.
+    """Choose the rows, and read their files for display.
 
     Args:
         inputs: predictions and labels.
@@ -119,10 +119,10 @@ def _choose(
     place = {int(row): index for index, row in enumerate(rows)}
     return [
         ("Most confident mistakes", "Rows that rank deepest in the other class.",
-         said(mistakes, lambda row: f"deeper in the other class than {wrong[row]:.1%} of all rows")),
+         said(mistakes, lambda row: f"further into the other class than {wrong[row]:.1%} of all rows")),
         ("Most disputed rows", "Rows whose ranks differ most between the models.",
          said(disagreed, lambda row: f"standard deviation of ranks {spread[place[row]]:.2f}")),
-        ("Likely label errors", "Rows that every model ranks deep in the other class; look before changing a label.",
+        ("Likely label errors", "Rows that every model ranks far into the other class; look before changing a label.",
          said(rows[against], lambda row: f"at least {lowest[place[row]]:.0%} deep for every model")),
         ("Random correct rows", "A random sample of correctly ranked rows, for comparison.",
          said(draw, lambda row: "")),
@@ -150,7 +150,7 @@ def _picture(
         return replace(picture, problem="file not found")
     try:
         view = read()
-    except Exception as err:  # a report shows what it can; the reason is under the picture
+    except Exception as err:  # one unreadable file must not stop the report; the reason is shown below the picture
         return replace(picture, problem=f"cannot be read: {str(err)[:200]}")
     small, large, spectrogram = map(_data_uri, (view.small, view.large, view.spectrogram))
     return replace(

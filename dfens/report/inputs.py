@@ -15,7 +15,7 @@ from oof.metrics import Metric
 from oof.sealed import Look
 from submissions.entry import Entry
 
-MOST_ROWS = 50_000  # rows that pairwise comparisons of models use; more change no figure that is shown
+MOST_ROWS = 50_000  # rows for pairwise comparisons of models; more would not change any displayed digit
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +47,18 @@ class BlendInput:
 
     @property
     def summary(self) -> BlendSummary:
-        """All that is shown of it."""
+        """The summary for display."""
         return BlendSummary.from_json(self.facts)
 
     @property
     def weights(self) -> dict[str, float]:
-        """Name of each member -> weight."""
+        """Member name -> weight."""
         return {item["name"]: float(item["weight"]) for item in self.facts["members"]}
 
 
 @dataclass(frozen=True)
 class FoldGap:
-    """OOF AUC of the linear baseline with random folds, and with whole groups of one kind held out (`dfens groups`)."""
+    """OOF AUC of the linear baseline with random folds, and with whole groups held out (`dfens groups`)."""
 
     random_auc: float
     group: str
@@ -90,13 +90,13 @@ class ChosenFinals:
 
 @dataclass(frozen=True, eq=False)
 class ReportInputs:
-    """Everything a report reads.
+    """Everything that a report is computed from.
 
     ids, target, fold, group: (n_rows,); group is None where folds are not grouped. n_test: rows to predict.
-    grouping: how the folds were made. blends: newest last. problems: sentences on what could not be read.
-    medals: (name, score) of the last rank that gets each medal, where the leaderboard is known.
+    grouping: how the folds were made. blends: newest last. problems: sentences about unreadable inputs.
+    medals: (name, score) of the last rank that gets each medal, if the leaderboard is known.
     fold_gap, duplicates, finals: stored by other commands, None before them.
-    sealed: number of sealed rows. looks: at them. looked: in words how often they were looked at.
+    sealed: number of sealed rows. looks: recorded looks at them. looked: phrase stating their number.
     """
 
     competition: str
@@ -151,7 +151,7 @@ class ReportInputs:
         return "folds" if self.group is None or np.array_equal(blocks, self.fold) else "groups"
 
     def sample_rows(self) -> NDArray[np.intp]:
-        """Rows for comparisons of many models: all, or an even draw of `MOST_ROWS` (the same each time)."""
+        """Return the rows for comparing many models: all, or `MOST_ROWS` evenly spaced ones (always the same)."""
         if len(self.ids) <= MOST_ROWS:
             return np.arange(len(self.ids))
         return np.sort(np.random.default_rng(0).choice(len(self.ids), MOST_ROWS, replace=False))

@@ -10,7 +10,7 @@ from submissions.entry import Entry
 
 @dataclass(frozen=True)
 class SubmissionRow:
-    """One submission or attempt. when: UTC. cv: the nested score where there is one, else the fitted score."""
+    """One submission or attempt. when: UTC. cv: the nested score if there is one, otherwise the fitted score."""
 
     name: str
     when: str
@@ -29,7 +29,7 @@ class SubmissionsPanel:
     """The ledger with CV against public score.
 
     fit: (slope, intercept, spread) of public = intercept + slope x CV, None below 3 scored submissions.
-    finals: names of the recommended pair, with the reason. medals: (name, score) lines where a leaderboard is known.
+    finals: names of the recommended pair, with the reason. medals: (name, score) of medal lines, if known.
     """
 
     rows: tuple[SubmissionRow, ...]
@@ -44,7 +44,7 @@ class SubmissionsPanel:
 
 
 def submissions_panel(inputs: ReportInputs) -> SubmissionsPanel | None:
-    """Summarise the ledger; None where nothing was submitted."""
+    """Summarise the ledger; None if nothing was submitted."""
     if not inputs.entries:
         return None
     entries = sorted(inputs.entries, key=lambda entry: entry.submitted or entry.created)
@@ -86,7 +86,7 @@ def _row(entry: Entry, remark: str) -> SubmissionRow:
 
 
 def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, ...], str]:
-    """The pair that the last simulation recommended, else the best by CV with the best by public score.
+    """Return the pair recommended by the last simulation, otherwise the best by CV and the best by public score.
 
     The simulation (`dfens submissions select`) reads the members' predictions and takes longer than a page may.
     """

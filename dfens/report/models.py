@@ -17,8 +17,8 @@ from oof.metrics.intervals import score_interval
 _NAN = float("nan")
 RATES = (1e-2, 5e-3, 1e-3)
 _BINS = 15
-_LEAST_OF_A_BIN = 20  # rows; shares of fewer jump about
-_MOST_GROUPS = 2000  # of which AUCs are averaged, an even draw where there are more
+_LEAST_OF_A_BIN = 20  # rows; shares of fewer rows are too noisy
+_MOST_GROUPS = 2000  # groups whose AUCs are averaged, evenly spaced if there are more
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class ModelScores:
 
     role: "model", "blend" (nested predictions) or "baseline". score: the competition's metric, with its 95 %
     interval. fold_auc: one value per fold, NaN where a fold is missing or has one class. group_auc: mean of the
-    AUCs within groups that hold both classes; its gap to `auc` is the shift of score levels between groups.
+    AUCs within groups that contain both classes; its gap to `auc` is the shift of score levels between groups.
     tpr: at the false positive rates of `RATES`. calibration_error: mean distance between probability and frequency
-    over bins of equal size; NaN, like `log_loss`, where predictions are not probabilities.
+    over bins of equal size; NaN, like `log_loss`, if predictions are not probabilities.
     parameters, seconds (all folds), images_per_s: of the training, NaN where unknown.
     """
 
@@ -75,7 +75,7 @@ def models_panel(inputs: ReportInputs) -> ModelsPanel:
     def scores(model: ModelInput) -> ModelScores:
         return model_scores(inputs, model.name, model.oof, model.kind, "model", model)
 
-    with ThreadPoolExecutor(cpu_count()) as pool:  # sorting leaves the interpreter free
+    with ThreadPoolExecutor(cpu_count()) as pool:  # sorting releases the interpreter lock
         found = list(pool.map(scores, inputs.models))
     found.sort(key=lambda row: (np.isnan(row.score), -inputs.metric.gain(row.score)))
     blends = [model_scores(inputs, blend.name, blend.nested_oof, "blend", "blend") for blend in reversed(inputs.blends)]
@@ -127,13 +127,13 @@ def model_scores(
 
 
 def _score(metric: Metric, y: NDArray[Any], scores: NDArray[Any], name: str) -> tuple[float, float, float]:
-    """The competition's metric with its interval; bootstrapped metrics go without on large sets, to stay quick."""
+    """Return the competition's metric with its interval; on large sets bootstrapped metrics have none, to save time."""
     if metric.is_auc:
         interval = score_interval(metric, y, scores)
         return interval.score, interval.low, interval.high
     try:
         return metric(y, scores), _NAN, _NAN
-    except DfensError:  # predictions that are not what the metric needs, such as logits for log loss
+    except DfensError:  # predictions unsuitable for the metric, such as logits for log loss
         return _NAN, _NAN, _NAN
 
 
@@ -143,7 +143,7 @@ def _auc(inputs: ReportInputs, oof: NDArray[Any], rows: NDArray[np.bool_]) -> fl
 
 
 def _mean_group_auc(inputs: ReportInputs, oof: NDArray[Any], known: NDArray[np.bool_]) -> tuple[float, int]:
-    """Mean AUC within groups of both classes, and how many there are (arXiv 2606.19184); folds stand in for groups."""
+    """Return the mean AUC within groups of both classes, and their number (arXiv 2606.19184); folds if ungrouped."""
     blocks, names = inputs.blocks
     blocks, y, scores = blocks[known], inputs.target[known], oof[known]
     positives = np.bincount(blocks, y, len(names))
@@ -158,7 +158,7 @@ def _mean_group_auc(inputs: ReportInputs, oof: NDArray[Any], known: NDArray[np.b
 
 
 def reliability(y: NDArray[Any], probabilities: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Mean probability, frequency of positives and number of rows of bins of equal size: 15, fewer of few rows."""
+    """Return mean probability, share of positives and number of rows of up to 15 bins of equal size."""
     order = np.argsort(probabilities, kind="stable")
     bins = max(2, min(_BINS, len(order) // _LEAST_OF_A_BIN))
     parts = [part for part in np.array_split(order, bins) if len(part)]
@@ -174,7 +174,7 @@ def calibration_error(y: NDArray[Any], probabilities: NDArray[Any]) -> float:
 
 
 def _training(histories: Mapping[int, Mapping[str, Any]]) -> tuple[float, float, float]:
-    """Parameters, seconds over all folds, and images per second of a model's training."""
+    """Return parameters, seconds over all folds, and images per second of a model's training."""
 
     def values(key: str) -> Sequence[float]:
         return [float(item[key]) for item in histories.values() if item.get(key) is not None]

@@ -20,12 +20,12 @@ def render_page(report: Report) -> str:
     anywhere even if a browser extension or a bug tried.
     """
     environment = _environment()
-    blend = Markup(blend_html(report.blend)) if report.blend else None  # it escapes
+    blend = Markup(blend_html(report.blend)) if report.blend else None  # Jinja escapes the text
     return environment.get_template("page.html").render(report=report, figures=_figures(report), blend=blend)
 
 
 def _figures(report: Report) -> dict[str, Any]:
-    """Every plot of the page, by the name that the templates use; None where there is nothing to draw."""
+    """Return all plots of the page by their name in the templates; None if there is nothing to draw."""
     blend, curves, diversity, shift = report.blend, report.curves, report.diversity, report.shift
     return {
         "roc": figures.roc_figure(curves.roc) if curves else None,
@@ -82,7 +82,7 @@ def _duration(seconds: float) -> str:
 
 
 def _waveform(envelope: Sequence[float]) -> str:
-    """The path of an envelope in a box of height 20, mirrored about its middle."""
+    """Return an envelope as an SVG path in a box of height 20, mirrored about its middle."""
     upper = [f"{x} {10 - 9.5 * value:.1f}" for x, value in enumerate(envelope)]
     lower = [f"{x} {10 + 9.5 * value:.1f}" for x, value in enumerate(envelope)][::-1]
     return f"M{'L'.join(upper + lower)}Z"

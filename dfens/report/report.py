@@ -24,8 +24,8 @@ class Head:
     """The head of the page.
 
     score: of the best blend, on the rows that its weights were fitted on. nested_score, with its 95 % interval: on
-    rows that they have not seen. None where there is no blend. sealed_rows: number of rows kept apart. looks: at them,
-    oldest first. looked: in words how often they were looked at.
+    rows that they have not seen. None without a blend. sealed_rows: number of sealed rows. looks: recorded looks at
+    them, oldest first. looked: phrase that states how often they were looked at.
     """
 
     competition: str
@@ -50,7 +50,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report page shows; a panel is None where there is nothing to show. blend: the best one."""
+    """Everything that a report page shows; a panel is None if there is nothing to show. blend: the best one."""
 
     head: Head
     checks: tuple[Check, ...]
@@ -84,7 +84,7 @@ def build_report(
     """Compute every panel.
 
     Args:
-        inputs: what the stores hold.
+        inputs: contents of the stores.
         find_views: ids -> function that reads the file of a row, for the files that exist.
         clips: panel of clips, which the caller reads from stored results.
     """

@@ -18,7 +18,7 @@ FEWEST_ROWS = 20  # minimum number of rows for a meaningful AUC of a group
 class ModelShiftRow:
     """OOF against test predictions of one model.
 
-    auc: probability that a test prediction is higher than an OOF prediction, 0.5 where they are alike.
+    auc: probability that a test prediction is higher than an OOF prediction, 0.5 if they are distributed equally.
     distance: Kolmogorov-Smirnov distance. oof, test: shares of rows in up to 40 bins between `low` and `high`.
     reasons: what looks broken, in sentences.
     """
@@ -35,7 +35,7 @@ class ModelShiftRow:
 
 @dataclass(frozen=True)
 class GroupScore:
-    """AUC of the best blend (else of the best model) within one group."""
+    """AUC of the best blend (otherwise of the best model) within one group."""
 
     group: str
     rows: int
@@ -47,8 +47,8 @@ class GroupScore:
 class ShiftPanel:
     """Shift of every model with test predictions, and the scores of the largest groups.
 
-    adversarial: (AUC, low, high) of a classifier that tells OOF from test rows by all predictions together; None
-    where no model has test predictions. groups_of: "groups" or "folds". without_test: models that lack some or all.
+    adversarial: (AUC, low, high) of a classifier that separates OOF from test rows by all predictions together; None
+    if no model has test predictions. groups_of: "groups" or "folds". without_test: models that lack some or all.
     """
 
     models: tuple[ModelShiftRow, ...]
@@ -60,7 +60,7 @@ class ShiftPanel:
 
 
 def shift_panel(inputs: ReportInputs) -> ShiftPanel | None:
-    """Compare OOF with test predictions; None where there are no models."""
+    """Compare OOF with test predictions; None if there are no models."""
     if not inputs.models:
         return None
     rows = inputs.sample_rows()
@@ -99,7 +99,7 @@ def _is_whole(test_by_fold: NDArray[np.float32] | None) -> bool:
 
 
 def _parts(test_by_fold: NDArray[np.float32] | None, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    """One fold model's predictions per row, a different one for each, since a mean is narrower than any of them."""
+    """Return one fold model's predictions per row, cycling through them, since a mean has a narrower distribution."""
     assert test_by_fold is not None
     return test_by_fold[rows % len(test_by_fold), rows]
 
@@ -120,7 +120,7 @@ def _row(
 
 
 def _group_scores(inputs: ReportInputs, scores: NDArray[np.float64] | NDArray[np.float32]) -> tuple[GroupScore, ...]:
-    """AUC within the largest groups that hold both classes, the weakest first."""
+    """Return the AUC within the largest groups that contain both classes, the weakest first."""
     blocks, names = inputs.blocks
     known = np.isfinite(scores)
     blocks, y, values = blocks[known], inputs.target[known], scores[known]

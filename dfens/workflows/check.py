@@ -57,7 +57,7 @@ def check(
 
 
 def _sealed_ids(workspace: Workspace) -> frozenset[str] | None:
-    """Return the rows that are sealed, or None where [folds] sealed asks for some that are not chosen yet."""
+    """Return the ids of the sealed rows; None if [folds] sealed is set, but they are not chosen yet."""
     try:
         return frozenset(workspace.sealed_ids())
     except FoldError:

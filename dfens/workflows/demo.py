@@ -39,9 +39,9 @@ class ForgeryScore:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What became of the demo; `failed` is the exit code of a step that ended it, else 0.
+    """The outcome of the demo; `failed` is the exit code of the step that failed, otherwise 0.
 
-    by_forgery: empty where the competition has fakes of one kind.
+    by_forgery: empty if the competition has only one kind of fake.
     """
 
     folder: Path

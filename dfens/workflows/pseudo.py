@@ -72,7 +72,7 @@ def pseudo_models(
     taking = {name: settings for name, settings in models.items() if repeats_of(settings).pseudo is not None}
     if not taking:
         raise ConfigError(
-            "No model of dfens.toml takes pseudo-labels. Add a line such as pseudo = { weight = 0.5, confidence = 0.9, "
+            "No model in dfens.toml uses pseudo-labels. Add a line such as pseudo = { weight = 0.5, confidence = 0.9, "
             "rounds = 1 } to its section, or to [train] for all."
         )
     number = int(labels.source["round"])
@@ -82,7 +82,7 @@ def pseudo_models(
         if pseudo is not None and number > pseudo.rounds:
             raise ConfigError(
                 f"Model '{name}': the blend '{labels.source['blend']}' has members of round {number - 1} of "
-                f"pseudo-labels, and rounds = {pseudo.rounds}. Name a blend without them, or allow more rounds."
+                f"pseudo-labels, but rounds = {pseudo.rounds}. Name a blend without them, or increase rounds."
             )
         new = f"{name}-pseudo{number}"
         if new in known:
@@ -94,23 +94,24 @@ def pseudo_models(
 def _no_blend(name: str, blends: Sequence[str], is_model: bool) -> str:
     if is_model:
         return (
-            f"'{name}' is a model, and pseudo-labels come from a blend, which is fitted again without each fold. Run "
+            f"'{name}' is a model, but pseudo-labels come from a blend, which is fitted again without each fold. Run "
             f"dfens blend --members {name} --name NAME, then dfens train --pseudo NAME."
         )
     if "/" in name or "." in name:
         return (
-            f"--pseudo {name!r} is not a blend. A file has one label for each test row, whatever the fold. {_LEAK} "
-            f"Name a blend; there are {examples(blends, 10) or 'none'}."
+            f"--pseudo {name!r} is not a blend. A file has the same label for a test row in every fold. {_LEAK} "
+            f"Name a blend; existing ones: {examples(blends, 10) or 'none'}."
         )
-    return f"There is no blend '{name}'; there are {examples(blends, 10) or 'none'}. Run dfens blend --name {name}."
+    known = examples(blends, 10) or "none"
+    return f"There is no blend '{name}'; existing ones: {known}. Run dfens blend --name {name}."
 
 
 def _apart(workspace: Workspace, name: str, blend: str) -> ModelPredictions:
-    """Return a member of the blend whose test predictions are stored for each fold."""
+    """Return a member of the blend, after checking that its test predictions are stored for each fold."""
     store = workspace.predictions
     if name not in store:
         raise BlendError(
-            f"Member '{name}' of '{blend}' is a blend itself, whose test predictions are not kept by fold. {_LEAK} "
+            f"Member '{name}' of '{blend}' is a blend itself, whose test predictions are not stored by fold. {_LEAK} "
             f"Blend its members instead."
         )
     model = store.load(name)
@@ -119,7 +120,7 @@ def _apart(workspace: Workspace, name: str, blend: str) -> ModelPredictions:
     if apart is None or len(model.test_folds) != k:
         raise BlendError(
             f"Member '{name}' of '{blend}' has test predictions of {len(model.test_folds)} of {k} fold models, "
-            f"imported ones as one mean over all. {_LEAK} Leave it out (dfens blend --members …), or train it here."
+            f"or only their mean (imported models). {_LEAK} Leave it out (dfens blend --members …), or train it here."
         )
     if np.isnan(model.oof).any():
         raise BlendError(f"Member '{name}' of '{blend}' lacks OOF predictions. Run dfens train --model {name}.")

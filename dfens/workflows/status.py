@@ -119,7 +119,7 @@ def read_status(workspace: Workspace) -> Status:
 
 
 def _sealed_note(workspace: Workspace) -> list[str]:
-    """Return a sentence on the sealed rows and how often somebody looked at them; none where none are sealed."""
+    """Return a sentence on the sealed rows and how often they were looked at; none if no rows are sealed."""
     store = workspace.predictions
     try:
         sealed = store.sealed_rows()
@@ -227,7 +227,7 @@ def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping
             return f"dfens train --fold 0-{k - 1}"
         if not summary.complete and not summary.imported:
             missing = sorted(set(range(k)) - (set(summary.oof_folds) & set(summary.test_folds)))
-            which = f" --fold {','.join(map(str, missing))}" if missing else ""  # of a refit: all folds
+            which = f" --fold {','.join(map(str, missing))}" if missing else ""  # a refit needs all folds
             return f"dfens train --model {name}{which}"
         if _missing_trainings(workspace, name, summary):
             return f"dfens train --model {name}"
@@ -242,6 +242,6 @@ def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping
 
 
 def _can_submit(workspace: Workspace) -> bool:
-    """Whether there is a competition with rows to predict; imported predictions may have neither."""
+    """Return whether there is a competition with rows to predict; imported predictions may have neither."""
     store = workspace.predictions
     return workspace.config_path.exists() and store.test_ids_path.exists() and len(store.test_ids) > 0

@@ -106,7 +106,7 @@ def _stored_model(workspace: Workspace, summary: ModelSummary, metric: Metric) -
 
 
 def _seed_scores(workspace: Workspace, summary: ModelSummary, metric: Metric) -> list[float]:
-    """Return the score of each seed over the rows that it has predicted, where a model has several seeds."""
+    """Return the score of each seed over the rows that it has predicted, if a model has several seeds."""
     found = []
     for seed in range(summary.seeds if summary.seeds > 1 else 0):
         oof = workspace.predictions.load(summary.name, seed=seed).oof

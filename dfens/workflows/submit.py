@@ -167,7 +167,7 @@ def _submitter(
 
 
 def _made(wait: bool, submit: Callable[[], Submitted]) -> Submitted:
-    """Submit; with --wait, resume waiting for what was sent before and has no score yet."""
+    """Submit; with --wait, resume waiting for an earlier submission that has no score yet."""
     try:
         return submit()
     except AlreadySentError as err:

@@ -23,7 +23,7 @@ class TrainOptions:
     models: names, empty for all. folds: ranges, empty for all. workers: number of processes, None for
     the default of the machine. threads: number of decoding threads of all
     processes. cluster: "ray" or None; address and share are for Ray. force: retrain models whose settings changed.
-    pseudo: blend that labels the test rows, None for training without them.
+    pseudo: blend that labels the test rows; None to train without them.
     """
 
     models: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class TrainOptions:
 class TrainResult:
     """The requested trainings, by model, seed and fold; refits last, once all folds are trained.
 
-    refit_weights: of the models whose test predictions have a share of a refit, that share.
+    refit_weights: share of the refit in the test predictions, by model, for models with a refit.
     """
 
     folds: tuple[FoldResult, ...]

@@ -75,8 +75,8 @@ def _seen_before(looks: tuple[Look, ...], sealed: SealedRows) -> str:
     last = looks[-1]
     return (
         f"The sealed rows were {count_looks(looks, sealed.fingerprint)}, last on {last.time} (blend '{last.blend}', "
-        f"{last.metric} {last.score:.5f}). A choice between scores of the same rows flatters the one that is chosen. "
-        f"To look once more, knowing that it is counted and shown in the report, add --again."
+        f"{last.metric} {last.score:.5f}). Choosing between scores on the same rows inflates the chosen one. To "
+        f"look again, add --again; every look is counted and shown in the report."
     )
 
 

@@ -240,7 +240,7 @@ def _known_metric(name: object, where: str) -> None:
 
 
 def _tables_of(cls: type) -> dict[str, type]:
-    """The settings of a section that are tables with settings of their own, by name."""
+    """Return the settings of a section that are tables themselves, by name."""
     kinds = [(name, kind) for name, hint in get_type_hints(cls).items() for kind in (hint, *get_args(hint))]
     return {name: kind for name, kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
 

@@ -92,15 +92,15 @@ class Workspace:
         return BlendStore(self.ensemble_dir)
 
     def competition(self) -> "Competition":
-        """Read the rows and files of the competition; sealed rows are apart from the training rows, without labels.
+        """Read the rows and files of the competition; sealed rows are separate from the training rows, without labels.
 
         Raises:
-            FoldError: if [folds] sealed is not what the folds were made with.
+            FoldError: if [folds] sealed differs from the value with which the folds were made.
         """
         return self.whole_competition().set_apart(self.sealed_ids())
 
     def whole_competition(self) -> "Competition":
-        """Read the rows and files of the competition, sealed rows among the training rows: for what reads no labels."""
+        """Read the rows and files with sealed rows among the training rows, for code that does not read labels."""
         from trainers.data.layouts import read_competition
 
         return read_competition(self.config.data, self.quarantine_path())
@@ -109,7 +109,8 @@ class Workspace:
         """Return the ids of the sealed rows.
 
         Raises:
-            FoldError: if [folds] sealed is not what the folds were made with, so that rows to seal would be used.
+            FoldError: if [folds] sealed differs from the value with which the folds were made, so rows to be sealed
+                would be used.
         """
         share, store = self.config.folds.sealed, self.predictions
         if not store.has_folds():
@@ -127,15 +128,15 @@ class Workspace:
     # ---- trainers -----------------------------------------------------------
 
     def quarantine_path(self) -> Path:
-        """Where `dfens check` lists the files that [data] skip_broken leaves out."""
+        """Return the path of the list of files that [data] skip_broken leaves out."""
         return self.trainers_dir / "quarantine.json"
 
     def image_cache_dir(self) -> Path:
-        """Where resized images are stored."""
+        """Return the folder of resized images."""
         return self.trainers_dir / "cache"
 
     def clips_dir(self) -> Path:
-        """Where features extracted from clips are stored."""
+        """Return the folder of features extracted from clips."""
         return self.trainers_dir / "clips"
 
     def _seed_dir(self, model: str, seed: int) -> Path:
@@ -143,94 +144,94 @@ class Workspace:
         return folder / f"seed{seed}" if seed else folder
 
     def seed_count(self, model: str) -> int:
-        """How many seeds of a model have folders."""
+        """Return the number of a model's seeds that have a folder."""
         return 1 + sum(path.is_dir() for path in (self.trainers_dir / model).glob("seed*"))
 
     def fold_lock(self, model: str, fold: int, seed: int = 0, *, refit: bool = False) -> Path:
-        """The lock that a process holds while it trains one fold, or the refit on all rows."""
+        """Return the lock that a process holds while it trains one fold, or the refit on all rows."""
         return self._seed_dir(model, seed) / ("refit" if refit else f"fold{fold}") / ".lock"
 
     def test_lock(self, model: str, seed: int = 0) -> Path:
-        """The lock that a process holds while it predicts the test rows by a model."""
+        """Return the lock that a process holds while it predicts the test rows with a model."""
         return self._seed_dir(model, seed) / ".test.lock"
 
     def history_path(self, model: str, fold: int) -> Path:
-        """Where the training history of one fold is."""
+        """Return the path of the training history of one fold."""
         return self.trainers_dir / model / f"fold{fold}" / "history.json"
 
     def deciding_path(self, model: str, fold: int) -> Path:
-        """Where the deciding moments of a fold's held-out clips are."""
+        """Return the path of the deciding moments of a fold's held-out clips."""
         return self.trainers_dir / model / f"fold{fold}" / "deciding.parquet"
 
     # ---- submissions --------------------------------------------------------
 
     def ledger_path(self) -> Path:
-        """Where the ledger is, unless [submissions] ledger names another."""
+        """Return the default path of the ledger, used unless [submissions] ledger is set."""
         return self.submissions_dir / "ledger.sqlite"
 
     def download_dir(self) -> Path:
-        """Where the state of downloads and their archives are."""
+        """Return the folder of the state of downloads and their archives."""
         return self.submissions_dir / "download"
 
     def sent_dir(self) -> Path:
-        """Where the submitted files are kept."""
+        """Return the folder of submitted files."""
         return self.submissions_dir / "sent"
 
     def table_path(self, name: str) -> Path:
-        """Where `dfens submit --dry-run` writes a submission table."""
+        """Return the path of a submission table written by `dfens submit --dry-run`."""
         return self.submissions_dir / f"{name}.csv"
 
     def rebuilt_path(self, file_name: str) -> Path:
-        """Where a submission file built again is written; of a name from the ledger only its last part counts."""
+        """Return the path of a rebuilt submission file; only the last part of a name from the ledger is used."""
         name = Path(file_name).name
         return self.submissions_dir / "rebuilt" / (name if name not in ("", "..") else "submission.csv")
 
     def leaderboard_path(self) -> Path:
-        """Where the fetched public leaderboard is."""
+        """Return the path of the downloaded public leaderboard."""
         return self.submissions_dir / "leaderboard.zip"
 
     def own_team_path(self) -> Path:
-        """Where the name that the own team has on the leaderboard is kept."""
+        """Return the path of the file with your team's name on the leaderboard."""
         return self.submissions_dir / "leaderboard_team.json"
 
     def submission_plot(self, name: str) -> Path:
-        """Where a plot of submissions is written: finals, cv_and_public, history."""
+        """Return the path of a plot of submissions: finals, cv_and_public or history."""
         return self.submissions_dir / f"{name}.png"
 
     # ---- reports ------------------------------------------------------------
 
     def check_dir(self) -> Path:
-        """Where `dfens check` writes its full lists."""
+        """Return the folder of the full lists of `dfens check`."""
         return self.reports_dir / "check"
 
     def diagnose_dir(self, model: str) -> Path:
-        """Where `dfens diagnose` writes its lists and pictures of one model."""
+        """Return the folder of lists and images of `dfens diagnose` for one model."""
         return self.reports_dir / "diagnose" / model
 
     def compare_dir(self, models: Sequence[str]) -> Path:
-        """Where `dfens compare` writes its pictures."""
+        """Return the folder of plots of `dfens compare`."""
         return self.reports_dir / "compare" / "-vs-".join(models)[:100]
 
     def modalities_path(self) -> Path:
-        """Where `dfens compare --modalities` keeps its scores, which the report shows."""
+        """Return the path of the scores of `dfens compare --modalities`, shown in the report."""
         return self.reports_dir / "compare" / "modalities.json"
 
     def groupings_path(self) -> Path:
-        """Where `dfens groups` keeps its scores, which the report shows."""
+        """Return the path of the scores of `dfens groups`, shown in the report."""
         return self.reports_dir / "groups.json"
 
     def duplicates_path(self) -> Path:
-        """Where `dfens groups` keeps the sets of near-duplicates among the training images."""
+        """Return the path of the sets of near-duplicates among the training images, found by `dfens groups`."""
         return self.reports_dir / "duplicates.parquet"
 
     def finals_path(self) -> Path:
-        """Where `dfens submissions select` keeps the pair that it recommends, which the report shows."""
+        """Return the path of the pair recommended by `dfens submissions select`, shown in the report."""
         return self.submissions_dir / "finals.json"
 
     def ablation_plot(self, model: str) -> Path:
-        """Where `dfens ablate` writes its picture."""
+        """Return the path of the plot of `dfens ablate`."""
         return self.reports_dir / "ablate" / f"{model}.png"
 
     def report_page(self) -> Path:
-        """Where `dfens report` writes its page; report.json is next to it."""
+        """Return the path of the page of `dfens report`; report.json is next to it."""
         return self.reports_dir / "report.html"

@@ -1,4 +1,4 @@
-"""Draw docs/figures/self_blend.png: a fake made from one real face alone, step by step.
+"""Draw docs/figures/self_blend.png: a fake made from a single real face, step by step.
 
 Run it from the root of the project: `python -m docs.figures.self_blend [FILE.png]`.
 """

@@ -30,8 +30,8 @@ def rows_in_folds(table: PredictionFile, folds: Folds, sealed: Ids) -> NDArray[n
     if len(kept_apart):
         raise PredictionError(
             f"{table.path}: {len(kept_apart)} of {len(table.ids)} rows are sealed: {examples(list(kept_apart))}. "
-            f"Out-of-fold predictions of these rows come from models that were trained on other sealed rows, so no "
-            f"score on them would be untouched. Leave these rows out of the file; predictions by models that were "
+            f"Out-of-fold predictions of these rows come from models that were trained on other sealed rows, so a "
+            f"score on them would be biased. Leave these rows out of the file; predictions by models that were "
             f"trained without any sealed row are imported with --sealed FILE."
         )
     if len(unknown):

@@ -3,9 +3,9 @@
 table           the metrics by name          metric         their properties
     ranking         AUC and other scores from the ROC curve, average precision
 probabilities   log loss, Brier, accuracy    regression     RMSE
-rounding        what the AUC loses in float32
+rounding        effect of float32 on the AUC
 intervals       confidence intervals and paired differences
-delong, bootstrap   how they are computed    *_kernel       compiled loops
+delong, bootstrap   methods behind them    *_kernel       compiled loops
 """
 
 from oof.metrics.metric import Metric, MetricFunction

@@ -8,7 +8,7 @@ from scipy.special import ndtr, ndtri, owens_t, stdtr, stdtrit
 
 # pseudo-counts of rows of the rarer class, chosen on generated data sets (benchmarks/intervals.py)
 _PRIOR_BELOW = 40.0  # if the estimated variance is below that of the binormal model
-_PRIOR_ABOVE = 3.0  # if it is above
+_PRIOR_ABOVE = 3.0  # if it is larger
 _PRIOR_FREEDOM = 10.0  # degrees of freedom added to those of the estimated variance
 # for differences, chosen on generated data sets (benchmarks/differences.py)
 _PRIOR_DIFFERENCE = 20.0  # pseudo-count of rows if the estimated variance is below that of the model
@@ -71,10 +71,10 @@ def difference_interval(
 ) -> tuple[float, float, float]:
     """Return the confidence interval (low, high) of the difference of two AUCs on the same rows, and its p-value.
 
-    With few positives near the ceiling, the rows on which the models differ are mostly not in the sample, and
-    DeLong's variance of the difference is too small. So it is drawn toward that of the binormal model with equal
-    variances, whose AUCs are drawn a little toward one half, with the correlation found; where it is above, it stays.
-    Quantiles are Student's. With many rows nothing of this matters.
+    With few positives and AUCs close to 1, most rows on which the models differ are not in the sample, and DeLong's
+    variance of the difference is too small. It is therefore shrunk toward that of the binormal model with equal
+    variances, whose AUCs are shrunk slightly toward one half, with the estimated correlation; a larger variance is
+    kept. Quantiles are Student's. With many rows none of this has an effect.
 
     Args:
         aucs: scores, 0 to 1.
@@ -113,7 +113,7 @@ def _unit_variance(auc: float) -> float:
 
 
 def _end(auc: float, reach: float, side: int) -> float:
-    """Return the farthest AUC t on one side with (auc - t)^2 <= reach x variance(t), by bisection of its probit."""
+    """Return the farthest AUC t on one side with (auc - t)^2 <= reach x variance(t), by bisection on its probit."""
     inside = float(ndtri(min(max(auc, _ENDS[0]), _ENDS[1])))
     outside = float(ndtri(_ENDS[side > 0]))
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""What the order of predictions loses in the store, which keeps float32."""
+"""Measure the effect of storing predictions as float32 on the AUC."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ _NOTEWORTHY = 1e-5  # change of the AUC
 
 
 class Rounding(NamedTuple):
-    """AUC of predictions as they were made and as float32, in which near ones are equal."""
+    """AUC of predictions before and after rounding to float32, which makes close ones equal."""
 
     exact: float
     stored: float
@@ -25,7 +25,7 @@ class Rounding(NamedTuple):
 def auc_rounding(y: NDArray[Any], scores: NDArray[np.floating]) -> Rounding:
     """Return the AUC before and after predictions are rounded to float32.
 
-    Probabilities above 1 - 3e-8, of logits from 17 on, all become 1.
+    Probabilities above 1 - 3e-8 (logits above 17) all become 1.
 
     >>> auc_rounding(np.array([0, 1]), np.array([1 - 1e-9, 1 - 1e-10]))
     Rounding(exact=1.0, stored=0.5)

@@ -300,7 +300,7 @@ def posterior_private(scenarios: list[Scenario], seen: Vector, noise: Noise) -> 
         noise: noise of the same draws.
 
     Returns:
-        (draws, n_candidates) and (n_worlds, n_kappas); the weights sum to 1.
+        (draws, n_candidates) and (n_scenarios, n_shift_variances); the weights sum to 1.
     """
     known = np.flatnonzero(np.isfinite(seen))
     rounding = noise.rounding.var(axis=0)

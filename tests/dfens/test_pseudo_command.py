@@ -125,9 +125,9 @@ def test_lists_explain_refits_and_show_the_spread_of_seeds(noise: Path) -> None:
 @pytest.mark.parametrize(
     ("blend", "message"),
     [
-        ("lines", "'lines' is a model, and pseudo-labels come from a blend"),
-        ("labels.csv", "A file has one label for each test row, whatever the fold. Labels by models that have seen"),
-        ("absent", "There is no blend 'absent'; there are first"),
+        ("lines", "'lines' is a model, but pseudo-labels come from a blend"),
+        ("labels.csv", "A file has the same label for a test row in every fold. Labels by models that have seen"),
+        ("absent", "There is no blend 'absent'; existing ones: first"),
     ],
 )
 def test_anything_but_a_blend_is_refused(noise: Path, blend: str, message: str) -> None:
@@ -137,7 +137,7 @@ def test_anything_but_a_blend_is_refused(noise: Path, blend: str, message: str) 
 def test_a_second_round_requires_the_setting_rounds(noise: Path) -> None:
     run(noise, "blend", "--name", "second")
     message = " ".join(run(noise, "train", "--pseudo", "second", code=1).output.split())
-    assert "has members of round 1 of pseudo-labels, and rounds = 1" in message
+    assert "has members of round 1 of pseudo-labels, but rounds = 1" in message
     toml = noise / "dfens.toml"
     toml.write_text(TOML.replace("rounds = 1", "rounds = 2"))
     run(noise, "train", "--pseudo", "second", "--model", "lines")
@@ -157,13 +157,13 @@ def test_members_without_predictions_by_fold_are_refused(noise: Path, tmp_path: 
     store.save("imported", store.folds.ids, store.load("lines").oof, np.full(len(store.test_ids), 0.5))
     run(folder, "blend", "--members", "lines,imported", "--name", "mixed")
     message = " ".join(run(folder, "train", "--pseudo", "mixed", code=1).output.split())
-    assert "has test predictions of 0 of 3 fold models, imported ones as one mean over all. Labels by models" in message
+    assert "has test predictions of 0 of 3 fold models, or only their mean (imported models). Labels by" in message
     run(folder, "blend", "--members", "imported,first", "--name", "nested")
     message = " ".join(run(folder, "train", "--pseudo", "nested", code=1).output.split())
-    assert "is a blend itself" in message or "imported ones as one mean" in message
+    assert "is a blend itself" in message or "or only their mean (imported models)" in message
     (folder / "dfens.toml").write_text(TOML.replace("pseudo =", "# pseudo ="))
     message = " ".join(run(folder, "train", "--pseudo", "first", code=1).output.split())
-    assert "No model of dfens.toml takes pseudo-labels. Add a line such as pseudo = {" in message
+    assert "No model in dfens.toml uses pseudo-labels. Add a line such as pseudo = {" in message
 
 
 def test_a_misspelt_key_of_pseudo_is_named(noise: Path, tmp_path: Path) -> None:

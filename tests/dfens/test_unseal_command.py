@@ -214,7 +214,7 @@ def test_looks_outlive_the_folds(project: Path) -> None:
     run(project, "folds", "--seed", "5", "--force")
     run(project, "train")
     run(project, "blend")
-    assert "1 of them before the folds were made again" in run(project, "unseal", code=1).stderr
+    assert "1 of them before the folds were recreated" in run(project, "unseal", code=1).stderr
 
 
 def test_a_look_that_cannot_be_recorded_is_not_shown(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

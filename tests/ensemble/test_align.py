@@ -23,7 +23,7 @@ def test_drift_is_about_one_without_any() -> None:
 def test_fold_models_on_different_scales_are_aligned() -> None:
     oof, y, folds, shift = make_drifting(4_000, spread=1.0)
     aligned = fit_blend(oof, y, folds=folds)
-    assert aligned.method.endswith("fold models brought to one scale")
+    assert aligned.method.endswith("fold models mapped to one scale")
     unknown = fit_blend(oof, y)  # generated folds do not say which model predicted a row
     assert "one scale" not in unknown.method
     assert aligned.nested_score > unknown.nested_score + 0.001

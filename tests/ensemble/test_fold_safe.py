@@ -66,5 +66,5 @@ def test_weights_can_be_fitted_on_one_or_two_other_folds(folds: int) -> None:
 def test_a_mean_over_fold_models_is_refused() -> None:
     oof, y, fold, test, _ = world()
     for mean in (test.mean(axis=0), test.mean(axis=0, keepdims=True)):
-        with pytest.raises(BlendError, match="A mean over fold models has seen the rows of every fold"):
+        with pytest.raises(BlendError, match="The models behind a mean have seen the rows of every fold"):
             predict_without_fold(oof, y, fold, mean, BlendSettings())

@@ -165,11 +165,11 @@ def test_the_same_seed_gives_the_same_blend_and_weights_sum_to_one() -> None:
 def test_features_that_are_missing_or_useless_are_named() -> None:
     oof, y, quality = specialists(400)
     result = fit_blend(oof, y, methods=["boosted"], features=quality)
-    with pytest.raises(BlendError, match=r"reads 1 features of each row; expected features of shape \(400, 1\).*none"):
+    with pytest.raises(BlendError, match=r"uses 1 features of each row: expected features of shape \(400, 1\).*none"):
         result.predict(oof)
     with pytest.raises(BlendError, match=r"got shape \(400, 2\)"):
         result.predict(oof, features=np.zeros((400, 2)))
-    with pytest.raises(BlendError, match="No method reads features"):
+    with pytest.raises(BlendError, match="No method uses features"):
         fit_blend(oof, y, features=quality)
     with pytest.raises(BlendError, match="infinite"):
         fit_blend(oof, y, methods=["boosted"], features=np.full((400, 1), np.inf))

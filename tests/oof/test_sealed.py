@@ -189,5 +189,5 @@ def test_the_count_includes_earlier_looks() -> None:
     assert count_looks([], LOOK.sealed) == "not looked at yet"
     assert count_looks([LOOK], LOOK.sealed) == "looked at once"
     assert count_looks([earlier, LOOK, LOOK], LOOK.sealed) == (
-        "looked at 3 times, 1 of them before the folds were made again"
+        "looked at 3 times, 1 of them before the folds were recreated"
     )

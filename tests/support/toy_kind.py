@@ -58,7 +58,7 @@ class ToyKind(ModelKind[ToySettings]):
                 time.sleep(context.settings.pause_s)
                 write_json(state, {"step": step, "sum": total})
                 task.advance()
-                if request.heard:
+                if request.is_requested:
                     request.stop()
         threshold = total / step
         return FoldOutcome(

@@ -172,7 +172,7 @@ def test_pixels_of_another_decoder_are_refused(tmp_path: Path) -> None:
     data = bytearray(shard.read_bytes())
     data[-5] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(DataError, match=r"other pixels for .*a002.jpg than decoding gives now.*dfens cache --remove"):
+    with pytest.raises(DataError, match=r"different pixels for .*a002.jpg from those decoded .*dfens cache --remove"):
         cache.view(paths)
 
 

@@ -288,7 +288,7 @@ def test_moments_for_training_are_drawn_from_seed_epoch_and_id(competition: tupl
         (FramesSettings, {"backbone": "resnet18", "cutmix": 1.0}, "cutmix changes single images"),
         (FramesSettings, {"backbone": "resnet18", "tta": "d4"}, 'tta = "d4" is not supported for clips'),
         (FramesSettings, {"backbone": "resnet18", "image_size": 500}, "image_size = 500 must be from 0"),
-        (FramesSettings, {"backbone": "resnet18", "pooling": "dfdc", "temporal": "conv"}, "looks at all together"),
+        (FramesSettings, {"backbone": "resnet18", "pooling": "dfdc", "temporal": "conv"}, "processes all together"),
         (AudioSettings, {"backbone": "aasist", "sample_rate": 22_050, "fmax": 8_000.0}, "needs waveforms of 16,000 Hz"),
         (AudioSettings, {"backbone": "resnet18", "fmax": 9_000.0}, "fmax = 9000"),
         (AvSettings, {"backbone": "resnet18", "fusion": "sum"}, "fusion = 'sum'"),

@@ -185,13 +185,13 @@ def test_workers_first_train_the_models_that_others_start_from(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pretrained": "model:other"}, "names a model that is neither trained nor trained by this command"),
+        ({"pretrained": "model:other"}, "names a model that has no trained folds and is not trained by this command"),
         ({"pretrained": "model:both"}, "starts from itself"),
-        ({"pretrained": "model:sound"}, "is of the kind audio, which has no encoder of picture"),
-        ({"sound_pretrained": "model:picture"}, "is of the kind frames, which has no encoder of sound"),
+        ({"pretrained": "model:sound"}, "is of the kind audio, which has no picture encoder"),
+        ({"sound_pretrained": "model:picture"}, "is of the kind frames, which has no sound encoder"),
         ({"backbone": "test_vit"}, "backbone = 'test_vit' here and 'test_resnet' there"),
         ({"bands": 40}, "bands = 40 here and 32 there"),
-        ({"refit": True}, "has no refit, and the refit of 'both' would start from it"),
+        ({"refit": True}, "has no refit, but the refit of 'both' would start from it"),
     ],
 )
 def test_models_that_cannot_initialise_others_are_refused_before_training(

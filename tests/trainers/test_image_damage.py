@@ -163,9 +163,9 @@ RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
         (saved((RAMP * 255).astype(np.int32), "TIFF"), "values are of type int32"),
         (tiff(np.dstack([RAMP] * 3).astype(np.float32)), "values are of type float32"),
         (bytes(cv2.imencode(".hdr", np.dstack([RAMP] * 3).astype(np.float32))[1]), "values are of type float32"),
-        (bytes(cv2.imencode(".png", (RAMP * 255).astype(np.uint16))[1]), "values of 16 bits end at 255"),
-        (bytes(cv2.imencode(".png", (np.dstack([RAMP] * 3) * 4095).astype(np.uint16))[1]), "16 bits end at 4095"),
-        (saved((RAMP * 255).astype(np.uint16), "TIFF"), "values of 16 bits end at 255"),
+        (bytes(cv2.imencode(".png", (RAMP * 255).astype(np.uint16))[1]), "largest 16-bit value is 255"),
+        (bytes(cv2.imencode(".png", (np.dstack([RAMP] * 3) * 4095).astype(np.uint16))[1]), "16-bit value is 4095"),
+        (saved((RAMP * 255).astype(np.uint16), "TIFF"), "largest 16-bit value is 255"),
     ],
 )
 def test_values_without_a_known_range_are_refused(data: bytes, message: str, tmp_path: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_size_beyond_what_is_decoded_is_named(data: bytes, tmp_path: Path) -> 
 
 
 def test_a_size_of_zero_is_named(tmp_path: Path) -> None:
-    refused(with_size("JPEG", b"\xff\xc0", 5, ">HH", 0, 64), tmp_path, "it has 64 x 0 pixels")
-    refused(huge_png(0, 10), tmp_path, "it has 0 x 10 pixels")
+    refused(with_size("JPEG", b"\xff\xc0", 5, ">HH", 0, 64), tmp_path, "its header declares 64 x 0 pixels")
+    refused(huge_png(0, 10), tmp_path, "its header declares 0 x 10 pixels")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])

@@ -129,7 +129,7 @@ def test_a_planted_quantisation_table_is_found(tmp_path: Path) -> None:
     tables = next(found for found in audit.scores if found.name == "quantisation tables")
     assert tables.auc == 1.0
     (problem,) = audit.problems()
-    assert "alone tell real from fake" in problem.found
+    assert "alone separate real from fake" in problem.found
     assert "Re-encode all files in the same way" in problem.remedy
     assert not problem.is_error
 

@@ -309,7 +309,7 @@ def test_merged_weights_fit_a_plain_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("values", "message"), [
-    ({"trainable": "residual"}, r'trainable = "residual" tunes the attention of a transformer, and'),
+    ({"trainable": "residual"}, 'tunes the attention of a transformer, but this backbone has none'),
     ({**EFFORT, "residual_rank": 64}, "residual_rank = 64 leaves nothing to freeze in layers of 64 directions"),
     ({"feature_norm": "raw"}, 'has no normalisation between its body .* "raw" would change nothing'),
     ({"feature_norm": "batch", "batch_size": 1}, "1 image in the smallest part"),
@@ -354,7 +354,7 @@ def test_row_weights_of_reals_have_mean_1(rows: Rows, tmp_path: Path) -> None:
     none = dataclasses.replace(competition, train=competition.train.assign(weight=store.folds.target.astype(float)))
     job = TrainingJob(none, store.root, {"m": settings_of(weight_column="weight", **BLEND)}, tmp_path)
     with pytest.raises(
-        TrainingError, match="reals_only = true, and weight_column = 'weight' gives all reals of a fold's"
+        TrainingError, match="reals_only = true, but weight_column = 'weight' is 0 for all reals that a fold"
     ):
         FoldRunner(job).check((0, 1))
 

@@ -39,7 +39,7 @@ def test_options_are_passed_to_timm() -> None:
 
 
 def test_an_unknown_backbone_names_the_nearest() -> None:
-    with pytest.raises(TrainingError, match=r"'convnext_tinny' is no model of timm .* Nearest: convnext_tiny"):
+    with pytest.raises(TrainingError, match=r"'convnext_tinny' is not a model of timm .* Nearest: convnext_tiny"):
         made(settings(backbone="convnext_tinny"))
 
 

@@ -66,7 +66,7 @@ def test_seeds_equal_models_with_these_seeds_and_none_is_trained_twice(tmp_path:
     store, done = train(tmp_path, notes=notes)
     assert all(result.skipped for result in done)
     assert stored_bytes(store, "m") == stored_bytes(plain, "first")
-    assert "m: seeds 2 to 1: the model is now the mean of its first 1. What was trained with seed 1 is kept" in "".join(
+    assert "m: seeds 2 to 1: the model is now the mean of the first 1. Trainings with seed 1 are kept" in "".join(
         notes.lines
     )
     _, done = train(tmp_path, settings=dataclasses.replace(TINY, seeds=2))
@@ -172,7 +172,7 @@ class RefitToy(RepeatSettings, ToySettings):
 
 
 def test_several_seeds_need_a_kind_with_a_seed(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="draws nothing by a seed. Set seeds = 1"):
+    with pytest.raises(TrainingError, match="does not use a seed. Set seeds = 1"):
         train(tmp_path, settings=RefitToy(seeds=2))
 
 

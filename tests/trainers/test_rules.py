@@ -56,18 +56,16 @@ def test_models_within_the_rules_are_not_mentioned() -> None:
 
 def test_disallowed_and_unknown_weights_and_excess_parameters_are_named() -> None:
     (foreign,) = broken({"a": {"preset": "clip"}})
-    assert foreign.startswith(
-        "Model 'a' begins from weights that were trained on WIT-400M (CLIP); the rules of multi-ffdi"
-    )
+    assert foreign.startswith("Model 'a' starts from weights trained on WIT-400M (CLIP); the rules of multi-ffdi")
     (tag,) = broken({"a": {"backbone": "convnext_tiny.in12k_ft_in1k"}})
-    assert "trained on ImageNet-12K; the rules of multi-ffdi allow ImageNet-1K alone" in tag
+    assert "trained on ImageNet-12K; the rules of multi-ffdi allow only ImageNet-1K" in tag
     (file,) = broken({"a": {"backbone": "resnet18", "pretrained": "weights.pt"}})
-    assert "the file 'weights.pt' does not say what its weights were trained on" in file
+    assert "the file 'weights.pt' does not specify what its weights were trained on" in file
     (hub,) = broken({"a": {"backbone": "hf-hub:someone/something"}})
-    assert "the name 'hf-hub:someone/something' does not say" in hub
+    assert "the name 'hf-hub:someone/something' does not specify" in hub
     (data, size) = broken({"a": {"preset": "clip-large"}})
     assert "WIT-400M" in data
-    assert "Model 'a' has 303,180,801 parameters; the rules of multi-ffdi allow 200,000,000 in all" in size
+    assert "Model 'a' has 303,180,801 parameters; the rules of multi-ffdi allow 200,000,000 in total" in size
     assert broken({"a": {"preset": "clip-large", "pretrained": False}}) == [size]
 
 
@@ -106,4 +104,4 @@ def test_check_warns_of_models_that_break_the_rules(tmp_path: Path) -> None:
     path.write_text(f'[competition]\nrules = "multi-ffdi"\n{text}')
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
     assert result.exit_code == 0, result.output
-    assert "Warning: Model 'tiny' begins from weights that were trained on JFT-300M" in " ".join(result.stdout.split())
+    assert "Warning: Model 'tiny' starts from weights trained on JFT-300M" in " ".join(result.stdout.split())

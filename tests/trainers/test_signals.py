@@ -17,9 +17,9 @@ def send(number: int) -> None:
 def test_a_signal_is_deferred_until_the_end_of_the_step(number: int, raised: type[BaseException]) -> None:
     before = signal.getsignal(number)
     with StopRequest() as request:
-        assert not request.heard
+        assert not request.is_requested
         send(number)
-        assert request.heard
+        assert request.is_requested
         with pytest.raises(raised):
             request.stop()
     assert signal.getsignal(number) is before
@@ -42,14 +42,14 @@ def test_a_second_sigterm_changes_nothing() -> None:
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
-    before, heard = signal.getsignal(signal.SIGINT), []
+    before, requested = signal.getsignal(signal.SIGINT), []
 
     def work() -> None:
         with StopRequest() as request:
-            heard.append(request.heard)
+            requested.append(request.is_requested)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert heard == [False]
+    assert requested == [False]
     assert signal.getsignal(signal.SIGINT) is before

@@ -496,6 +496,6 @@ def test_an_automatic_batch_is_split_until_its_parts_fit(
 def test_a_misspelt_backbone_is_reported_before_any_model_is_trained(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     models = {"tiny": TINY, "other": dataclasses.replace(TINY, backbone="test_resnett")}
-    with pytest.raises(TrainingError, match=r"'test_resnett' is no model of timm .* Nearest: test_resnet"):
+    with pytest.raises(TrainingError, match=r"'test_resnett' is not a model of timm .* Nearest: test_resnet"):
         train_models(competition, store, models, (0,), tmp_path / "work" / "trainers")
     assert not (tmp_path / "work" / "trainers" / "tiny").exists()

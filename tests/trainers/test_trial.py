@@ -89,7 +89,7 @@ BOTH = {**FRAMES, "kind": "av", "sound_pretrained": False, "window_s": 0.2, "ban
     ({**FRAMES, "backbone": "test_resnet", "pretrained": "none.pt"}, "pretrained = 'none.pt' is not a file"),
     ({**FRAMES, "backbone": "test_resnet.nothing", "pretrained": True}, "has no such weights in timm"),
     ({**FRAMES, "backbone": "test_resnet", "faces": "none.onnx"}, "none.onnx"),
-    ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnett"}, "'test_resnett' is no model of timm"),
+    ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnett"}, "'test_resnett' is not a model of timm"),
     ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnet", "sound_pretrained": "none.pt"},
      "sound_pretrained = 'none.pt' is not a file"),
 ])  # fmt: skip

@@ -39,7 +39,7 @@ def ablate(
         ├── oof/            a separate store: same folds, one test row
         └── VARIANT/        weights and histories, as for any model
 
-    Each is trained once on each fold, whatever its `seeds`, unless they are the change; refits are left out.
+    Each is trained once on each fold, regardless of `seeds` unless these are the change; refits are left out.
 
     Nothing is trained twice: neither a variant, nor the model itself if
     its folds are in the real store with the same settings.

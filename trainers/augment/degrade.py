@@ -4,7 +4,7 @@ Robust detectors of 2026 are trained on compound chains of compression, blur, no
 strength (NTIRE 2026 challenge on robust detection, arXiv 2604.24163); Zhang et al., Designing a Practical Degradation
 Model for Deep Blind Image Super-Resolution, ICCV 2021, shuffle their order in the same way.
 
-WebP has no batch version. An image whose chain contains WebP is augmented entirely on the CPU, even if the network is
+WebP has no batched version. An image whose chain contains WebP is augmented entirely on the CPU, even if the network is
 on a GPU, so that the order of its operations is kept.
 """
 
@@ -73,7 +73,7 @@ class Step:
 
     @property
     def needs_host(self) -> bool:
-        """Whether the operation has no batch version."""
+        """Whether the operation has no batched version."""
         return _OPERATIONS[self.operation].change_batch is None
 
 

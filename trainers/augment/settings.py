@@ -9,7 +9,7 @@ from trainers.runtime.settings import check_range
 _PROBABILITIES = (
     "hflip translate color_jitter jpeg webp blur noise downscale grid_cutout self_blend face_cutout pair_mix mix_share"
 ).split()
-# applied to single images on the CPU, whatever the device
+# applied to single images on the CPU, regardless of the device
 ON_HOST = ("self_blend", "face_cutout", "pair_mix", "webp", "randaugment")
 
 
@@ -19,10 +19,10 @@ _DEGRADATIONS: tuple[Degradation, ...] = ("jpeg", "webp", "double_jpeg", "resize
 
 @dataclass(frozen=True, kw_only=True)
 class DegradeSettings:
-    """Chains of damage, as images collect it on their way through platforms and messengers.
+    """Chains of degradations, as images undergo them on platforms and in messengers.
 
-    probability: of a chain, 0 for none. operations: what it is made of, each at most once in a chain.
-    length: largest number of operations in a chain (at most all of them); it is drawn evenly from 1 up.
+    probability: probability of a chain, 0 for none. operations: possible operations, each at most once in a chain.
+    length: maximum number of operations in a chain; the number is drawn uniformly from 1 to length.
     """
 
     probability: float = 0.0
@@ -43,7 +43,7 @@ class DegradeSettings:
 
     @property
     def needs_host(self) -> bool:
-        """Whether chains may contain an operation that has no version for batches."""
+        """Whether chains may contain an operation without a batched version."""
         return bool(self.probability) and "webp" in self.operations
 
 
@@ -58,7 +58,7 @@ class AugmentSettings:
         and quantize (fewer colors), in random order and strength: {probability, operations, length}, where length is
         the maximum number of operations in a chain.
     self_blend: probability that a real becomes a fake by blending it with a modified copy of itself.
-    reals_only: train on the reals alone, from which self_blend makes the fakes; held-out fakes are predicted and scored
+    reals_only: train only on reals, from which self_blend makes the fakes; held-out fakes are predicted and scored
         as usual.
     face_cutout: probability of blackening a part of the face (eyes, nose, mouth or a half) at its position in an
         aligned crop; only for face crops.

@@ -63,7 +63,7 @@ class Competition:
 
     @property
     def paths(self) -> list[str]:
-        """The files that models read: of the training rows, the rows to predict and the sealed rows."""
+        """The files of the training rows, the rows to predict and the sealed rows."""
         parts = [self.train, self.test, *([] if self.sealed is None else [self.sealed])]
         return [path for part in parts for path in part["path"]]
 

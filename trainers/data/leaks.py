@@ -77,7 +77,7 @@ class LeakAudit:
         problems = []
         for advice, scores in by_advice.items():
             named = tuple(f"{score.name.split(' (')[0]} (AUC {score.auc:.3f})" for score in scores)
-            words = "tells" if len(named) == 1 else "tell"
+            words = "separates" if len(named) == 1 else "separate"
             listed = examples(list(named), 3)
             found = f"{listed[0].upper()}{listed[1:]} alone {words} real from fake, without regard to the content."
             problems.append(Problem("leak", "train", found, advice, named, is_error=False))

@@ -63,7 +63,7 @@ def embed_images(
     device = default_device()
     set_up(device)
     model = create_model(network, images.image_size, root)
-    backbone: Any = getattr(model, "backbone", model)  # additional inputs have an untrained stem
+    backbone: Any = getattr(model, "backbone", model)  # the stem for additional inputs is untrained
     backbone.reset_classifier(0)
     backbone.to(device).eval()
     mean, std = (value.to(device) for value in grey_mean_and_std(backbone))

@@ -78,16 +78,16 @@ def check_settings_unchanged(
 
 
 def _note_fewer(name: str, before: Mapping[str, Any], now: RepeatSettings, progress: Progress) -> None:
-    """Report trainings that are there and no longer part of the model."""
+    """Report existing trainings that are no longer part of the model."""
     seeds = before.get("seeds", 1)
     if now.seeds < seeds:
         left_out = f"seed {now.seeds}" if now.seeds == seeds - 1 else f"seeds {now.seeds} to {seeds - 1}"
         progress.note(
-            f"{name}: seeds {seeds} to {now.seeds}: the model is now the mean of its first {now.seeds}. What was "
-            f"trained with {left_out} is kept, unused, and counts again with seeds = {seeds}. Blend again."
+            f"{name}: seeds {seeds} to {now.seeds}: the model is now the mean of the first {now.seeds}. Trainings "
+            f"with {left_out} are kept, and used again with seeds = {seeds}. Blend again."
         )
     if before.get("refit") and not now.refit:
-        progress.note(f"{name}: refit = false: its test predictions are those of the fold models alone; blend again.")
+        progress.note(f"{name}: refit = false: its test predictions are those of the fold models only; blend again.")
 
 
 def check_still_own(folder: Path, settings: ModelSettings) -> None:
@@ -126,7 +126,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelS
     if before.get("data", now["data"]) != now["data"]:
         found["data"] = "the files of the training rows"
     if before.get("pseudo_labels") != now.get("pseudo_labels"):
-        found["pseudo_labels"] = "the pseudo-labels, or what they count for"
+        found["pseudo_labels"] = "the pseudo-labels or their weight"
     return found
 
 

@@ -55,7 +55,7 @@ def train_in_workers(
     try:
         with StopRequest() as request:
             while queue.waiting or any(worker.task for worker in workers_):
-                if request.heard:
+                if request.is_requested:
                     progress.note("Stopping: all processes save their state.")
                     _stop(workers_, display)
                     request.stop()
@@ -63,7 +63,9 @@ def train_in_workers(
                     if queue.waiting and worker.task is None:
                         worker.give(queue.waiting.popleft())
                 for connection in wait([worker.connection for worker in workers_ if worker.runs], _LOOK_EVERY_S):
-                    _hear(next(worker for worker in workers_ if worker.connection is connection), queue, display)
+                    _handle_message(
+                        next(worker for worker in workers_ if worker.connection is connection), queue, display
+                    )
         for worker in workers_:
             worker.end()
     finally:
@@ -130,7 +132,7 @@ class _Worker:
             self.died()
 
 
-def _hear(worker: _Worker, queue: TaskQueue, display: ProgressDisplay) -> bool:
+def _handle_message(worker: _Worker, queue: TaskQueue, display: ProgressDisplay) -> bool:
     """Handle one message of a worker; return False if it was the last."""
     try:
         message: Message = worker.connection.recv()

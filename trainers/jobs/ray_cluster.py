@@ -95,7 +95,7 @@ class _Driver:
         try:
             with StopRequest() as request:
                 while self._queue.waiting or self._running:
-                    if request.heard:
+                    if request.is_requested:
                         self._stop()
                         request.stop()
                     while self._queue.waiting:
@@ -272,7 +272,7 @@ def _perform(
     wait_passively()
     send(("start", task.title))
     try:
-        _check_sight(job, remote)
+        _check_access(job, remote)
         if run not in _runners:
             _runners.clear()
             _runners[run] = _make_runner(job)
@@ -315,7 +315,7 @@ def _stoppable(mailbox: Any) -> Iterator[None]:
         listener.join()
 
 
-def _check_sight(job: TrainingJob, remote: RemoteWorkspace | None) -> None:
+def _check_access(job: TrainingJob, remote: RemoteWorkspace | None) -> None:
     """Check that this machine has access to everything under the paths of the driver."""
     if remote is None and not job.store_root.exists():
         raise TrainingError(

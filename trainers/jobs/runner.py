@@ -72,7 +72,7 @@ class TrainingJob:
     store_root: folder of the prediction store. work_dir: folder of this package. threads: number of decoding threads.
     root: base of relative paths in settings. cache_dir: folder of resized images, if there is one.
     processes: number of processes that share the memory of this machine.
-    pseudo: labels of the test rows that all models are trained on too, by `pseudo` of their settings; None for none.
+    pseudo: labels of test rows on which all models are also trained, according to their setting `pseudo`, or None.
     """
 
     competition: "Competition"
@@ -139,19 +139,19 @@ class FoldRunner:
     def _check_repeats(self, name: str) -> None:
         settings = self.job.models[name]
         if self.repeats(name).seeds > 1 and not hasattr(settings, "seed"):
-            raise TrainingError(f"Model '{name}': the kind {settings.kind!r} draws nothing by a seed. Set seeds = 1.")
+            raise TrainingError(f"Model '{name}': the kind {settings.kind!r} does not use a seed. Set seeds = 1.")
         if self.job.pseudo is None:
             return
         if self.repeats(name).pseudo is None:
-            raise TrainingError(f"Model '{name}' has no pseudo = {{ … }}, which says what pseudo-labels count for.")
+            raise TrainingError(f"Model '{name}' has no pseudo = {{ … }}, which sets the weight of pseudo-labels.")
         if not kind_of(settings).soft_labels:
             raise TrainingError(
-                f"Model '{name}': the kind {settings.kind!r} cannot be trained on labels between 0 and 1, which "
-                f"pseudo-labels are. Leave it out with --model."
+                f"Model '{name}': the kind {settings.kind!r} cannot be trained on labels between 0 and 1, such "
+                f"as pseudo-labels. Leave it out with --model."
             )
         found, expected = self.job.pseudo.probabilities.shape, (self.store.folds.k + 1, len(self.store.test_ids))
         if found != expected:
-            raise TrainingError(f"Pseudo-labels of shape {found} do not fit: expected {expected}, folds and test rows.")
+            raise TrainingError(f"Pseudo-labels have shape {found}; expected {expected} (folds and refit, test rows).")
 
     def all(self, folds: Sequence[int]) -> list[FoldResult]:
         """Train all folds of all models, one after the other, and predict the test rows of each model."""
@@ -166,7 +166,7 @@ class FoldRunner:
         return results
 
     def refits_due(self, name: str) -> list[int]:
-        """Return the seeds whose refit can be trained, or is: all folds are trained, and their epochs known."""
+        """Return the seeds whose refit is trained or can be: all folds are trained, and their epochs are known."""
         if not self.repeats(name).refit:
             return []
         folds, seeds = range(self.store.folds.k), range(self.repeats(name).seeds)

@@ -52,10 +52,10 @@ def predict_test_rows(
         for batch in models.predict(rows.iloc[parts.count :]):
             parts.add(batch)
             task.advance(batch.shape[1])
-            if request.heard or time.monotonic() - saved > _SAVE_EVERY_S:
+            if request.is_requested or time.monotonic() - saved > _SAVE_EVERY_S:
                 parts.save()
                 saved = time.monotonic()
-            if request.heard:
+            if request.is_requested:
                 request.stop()
     return np.concatenate(group.all_gather(parts.joined()), axis=1)
 

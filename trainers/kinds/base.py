@@ -198,7 +198,7 @@ class ModelKind(ABC, Generic[S]):
         return ()
 
     def only_predicts(self, setting: str, before: object, now: object) -> bool:
-        """Whether a changed setting leaves the weights as they are, so that it is enough to predict again."""
+        """Return whether a changed setting does not affect the weights, so that predicting again is sufficient."""
         return False
 
     def check(self, context: ModelContext[S]) -> None:

@@ -58,8 +58,8 @@ def note_repeated_decoding(context: ModelContext[Any]) -> None:
     free = shutil.disk_usage(next(path for path in (cache.folder, *cache.folder.parents) if path.exists())).free
     context.progress.note(
         f"{count:,} images of {size} px take {needed / 1e9:.1f} GB, of which {memory / 1e9:.1f} GB may stay in memory: "
-        f"each epoch decodes the others again. If that holds the training up, dfens cache stores all: "
-        f"{free / 1e9:.1f} GB are free on its disk."
+        f"each epoch decodes the others again. If this slows training down, run dfens cache, which stores all of "
+        f"them: {free / 1e9:.1f} GB are free on its disk."
     )
 
 

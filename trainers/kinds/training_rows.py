@@ -42,7 +42,7 @@ def training_rows(context: ModelContext[Any], fold: int) -> TrainingRows:
         return TrainingRows(table, target, weight)
     if _reals_only(context):
         raise TrainingError(
-            f"Model '{context.name}': reals_only = true leaves out fakes, and pseudo-labels would bring them back. "
+            f"Model '{context.name}': reals_only = true excludes fakes, but pseudo-labels would add some. "
             f"Leave this model out with --model, or set reals_only = false."
         )
     labels, settings = context.pseudo
@@ -66,8 +66,8 @@ def labelled_rows(context: ModelContext[Any], fold: int) -> NDArray[np.bool_]:
         rows &= context.folds.target == 0
         if not rows.any():
             raise TrainingError(
-                f"Model '{context.name}': reals_only = true, and no row outside fold {fold} is a real. Set it to "
-                f"false, or make folds that spread the reals (dfens folds)."
+                f"Model '{context.name}': reals_only = true, but there are no reals outside fold {fold}. Set it "
+                f"to false, or assign the reals to several folds (dfens folds)."
             )
     return rows
 
@@ -89,8 +89,8 @@ def fold_weights(context: ModelContext[Any], name: str, rows: NDArray[np.bool_])
         return weight
     if not weight.sum():
         raise TrainingError(
-            f"Model '{context.name}': reals_only = true, and weight_column = {name!r} gives all reals of a fold's "
-            f"training the weight 0. Leave one of them out."
+            f"Model '{context.name}': reals_only = true, but weight_column = {name!r} is 0 for all reals that a "
+            f"fold is trained on. Leave one of these settings out."
         )
     scaled: NDArray[np.float32] = weight / weight.mean()
     return scaled

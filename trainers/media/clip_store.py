@@ -289,7 +289,7 @@ class _Writer:
         if free < _LEAST_FREE + len(data):
             raise DataError(
                 f"The disk of {self._store.folder} has {free / 1e9:.1f} GB left. Free space there, or make that folder "
-                f"a link to a larger disk, and run dfens extract again: it resumes where it was."
+                f"a link to a larger disk, and run dfens extract again: it resumes where it stopped."
             )
         with self._part.open("ab") as file:
             file.write(data)

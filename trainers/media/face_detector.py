@@ -53,13 +53,13 @@ class FaceDetector:
             ConfigError: if onnxruntime is not installed, or the file is missing, broken, or another kind of network.
         """
         if not path.is_file():
-            raise ConfigError(f"faces = '{path}': there is no such file. Without the setting the centre is cropped.")
+            raise ConfigError(f"faces = '{path}': there is no such file. Correct the path, or remove the setting.")
         try:
             import onnxruntime
         except ImportError as err:
             raise ConfigError(
                 "faces = … needs the package onnxruntime. Install it with pip install 'dfens[faces]', or leave the "
-                "setting out: the centre of each frame is cropped then."
+                "setting out: the centre of each frame is then cropped."
             ) from err
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # clips are read in parallel

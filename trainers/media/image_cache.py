@@ -223,8 +223,8 @@ class ImageCache:
             assert kept is not None
             if not np.array_equal(kept, load_image(paths[row], self.image_size, self.decode)):
                 raise DataError(
-                    f"{self.folder} holds other pixels for {paths[row]} than decoding gives now: another build of "
-                    f"OpenCV or Pillow made it. Run dfens cache --remove, then dfens cache."
+                    f"{self.folder} has different pixels for {paths[row]} from those decoded now, since it was made by "
+                    f"another build of OpenCV or Pillow. Run dfens cache --remove, then dfens cache."
                 )
         return view
 

@@ -127,9 +127,9 @@ def check_size(height: int, width: int) -> None:
         ImageFormatError: if it is too large, with its size and the limit, or if its size is 0.
     """
     if height * width > MOST_PIXELS:
-        raise ImageFormatError(f"it has {width} x {height} pixels by its header, and at most {MOST_PIXELS} are decoded")
+        raise ImageFormatError(f"its header declares {width} x {height} pixels; the limit is {MOST_PIXELS}")
     if height * width == 0:
-        raise ImageFormatError(f"it has {width} x {height} pixels by its header")
+        raise ImageFormatError(f"its header declares {width} x {height} pixels")
 
 
 def check_hole(data: bytes, kind: str | None) -> None:
@@ -183,12 +183,12 @@ def narrow_values(values: NDArray[Any]) -> Image:
     low, high = values.min(), values.max()
     if values.dtype != np.uint16:
         raise ImageFormatError(
-            f"its values are of type {values.dtype}, from {low:g} to {high:g}, and what is white is not known: save it "
+            f"its values are of type {values.dtype}, from {low:g} to {high:g}, and their range is unknown: save it "
             f"with 8 or 16 bits"
         )
     if 0 < high < 4096:
         raise ImageFormatError(
-            f"its values of 16 bits end at {high}, so that their upper 8 bits would show next to nothing: scale them "
+            f"its largest 16-bit value is {high}, so the upper 8 bits contain almost no information: scale the values "
             f"to 65535, or save them with 8 bits"
         )
     return (values >> 8).astype(np.uint8)

@@ -57,7 +57,7 @@ def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor |
         from torchvision.io import ImageReadMode, decode_jpeg
     except ImportError as err:
         raise TrainingError(
-            'decode = "gpu" needs a torchvision that decodes JPEG, and this one does not. Set decode = "area".'
+            'decode = "gpu" needs a torchvision that decodes JPEG, but this one does not. Set decode = "area".'
         ) from err
     tensors = [torch.from_numpy(np.frombuffer(data, np.uint8).copy()) for data in files]
     with warnings.catch_warnings():

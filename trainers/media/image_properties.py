@@ -62,7 +62,7 @@ def read_image_properties(path: str) -> ImageProperties:
                 except Exception:  # a longer header, or tags at the end, as in TIFF
                     return _properties(data + file.read(), size_bytes)
     except Exception as err:  # Pillow's parsers raise OSError, SyntaxError, ValueError, struct.error and others
-        raise DataError(f"{path} has no header of an image that can be read ({err}). Run dfens check.") from err
+        raise DataError(f"{path} has no readable image header ({err}). Run dfens check.") from err
 
 
 def _properties(data: bytes, size_bytes: int) -> ImageProperties:

@@ -31,13 +31,13 @@ class Loader:
     def __init__(self, threads: int, *, pin: bool = False) -> None:
         self._threads = max(1, threads)
         if self._threads > 1:
-            cv2.setNumThreads(1)  # these threads are enough; OpenCV's own, of all cores, would be woken for each image
+            cv2.setNumThreads(1)  # otherwise OpenCV wakes threads on all cores for each image
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._pin = pin
         self._device_pool: ThreadPoolExecutor | None = None
 
     def batches(self, plan: Iterable[Rowset], shape: tuple[int, ...], make_row: MakeRow) -> Iterator[Tensor]:
-        """For each set of rows, the images of `make_row`, shape (len(rows), *shape), uint8, in that order.
+        """Yield for each set of rows the images from `make_row`, (len(rows), *shape), uint8, in the same order.
 
         Two batches are prefetched. An error of `make_row` is raised at its batch.
         """
@@ -66,18 +66,18 @@ class Loader:
         return wait
 
     def rows(self, plan: Iterable[Rowset], rows: Subset, device: torch.device) -> Iterator[Tensor]:
-        """For each set of rows their images unchanged, (len(rows), size, size, 3), uint8, decoded as their store says.
+        """Yield for each set of rows their images, (len(rows), size, size, 3), uint8, decoded as set in their store.
 
         Raises:
-            TrainingError: `decode = "gpu"` on another device than CUDA.
+            TrainingError: if `decode = "gpu"` is used without a CUDA device.
         """
         store = rows.images
         if store.decode != "gpu":
             return self.batches(plan, (store.size, store.size, 3), plain_row(rows))
         if device.type != "cuda":
             raise TrainingError(
-                'decode = "gpu" needs a CUDA device, and this machine offers none (dfens doctor). Set decode = "area"; '
-                "a model that was trained with the one should not predict with the other."
+                'decode = "gpu" needs a CUDA device, but this machine has none (see dfens doctor). Set decode = '
+                '"area"; a model trained with one decoder should not predict with the other.'
             )
         return ahead(plan, lambda part: self._begin_on_device(part, rows, device), 2)
 
@@ -93,7 +93,7 @@ class Loader:
         return self._device_pool.submit(decode).result
 
     def close(self) -> None:
-        """End the threads; unfinished batches are discarded."""
+        """Stop the threads; unfinished batches are discarded."""
         if self._device_pool is not None:
             self._device_pool.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -111,11 +111,11 @@ def ahead(items: Iterable[T], begin: Callable[[T], Callable[[], R]], count: int)
 
 
 def batch_plan(count: int, size: int) -> list[Rowset]:
-    """Subset 0 to count - 1 in order, in batches of at most `size`."""
+    """Return the indices 0 to count - 1 in order, in batches of at most `size`."""
     return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def plain_row(rows: Subset) -> MakeRow:
-    """The decoded images of rows, unchanged."""
+    """Return a function that returns the unchanged image of a row."""
     positions = rows.positions
     return lambda row: rows.images[int(positions[row])]

@@ -28,7 +28,7 @@ class ImageSettings:
     def __post_init__(self) -> None:
         check_range(self, 1, 1e9, "image_size")
         if self.crop and self.crop < self.image_size:
-            raise ConfigError(f"crop = {self.crop} is smaller than image_size = {self.image_size}; it must hold it.")
+            raise ConfigError(f"crop = {self.crop} must be at least image_size = {self.image_size}.")
 
     @property
     def stored_size(self) -> int:

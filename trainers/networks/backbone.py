@@ -43,7 +43,7 @@ def check_backbone(name: str) -> str:
         close = get_close_matches(architecture.lower(), known, n=3, cutoff=0.4)
         dropped = " any more" if architecture in renamed else ""
         raise TrainingError(
-            f"backbone = {name!r} is no model of timm {timm.__version__}{dropped}. "
+            f"backbone = {name!r} is not a model of timm {timm.__version__}{dropped}. "
             f"Nearest: {', '.join(close) or 'none'}. python -c 'import timm; print(timm.list_models())' shows all."
         )
     return name

@@ -34,17 +34,17 @@ class ClipNetworkSettings:
         check_range(self, 1, 1e4, "moments", "time_views")
         if self.temporal != "none" and self.pooling not in ("mean", "attention"):
             raise ConfigError(
-                f'pooling = "{self.pooling}" pools predictions of single moments, and temporal = "{self.temporal}" '
-                f'looks at all together. Set pooling = "mean" or "attention", or temporal = "none".'
+                f'pooling = "{self.pooling}" combines predictions of single moments, but temporal = "{self.temporal}" '
+                f'processes all together. Set pooling = "mean" or "attention", or temporal = "none".'
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FusionSettings:
-    """Fusion of picture and sound.
+    """Fusion of video and sound.
 
-    fusion: gated or cross_attention. modality_dropout: share of the clips with both whose picture or sound is hidden
-        in training. modality_loss: weight of a loss on the picture alone and one on the sound alone.
+    fusion: gated or cross_attention. modality_dropout: share of the clips with both whose video or sound is hidden
+        in training. modality_loss: weight of the losses on video alone and on sound alone.
     """
 
     fusion: Fusion = "gated"

@@ -16,26 +16,26 @@ from trainers.networks.settings import Inputs
 
 CHANNELS: dict[Inputs, int] = {"rgb": 3, "ycbcr": 3, "srm": 3, "dct": 3, "phase": 1}
 _BLOCK = 8
-_BAND_SPREADS = (50.0, 6.0, 1.5)  # of the low, middle and high band of photos, grey levels
+_BAND_SPREADS = (50.0, 6.0, 1.5)  # standard deviation of the low, middle and high band in photos, grey levels
 
 
 class SideInputs(nn.Module):
     """A backbone behind a stem that turns RGB and its side channels into the three planes it expects.
 
     The stem is a 1 x 1 convolution that initially passes RGB and ignores all other channels if RGB is
-    among the inputs, so that pretrained weights lose nothing at the start; training then opens the other channels.
+    among the inputs, so that pretrained weights are unaffected at the start; training then adds the other channels.
     """
 
     def __init__(self, backbone: nn.Module, inputs: tuple[Inputs, ...], mean: Tensor, std: Tensor) -> None:
         """Wrap a backbone.
 
         Args:
-            backbone: takes (batch, 3, height, width), normalised.
-            inputs: of CHANNELS, each once.
-            mean, std: with which RGB of 0 to 255 was normalised, shape (1, 3, 1, 1).
+            backbone: network for normalised images, (batch, 3, height, width).
+            inputs: names in CHANNELS, each once.
+            mean, std: values by which RGB of 0 to 255 was normalised, shape (1, 3, 1, 1).
 
         Raises:
-            ConfigError: no inputs, an unknown one, or one twice.
+            ConfigError: if there are no inputs, or one is unknown or given twice.
         """
         super().__init__()
         unknown = [name for name in inputs if name not in CHANNELS]
@@ -86,7 +86,7 @@ class SideInputs(nn.Module):
         return nn.functional.conv2d(grey, self.get_buffer("kernels")).clamp(-3, 3)
 
     def _dct(self, rgb: Tensor) -> Tensor:
-        """The grey image in three bands of the DCT of its blocks of 8 x 8: low, middle and high frequencies."""
+        """Return the grey image in three DCT bands of its 8 x 8 blocks: low, middle and high frequencies."""
         grey = _grey(rgb) - 128
         height, width = grey.shape[-2:]
         grey = nn.functional.pad(grey, (0, -width % _BLOCK, 0, -height % _BLOCK), mode="replicate")
@@ -99,14 +99,14 @@ class SideInputs(nn.Module):
         return torch.cat(bands, dim=1)
 
     def _phase(self, rgb: Tensor) -> Tensor:
-        """The image of the phases alone: every frequency equally strong."""
+        """Return the image reconstructed from phases only, with all frequencies equally strong."""
         spectrum = torch.fft.rfft2(_grey(rgb))
         image: Tensor = torch.fft.irfft2(spectrum / spectrum.abs().clamp_min(1e-6), s=rgb.shape[-2:])
         spread = image.flatten(1).std(dim=1).clamp_min(1e-12)
         return image / spread[:, None, None, None]
 
     def _ycbcr(self, rgb: Tensor) -> Tensor:
-        """Luminance and the two colour differences of JPEG."""
+        """Return luminance and the two colour differences of JPEG."""
         red, _, blue = rgb.unbind(1)
         light = _grey(rgb)[:, 0]
         return torch.stack([(light - 128) / 64, (blue - light) * 0.564 / 20, (red - light) * 0.713 / 20], dim=1)
@@ -118,7 +118,7 @@ def _grey(rgb: Tensor) -> Tensor:
 
 
 def _srm_kernels() -> Tensor:
-    """The three kernels that image forensics uses most, (3, 1, 5, 5)."""
+    """Return the three kernels most used in image forensics, (3, 1, 5, 5)."""
     second = torch.zeros(5, 5)
     second[2, 1:4] = torch.tensor([1.0, -2.0, 1.0])
     square = torch.zeros(5, 5)
@@ -130,7 +130,7 @@ def _srm_kernels() -> Tensor:
 
 
 def _dct_kernels() -> Tensor:
-    """The 64 orthonormal cosines of a block of 8 x 8, (64, 1, 8, 8)."""
+    """Return the 64 orthonormal cosines of an 8 x 8 block, (64, 1, 8, 8)."""
     at = torch.arange(_BLOCK)
     waves = torch.cos((2 * at[None] + 1) * at[:, None] * math.pi / (2 * _BLOCK)) * math.sqrt(2 / _BLOCK)
     waves[0] /= math.sqrt(2)
@@ -138,7 +138,7 @@ def _dct_kernels() -> Tensor:
 
 
 def _dct_bands() -> Tensor:
-    """Which of the 64 cosines are low, middle and high, (3, 64, 1, 1)."""
+    """Return masks of the low, middle and high frequencies among the 64 cosines, (3, 64, 1, 1)."""
     at = torch.arange(_BLOCK)
     order = (at[:, None] + at[None]).reshape(64, 1, 1)
     return torch.stack([order <= 2, (order > 2) & (order <= 6), order > 6]).float()

@@ -35,13 +35,13 @@ def loss_by_name(name: Loss, label_smoothing: float) -> LossFunction:
 
     bce: cross-entropy. focal: cross-entropy of each row times (1 - probability of its label)^2, so that easy rows have
     less weight (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017). auc: logistic loss over all pairs of a
-    real and a fake, a smooth bound of 1 - AUC (Yan et al., ICML 2003; 0 where a step holds one class). classes: mean
+    real and a fake, a smooth bound of 1 - AUC (Yan et al., ICML 2003; 0 if a step has only one class). classes: mean
     over the fakes plus mean over the reals, so that neither their balance in a step nor class_weight has any effect.
     """
     smoothed = (label_smoothing / 2, 1 - label_smoothing + label_smoothing / 2)  # targets of a real and of a fake
 
     def cross_entropies(logits: Tensor) -> Tensor:
-        """Cross-entropy of each row taken as a real and as a fake, (batch, 2)."""
+        """Return the cross-entropy of each row as a real and as a fake, (batch, 2)."""
         return torch.stack(
             [
                 binary_cross_entropy_with_logits(logits, torch.full_like(logits, target), reduction="none")
@@ -76,7 +76,7 @@ def alignment_loss(features: Tensor, weights: Tensor) -> Tensor:
     """Return the mean squared distance of features over all pairs of one class, a single number.
 
     Wang and Isola, Understanding Contrastive Representation Learning through Alignment and Uniformity on the
-    Hypersphere, ICML 2020, with pairs of one label as in GenD (arXiv 2508.06248). 0 where no class has a pair.
+    Hypersphere, ICML 2020, with pairs of one label as in GenD (arXiv 2508.06248). 0 if no class has a pair.
 
     Args:
         features: (batch, n_features) of unit length.
@@ -88,7 +88,7 @@ def alignment_loss(features: Tensor, weights: Tensor) -> Tensor:
 def uniformity_loss(features: Tensor, weights: Tensor) -> Tensor:
     """Return the logarithm of the mean of exp(-2 squared distance) over all pairs, lowest if rows are uniform.
 
-    Sources and arguments as in `alignment_loss`; 0 where there is no pair.
+    Sources and arguments as in `alignment_loss`; 0 if there is no pair.
     """
     mass = weights.sum(1, keepdim=True)
     mean = _mean_over_pairs((-_HEAT * _squared_distances(features)).exp(), mass @ mass.T)
@@ -96,7 +96,7 @@ def uniformity_loss(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def _squared_distances(features: Tensor) -> Tensor:
-    """Squared distances of vectors of unit length, (batch, batch)."""
+    """Return the squared distances of vectors of unit length, (batch, batch)."""
     return 2 - 2 * features @ features.T
 
 

@@ -28,10 +28,10 @@ class Normalise:
         self._shift = (-mean / std).to(device)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(batch, edge, edge, 3) uint8, or (batch, 3, edge, edge) grey values -> (batch, 3, edge, edge) float32."""
+        """Normalise uint8 (batch, edge, edge, 3) or grey values (batch, 3, edge, edge) to (batch, 3, edge, edge)."""
         batch = images.to(self._device, non_blocking=True)
         if batch.dtype == torch.uint8:
             batch = batch.permute(0, 3, 1, 2)  # the memory is channels-last already
-        values = batch.to(torch.float32, copy=True)  # changed in place, so never the caller's own
+        values = batch.to(torch.float32, copy=True)  # changed in place, so it must be a copy
         torch.addcmul(self._shift, values, self._scale, out=values)
         return values.contiguous(memory_format=torch.channels_last)

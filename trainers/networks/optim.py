@@ -13,7 +13,7 @@ from trainers.networks.weights import head_parameters
 
 
 def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
-    """Make all weights trainable, or the head, alone or with normalisation layers or residuals of attention.
+    """Make all weights trainable, or only the head, optionally with normalisation layers or residuals of attention.
 
     Tuning only the normalisation of a large pretrained encoder preserves its knowledge of images and
     generalises to unseen forgeries (GenD, arXiv 2508.06248).
@@ -47,9 +47,9 @@ def set_trainable(model: nn.Module, settings: NetworkSettings) -> None:
 def make_optimizer(model: nn.Module, settings: OptimSettings, device: torch.device) -> torch.optim.AdamW:
     """Return AdamW over the trainable weights; each group has an `lr_scale`, a factor on the learning rate.
 
-    Biases, normalisation, residual factors (their length is constrained otherwise) and what the backbone itself names
-    are not decayed. Fused kernels: they
-    skip a step whose `found_inf` is set without asking the device.
+    Weight decay excludes biases, normalisation, residual factors (which are constrained otherwise) and parameters that
+    the backbone excludes itself. Fused kernels are used, since they skip a step if `found_inf` is set, without waiting
+    for the device.
     """
     backbone = _backbone(model)
     scales: dict[nn.Parameter, float] = {}

@@ -93,7 +93,7 @@ def train_residuals(model: nn.Module, rank: int) -> list[nn.Parameter]:
     ]
     if not layers:
         raise TrainingError(
-            'trainable = "residual" tunes the attention of a transformer, and this backbone has none. Name a vision '
+            'trainable = "residual" tunes the attention of a transformer, but this backbone has none. Choose a vision '
             'transformer (preset = "vit-small"), or set trainable = "norm", "head" or "all".'
         )
     for name, layer in layers:
@@ -101,8 +101,8 @@ def train_residuals(model: nn.Module, rank: int) -> list[nn.Parameter]:
         smallest = min(layer.in_features, layer.out_features // parts)
         if rank >= smallest:
             raise TrainingError(
-                f"residual_rank = {rank} leaves nothing to freeze in layers of {smallest} directions. Set a smaller "
-                f"one."
+                f"residual_rank = {rank} leaves nothing to freeze in layers of {smallest} directions. Choose a "
+                f"smaller rank."
             )
         parametrize.register_parametrization(layer, "weight", ResidualWeight(layer.weight, rank, parts))
     return residual_factors(model)

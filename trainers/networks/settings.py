@@ -71,7 +71,7 @@ class OptimSettings:
     label_smoothing: 0 to 1. class_weight: "balanced" gives both classes equal weight.
     weight_column: a column of the training table with a weight for each row, or "".
     checkpoint: "last" predicts with the last epoch's weights; "best" with those of the epoch of the best validation
-        AUC, which makes the OOF score optimistic, and is reported so.
+        AUC, which makes the OOF score optimistic, as is reported.
     seed: of weights, order and augmentation; a fold adds its index.
     """
 
@@ -106,7 +106,7 @@ class OptimSettings:
             check_range(self, 1, 1e9, "batch_size")
             if self.accumulate > self.batch_size:
                 raise ConfigError(
-                    f"accumulate = {self.accumulate} is more than the batch_size = {self.batch_size} rows of a step."
+                    f"accumulate = {self.accumulate} is larger than batch_size = {self.batch_size}, the rows of a step."
                 )
         check_range(self, 1e-12, 1e3, "lr")
         check_range(self, 0, 2**31, "seed")
@@ -130,7 +130,7 @@ class PredictionSettings:
     tta_merge: Merge = "mean"
 
     def __post_init__(self) -> None:
-        """Accept every combination; the types say what is allowed."""
+        """Accept every combination; the types restrict the values."""
 
 
 PREDICTION_SETTINGS = frozenset(item.name for item in fields(PredictionSettings))

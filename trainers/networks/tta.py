@@ -1,7 +1,7 @@
 """Test-time augmentation: ttach's views and merging, without its numerical problems.
 
-ttach merges logits with `gmean` into NaN and repeats views (HFlip x VFlip x Rotate90 holds each of
-the 8 twice); here each distinct view is seen once and merging is done on probabilities.
+ttach merges logits with `gmean` into NaN and repeats views (HFlip x VFlip x Rotate90 contains each of
+the 8 twice); here each distinct view is used once and probabilities are merged.
 """
 
 from collections.abc import Callable
@@ -50,11 +50,11 @@ def predict(model: nn.Module, batch: Tensor, tta: Tta, merge: Merge, size: int) 
     """Return the merged probability of each image, shape (batch,), float64, on the device of the batch.
 
     Raises:
-        TrainingError: ten_crop with images no larger than the views.
+        TrainingError: if ten_crop is used with images that are no larger than the views.
     """
     if tta == "ten_crop" and batch.shape[2] <= size:
         raise TrainingError(
-            f"tta = 'ten_crop' takes windows of image_size = {size} from larger images, and these have "
+            f"tta = 'ten_crop' takes windows of image_size = {size} from larger images, but these have "
             f"{batch.shape[2]} pixels. Set crop above image_size, or another tta."
         )
     seen = [view(batch).contiguous(memory_format=torch.channels_last) for view in views(tta, size)]

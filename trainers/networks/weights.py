@@ -67,7 +67,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if len(places) > 1:
         raise TrainingError(
             f"pretrained = '{path}' contains {len(places)} sets of weights that fit: {examples(places)}. Save the one "
-            f"to start from in a file of its own."
+            f"to start from in a separate file."
         )
     backbone.load_state_dict(chosen[0].fitting, strict=False)
 
@@ -220,8 +220,8 @@ def _misfit(path: Path, best: _Match, backbone: nn.Module) -> str:
     if best.missing:
         text += f"; {len(best.missing)} are missing: {examples(best.missing)}"
     if best.foreign:
-        text += f"; it has {len(best.foreign)} that this backbone has not: {examples(best.foreign)}"
-    return f"{text}. It belongs to another backbone or an unknown wrapping of it."
+        text += f"; it has {len(best.foreign)} that this backbone does not have: {examples(best.foreign)}"
+    return f"{text}. It belongs to another backbone, or its structure is unknown."
 
 
 def first_line(err: Exception) -> str:

@@ -18,27 +18,27 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self._heard: int | None = None
+        self._received: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._heard is not None and number == signal.SIGINT:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._heard = self._heard or number
+        self._received = self._received or number
 
     @property
-    def heard(self) -> bool:
-        """Whether to save and stop now."""
-        return self._heard is not None
+    def is_requested(self) -> bool:
+        """Whether a signal was received, so that the state should be saved."""
+        return self._received is not None
 
     def stop(self) -> None:
         """Raise the exception of the received signal: KeyboardInterrupt or Stopped."""
-        raise KeyboardInterrupt if self._heard == signal.SIGINT else Stopped
+        raise KeyboardInterrupt if self._received == signal.SIGINT else Stopped
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -44,7 +44,7 @@ def starts(settings: AnyClipSettings) -> Iterator[Start]:
 
 
 def check_starts(context: ModelContext[AnyClipSettings]) -> None:
-    """Check that each model that encoders start from is there or will be, and has such an encoder.
+    """Check that each model from which encoders start is trained or will be, and has the same encoder.
 
     Raises:
         TrainingError: naming the setting and what to set instead.
@@ -56,13 +56,14 @@ def check_starts(context: ModelContext[AnyClipSettings]) -> None:
         other = _settings_of(context, start.model)
         if other is None:
             raise TrainingError(
-                f"{where} names a model that is neither trained nor trained by this command. Run dfens train --model "
-                f"{start.model} first, or name one of {', '.join(sorted(set(context.models) - {context.name})) or '–'}."
+                f"{where} names a model that has no trained folds and is not trained by this command. Run dfens "
+                f"train --model {start.model} first, or name one of "
+                f"{', '.join(sorted(set(context.models) - {context.name})) or '–'}."
             )
         _check_same(where, start, other, context.settings)
         if context.settings.refit and not other.get("refit", False):
             raise TrainingError(
-                f"{where} has no refit, and the refit of '{context.name}' would start from it. Set refit = true for "
+                f"{where} has no refit, but the refit of '{context.name}' would start from it. Set refit = true for "
                 f"both or for neither."
             )
 
@@ -132,7 +133,7 @@ def _where(context: ModelContext[AnyClipSettings], start: Start) -> str:
 
 
 def _settings_of(context: ModelContext[AnyClipSettings], name: str) -> Mapping[str, Any] | None:
-    """The settings of a model: as this job trains it, else as it was trained."""
+    """Return the settings with which this job trains a model, otherwise those with which it was trained."""
     if name in context.models:
         return settings_record(context.models[name])
     path = context.work_dir / name / "settings.json"
@@ -141,7 +142,7 @@ def _settings_of(context: ModelContext[AnyClipSettings], name: str) -> Mapping[s
 
 
 def _chain(context: ModelContext[AnyClipSettings], name: str) -> set[str]:
-    """A model and all that it starts from itself, as far as this job trains them."""
+    """Return a model and all models from which it starts, as far as this job trains them."""
     seen: set[str] = set()
     waiting = [name]
     while waiting:
@@ -154,11 +155,11 @@ def _chain(context: ModelContext[AnyClipSettings], name: str) -> set[str]:
 
 
 def _check_same(where: str, start: Start, other: Mapping[str, Any], settings: AnyClipSettings) -> None:
-    """Check that the other model has the encoder, built and fed alike."""
+    """Check that the other model has the same encoder with the same input."""
     kinds = _PICTURE_KINDS if start.encoder == "picture" else _SOUND_KINDS
     if other["kind"] not in kinds:
         raise TrainingError(
-            f"{where} is of the kind {other['kind']}, which has no encoder of {start.encoder}. Name a model of the "
+            f"{where} is of the kind {other['kind']}, which has no {start.encoder} encoder. Name a model of the "
             f"kind {' or '.join(kinds)}."
         )
     own = settings_record(settings)
@@ -168,11 +169,11 @@ def _check_same(where: str, start: Start, other: Mapping[str, Any], settings: An
         if own[mine] != other.get(its)
     ]
     if differing:
-        raise TrainingError(f"{where} has another encoder: {'; '.join(differing)}. Set these alike.")
+        raise TrainingError(f"{where} has another encoder: {'; '.join(differing)}. Set the same values in both.")
 
 
 def _keys(record: Mapping[str, Any], encoder: str) -> list[str]:
-    """The settings that an encoder and its inputs depend on."""
+    """Return the settings that an encoder and its inputs depend on."""
     if encoder == "picture":
         return ["backbone", "backbone_options", "inputs"]
     own = ["sound_backbone", "sound_options"] if record["kind"] == "av" else ["backbone", "backbone_options"]

@@ -159,7 +159,7 @@ def _finished(settings: AnyClipSettings, outcome: FoldOutcome, moments: Kept, he
 
 
 def _refitted(context: Context, outcome: FoldOutcome) -> FoldOutcome:
-    """Add the same to a refit, which has no held-out rows to choose a rule by."""
+    """Add the same to a refit, which has no held-out rows for choosing a rule."""
     settings = context.settings
     history: dict[str, Any] = {"views": settings.views, "pooling": settings.pooling}
     if settings.pooling == "auto":

@@ -69,7 +69,7 @@ class MomentReader:
         return Moments(frames, found.seen, found.sound, found.heard)
 
     def is_slipped(self, record: ClipRecord | None, id_: str, epoch: int) -> bool:
-        """Whether the sound of a real clip is moved in an epoch of training, so that it counts as fake."""
+        """Return whether the sound of a real clip is shifted in an epoch of training, so that it counts as fake."""
         return self._slip is not None and self._slip.is_drawn(record, ImageRandom(self._seed, epoch, id_))
 
     def drawn(self, record: ClipRecord | None, id_: str, epoch: int, *, is_real: bool = False) -> Moments:

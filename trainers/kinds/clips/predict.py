@@ -28,15 +28,15 @@ class Kept:
         self._parts: list[tuple[Probabilities, Probabilities]] = []
 
     def add(self, probabilities: Probabilities, weight: Probabilities) -> None:
-        """Take in a batch, (n_batch, moments) each."""
+        """Add a batch, (n_batch, moments) each."""
         self._parts.append((probabilities, weight))
 
     def clear(self) -> None:
-        """Forget all."""
+        """Discard all batches."""
         self._parts.clear()
 
     def joined(self) -> tuple[Probabilities, Probabilities]:
-        """Return those of all rows, (n_rows, moments) each; (0, 0) if there are none."""
+        """Return probabilities and weights of all rows, (n_rows, moments) each; (0, 0) if there are none."""
         if not self._parts:
             return np.zeros((0, 0)), np.zeros((0, 0))
         probabilities, weight = zip(*self._parts, strict=True)

@@ -168,7 +168,7 @@ class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, FusionSettings
 
 def _check_features(settings: NetworkSettings) -> None:
     if settings.feature_norm != "backbone":
-        raise ConfigError('feature_norm is about the head of models on images. Leave it at "backbone" for clips.')
+        raise ConfigError('feature_norm applies only to models on images. Leave it at "backbone" for clips.')
 
 
 def _check_image_size(settings: "FramesSettings | AvSettings") -> None:

@@ -1,7 +1,7 @@
-"""Pseudo-fakes that only a model of picture and sound can see: real clips whose sound is moved against the picture.
+"""Pseudo-fakes that only a model of video and sound can detect: real clips whose sound is shifted against the video.
 
-A joint network has to learn from few slipped clips what no single stream shows. Every real clip is a further example of
-it, as self-blended images are for seams: its own sound, heard too early or too late.
+A joint network must learn from few out-of-sync clips what neither modality shows alone. Shifting the sound of real
+clips adds examples, as self-blended images do for seams.
 """
 
 from trainers.augment.random_streams import ImageRandom
@@ -10,23 +10,23 @@ from trainers.media.clip_record import ClipRecord
 
 
 class SoundSlip:
-    """Draws by how much the sound of a clip is moved in an epoch, and which part of the clip is seen then.
+    """Draws the shift of a clip's sound in an epoch, and the part of the clip that is used.
 
-    A moved sound leaves one end of the clip silent, which would give the pseudo-fakes away. So every clip of the
-    training, moved or not, is seen in a part that has sound after such a move.
+    Shifted sound leaves one end of the clip silent, which would reveal the pseudo-fakes. Therefore only a part of each
+    training clip, shifted or not, is used: one that has sound after such a shift.
     """
 
     def __init__(self, settings: AvSettings) -> None:
         self._share, self._range_s = settings.sound_slip, settings.sound_slip_s
 
     def is_drawn(self, record: ClipRecord | None, random: ImageRandom) -> bool:
-        """Whether a clip is moved, if it is real; one without picture or sound never is."""
+        """Return whether a clip is shifted if it is real; a clip without video or sound never is."""
         return has_both(record) and bool(random.stream("slip").random() < self._share)
 
     def draw(self, record: ClipRecord, random: ImageRandom) -> tuple[float, float, float]:
-        """Return the move in seconds (positive: what sounds later is heard), and the part of the clip, 0 to 1."""
+        """Return the shift in seconds (positive: later sound is used), and the part of the clip, 0 to 1."""
         rng = random.stream("slip")
-        rng.random()  # of `is_drawn`
+        rng.random()  # used by `is_drawn`
         times = record.tensor("times_s")[record.spread]
         duration_s = float(times[-1] - times[0]) * len(times) / (len(times) - 1)
         shift_s = min(rng.uniform(*self._range_s), duration_s / 2)
@@ -35,5 +35,5 @@ class SoundSlip:
 
 
 def has_both(record: ClipRecord | None) -> bool:
-    """Whether a clip has sound and more than one frame."""
+    """Return whether a clip has sound and more than one frame."""
     return record is not None and len(record.spread) > 1 and len(record.sound) > 0

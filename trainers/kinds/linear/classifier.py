@@ -78,8 +78,8 @@ def fit_classifier(
     Args:
         settings: classifier and seed.
         train: (n_train, n_features).
-        y: (n_train,) 0 or 1; a row with a label between counts as a real and as a fake, by its shares.
-        weight: (n_train,) what each row counts for; None: all alike.
+        y: (n_train,) 0 or 1; a row with a label in between counts as a real and as a fake, weighted by its shares.
+        weight: (n_train,) weight of each row; None: equal weights.
 
     Raises:
         TrainingError: if there is only one class, a single row of a class for the support vector machine, or features
@@ -128,7 +128,7 @@ def fit_classifier(
 def _halved(
     train: Matrix, y: Targets, weight: NDArray[np.float32] | None
 ) -> tuple[Matrix, NDArray[np.int8], NDArray[np.float32]]:
-    """Return rows with labels of 0 and 1 alone: a row between is there twice, as a real and as a fake."""
+    """Return rows with labels 0 and 1 only; a row with a label in between occurs twice, as a real and as a fake."""
     weight = np.ones(len(y), np.float32) if weight is None else weight
     fakes, reals = np.flatnonzero(y > 0), np.flatnonzero(y < 1)
     rows = np.concatenate([fakes, reals])
@@ -138,7 +138,7 @@ def _halved(
 
 
 def _weight_arguments(model: Any, weight: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
-    """Return how the weights of rows reach each step of a classifier."""
+    """Return the arguments that pass the weights of rows to each step of a classifier."""
     if weight is None:
         return {}
     steps = getattr(model, "named_steps", None)

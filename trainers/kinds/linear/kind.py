@@ -76,7 +76,7 @@ def _features(context: Context) -> Matrix:
 
 
 def _training_features(context: Context, fold: int) -> tuple[Matrix, TrainingRows]:
-    """The features of the rows that a fold is trained on, and these rows."""
+    """Return the features of the rows that a fold is trained on, and these rows."""
     rows = training_rows(context, fold)
     place = {path: at for at, path in enumerate([*context.train["path"], *context.test["path"]])}
     return _features(context)[[place[path] for path in rows.table["path"]]], rows

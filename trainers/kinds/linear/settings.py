@@ -41,5 +41,5 @@ class LinearSettings(RepeatSettings, ExtractSettings):
 
     @property
     def extraction(self) -> ExtractSettings:
-        """What is extracted from clips for this model."""
+        """Settings of the features extracted from clips."""
         return ExtractSettings(**{name: getattr(self, name) for name in ExtractSettings.__dataclass_fields__})

@@ -102,8 +102,8 @@ class FoldTrainer:
         self.group = group
         self.batch_size = min(settings.step_rows, max(1, len(data.ids) // group.size) * group.size)
         self._weight = None if data.weight is None else torch.from_numpy(data.weight)
-        self._spent = _Spent(device)
-        self._save_seconds = 0.0  # that the last save took
+        self._totals = _Totals(device)
+        self._save_seconds = 0.0  # duration of the last save
         self._begin()
 
     def _begin(self) -> None:
@@ -148,7 +148,7 @@ class FoldTrainer:
         """Train to the end, then predict the held-out rows."""
         if self.group.broadcast(self.state_path.exists()):
             self._restore(checkpoint.load(self.state_path))
-        self._spent.begin(self.history)
+        self._totals.begin(self.history)
         steps_before = self.steps_done
         total = self.last_epoch * self.steps_per_epoch
         with self.progress.task(self.title, total=total, unit="step") as task, StopRequest() as request:
@@ -157,9 +157,9 @@ class FoldTrainer:
                 self._train_epoch(task, request)
                 if self.step == self.steps_per_epoch:
                     self._end_epoch(request)
-                if self.group.any(request.heard)[0]:
+                if self.group.any(request.is_requested)[0]:
                     request.stop()
-        self._spent.note_in(self.history)
+        self._totals.record_in(self.history)
         epoch, values = self.best if self.best is not None else (self.last_epoch, self.state.averaged)
         self.state.put(values)
         return TrainedFold(
@@ -173,7 +173,7 @@ class FoldTrainer:
             epoch,
             self.history.seconds,
             self.history.joules,
-            (self.steps_done - steps_before) * self.batch_size / max(self._spent.seconds, 1e-9),
+            (self.steps_done - steps_before) * self.batch_size / max(self._totals.seconds, 1e-9),
         )
 
     def _train_epoch(self, task: Task, request: StopRequest) -> None:
@@ -194,7 +194,7 @@ class FoldTrainer:
                     return
             task.advance(1, **facts)
             is_good_state = self.steps_done % _GOOD_STATE_EVERY == 0
-            stop, due = self.group.any(request.heard, time.monotonic() - saved > self._save_every)
+            stop, due = self.group.any(request.is_requested, time.monotonic() - saved > self._save_every)
             if is_good_state or stop or due:
                 if not self._save(is_good_state=is_good_state):
                     return
@@ -204,11 +204,11 @@ class FoldTrainer:
 
     @property
     def _save_every(self) -> float:
-        """Seconds between two saves within an epoch: longer where saving itself takes long."""
+        """Seconds between two saves within an epoch: longer if saving takes long."""
         return max(_SAVE_EVERY_S, self._save_seconds / _MOST_SAVING)
 
     def _step(self, batch: Batch, rows: Rows) -> None:
-        """Do one step; if memory runs out and the batch size is "auto", retry it in more parts."""
+        """Run one step; if memory runs out and the batch size is "auto", retry it in more parts."""
 
         def prepare(part_of_batch: Batch, part: slice) -> Batch:
             return self.data.on_device(part_of_batch, self.epoch, rows[part])
@@ -285,9 +285,9 @@ class FoldTrainer:
             return
         current = [value.detach().clone() for value in self.state.values]
         self.state.put(self.state.averaged)
-        # the processes of a group predict different numbers of batches, so they stop only after the last
-        heard = (lambda: request.heard) if self.group.size == 1 else (lambda: False)
-        predictions = self.predict(tta=False, until=heard)
+        # processes of a group predict different numbers of batches, so they stop only after the last one
+        is_stopped = (lambda: request.is_requested) if self.group.size == 1 else (lambda: False)
+        predictions = self.predict(tta=False, until=is_stopped)
         self.state.put(current)
         if len(predictions) < len(self.data.held_out):
             self._write(self.state_path)
@@ -296,7 +296,7 @@ class FoldTrainer:
             self._go_back("predictions of held-out rows are not finite")
             return
         self.history.loss.append(float(self.state.loss_sum) / self.steps_per_epoch)
-        if len(predictions):  # a refit holds out no row, and takes its last epoch
+        if len(predictions):  # a refit holds out no rows and uses its last epoch
             self.history.auc.append(roc_auc(self.data.held_out["target"].to_numpy(), predictions))
             if self.settings.checkpoint == "best" and self.history.auc[-1] >= max(self.history.auc):
                 self.best = (self.epoch + 1, [value.clone() for value in self.state.averaged])
@@ -305,7 +305,7 @@ class FoldTrainer:
         self._save(is_good_state=True)
 
     def predict(self, *, tta: bool, until: Callable[[], bool] = lambda: False) -> NDArray[np.float64]:
-        """Predict the held-out rows with the current weights, or some of them if `until` ends it."""
+        """Predict the held-out rows with the current weights; only some of them if `until` stops it."""
         models = self.data.fold_models(self.model, tta=tta)
         found: NDArray[np.float64] = predict_rows(models, self.data.held_out, self.group, until=until)[0]
         return found
@@ -329,7 +329,7 @@ class FoldTrainer:
         return True
 
     def _keep_as_good(self) -> None:
-        """Let the state just written be the one that a diverged training returns to."""
+        """Keep the state just written as the one to which a diverged training returns."""
         good = self.state_path.with_name("good.pt")
 
         def keep() -> bool:
@@ -344,7 +344,7 @@ class FoldTrainer:
 
     def _write(self, path: Path) -> None:
         begun = time.monotonic()
-        self._spent.note_in(self.history)
+        self._totals.record_in(self.history)
         state = {
             **self.state.state(),
             "best": None if self.best is None else list(self.best),
@@ -368,8 +368,8 @@ class FoldTrainer:
         self.rate_factor = float(str(state["rate_factor"]))
 
 
-class _Spent:
-    """What a training takes, over all runs that take part in it."""
+class _Totals:
+    """Duration and energy of a training, over all of its runs."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -378,17 +378,17 @@ class _Spent:
         self._meter = EnergyMeter(device)
 
     def begin(self, history: FoldHistory) -> None:
-        """Go on from what earlier runs have taken."""
+        """Continue from the totals of earlier runs."""
         self._before = history.seconds, history.joules
         self._begun, self._meter = time.monotonic(), EnergyMeter(self._device)
 
     @property
     def seconds(self) -> float:
-        """Seconds of this run."""
+        """Duration of this run in seconds."""
         return time.monotonic() - self._begun
 
-    def note_in(self, history: FoldHistory) -> None:
-        """Set seconds and energy in the history."""
+    def record_in(self, history: FoldHistory) -> None:
+        """Record seconds and energy in the history."""
         seconds, joules = self._before
         here = self._meter.joules
         history.seconds = seconds + self.seconds

@@ -137,7 +137,7 @@ class TrainState:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _total_loss(self, output: NetworkOutput, weights: Tensor) -> Tensor:
-        """Loss of the logits, of further heads, of the features, and of constraints on the weights, a single number."""
+        """Return the sum of the losses on logits, further heads and features, and of the constraints on weights."""
         settings = self.settings
         loss = self._loss(output.logits.float().flatten(), weights)
         for side_logits, share in output.sides:
@@ -151,7 +151,7 @@ class TrainState:
         return loss
 
     def abandon(self) -> None:
-        """Forget a step that an error broke off: its gradients, its statistics, and the scaler's notes of it."""
+        """Discard a step that an error interrupted: its gradients, its statistics, and its traces in the scaler."""
         self.optimizer.zero_grad(set_to_none=True)
         copy_values(self._statistics, self._statistics_before)
         if self.scaler.is_enabled():
@@ -159,17 +159,17 @@ class TrainState:
             self.scaler.load_state_dict(state)
 
     def _alone_until_last(self, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Gradients travel between processes once a step, with its last part."""
+        """Return a context that synchronises gradients between processes only in the last part of a step."""
         if self.world == 1 or last:
             return contextlib.nullcontext()
         without: contextlib.AbstractContextManager[None] = self._forward.no_sync()
         return without
 
     def _update(self, loss: Tensor, step: int) -> None:
-        """Take the optimiser's step and average, unless the loss or the gradient is not finite.
+        """Apply the optimiser's step and update the average, unless loss or gradient is not finite.
 
-        One rule for all devices, and none of it asks the device: `found_inf` lets the fused optimiser skip, the
-        statistics are chosen by `torch.where`, and the average moves by a weight of 0.
+        The same code runs on all devices and does not wait for them: `found_inf` makes the fused optimiser skip, the
+        statistics are selected by `torch.where`, and the average is updated with weight 0.
         """
         self.scaler.unscale_(self.optimizer)
         gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
@@ -177,7 +177,7 @@ class TrainState:
         if self.settings.grad_clip:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.grad_clip, norm)
         bad = ~torch.isfinite(loss)
-        if not self.scaler.is_enabled():  # a scaler finds its scale by gradients that overflow: not a fault
+        if not self.scaler.is_enabled():  # a scaler determines its scale by overflowing gradients, which are not errors
             bad = bad | ~torch.isfinite(norm)
         if self.world > 1:
             both = torch.stack([bad.float(), loss])
@@ -194,20 +194,20 @@ class TrainState:
         self._average(step, skip)
 
     def _count(self, bad: Tensor, loss: Tensor) -> None:
-        """Keep count of bad steps and the sum of good losses, on the device."""
+        """Count bad steps and add up good losses, on the device."""
         self.loss_sum += torch.where(bad, 0.0, loss)
         row = (self.bad[1] + 1) * bad
         self.bad = torch.stack([self.bad[0] + bad, row, torch.maximum(self.bad[2], row)])
 
     def _average(self, step: int, skip: Tensor) -> None:
-        """Exponential moving average of the weights; its memory grows with the steps done, up to `ema`."""
+        """Update the exponential moving average of the weights; its decay increases with the steps, up to `ema`."""
         decay = min(self.settings.ema, (2 + step) / (11 + step))
         weight = (1 - decay) * ~skip
-        with torch.no_grad():  # one call for all tensors, which does not hold the interpreter for each
+        with torch.no_grad():  # one call for all tensors instead of one per tensor
             torch._foreach_lerp_(self.averaged, self.values, [weight] * len(self.values))
 
     def is_finite(self) -> bool:
-        """Whether all weights and their averages are finite; waits for the device."""
+        """Return whether all weights and their averages are finite; waits for the device."""
         return bool(torch.stack([torch.isfinite(value).all() for value in (*self.values, *self.averaged)]).all())
 
     def put(self, values: Sequence[Tensor]) -> None:
@@ -215,7 +215,7 @@ class TrainState:
         copy_values(self.values, values)
 
     def state(self) -> dict[str, Any]:
-        """All that the next steps depend on."""
+        """Return everything that the next steps depend on."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -227,10 +227,10 @@ class TrainState:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scaler.is_enabled() and state["scaler"]:  # empty from a run on a device that needed none
+        if self.scaler.is_enabled() and state["scaler"]:  # empty after a run on a device that needs no scaler
             self.scaler.load_state_dict(state["scaler"])
         self.averaged = [value.to(self.device) for value in state["averaged"]]
         self.loss_sum, self.bad = state["loss_sum"].to(self.device), state["bad"].to(self.device)

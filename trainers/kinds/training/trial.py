@@ -39,11 +39,11 @@ def check_weights(
     """Check that pretrained weights exist; those on the hub are downloaded later.
 
     Args:
-        context: of the model.
-        backbone: name of the network that they are for. pretrained: where they come from. setting: its name.
+        context: context of the model.
+        backbone: name of the network. pretrained: source of the weights. setting: name of that setting.
 
     Raises:
-        TrainingError: a file that is missing, or a backbone of which timm has no such weights.
+        TrainingError: if a file is missing, or timm has no such weights of the backbone.
     """
     if isinstance(pretrained, str):
         path = resolve_path(context.root, pretrained)
@@ -88,13 +88,13 @@ def try_network(
     try_step: TryStep,
     describe: Callable[[int], str],
 ) -> nn.Module:
-    """Run a step and a prediction with the smallest part of a step, and return the network, which has no values.
+    """Run a step and a prediction with the smallest part of a step, and return the network (without values).
 
     Args:
-        context: of the model.
-        make: makes the network with random weights.
-        try_step: runs a forward and a backward pass of so many rows and a prediction of one; returns the logits.
-        describe: says what so many rows are tried with, and which settings change that, for the message.
+        context: context of the model.
+        make: creates the network with random weights.
+        try_step: runs a forward and backward pass of a number of rows and a prediction of one row; returns the logits.
+        describe: describes the inputs for a number of rows, with the settings to change, for the message.
 
     Raises:
         TrainingError: if the network refuses these shapes, or does not return one number for each row.
