@@ -66,9 +66,9 @@ def make_rows(rows: int, dtype: str) -> tuple[NDArray[np.int8], NDArray[Any]]:
 
 
 def timed(implementation: Implementation, y: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     auc = float(implementation(y, scores))
-    return time.perf_counter() - begun, auc
+    return time.perf_counter() - started, auc
 
 
 def compare(rows: int, dtype: str, repeats: int) -> None:
@@ -107,9 +107,9 @@ def compare_columns(rows: int, columns: int, repeats: int) -> None:
         for threads in (1, 2):
             found = []
             for _ in range(repeats):
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 roc_auc_columns(y, values, threads=threads)
-                found.append(time.perf_counter() - begun)
+                found.append(time.perf_counter() - started)
             elapsed = 1e3 * float(np.median(found))
             print(f"| {threads} | {order} | {elapsed:.1f} | {elapsed / columns:.2f} |")
 

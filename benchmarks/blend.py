@@ -103,12 +103,12 @@ def greedy(rows: int, models: int, rounds: int) -> None:
     columns = np.ascontiguousarray(sample.oof[order].T)
     split = int((sample.y == 0).sum())
     greedy_selection(columns[:, :: max(1, rows // 2000)], -(-split // max(1, rows // 2000)), rounds=2)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     ours = greedy_selection(columns, split, rounds=rounds)
-    seconds = time.perf_counter() - begun
-    begun = time.perf_counter()
+    seconds = time.perf_counter() - started
+    started = time.perf_counter()
     theirs = autogluon(rounds)(sample.oof, sample.y, np.eye(models))
-    peer_seconds = time.perf_counter() - begun
+    peer_seconds = time.perf_counter() - started
     same = bool(np.allclose(ours.weights, theirs))
     print(f"greedy, {rounds} rounds, {rows} x {models}: dfens {seconds:.3f} s, AutoGluon {peer_seconds:.2f} s, ")
     print(f"ratio {peer_seconds / seconds:.0f}; same picks: {same} ({len(ours.picks)} picks)")

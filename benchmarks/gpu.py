@@ -70,7 +70,7 @@ def install(wheels: Path, site: Path) -> None:
 
 def run(section: Section, limit: float, environment: dict[str, str]) -> tuple[str, str]:
     """Run a section; return its outcome and its output."""
-    begun = time.monotonic()
+    started = time.monotonic()
     log = subprocess.Popen(
         [sys.executable, *section.arguments],
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -82,7 +82,7 @@ def run(section: Section, limit: float, environment: dict[str, str]) -> tuple[st
         os.killpg(log.pid, 9)
         printed, _ = log.communicate()
         end = f"stopped at its limit of {limit:.0f} s"
-    return f"{end}, {time.monotonic() - begun:.0f} s", printed
+    return f"{end}, {time.monotonic() - started:.0f} s", printed
 
 
 def facts() -> str:
@@ -108,7 +108,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 2))
     parser.add_argument("--only", default=",".join(LIMITS), help="sections, separated by commas")
     options = parser.parse_args()
-    begun, failed = time.monotonic(), False
+    started, failed = time.monotonic(), False
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -121,7 +121,7 @@ def main() -> int:
         for section in sections(folder / "pictures", options.workers):
             if section.name not in options.only.split(","):
                 continue
-            left = 60 * options.minutes - (time.monotonic() - begun)
+            left = 60 * options.minutes - (time.monotonic() - started)
             end, printed = "left out: no time left", ""
             if left > 10:
                 end, printed = run(section, min(left, LIMITS[section.name]), environment)
@@ -130,7 +130,7 @@ def main() -> int:
             text += f"\n## {section.name}: {end}\n\n{block}\n"
             options.out.write_text(text)  # after each section, so that a kill loses only one
             print(f"{section.name}: {end}", flush=True)
-    print(f"{options.out}: {time.monotonic() - begun:.0f} s in all")
+    print(f"{options.out}: {time.monotonic() - started:.0f} s in all")
     return int(failed)
 
 

@@ -24,9 +24,9 @@ MODELS = (5, 10, 20, 50, 100, 200, 500)
 
 
 def seconds(oof: NDArray[np.float32], y: NDArray[np.int8]) -> float:
-    begun = time.process_time()
+    started = time.process_time()
     fit_blend(oof, y)
-    return time.process_time() - begun
+    return time.process_time() - started
 
 
 def tiled(rows: int, models: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:

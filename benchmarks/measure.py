@@ -93,14 +93,14 @@ def time_in_turn(
         if repeat > 1 and not budget.allows(last):
             print(f"{repeat - 1} of {repeats} repeats: no time left for more.")
             break
-        begun = time.monotonic()
+        started = time.monotonic()
         for name, run in runs.items():
             seconds, cpu, images = run()
             if repeat:
                 found[name].seconds.append(seconds)
                 found[name].cpu.append(cpu)
                 found[name].images = images
-        last = time.monotonic() - begun
+        last = time.monotonic() - started
     for run in runs.values():
         if isinstance(run, _Apart):
             run.end()
@@ -108,11 +108,11 @@ def time_in_turn(
 
 
 def _timed(variant: Variant) -> tuple[float, float, int]:
-    begun, cpu = time.perf_counter(), _cpu_seconds()
+    started, cpu = time.perf_counter(), _cpu_seconds()
     images = variant()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - begun, max(_cpu_seconds() - cpu, 1e-9), images
+    return time.perf_counter() - started, max(_cpu_seconds() - cpu, 1e-9), images
 
 
 class _Apart:
@@ -224,9 +224,9 @@ def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
     a = torch.randn(size, size, device=device, dtype=dtype)
     best = 0.0
     for _ in range(10):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         a @ a
         if device.type == "cuda":
             torch.cuda.synchronize()
-        best = max(best, 2 * size**3 / (time.perf_counter() - begun))
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
     return best

@@ -325,14 +325,14 @@ def cost(folder: Path, seeds: int, rows: int) -> None:
         for repeat in range(seeds + 1):
             params = [sample_params(settings, size, size, ImageRandom(repeat, 0, f"r{row}")) for row in range(count)]
             on_device = [one for one in params if not one.needs_host]
-            begun = time.process_time()
+            started = time.process_time()
             for one in params:
                 augment_image(image, one, size)
-            times["image"].append((time.process_time() - begun) / count)
-            begun = time.process_time()
+            times["image"].append((time.process_time() - started) / count)
+            started = time.process_time()
             if on_device:
                 augment_batch(batch[: len(on_device)], on_device, size)
-            times["batch"].append((time.process_time() - begun) / max(1, len(on_device)))
+            times["batch"].append((time.process_time() - started) / max(1, len(on_device)))
         alone, together = (1e3 * np.median(values[1:]) for values in times.values())
         print(f"| {name} | {alone:.2f} | {'-' if name == 'webp' else f'{together:.2f}'} |")
 

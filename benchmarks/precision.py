@@ -70,7 +70,7 @@ def main() -> None:
             if not budget.allows(last):
                 print(f"{precision}: left out, no time left.")
                 continue
-            begun = time.monotonic()
+            started = time.monotonic()
             oof = np.zeros(len(order))
             for fold in range(4):
                 train_rows, valid_rows = (
@@ -86,7 +86,7 @@ def main() -> None:
                 state = folder / precision / str(fold) / "state.pt"
                 oof[folds.fold == fold] = FoldTrainer(chosen, fold, data, state, device).run().oof
             found[precision] = oof
-            last = time.monotonic() - begun
+            last = time.monotonic() - started
         rows = []
         for precision, oof in found.items():
             interval = score_interval("auc", folds.target, oof)

@@ -99,7 +99,7 @@ def run_case(models: int, rows: int, browser: bool) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         make_store(Path(folder), models, rows, rng)
-        begun, cpu = time.perf_counter(), time.process_time()
+        started, cpu = time.perf_counter(), time.process_time()
         inputs = read_inputs(PredictionStore(folder))
         read = time.perf_counter()
         report = build_report(
@@ -112,7 +112,7 @@ def run_case(models: int, rows: int, browser: bool) -> dict[str, float]:
         path = Path(folder, "report.html")
         path.write_text(page)
         return {
-            "read": read - begun,
+            "read": read - started,
             "panels": built - read,
             "page": done - built,
             "cpu": time.process_time() - cpu,

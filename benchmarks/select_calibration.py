@@ -121,7 +121,7 @@ def main() -> None:
     print(f"{options.scenarios} scenarios each, {options.draws} draws\n")
     print("| setting | rule | best included | mean regret, AUC x 1e4 | better / worse than public + CV |")
     print("|---|---|---|---|---|")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for number, setting in enumerate(SETTINGS):
         seeds = np.random.SeedSequence([options.seed, number]).generate_state(options.scenarios)
         scenarios = [one_scenario(setting, options.draws, int(seed)) for seed in seeds]
@@ -144,7 +144,7 @@ def main() -> None:
         if len(inside):
             claim, won = inside.mean(axis=0)
             print(f"| {low:.1f} to {min(high, 1):.1f} | {len(inside)} | {claim:.2f} | {won:.2f} |")
-    print(f"\n{time.perf_counter() - begun:.0f} s")
+    print(f"\n{time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

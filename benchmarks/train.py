@@ -79,9 +79,9 @@ class Waits:
     def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield batches, and measure the time until each is ready."""
         while True:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             batch = next(batches, None)
-            self._waited.value += time.perf_counter() - begun
+            self._waited.value += time.perf_counter() - started
             if batch is None:
                 return
             yield batch
@@ -117,12 +117,12 @@ def training(
         def run() -> int:
             nonlocal passes
             trainer.step = 0
-            begun = time.perf_counter()
+            started = time.perf_counter()
             with SILENT.task("") as task:
                 trainer._train_epoch(task, StopRequest())
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            waits.add(time.perf_counter() - begun, warm=passes > 0)
+            waits.add(time.perf_counter() - started, warm=passes > 0)
             passes += 1
             return trainer.steps_per_epoch * trainer.batch_size
 

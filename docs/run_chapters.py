@@ -86,7 +86,7 @@ def run(folder: Path, images: int | None, skip: Collection[str] = ()) -> int:
             if snippet.name == "two-modalities.sh":
                 prepare(folder)
             text, left_out = runnable(snippet, images)
-            begun = time.monotonic()
+            started = time.monotonic()
             done = subprocess.run(
                 ["bash", "-e", "-o", "pipefail", "-c", text],
                 cwd=folder / _FOLDERS.get(snippet.name, ""), env=environment, capture_output=True, text=True,
@@ -94,7 +94,7 @@ def run(folder: Path, images: int | None, skip: Collection[str] = ()) -> int:
             )  # fmt: skip
             failed += done.returncode != 0
             state = "ok" if done.returncode == 0 else f"FAILED with {done.returncode}"
-            print(f"{chapter.stem:24} {snippet.name:20} {time.monotonic() - begun:6.0f} s  {state}", flush=True)
+            print(f"{chapter.stem:24} {snippet.name:20} {time.monotonic() - started:6.0f} s  {state}", flush=True)
             for line in left_out:
                 print(f"{'':24} left out: {line}")
             if done.returncode != 0:

@@ -160,9 +160,9 @@ def _few_rows(table: BinaryTable, interval: tuple[float, float], metric: Metric)
 
 
 def _timed(table: BinaryTable, metric: Metric, method: Method) -> tuple[FittedMethod, float]:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     fit = _FITTERS.get(method.name, fit_method)
-    return fit(method, table, level=metric.kind == "ranking"), time.perf_counter() - begun
+    return fit(method, table, level=metric.kind == "ranking"), time.perf_counter() - started
 
 
 def _nested_with_choice(

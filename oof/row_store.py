@@ -211,7 +211,7 @@ class RowStore:
         dependent = [
             name
             for name in model_names(self.models_dir)
-            if resealed or self._is_of_other_folds(name, folds, begun=old is not None)
+            if resealed or self._is_of_other_folds(name, folds, with_empty=old is not None)
         ]
         if dependent and not force:
             raise FoldError(
@@ -228,14 +228,14 @@ class RowStore:
                 _move(self.sealed_path, target / self.sealed_path.name)
         return target if dependent or old is not None else None
 
-    def _is_of_other_folds(self, name: str, folds: Folds, *, begun: bool) -> bool:
-        """Return whether a model belongs to other folds (an import: to other rows); `begun` is returned if empty."""
+    def _is_of_other_folds(self, name: str, folds: Folds, *, with_empty: bool) -> bool:
+        """Return whether a model belongs to other folds (an import: to other rows); `with_empty` if empty."""
         headers = [
             files.read_header(path) for part in parts_of(self.models_dir / name).values() for path in part.values()
         ]
         own = {"folds": folds.fingerprint, "ids": ids_fingerprint(folds.ids)}
         return any(header.get(key, own[key]) != own[key] for header in headers for key in own) or (
-            begun and not headers
+            with_empty and not headers
         )
 
     def save_test_ids(self, ids: Ids) -> Path | None:

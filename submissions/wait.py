@@ -20,10 +20,10 @@ def wait_for_score(ledger: Ledger, client: KaggleClient, entry: Entry, progress:
         KaggleError: if Kaggle refuses the request; the submission itself is not affected.
     """
     settings = client.settings
-    begun, pause = time.monotonic(), settings.poll_first_s
+    started, pause = time.monotonic(), settings.poll_first_s
     with progress.task(f"waiting for the score of {entry.name}", unit="s") as task:
         while entry.status == "pending":
-            waited = time.monotonic() - begun
+            waited = time.monotonic() - started
             if waited >= settings.wait_limit_s:
                 break
             state = "pending"
@@ -35,7 +35,7 @@ def wait_for_score(ledger: Ledger, client: KaggleClient, entry: Entry, progress:
                 state = err.reason.kind
             if entry.status != "pending":
                 break
-            rest = min(pause, max(0.0, settings.wait_limit_s - (time.monotonic() - begun)))
+            rest = min(pause, max(0.0, settings.wait_limit_s - (time.monotonic() - started)))
             task.advance(rest, status=state)
             time.sleep(rest)
             pause = min(_GROWTH * pause, settings.poll_longest_s)

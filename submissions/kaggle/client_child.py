@@ -31,7 +31,7 @@ from typing import Any
 
 _BODY = 20_000
 _CHUNK = 1 << 16  # small, so that a slow connection is not mistaken for a dead one
-_TELL_EVERY_S = 0.2
+_REPORT_EVERY_S = 0.2
 _UPLOAD_TRIES = 4
 _PAGE = 100
 _MOST_PAGES = 1000
@@ -389,14 +389,14 @@ class _Calls:
         return {"bytes": size, **facts}
 
     def _copy(self, response: Any, write: Callable[[bytes], object]) -> None:
-        told, since = time.monotonic(), 0
+        reported, since = time.monotonic(), 0
         try:
             for chunk in response.iter_content(_CHUNK):
                 write(chunk)
                 since += len(chunk)
-                if time.monotonic() - told > _TELL_EVERY_S:
+                if time.monotonic() - reported > _REPORT_EVERY_S:
                     self._line.send({"event": "progress", "bytes": since})
-                    told, since = time.monotonic(), 0
+                    reported, since = time.monotonic(), 0
         finally:
             self._line.send({"event": "progress", "bytes": since})
 

@@ -78,9 +78,9 @@ class ClientProcess:
             self.kill()
             raise CallFailed(Failure("timeout", text=f"no response for {wait_s:g} s")) from None
         except (BrokenPipeError, EOFError):
-            told = self._last_words()
+            words = self._last_words()
             self.kill()
-            raise CallFailed(Failure("died", text=told)) from None
+            raise CallFailed(Failure("died", text=words)) from None
         except CallFailed:
             raise
         except BaseException:

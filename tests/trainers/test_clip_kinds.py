@@ -259,7 +259,7 @@ def test_window_of_sound_is_centered_on_its_frame(competition: tuple[Competition
     record = ClipRecord(memoryview(encode_record(parts, "png")), "a")
     found = MomentReader(dataclasses.replace(settings, moments=4)).view(record, 0, 1)
     times = record.tensor("times_s")[record.spread]
-    assert found.seen.tolist() == [1, 1, 1, 1]
+    assert found.frame_mask.tolist() == [1, 1, 1, 1]
     for time_s, window in zip(times, found.sound, strict=True):
         loud = np.flatnonzero(np.abs(window.astype(int)) > 10_000)
         if abs(time_s - 0.25) < 0.09:

@@ -62,35 +62,35 @@ def test_masked_inputs_have_no_effect(options: dict[str, Any], modalities: str) 
     torch.manual_seed(1)
     picture, sound = (Mean() if modalities in (name, "both") else None for name in ("picture", "sound"))
     network = ClipNetwork(picture, sound, settings, FusionSettings(fusion=fusion)).eval()
-    frames, seen, voice, heard = inputs()
-    seen[:, 3:], heard[:, 3:], heard[1] = 0, 0, 0
-    before = network(frames, seen, voice, heard)
+    frames, frame_mask, voice, sound_mask = inputs()
+    frame_mask[:, 3:], sound_mask[:, 3:], sound_mask[1] = 0, 0, 0
+    before = network(frames, frame_mask, voice, sound_mask)
     assert before.shape == (3,)
     frames, voice = frames.clone(), voice.clone()
     frames[:, 3:], voice[:, 3:], voice[1] = 9, 9, 9
-    assert torch.allclose(network(frames, seen, voice, heard), before, atol=1e-6)
-    nothing = torch.zeros_like(seen)
+    assert torch.allclose(network(frames, frame_mask, voice, sound_mask), before, atol=1e-6)
+    nothing = torch.zeros_like(frame_mask)
     assert torch.isfinite(network(frames, nothing, voice, nothing)).all()
 
 
 def test_modality_dropout_affects_only_clips_with_both_modalities() -> None:
     network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), FusionSettings(modality_dropout=1.0))
-    _, seen, _, heard = inputs(batch=200)
-    heard[:50] = 0
+    _, frame_mask, _, sound_mask = inputs(batch=200)
+    sound_mask[:50] = 0
     torch.manual_seed(0)
-    left_seen, left_heard = network._drop_modalities(seen, heard)
-    assert (left_seen[:50] == 1).all()
-    hidden = (left_seen[50:].amax(1) == 0).float() + (left_heard[50:].amax(1) == 0).float()
+    left_frames, left_sound = network._drop_modalities(frame_mask, sound_mask)
+    assert (left_frames[:50] == 1).all()
+    hidden = (left_frames[50:].amax(1) == 0).float() + (left_sound[50:].amax(1) == 0).float()
     assert (hidden == 1).all()
-    assert 40 < int((left_seen[50:].amax(1) == 0).sum()) < 110
+    assert 40 < int((left_frames[50:].amax(1) == 0).sum()) < 110
 
 
 def test_losses_of_single_modalities_ignore_missing_ones() -> None:
     fusion = FusionSettings(modality_dropout=0.0, modality_loss=0.25)
     network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), fusion).train()
-    frames, seen, sound, heard = inputs()
-    heard[2] = 0
-    logits, sides, _ = network(frames, seen, sound, heard)
+    frames, frame_mask, sound, sound_mask = inputs()
+    sound_mask[2] = 0
+    logits, sides, _ = network(frames, frame_mask, sound, sound_mask)
     assert logits.shape == (3,)
     assert [weight.tolist() for _, weight in sides] == [[0.25, 0.25, 0.25], [0.25, 0.25, 0.0]]
     (logits.sum() + sum((side * weight).sum() for side, weight in sides)).backward()
@@ -100,16 +100,16 @@ def test_losses_of_single_modalities_ignore_missing_ones() -> None:
 def test_shifted_sound_has_no_modality_dropout_and_no_loss_of_one_modality() -> None:
     fusion = FusionSettings(modality_dropout=1.0, modality_loss=0.25)
     network = ClipNetwork(Mean(), Mean(), ClipNetworkSettings(), fusion).train()
-    frames, seen, sound, heard = inputs(batch=40)
-    moved = torch.zeros(40)
-    moved[::2] = 1
-    sides = network(frames, seen, sound, heard, moved).sides
+    frames, frame_mask, sound, sound_mask = inputs(batch=40)
+    shifted = torch.zeros(40)
+    shifted[::2] = 1
+    sides = network(frames, frame_mask, sound, sound_mask, shifted).sides
     weights = torch.stack([weight for _, weight in sides])
     assert (weights[:, ::2] == 0).all()
     assert weights[:, 1::2].sum(0).tolist() == [0.25] * 20  # one modality is dropped
-    left_seen, left_heard = network._drop_modalities(seen, heard, moved)
-    assert (left_seen[::2] == 1).all()
-    assert (left_heard[::2] == 1).all()
+    left_frames, left_sound = network._drop_modalities(frame_mask, sound_mask, shifted)
+    assert (left_frames[::2] == 1).all()
+    assert (left_sound[::2] == 1).all()
 
 
 # ---- pooling -----------------------------------------------------------------

@@ -258,22 +258,22 @@ def heard_s(clip: Moments) -> NDArray[np.float64]:
 
 def test_the_sound_of_some_real_clips_is_shifted_within_the_clip(tmp_path: Path) -> None:
     record, reader = talking(tmp_path), MomentReader(SLIPPING, seed=1)
-    moved = []
+    shifts = []
     for epoch in range(60):
         real, fake = (reader.drawn(record, "x", epoch, is_real=is_real) for is_real in (True, False))
-        assert fake.moved == 0
+        assert fake.shifted == 0
         assert np.array_equal(real.frames, fake.frames)  # frames do not reveal the shift
-        assert (real.heard == 1).all()
-        assert real.moved == reader.is_slipped(record, "x", epoch)
+        assert (real.sound_mask == 1).all()
+        assert real.shifted == reader.is_slipped(record, "x", epoch)
         lag = heard_s(real) - heard_s(fake)
         assert np.ptp(lag[1:-1]) < 0.01  # equal for all moments except windows that extend beyond an end
-        if real.moved:
+        if real.shifted:
             assert 0.29 < abs(np.median(lag)) < 0.61
-            moved.append(np.median(lag))
+            shifts.append(np.median(lag))
         else:
             assert np.array_equal(real.sound, fake.sound)
-    assert 15 < len(moved) < 45
-    assert min(moved) < 0 < max(moved)
+    assert 15 < len(shifts) < 45
+    assert min(shifts) < 0 < max(shifts)
 
 
 def test_shifted_clips_are_fakes_only_in_training(tmp_path: Path) -> None:

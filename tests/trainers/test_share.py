@@ -226,8 +226,8 @@ def test_killing_a_node_does_not_change_the_predictions(tmp_path: Path, cluster:
         limit = time.monotonic() + 1000
         while time.monotonic() < limit:
             pids = {child.pid for child in raylet.children(recursive=True)}
-            begun = [re.fullmatch(r".* \((\d+)\): tiny fold (\d)", title) for title in notes.titles]
-            folds = [match[2] for match in begun if match and int(match[1]) in pids]
+            matches = [re.fullmatch(r".* \((\d+)\): tiny fold (\d)", title) for title in notes.titles]
+            folds = [match[2] for match in matches if match and int(match[1]) in pids]
             if any(list((tmp_path / "share").glob(f"tiny-*/trainers/tiny/fold{fold}/state.pt")) for fold in folds):
                 break
             time.sleep(0.02)

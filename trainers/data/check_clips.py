@@ -97,7 +97,7 @@ def clip_problems(part: str, ids: Sequence[str], clips: Sequence[ClipCheck]) -> 
     ]
     problems = []
     for kind, concerns, words, remedy in _WARNINGS:
-        named = [told for id_, clip, info in readable if (told := concerns(id_, clip, info))]
+        named = [name for id_, clip, info in readable if (name := concerns(id_, clip, info))]
         if named:
             found = f"{len(named)} of {len(readable)} {part} clips {words}: {examples(named)}."
             problems.append(Problem(kind, part, found, remedy, tuple(named), is_error=False))

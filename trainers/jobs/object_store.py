@@ -186,14 +186,14 @@ class TaskSync:
 
     def keep_sending(self, over: threading.Event, note: Callable[[str], None]) -> None:
         """Upload repeatedly until the task is over; failures are retried."""
-        told = False
+        reported = False
         while not over.wait(_SEND_EVERY_S):
             try:
                 self.send()
             except TrainingError as err:
-                if not told:
+                if not reported:
                     note(f"{err} It is retried while the training continues.")
-                told = True
+                reported = True
 
     def _put(self, relative: str) -> None:
         target = f"{self._root}/{relative}"

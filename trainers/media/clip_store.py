@@ -119,12 +119,12 @@ class ClipStore:
                     for done, (row, found) in enumerate(results, 1):
                         writer.add(row, found)
                         task.advance(1, speed=f"{done / (time.monotonic() - started):.1f} clips/s")
-                        if request.heard:
+                        if request.is_requested:
                             break
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
                 writer.commit()
-            if request.heard:
+            if request.is_requested:
                 request.stop()
         return self.summary(paths, threads)
 

@@ -101,13 +101,13 @@ class Loader:
 
 def ahead(items: Iterable[T], begin: Callable[[T], Callable[[], R]], count: int) -> Iterator[R]:
     """Start `count` items before waiting for the first, and keep this number running."""
-    begun: deque[Callable[[], R]] = deque()
+    started: deque[Callable[[], R]] = deque()
     for item in items:
-        begun.append(begin(item))
-        if len(begun) > count:
-            yield begun.popleft()()
-    while begun:
-        yield begun.popleft()()
+        started.append(begin(item))
+        if len(started) > count:
+            yield started.popleft()()
+    while started:
+        yield started.popleft()()
 
 
 def batch_plan(count: int, size: int) -> list[Rowset]:

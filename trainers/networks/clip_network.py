@@ -42,44 +42,46 @@ class ClipNetwork(nn.Module):
         self._modality_loss, self._modality_dropout = fusion.modality_loss, fusion.modality_dropout
 
     def forward(
-        self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor, moved: Tensor | None = None
+        self, frames: Tensor, frame_mask: Tensor, sound: Tensor, sound_mask: Tensor, shifted: Tensor | None = None
     ) -> Tensor | NetworkOutput:
         """Return the logit of each clip, (batch,).
 
         In training with a loss per modality, also return the logit of each modality and the weights of the clips in it.
 
         Args:
-            frames: (batch, moments, 3, size, size), normalised. seen: (batch, moments), mask of existing frames.
-            sound: (batch, moments, n_samples), in [-1, 1]. heard: (batch, moments), mask of existing sound.
-            moved: (batch,), 1 for pseudo-fakes whose video and sound are each genuine: no modality is dropped, and they
-                do not contribute to the losses of the modalities. None: there are none.
+            frames: (batch, moments, 3, size, size), normalised. frame_mask: (batch, moments), mask of existing frames.
+            sound: (batch, moments, n_samples), in [-1, 1]. sound_mask: (batch, moments), mask of existing sound.
+            shifted: (batch,), 1 for pseudo-fakes whose video and sound are each genuine: no modality is dropped, and
+                they do not contribute to the losses of the modalities. None: there are none.
         """
-        is_moved = 0 if moved is None else moved
+        is_shifted = 0 if shifted is None else shifted
         if self.training and self.fusion is not None and self._modality_dropout:
-            seen, heard = self._drop_modalities(seen, heard, is_moved)
-        logits, weight, parts = self._moments(frames, seen, sound, heard)
+            frame_mask, sound_mask = self._drop_modalities(frame_mask, sound_mask, is_shifted)
+        logits, weight, parts = self._moments(frames, frame_mask, sound, sound_mask)
         clip = _mean(logits, weight)
         if not self.training or self.side_heads is None:
             return clip
         sides = []
-        for head, part, mask in zip(self.side_heads, parts, (seen, heard), strict=True):
-            sides.append((_mean(head(part)[..., 0], mask), self._modality_loss * mask.amax(1) * (1 - is_moved)))
+        for head, part, mask in zip(self.side_heads, parts, (frame_mask, sound_mask), strict=True):
+            sides.append((_mean(head(part)[..., 0], mask), self._modality_loss * mask.amax(1) * (1 - is_shifted)))
         return NetworkOutput(clip, tuple(sides))
 
-    def moments(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, frames: Tensor, frame_mask: Tensor, sound: Tensor, sound_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logit of each moment and its weight in the mean over the clip, (batch, moments) each."""
-        logits, weight, _ = self._moments(frames, seen, sound, heard)
+        logits, weight, _ = self._moments(frames, frame_mask, sound, sound_mask)
         return logits, weight
 
-    def _moments(self, frames: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Tensor, Any]:
+    def _moments(
+        self, frames: Tensor, frame_mask: Tensor, sound: Tensor, sound_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Any]:
         picture = None if self.picture is None else _encode(self.picture, frames)
         voice = None if self.sound is None else _encode(self.sound, sound)
         parts: Any = ()
         if self.fusion is not None:
-            values, parts = self.fusion(picture, seen, voice, heard)
-            mask = torch.maximum(seen, heard)
+            values, parts = self.fusion(picture, frame_mask, voice, sound_mask)
+            mask = torch.maximum(frame_mask, sound_mask)
         else:
-            alone, mask = (voice, heard) if picture is None else (picture, seen)
+            alone, mask = (voice, sound_mask) if picture is None else (picture, frame_mask)
             assert alone is not None
             values = alone * mask[..., None]
         if self.temporal is not None:
@@ -91,13 +93,15 @@ class ClipNetwork(nn.Module):
             weight = score.softmax(1)
         return self.head(values)[..., 0].float(), weight, parts
 
-    def _drop_modalities(self, seen: Tensor, heard: Tensor, moved: Tensor | int = 0) -> tuple[Tensor, Tensor]:
+    def _drop_modalities(
+        self, frame_mask: Tensor, sound_mask: Tensor, shifted: Tensor | int = 0
+    ) -> tuple[Tensor, Tensor]:
         """Drop the video or the sound of some clips that have both, so that the network does not rely on one alone."""
-        has_both = (seen.amax(1) > 0) & (heard.amax(1) > 0)
-        draw = torch.rand(2, len(seen), device=seen.device)
-        hidden = has_both & (draw[0] < self._modality_dropout * (1 - moved))
+        has_both = (frame_mask.amax(1) > 0) & (sound_mask.amax(1) > 0)
+        draw = torch.rand(2, len(frame_mask), device=frame_mask.device)
+        hidden = has_both & (draw[0] < self._modality_dropout * (1 - shifted))
         hide_picture = hidden & (draw[1] < 0.5)
-        return seen * ~hide_picture[:, None], heard * ~(hidden & ~hide_picture)[:, None]
+        return frame_mask * ~hide_picture[:, None], sound_mask * ~(hidden & ~hide_picture)[:, None]
 
     # ---- methods of timm's networks that the optimiser needs ----------------
 
@@ -144,9 +148,9 @@ class _Parts(nn.Module):
         )
         self.absent = nn.Parameter(torch.zeros(2, _WIDTH))
 
-    def both(self, picture: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
+    def both(self, picture: Tensor, frame_mask: Tensor, sound: Tensor, sound_mask: Tensor) -> tuple[Tensor, Tensor]:
         found = []
-        for index, (values, mask) in enumerate(((picture, seen), (sound, heard))):
+        for index, (values, mask) in enumerate(((picture, frame_mask), (sound, sound_mask))):
             there = mask[..., None] > 0
             found.append(torch.where(there, self.project[index](values), self.absent[index]))
         return found[0], found[1]
@@ -164,8 +168,8 @@ class GatedFusion(_Parts):
         self.gate = nn.Linear(2 * _WIDTH, _WIDTH)
         self.compare = nn.Sequential(nn.Linear(3 * _WIDTH, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, _WIDTH))
 
-    def forward(self, picture: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Any]:
-        first, second = self.both(picture, seen, sound, heard)
+    def forward(self, picture: Tensor, frame_mask: Tensor, sound: Tensor, sound_mask: Tensor) -> tuple[Tensor, Any]:
+        first, second = self.both(picture, frame_mask, sound, sound_mask)
         gate = self.gate(torch.cat([first, second], -1)).sigmoid()
         joined = gate * first + (1 - gate) * second
         return joined + self.compare(torch.cat([first, second, first * second], -1)), (first, second)
@@ -180,8 +184,8 @@ class CrossAttentionFusion(_Parts):
         self.place = nn.Linear(1, _WIDTH)
         self.join = nn.Sequential(nn.LayerNorm(4 * _WIDTH), nn.Linear(4 * _WIDTH, _WIDTH), nn.GELU())
 
-    def forward(self, picture: Tensor, seen: Tensor, sound: Tensor, heard: Tensor) -> tuple[Tensor, Any]:
-        first, second = self.both(picture, seen, sound, heard)
+    def forward(self, picture: Tensor, frame_mask: Tensor, sound: Tensor, sound_mask: Tensor) -> tuple[Tensor, Any]:
+        first, second = self.both(picture, frame_mask, sound, sound_mask)
         place = self.place(_places(first))
         from_sound = self.attend[0](first + place, second + place, second, need_weights=False)[0]
         from_picture = self.attend[1](second + place, first + place, first, need_weights=False)[0]
@@ -210,8 +214,8 @@ class TemporalConvolution(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         base = self.project(values) * mask[..., None]
         change = torch.cat([torch.zeros_like(base[:, :1]), base[:, 1:] - base[:, :-1]], 1)
-        seen: Tensor = self.convolutions(torch.cat([base, change.abs()], -1).transpose(1, 2)).transpose(1, 2)
-        changed: Tensor = base + seen
+        convolved: Tensor = self.convolutions(torch.cat([base, change.abs()], -1).transpose(1, 2)).transpose(1, 2)
+        changed: Tensor = base + convolved
         return changed
 
 

@@ -65,8 +65,8 @@ class ClipFoldData(FoldData):
         to_device = ToDevice(network, self._device)
 
         def inputs(batch: Batch, weights: Tensor, rng: np.random.Generator) -> tuple[Batch, Tensor]:
-            frames, seen, sound, heard, moved = batch
-            return to_device((frames, seen, sound, heard, moved)), weights
+            frames, frame_mask, sound, sound_mask, shifted = batch
+            return to_device((frames, frame_mask, sound, sound_mask, shifted)), weights
 
         return inputs
 

@@ -24,16 +24,16 @@ Places = NDArray[np.float64]  # of moments in a clip, 0 to 1, ascending
 class Moments:
     """One clip, or a batch of clips with a leading axis.
 
-    frames: (moments, size, size, 3) uint8. seen: (moments,) 1 if there is a frame. sound: (moments, n_samples)
-    int16. heard: (moments,) 1 if there is sound. A modality that a kind does not read has size or n_samples 0.
-    moved: 1 if the sound was shifted against the video, which makes a real clip a fake that neither shows alone.
+    frames: (moments, size, size, 3) uint8. frame_mask: (moments,) 1 if there is a frame. sound: (moments, n_samples)
+    int16. sound_mask: (moments,) 1 if there is sound. A modality that a kind does not read has size or n_samples 0.
+    shifted: 1 if the sound was shifted against the video, which makes a real clip a fake that neither shows alone.
     """
 
     frames: NDArray[np.uint8]
-    seen: NDArray[np.float32]
+    frame_mask: NDArray[np.float32]
     sound: NDArray[np.int16]
-    heard: NDArray[np.float32]
-    moved: float = 0.0
+    sound_mask: NDArray[np.float32]
+    shifted: float = 0.0
 
 
 def spread_places(count: int, view: int, views: int) -> Places:
@@ -66,7 +66,7 @@ class MomentReader:
         edge = found.frames.shape[1]
         inset = (edge - self.size) // 2
         frames = found.frames[:, inset : inset + self.size, inset : inset + self.size]
-        return Moments(frames, found.seen, found.sound, found.heard)
+        return Moments(frames, found.frame_mask, found.sound, found.sound_mask)
 
     def is_slipped(self, record: ClipRecord | None, id_: str, epoch: int) -> bool:
         """Return whether the sound of a real clip is shifted in an epoch of training, so that it counts as fake."""
@@ -87,26 +87,26 @@ class MomentReader:
             params = sample_params(self._settings, frames.shape[1], self.size, random)
             frames = np.stack([augment_image(frame, params, self.size) for frame in frames])
         sound = self._changed(found.sound, random.stream("sound"))
-        return Moments(frames, found.seen, sound, found.heard, float(shift_s != 0))
+        return Moments(frames, found.frame_mask, sound, found.sound_mask, float(shift_s != 0))
 
     def _read(self, record: ClipRecord | None, places: Places, shift_s: float = 0.0) -> Moments:
         count = len(places)
         stored = self._settings.frame_size if self.size else 0
         frames = np.zeros((count, stored, stored, 3), np.uint8)
         sound = np.zeros((count, self.samples), np.int16)
-        seen, heard = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        frame_mask, sound_mask = np.zeros(count, np.float32), np.zeros(count, np.float32)
         if record is None:
-            return Moments(frames, seen, sound, heard)
+            return Moments(frames, frame_mask, sound, sound_mask)
         times: NDArray[np.float64] | None = None
         if self.size and len(record.spread):
             rows = record.spread[np.minimum((places * len(record.spread)).astype(int), len(record.spread) - 1)]
             unique, back = np.unique(rows, return_inverse=True)
-            frames, seen[:] = record.frames(unique)[back], 1
+            frames, frame_mask[:] = record.frames(unique)[back], 1
             times = record.tensor("times_s")[rows].astype(np.float64)
         if self.samples and len(record.sound):
             for at, start in enumerate(self._starts(record, places, None if times is None else times + shift_s)):
-                sound[at], heard[at] = _window(record.sound, start, self.samples)
-        return Moments(frames, seen, sound, heard)
+                sound[at], sound_mask[at] = _window(record.sound, start, self.samples)
+        return Moments(frames, frame_mask, sound, sound_mask)
 
     def _starts(self, record: ClipRecord, places: Places, times: NDArray[np.float64] | None) -> list[int]:
         """Return the start of each window in the sound: around its frame, or anywhere if only sound is used."""
@@ -145,13 +145,13 @@ ClipBatch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def stacked(moments: Sequence[Moments]) -> ClipBatch:
-    """Return clips as one batch: frames, seen, sound, heard, moved."""
+    """Return clips as one batch: frames, frame_mask, sound, sound_mask, shifted."""
     return (
         torch.from_numpy(np.stack([clip.frames for clip in moments])),
-        torch.from_numpy(np.stack([clip.seen for clip in moments])),
+        torch.from_numpy(np.stack([clip.frame_mask for clip in moments])),
         torch.from_numpy(np.stack([clip.sound for clip in moments])),
-        torch.from_numpy(np.stack([clip.heard for clip in moments])),
-        torch.tensor([clip.moved for clip in moments]),
+        torch.from_numpy(np.stack([clip.sound_mask for clip in moments])),
+        torch.tensor([clip.shifted for clip in moments]),
     )
 
 

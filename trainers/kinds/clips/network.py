@@ -62,8 +62,8 @@ class ToDevice:
 
     def __call__(self, batch: ClipBatch) -> ClipBatch:
         """Return frames (batch, moments, 3, size, size) and sound (batch, moments, n_samples) as float32."""
-        frames, seen, sound, heard, moved = (part.to(self._device, non_blocking=True) for part in batch)
+        frames, frame_mask, sound, sound_mask, shifted = (part.to(self._device, non_blocking=True) for part in batch)
         values = frames.permute(0, 1, 4, 2, 3).float()
         if self._scale is not None and self._shift is not None:
             values = torch.addcmul(self._shift, values, self._scale)
-        return values, seen, sound.float() / 32_768, heard, moved
+        return values, frame_mask, sound.float() / 32_768, sound_mask, shifted

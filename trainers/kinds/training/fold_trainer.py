@@ -343,7 +343,7 @@ class FoldTrainer:
             self._write(good)
 
     def _write(self, path: Path) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
         self._totals.record_in(self.history)
         state = {
             **self.state.state(),
@@ -354,7 +354,7 @@ class FoldTrainer:
             "history": vars(self.history),
         }
         self.group.on_rank_zero(lambda: checkpoint.save(path, state))
-        self._save_seconds = time.monotonic() - begun
+        self._save_seconds = time.monotonic() - started
 
     def _restore(self, state: dict[str, object]) -> None:
         self.state.restore(state)
