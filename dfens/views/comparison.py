@@ -21,14 +21,14 @@ def show_comparison(found: "ComparisonResult") -> "Iterator[FittedTable | str]":
     if found.modalities:
         yield modality_table(found.modalities)
     yield from (f"Note: {note}" for note in found.comparison.notes)
-    yield from (f"Picture: {path}" for path in found.pictures)
+    yield from (f"Plot: {path}" for path in found.pictures)
 
 
 def show_ablation(found: "AblationResult") -> "Iterator[FittedTable | str]":
     """Show the scores of the variants and their paired differences."""
     yield from comparison_tables(found.comparison)
     yield from (f"Note: {note}" for note in found.comparison.notes)
-    yield f"Picture: {found.picture}"
+    yield f"Plot: {found.picture}"
 
 
 def comparison_tables(comparison: "Comparison") -> "tuple[FittedTable, FittedTable]":

@@ -102,7 +102,7 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
         extraction = replace(extraction, faces=str(workspace.resolve(extraction.faces)))
     path_of = dict(zip(train["id"], train["path"], strict=True))
     paths = [path_of[id_] for id_ in store.folds.ids]
-    heard = has_sound(paths, extraction, workspace.trainers_dir, workspace.root)
+    with_sound = has_sound(paths, extraction, workspace.trainers_dir, workspace.root)
     predictions: dict[str, NDArray[np.floating[Any]]] = {name: store.load(name).oof for name in names}
     read = {name: kind.modalities(config.models[name]) for name, kind in kinds.items()}
     if len(names) > 1:
@@ -116,9 +116,9 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
             name,
             read[name],
             _auc(target, values, np.isfinite(values)),
-            _auc(target, values, np.isfinite(values) & heard),
-            _auc(target, values, np.isfinite(values) & ~heard),
-            int((~heard).sum()),
+            _auc(target, values, np.isfinite(values) & with_sound),
+            _auc(target, values, np.isfinite(values) & ~with_sound),
+            int((~with_sound).sum()),
         )
         for name, values in predictions.items()
     )

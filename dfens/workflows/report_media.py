@@ -57,7 +57,7 @@ class _Moment:
     model: str
     place: float
     probability: float
-    sees: bool
+    uses_video: bool
 
     def text(self, what: str) -> str:
         return f"{what}: {self.probability:.2f} by {self.model}"
@@ -70,16 +70,16 @@ def _deciding_moments(workspace: Workspace, inputs: ReportInputs, ids: Sequence[
     wanted_ids, found = set(ids), dict[str, list[_Moment]]()
     chosen: set[bool] = set()
     for name in sorted(models, key=lambda name: -weights.get(name, 0.0)):
-        sees = "picture" in kind_of(models[name]).modalities(models[name])
-        if sees in chosen:
+        uses_video = "picture" in kind_of(models[name]).modalities(models[name])
+        if uses_video in chosen:
             continue
         moments: dict[str, tuple[float, float]] = {}
         for fold in range(inputs.k):
             moments |= _read_deciding(workspace.deciding_path(name, fold))
         if moments:
-            chosen.add(sees)
+            chosen.add(uses_video)
         for id_ in wanted_ids & moments.keys():
-            found.setdefault(id_, []).append(_Moment(name, moments[id_][0], moments[id_][1], sees))
+            found.setdefault(id_, []).append(_Moment(name, moments[id_][0], moments[id_][1], uses_video))
     return found
 
 
@@ -108,18 +108,18 @@ def _stored_records(workspace: Workspace, paths: Sequence[str]) -> dict[str, Cli
 
 def _clip_view(path: str, record: ClipRecord | None, moments: Sequence[_Moment]) -> RowView:
     record = read_clip(path) if record is None else record
-    seen = next((moment for moment in moments if moment.sees), None)
-    heard = next((moment for moment in moments if not moment.sees), None)
-    found = frame_at(record, 0.5 if seen is None else seen.place)
+    by_video = next((moment for moment in moments if moment.uses_video), None)
+    by_sound = next((moment for moment in moments if not moment.uses_video), None)
+    found = frame_at(record, 0.5 if by_video is None else by_video.place)
     captions = []
     if found is not None:
         at = f"{found[1]:.1f} s"
-        captions.append(f"middle frame, {at}" if seen is None else seen.text(f"deciding frame, {at}"))
-    if heard is not None and len(record.sound):
-        captions.append(heard.text("sound"))
+        captions.append(f"middle frame, {at}" if by_video is None else by_video.text(f"deciding frame, {at}"))
+    if by_sound is not None and len(record.sound):
+        captions.append(by_sound.text("sound"))
     image = np.zeros((_SMALL, _SMALL, 3), np.uint8) if found is None else found[0]
     if found is None:
-        captions.append("no picture")
+        captions.append("no video")
     if not len(record.sound):
         captions.append("no sound")
     spectrogram = spectrogram_picture(record)

@@ -81,7 +81,7 @@ class Case:
 
 
 CASES: dict[str, Case] = {
-    "no video stream.m4a.mp4": Case(lambda path: write(path, 0, heard()), frames=0, note="^no picture$"),
+    "no video stream.m4a.mp4": Case(lambda path: write(path, 0, heard()), frames=0, note="^no video$"),
     "no audio stream.mp4": Case(write, sound_s=0, note="^no sound$"),
     "zero frames.mp4": Case(without_frames, reason="has neither frames nor sound", check="is truncated"),
     "header only.mp4": Case(
@@ -90,7 +90,7 @@ CASES: dict[str, Case] = {
         check="is truncated|is not|read",
     ),
     "cut in the middle.mp4": Case(
-        lambda path: written_and_cut(path, 0.5), sound_s=0, note="picture ends after", check="is truncated"
+        lambda path: written_and_cut(path, 0.5), sound_s=0, note="video ends after", check="is truncated"
     ),
     "variable frame rate.mp4": Case(
         lambda path: write(path, 8, heard(), times_s=[0.0, 0.04, 0.08, 0.3, 0.34, 0.5, 0.54, 0.8])

@@ -90,7 +90,7 @@ def test_a_clip_without_video_is_valid(tmp_path: Path) -> None:
     found = record(extract_clip(str(clip(tmp_path, images=[])), SETTINGS))
     assert (len(found.spread), len(found.keys)) == (0, 0)
     assert found.frames(found.spread).shape[0] == 0
-    assert found.notes == ("no picture",)
+    assert found.notes == ("no video",)
     assert len(found.sound) > 12_000
 
 
@@ -110,7 +110,7 @@ def test_a_truncated_clip_gives_its_readable_frames_and_a_note(tmp_path: Path) -
     times = found.tensor("times_s")[found.spread]
     assert 0.8 < times[-1] < 1.4  # spread over the first half
     assert np.diff(times) == pytest.approx(times[-1] / 3.5, abs=0.1)
-    assert any("picture ends after" in note and "of 2.4 s" in note for note in found.notes)
+    assert any("video ends after" in note and "of 2.4 s" in note for note in found.notes)
 
 
 def header_alone(path: Path) -> None:

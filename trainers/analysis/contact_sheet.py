@@ -92,7 +92,7 @@ def _draw_strip(axes: Any, record: ClipRecord, positions: "np.ndarray[Any, Any]"
     axes.imshow(sheet, aspect="equal", interpolation="nearest")
     axes.set_anchor("W")
     if not images and most == _FRAMES:
-        axes.text(0, _EDGE / 2, "no picture", fontsize=8, color="0.4")
+        axes.text(0, _EDGE / 2, "no video", fontsize=8, color="0.4")
 
 
 def _draw_sound(axes: Any, record: ClipRecord, low: float, high: float) -> None:

@@ -59,16 +59,16 @@ def extract_clip(path: str, settings: ExtractSettings, detector: FaceDetector | 
         stream = audio_stream(container)
         sound, start_s = np.zeros(0, np.int16), 0.0
         if stream is not None:
-            heard = read_audio(container, stream, sample_rate=settings.sample_rate, max_seconds=settings.sound_seconds)
-            sound, start_s = heard.samples, heard.start_s
-            if heard.errors:
-                notes.append(f"{heard.errors} audio packets cannot be decoded")
-            if heard.is_cut:
+            track = read_audio(container, stream, sample_rate=settings.sample_rate, max_seconds=settings.sound_seconds)
+            sound, start_s = track.samples, track.start_s
+            if track.errors:
+                notes.append(f"{track.errors} audio packets cannot be decoded")
+            if track.is_cut:
                 notes.append(f"sound read up to {settings.sound_seconds:g} s")
         if not candidates and not len(sound):
             raise DataError(f"{path} has neither frames nor sound that can be decoded. Get the file again.")
         if not candidates:
-            notes.append("no picture")
+            notes.append("no video")
         if not len(sound):
             notes.append("no sound")
     boxes = main_face([candidate.faces for candidate in candidates])
@@ -118,7 +118,7 @@ def _picture(
     if (
         candidates and end + start < spread[-1] - step / 2 - 2 / rate
     ):  # the end is missing: spread the frames over the rest
-        notes.append(f"picture ends after {end:.1f} of {duration:.1f} s: the file is truncated or damaged")
+        notes.append(f"video ends after {end:.1f} of {duration:.1f} s: the file is truncated or damaged")
         end += 1 / rate
         spread = frame_times(settings.frames, start, end)
         candidates = _read(container, spread, [key for key in keys if key < start + end], settings, detector)

@@ -114,7 +114,7 @@ def changed_clip(path: str, target: Path, name: str, severity: float, rng: np.ra
         audio, sound = audio_stream(container), None
         if audio is not None:
             seconds = len(images) / rate if images else 60.0
-            heard = read_audio(container, audio, sample_rate=_SAMPLE_RATE, max_seconds=seconds)
-            sound = (heard.samples / 32_768).astype(np.float32)
+            track = read_audio(container, audio, sample_rate=_SAMPLE_RATE, max_seconds=seconds)
+            sound = (track.samples / 32_768).astype(np.float32)
     changed = CLIP_CHANGES[name].apply(_Clip(images, rate, sound), severity, rng)
     return write_clip(target, changed.images, changed.rate, changed.sound, _SAMPLE_RATE, changed.encoding)

@@ -94,8 +94,8 @@ def _levels(start: NDArray[np.float32], end: NDArray[np.float32], rate: int) -> 
     first, last = np.abs(start), np.abs(end)
     peak = float(max(first.max(), last.max()))
     silence, pause = 10 ** (SILENCE_DB / 20), peak * 10 ** (PAUSE_DB / 20)
-    heard = start[_first_above(first, pause) : len(start) - _first_above(first[::-1], pause)]
-    power = float(np.mean(np.square(heard, dtype=np.float64))) if len(heard) else 0.0
+    audible = start[_first_above(first, pause) : len(start) - _first_above(first[::-1], pause)]
+    power = float(np.mean(np.square(audible, dtype=np.float64))) if len(audible) else 0.0
     return SoundLevels(
         leading_silence_s=_first_above(first, silence) / rate,
         trailing_silence_s=_first_above(last[::-1], silence) / rate,

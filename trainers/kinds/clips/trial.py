@@ -50,10 +50,10 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
 
         def describe(rows: int) -> str:
             reader = MomentReader(settings)
-            seen = f"frames of {reader.size} px, " if reader.size else ""
-            heard = f"window_s = {reader.samples / settings.sample_rate:g}, " if reader.samples else ""
+            frames = f"frames of {reader.size} px, " if reader.size else ""
+            windows = f"window_s = {reader.samples / settings.sample_rate:g}, " if reader.samples else ""
             part = f"{rows} clip{'s' * (rows > 1)} in the smallest part of a step"
-            return f"{seen}{heard}moments = {settings.moments} and {part}"
+            return f"{frames}{windows}moments = {settings.moments} and {part}"
 
         _passed[key] = parameter_count(try_network(context, make, partial(_step_and_prediction, settings), describe))
     check_parameters(context, _passed[key])
