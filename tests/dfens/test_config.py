@@ -79,7 +79,7 @@ def test_an_unknown_default_of_training_is_refused(tmp_path: Path) -> None:
     ("seed = -1", "seed = -1 is out of range"),
     ("seed = [1]", "expected a valid integer"),
 ])  # fmt: skip
-def test_a_value_of_the_wrong_kind_is_named(line: str, message: str, tmp_path: Path) -> None:
+def test_a_value_of_the_wrong_type_is_named(line: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(write(tmp_path, f"{TABLE}[folds]\n{line}\n"))
 

@@ -36,7 +36,7 @@ def full() -> int:
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("recipes",), ("recipes", "--json")])
-def test_a_full_disk_behind_the_output_is_a_warning(full: int, arguments: tuple[str, ...]) -> None:
+def test_output_to_a_full_disk_is_a_warning(full: int, arguments: tuple[str, ...]) -> None:
     code, _, error = dfens(*arguments, out=full)
     assert (code, error) == (0, "Warning: standard output could not be written (No space left on device).\n")
 
@@ -48,7 +48,7 @@ def test_a_closed_pipe_is_not_an_error() -> None:
     os.close(writer)
 
 
-def test_errors_keep_their_exit_code_where_they_cannot_be_written(tmp_path: Path, full: int) -> None:
+def test_errors_keep_their_exit_code_even_if_they_cannot_be_written(tmp_path: Path, full: int) -> None:
     assert dfens("-C", str(tmp_path), "folds", error=full)[0] == 1
     assert dfens("-C", str(tmp_path), "no-such-command", error=full)[0] == 2
 

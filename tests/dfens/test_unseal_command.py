@@ -217,7 +217,7 @@ def test_looks_outlive_the_folds(project: Path) -> None:
     assert "1 of them before the folds were recreated" in run(project, "unseal", code=1).stderr
 
 
-def test_a_look_that_cannot_be_recorded_is_not_shown(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_whose_look_cannot_be_recorded_is_not_shown(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -39,11 +39,13 @@ def eight_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     ("4:memory:/x\n", {"memory/x/cpu.max": "100000 100000\n"}, 8),
     ("", {"cpu.max": "broken"}, 8),
 ])  # fmt: skip
-def test_quotas_of_containers_count(tmp_path: Path, lines: str, files: dict[str, str], expected: int) -> None:
+def test_cpu_quotas_of_containers_are_respected(
+    tmp_path: Path, lines: str, files: dict[str, str], expected: int
+) -> None:
     assert cpu_count(*groups(tmp_path, lines, files)) == expected
 
 
-def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
+def test_without_control_groups_the_affinity_mask_is_used(tmp_path: Path) -> None:
     assert cpu_count(tmp_path / "none", tmp_path / "none") == 8
 
 

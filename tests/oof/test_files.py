@@ -84,7 +84,7 @@ def test_broken_json_is_named(tmp_path: Path) -> None:
         files.read_json(path)
 
 
-def _write_for_ever(path: Path) -> None:
+def _write_forever(path: Path) -> None:
     while True:
         for letter in "ab":
             files.write_text(path, letter * 2_000_000)
@@ -94,7 +94,7 @@ def test_a_killed_writer_never_leaves_half_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     files.write_text(path, "a" * 2_000_000)
     for delay_s in (0.01, 0.02, 0.05, 0.08):
-        writer = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(path,))
+        writer = multiprocessing.get_context("fork").Process(target=_write_forever, args=(path,))
         writer.start()
         time.sleep(delay_s)
         assert writer.pid is not None

@@ -130,7 +130,7 @@ def test_bootstrap_agrees_with_delong() -> None:
         assert drawn_gain.standard_error == pytest.approx(gain.standard_error, rel=0.12)
 
 
-def test_counting_rows_scores_as_copying_them_does() -> None:
+def test_counted_rows_have_the_score_of_copied_rows() -> None:
     rng = np.random.default_rng(8)
     y, a = tied_scores(rng, 120)
     drawn = bootstrap_scores(METRICS["auc"], y, [a, a.astype(np.float32)], replicates=20, rng=np.random.default_rng(9))

@@ -132,7 +132,7 @@ def test_sealed_rows_of_another_choice_are_refused(tmp_path: Path) -> None:
         PredictionStore(tmp_path / "a").sealed_rows()
 
 
-def test_predictions_behind_the_test_rows_are_those_of_the_sealed_rows(tmp_path: Path) -> None:
+def test_predictions_after_the_test_rows_belong_to_the_sealed_rows(tmp_path: Path) -> None:
     store, sealed = sealed_store(tmp_path)
     for fold in (1, 0):
         store.save_predicted("m", 100 * fold + np.arange(2 + len(sealed.ids)), fold=fold)

@@ -50,7 +50,7 @@ class Watcher(threading.Thread):
 
 
 @pytest.mark.parametrize("credentials", ["environment", "file", "token"])
-def test_no_key_is_left_anywhere(
+def test_no_key_is_left_in_any_output_or_file(
     credentials: str, kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, home = make_folder(tmp_path / "job"), tmp_path / "home"

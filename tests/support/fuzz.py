@@ -125,7 +125,7 @@ COMMANDS = (
     "cache --model pixels",
     "extract --model ODD",
 )
-# of the machine, or of the user who runs dfens
+# faults of the machine, or of the user who runs dfens
 ENVIRONMENTS: tuple[dict[str, str], ...] = (
     {"HOME": "/nonexistent"}, {"HOME": "relative"}, {"TZ": "Nowhere/Else"}, {"COLUMNS": "1"}, {"COLUMNS": "many"},
     {"NO_COLOR": "1"}, {"http_proxy": "http://me:pass/word@[::1"}, {"http_proxy": "me:pass#word@host:port"},

@@ -1,4 +1,4 @@
-"""A Ray cluster of a test's own, at an address of its own: tests that run at the same time do not join each other's."""
+"""A separate Ray cluster for a test, at its own address, so that tests that run at the same time do not join it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-# A node counts as dead after 10 s without an answer instead of 30 s; a busy machine may take seconds to answer.
+# A node counts as dead after 10 s without a response instead of 30 s; a busy machine may take seconds to respond.
 _HEALTH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 10}
 
 

@@ -45,7 +45,7 @@ def test_a_model_that_learnt_from_other_images_is_trained_again(folder: Path) ->
     assert "pixels fold 1" in result.stderr
 
 
-def test_an_untrained_model_is_trained_beside_its_variants(folder: Path) -> None:
+def test_an_untrained_model_is_trained_together_with_its_variants(folder: Path) -> None:
     result = run(folder, "ablate", "pixels", "--set", "image_size=4", "--fold", "1")
     assert "pixels fold 1" in result.stderr
     assert "on 12 held-out rows" in result.stdout

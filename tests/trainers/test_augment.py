@@ -92,7 +92,7 @@ def test_adding_an_operation_does_not_change_the_draws_of_the_others(added: str)
             assert one == other, name
 
 
-def test_probabilities_are_kept() -> None:
+def test_operations_have_the_requested_probability() -> None:
     settings = changed_settings(**dict.fromkeys(OPERATIONS, 0.3))
     drawn = [sample_params(settings, 32, 32, ImageRandom(0, 0, f"r{row}")) for row in range(2000)]
     none = AugmentParams()

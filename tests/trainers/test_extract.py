@@ -69,7 +69,7 @@ def test_a_record_contains_all_extracted_data(tmp_path: Path) -> None:
     assert (found.notes, found.has_face) == ((), False)
 
 
-def test_jpeg_takes_less_space_and_looks_alike(tmp_path: Path) -> None:
+def test_jpeg_takes_less_space_and_looks_similar(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = [np.asarray(np.clip(rng.normal(120, 8, (96, 96, 3)), 0, 255), np.uint8) for _ in range(5)]
     parts = extract_clip(str(clip(tmp_path, images=images)), ExtractSettings(frames=3, frame_size=96, key_frames=0))

@@ -94,7 +94,7 @@ def test_pixels_are_those_of_opencv_and_pillow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_undone_as_pillow_does(orientation: int, tmp_path: Path) -> None:
+def test_orientations_are_applied_like_in_pillow(orientation: int, tmp_path: Path) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = orientation
     data = saved(NOISE[:40], "JPEG", quality=95, exif=exif)
@@ -223,7 +223,7 @@ def test_frames_of_an_animation_are_counted(kind: str, tmp_path: Path) -> None:
     assert count_frames(saved(NOISE, "JPEG")) == 1
 
 
-def test_formats_are_known_by_their_first_bytes() -> None:
+def test_formats_are_recognised_by_their_first_bytes() -> None:
     kinds = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "TIFF": "TIFF", "BMP": "BMP", "AVIF": "AVIF"}
     for kind, name in kinds.items():
         assert file_kind(saved(NOISE, kind)) == name

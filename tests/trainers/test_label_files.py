@@ -44,7 +44,7 @@ def zipped(names: dict[str, str], path: Path) -> None:
     ],
     ids=["plain", "cr", "excel", "blank_lines", "semicolon", "utf16_tab", "quotes", "gzip", "list", "lines", "object"],
 )
-def test_every_form_of_a_table_reads_alike(tmp_path: Path, content: bytes) -> None:
+def test_every_form_of_a_table_gives_the_same_rows(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.csv").write_bytes(content)
     table = read_text_table(tmp_path / "train.csv", "label file", key="id")
     assert table.to_dict("list") == {"id": ["a.jpg", "00012"], "target": ["0", "1"]}

@@ -261,7 +261,7 @@ def test_labels_that_are_not_0_or_1_are_named(tmp_path: Path) -> None:
         read_competition(table(tmp_path))
 
 
-def test_labels_as_floats_and_truth_values_are_read(tmp_path: Path) -> None:
+def test_labels_as_floats_and_booleans_are_read(tmp_path: Path) -> None:
     make_table(tmp_path)
     write_labels(tmp_path / "train.csv", {"a000.jpg": "0.0", "a001.jpg": "1.0", "a002.jpg": " 1", "a003.jpg": "True"})
     assert list(read_competition(table(tmp_path)).train["target"]) == [0, 1, 1, 1]

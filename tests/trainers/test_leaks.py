@@ -80,7 +80,7 @@ def test_a_property_that_never_varies_or_has_one_class_has_no_score() -> None:
         assert score_property(Property("x", values, ""), y, None, confidence_level=0.99) is None
 
 
-def test_grouped_rows_count_as_dependent() -> None:
+def test_grouped_rows_are_treated_as_dependent() -> None:
     rng = np.random.default_rng(3)
     person = np.repeat(np.arange(12), 25)
     y = (person % 2).astype(np.int8)

@@ -458,7 +458,7 @@ def test_insufficient_memory_is_reported_with_the_settings_to_change(
 def test_processes_that_train_together_do_not_retry_in_smaller_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other processes would wait for ever."""
+    """The other processes would wait forever."""
     monkeypatch.setattr(TrainState, "step", out_of_memory(1))
     rows, settings = picture_rows(tmp_path, 8, size=32), dataclasses.replace(TINY, batch_size="auto")
     data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=CPU)
