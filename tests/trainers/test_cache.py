@@ -1,5 +1,6 @@
 """The cache of resized images: exact, looked up by content, intact after a kill, and used only where it matches."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from oof.errors import DataError, DfensError
 from oof.files import read_json, write_parquet
 from tests.support.competitions import face, make_set, write_image
 from tests.support.training import TINY, stored_bytes, tiny_competition, train_models
+from trainers.kinds.linear.settings import LinearSettings
 from trainers.media import image_cache as cache_module
 from trainers.media.image import load_image
 from trainers.media.image_cache import ImageCache
@@ -235,6 +237,16 @@ def test_training_gives_the_same_bits_from_memory_cache_and_files(
     assert ImageStore(paths, 32, "area", 1).kept == 14
     history = read_json(tmp_path / "streamed" / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     assert history["images_from"] == "files, area at 32 px, 14 of 48 kept in memory"
+
+
+def test_a_network_reads_the_cache_after_a_baseline_of_the_same_size(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    work, cache = tmp_path / "work" / "trainers", tmp_path / "cache"
+    ImageCache(cache, 32, "area", tmp_path).make([*competition.train["path"], *competition.test["path"]])
+    models = {"baseline": LinearSettings(image_size=32), "tiny": dataclasses.replace(TINY, epochs=1)}
+    train_models(competition, store, models, (0,), work, root=tmp_path, cache_dir=cache)
+    history = read_json(work / "tiny" / "fold0" / "history.json")
+    assert history["images_from"] == "cache (48 of 48 images), area at 32 px"
 
 
 def test_as_many_images_as_fit_are_kept_and_the_others_are_read_each_time(

@@ -13,11 +13,7 @@ from tests.support.training import TINY, tiny_competition
 from trainers.data.competition import Competition
 from trainers.jobs.runner import FoldRunner, TrainingJob
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
-from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.trial import smallest_part
-from trainers.networks.backbone import create_model
-from trainers.networks.optim import make_optimizer, set_trainable
-from trainers.networks.weights import head_parameters
 
 Rows = tuple[Competition, PredictionStore]
 
@@ -138,17 +134,3 @@ def test_ten_crops_need_a_larger_image() -> None:
     with pytest.raises(ConfigError, match=r'tta = "ten_crop" needs images larger than image_size = 32'):
         dataclasses.replace(TINY, tta="ten_crop")
     assert dataclasses.replace(TINY, tta="ten_crop", crop=40).stored_size == 40
-
-
-def test_both_heads_of_a_distilled_network_are_trained() -> None:
-    settings = TimmSettings(
-        backbone="deit_tiny_distilled_patch16_224", pretrained=False, trainable="head", head_lr=3.0, image_size=64
-    )
-    with torch.device("meta"):
-        model = create_model(settings, 64)
-    set_trainable(model, settings)
-    trained = [name for name, value in model.named_parameters() if value.requires_grad]
-    assert trained == ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]
-    assert len(head_parameters(model)) == 4
-    groups = make_optimizer(model, settings, torch.device("cpu")).param_groups
-    assert {group["lr_scale"] for group in groups} == {3.0}
