@@ -190,11 +190,11 @@ def test_torchrun_of_one_process_and_ray_give_the_same_bits(
     stores = [PredictionStore(tmp_path / name / "oof") for name in ("whole", "torchrun")]
     assert stored_bytes(stores[0], "av") == stored_bytes(stores[1], "av")
     with ray_cluster() as cluster:
-        train_on_ray(make_job(competition, tmp_path / "ray", "av"), [0, 1], Notes(), address=cluster.address)
+        job = make_job(competition, tmp_path / "ray", "av", epochs=6)
+        train_on_ray(job, [0, 1], Notes(), address=cluster.address)
     there = PredictionStore(tmp_path / "ray" / "oof").load("av")
-    assert there.oof == pytest.approx(
-        stores[0].load("av").oof, abs=1e-6
-    )  # the number of threads may differ between machines
+    # the number of threads may differ between machines
+    assert there.oof == pytest.approx(stores[0].load("av").oof, abs=1e-6)
 
 
 def test_a_broken_test_clip_is_reported_and_a_broken_training_clip_is_an_error(
