@@ -314,10 +314,10 @@ def test_links_and_duplicate_members_are_refused(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", {}, links={"out": "/etc", "out/passwd": "x"})
     with pytest.raises(DataError, match=r"'out' \(a link\), 'out/passwd' \(a link\), 'out' \(a file and a folder\)"):
         unpack(archive, Destination(tmp_path / "here"))
-    with zipfile.ZipFile(tmp_path / "y.zip", "w") as archive:
-        archive.writestr("a", b"1")
+    with zipfile.ZipFile(tmp_path / "y.zip", "w") as twice:
+        twice.writestr("a", b"1")
         with pytest.warns(UserWarning, match="Duplicate name"):
-            archive.writestr("a", b"2")
+            twice.writestr("a", b"2")
     with pytest.raises(DataError, match=r"'a' \(duplicate\)"):
         unpack(tmp_path / "y.zip", Destination(tmp_path / "here"))
 

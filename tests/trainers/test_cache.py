@@ -16,6 +16,7 @@ from oof.errors import DataError, DfensError
 from oof.files import read_json, write_parquet
 from tests.support.competitions import face, make_set, write_image
 from tests.support.training import TINY, stored_bytes, tiny_competition, train_models
+from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.media import image_cache as cache_module
 from trainers.media.image import load_image
@@ -243,7 +244,10 @@ def test_a_network_reads_the_cache_after_a_baseline_of_the_same_size(tmp_path: P
     competition, store = tiny_competition(tmp_path)
     work, cache = tmp_path / "work" / "trainers", tmp_path / "cache"
     ImageCache(cache, 32, "area", tmp_path).make([*competition.train["path"], *competition.test["path"]])
-    models = {"baseline": LinearSettings(image_size=32), "tiny": dataclasses.replace(TINY, epochs=1)}
+    models: dict[str, ModelSettings] = {
+        "baseline": LinearSettings(image_size=32),
+        "tiny": dataclasses.replace(TINY, epochs=1),
+    }
     train_models(competition, store, models, (0,), work, root=tmp_path, cache_dir=cache)
     history = read_json(work / "tiny" / "fold0" / "history.json")
     assert history["images_from"] == "cache (48 of 48 images), area at 32 px"
