@@ -13,6 +13,7 @@ from oof.cpus import cpu_count
 from oof.errors import DfensError
 from oof.metrics import Metric, metric_by_name, roc_auc
 from oof.metrics.intervals import score_interval
+from oof.metrics.ranking import tprs_at_fprs
 
 _NAN = float("nan")
 RATES = (1e-2, 5e-3, 1e-3)
@@ -92,9 +93,10 @@ def model_scores(
 ) -> ModelScores:
     """Score predictions (n_rows,) on the rows where they are not NaN."""
     known = np.isfinite(oof)
-    y, scores = inputs.target[known], oof[known]
+    order = np.argsort(oof[known], kind="stable")  # each metric below sorts again, which is fast on sorted values
+    y, scores = inputs.target[known][order], oof[known][order]
     training = _training(model.histories if model else {})
-    if len(set(y.tolist())) < 2:
+    if not 0 < int(y.sum()) < len(y):
         folds = (_NAN,) * inputs.k
         return ModelScores(
             name, kind, role, int(known.sum()), _NAN, _NAN, _NAN, _NAN, folds, _NAN, _NAN, 0,
@@ -102,7 +104,11 @@ def model_scores(
         )  # fmt: skip
     score, low, high = _score(inputs.metric, y, scores, name)
     by_fold = tuple(_auc(inputs, oof, known & (inputs.fold == fold)) for fold in range(inputs.k))
-    group_auc, groups = _mean_group_auc(inputs, oof, known)
+    if inputs.blocks_of == "groups":
+        group_auc, groups = _mean_group_auc(inputs, oof, known)
+    else:
+        scored = [auc for auc in by_fold if np.isfinite(auc)]
+        group_auc, groups = float(np.mean(scored)) if len(scored) > 1 else _NAN, len(scored)
     probabilities = bool(scores.min() >= 0 and scores.max() <= 1)
     return ModelScores(
         name,
@@ -117,7 +123,7 @@ def model_scores(
         float(np.nanstd(by_fold, ddof=1)) if np.isfinite(by_fold).sum() > 1 else _NAN,
         group_auc,
         groups,
-        tuple(metric_by_name(f"tpr@fpr={rate:g}")(y, scores) for rate in RATES),
+        tprs_at_fprs(y, scores, RATES),
         metric_by_name("eer")(y, scores),
         metric_by_name("average_precision")(y, scores),
         metric_by_name("log_loss")(y, scores) if probabilities else _NAN,

@@ -4,7 +4,7 @@ Every function takes y (n_rows,) of 0 and 1 and scores (n_rows,) on any scale, h
 meaning more likely positive; equal scores are one step of the curve.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -157,7 +157,12 @@ def roc_curve(y: NDArray[Any], scores: NDArray[Any]) -> tuple[Vector, Vector]:
 
 
 def tpr_at_fpr(y: NDArray[Any], scores: NDArray[Any], fpr: float) -> float:
-    """Return the true positive rate at a false positive rate, e.g. the share of fakes found with 0.1 % false alarms.
+    """Return the true positive rate at a false positive rate; see `tprs_at_fprs`."""
+    return tprs_at_fprs(y, scores, (fpr,))[0]
+
+
+def tprs_at_fprs(y: NDArray[Any], scores: NDArray[Any], fprs: Sequence[float]) -> tuple[float, ...]:
+    """Return true positive rates at false positive rates, e.g. the share of fakes found with 0.1 % false alarms.
 
     The ROC curve is interpolated linearly between its points (one for each distinct score); where it
     rises vertically, the upper end is used. If ties or few negatives leave no threshold with exactly
@@ -165,16 +170,21 @@ def tpr_at_fpr(y: NDArray[Any], scores: NDArray[Any], fpr: float) -> float:
     thresholds.
 
     Args:
-        fpr: 0 to 1.
+        fprs: each 0 to 1.
     """
-    if not 0 <= fpr <= 1:
-        raise PredictionError(f"A false positive rate must be between 0 and 1, not {fpr:g}.")
+    wrong = [fpr for fpr in fprs if not 0 <= fpr <= 1]
+    if wrong:
+        raise PredictionError(f"A false positive rate must be between 0 and 1, not {wrong[0]:g}.")
     xs, ys = roc_curve(y, scores)
-    after = int(np.searchsorted(xs, fpr, side="right"))
-    if after == len(xs):
-        return 1.0
-    share = (fpr - xs[after - 1]) / (xs[after] - xs[after - 1])
-    return float(ys[after - 1] + share * (ys[after] - ys[after - 1]))
+
+    def tpr(fpr: float) -> float:
+        after = int(np.searchsorted(xs, fpr, side="right"))
+        if after == len(xs):
+            return 1.0
+        share = (fpr - xs[after - 1]) / (xs[after] - xs[after - 1])
+        return float(ys[after - 1] + share * (ys[after] - ys[after - 1]))
+
+    return tuple(map(tpr, fprs))
 
 
 def partial_auc(y: NDArray[Any], scores: NDArray[Any], fpr: float = 0.1) -> float:
