@@ -116,7 +116,8 @@ def test_another_reader_reads_the_same_predictions(tmp_path: Path) -> None:
     writer.writerows([["id", "p"], *([value, 0] for value in ids)])
     values = np.random.default_rng(0).random(5)
     found = build_table(write(tmp_path, text.getvalue()), ids, values)
-    table = pd.read_csv(io.BytesIO(found.data), dtype={"id": str})
+    # the default parser of pandas 2 may be off by the last bit
+    table = pd.read_csv(io.BytesIO(found.data), dtype={"id": str}, float_precision="round_trip")
     assert list(table["id"]) == ids
     np.testing.assert_array_equal(table["p"].to_numpy(), values)
 
