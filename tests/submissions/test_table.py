@@ -116,10 +116,9 @@ def test_another_reader_reads_the_same_predictions(tmp_path: Path) -> None:
     writer.writerows([["id", "p"], *([value, 0] for value in ids)])
     values = np.random.default_rng(0).random(5)
     found = build_table(write(tmp_path, text.getvalue()), ids, values)
-    # the default parser of pandas 2 may be off by the last bit
-    table = pd.read_csv(io.BytesIO(found.data), dtype={"id": str}, float_precision="round_trip")
+    table = pd.read_csv(io.BytesIO(found.data), dtype=str)  # numbers as pandas 2 reads them may be off by the last bit
     assert list(table["id"]) == ids
-    np.testing.assert_array_equal(table["p"].to_numpy(), values)
+    np.testing.assert_array_equal(table["p"].map(float).to_numpy(), values)
 
 
 @pytest.mark.parametrize(
