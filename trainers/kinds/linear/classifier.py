@@ -115,7 +115,9 @@ def fit_classifier(
         model = make_pipeline(StandardScaler(), svm)
     else:
         model = ExtraTreesClassifier(500, random_state=settings.seed)
-    model.fit(train[fitted], y[fitted], **_weight_arguments(model, None if weight is None else weight[fitted]))
+    # weights in float64: the calibration of scikit-learn 1.5 takes no others
+    chosen = None if weight is None else weight[fitted].astype(np.float64)
+    model.fit(train[fitted], y[fitted], **_weight_arguments(model, chosen))
 
     def predict(rows: Matrix) -> NDArray[np.float32]:
         if not len(rows):
