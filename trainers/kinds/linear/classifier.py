@@ -139,7 +139,7 @@ def _halved(
     return train[rows], labels, weight[rows] * shares
 
 
-def _weight_arguments(model: Any, weight: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
+def _weight_arguments(model: Any, weight: NDArray[np.float64] | None) -> dict[str, NDArray[np.float64]]:
     """Return the arguments that pass the weights of rows to each step of a classifier."""
     if weight is None:
         return {}
