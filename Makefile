@@ -7,21 +7,21 @@ WHEELS ?=
 # The first of these that runs: a pyenv shim may exist and still fail.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: setup demo demo-av test test-oldest wheel-demo check lint types layers docs guide folds train blend submit bench gpu help
+.PHONY: setup demo demo-av test test-slow test-oldest wheel-demo check lint types layers docs guide folds train blend submit bench gpu help
 
 help:
-	@echo "make demo    set up, then run the whole pipeline on a small generated competition (about 5 minutes)"
-	@echo "make demo-av  the same on generated clips with sound (about 7 minutes)"
-	@echo "make test    set up, then run all tests except the slow ones"
-	@echo "make test-slow    the slow tests: clusters, killed processes, races, training with every recipe"
-	@echo "make check   lint, types, import layers, all tests"
-	@echo "make folds | train | blend | submit   CONFIG=path/to/dfens.toml (default: ./dfens.toml) ARGS='further options'"
-	@echo "make docs    build the guide and the reference as a static site"
-	@echo "make guide   runs the commands of every chapter of the guide, in build/guide"
-	@echo "make bench   run the benchmarks"
-	@echo "make gpu     on a machine with a CUDA device: run its tests and benchmarks, write build/gpu.md (9 minutes)"
-	@echo "make test-oldest   run the tests on the oldest supported versions (constraints-oldest.txt)"
-	@echo "make wheel-demo    build the wheel, install it in an empty environment and run dfens demo from it"
+	@echo "make demo                           set up, then run the whole pipeline on a small generated competition (about 5 minutes)"
+	@echo "make demo-av                        the same on generated clips with sound (about 7 minutes)"
+	@echo "make test                           set up, then run all tests except the slow ones"
+	@echo "make test-slow                      run the slow tests: clusters, killed processes, races, training with every recipe"
+	@echo "make test-oldest                    run the tests on the oldest supported versions (constraints-oldest.txt)"
+	@echo "make check                          lint, types, import layers, all tests"
+	@echo "make folds | train | blend | submit run one step; CONFIG=path/to/dfens.toml (default: ./dfens.toml), ARGS='further options'"
+	@echo "make docs                           build the guide and the reference as a static site"
+	@echo "make guide                          run the commands of every chapter of the guide in build/guide"
+	@echo "make bench                          run the benchmarks"
+	@echo "make gpu                            on a machine with a CUDA device: run its tests and benchmarks, write build/gpu.md (9 minutes)"
+	@echo "make wheel-demo                     build the wheel, install it in an empty environment and run dfens demo from it"
 
 setup: $(VENV)/.installed
 

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/loader.py [--images 384] [--repeats 7] [--image-size 256] [--device cuda]
 
-JPEG files of 512 px are loaded as normalized float batches (64, 3, size, size) on the device: "plain" as for
-prediction, "augmented" with random window, mirror and color as for training. All loaders use the same number of workers
+JPEG files of 512 px are loaded as normalised float batches (64, 3, size, size) on the device: "plain" as for
+prediction, "augmented" with random window, mirror and colour as for training. All have the same number of workers
 (threads in dfens, processes in the others), which persist between passes. Each loader has its own process, and loaders
 take turns within each repeat.
 --memory: peak memory of a separate process and its workers, minus the memory after importing torch and timm.

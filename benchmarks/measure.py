@@ -35,7 +35,7 @@ def make_pictures(folder: Path, count: int, image_size: int = 512, quality: int 
         if not path.exists():
             rng = np.random.default_rng(row)
             planes = []
-            for spread in (45, 10, 10):  # brightness and two color channels
+            for spread in (45, 10, 10):  # brightness and two colour channels
                 waves = fall * np.exp(2j * np.pi * rng.random(fall.shape))
                 plane = np.fft.irfft2(waves, (image_size, image_size))
                 planes.append(128 + spread * plane / plane.std() + 2 * rng.standard_normal((image_size, image_size)))

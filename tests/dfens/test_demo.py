@@ -1,4 +1,4 @@
-"""The demo's competition: reproducible by its seed, and colors do not reveal the labels."""
+"""The demo's competition: reproducible by its seed, and colours do not reveal the labels."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Output of every command: `--json`, tables within 80 columns, colors that respect NO_COLOR."""
+"""Output of every command: `--json`, tables within 80 columns, colours that respect NO_COLOR."""
 
 import json
 import re

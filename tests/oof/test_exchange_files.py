@@ -231,7 +231,7 @@ def test_ordinary_files_of_other_programs_are_read(tmp_path: Path, change: str) 
     assert len(found.predictions) == (1400 if change == "1400 models" else 1)
 
 
-def test_a_binary_file_is_recognized_by_its_bytes_and_read_in_any_byte_order(tmp_path: Path) -> None:
+def test_a_binary_file_is_recognised_by_its_bytes_and_read_in_any_byte_order(tmp_path: Path) -> None:
     np.savez(tmp_path / "m.csv.npz", id=np.array(["a", "b"]), pred=np.array([0.5, 0.25], ">f4"))
     (tmp_path / "m.csv.npz").rename(tmp_path / "m.csv")
     pd.DataFrame({"id": ["a", "b"], "pred": [0.5, 0.25]}).to_parquet(tmp_path / "m.feather")

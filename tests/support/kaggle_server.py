@@ -78,7 +78,7 @@ class _Dropped(Exception):
 
 
 class KaggleServer:
-    """The server and its state; change the fields to change its behavior."""
+    """The server and its state; change the fields to change its behaviour."""
 
     def __init__(self) -> None:
         self.slug = SLUG

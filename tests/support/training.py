@@ -90,6 +90,13 @@ def stored_bytes(store: PredictionStore, name: str) -> bytes:
     return np.concatenate([model.oof, model.test_by_fold.ravel()]).tobytes()
 
 
+def train_tiny(folder: Path, settings: ModelSettings = TINY, folds: Sequence[int] = (0, 1), **options: Any) -> bytes:
+    """Train the model `tiny` in a folder and return its predictions."""
+    competition, store = tiny_competition(folder)
+    train_models(competition, store, {"tiny": settings}, folds, folder / "work" / "trainers", **options)
+    return stored_bytes(store, "tiny")
+
+
 def saved_position(state: Path) -> tuple[int, int]:
     """Return epoch and step of a saved training; (-1, 0) if nothing is saved yet."""
     if not state.exists():

@@ -39,7 +39,7 @@ def augment(settings: TimmSettings, seed: int = 0, epoch: int = 0, id_: str = "a
 
 
 def photo(seed: int, size: int) -> Image:
-    """Smooth colors with grain, as photos have."""
+    """Smooth colours with grain, as photos have."""
     rng = np.random.default_rng(seed)
     smooth = cv2.resize(rng.integers(0, 256, (7, 7, 3)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     return to_grey(smooth + rng.normal(0, 6, smooth.shape))

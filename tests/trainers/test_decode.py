@@ -22,7 +22,7 @@ from trainers.media.loader import Loader
 
 
 def photo(height: int = 48, width: int = 64) -> Image:
-    """Return a smooth image whose four quarters have different colors."""
+    """Return a smooth image whose four quarters have different colours."""
     picture = np.zeros((height, width, 3), np.uint8)
     picture[: height // 2, : width // 2] = (200, 40, 30)
     picture[: height // 2, width // 2 :] = (30, 180, 60)
@@ -38,7 +38,7 @@ def saved(picture: Pillow.Image, kind: str, **options: object) -> bytes:
 
 
 def png16(values: NDArray[np.uint16]) -> bytes:
-    """Return a 16-bit PNG, gray or RGB, written from the definition of the format."""
+    """Return a 16-bit PNG, grey or RGB, written from the definition of the format."""
     height, width = values.shape[:2]
     kind = 2 if values.ndim == 3 else 0
 
@@ -178,7 +178,7 @@ def test_sizes_are_read_from_the_header() -> None:
 
 
 def mixed_files(folder: Path) -> tuple[list[bytes], list[str]]:
-    """Return a JPEG, a gray JPEG, a PNG, a CMYK JPEG and a JPEG with an EXIF orientation: bytes and paths."""
+    """Return a JPEG, a grey JPEG, a PNG, a CMYK JPEG and a JPEG with an EXIF orientation: bytes and paths."""
     exif = Pillow.Exif()
     exif[0x0112] = 6
     large = Pillow.fromarray(cv2.resize(photo(), (160, 120)))

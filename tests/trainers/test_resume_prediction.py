@@ -16,21 +16,15 @@ import pytest
 from oof.errors import StoreError, TrainingError
 from oof.files import file_lock, read_json, write_json
 from tests.support.toy_kind import ToySettings, _ToyModels
-from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
+from tests.support.training import TINY, Notes, tiny_competition, train_models, train_tiny
 from trainers.jobs import test_predictions
 from trainers.kinds.base import FoldOutcome, ModelContext, Probabilities
 from trainers.kinds.timm.kind import TimmKind
 from trainers.kinds.training.fold_trainer import FoldTrainer
 
 
-def train(folder: Path, settings: Any, **options: Any) -> bytes:
-    competition, store = tiny_competition(folder)
-    train_models(competition, store, {"m": settings}, (0, 1), folder / "work" / "trainers", **options)
-    return stored_bytes(store, "m")
-
-
 def test_test_predictions_resume_at_the_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = train(tmp_path / "undisturbed", ToySettings())
+    expected = train_tiny(tmp_path / "undisturbed", ToySettings())
     monkeypatch.setattr(test_predictions, "_SAVE_EVERY_S", -1.0)  # one part for each batch
     predict = _ToyModels.predict
     asked: list[int] = []
@@ -44,11 +38,11 @@ def test_test_predictions_resume_at_the_last_part(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(_ToyModels, "predict", killed)
     with pytest.raises(MemoryError):
-        train(tmp_path / "killed", ToySettings())
-    folder = tmp_path / "killed" / "work" / "trainers" / "m"
+        train_tiny(tmp_path / "killed", ToySettings())
+    folder = tmp_path / "killed" / "work" / "trainers" / "tiny"
     assert sorted(path.name for path in folder.glob("test-*/*")) == ["0of1.0.npy", "0of1.3.npy"]
     next(folder.glob("test-*/0of1.3.npy")).write_bytes(b"half")
-    assert train(tmp_path / "killed", ToySettings()) == expected
+    assert train_tiny(tmp_path / "killed", ToySettings()) == expected
     assert asked == [8, 5]  # of 8 rows, 3 were predicted before
     assert not list(folder.glob("test-*"))
 
@@ -63,37 +57,37 @@ def test_a_stop_request_keeps_finished_predictions(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(_ToyModels, "predict", stopped)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, ToySettings())
-    (part,) = (tmp_path / "work" / "trainers" / "m").glob("test-*/*")
+        train_tiny(tmp_path, ToySettings())
+    (part,) = (tmp_path / "work" / "trainers" / "tiny").glob("test-*/*")
     assert np.load(part).shape == (2, 3)
 
 
 def test_other_views_are_predicted_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one_epoch = dataclasses.replace(TINY, epochs=1, tta="none")
     flipped = dataclasses.replace(one_epoch, tta="hflip")
-    expected = train(tmp_path / "other", flipped)
-    before = train(tmp_path / "here", one_epoch)
+    expected = train_tiny(tmp_path / "other", flipped)
+    before = train_tiny(tmp_path / "here", one_epoch)
     assert before != expected
     monkeypatch.setattr(FoldTrainer, "run", None)  # would fail if it were called
     notes = Notes()
-    assert train(tmp_path / "here", flipped, progress=notes) == expected
+    assert train_tiny(tmp_path / "here", flipped, progress=notes) == expected
     assert "m: tta 'none' to 'hflip'; predicting again with the stored weights" in notes.lines[0]
-    assert train(tmp_path / "here", one_epoch) == before
+    assert train_tiny(tmp_path / "here", one_epoch) == before
     with pytest.raises(TrainingError, match="was trained with other settings; changed: lr 0.003 to 0.1"):
-        train(tmp_path / "here", dataclasses.replace(flipped, lr=0.1))
+        train_tiny(tmp_path / "here", dataclasses.replace(flipped, lr=0.1))
 
 
 def test_broken_weights_are_named_with_a_remedy_that_works(tmp_path: Path) -> None:
     one_epoch = dataclasses.replace(TINY, epochs=1)
-    expected = train(tmp_path, one_epoch)
-    weights = tmp_path / "work" / "trainers" / "m" / "fold1" / "weights.safetensors"
+    expected = train_tiny(tmp_path, one_epoch)
+    weights = tmp_path / "work" / "trainers" / "tiny" / "fold1" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    for part in (tmp_path / "work" / "oof" / "models" / "m").glob("test*"):
+    for part in (tmp_path / "work" / "oof" / "models" / "tiny").glob("test*"):
         part.unlink()
     with pytest.raises(StoreError, match=r"fold1/weights\.safetensors cannot be read \(.*\)\. Remove this file"):
-        train(tmp_path, one_epoch)
+        train_tiny(tmp_path, one_epoch)
     weights.unlink()
-    assert train(tmp_path, one_epoch) == expected
+    assert train_tiny(tmp_path, one_epoch) == expected
 
 
 def test_probabilities_that_float32_makes_equal_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,36 +98,36 @@ def test_probabilities_that_float32_makes_equal_are_reported(tmp_path: Path, mon
     monkeypatch.setattr(TimmKind, "train_fold", overconfident)
     competition, store = tiny_competition(tmp_path)
     notes = Notes()
-    (result,) = train_models(competition, store, {"m": TINY}, (0,), tmp_path / "work" / "trainers", progress=notes)
+    (result,) = train_models(competition, store, {"tiny": TINY}, (0,), tmp_path / "work" / "trainers", progress=notes)
     assert result.auc == 0.5
-    expected = "m fold 0: predictions are stored as float32, .* AUC 1.000000 becomes 0.500000"
+    expected = "tiny fold 0: predictions are stored as float32, .* AUC 1.000000 becomes 0.500000"
     assert any(re.match(expected, line) for line in notes.lines)
 
 
 def test_images_that_changed_between_folds_are_detected(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     work = tmp_path / "work" / "trainers"
-    train_models(competition, store, {"m": ToySettings()}, (0,), work)
+    train_models(competition, store, {"tiny": ToySettings()}, (0,), work)
     for path in competition.train["path"]:
         data = bytearray(Path(path).read_bytes())
         data[-20] ^= 1  # the file keeps its size
         Path(path).write_bytes(bytes(data))
     with pytest.raises(TrainingError, match="changed: the files of the training rows"):
-        train_models(competition, store, {"m": ToySettings()}, (1,), work)
-    train_models(competition, store, {"m": ToySettings()}, (0, 1), work, force=True)
+        train_models(competition, store, {"tiny": ToySettings()}, (1,), work)
+    train_models(competition, store, {"tiny": ToySettings()}, (0, 1), work, force=True)
 
 
 def test_force_does_not_touch_a_model_that_is_being_trained(tmp_path: Path) -> None:
     competition, store = tiny_competition(tmp_path)
     work = tmp_path / "work" / "trainers"
-    train_models(competition, store, {"m": ToySettings()}, (0,), work)
-    other = {"m": ToySettings(steps=3)}
+    train_models(competition, store, {"tiny": ToySettings()}, (0,), work)
+    other = {"tiny": ToySettings(steps=3)}
     with (
-        file_lock(work / "m" / "fold1" / ".lock"),
-        pytest.raises(TrainingError, match="Another process is training 'm'"),
+        file_lock(work / "tiny" / "fold1" / ".lock"),
+        pytest.raises(TrainingError, match="Another process is training 'tiny'"),
     ):
         train_models(competition, store, other, (0,), work, force=True)
-    assert read_json(work / "m" / "settings.json")["settings"]["steps"] == 20
+    assert read_json(work / "tiny" / "settings.json")["settings"]["steps"] == 20
 
 
 def test_a_fold_of_a_replaced_model_is_not_stored(tmp_path: Path) -> None:
@@ -141,14 +135,19 @@ def test_a_fold_of_a_replaced_model_is_not_stored(tmp_path: Path) -> None:
     work = tmp_path / "work" / "trainers"
 
     def replaced(*arguments: Any, engine: Any) -> Any:
-        record = read_json(work / "m" / "settings.json")
-        write_json(work / "m" / "settings.json", record | {"settings": record["settings"] | {"steps": 7}})
+        record = read_json(work / "tiny" / "settings.json")
+        write_json(work / "tiny" / "settings.json", record | {"settings": record["settings"] | {"steps": 7}})
         return engine(*arguments)
 
     from trainers.train import train_here
 
-    with pytest.raises(TrainingError, match="'m' was replaced while this process trained it"):
+    with pytest.raises(TrainingError, match="'tiny' was replaced while this process trained it"):
         train_models(
-            competition, store, {"m": ToySettings()}, (0,), work, engine=functools.partial(replaced, engine=train_here)
+            competition,
+            store,
+            {"tiny": ToySettings()},
+            (0,),
+            work,
+            engine=functools.partial(replaced, engine=train_here),
         )
-    assert not store.has("m", "oof", 0)
+    assert not store.has("tiny", "oof", 0)

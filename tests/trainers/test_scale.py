@@ -19,7 +19,7 @@ import pytest
 from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
-from tests.support.training import TINY, saved_position, stored_bytes, tiny_competition, train_models
+from tests.support.training import TINY, Notes, saved_position, stored_bytes, tiny_competition, train_models
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.runner import TrainingJob
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder
@@ -32,25 +32,8 @@ pytestmark = pytest.mark.slow  # starts processes that train
 MODELS: dict[str, ModelSettings] = {"tiny": TINY, "baseline": LinearSettings()}
 
 
-class Notes:
+class NotesWithEnds(Notes):
     """Record notes, and the start and end of tasks."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.titles: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    def task(self, title: str, total: float | None = None, unit: str = "") -> "Notes":
-        self.titles.append(title)
-        return self
-
-    def advance(self, amount: float = 1, **fields: str) -> None:
-        pass
-
-    def __enter__(self) -> "Notes":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.titles.append("end")
@@ -75,7 +58,7 @@ def workers_of(pid: int | None = None) -> list[psutil.Process]:
 
 def test_two_workers_give_the_predictions_of_one_process(tmp_path: Path) -> None:
     alone, _ = train(tmp_path / "alone", MODELS, engine=train_here)
-    notes = Notes()
+    notes = NotesWithEnds()
     store, results = train(
         tmp_path / "two", MODELS, engine=functools.partial(train_in_workers, workers=2), progress=notes
     )
@@ -205,7 +188,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
 
 
 def test_progress_of_another_process_is_displayed() -> None:
-    notes, sent = Notes(), list[Message]()
+    notes, sent = NotesWithEnds(), list[Message]()
     display, forwarder = ProgressDisplay(notes), ProgressForwarder(sent.append)
     with forwarder.task("decode", total=3, unit="image") as task:
         for _ in range(3):

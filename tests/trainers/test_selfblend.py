@@ -1,4 +1,4 @@
-"""Tests of trainers.augment.self_blend: the mask, unchanged regions, and that colors do not reveal the label."""
+"""Tests of trainers.augment.self_blend: the mask, unchanged regions, and that colours do not reveal the label."""
 
 import cv2
 import numpy as np

@@ -12,53 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 from oof.errors import DfensError, StoreError, TrainingError
 from oof.files import read_json
-from oof.progress import SILENT
-from tests.support.devices import picture_rows
-from tests.support.training import TINY, stored_bytes, tiny_competition, train_models
-from trainers.kinds.timm.fold import ImageFoldData
+from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models, train_tiny
 from trainers.kinds.timm.predict import Predictor
-from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer
-from trainers.kinds.training.train_state import TrainState
 from trainers.networks.weights import load_fold_weights
 from trainers.runtime import checkpoint
 from trainers.runtime.device import EnergyMeter
-from trainers.runtime.process_group import ProcessGroup
 from trainers.runtime.signals import Stopped
-
-CPU = torch.device("cpu")
-
-
-def train(folder: Path, settings: TimmSettings = TINY, folds: tuple[int, ...] = (0, 1), **options: object) -> bytes:
-    """Train `tiny` in a folder and return its predictions."""
-    competition, store = tiny_competition(folder)
-    train_models(
-        competition,
-        store,
-        {"tiny": settings},
-        folds,
-        folder / "work" / "trainers",
-        **options,  # type: ignore[arg-type]
-    )
-    return stored_bytes(store, "tiny")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The predictions of an undisturbed run."""
-    return train(tmp_path_factory.mktemp("undisturbed"))
+    return train_tiny(tmp_path_factory.mktemp("undisturbed"))
 
 
 def test_the_same_seed_gives_the_same_bits(undisturbed: bytes, tmp_path: Path) -> None:
-    assert train(tmp_path / "again") == undisturbed
-    assert train(tmp_path / "other", dataclasses.replace(TINY, seed=1)) != undisturbed
+    assert train_tiny(tmp_path / "again") == undisturbed
+    assert train_tiny(tmp_path / "other", dataclasses.replace(TINY, seed=1)) != undisturbed
 
 
 def test_stored_files_and_predictions(tmp_path: Path) -> None:
@@ -79,7 +56,7 @@ def test_stored_files_and_predictions(tmp_path: Path) -> None:
 
 
 def test_the_history_has_the_documented_keys(tmp_path: Path) -> None:
-    train(tmp_path, dataclasses.replace(TINY, epochs=1), (0,))
+    train_tiny(tmp_path, dataclasses.replace(TINY, epochs=1), (0,))
     history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
     text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
     table = text[text.index("`history.json`, version 1:") : text.index("`state.pt` and `good.pt`")]
@@ -91,7 +68,7 @@ def test_the_history_has_the_documented_keys(tmp_path: Path) -> None:
 
 
 def test_finished_folds_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = train(tmp_path)
+    before = train_tiny(tmp_path)
     monkeypatch.setattr(FoldTrainer, "run", None)  # would fail if it were called
     competition, store = tiny_competition(tmp_path)
     results = train_models(competition, store, {"tiny": TINY}, (0, 1), tmp_path / "work" / "trainers")
@@ -114,10 +91,10 @@ def test_an_interrupted_epoch_resumes_where_it_stopped(
 
     monkeypatch.setattr(FoldTrainer, "_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path)
+        train_tiny(tmp_path)
     assert calls == 4
     assert (tmp_path / "work" / "trainers" / "tiny" / "fold0" / "state.pt").exists()
-    assert train(tmp_path) == undisturbed
+    assert train_tiny(tmp_path) == undisturbed
     assert calls == 2 * 2 * 2  # folds x epochs x steps, none of them twice
 
 
@@ -136,9 +113,9 @@ def test_a_stop_is_noticed_during_validation(
 
     monkeypatch.setattr(Predictor, "_batch", interrupt)
     with pytest.raises(Stopped):
-        train(tmp_path)
+        train_tiny(tmp_path)
     assert calls < 3  # 20 rows are three batches; the second is already in progress when the first is done
-    assert train(tmp_path) == undisturbed
+    assert train_tiny(tmp_path) == undisturbed
 
 
 def test_time_and_energy_of_all_runs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,10 +134,10 @@ def test_time_and_energy_of_all_runs_are_counted(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(FoldTrainer, "_step", interrupt)
     folder = tmp_path / "work" / "trainers" / "tiny" / "fold0"
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, folds=(0,))
+        train_tiny(tmp_path, folds=(0,))
     before = checkpoint.load(folder / "state.pt")["history"]["seconds"]
     assert before > 0
-    train(tmp_path, folds=(0,))
+    train_tiny(tmp_path, folds=(0,))
     history = read_json(folder / "history.json")
     assert history["seconds"] > before
     assert history["energy_joules"] == 20
@@ -181,7 +158,7 @@ def test_each_fold_has_a_peak_of_memory_of_its_own(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("trainers.kinds.training.outcome.reset_peak", reset)
     monkeypatch.setattr("trainers.kinds.training.outcome.peak_memory", lambda device: {"device": allocated})
     monkeypatch.setattr(FoldTrainer, "_step", allocating)
-    train(tmp_path, dataclasses.replace(TINY, epochs=1))
+    train_tiny(tmp_path, dataclasses.replace(TINY, epochs=1))
     folder = tmp_path / "work" / "trainers" / "tiny"
     histories = [read_json(folder / fold / "history.json") for fold in ("fold0", "fold1")]
     assert [history["peak_memory_bytes"]["device"] for history in histories] == [2, 2]
@@ -208,22 +185,22 @@ def test_saving_takes_a_small_part_of_the_time_even_on_slow_disks(
     monkeypatch.setattr("trainers.kinds.training.fold_trainer.time.monotonic", lambda: now)
     monkeypatch.setattr(FoldTrainer, "_step", slow_step)
     monkeypatch.setattr(checkpoint, "save", slow_save)
-    train(tmp_path, dataclasses.replace(TINY, batch_size=2, epochs=2), (0,))
+    train_tiny(tmp_path, dataclasses.replace(TINY, batch_size=2, epochs=2), (0,))
     assert made == saves + 1  # one at the end of the first epoch
 
 
 def test_networks_with_tied_weights_are_saved(tmp_path: Path) -> None:
     settings = dataclasses.replace(TINY, backbone="coat_lite_tiny", epochs=1, batch_size=20)
-    stored = np.frombuffer(train(tmp_path, settings, (0,)), np.float32)
+    stored = np.frombuffer(train_tiny(tmp_path, settings, (0,)), np.float32)
     assert np.isfinite(stored[-8:]).all()  # test rows, predicted with the reloaded weights
 
 
 def test_changed_settings_under_an_old_name_are_refused(tmp_path: Path) -> None:
-    before = train(tmp_path)
+    before = train_tiny(tmp_path)
     other = dataclasses.replace(TINY, epochs=1)
     with pytest.raises(TrainingError, match="'tiny' was trained with other settings; changed: epochs 2 to 1"):
-        train(tmp_path, other)
-    assert train(tmp_path, other, force=True) != before
+        train_tiny(tmp_path, other)
+    assert train_tiny(tmp_path, other, force=True) != before
     archives = [tmp_path / "work" / folder / "archive" for folder in ("trainers", "oof")]
     assert all(any(path.name.endswith("-tiny") for path in archive.iterdir()) for archive in archives)
 
@@ -242,7 +219,7 @@ def test_the_score_of_the_best_epoch_is_reported_as_optimistic(tmp_path: Path) -
 
 def test_a_model_above_max_parameters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"parameters; the competition allows 1,000"):
-        train(tmp_path, max_parameters=1000)
+        train_tiny(tmp_path, max_parameters=1000)
 
 
 def test_a_full_disk_is_reported_and_the_run_can_be_resumed(
@@ -254,8 +231,8 @@ def test_a_full_disk_is_reported_and_the_run_can_be_resumed(
     with monkeypatch.context() as patch:
         patch.setattr("torch.save", full)
         with pytest.raises(DfensError, match="The disk is full"):
-            train(tmp_path)
-    assert train(tmp_path) == undisturbed
+            train_tiny(tmp_path)
+    assert train_tiny(tmp_path) == undisturbed
 
 
 def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
@@ -263,7 +240,7 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half")
     with pytest.raises(StoreError, match=r"state\.pt cannot be read .* Move it away"):
-        train(tmp_path)
+        train_tiny(tmp_path)
 
 
 @pytest.mark.parametrize(("error", "raised", "message"), [
@@ -294,203 +271,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     torch.save({"version": 99}, path)
     with pytest.raises(StoreError, match=r"state\.pt has format version 99; this dfens reads 1\. Move it away"):
-        train(tmp_path)
-
-
-@pytest.fixture
-def bad_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Steps (counted over the run from 0) whose images become NaN; filled in by the test."""
-    steps: list[int] = []
-    step = FoldTrainer._step
-    calls = 0
-
-    def spoil(self: FoldTrainer, images: Tensor, rows: object) -> None:
-        nonlocal calls
-        if calls in steps:
-            images = images.permute(0, 3, 1, 2).float() * np.nan
-        calls += 1
-        step(self, images, rows)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(FoldTrainer, "_step", spoil)
-    return steps
-
-
-class Notes(type(SILENT)):  # type: ignore[misc]
-    """Record notes."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-
-LONG = dataclasses.replace(TINY, epochs=8)  # 2 steps each
-
-
-def test_a_step_with_a_non_finite_loss_is_skipped_and_reported(tmp_path: Path, bad_steps: list[int]) -> None:
-    bad_steps += [3]
-    notes = Notes()
-    train(tmp_path, LONG, (0,), progress=notes)
-    assert "1 steps up to step 2 of epoch 2 had a non-finite loss or gradient and were skipped" in notes.lines[0]
-    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
-    assert (history["steps_skipped"], history["returns_to_good_state"]) == (1, 0)
-    assert np.isfinite(history["loss"]).all()
-
-
-def test_many_bad_steps_in_a_row_restore_a_good_state(tmp_path: Path, bad_steps: list[int]) -> None:
-    bad_steps += range(4, 9)
-    notes = Notes()
-    train(tmp_path, LONG, (0,), progress=notes)
-    assert any("back to epoch 3, step 0, with 0.5 times the learning rate" in line for line in notes.lines)
-    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
-    assert (history["steps_skipped"], history["returns_to_good_state"]) == (5, 1)
-    assert len(history["loss"]) == 8
-
-
-def test_a_good_state_is_restored_even_if_files_cannot_be_linked(
-    tmp_path: Path, bad_steps: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr("trainers.runtime.checkpoint.os.link", refused)
-    test_many_bad_steps_in_a_row_restore_a_good_state(tmp_path, bad_steps)
-
-
-class Kill(Exception):
-    """Simulates a kill."""
-
-
-def test_divergence_in_the_last_step_of_an_epoch_restores_a_good_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An epoch ends with a prediction, which must not use non-finite weights; the run can then be resumed."""
-    step, calls = FoldTrainer._step, 0
-
-    def diverging(self: FoldTrainer, images: Tensor, rows: object) -> None:
-        nonlocal calls
-        step(self, images, rows)  # type: ignore[arg-type]
-        calls += 1
-        if calls == 4:  # the second of two steps in the second epoch
-            with torch.no_grad():
-                next(self.model.parameters()).fill_(np.inf)
-        if calls == 5:
-            raise Kill
-
-    monkeypatch.setattr(FoldTrainer, "_step", diverging)
-    with pytest.raises(Kill):
-        train(tmp_path, LONG, (0,))
-    folder = tmp_path / "work" / "trainers" / "tiny" / "fold0"
-    state = checkpoint.load(folder / "state.pt")
-    assert (state["epoch"], state["step"], state["rate_factor"]) == (1, 0, 0.5)
-    assert all(torch.isfinite(value).all() for value in state["averaged"])
-    notes = Notes()
-    train(tmp_path, LONG, (0,), progress=notes)
-    history = read_json(folder / "history.json")
-    assert (history["returns_to_good_state"], len(history["auc"])) == (1, 8)
-    assert np.isfinite(history["loss"]).all()
-
-
-def test_non_finite_predictions_restore_a_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finite weights can overflow on rows that they were not trained on."""
-    predict, calls = FoldTrainer.predict, 0
-
-    def overflowing(self: FoldTrainer, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return predict(self, **options) * (np.nan if calls == 2 else 1)
-
-    monkeypatch.setattr(FoldTrainer, "predict", overflowing)
-    notes = Notes()
-    train(tmp_path, LONG, (0,), progress=notes)
-    assert (
-        "predictions of held-out rows are not finite; back to epoch 2, step 0, with 0.5 times the learning rate"
-        in notes.lines[0]
-    )
-
-
-def test_a_non_finite_gradient_is_skipped_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update, calls = TrainState._update, 0
-
-    def spoiling(self: TrainState, loss: Tensor, step: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 4:  # the last step of the second epoch; the loss is finite
-            gradient = next(value.grad for value in self.model.parameters() if value.grad is not None)
-            gradient.fill_(np.nan)
-        update(self, loss, step)
-
-    monkeypatch.setattr(TrainState, "_update", spoiling)
-    notes = Notes()
-    train(tmp_path, LONG, (0,), progress=notes)
-    assert "1 steps up to step 2 of epoch 2 had a non-finite loss or gradient and were skipped" in notes.lines[0]
-    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
-    assert (history["steps_skipped"], history["returns_to_good_state"]) == (1, 0)
-
-
-def test_a_loss_that_stays_nan_stops_with_advice(tmp_path: Path, bad_steps: list[int]) -> None:
-    bad_steps += range(1000)
-    with pytest.raises(TrainingError, match=r"also after 3 returns to a good state at smaller rates. Lower lr"):
-        train(tmp_path, LONG)
-
-
-def out_of_memory(most: int) -> Callable[..., None]:
-    """Return a TrainState.step that runs out of memory with more than `most` images in one part."""
-    step = TrainState.step
-
-    def fitting(self: TrainState, images: Tensor, *values: Any, **options: Any) -> None:
-        if len(images) / self.parts > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        step(self, images, *values, **options)
-
-    return fitting
-
-
-def test_insufficient_memory_is_reported_with_the_settings_to_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(TrainState, "step", out_of_memory(4))
-    with pytest.raises(TrainingError, match=r'8 images of 32 px in 1 parts do not fit .* Set batch_size = "auto"'):
-        train(tmp_path)
-
-
-def test_processes_that_train_together_do_not_retry_in_smaller_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other processes would wait forever."""
-    monkeypatch.setattr(TrainState, "step", out_of_memory(1))
-    rows, settings = picture_rows(tmp_path, 8, size=32), dataclasses.replace(TINY, batch_size="auto")
-    data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=CPU)
-    trainer = FoldTrainer(settings, 0, data, tmp_path / "state.pt", CPU)
-    trainer.group = ProcessGroup(0, 2)
-    with pytest.raises(TrainingError, match="do not fit into the memory of cpu"):
-        trainer._step(torch.zeros(8, 32, 32, 3, dtype=torch.uint8), np.arange(8))
-
-
-def augmentation_out_of_memory(most: int) -> Callable[..., Any]:
-    """An ImageFoldData.on_device for which more than so many images at once do not fit."""
-    on_device = ImageFoldData.on_device
-
-    def fitting(self: ImageFoldData, batch: Any, epoch: int, rows: Any) -> Any:
-        if len(rows) > most:
-            raise RuntimeError("CUDA error: out of memory")
-        return on_device(self, batch, epoch, rows)
-
-    return fitting
-
-
-@pytest.mark.parametrize("place", ["step", "augmentation"])
-def test_an_automatic_batch_is_split_until_its_parts_fit(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if place == "step":
-        monkeypatch.setattr(TrainState, "step", out_of_memory(6))
-    else:
-        monkeypatch.setattr(ImageFoldData, "on_device", augmentation_out_of_memory(6))
-    train(tmp_path, dataclasses.replace(TINY, batch_size="auto"), (0,))
-    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
-    assert history["parts_of_a_step"] == 4  # 20 images in parts of 5
+        train_tiny(tmp_path)
 
 
 def test_a_misspelt_backbone_is_reported_before_any_model_is_trained(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_any_pixel_format_becomes_rgb(tmp_path: Path, codec: str, pixel_format: 
     encoding = Encoding(codec=codec, pixel_format=pixel_format, options={})
     found = read(write_clip(tmp_path / f"a{ending}", images, 25, encoding=encoding), 3)
     assert [frame.image.shape for frame in found] == [(48, 64, 3)] * 3
-    tolerance = 16 if pixel_format == "gray" else 4  # files with gray pixels do not record whether black is 0 or 16
+    tolerance = 16 if pixel_format == "gray" else 4  # files with grey pixels do not record whether black is 0 or 16
     assert [float(frame.image.mean()) for frame in found] == pytest.approx([40, 120, 200], abs=tolerance)
 
 

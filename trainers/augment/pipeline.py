@@ -1,7 +1,7 @@
 """Augmentation of decoded images: parameters are drawn from (seed, epoch, id), then applied by OpenCV or on a device.
 
 Sampling and applying are separate, so that CPU and device apply the same parameters in the same order: window and
-mirror, RandAugment, color, downscaling, blur, noise, cutout, compression, chain of degradations. Each operation has a
+mirror, RandAugment, colour, downscaling, blur, noise, cutout, compression, chain of degradations. Each operation has a
 module with its version for one image on the CPU and its version for a batch on any device.
 """
 
@@ -116,8 +116,8 @@ def augment_image(image: Image, params: AugmentParams, size: int) -> Image:
 def augment_batch(images: Tensor, params: Sequence[AugmentParams], size: int) -> Tensor:
     """Apply the parameters of each image on the device of the batch, without synchronisation.
 
-    Window, color and cutout give the same values as `augment_image`; downscaling and blur agree to one grey level, JPEG
-    to one on average; noise has the same distribution but different values.
+    Window, colour and cutout give the same values as `augment_image`; downscaling and blur agree to one grey level,
+    JPEG to one on average; noise has the same distribution but different values.
 
     Args:
         images: (batch, stored_size, stored_size, 3) uint8.

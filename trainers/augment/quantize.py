@@ -1,4 +1,4 @@
-"""Reduce the grey levels of each channel, as palettes and coarse color tables do."""
+"""Reduce the grey levels of each channel, as palettes and coarse colour tables do."""
 
 from collections.abc import Sequence
 

@@ -55,7 +55,7 @@ class AugmentSettings:
         probabilities, 0 to 1.
     randaugment: number of random operations of RandAugment per image.
     degrade: chains of jpeg, webp, double_jpeg (with a shifted block grid), resize (any filter, and back), blur, noise
-        and quantize (fewer colors), in random order and strength: {probability, operations, length}, where length is
+        and quantize (fewer colours), in random order and strength: {probability, operations, length}, where length is
         the maximum number of operations in a chain.
     self_blend: probability that a real becomes a fake by blending it with a modified copy of itself.
     reals_only: train only on reals, from which self_blend makes the fakes; held-out fakes are predicted and scored

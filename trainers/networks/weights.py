@@ -225,6 +225,6 @@ def _misfit(path: Path, best: _Match, backbone: nn.Module) -> str:
 
 
 def first_line(err: Exception) -> str:
-    """Return the first line of an error message, without terminal colors."""
+    """Return the first line of an error message, without terminal colours."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(err)).strip()
     return (text.splitlines() or [type(err).__name__])[0][:200]
