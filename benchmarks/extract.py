@@ -112,7 +112,7 @@ def opencv_loop(path: Path) -> None:
 
 
 def baseline(path: Path) -> None:
-    """Read a clip like the organizers' baseline: frames by moviepy, sound through a wav file by librosa."""
+    """Read a clip like the organisers' baseline: frames by moviepy, sound through a wav file by librosa."""
     import librosa
     from moviepy import VideoFileClip
 

@@ -1,6 +1,6 @@
 """Generated worlds: OOF predictions of many models on rows with known labels, and test rows from the same distribution.
 
-Each world emphasizes one property of real sets of models. A row has a latent difficulty; the models of a family share
+Each world emphasises one property of real sets of models. A row has a latent difficulty; the models of a family share
 an error; each model adds its own error, and each fold model a smaller one; then the scale of the model is distorted as
 by an uncalibrated network.
 """

@@ -35,7 +35,7 @@ PLANS = st.builds(
 
 @dataclass
 class Process:
-    """A run of dfens and its task; value None for one that synchronizes."""
+    """A run of dfens and its task; value None for one that synchronises."""
 
     desk: Desk
     run: Run
