@@ -21,6 +21,8 @@ import numpy as np
 import psutil
 import torch
 
+cv2.setNumThreads(1)  # a child that is forked while OpenCV has a pool of threads hangs when it changes their number
+
 Variant = Callable[[], int]  # a task: runs and returns the number of images
 
 
