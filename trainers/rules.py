@@ -12,6 +12,7 @@ from typing import Any
 from oof.errors import ConfigError, DfensError
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.clips.settings import RAW_BACKBONES
+from trainers.kinds.repeats import repeats_of
 from trainers.networks.pretraining import pretraining_data
 from trainers.presets import PRESETS
 
@@ -80,11 +81,13 @@ def broken_rules(models: Mapping[str, ModelSettings], name: str) -> list[str]:
             )
         if facts.parameters is None:
             continue
-        counts.append(facts.parameters)
-        if facts.parameters > rules.max_parameters:
+        seeds = repeats_of(settings).seeds
+        counts.append(facts.parameters * seeds)
+        if counts[-1] > rules.max_parameters:
+            several, advice = (f" with {seeds} seeds", " or fewer seeds") if seeds > 1 else ("", "")
             found.append(
-                f"Model '{model}' has {facts.parameters:,} parameters; the rules of {name} allow "
-                f"{rules.max_parameters:,} in total. Choose a smaller backbone."
+                f"Model '{model}' has {counts[-1]:,} parameters{several}; the rules of {name} allow "
+                f"{rules.max_parameters:,} in total. Choose a smaller backbone{advice}."
             )
     if sum(counts) > rules.max_parameters >= max(counts):
         found.append(

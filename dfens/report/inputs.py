@@ -24,6 +24,7 @@ class ModelInput:
 
     oof: (n_rows,) float32, NaN where there is no prediction. test_by_fold: (n_parts, n_test) or None.
     histories: fold -> history.json, empty for imported predictions; of several seeds those of the first.
+    repeats: history.json of the trainings of further seeds and of refits on all rows.
     refit_weight: share of a refit on all rows in the test predictions.
     """
 
@@ -32,6 +33,7 @@ class ModelInput:
     oof: NDArray[np.float32]
     test_by_fold: NDArray[np.float32] | None
     histories: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    repeats: Sequence[Mapping[str, Any]] = ()
     refit_weight: float = 0.0
 
 

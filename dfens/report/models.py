@@ -31,7 +31,8 @@ class ModelScores:
     AUCs within groups that contain both classes; its gap to `auc` is the shift of score levels between groups.
     tpr: at the false positive rates of `RATES`. calibration_error: mean distance between probability and frequency
     over bins of equal size; NaN, like `log_loss`, if predictions are not probabilities.
-    parameters, seconds (all folds), images_per_s: of the training, NaN where unknown.
+    parameters (of one network), seconds (of all folds, seeds and refits), images_per_s: of the trainings, NaN where
+    unknown.
     """
 
     name: str
@@ -95,7 +96,7 @@ def model_scores(
     known = np.isfinite(oof)
     order = np.argsort(oof[known], kind="stable")  # each metric below sorts again, which is fast on sorted values
     y, scores = inputs.target[known][order], oof[known][order]
-    training = _training(model.histories if model else {})
+    training = _training([*model.histories.values(), *model.repeats] if model else [])
     if not 0 < int(y.sum()) < len(y):
         folds = (_NAN,) * inputs.k
         return ModelScores(
@@ -179,11 +180,11 @@ def calibration_error(y: NDArray[Any], probabilities: NDArray[Any]) -> float:
     return float(np.average(np.abs(mean - frequency), weights=rows))
 
 
-def _training(histories: Mapping[int, Mapping[str, Any]]) -> tuple[float, float, float]:
-    """Return parameters, seconds over all folds, and images per second of a model's training."""
+def _training(histories: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
+    """Return parameters of one network, seconds of all trainings, and their mean images per second."""
 
     def values(key: str) -> Sequence[float]:
-        return [float(item[key]) for item in histories.values() if item.get(key) is not None]
+        return [float(item[key]) for item in histories if item.get(key) is not None]
 
     parameters, seconds, speed = values("parameters"), values("seconds"), values("images_per_s")
     return (

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dfens.workspace.members import read_member
 from dfens.workspace.paths import Workspace
+from dfens.workspace.trainings import network_parameters
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
 from ensemble.result import BlendResult
@@ -55,6 +56,7 @@ def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress:
     if name in store:
         raise BlendError(f"There is a model '{name}', and a blend cannot have the same name. Choose another --name.")
     members = gather_members(store, blends, settings.members, name)
+    _check_parameters(workspace, members.names)
     result, test = blend_members(store, members, settings, progress)
     archived = blends.save(
         name,
@@ -66,6 +68,23 @@ def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress:
     )
     notes = (*members.notes, *_dropped(result, settings))
     return NewBlend(name, blends.path(name), result, notes, archived, test is not None)
+
+
+def _check_parameters(workspace: Workspace, names: Sequence[str]) -> None:
+    """Check the size of all members together against the limit of the competition."""
+    most = workspace.config.competition.max_parameters
+    if most is None:
+        return
+    store, blends = workspace.predictions, workspace.blends
+    models = set().union(*({name} if name in store else blends.models_of(name) for name in names))
+    sizes = {model: network_parameters(workspace, model, range(store.folds.k)) for model in models}
+    if sum(sizes.values()) > most:
+        largest = sorted(sizes, key=lambda model: (-sizes[model], model))
+        raise BlendError(
+            f"The members have {sum(sizes.values()):,} parameters together; the competition allows {most:,} "
+            f"([competition] max_parameters). Choose fewer with --members. Their sizes: "
+            f"{', '.join(f'{model} {sizes[model]:,}' for model in largest if sizes[model])}."
+        )
 
 
 def _dropped(result: BlendResult, settings: BlendSettings) -> list[str]:

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from dfens.workspace.paths import Workspace
+from dfens.workspace.trainings import fold_histories
 from oof.analysis.diagnose import Diagnosis, cluster_scores, find_label_issues, training_curves
 from oof.errors import PredictionError
-from oof.files import read_json, write_text
+from oof.files import write_text
 from oof.ids import join_positions
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
@@ -52,8 +53,7 @@ def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress
     if clusters is None:
         raise PredictionError("The training images have no clusters.")
     others = {item.name: store.load(item.name).oof for item in store.list() if item.complete and item.name != name}
-    paths = {fold: workspace.history_path(name, fold) for fold in range(folds.k)}
-    histories = {fold: read_json(path) for fold, path in paths.items() if path.exists()}
+    histories = fold_histories(workspace, name, range(folds.k))
     found = Diagnosis(
         name,
         float(roc_auc(folds.target[known], model.oof[known])),

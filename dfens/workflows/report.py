@@ -20,8 +20,9 @@ from dfens.workflows.status import next_command
 from dfens.workflows.stored_results import read_duplicates, read_finals, read_fold_gap, read_modalities
 from dfens.workspace.members import changed_members
 from dfens.workspace.paths import CONFIG_NAME, Workspace
+from dfens.workspace.trainings import fold_histories, repeat_histories
 from oof.errors import ConfigError, DfensError
-from oof.files import read_json, write_json, write_text
+from oof.files import write_json, write_text
 from oof.folds import Folds
 from oof.ids import join_positions
 from oof.metrics import Metric, metric_by_name
@@ -141,12 +142,15 @@ def _or_problem(read: Callable[[], Any], problems: list[str]) -> Any:
 
 def _model(workspace: Workspace, name: str) -> ModelInput:
     model = workspace.predictions.load(name)
-    histories = {}
-    for fold in model.oof_folds:
-        path = workspace.history_path(name, fold)
-        if path.exists():
-            histories[fold] = read_json(path)
-    return ModelInput(name, model.kind, model.oof, model.test_by_fold, histories, model.refit_weight)
+    return ModelInput(
+        name,
+        model.kind,
+        model.oof,
+        model.test_by_fold,
+        fold_histories(workspace, name, model.oof_folds),
+        tuple(repeat_histories(workspace, name, model.oof_folds)),
+        model.refit_weight,
+    )
 
 
 def _blend(workspace: Workspace, name: str) -> BlendInput:

@@ -45,7 +45,8 @@ class CompetitionSettings:
     metric: metric for blends and the order of tables.
     submissions_per_day: your own limit per UTC day, below Kaggle's; None for Kaggle's limit alone, which always
     applies.
-    max_parameters: maximum number of parameters, for each model and for all members of a blend together.
+    max_parameters: maximum number of parameters, for each network and for all members of a blend together; each seed
+    of a model counts, and the networks of its folds count as one.
     rules: rules on size and pretraining against which `dfens check` compares the models: multi-ffdi, multi-ffdv, or
     none.
     """

@@ -155,9 +155,13 @@ class Workspace:
         """Return the lock that a process holds while it predicts the test rows with a model."""
         return self._seed_dir(model, seed) / ".test.lock"
 
-    def history_path(self, model: str, fold: int) -> Path:
+    def history_path(self, model: str, fold: int, seed: int = 0) -> Path:
         """Return the path of the training history of one fold."""
-        return self.trainers_dir / model / f"fold{fold}" / "history.json"
+        return self._seed_dir(model, seed) / f"fold{fold}" / "history.json"
+
+    def refit_history_path(self, model: str, seed: int = 0) -> Path:
+        """Return the path of the training history of a refit on all rows."""
+        return self._seed_dir(model, seed) / "refit" / "history.json"
 
     def deciding_path(self, model: str, fold: int) -> Path:
         """Return the path of the deciding moments of a fold's held-out clips."""

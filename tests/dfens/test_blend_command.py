@@ -12,6 +12,7 @@ from dfens.cli import cli
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
 from oof.errors import StoreError
+from oof.files import write_json
 from oof.folds import Folds
 from oof.metrics import roc_auc
 from oof.store import PredictionStore
@@ -129,6 +130,28 @@ def test_blending_a_blend_with_its_own_members_is_refused(tmp_path: Path) -> Non
         found = run(tmp_path, "--name", "third", "--members", members)
         assert found.exit_code == 1
         assert "Use either the blend or its members." in " ".join(found.stderr.split())
+
+
+def test_members_with_too_many_parameters_together_are_refused(tmp_path: Path) -> None:
+    """Each seed counts, the folds count as one, and a blend counts with its models."""
+    store, _, _ = make_workspace(tmp_path)
+    run(tmp_path, "--name", "first", "--members", "m0,m1")
+    config = tmp_path / "dfens.toml"
+    text = config.read_text()
+    for name, parameters in (("m0", 3_000), ("m1", 2_000), ("m2", 1_000)):
+        for fold in range(store.folds.k):
+            write_json(tmp_path / f"work/trainers/{name}/fold{fold}/history.json", {"parameters": parameters})
+    (tmp_path / "work" / "trainers" / "m2" / "seed1").mkdir()
+    config.write_text(text.replace("[data]", "max_parameters = 7_000\n[data]"))
+    assert run(tmp_path).exit_code == 0
+    config.write_text(text.replace("[data]", "max_parameters = 6_999\n[data]"))
+    for members in ((), ("--members", "first,m2")):
+        found = run(tmp_path, "--name", "second", *members)
+        assert found.exit_code == 1
+        message = " ".join(found.stderr.split())
+        assert "The members have 7,000 parameters together; the competition allows 6,999" in message
+        assert "Choose fewer with --members. Their sizes: m0 3,000, m1 2,000, m2 2,000." in message
+    assert run(tmp_path, "--name", "third", "--members", "m0,m1").exit_code == 0
 
 
 def test_an_unknown_member_is_named(tmp_path: Path) -> None:

@@ -79,6 +79,9 @@ def test_scores_are_those_of_the_metrics() -> None:
     assert found.fold_spread == pytest.approx(np.std(expected, ddof=1))
     assert found.group_auc == pytest.approx(np.mean(expected))
     assert (found.parameters, found.seconds, found.images_per_s) == (1_000_000, 60.0, 90.0)
+    repeated = replace(inputs.models[1], repeats=[{"parameters": 1_000_000, "seconds": 30.0}])
+    (found,) = [row for row in models_panel(replace(inputs, models=[repeated])).rows if row.name == "model-1"]
+    assert (found.parameters, found.seconds, found.images_per_s) == (1_000_000, 90.0, 90.0)
     assert rows["share of positives"].auc == 0.5
 
 

@@ -76,6 +76,13 @@ def test_parameters_of_all_models_are_counted_together() -> None:
     assert text.startswith("The models of dfens.toml have 217,897,922 parameters together")
 
 
+def test_the_parameters_of_each_seed_are_counted() -> None:
+    settings = {"preset": "clip-large", "pretrained": False, "seeds": 2}
+    (text,) = broken({"a": settings})
+    assert text.startswith("Model 'a' has 606,361,602 parameters with 2 seeds; the rules of multi-ffdi allow")
+    assert text.endswith("Choose a smaller backbone or fewer seeds.")
+
+
 def test_audio_encoders_are_counted_too() -> None:
     settings = parse_config(
         {"models": {"a": {"kind": "av", "backbone": "resnet18", "sound_backbone": "convnext_tiny.in12k_ft_in1k"}}},
