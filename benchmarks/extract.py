@@ -33,10 +33,11 @@ from trainers.media.video import frame_times, picture_span, read_frames, video_s
 FRAMES, RATE, SECONDS = 300, 30, 10
 SETTINGS = ExtractSettings(frames=16, key_frames=4, frame_size=224, frame_format="jpeg")
 ROUNDS = 3
+KEY_INTERVALS = (1, 6, 12, 25, 50, 250)  # frames
 
 
-def make_clips(folder: Path, count: int) -> list[Path]:
-    """Generate clips of moving textures with noise and a voice-like sound."""
+def make_clips(folder: Path, count: int, key_interval: int = 25) -> list[Path]:
+    """Generate clips of moving textures with noise and a voice-like sound, with a key frame every `key_interval`."""
     paths = []
     for number in range(count):
         rng = np.random.default_rng(number)
@@ -48,8 +49,8 @@ def make_clips(folder: Path, count: int) -> list[Path]:
         )
         t = np.arange(SECONDS * 16_000) / 16_000
         sound = (0.2 * np.sin(2 * np.pi * 180 * t) * (1 + np.sin(6 * t))).astype(np.float32)
-        encoding = Encoding(options={"crf": "23", "preset": "medium", "g": "25"})
-        paths.append(write_clip(folder / f"{number}.mp4", images, RATE, sound, encoding=encoding))
+        encoding = Encoding(options={"crf": "23", "preset": "medium", "g": str(key_interval)})
+        paths.append(write_clip(folder / f"{number} of {key_interval}.mp4", images, RATE, sound, encoding=encoding))
     return paths
 
 
@@ -200,6 +201,21 @@ def decoder_share(paths: list[Path]) -> float:
         vars(extract)["read_audio"] = read
 
 
+def sparse_ratios(folder: Path) -> dict[int, float]:
+    """Return how many times as fast 16 of 300 frames are read as all, by the number of frames between key frames."""
+    found = {}
+    for key_interval in KEY_INTERVALS:
+        seconds: dict[str, list[float]] = {"some": [], "all": []}
+        for path in make_clips(folder, 2, key_interval):
+            for _ in range(ROUNDS):
+                for name, method in (("some", dfens_frames), ("all", dfens_all_frames)):
+                    start = processor_s()
+                    method(path)
+                    seconds[name].append(processor_s() - start)
+        found[key_interval] = statistics.median(seconds["all"]) / statistics.median(seconds["some"])
+    return found
+
+
 def peak_memory(folder: Path) -> list[int]:
     """Return the peak memory in MiB of a process that extracts 1,000 small clips, after 100, 500 and all of them."""
     kinds = [
@@ -251,6 +267,8 @@ def main() -> None:
         for name, seconds in found.items():
             print(f"{name:45} {1 / statistics.median(seconds):7.2f} clips per second of processor time")
         print(f"share of dfens's time spent in the decoder: {decoder_share(paths):.0%}")
+        for key_interval, ratio in sparse_ratios(Path(folder)).items():
+            print(f"16 of 300 frames with a key frame every {key_interval}: {ratio:.1f} times as fast as all")
         small = Path(folder) / "small"
         small.mkdir()
         print("peak memory after 100, 500 and 1,000 clips: {} / {} / {} MiB".format(*peak_memory(small)))
