@@ -67,17 +67,21 @@ def models_of(options: argparse.Namespace) -> dict[str, ModelSettings]:
     }
 
 
-def shift_images(folder: Path, seed: int) -> None:
-    """Downscale and upscale all images of a folder, and compress them more strongly."""
+def shift_images(folder: Path, seed: int, scale: tuple[float, float], quality: tuple[int, int]) -> None:
+    """Downscale and upscale all images of a folder, and compress them more strongly.
+
+    Args:
+        scale, quality: lowest and highest relative size and JPEG quality.
+    """
     rng = np.random.default_rng(seed)
     for path in sorted(folder.iterdir()):
         image = cv2.imread(str(path))
         assert image is not None
         side = image.shape[0]
-        small = round(side * rng.uniform(0.7, 0.9))
+        small = round(side * rng.uniform(*scale))
         image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (side, side))
         path.write_bytes(
-            cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 80))])[1].tobytes()
+            cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*quality))])[1].tobytes()
         )
 
 
@@ -97,7 +101,7 @@ def make_world(folder: Path, number: int, options: argparse.Namespace) -> World:
     make_competition(folder, train_rows=options.rows, test_rows=options.tests, size=options.size, seed=number)
     make_competition(folder / "fresh", train_rows=options.rows, test_rows=8, size=options.size, seed=10_000 + number)
     if not options.noise:
-        shift_images(folder / "data" / "test", number)
+        shift_images(folder / "data" / "test", number, tuple(options.scale), tuple(options.quality))
     competition, fresh = (
         read_competition(DataSettings(layout="table", root=root / "data", id="img_name", group="person"))
         for root in (folder, folder / "fresh")
@@ -182,6 +186,8 @@ def main() -> None:
     parser.add_argument("--weight", type=float, default=0.5)
     parser.add_argument("--confidence", type=float, default=0.9)
     parser.add_argument("--kind", choices=("timm", "linear"), default="timm")
+    parser.add_argument("--scale", type=float, nargs=2, default=(0.7, 0.9), help="relative size of test faces")
+    parser.add_argument("--quality", type=int, nargs=2, default=(50, 80), help="JPEG quality of test faces")
     parser.add_argument("--noise", action="store_true", help="labels at random")
     options = parser.parse_args()
     worlds = []
