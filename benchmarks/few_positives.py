@@ -70,11 +70,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="seed of the first set")
+    parser.add_argument("--positives", type=int, nargs="+", default=POSITIVES)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---:|" * len(COLUMNS))
     with ProcessPoolExecutor(options.workers) as pool:
-        for positives in POSITIVES:
+        for positives in options.positives:
             jobs = [(positives, seed) for seed in range(options.first, options.first + options.sets)]
             print(row(positives, np.array(list(pool.map(one_set, jobs)))), flush=True)
 
