@@ -82,6 +82,7 @@ def _predict_one(
         max_members=settings.max_members,
         prune=settings.prune,
         calibrate="platt" if settings.calibrate == "none" else settings.calibrate,
+        methods=settings.methods,
         test=test if settings.importance_weighting else None,
         importance_weighting=settings.importance_weighting,
     )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ensemble.fit import fit_blend
 from ensemble.fold_safe import predict_without_fold
 from ensemble.settings import BlendSettings
 from oof.errors import BlendError
@@ -13,7 +14,7 @@ K, ROWS, TEST, MODELS = 3, 330, 60, 2
 Array = NDArray[np.float64]
 
 
-def world(*, drift: float = 0.0) -> tuple[Array, NDArray[np.int8], NDArray[np.int16], Array, NDArray[np.int8]]:
+def make_data(*, drift: float = 0.0) -> tuple[Array, NDArray[np.int8], NDArray[np.int16], Array, NDArray[np.int8]]:
     """OOF, labels, folds, test predictions by fold, and labels of the test rows."""
     rng = np.random.default_rng(5)
     y, truth = (np.arange(count) % 2 for count in (ROWS, TEST))
@@ -31,7 +32,7 @@ def world(*, drift: float = 0.0) -> tuple[Array, NDArray[np.int8], NDArray[np.in
 
 @pytest.mark.parametrize("drift", [0.0, 3.0])
 def test_no_label_of_a_fold_and_no_other_fold_model_reaches_its_pseudo_labels(drift: float) -> None:
-    oof, y, fold, test, truth = world(drift=drift)
+    oof, y, fold, test, truth = make_data(drift=drift)
     found = predict_without_fold(oof, y, fold, test, BlendSettings())
     assert found.shape == (K, TEST)
     assert (found >= 0).all()
@@ -49,7 +50,7 @@ def test_no_label_of_a_fold_and_no_other_fold_model_reaches_its_pseudo_labels(dr
 
 
 def test_labels_are_calibrated() -> None:
-    oof, y, fold, _, _ = world()
+    oof, y, fold, _, _ = make_data()
     skewed = oof**4  # in the right order, but far too low
     test = np.broadcast_to(skewed[:TEST], (K, TEST, MODELS))
     found = predict_without_fold(skewed, y, fold, test, BlendSettings(transform="prob"))
@@ -58,13 +59,24 @@ def test_labels_are_calibrated() -> None:
 
 @pytest.mark.parametrize("folds", [2, 3])
 def test_weights_can_be_fitted_on_one_or_two_other_folds(folds: int) -> None:
-    oof, y, fold, test, _ = world()
+    oof, y, fold, test, _ = make_data()
     found = predict_without_fold(oof, y, (fold % folds).astype(np.int16), test[:folds], BlendSettings(optimize="none"))
     assert np.isfinite(found).all()
 
 
+def test_labels_come_from_the_methods_of_the_blend() -> None:
+    oof, y, fold, test, _ = make_data()
+    settings = BlendSettings(methods=("ridge",))
+    others = fold != 0
+    alone = fit_blend(oof[others], y[others], folds=fold[others], calibrate="platt", methods=settings.methods)
+    plain = predict_without_fold(oof, y, fold, test, BlendSettings())
+    found = predict_without_fold(oof, y, fold, test, settings)
+    np.testing.assert_allclose(found[0], alone.predict(test[0]), rtol=1e-6)
+    assert not np.array_equal(found, plain)
+
+
 def test_a_mean_over_fold_models_is_refused() -> None:
-    oof, y, fold, test, _ = world()
+    oof, y, fold, test, _ = make_data()
     for mean in (test.mean(axis=0), test.mean(axis=0, keepdims=True)):
         with pytest.raises(BlendError, match="The models behind a mean have seen the rows of every fold"):
             predict_without_fold(oof, y, fold, mean, BlendSettings())
