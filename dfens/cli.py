@@ -9,8 +9,10 @@ import click
 from dfens import __version__, commands
 from dfens.console import Console
 from dfens.invocation import Invocation
+from dfens.workflows.processes import is_first_process
 from dfens.workspace.paths import Workspace
 from oof.errors import DfensError, disk_remedy
+from trainers.runtime.signals import Stopped
 
 # the order of commands in --help; a command not listed here comes last
 _ORDER = (
@@ -67,6 +69,10 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             _console_of(ctx).say("Interrupted. Finished work is kept; run the same command again to resume.")
             ctx.exit(130)
+        except Stopped:
+            if is_first_process():
+                _console_of(ctx).say("Stopped by SIGTERM; everything is saved. Run the same command again to resume.")
+            ctx.exit(143)
 
 
 def _console_of(ctx: click.Context) -> Console:
@@ -105,6 +111,6 @@ def cli(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
     Run it in a folder with a dfens.toml, or name that folder with -C DIR. Results are written to
     standard output, everything else to standard error. Exit codes: 0 done, 1 a named error,
-    2 wrong usage, 130 interrupted; `dfens submit --help` and `dfens train --help` list further ones.
+    2 wrong usage, 130 interrupted, 143 stopped by SIGTERM; `dfens submit --help` lists further ones.
     """
     ctx.obj = Invocation(Workspace(folder), Console(as_json))

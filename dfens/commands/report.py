@@ -24,11 +24,7 @@ def command(workspace: Workspace, console: Console, out: Path | None, force: boo
     from dfens.views.report import show_report
     from dfens.workflows.report import write_report
 
-    page = None
-    if out is not None:
-        if out.suffix == ".json":
-            raise click.UsageError("--out names the page; the JSON file gets its name. Write --out NAME.html.")
-        page = workspace.resolve_output(out, force=force)
-        workspace.resolve_output(page.with_suffix(".json"), force=force)
-    found = write_report(workspace, page, console.progress)
+    if out is not None and out.suffix == ".json":
+        raise click.UsageError("--out names the page; the JSON file gets its name. Write --out NAME.html.")
+    found = write_report(workspace, out, force=force, progress=console.progress)
     console.show(found.report.to_json() | {"page": found.page, "json": found.json}, show_report(found, workspace))

@@ -1,6 +1,6 @@
 """`dfens submit`: check a table, upload it once, record it, and wait for the score."""
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,19 +22,7 @@ from dfens.workspace.paths import Workspace
 @click.option("--kernel", metavar="OWNER/SLUG", help="Code competition: submit the output of this notebook.")
 @click.option("--kernel-version", metavar="N", type=click.IntRange(min=1), help="Version of the notebook.")
 @pass_workspace
-def command(
-    workspace: Workspace,
-    console: Console,
-    blend: str | None,
-    file: str | None,
-    message: str | None,
-    dry_run: bool,
-    again: bool,
-    stale: bool,
-    wait: bool,
-    kernel: str | None,
-    kernel_version: int | None,
-) -> None:
+def command(workspace: Workspace, console: Console, /, **options: Any) -> None:
     """Submit BLEND, a blend or a single model; by default the newest blend.
 
     The table is checked against the sample submission, the allowance is queried from Kaggle, and the
@@ -48,29 +36,19 @@ def command(
                 4  submitted, but without a score when the wait timed out
                 5  submitted, but the ledger could not be written; the message has Kaggle's number
     """
-    if blend is not None and (file is not None or kernel is not None):
+    kernel = [options[name] is not None for name in ("kernel", "kernel_version")]
+    if options["blend"] is not None and (options["file"] is not None or kernel[0]):
         raise click.UsageError("Give only one of BLEND, --file and --kernel.")
-    if kernel is not None or kernel_version is not None:
-        if kernel is None or kernel_version is None or file is None:
+    if any(kernel):
+        if not all(kernel) or options["file"] is None:
             raise click.UsageError("Submitting a notebook needs --kernel, --kernel-version and --file together.")
-        if dry_run:
+        if options["dry_run"]:
             raise click.UsageError("--dry-run checks a table; a notebook's output is on Kaggle.")
-    from dfens.views.submit import show_dry_run, show_submission
-    from dfens.workflows import draft as drafting
-    from dfens.workflows.submit import NOT_RECORDED, KernelOutput, NotRecordedError, send_kernel, send_table
+    from dfens.views.submit import show_submission
+    from dfens.workflows.submit import NOT_RECORDED, NotRecordedError, SubmitRequest, submit
 
-    progress = console.progress
     try:
-        if kernel is not None and kernel_version is not None and file is not None:
-            output = KernelOutput(kernel, kernel_version, file)
-            found = send_kernel(workspace, output, message, again=again, wait=wait, progress=progress)
-        else:
-            table = drafting.make_draft(workspace, blend, None if file is None else Path(file), message, stale=stale)
-            if dry_run:
-                checked = drafting.dry_run(workspace, table)
-                console.show(checked, show_dry_run(checked))
-                return
-            found = send_table(workspace, table, again=again, wait=wait, progress=progress)
+        found = submit(workspace, SubmitRequest(**options), console.progress)
     except NotRecordedError as err:
         console.fail(str(err))
         click.get_current_context().exit(NOT_RECORDED)

@@ -1,16 +1,18 @@
 """`dfens train`: train models and store their OOF and test predictions."""
 
+from typing import Any
+
 import click
 
 from dfens.console import Console
 from dfens.invocation import pass_workspace
 from dfens.options import folds_option, threads_option
-from dfens.workflows.selection import FoldRanges
+from dfens.workflows.processes import is_first_process, under_torchrun
 from dfens.workspace.paths import Workspace
 
 
 @click.command("train", short_help="Train models on all folds; predict held-out and test rows.")
-@click.option("--model", "names", multiple=True, metavar="NAME", help="Only this model; may be repeated.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="Only this model; may be repeated.")
 @folds_option
 @click.option(
     "--workers",
@@ -32,52 +34,23 @@ from dfens.workspace.paths import Workspace
     "--force", is_flag=True, help="Retrain models whose settings changed; the old ones are moved to work/*/archive."
 )
 @pass_workspace
-def command(
-    workspace: Workspace,
-    console: Console,
-    names: tuple[str, ...],
-    folds: FoldRanges,
-    workers: int | None,
-    cluster: str | None,
-    address: str | None,
-    share: str | None,
-    pseudo: str | None,
-    threads: int,
-    force: bool,
-) -> None:
+def command(workspace: Workspace, console: Console, /, **options: Any) -> None:
     """Train the models in dfens.toml on each fold, and predict the held-out rows and the test rows.
 
     Finished folds are skipped; an interrupted fold resumes where it stopped, also after kill -9.
     With torchrun, all processes train one fold together; docs/scale.md describes many GPUs and machines.
     Exit code 143: stopped by SIGTERM, with everything saved.
     """
-    from dfens.views.train import show_training
-    from dfens.workflows.train import TrainOptions, is_first_process, train, under_torchrun
-    from trainers.runtime.signals import Stopped
-
-    if under_torchrun() and (workers or cluster):
+    if under_torchrun() and (options["workers"] or options["cluster"]):
         raise click.UsageError("Under torchrun all processes train one fold; leave out --workers and --on.")
-    if cluster and workers:
+    if options["cluster"] and options["workers"]:
         raise click.UsageError("--workers is for a single machine; with Ray, each GPU or machine takes one fold.")
-    for option, value in (("--address", address), ("--share", share)):
-        if value is not None and not cluster:
-            raise click.UsageError(f"{option} needs --on ray.")
-    options = TrainOptions(
-        models=names,
-        folds=folds,
-        workers=workers,
-        threads=threads,
-        cluster=cluster,
-        address=address,
-        share=share,
-        force=force,
-        pseudo=pseudo,
-    )
-    try:
-        found = train(workspace, options, console.progress)
-    except Stopped:
-        if is_first_process():
-            console.say("Stopped by SIGTERM; everything is saved. Run the same command again to resume.")
-        click.get_current_context().exit(143)
+    for name in ("address", "share"):
+        if options[name] is not None and not options["cluster"]:
+            raise click.UsageError(f"--{name} needs --on ray.")
+    from dfens.views.train import show_training
+    from dfens.workflows.train import TrainOptions, train
+
+    found = train(workspace, TrainOptions(**options), console.progress)
     if is_first_process():
         console.show(found, show_training(found))

@@ -1,14 +1,17 @@
 """A submission, or what would be sent, as text."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dfens.workflows.draft import DryRun
-    from dfens.workflows.submit import PublicScore, SubmitResult
+from dfens.workflows.draft import DryRun
+from dfens.workflows.submit import PublicScore, SubmitResult
 
 
-def show_dry_run(found: "DryRun") -> Iterator[str]:
+def show_submission(found: SubmitResult | DryRun) -> Iterator[str]:
+    """Show what was sent and its score, or what would be sent."""
+    return _dry_run(found) if isinstance(found, DryRun) else _submission(found)
+
+
+def _dry_run(found: DryRun) -> Iterator[str]:
     """Show the table, what was checked, and the command that sends it."""
     yield str(found.path)
     yield f"{found.rows} rows, header {found.header}"
@@ -18,8 +21,7 @@ def show_dry_run(found: "DryRun") -> Iterator[str]:
     yield f"Nothing was sent. Next: {found.next}"
 
 
-def show_submission(found: "SubmitResult") -> Iterator[str]:
-    """Show what was sent and its score."""
+def _submission(found: SubmitResult) -> Iterator[str]:
     entry = found.entry
     if found.waited:
         if found.note:
@@ -39,7 +41,7 @@ def show_submission(found: "SubmitResult") -> Iterator[str]:
     )
 
 
-def _score_line(public: "PublicScore") -> str:
+def _score_line(public: PublicScore) -> str:
     parts = [f"Public score {public.score:g}"]
     if public.best_before is not None:
         parts.append(f"{public.score - public.best_before:+.5f} against the best so far ({public.best_before:g})")

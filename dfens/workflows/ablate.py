@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfens.workflows.selection import FoldRanges, fold_indices
+from dfens.workflows.jobs import make_job
+from dfens.workflows.selection import FoldRanges, chosen_models, fold_indices
 from dfens.workspace.config import build
 from dfens.workspace.paths import Workspace
 from oof.analysis.compare import Comparison
@@ -17,7 +18,6 @@ from oof.errors import ConfigError
 from oof.progress import SILENT, Progress
 from trainers.analysis.ablation import ablate
 from trainers.analysis.plots import plot_gains
-from trainers.jobs.runner import TrainingJob
 from trainers.presets import with_preset
 
 _LONGEST_NAME = 80  # maximum length of a variant's name, which is used for a folder
@@ -46,9 +46,7 @@ def run_ablation(
 ) -> AblationResult:
     """Train a model in dfens.toml with changed settings; `changes` are written as for --set, one per variant."""
     config = workspace.config
-    if name not in config.models:
-        raise ConfigError(f"dfens.toml has no [models.{name}]; it has {', '.join(config.models) or 'no models'}.")
-    settings = config.models[name]
+    settings = chosen_models(config.models, [name])[name]
     variants = {}
     for change in changes:
         values = dataclasses.asdict(settings) | with_preset(parse_change(change))
@@ -56,15 +54,7 @@ def run_ablation(
         if variant in variants:
             raise ConfigError(f"--set {change!r} repeats the variant '{variant}'. Give each variant once.")
         variants[variant] = build(type(settings), values, f"--set {change}")
-    job = TrainingJob(
-        workspace.competition(),
-        workspace.predictions.root,
-        {name: settings},
-        workspace.trainers_dir,
-        threads,
-        root=workspace.root,
-        cache_dir=workspace.image_cache_dir(),
-    )
+    job = make_job(workspace, {name: settings}, threads=threads)
     chosen = fold_indices(folds, workspace.predictions.folds.k)
     comparison = ablate(job, name, variants, chosen, metric=config.competition.metric, progress=progress)
     return AblationResult(comparison, plot_gains(workspace.ablation_plot(name), comparison))

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from dfens.report.clips import ModalityScore
+from dfens.workflows.jobs import make_job
+from dfens.workflows.selection import chosen_models
 from dfens.workflows.stored_results import save_modalities
 from dfens.workspace.paths import Workspace
 from oof.analysis.compare import Comparison, compare_models
@@ -20,7 +22,6 @@ from oof.progress import SILENT, Progress
 from trainers.analysis.plots import plot_curves, plot_gains
 from trainers.analysis.robustness import CurvePoint, robustness_curves
 from trainers.features.clips import has_sound
-from trainers.jobs.runner import TrainingJob
 from trainers.kinds.registry import kind_of
 from trainers.media.image import is_clip
 
@@ -66,15 +67,7 @@ def compare(
                 f"--robustness predicts corrupted images, but dfens.toml has no [models.{unknown[0]}]. Compare it "
                 f"without --robustness, or add its section."
             )
-        job = TrainingJob(
-            workspace.competition(),
-            store.root,
-            {name: config.models[name] for name in names},
-            workspace.trainers_dir,
-            threads=cpu_count(),
-            root=workspace.root,
-            cache_dir=workspace.image_cache_dir(),
-        )
+        job = make_job(workspace, {name: config.models[name] for name in names}, threads=cpu_count())
         points = robustness_curves(job, rows=rows, progress=progress)
         pictures.append(plot_curves(folder / "robustness.png", points))
     scores = modality_scores(workspace, names) if modalities else ()
@@ -90,11 +83,9 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
         ConfigError: if a model is not in dfens.toml, or none reads clips.
     """
     config, store = workspace.config, workspace.predictions
-    unknown = [name for name in names if name not in config.models]
-    if unknown:
-        raise ConfigError(f"--modalities: dfens.toml has no [models.{unknown[0]}]; it has {', '.join(config.models)}.")
-    kinds = {name: kind_of(config.models[name]) for name in names}
-    extraction = next((kind.extraction(config.models[name]) for name, kind in kinds.items()), None)
+    models = chosen_models(config.models, names)
+    kinds = {name: kind_of(settings) for name, settings in models.items()}
+    extraction = next((kind.extraction(models[name]) for name, kind in kinds.items()), None)
     train = workspace.competition().train
     if extraction is None or not is_clip(train["path"].iloc[0]):
         raise ConfigError("--modalities compares models on clips, but these read images.")
@@ -104,7 +95,7 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
     paths = [path_of[id_] for id_ in store.folds.ids]
     with_sound = has_sound(paths, extraction, workspace.trainers_dir, workspace.root)
     predictions: dict[str, NDArray[np.floating[Any]]] = {name: store.load(name).oof for name in names}
-    read = {name: kind.modalities(config.models[name]) for name, kind in kinds.items()}
+    read = {name: kind.modalities(models[name]) for name, kind in kinds.items()}
     if len(names) > 1:
         listed = f"{', '.join(names[:-1])} and {names[-1]}"
         label = f"mean of {listed}" if len(names) < 4 else f"mean of {len(names)} models"

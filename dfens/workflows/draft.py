@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dfens import __version__
 from dfens.workflows.ledger import column_settings, open_ledger, sample_submission
@@ -34,7 +34,7 @@ class Draft:
 
 
 def make_draft(
-    workspace: Workspace, name: str | None, file: Path | None, message: str | None, *, stale: bool = False
+    workspace: Workspace, name: str | None, file: str | None, message: str | None, *, stale: bool = False
 ) -> Draft:
     """Build the table of a blend or model (None: the newest blend), or check a file made elsewhere.
 
@@ -43,10 +43,10 @@ def make_draft(
     """
     sample = sample_submission(workspace)
     if file is not None:
-        file = workspace.resolve(file)
-        table = validate_file(file, sample, **column_settings(workspace))
-        facts: dict[str, Any] = {"version": VERSION, "source": "file", "name": file.name}
-        blend, label, score, nested = "", file.stem, None, None
+        path = workspace.resolve(file)
+        table = validate_file(path, sample, **column_settings(workspace))
+        facts: dict[str, Any] = {"version": VERSION, "source": "file", "name": path.name}
+        blend, label, score, nested = "", path.stem, None, None
     else:
         recipe = read_recipe(workspace, name)
         if not stale:
@@ -116,6 +116,7 @@ class DryRun:
     checks: tuple[str, ...]
     notes: tuple[str, ...]
     next: str
+    exit_code: ClassVar[int] = 0
 
 
 def dry_run(workspace: Workspace, draft: Draft) -> DryRun:

@@ -43,17 +43,25 @@ class WrittenReport:
     page_bytes: int
 
 
-def write_report(workspace: Workspace, out: Path | None = None, progress: Progress = SILENT) -> WrittenReport:
+def write_report(
+    workspace: Workspace, out: Path | None = None, *, force: bool = False, progress: Progress = SILENT
+) -> WrittenReport:
     """Write the report of a workspace as a page and as JSON.
 
     Args:
         workspace: the workspace, in which only the report is written.
         out: path of the page; None for work/reports/report.html. The JSON file is next to it.
+        force: whether to replace the files of `out` if they exist.
         progress: reported one panel at a time.
 
     Raises:
-        ConfigError: if there is neither a dfens.toml nor a store of predictions.
+        ConfigError: if there is neither a dfens.toml nor a store of predictions, or a file of `out` exists.
     """
+    page = workspace.report_page() if out is None else workspace.resolve(out)
+    facts = page.with_suffix(".json")
+    if out is not None:
+        for path in (page, facts):
+            workspace.resolve_output(path, force=force)
     inputs = load_inputs(workspace)
     report = build_report(
         inputs,
@@ -61,8 +69,6 @@ def write_report(workspace: Workspace, out: Path | None = None, progress: Progre
         clips=_files_panel(workspace),
         progress=progress,
     )
-    page = workspace.report_page() if out is None else out
-    facts = page.with_suffix(".json")
     text = render_page(report)
     write_text(page, text)
     write_json(facts, json_value(report.to_json()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfens import __version__
-from dfens.workflows.draft import Draft, message_fields
+from dfens.workflows.draft import Draft, DryRun, dry_run, make_draft, message_fields
 from dfens.workflows.leaderboard import fetch_leaderboard
 from dfens.workflows.ledger import cv_of, open_ledger
 from dfens.workflows.provenance import VERSION
@@ -28,7 +28,7 @@ from submissions.wait import wait_for_score
 
 SCORED, REFUSED_BY_KAGGLE, STILL_PENDING, NOT_RECORDED = 0, 3, 4, 5
 
-__all__ = ["NOT_RECORDED", "KernelOutput", "NotRecordedError", "SubmitResult", "send_kernel", "send_table"]
+__all__ = ["NOT_RECORDED", "NotRecordedError", "SubmitRequest", "SubmitResult", "submit"]
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,52 @@ class SubmitResult:
         return vars(self.entry) | {"left_today": self.left_today, "note": self.note} | ranked
 
 
-@dataclass(frozen=True)
-class KernelOutput:
-    """An output file of a version of a Kaggle notebook ("owner/slug")."""
+@dataclass(frozen=True, kw_only=True)
+class SubmitRequest:
+    """What to submit, as given in the options of `dfens submit`.
 
-    kernel: str
-    version: int
-    file_name: str
+    blend: name of a blend or model; None for the newest blend, unless `file` or `kernel` is given.
+    file: a table made elsewhere; with `kernel` ("owner/slug"), the name of an output file of that notebook version.
+    message: template of the message; None for that in dfens.toml. dry_run: only build and check the table.
+    again: submit although the same bytes were submitted before. stale: submit a blend whose members have changed.
+    wait: wait for the score.
+    """
+
+    blend: str | None = None
+    file: str | None = None
+    kernel: str | None = None
+    kernel_version: int | None = None
+    message: str | None = None
+    dry_run: bool = False
+    again: bool = False
+    stale: bool = False
+    wait: bool = False
 
 
-def send_table(
-    workspace: Workspace, draft: Draft, *, again: bool = False, wait: bool = False, progress: Progress = SILENT
-) -> SubmitResult:
-    """Submit a checked table, and wait for its score if requested."""
+def submit(workspace: Workspace, request: SubmitRequest, progress: Progress = SILENT) -> SubmitResult | DryRun:
+    """Submit a checked table or a notebook's output once, and wait for its score if requested.
+
+    Raises:
+        NotRecordedError: if it is on Kaggle, but the ledger could not be written.
+        DfensError: if it was not submitted, or the message says that this is unknown.
+    """
+    send: Callable[[Submitter], Submitted]
+    if request.kernel is not None:
+        send = _sender_of_kernel(workspace, request)
+    else:
+        draft = make_draft(workspace, request.blend, request.file, request.message, stale=request.stale)
+        if request.dry_run:
+            return dry_run(workspace, draft)
+        send = _sender_of_table(workspace, draft)
+    per_day = workspace.config.competition.submissions_per_day
+    ledger = open_ledger(workspace)
+    with open_client(workspace, progress) as client:
+        submitter = Submitter(ledger=ledger, client=client, again=request.again, per_day=per_day, progress=progress)
+        made = _made(request.wait, lambda: send(submitter))
+        return _followed(workspace, ledger, client, made, request.wait, progress)
+
+
+def _sender_of_table(workspace: Workspace, draft: Draft) -> Callable[[Submitter], Submitted]:
     entry = _entry_of(
         workspace,
         draft.message,
@@ -107,40 +140,17 @@ def send_table(
         score=draft.score,
         nested_score=draft.nested_score,
     )
-    ledger = open_ledger(workspace)
-    with open_client(workspace, progress) as client:
-        submitter = _submitter(workspace, ledger, client, again, progress)
-        root, folder = workspace.root, workspace.sent_dir()
-        made = _made(wait, lambda: submitter.submit_table(draft.table, entry, root=root, folder=folder))
-        return _followed(workspace, ledger, client, made, wait, progress)
+    root, folder = workspace.root, workspace.sent_dir()
+    return lambda submitter: submitter.submit_table(draft.table, entry, root=root, folder=folder)
 
 
-def send_kernel(
-    workspace: Workspace,
-    output: KernelOutput,
-    message: str | None,
-    *,
-    again: bool = False,
-    wait: bool = False,
-    progress: Progress = SILENT,
-) -> SubmitResult:
-    """Submit the output of a notebook version."""
-    name = f"{output.kernel} version {output.version}"
+def _sender_of_kernel(workspace: Workspace, request: SubmitRequest) -> Callable[[Submitter], Submitted]:
+    kernel, version = request.kernel or "", request.kernel_version
+    name = f"{kernel} version {version}"
     facts = {"version": VERSION, "source": "kernel", "name": name}
-    text = make_message(message or name, message_fields(workspace, output.kernel, None, None, None, facts))
-    entry = _entry_of(
-        workspace,
-        text,
-        facts,
-        kernel=output.kernel,
-        kernel_version=output.version,
-        file_name=output.file_name,
-    )
-    ledger = open_ledger(workspace)
-    with open_client(workspace, progress) as client:
-        submitter = _submitter(workspace, ledger, client, again, progress)
-        made = _made(wait, lambda: submitter.submit_kernel(entry))
-        return _followed(workspace, ledger, client, made, wait, progress)
+    text = make_message(request.message or name, message_fields(workspace, kernel, None, None, None, facts))
+    entry = _entry_of(workspace, text, facts, kernel=kernel, kernel_version=version, file_name=request.file or "")
+    return lambda submitter: submitter.submit_kernel(entry)
 
 
 def _entry_of(workspace: Workspace, message: str, facts: Mapping[str, Any], **fields: Any) -> Entry:
@@ -157,13 +167,6 @@ def _entry_of(workspace: Workspace, message: str, facts: Mapping[str, Any], **fi
         config_sha256=file_sha256(config) if config.exists() else "",
         **fields,
     )
-
-
-def _submitter(
-    workspace: Workspace, ledger: Ledger, client: KaggleClient, again: bool, progress: Progress
-) -> Submitter:
-    per_day = workspace.config.competition.submissions_per_day
-    return Submitter(ledger=ledger, client=client, again=again, per_day=per_day, progress=progress)
 
 
 def _made(wait: bool, submit: Callable[[], Submitted]) -> Submitted:

@@ -3,8 +3,10 @@
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from dfens.workflows.jobs import make_job
+from dfens.workflows.processes import under_torchrun
 from dfens.workflows.pseudo import pseudo_labels, pseudo_models
 from dfens.workflows.selection import FoldRanges, chosen_models, fold_indices
 from dfens.workflows.status import next_command
@@ -13,7 +15,7 @@ from dfens.workspace.paths import Workspace
 from oof.errors import DataError
 from oof.progress import SILENT, Progress
 from trainers.kinds.repeats import repeats_of
-from trainers.train import Engine, FoldResult, TrainingJob, train_here, train_models
+from trainers.train import Engine, FoldResult, train_here, train_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,32 +69,14 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
     changes = changes_since_folds(store, competition)
     if changes:
         raise DataError(" ".join(changes))
-    job = TrainingJob(
-        competition.set_apart(workspace.sealed_ids()),
-        store.root,
-        models,
-        workspace.trainers_dir,
-        threads=options.threads,
-        max_parameters=config.competition.max_parameters,
-        root=workspace.root,
-        cache_dir=workspace.image_cache_dir(),
-        pseudo=labels,
-    )
+    rows = competition.set_apart(workspace.sealed_ids())
+    job = make_job(workspace, models, threads=options.threads, competition=rows)
+    job = replace(job, max_parameters=config.competition.max_parameters, pseudo=labels)
     folds = fold_indices(options.folds, store.folds.k)
     results = train_models(job, folds, engine=engine, force=options.force, progress=progress)
     repeats = {name: repeats_of(settings) for name, settings in models.items()}
     weights = {name: found.refit_weight for name, found in repeats.items() if found.refit}
     return TrainResult(tuple(results), next_command(workspace), weights)
-
-
-def under_torchrun() -> bool:
-    """Return whether this is one of several processes started by torchrun, according to its environment variables."""
-    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def is_first_process() -> bool:
-    """Return whether this process reports: the only one, or the first one started by torchrun."""
-    return not under_torchrun() or os.environ["RANK"] == "0"
 
 
 def _engine(options: TrainOptions) -> Engine:

@@ -16,6 +16,7 @@ from dfens.console import Console
 from dfens.invocation import pass_workspace
 from dfens.workspace.paths import Workspace
 from oof.errors import DfensError
+from trainers.runtime.signals import Stopped
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {
@@ -96,7 +97,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> None:
         console.say("beside")
         errors: dict[str, BaseException] = {
             "named": DfensError("Found a, expected [b], do c."),
-            "stopped": KeyboardInterrupt(),
+            "interrupted": KeyboardInterrupt(),
+            "stopped": Stopped(),
             "bug": ZeroDivisionError("bug"),
         }
         if how in errors:
@@ -118,9 +120,23 @@ def test_a_named_error_ends_with_1_and_no_traceback() -> None:
 
 @pytest.mark.usefixtures("failing")
 def test_an_interruption_ends_with_130() -> None:
-    result = CliRunner().invoke(cli, ["fail", "stopped"])
+    result = CliRunner().invoke(cli, ["fail", "interrupted"])
     assert result.exit_code == 130
     assert "run the same command again to resume" in result.stderr
+
+
+@pytest.mark.usefixtures("failing")
+@pytest.mark.parametrize(("rank", "lines"), [(None, 1), ("0", 1), ("1", 0)])
+def test_every_command_stopped_by_sigterm_ends_with_143(
+    rank: str | None, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if rank is not None:  # under torchrun, one of the processes reports
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}.items():
+            monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(cli, ["fail", "stopped"])
+    assert result.exit_code == 143
+    assert result.stderr.count("Stopped by SIGTERM; everything is saved.") == lines
+    assert "Traceback" not in result.output
 
 
 @pytest.mark.usefixtures("failing")
