@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from html import escape
 
 from ensemble.summary import BlendSummary, MemberScore
+from oof.metrics import metric_label
 
 _NUMBER = "text-align: right; font-variant-numeric: tabular-nums"
 
@@ -13,7 +14,7 @@ def blend_html(summary: BlendSummary) -> str:
 
     It uses the colours of the notebook or page, so it fits light and dark themes; names are escaped.
     """
-    metric = "AUC" if summary.metric == "auc" else escape(summary.metric)
+    metric = escape(metric_label(summary.metric))
     low, high = summary.nested_interval
     parts = [
         f"<p><b>Nested {metric} {summary.nested_score:.5f}</b> ({low:.5f} to {high:.5f}, 95 %), on rows that the "
@@ -31,7 +32,7 @@ def blend_html(summary: BlendSummary) -> str:
 
 def _members(summary: BlendSummary) -> str:
     folds = any(member.fold_weights for member in summary.members)
-    own = "own AUC" if summary.metric == "auc" else f"own {summary.metric}"
+    own = f"own {metric_label(summary.metric)}"
     heads = ("member", "weight", *(["weight without each fold"] if folds else []), own)
     rows = (
         (member.name, _minus(f"{member.weight:.1%}"), *([_spread(member)] if folds else []), f"{member.score:.5f}")

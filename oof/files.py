@@ -172,6 +172,8 @@ def read_error(path: Path, err: OSError) -> str:
     """Return the message for a file that cannot be read, with the remedy for its cause."""
     if isinstance(err, PermissionError):
         remedy = "It may be intact: give this user permission to read it, or run dfens as its owner."
+    elif isinstance(err, FileNotFoundError):
+        remedy = "Restore it, or run dfens status for the command that creates it again."
     elif isinstance(err, IsADirectoryError):
         remedy = "It is a folder where a file is expected: move it away."
     else:

@@ -81,6 +81,13 @@ class ModelSummary:
         has_test = self.has_test and (self.imported or len(self.test_folds) == self.k) and not self.lacks_refit
         return self.oof_rows == self.rows and has_test
 
+    @property
+    def state(self) -> str:
+        """Return whether the model is complete, has only OOF predictions, or is partial."""
+        if self.complete:
+            return "complete"
+        return "OOF only" if self.oof_rows == self.rows and not self.has_test else "partial"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NewModel:

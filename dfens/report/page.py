@@ -9,6 +9,7 @@ from markupsafe import Markup
 from dfens.report import figures
 from dfens.report.report import Report
 from ensemble.notebook import blend_html
+from oof.metrics import metric_label
 
 _LONGEST_ID = 60
 
@@ -56,7 +57,7 @@ def _environment() -> Environment:
     )
     filters: dict[str, Callable[..., Any]] = {
         "score": _score,
-        "metric": lambda name: "AUC" if name == "auc" else name.replace("_", " "),
+        "metric": metric_label,
         "count": lambda value: "–" if value is None or value != value else f"{value:,.0f}",
         "percent": lambda value: "–" if value is None or value != value else f"{100 * value:.1f} %",
         "signed": lambda value: "–" if value is None or value != value else f"{value:+.5f}".replace("-", "−"),

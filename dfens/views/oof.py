@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dfens.views.tables import FittedTable, make_table
 from dfens.views.train import refit_note
+from oof.metrics import metric_label
 
 if TYPE_CHECKING:
     from dfens.workflows.diversity import Diversity, Shift
@@ -111,7 +112,7 @@ def show_diversity(found: "Diversity") -> "Iterator[FittedTable | str]":
         yield f"{item.model} duplicates {item.of} (rank correlation {item.correlation:.5f})"
     if found.leave_one_out:
         gains = [dataclasses.asdict(gain) | {"p": f"{gain.p:.2g}"} for gain in found.leave_one_out]
-        yield make_table(gains, title="What each model adds to the nested score of the blend")
+        yield make_table(gains, title=f"What each model adds to the nested {metric_label(found.metric)} of the blend")
 
 
 def show_shift(found: "Shift") -> "Iterator[FittedTable | str]":

@@ -11,6 +11,8 @@ from ensemble.diversity import duplicate_members, leave_one_out, rank_correlatio
 from ensemble.fit import fit_blend
 from ensemble.shift import adversarial_auc, fold_agreement, model_shifts, shift_weights
 from oof.errors import BlendError, PredictionError, StoreError
+from oof.folds import Folds
+from oof.metrics import Metric, metric_by_name
 from oof.progress import SILENT, Progress
 from oof.store import ModelPredictions
 
@@ -37,8 +39,9 @@ class MemberGain:
 
 @dataclass(frozen=True, eq=False)
 class Diversity:
-    """Differences between models; rank_correlations: (n_models, n_models)."""
+    """Differences between models; rank_correlations: (n_models, n_models). metric: metric of the members' gains."""
 
+    metric: str
     models: tuple[str, ...]
     rank_correlations: NDArray[np.float64]
     duplicates: tuple[Duplicate, ...]
@@ -87,23 +90,24 @@ def measure_diversity(
         Duplicate(names[item.member], names[item.of], item.correlation)
         for item in duplicate_members(store.folds.target, oof)
     )
-    gains = _member_gains(workspace, names, oof, progress) if without_each else ()
-    return Diversity(tuple(names), rank_correlations(oof), duplicates, gains)
+    metric = metric_by_name(workspace.config.competition.metric)
+    gains = _member_gains(store.folds, names, oof, metric, progress) if without_each else ()
+    return Diversity(metric.name, tuple(names), rank_correlations(oof), duplicates, gains)
 
 
 def _member_gains(
-    workspace: Workspace, names: Sequence[str], oof: NDArray[np.float32], progress: Progress
+    folds: Folds, names: Sequence[str], oof: NDArray[np.float32], metric: Metric, progress: Progress
 ) -> tuple[MemberGain, ...]:
     """Return the contribution of each model that covers all rows, the least useful first."""
     whole = np.flatnonzero(~np.isnan(oof).any(axis=0))
     if len(whole) < 2:
         raise BlendError("Leaving out a model needs at least 2 models that cover all rows. Run dfens oof list.")
-    folds = workspace.predictions.folds
 
     def blend(columns: Sequence[int]) -> NDArray[np.float64]:
-        return fit_blend(oof[:, whole[list(columns)]], folds.target, folds=folds.fold).nested_oof
+        members = oof[:, whole[list(columns)]]
+        return fit_blend(members, folds.target, folds=folds.fold, groups=folds.groups, optimize=metric).nested_oof
 
-    gains = leave_one_out(folds.target, blend, len(whole), groups=folds.groups, progress=progress)
+    gains = leave_one_out(folds.target, blend, len(whole), groups=folds.groups, metric=metric, progress=progress)
     return tuple(
         MemberGain(names[whole[item.member]], item.gain.gain, item.gain.low, item.gain.high, item.gain.p_value)
         for item in gains

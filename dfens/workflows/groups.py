@@ -57,8 +57,8 @@ def compare_groupings(
     if embed_with is not None:
         _embed(workspace, embed_with, competition, threads, progress)
     x = baseline_features(competition.train["path"].tolist(), threads=threads, progress=progress)
-    ways = dict.fromkeys(["none", "duplicates", "clusters", settings.group])
-    found = {how: _score(workspace, competition, x, how, progress) for how in ways}
+    methods = dict.fromkeys(["none", "duplicates", "clusters", settings.group])
+    found = {how: _score(workspace, competition, x, how, threads, progress) for how in methods}
     grouped = {how: item.baseline_auc for how, item in found.items() if how != "none"}
     save_fold_gap(workspace, found["none"].baseline_auc, grouped)
     return Groupings(tuple(found.values()))
@@ -69,11 +69,19 @@ def _score(
     competition: Competition,
     x: NDArray[np.float32],
     how: str,
+    threads: int,
     progress: Progress,
 ) -> Grouping:
     settings = workspace.config.folds
     ids, y = competition.train["id"].to_numpy(object), competition.train["target"].to_numpy()
-    groups = derive_groups(competition, how, work_dir=workspace.trainers_dir, progress=progress, seed=settings.seed)
+    groups = derive_groups(
+        competition,
+        how,
+        work_dir=workspace.trainers_dir,
+        threads=threads,
+        progress=progress,
+        seed=settings.seed,
+    )
     if how == "duplicates" and groups is not None:
         save_duplicates(workspace, ids, groups)
     sizes = np.ones(len(ids), int) if groups is None else pd.Series(groups).value_counts().to_numpy()

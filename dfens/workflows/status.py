@@ -185,11 +185,9 @@ def _model(workspace: Workspace, name: str, summary: ModelSummary | None) -> Mod
     score = float("nan")
     if len(set(target.tolist())) == 2:
         score = metric_by_name(workspace.config.competition.metric)(target, oof[covered])
-    whole = summary.oof_rows == summary.rows
-    state = "complete" if summary.complete else "OOF only" if whole else "partial"
     parts = [f"{summary.seeds} seeds"] * (summary.seeds > 1)
     parts += [f"refit {summary.refit_weight:.0%} of test"] * (summary.refit_weight > 0)
-    state += f" ({', '.join(parts)})" if parts else ""
+    state = summary.state + (f" ({', '.join(parts)})" if parts else "")
     return ModelStatus(name, summary.kind, signs, score, f"{summary.oof_rows}/{summary.rows}", state)
 
 

@@ -96,7 +96,7 @@ def _stored_model(workspace: Workspace, summary: ModelSummary, metric: Metric) -
         fold_mean=_mean(by_fold),
         fold_sd=_sd(by_fold),
         score=_score(metric, folds.target[present], oof[present]),
-        state=_state(summary),
+        state=summary.state,
         seeds=summary.seeds,
         seed_scores=tuple(by_seed),
         seed_mean=_mean(by_seed),
@@ -131,12 +131,6 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _sd(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _state(summary: ModelSummary) -> str:
-    if summary.complete:
-        return "complete"
-    return "OOF only" if summary.oof_rows == summary.rows and not summary.has_test else "partial"
 
 
 @dataclass(frozen=True)

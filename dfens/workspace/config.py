@@ -33,6 +33,7 @@ _RENAMED = {
     "shift": "translate",
     "resize": "downscale",
     "toward_test": "importance_weighting",
+    "settle_s": "list_lag_s",
 }
 _TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a table such as { key = 1 }"}
 

@@ -54,6 +54,11 @@ class Metric:
         """Return whether this is the area under the whole ROC curve, whose variance has a closed form (DeLong)."""
         return self.function is roc_auc
 
+    @property
+    def label(self) -> str:
+        """Return the name for people: AUC, log loss."""
+        return "AUC" if self.is_auc else self.name.replace("_", " ")
+
     def on_counted_rows(self, y: NDArray[Any], scores: NDArray[Any]) -> Callable[[Counts], float]:
         """Return the score as a function of the number of times that each row is repeated, for resampling.
 

@@ -47,6 +47,15 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def metric_label(name: str) -> str:
+    """Return the name of a metric for people, also of one that is not in the table.
+
+    >>> metric_label("auc"), metric_label("log_loss")
+    ('AUC', 'log loss')
+    """
+    return METRICS[name].label if name in METRICS else name.replace("_", " ")
+
+
 def metric_by_name(name: str | MetricFunction | Metric) -> Metric:
     """Return the metric with a name such as `auc`, `log_loss` or `tpr@fpr=1e-3`, or one made from a function.
 

@@ -66,6 +66,15 @@ def test_a_former_key_is_refused_with_its_new_name(tmp_path: Path, old: str, new
         read_config(write(tmp_path, TABLE + f"[train]\n{old}\n"))
 
 
+@pytest.mark.parametrize(("section", "old", "new"), [
+    ("blend", "toward_test = true", "importance_weighting"),
+    ("submissions", "settle_s = 5", "list_lag_s"),
+])  # fmt: skip
+def test_a_former_key_of_other_sections_is_refused_too(tmp_path: Path, section: str, old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\[{section}\]: the key '{old.split()[0]}' is now named '{new}'"):
+        read_config(write(tmp_path, TABLE + f"[{section}]\n{old}\n"))
+
+
 def test_an_unknown_default_of_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[train\]: unknown key 'epoch'; did you mean 'epochs'"):
         read_config(write(tmp_path, TABLE + "[train]\nepoch = 3\n"))

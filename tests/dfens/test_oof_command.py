@@ -9,8 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dfens.cli import cli
+from ensemble.fit import fit_blend
 from oof.metrics import roc_auc
+from oof.metrics.probabilities import log_loss
 from oof.store import PredictionStore
+from tests.support.ensemble import CONFIG, make_workspace
 
 
 def run(folder: Path, *arguments: object) -> Result:
@@ -143,6 +146,22 @@ def test_diversity_shows_correlations_duplicates_and_gains(tmp_path: Path) -> No
     assert [{item["model"], item["of"]} for item in value["duplicates"]] == [{"m0", "twin"}]
     assert {item["model"] for item in value["leave_one_out"]} == {"m0", "m1", "twin"}  # m2 covers half of the rows
     assert np.shape(value["rank_correlations"]) == (4, 4)
+
+
+def test_gains_are_those_of_a_blend_for_the_metric_of_the_competition(tmp_path: Path) -> None:
+    _, folds, oof = make_workspace(tmp_path, rows=300, models=2, with_test=False)
+    (tmp_path / "dfens.toml").write_text(CONFIG.replace('slug = "tiny"', 'slug = "tiny"\nmetric = "log_loss"'))
+
+    def nested_loss(columns: list[int]) -> float:
+        result = fit_blend(oof[:, columns], folds.target, folds=folds.fold, optimize="log_loss")
+        return log_loss(folds.target, result.nested_oof)
+
+    value = json.loads(run(tmp_path, "diversity", "--leave-one-out", "--json").stdout)
+    assert value["metric"] == "log_loss"
+    assert {item["model"]: item["adds"] for item in value["leave_one_out"]} == pytest.approx(
+        {f"m{model}": nested_loss([1 - model]) - nested_loss([0, 1]) for model in (0, 1)}
+    )
+    assert "What each model adds to the nested log loss" in run(tmp_path, "diversity", "--leave-one-out").stdout
 
 
 def test_shift_names_the_model_with_broken_test_predictions(tmp_path: Path) -> None:

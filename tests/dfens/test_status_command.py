@@ -45,6 +45,16 @@ def status(workspace: Workspace) -> dict[str, Any]:
     return found
 
 
+def test_a_model_without_some_test_predictions_is_partial(workspace: Workspace) -> None:
+    (workspace.predictions.model_dir("m0") / "test.fold1.parquet").unlink()
+    for path in workspace.predictions.model_dir("m1").glob("test.*"):
+        path.unlink()
+    listed = CliRunner().invoke(cli, ["-C", str(workspace.root), "oof", "list", "--json"])
+    for rows in (status(workspace)["models"], json.loads(listed.stdout)["models"]):
+        states = {row["model"]: row["state"] for row in rows}
+        assert (states["m0"], states["m1"], states["m2"]) == ("partial", "OOF only", "complete")
+
+
 def test_a_lock_records_when_it_was_acquired(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     assert locked_since(path) is None

@@ -125,6 +125,16 @@ def test_the_remedy_for_missing_permission_is_permission(tmp_path: Path, monkeyp
         files.read_parquet(path)
 
 
+def test_the_remedy_for_a_missing_file_is_not_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    with pytest.raises(FileNotFoundError) as caught:
+        path.open()
+    text = files.read_error(path, caught.value)
+    assert text == f"{path} cannot be read (No such file or directory). Restore it, or run dfens status for the " + (
+        "command that creates it again."
+    )
+
+
 def test_fingerprints_do_not_depend_on_the_order_of_rows(store: PredictionStore, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     oof, test = rng.random(N), rng.random(2)

@@ -1,5 +1,6 @@
 """Groups and perceptual hashes: near-duplicates are found exactly, groups stay whole."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from trainers.data.layouts import read_competition
 from trainers.data.originals import column_groups
 from trainers.data.settings import DataSettings
 from trainers.features.perceptual_hash import DISTANCE, hash_files, image_hash, near_groups, nearest_hashes
-from trainers.media.image import Image
+from trainers.media.arrays import Image
 
 
 def apart(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> int:
@@ -152,6 +153,22 @@ def test_files_that_cannot_be_hashed_are_reported(tmp_path: Path) -> None:
 
 def settings(root: Path, group: str | None = None) -> DataSettings:
     return DataSettings(root=root, id="img_name", group=group)
+
+
+@pytest.mark.parametrize("how", ["duplicates", "clusters"])
+def test_images_are_read_with_the_threads_of_the_command(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    competition = read_competition(settings(make_table(tmp_path / "data", rows=12, size=48)))
+    started: list[int] = []
+
+    def record(threads: int) -> ThreadPoolExecutor:
+        started.append(threads)
+        return ThreadPoolExecutor(threads)
+
+    monkeypatch.setattr("trainers.media.image_info.ThreadPoolExecutor", record)
+    assert derive_groups(competition, how, work_dir=tmp_path / "work", threads=3) is not None
+    assert set(started) == {3}
 
 
 def test_near_duplicates_share_a_fold(tmp_path: Path) -> None:

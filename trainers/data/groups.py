@@ -26,6 +26,7 @@ def derive_groups(
     how: str,
     *,
     work_dir: Path,
+    threads: int | None = None,
     progress: Progress = SILENT,
     seed: int = 0,
 ) -> NDArray[np.object_] | None:
@@ -42,6 +43,7 @@ def derive_groups(
             that held-out kinds are not in the training rows: by features of a frozen backbone if
             `trainers.features.embeddings` has computed them, otherwise by traces of generation and editing).
         work_dir: folder of this package in the workspace (work/trainers), with hashes and features of images.
+        threads: number of decoding threads; None for one per core.
         progress: receives progress while images are read, and a note on the groups.
         seed: seed of the clusters.
 
@@ -69,10 +71,11 @@ def derive_groups(
         raise DataError(f"[folds] group = '{how}' needs images, but these are clips. Use none or column:NAME.")
     order = np.argsort(train["id"].to_numpy(object).astype(str), kind="stable")
     in_order = train.iloc[order]
+    threads = threads or cpu_count()
     groups = (
-        _near_duplicates(in_order, competition.root, work_dir, progress)
+        _near_duplicates(in_order, competition.root, work_dir, threads, progress)
         if how == "duplicates"
-        else _clusters(in_order, work_dir, progress, seed)
+        else _clusters(in_order, work_dir, threads, progress, seed)
     )
     found = np.empty(len(train), object)
     found[order] = groups
@@ -92,7 +95,7 @@ def column_groups_of(rows: "pd.DataFrame", column: str) -> ColumnGroups:
     return column_groups(values, ids, rows["target"].to_numpy(), paths)
 
 
-def _clusters(rows: "pd.DataFrame", work_dir: Path, progress: Progress, seed: int) -> NDArray[np.object_]:
+def _clusters(rows: "pd.DataFrame", work_dir: Path, threads: int, progress: Progress, seed: int) -> NDArray[np.object_]:
     from trainers.features.embeddings import embeddings_path, read_embeddings
     from trainers.features.handcrafted import file_features
 
@@ -101,17 +104,19 @@ def _clusters(rows: "pd.DataFrame", work_dir: Path, progress: Progress, seed: in
         features, backbone = kept
         progress.note(f"clusters of features of the frozen backbone {backbone}")
     else:
-        features = file_features(rows["path"].tolist(), size=0, threads=cpu_count(), progress=progress)
+        features = file_features(rows["path"].tolist(), size=0, threads=threads, progress=progress)
     return cluster_groups(features, clusters=CLUSTERS, seed=seed)
 
 
-def _near_duplicates(rows: "pd.DataFrame", root: Path, work_dir: Path, progress: Progress) -> NDArray[np.object_]:
+def _near_duplicates(
+    rows: "pd.DataFrame", root: Path, work_dir: Path, threads: int, progress: Progress
+) -> NDArray[np.object_]:
     """Group near-duplicates by perceptual hash; a group is named after its first row."""
     from trainers.features.perceptual_hash import hash_files, near_groups
 
     ids = rows["id"].to_numpy(object)
     hashes, known = hash_files(
-        rows["path"].tolist(), root=root, cache=hash_cache(work_dir), threads=cpu_count(), progress=progress
+        rows["path"].tolist(), root=root, cache=hash_cache(work_dir), threads=threads, progress=progress
     )
     if not known.all():
         raise DataError(
