@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ensemble.methods import FittedMethod
 from ensemble.table import BinaryTable
+from oof.arrays import Vector
 from oof.metrics import Metric
 from oof.metrics.delong import auc_covariance
 
-Vector = NDArray[np.float64]
-Scores = NDArray[np.float32] | Vector
+NestedScores = NDArray[np.float32] | Vector
 _REACH = 1.5
 _LEAST = 0.05
 _MOST_ROWS = 1_000_000  # more rows would not improve the comparison, and would cost as much as fitting
@@ -42,7 +42,11 @@ def averaging_weights(gains: Vector, covariance: NDArray[np.float64]) -> Vector:
 
 
 def method_weights(
-    table: BinaryTable, nested: Sequence[Scores], metric: Metric, groups: NDArray[np.intp] | None, left_out: int = -1
+    table: BinaryTable,
+    nested: Sequence[NestedScores],
+    metric: Metric,
+    groups: NDArray[np.intp] | None,
+    left_out: int = -1,
 ) -> Vector:
     """Return mixing weights from the nested scores on the rows outside a fold (-1: on all rows).
 
@@ -69,7 +73,7 @@ def method_weights(
 
 
 def _fold_covariance(
-    table: BinaryTable, nested: Sequence[Scores], metric: Metric, left_out: int
+    table: BinaryTable, nested: Sequence[NestedScores], metric: Metric, left_out: int
 ) -> NDArray[np.float64]:
     """Estimate the covariance of the methods' scores from the folds; NaN if fewer than two folds can be scored."""
     by_fold = []
@@ -101,7 +105,7 @@ def average_methods(
     return weights, nested, without
 
 
-def as_metric_input(scores: Scores, metric: Metric) -> Scores:
+def as_metric_input(scores: NestedScores, metric: Metric) -> NestedScores:
     """Return log-odds unchanged for ranking metrics, otherwise converted to probabilities."""
     return (
         scores

@@ -192,14 +192,12 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
     """Blend binary predictions, or average them if `options` requests no weights or there are too few rows."""
     table = fit_table(data)
     metric = options.metric
-    groups = None
-    if data.groups is not None:
-        groups = np.unique(data.groups, return_inverse=True)[1][table.order]
+    groups = None if data.groups is None else np.unique(data.groups, return_inverse=True)[1][table.order]
     references = _references(table, options)
-    alignment: Alignment | None = None
-    if data.own_folds and _enough(table) and not options.average_only:
-        table, alignment = align_folds(table)
     fits = _enough(table) and not options.average_only
+    alignment: Alignment | None = None
+    if data.own_folds and fits:
+        table, alignment = align_folds(table)
     chosen = select_members(table, options, groups, fitted=fits)
     part = table.only(chosen)
     fitted = _fit_mixture(part, options, groups, progress)
@@ -214,16 +212,11 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
         )
         predictions = curve(predictions)
     score = metric(table.y, predictions)
-    by_name = {one.method.name: one for one in references}
-    others = {name: by_name[name].nested for name in (BEST_SINGLE.name, MEAN.name)}
+    others = {one.method.name: one.nested for one in references if one.method in (BEST_SINGLE, MEAN)}
     comparisons = compare(metric, table.y, nested_out, others, groups)
     aucs = single_aucs(data.oof, data.y)
     interval = nested_interval(metric, table.y, nested_out, score, groups)
-    weights = np.zeros(len(table.columns))
-    weights[chosen] = shares(fitted.mixture, part.transforms, part.columns)
-    fold_weights = np.zeros((len(fitted.without), len(table.columns)))
-    for fold, mixture in enumerate(fitted.without):
-        fold_weights[fold, chosen] = shares(mixture, part.transforms, part.columns)
+    weights, *fold_weights = _member_weights(fitted, part, chosen, len(table.columns))
     return BlendResult(
         weights=weights,
         score=score,
@@ -243,8 +236,21 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
         warnings=(*odd_members(table, aucs), *_few_rows(table, interval, metric)),
         predictor=BinaryPredictor(fitted.mixture, table.transforms, chosen, alignment, curve),
         calibration=calibration,
-        fold_weights=fold_weights if len(fold_weights) else None,
+        fold_weights=np.stack(fold_weights) if fold_weights else None,
     )
+
+
+def _member_weights(fitted: _Fitted, part: BinaryTable, chosen: NDArray[np.intp], count: int) -> NDArray[np.float64]:
+    """Return the weights of all members: those of the blend, then those of the fit without each fold, if any.
+
+    Args:
+        fitted: fit of the selected members. part: their table. chosen: their positions. count: number of all members.
+    """
+    mixtures = (fitted.mixture, *fitted.without)
+    weights = np.zeros((len(mixtures), count))
+    for row, mixture in zip(weights, mixtures, strict=True):
+        row[chosen] = shares(mixture, part.transforms, part.columns)
+    return weights
 
 
 def _method_scores(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.formula import Formula, Vector
+from ensemble.formula import Formula
 from ensemble.methods import FittedMethod, Method, to_log_odds
 from ensemble.nested import nested_predictions
 from ensemble.table import BinaryTable
 from ensemble.tree_formula import TreeFormula, Trees, tree_columns
+from oof.arrays import Vector
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.nested import nested_predictions
+from oof.arrays import Vector
 from oof.errors import BlendError
 from oof.metrics import metric_by_name
 
-Vector = NDArray[np.float64]
 _EDGE = 1e-7
 _BINS = 10
 

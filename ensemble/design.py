@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from ensemble.formula import Formula
 from ensemble.link import Link
 from ensemble.table import BinaryTable, Segment
+from oof.arrays import Vector
 
-Vector = NDArray[np.float64]
 FLAT = 1e-7
 
 

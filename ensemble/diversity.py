@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.arrays import Matrix, Vector
 from oof.errors import BlendError
 from oof.metrics import Metric, roc_auc
 from oof.metrics.intervals import Difference, difference
 from oof.progress import SILENT, Progress
 
-Vector = NDArray[np.float64]
-Matrix = NDArray[np.float64]
 Blend = Callable[[Sequence[int]], NDArray[Any]]
 
 

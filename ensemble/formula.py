@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.link import Link
+from oof.arrays import Vector
 
-Vector = NDArray[np.float64]
 Features = NDArray[np.float32] | None  # (n_features, n_rows)
 
 

@@ -17,6 +17,7 @@ from ensemble.averaging import averaging_weights
 from ensemble.kernels import non_negative_minimum
 from ensemble.nested import nested_predictions
 from ensemble.predictor import (
+    Array,
     GeneralPart,
     GeneralPredictor,
     Rule,
@@ -34,7 +35,6 @@ from oof.errors import BlendError
 from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
-Array = NDArray[np.float64]
 Fit = Callable[[Array, NDArray[Any]], Array]  # from (rows, models[, classes]) and y to parameters
 _SMALL = 1e-12
 _BEST_SINGLE = "best single"
@@ -79,13 +79,7 @@ def fit_general(data: BlendData, options: BlendOptions, progress: Progress = SIL
             fitted.append(_fit_nested(method, filled, y, fold))
             task.advance(1)
     averaged = [one for one in fitted if one.method.name != _BEST_SINGLE]
-    weights = _weights([one.nested for one in averaged], y, fold, metric)
-    k = int(fold.max()) + 1
-    nested = np.empty_like(filled[:, 0])
-    for index in range(k):
-        rows = fold == index
-        by_others = _weights([one.nested for one in averaged], y, fold, metric, index) if k > 1 else weights
-        nested[rows] = sum(w * one.nested[rows] for w, one in zip(by_others, averaged, strict=True))
+    weights, nested = _average([one.nested for one in averaged], y, fold, metric)
     kept = [(float(w), one) for w, one in zip(weights, averaged, strict=True) if w > 0]
     parts = tuple(GeneralPart(one.method.name, w, one.method.rule, one.parameters) for w, one in kept)
     predictor = GeneralPredictor(parts, np.asarray(typical))
@@ -143,6 +137,18 @@ def _method_scores(
 def _single_score(column: NDArray[Any], y: NDArray[Any], metric: Metric) -> float:
     present = ~np.isnan(column.reshape(len(y), -1)).any(axis=1)
     return metric(y[present], column[present])
+
+
+def _average(nested: list[Array], y: NDArray[Any], fold: NDArray[np.int32], metric: Metric) -> tuple[Array, Array]:
+    """Return the mixing weights, and the nested mixture, whose weights in each fold are those of the other folds."""
+    weights = _weights(nested, y, fold, metric)
+    mixture = np.empty_like(nested[0])
+    k = int(fold.max()) + 1
+    for index in range(k):
+        rows = fold == index
+        by_others = _weights(nested, y, fold, metric, index) if k > 1 else weights
+        mixture[rows] = sum(w * one[rows] for w, one in zip(by_others, nested, strict=True))
+    return weights, mixture
 
 
 def _weights(

@@ -18,13 +18,12 @@ from ensemble.result import BlendResult
 from ensemble.settings import BlendOptions
 from ensemble.shift import shift_weights
 from ensemble.significance import REPLICATES, compare, nested_interval, verdict
+from oof.metrics import Metric
 from oof.metrics.intervals import difference
 from oof.progress import SILENT, Progress
 
-Rows = NDArray[np.intp]
 
-
-def draw_rows(weights: NDArray[np.float64]) -> Rows:
+def draw_rows(weights: NDArray[np.float64]) -> NDArray[np.intp]:
     """Draw as many rows as there are weights, each in proportion to its weight, by systematic sampling.
 
     >>> draw_rows(np.array([1.0, 3.0, 0.0, 0.0]))
@@ -72,7 +71,17 @@ def fit_importance_weighted(
             return replace(plain, warnings=(*plain.warnings, note))
         whole = fit_binary(data.rows(drawn), options, SILENT)
         task.advance(1)
-    predictions = whole.predict(data.oof, features=data.features)
+    result = _with_weights(plain, whole, nested, data, metric)
+    return replace(
+        result, warnings=(*plain.warnings, f"Rows are weighted by importance for the test set: this {effect}.")
+    )
+
+
+def _with_weights(
+    plain: BlendResult, whole: BlendResult, nested: NDArray[np.float64], data: BlendData, metric: Metric
+) -> BlendResult:
+    """Return a blend of weighted rows with its scores on all rows, which count equally."""
+    predictions, y = whole.predict(data.oof, features=data.features), data.y
     score = metric(y, predictions)
     comparisons = compare(metric, y, nested, simpler_blends(data, metric), data.groups)
     return replace(
@@ -87,7 +96,6 @@ def fit_importance_weighted(
         nested_oof=nested,
         comparisons=comparisons,
         verdict=verdict(comparisons),
-        warnings=(*plain.warnings, f"Rows are weighted by importance for the test set: this {effect}."),
         predictor=whole.predictor,
         calibration=whole.calibration,
     )

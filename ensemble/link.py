@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.kernels import smooth_log_odds
+from oof.arrays import Vector
 
-Vector = NDArray[np.float64]
 BINS = 2048
 _NODES = 48
 

@@ -17,10 +17,10 @@ from ensemble.nested import nested_predictions
 from ensemble.solver import Fit, fit_weights
 from ensemble.table import BinaryTable
 from ensemble.transforms import PROBABILITY_TRANSFORMS
+from oof.arrays import Vector
 from oof.metrics import Metric
 
 Scores = NDArray[np.float32]
-Vector = NDArray[np.float64]
 FOUR_TRANSFORMS = ("prob", "logit", "rank-logit", "rank")
 _FEWER: dict[tuple[str, ...], tuple[str, ...]] = {  # used if there would be too many columns
     FOUR_TRANSFORMS: ("prob", "logit", "rank-logit"),

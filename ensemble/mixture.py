@@ -7,9 +7,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.formula import Features, Formula, Vector
+from ensemble.formula import Features, Formula
 from ensemble.transforms import POWER, Columns, FittedTransforms
 from ensemble.tree_formula import TreeFormula
+from oof.arrays import Vector
 
 Output = Literal["identity", "sigmoid", "exp", "root"]
 _BLOCK = 1 << 15

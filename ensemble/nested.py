@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
+from oof.arrays import Vector
+
 _KNOTS = 100_000  # maximum number of knots of a distribution function; more would not fit into the CPU caches
 
 

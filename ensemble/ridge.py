@@ -15,8 +15,8 @@ from ensemble.formula import Formula
 from ensemble.methods import FittedMethod, Method, to_log_odds
 from ensemble.nested import nested_predictions
 from ensemble.table import BinaryTable
+from oof.arrays import Vector
 
-Vector = NDArray[np.float64]
 _PENALTIES = np.geomspace(1e-6, 1e2, 33)  # relative to the number of rows; columns are standardised
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ensemble.auc import auc_of_classes
 from ensemble.kernels import aucs_by_bins
 from ensemble.transforms import Columns
+from oof.arrays import Vector
 
-Vector = NDArray[np.float64]
 _BINS = 1 << 13
 _MODELS_AT_ONCE = 4  # models per call; submitting each alone would cost as much as its histogram
 _SURE = 6.0  # safety margin in standard deviations of the binning error

@@ -14,11 +14,11 @@ from scipy.special import ndtri
 
 from ensemble.diversity import rank_correlations
 from ensemble.transforms import fit_distribution
+from oof.arrays import Vector
 from oof.errors import BlendError
 from oof.metrics import roc_auc
 from oof.metrics.intervals import Interval, score_interval
 
-Vector = NDArray[np.float64]
 _MOST_ROWS = 20_000  # maximum number of rows of each kind used to estimate the shift
 _FOLDS = 4
 # a shift of the data affects all models; a model that shifts alone, or by this much, is broken

@@ -18,8 +18,8 @@ from scipy.linalg import cho_factor, cho_solve
 from ensemble.design import Design
 from ensemble.kernels import cells_of, count_by_bin, loss_of, non_negative_minimum, residuals, slope_moments
 from ensemble.link import BINS, Link, even_cells, learnt_link, sigmoid_link
+from oof.arrays import Vector
 
-Vector = NDArray[np.float64]
 _EXACT_ROWS, _EXACT_FLOPS = 30_000, 6e9  # up to these, each task computes its own curvature
 _CELLS = 40
 _SMALL = 1e-6
@@ -46,18 +46,18 @@ class _Task:
 
     def __init__(self, solver: "_Solver", left_out: int, weights: Vector, shrinkage: Vector) -> None:
         self.solver, self.left_out = solver, left_out
+        self.segments = [segment for segment in solver.design.table.segments if segment.fold != left_out]
         self.weights, self.shrinkage = weights, shrinkage
         self.previous: Link | None = None
         self.done = False
 
     def counts(self, scores: NDArray[np.float32], low: float, per_unit: float) -> tuple[Vector, Vector]:
         found = np.zeros((2, BINS))
-        for begin, end, fold, label in self.solver.segments:
-            if fold != self.left_out:
-                count_by_bin(scores[begin:end], low, per_unit, found[label])
+        for begin, end, _, label in self.segments:
+            count_by_bin(scores[begin:end], low, per_unit, found[label])
         return found[0], found[1]
 
-    def settle(self, scores: NDArray[np.float32], weights: Vector) -> float:
+    def try_weights(self, scores: NDArray[np.float32], weights: Vector) -> float:
         """Set the weights, fit the link to their scores, rescale both to unit slope, and return the penalised loss."""
         low, high = self.solver.range_of(scores)
         negatives, positives = self.counts(scores, low, BINS / max(high - low, 1e-9))
@@ -66,20 +66,18 @@ class _Task:
         else:
             link = sigmoid_link(low, high, positives, negatives)
         factor = 1.0
-        if self.solver.learnt:
+        if self.solver.learnt:  # a learned link leaves the length of the weights undetermined
             above, below = 0.0, 0.0
-            for begin, end, fold, _ in self.solver.segments:
-                if fold != self.left_out:
-                    a, b = slope_moments(scores[begin:end], link.low, link.per_unit, link.values, link.slopes)
-                    above, below = above + a, below + b
+            for begin, end, _, _ in self.segments:
+                a, b = slope_moments(scores[begin:end], link.low, link.per_unit, link.values, link.slopes)
+                above, below = above + a, below + b
             factor = float(np.sqrt(above / below)) if above > 0 else 1.0
             link = link.rescaled(factor)
             scores = scores * np.float32(factor)
         self.trial = (scores, weights * factor, link)
         loss = 0.0
-        for begin, end, fold, label in self.solver.segments:
-            if fold != self.left_out:
-                loss += loss_of(scores[begin:end], float(label), link.low, link.per_unit, link.values)
+        for begin, end, _, label in self.segments:
+            loss += loss_of(scores[begin:end], float(label), link.low, link.per_unit, link.values)
         return loss + self.penalty(weights * factor)
 
     def penalty(self, weights: Vector) -> float:
@@ -122,7 +120,6 @@ class _Solver:
         self.near = near  # the start is close to the optimum
         self.kept: _Curvature | None = None
         self.design, self.learnt, self.non_negative = design, learnt, non_negative
-        self.segments = design.table.segments
         self.n = len(design.table.y)
 
     def range_of(self, scores: NDArray[np.float32]) -> tuple[float, float]:
@@ -254,7 +251,7 @@ def fit_weights(
             weights, shrinkage = start.weights[source].copy(), start.shrinkage[source].copy()
         tasks.append(_Task(solver, fold, weights, shrinkage))
     for task, scores in zip(tasks, solver.scores(np.stack([task.weights for task in tasks])), strict=True):
-        task.accept(task.settle(scores, task.weights))
+        task.accept(task.try_weights(scores, task.weights))
     for iteration in range(iterations):
         found = solver.derivatives(tasks)
         steps, free = zip(*(solver.step(task, g, h) for task, (g, h) in zip(tasks, found, strict=True)), strict=True)
@@ -279,7 +276,7 @@ def _advance(task: _Task, step: Vector, change: NDArray[np.float32]) -> bool:
     reach = float(np.sqrt(np.mean(change[:: max(1, len(change) // 10_000)] ** 2)))
     length = min(1.0, _LONGEST / max(reach, 1e-12))
     for _ in range(6):
-        loss = task.settle(task.scores + np.float32(length) * change, task.weights + length * step)
+        loss = task.try_weights(task.scores + np.float32(length) * change, task.weights + length * step)
         if loss < task.loss:
             fell = task.loss - loss
             task.accept(loss)

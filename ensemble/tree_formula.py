@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.formula import Features, Formula, Vector
+from ensemble.formula import Features, Formula
+from oof.arrays import Vector
 from oof.compiled import compiled
 
 

@@ -75,6 +75,32 @@ def make_folds(
             than folds, or a fold would lack one of the classes.
     """
     ids = as_ids(ids, "training ids")
+    target = _checked_target(target, k)
+    order = np.argsort(ids.astype(str), kind="stable")
+    fold = np.full(len(ids), -1, np.int16)
+    y = target[order]
+    if groups is None:
+        splits = StratifiedKFold(k, shuffle=True, random_state=seed).split(order, y)
+    else:
+        groups = np.asarray(groups, dtype=object)
+        found = len(set(groups))
+        if found < k:
+            raise FoldError(
+                f"{k} folds need at least {k} groups, and '{group}' has {found}. Lower [folds] k, or choose "
+                f"other groups with [folds] group in dfens.toml."
+            )
+        splits = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(order, y, groups[order])
+    for index, (_, held_out) in enumerate(splits):
+        fold[order[held_out]] = index
+    method = "StratifiedKFold" if groups is None else "StratifiedGroupKFold"
+    how = {"method": method, "k": k, "seed": seed, "group": group, "scikit_learn": sklearn.__version__}
+    folds = Folds(ids, target, fold, groups, how)
+    check_folds(folds)
+    return folds
+
+
+def _checked_target(target: NDArray[Any], k: int) -> NDArray[np.int8]:
+    """Return the target as int8; raise FoldError if it is not binary, or a class has fewer than k rows."""
     target = np.asarray(target)
     wrong = sorted({str(value) for value in target if value not in (0, 1)})
     if wrong:
@@ -92,37 +118,7 @@ def make_folds(
             f"{k} folds need at least {k} rows of each class; class {rarer} has {counts[rarer]} of {len(target)} "
             f"rows. Lower [folds] k to {max(2, counts.min())} or add rows."
         )
-    order = np.argsort(ids.astype(str), kind="stable")
-    fold = np.full(len(ids), -1, np.int16)
-    y = target[order].astype(np.int8)
-    if groups is None:
-        splits = StratifiedKFold(k, shuffle=True, random_state=seed).split(order, y)
-    else:
-        groups = np.asarray(groups, dtype=object)
-        found = len(set(groups))
-        if found < k:
-            raise FoldError(
-                f"{k} folds need at least {k} groups, and '{group}' has {found}. Lower [folds] k, or choose "
-                f"other groups with [folds] group in dfens.toml."
-            )
-        splits = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(order, y, groups[order])
-    for index, (_, held_out) in enumerate(splits):
-        fold[order[held_out]] = index
-    folds = Folds(
-        ids,
-        target.astype(np.int8),
-        fold,
-        groups,
-        {
-            "method": "StratifiedKFold" if groups is None else "StratifiedGroupKFold",
-            "k": k,
-            "seed": seed,
-            "group": group,
-            "scikit_learn": sklearn.__version__,
-        },
-    )
-    check_folds(folds)
-    return folds
+    return target.astype(np.int8)
 
 
 def check_folds(folds: Folds) -> None:

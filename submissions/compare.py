@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.arrays import Vector
 from oof.errors import SubmissionError, examples
 from oof.ids import Ids
-
-Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

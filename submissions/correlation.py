@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
+from oof.arrays import Vector
 
 _ENOUGH_FOR_OUTLIERS = 6
 # robust z; Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993. A fit to few points overfits them,

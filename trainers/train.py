@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from oof.progress import SILENT, Progress
+from trainers.jobs.job import FoldResult, TrainingJob
 from trainers.jobs.run import Engine, run_job, train_here
-from trainers.jobs.runner import FoldResult, TrainingJob
 
 __all__ = ["Engine", "FoldResult", "TrainingJob", "train_here", "train_models"]
 

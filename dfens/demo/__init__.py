@@ -5,5 +5,6 @@ dfens.toml and truth.csv (id and target of the test rows; a column `forgery`, wh
 fake), `STEPS`, the commands to run on it, and `ROWS`, the default number of training rows.
 """
 
+TRUTH = "truth.csv"
 # recipe of dfens init -> module of its competition
 COMPETITIONS = {"demo": "dfens.demo.competition", "demo-av": "dfens.demo.clips"}

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfens.demo import TRUTH
 from dfens.demo.faces import Person, draw_face, draw_person
 from dfens.recipes import recipe_text
 from oof.files import write_text
 from oof.progress import SILENT, Progress
+from trainers.media.arrays import Image
 from trainers.media.clip_writer import Encoding, write_clip
 
 STEPS = ("check", "folds", "extract --sheet clips.png", "train", "blend", "submit --dry-run")
@@ -34,7 +36,6 @@ _SLIP_S = (0.3, 0.6)
 _WITHOUT_SOUND = 0.05
 _ENCODING = Encoding(options={"crf": "18", "preset": "veryfast", "g": "12"}, audio_bit_rate=64_000)
 
-Image = NDArray[np.uint8]
 Samples = NDArray[np.float64]
 
 
@@ -72,7 +73,7 @@ def make_competition(
         seed: the same seed gives the same files.
         progress: reports each clip.
     """
-    if (folder / "truth.csv").exists():
+    if (folder / TRUTH).exists():
         return
     data = folder / "data"
     train = _plan("train", train_rows, seed)
@@ -101,7 +102,7 @@ def make_competition(
             "forgery": [clip.forgery for clip in (*train, *test)],
         }
     )
-    write_text(folder / "truth.csv", truth.to_csv(index=False))  # written last, as the sign of completion
+    write_text(folder / TRUTH, truth.to_csv(index=False))  # written last, as the sign of completion
 
 
 def _plan(part: str, rows: int, seed: int) -> list[_Clip]:

@@ -8,12 +8,16 @@ neither colours nor compression separate the classes.
 import hashlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
+from dfens.demo import TRUTH
+from dfens.demo.faces import draw_face, draw_person
 from dfens.recipes import recipe_text
 from oof.files import atomic_path, write_text
 from oof.progress import SILENT, Progress
+from trainers.augment.self_blend import self_blend
 
 STEPS = ("check", "folds", "train --fold 0-4", "blend --optimize auc", "submit --dry-run")
 ROWS = 512  # default number of training rows
@@ -45,7 +49,7 @@ def make_competition(
         size: size of the images in pixels.
         seed: the same seed gives the same files.
     """
-    if (folder / "truth.csv").exists():
+    if (folder / TRUTH).exists():
         return
     rng = np.random.default_rng(seed)
     data = folder / "data"
@@ -57,16 +61,11 @@ def make_competition(
     if not (folder / "dfens.toml").exists():
         write_text(folder / "dfens.toml", recipe_text("demo"))
     # written last, as the sign of completion
-    write_text(folder / "truth.csv", test[["img_name", "target"]].to_csv(index=False))
+    write_text(folder / TRUTH, test[["img_name", "target"]].to_csv(index=False))
 
 
 def _draw(folder: Path, rows: int, size: int, rng: np.random.Generator, salt: str, progress: Progress) -> pd.DataFrame:
     """Draw the images of one set; half of them are fakes, in random order."""
-    import cv2
-
-    from dfens.demo.faces import draw_face, draw_person
-    from trainers.augment.self_blend import self_blend
-
     folder.mkdir(parents=True, exist_ok=True)
     target = rng.permutation(np.arange(rows) % 2)
     names = [hashlib.md5(f"{salt}-{row}".encode(), usedforsecurity=False).hexdigest() + ".jpg" for row in range(rows)]

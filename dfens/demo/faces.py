@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from trainers.media.arrays import Image
+
 _DRAWN_PX = 192  # drawn large, then reduced, for smooth edges
 _SKIN = np.array([[255, 224, 196], [241, 194, 150], [224, 172, 120], [180, 126, 84], [132, 86, 58], [92, 58, 42]])
 _HAIR = np.array([[28, 22, 20], [70, 44, 28], [120, 78, 40], [190, 150, 90], [150, 60, 34], [160, 160, 160]])

@@ -1,7 +1,7 @@
 """Gather members from the store, fit a blend, and store it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,44 +128,19 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
     is left out with a note, unless it was requested by name.
     An earlier blend is used with its nested predictions, since its fitted predictions depend on the labels.
     """
-    notes: list[str] = []
     summaries = {summary.name: summary for summary in store.list()}
     if wanted:
-        names = list(dict.fromkeys(wanted))
+        names, notes = list(dict.fromkeys(wanted)), list[str]()
         _check_wanted(names, summaries, blends, own_name)
     else:
-        names = []
-        for summary in summaries.values():
-            missing = _missing(summary)
-            if missing and (not summary.imported or not summary.oof_rows):
-                notes.append(f"Left out: {summary.name} ({missing}).")
-            else:
-                names.append(summary.name)
-        if not names:
-            raise BlendError(
-                "No model is complete yet"
-                + (f": {'; '.join(notes)}" if notes else ".")
-                + " Run dfens train --fold all, or dfens oof import NAME --oof FILE, then dfens status."
-            )
-    refits = [name for name in names if name in summaries and summaries[name].refit_weight]
-    if refits:
-        notes.append(
-            f"Test predictions of {examples(refits)} are in part those of a refit on all rows; all scores are those of "
-            f"the fold models."
-        )
+        names, notes = _complete_models(summaries.values())
     found = [read_member(store, blends, name) for name in names]
-    for name, (oof, _) in zip(names, found, strict=True):
-        covered = int((~np.isnan(oof)).sum())
-        if covered < len(oof):
-            notes.append(
-                f"{name} predicts {covered} of {len(oof)} training rows; the rest is filled in from the other members."
-            )
-    optimistic = [name for name in names if name in store and store.load(name).is_optimistic]
-    if optimistic:
-        notes.append(
-            f"OOF scores are a little optimistic, and so may be their weights, since the best epoch was chosen on the "
-            f'same rows (checkpoint = "best"): {", ".join(optimistic)}.'
-        )
+    notes += _caveats(store, {name: summaries[name] for name in names if name in summaries})
+    notes += [
+        f"{name} predicts {covered} of {len(oof)} training rows; the rest is filled in from the other members."
+        for name, (oof, _) in zip(names, found, strict=True)
+        if (covered := int((~np.isnan(oof)).sum())) < len(oof)
+    ]
     names, found, more = _with_test(names, found, must=bool(wanted))
     tests = [test for _, test in found if test is not None]
     parts = max((len(test) for test in tests), default=0)
@@ -177,6 +152,46 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
         tuple(store.fingerprint_of(*predictions) for predictions in found),
         (*notes, *more),
     )
+
+
+def _complete_models(summaries: Iterable[ModelSummary]) -> tuple[list[str], list[str]]:
+    """Return the names of complete models and of partial imports, and notes on the models left out.
+
+    Raises:
+        BlendError: if there are none.
+    """
+    names, notes = list[str](), list[str]()
+    for summary in summaries:
+        missing = _missing(summary)
+        if missing and (not summary.imported or not summary.oof_rows):
+            notes.append(f"Left out: {summary.name} ({missing}).")
+        else:
+            names.append(summary.name)
+    if not names:
+        raise BlendError(
+            "No model is complete yet"
+            + (f": {'; '.join(notes)}" if notes else ".")
+            + " Run dfens train --fold all, or dfens oof import NAME --oof FILE, then dfens status."
+        )
+    return names, notes
+
+
+def _caveats(store: PredictionStore, models: Mapping[str, ModelSummary]) -> list[str]:
+    """Return notes on members with a refit, and on those whose OOF scores are optimistic."""
+    notes = []
+    refits = [name for name, summary in models.items() if summary.refit_weight]
+    if refits:
+        notes.append(
+            f"Test predictions of {examples(refits)} are in part those of a refit on all rows; all scores are those of "
+            f"the fold models."
+        )
+    optimistic = [name for name in models if store.load(name).is_optimistic]
+    if optimistic:
+        notes.append(
+            f"OOF scores are a little optimistic, and so may be their weights, since the best epoch was chosen on the "
+            f'same rows (checkpoint = "best"): {", ".join(optimistic)}.'
+        )
+    return notes
 
 
 def _with_test(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dfens.demo import COMPETITIONS
+from dfens.demo import COMPETITIONS, TRUTH
 from dfens.workspace.paths import Workspace
 from oof.errors import PredictionError
 from oof.metrics import roc_auc
@@ -80,16 +80,16 @@ def run_demo(
             return DemoResult(folder, (), None, time.monotonic() - started, failed=code)
     workspace = Workspace(folder)
     newest = max(workspace.submissions_dir.glob("*.csv"), key=lambda path: path.stat().st_mtime)
-    scores, by_forgery = true_scores(workspace), scores_by_forgery(workspace)
+    truth = pd.read_csv(folder / TRUTH, dtype={0: str}, keep_default_na=False)
+    truth = truth.set_index(truth.columns[0]).loc[list(workspace.predictions.test_ids)]
+    scores, by_forgery = true_scores(workspace, truth), scores_by_forgery(workspace, truth)
     return DemoResult(folder, scores, newest, time.monotonic() - started, by_forgery=by_forgery)
 
 
-def true_scores(workspace: Workspace) -> tuple[TrueScore, ...]:
-    """Score each model in dfens.toml and the newest blend on the test rows with the labels in truth.csv."""
-    table = pd.read_csv(workspace.root / "truth.csv", dtype={0: str})
-    truth = table.set_index(table.columns[0])["target"]
+def true_scores(workspace: Workspace, truth: pd.DataFrame) -> tuple[TrueScore, ...]:
+    """Score each model in dfens.toml and the newest blend on the test rows; truth: their labels, in order."""
     store, blends = workspace.predictions, workspace.blends
-    y_test = truth.loc[list(store.test_ids)].to_numpy()
+    y_test = truth["target"].to_numpy()
     scores = []
     for name in workspace.config.models:
         model = store.load(name)
@@ -103,13 +103,12 @@ def true_scores(workspace: Workspace) -> tuple[TrueScore, ...]:
     return tuple(scores)
 
 
-def scores_by_forgery(workspace: Workspace) -> tuple[ForgeryScore, ...]:
-    """Score each model and the newest blend on the test rows for each kind of forgery."""
-    table = pd.read_csv(workspace.root / "truth.csv", dtype=str, keep_default_na=False)
-    if "forgery" not in table:
+def scores_by_forgery(workspace: Workspace, truth: pd.DataFrame) -> tuple[ForgeryScore, ...]:
+    """Score each model and the newest blend on the test rows for each kind of forgery, if truth has the kinds."""
+    if "forgery" not in truth:
         return ()
     store, blends = workspace.predictions, workspace.blends
-    forgery = table.set_index(table.columns[0])["forgery"].loc[list(store.test_ids)].to_numpy()
+    forgery = truth["forgery"].to_numpy(object)
     predictions: dict[str, NDArray[np.floating[Any]] | None] = {
         name: store.load(name).test for name in workspace.config.models
     }

@@ -68,7 +68,7 @@ def assign_folds(
     if sealed is not None:
         folds = replace(folds, how={**folds.how, "sealed": settings.sealed})
     archived = store.save_folds(folds, sealed=sealed, force=force)
-    moved = () if archived is None else (archived, *archive_dependents(workspace.work_dir))
+    moved = () if archived is None else (archived, *archive_dependents(workspace))
     moved_test = store.save_test_ids(competition.test["id"].to_numpy(object))
     return NewFolds(
         store.folds_path,

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _KEPT = ("archive", "cache", "clips")  # archives, and data read from media, which do not depend on folds
 
 
-def archive_dependents(work: Path) -> list[Path]:
+def archive_dependents(workspace: "Workspace") -> list[Path]:
     """Move checkpoints and blends of replaced folds into the archive of their package; return their new paths."""
     moved = []
-    for folder in (work / "trainers", work / "ensemble"):
+    for folder in (workspace.trainers_dir, workspace.ensemble_dir):
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.is_dir() and path.name not in _KEPT and not path.name.startswith("."):
                 moved.append(archive(path, folder / "archive"))

@@ -8,8 +8,8 @@ import numpy as np
 
 from oof.errors import PredictionError, examples
 from oof.folds import Folds
-from oof.metrics import metric_by_name
-from oof.metrics.intervals import difference, score_interval
+from oof.metrics import Metric, metric_by_name
+from oof.metrics.intervals import Difference, difference, score_interval
 from oof.store import PredictionStore
 
 
@@ -101,24 +101,10 @@ def compare_models(store: PredictionStore, names: Sequence[str], *, metric: str 
     scores = []
     for name, column in columns.items():
         interval = score_interval(measure, y, column[covered], groups)
-        by_fold = tuple(_fold_scores(folds, column, covered, metric))
+        by_fold = tuple(_fold_scores(folds, column, covered, measure))
         scores.append(ModelScore(name, interval.score, interval.low, interval.high, by_fold))
-    reference, *others = scores
-    found = [
-        difference(measure, y, columns[model.name][covered], columns[reference.name][covered], groups)
-        for model in others
-    ]
-    adjusted = holm([one.p_value for one in found])
-    gains = []
-    for model, one, p_adjusted in zip(others, found, adjusted, strict=True):
-        steps = [measure.gain(1.0) * (a - b) for a, b in zip(model.by_fold, reference.by_fold, strict=True)]
-        known = [step for step in steps if not np.isnan(step)]
-        gains.append(
-            Gain(
-                model.name, reference.name, one.gain, one.low, one.high, one.p_value, p_adjusted,
-                sum(step > 0 for step in known), len(known),
-            )
-        )  # fmt: skip
+    reference = columns[names[0]][covered]
+    found = [difference(measure, y, columns[name][covered], reference, groups) for name in names[1:]]
     notes = [
         "The intervals show how much the difference varies with the rows; it also varies with the seed. "
         "Train a model again under another name and seed to see by how much."
@@ -126,17 +112,31 @@ def compare_models(store: PredictionStore, names: Sequence[str], *, metric: str 
     left_out = int((~covered).sum())
     if left_out:
         notes.append(f"{left_out} of {len(covered)} rows are not predicted by all models and are left out.")
-    return Comparison(metric, int(covered.sum()), left_out, tuple(scores), tuple(gains), tuple(notes))
+    gains = _gains(measure, scores, found)
+    return Comparison(metric, int(covered.sum()), left_out, tuple(scores), gains, tuple(notes))
 
 
-def _fold_scores(folds: Folds, column: Any, covered: Any, metric: str) -> list[float]:
+def _gains(metric: Metric, scores: Sequence[ModelScore], found: Sequence[Difference]) -> tuple[Gain, ...]:
+    """Return the gain of each model over the first one, with p-values adjusted for their number."""
+    reference, *others = scores
+    adjusted = holm([one.p_value for one in found])
+    gains = []
+    for model, one, p_adjusted in zip(others, found, adjusted, strict=True):
+        steps = [metric.gain(1.0) * (a - b) for a, b in zip(model.by_fold, reference.by_fold, strict=True)]
+        known = [step for step in steps if not np.isnan(step)]
+        better = sum(step > 0 for step in known)
+        interval = (one.gain, one.low, one.high)
+        gains.append(Gain(model.name, reference.name, *interval, one.p_value, p_adjusted, better, len(known)))
+    return tuple(gains)
+
+
+def _fold_scores(folds: Folds, column: Any, covered: Any, metric: Metric) -> list[float]:
     """Return the score of each fold that is covered and has both classes, otherwise NaN."""
-    measure = metric_by_name(metric)
     found = []
     for fold in range(folds.k):
         rows = (folds.fold == fold) & covered
         both = len(set(folds.target[rows].tolist())) == 2
-        found.append(measure(folds.target[rows], column[rows]) if both else float("nan"))
+        found.append(metric(folds.target[rows], column[rows]) if both else float("nan"))
     return found
 
 

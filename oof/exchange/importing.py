@@ -15,7 +15,7 @@ from oof.exchange.export import export_predictions
 from oof.exchange.folds import folds_of
 from oof.exchange.prediction_files import PredictionFile, read_fold_table, read_predictions
 from oof.folds import Folds
-from oof.ids import check_name
+from oof.ids import Ids, check_name
 from oof.predictions import NewModel
 from oof.store import PredictionStore
 
@@ -77,9 +77,7 @@ def import_predictions(
     report.notes += _together([*tables, *tests])
     folds = _folds_for(store, tables, folds_from, k, seed, report)
     models = _gather(tables)
-    sealed_ids = store.sealed_ids if store.has_folds() else np.empty(0, object)
-    if sealed and not len(sealed_ids):
-        raise PredictionError(f"{sealed[0].path}: no rows are sealed ([folds] sealed), so leave --sealed out.")
+    sealed_ids = _sealed_ids(store, sealed)
     rows = {table.path: rows_in_folds(table, folds, sealed_ids) for table in tables}
     test_ids = store.test_ids if store.test_ids_path.exists() else tests[0].ids if tests else None
     test_by_model = match_tests(models, tests, test_ids) if test_ids is not None else {}
@@ -100,21 +98,27 @@ def import_predictions(
         report.notes.append(f"{len(test_ids)} test ids taken from {tests[0].path.name}, in its order.")
     new = []
     for name, table in models.items():
+        oof, inside = table.predictions[name], rows[table.path]
+        test, of_sealed = test_by_model.get(name), sealed_by_model.get(name)
         report.models.append(name)
-        report.rows[name] = int((~np.isnan(table.predictions[name])).sum())
-        test = test_by_model.get(name)
-        of_sealed = sealed_by_model.get(name)
-        unchanged = of_sealed is None and name in store
-        if unchanged and _is_stored(store, name, rows[table.path], table.predictions[name], test):
+        report.rows[name] = int((~np.isnan(oof)).sum())
+        if of_sealed is None and name in store and _is_stored(store, name, inside, oof, test):
             report.notes.append(f"{name}: the same predictions are already stored.")
             continue
-        details = _details(table, name, folds.fold[rows[table.path]])
-        oof = table.predictions[name]
+        details = _details(table, name, folds.fold[inside])
         new.append(NewModel(name=name, ids=table.ids, oof=oof, test=test, sealed=of_sealed, details=details))
     archived = store.save_all(new)
     report.notes += [f"The earlier '{name}' was moved to {path}." for name, path in archived.items()]
     report.with_test = sorted(test_by_model)
     return report
+
+
+def _sealed_ids(store: PredictionStore, tables: Sequence[PredictionFile]) -> Ids:
+    """Return the sealed ids, empty if none are sealed; raise PredictionError if there are predictions of them then."""
+    found = store.sealed_ids if store.has_folds() else np.empty(0, object)
+    if tables and not len(found):
+        raise PredictionError(f"{tables[0].path}: no rows are sealed ([folds] sealed), so leave --sealed out.")
+    return found
 
 
 def _together(tables: Sequence[PredictionFile]) -> list[str]:

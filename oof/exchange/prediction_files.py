@@ -96,9 +96,8 @@ def _target(columns: Columns, name: str | None) -> NDArray[np.float64] | None:
     if name is None:
         return None
     labels = columns.labels(name)
-    return (
-        columns.numbers(name, "--target-column") if labels is None else labels
-    )  # the error of `numbers` names the invalid labels
+    # the error of `numbers` names the invalid labels
+    return columns.numbers(name, "--target-column") if labels is None else labels
 
 
 def model_names(path: Path, predictions: Sequence[str], name: str | None = None) -> list[str]:

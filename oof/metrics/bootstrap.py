@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from oof.errors import PredictionError
 from oof.metrics.metric import Metric
 
-Vector = NDArray[np.float64]
 Counts = NDArray[np.int64]
 _MOST_CLASSES = 100
 

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.arrays import Vector
 from oof.errors import PredictionError
 from oof.metrics.inputs import checked, nan_error
-
-Vector = NDArray[np.float64]
 
 
 def placements(y: NDArray[Any], scores: NDArray[Any]) -> Vector:

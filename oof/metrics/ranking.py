@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.arrays import Vector
 from oof.cpus import cpu_count
 from oof.errors import PredictionError
 from oof.metrics.inputs import as_floats, as_labels, checked, nan_error
 
-Vector = NDArray[np.float64]
 _ROWS_WORTH_A_THREAD = 20_000  # below this, starting a thread costs as much as the work itself
 _COLUMNS_AT_ONCE = 4
 

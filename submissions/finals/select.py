@@ -35,12 +35,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.arrays import Matrix, Vector
 from oof.errors import SubmissionError, examples
 from oof.metrics import METRICS, Metric
 from oof.progress import SILENT, Progress
-from submissions.finals.simulate import LabelledRows, Matrix, Scale, Scenario, SplitSizes, scale_of, simulate
-
-Vector = NDArray[np.float64]
+from submissions.finals.simulate import LabelledRows, Scale, Scenario, SplitSizes, scale_of, simulate
 
 SHIFT_VARIANCES = np.array([0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0])
 _SHIFT_PRIOR = 1 / np.sqrt(1 + SHIFT_VARIANCES)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.arrays import Matrix
 from oof.errors import SubmissionError
 from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
-Matrix = NDArray[np.float64]
 Counts = NDArray[np.int32]
 _EDGE = 1e-6  # an AUC of exactly 1, possible with few rows, has no finite logit
 

@@ -16,7 +16,7 @@ from oof.files import write_json
 from oof.folds import Folds
 from oof.metrics import roc_auc
 from oof.store import PredictionStore
-from tests.support.ensemble import CONFIG, make_drifting, make_workspace, make_world, moved
+from tests.support.ensemble import CONFIG, make_drifting, make_oof, make_workspace, moved
 
 
 def run(folder: Path, *arguments: str) -> Result:
@@ -92,7 +92,7 @@ def test_test_predictions_that_are_means_are_not_taken_for_those_of_a_fold_model
     ids = np.array([f"{row:05d}" for row in range(2_000)], object)
     store = PredictionStore(tmp_path / "work" / "oof")
     store.save_folds(Folds(ids, y, fold.astype(np.int16)))
-    test, _ = make_world(50, 4, noise=1.0, seed=1)
+    test, _ = make_oof(50, 4, noise=1.0, seed=1)
     store.save_test_ids(np.array([f"t{row}" for row in range(50)], object))
     by_fold = np.stack([moved(test, shift[part]) for part in range(4)])
     for model in range(4):

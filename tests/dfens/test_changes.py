@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dfens.workspace.changes import archive_dependents
+from dfens.workspace.paths import Workspace
 
 
 def test_replacing_folds_archives_models_and_blends_but_nothing_else(tmp_path: Path) -> None:
@@ -13,8 +14,9 @@ def test_replacing_folds_archives_models_and_blends_but_nothing_else(tmp_path: P
         "trainers/clips/a",
         "ensemble/blend",
     ):
-        (tmp_path / name).mkdir(parents=True)
-    moved = archive_dependents(tmp_path)
+        (tmp_path / "work" / name).mkdir(parents=True)
+    workspace = Workspace(tmp_path)
+    moved = archive_dependents(workspace)
     assert sorted(path.name.split("-", 1)[1] for path in moved) == ["ablations", "blend", "net"]
-    assert {path.name for path in (tmp_path / "trainers").iterdir()} == {"archive", "cache", "clips"}
-    assert archive_dependents(tmp_path) == []
+    assert {path.name for path in workspace.trainers_dir.iterdir()} == {"archive", "cache", "clips"}
+    assert archive_dependents(workspace) == []

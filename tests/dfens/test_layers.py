@@ -1,7 +1,10 @@
 """No import cycle, also counting imports inside functions, which import-linter's layers do not see within a package."""
 
 import ast
+import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("dfens", "ensemble", "oof", "submissions", "trainers")
@@ -37,3 +40,10 @@ def test_no_cycle_of_imports() -> None:
     while free := {name for name, needs in left.items() if not needs & left.keys()}:
         left = {name: needs for name, needs in left.items() if name not in free}
     assert not left, f"These modules are in a cycle, or import one that is: {', '.join(sorted(left))}"
+
+
+@pytest.mark.parametrize("name", ["Image", "Images", "Rows", "Points", "Decode", "Inputs", "Vector"])
+def test_shared_types_are_declared_once(name: str) -> None:
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    declared = [path for path in paths if re.search(rf"^{name} = (NDArray|Literal)\[", path.read_text(), re.MULTILINE)]
+    assert len(declared) == 1, declared

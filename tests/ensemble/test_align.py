@@ -7,11 +7,11 @@ from ensemble.align import drift
 from ensemble.fit import fit_blend
 from ensemble.prepare import BlendData, binary_table
 from oof.metrics import roc_auc
-from tests.support.ensemble import make_drifting, make_world
+from tests.support.ensemble import make_drifting, make_oof
 
 
 def test_drift_is_about_one_without_any() -> None:
-    oof, y = make_world(4_000, 4)
+    oof, y = make_oof(4_000, 4)
     folds = (np.arange(4_000) % 4).astype(np.int32)
     names = tuple("abcd")
     assert 0.4 < drift(binary_table(BlendData(oof, y, folds, None, names, 0, own_folds=True))) < 1.7
@@ -28,7 +28,7 @@ def test_fold_models_on_different_scales_are_aligned() -> None:
     assert "one scale" not in unknown.method
     assert aligned.nested_score > unknown.nested_score + 0.001
 
-    new, new_y = make_world(4_000, 4, noise=1.0, seed=0)
+    new, new_y = make_oof(4_000, 4, noise=1.0, seed=0)
     logits = np.log(new / (1 - new))
     by_fold = np.stack([1 / (1 + np.exp(-(logits + shift[fold]))) for fold in range(4)])
     assert roc_auc(new_y, aligned.predict(by_fold)) == pytest.approx(aligned.nested_score, abs=0.01)
@@ -39,6 +39,6 @@ def test_fold_models_on_different_scales_are_aligned() -> None:
 
 
 def test_models_that_do_not_drift_are_not_changed() -> None:
-    oof, y = make_world(3_000, 4)
+    oof, y = make_oof(3_000, 4)
     folds = np.arange(3_000) % 4
     assert "one scale" not in fit_blend(oof, y, folds=folds).method

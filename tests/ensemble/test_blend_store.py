@@ -15,7 +15,7 @@ from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
 from ensemble.result import BlendResult
 from oof.errors import StoreError
-from tests.support.ensemble import make_world
+from tests.support.ensemble import make_oof
 from tests.support.side_by_side import run_together
 
 IDS = np.array([f"r{row}" for row in range(40)], object)
@@ -24,7 +24,7 @@ SAMPLES = Path(__file__).parents[1] / "data"
 
 
 def _result(seed: int = 0) -> BlendResult:
-    oof, y = make_world(40, 2, seed=seed)
+    oof, y = make_oof(40, 2, seed=seed)
     return fit_blend(oof, y, optimize="none")
 
 
@@ -44,7 +44,7 @@ def test_concurrent_readers_get_a_complete_blend(tmp_path: Path) -> None:
     results = [_result(seed) for seed in range(2)]
     tests = [np.full(3, float(seed)) for seed in range(2)]
     test_ids = np.array(["x", "y", "z"], object)
-    oof, _ = make_world(40, 2, seed=0)
+    oof, _ = make_oof(40, 2, seed=0)
     blended = [result.predictor.predict(oof) for result in results]
     store.save("b", results[0], IDS, test_ids=test_ids, test=tests[0])
     done = threading.Event()

@@ -11,7 +11,7 @@ from scipy.stats import rankdata, spearmanr
 from ensemble.diversity import average_ranks, duplicate_members, leave_one_out, prune_members, rank_correlations
 from oof.errors import BlendError
 from oof.metrics import roc_auc
-from tests.support.ensemble import make_world
+from tests.support.ensemble import make_oof
 
 
 def test_average_ranks_equal_scipy() -> None:
@@ -22,7 +22,7 @@ def test_average_ranks_equal_scipy() -> None:
 
 def test_correlations_equal_scipy_on_the_rows_that_two_members_share() -> None:
     rng = np.random.default_rng(1)
-    oof, _ = make_world(300, 6)
+    oof, _ = make_oof(300, 6)
     oof = np.round(oof, 2)
     oof[:100, 2] = np.nan
     oof[50:200, 3] = oof[50:200, 4] = np.nan
@@ -46,7 +46,7 @@ def test_a_constant_member_and_one_without_shared_rows_have_no_correlation() -> 
 
 
 def test_duplicates_yield_to_the_better_member() -> None:
-    oof, y = make_world(500, 3)
+    oof, y = make_oof(500, 3)
     aucs = [roc_auc(y, column) for column in oof.T]
     best = int(np.argmax(aucs))
     noisy = oof[:, best] + 1e-4 * np.random.default_rng(3).normal(size=500)
@@ -61,7 +61,7 @@ def test_duplicates_yield_to_the_better_member() -> None:
 
 
 def test_a_partial_duplicate_yields_to_the_whole_member() -> None:
-    oof, y = make_world(300, 2)
+    oof, y = make_oof(300, 2)
     part = oof[:, 0].copy()
     part[:100] = np.nan
     found = duplicate_members(y, np.column_stack([part, oof]))
@@ -77,7 +77,7 @@ def _mean_of(oof: NDArray[Any]) -> Any:
 
 
 def test_leaving_out_a_member_distinguishes_useful_ones_from_noise() -> None:
-    oof, y = make_world(3000, 4, noise=2.0)
+    oof, y = make_oof(3000, 4, noise=2.0)
     oof[:, 2] = np.random.default_rng(4).random(3000)
     gains = leave_one_out(y, _mean_of(oof), 4)
     assert gains[0].member == 2
@@ -90,7 +90,7 @@ def test_leaving_out_a_member_distinguishes_useful_ones_from_noise() -> None:
 
 
 def test_members_that_add_nothing_are_dropped_and_useful_ones_kept() -> None:
-    oof, y = make_world(3000, 4, noise=2.0)
+    oof, y = make_oof(3000, 4, noise=2.0)
     rng = np.random.default_rng(5)
     wide = np.column_stack([oof, rng.random(3000), rng.random(3000)])
     kept = prune_members(y, _mean_of(wide), 6)

@@ -7,11 +7,11 @@ from ensemble.fit import fit_blend
 from ensemble.settings import TRANSFORMS
 from oof.errors import BlendError
 from oof.metrics import roc_auc
-from tests.support.ensemble import make_world
+from tests.support.ensemble import make_oof
 
 
 def test_weights_sum_to_one_and_scores_belong_to_their_predictions() -> None:
-    oof, y = make_world(1_500, 6)
+    oof, y = make_oof(1_500, 6)
     result = fit_blend(oof, y)
     assert result.weights.shape == (6,)
     assert result.weights.sum() == pytest.approx(1.0)
@@ -23,9 +23,9 @@ def test_weights_sum_to_one_and_scores_belong_to_their_predictions() -> None:
 
 
 def test_the_blend_beats_every_member_and_the_mean_on_new_rows() -> None:
-    oof, y = make_world(8_000, 8, seed=3)
-    test, test_y = make_world(8_000, 8, seed=3_000)
-    # members differ in quality, so both sets must come from one world
+    oof, y = make_oof(8_000, 8, seed=3)
+    test, test_y = make_oof(8_000, 8, seed=3_000)
+    # members differ in quality, so both sets must come from the same models
     oof[:, 4:] = np.random.default_rng(0).random((8_000, 4))
     test[:, 4:] = np.random.default_rng(1).random((8_000, 4))
     result = fit_blend(oof, y)
@@ -35,22 +35,22 @@ def test_the_blend_beats_every_member_and_the_mean_on_new_rows() -> None:
 
 
 def test_predictions_for_the_fitted_rows_equal_the_fitted_ones() -> None:
-    oof, y = make_world(900, 4)
+    oof, y = make_oof(900, 4)
     result = fit_blend(oof, y)
     np.testing.assert_allclose(result.predict(oof), result.oof, atol=1e-6)
     np.testing.assert_allclose(result.predict(oof[7:8]), result.oof[7:8], atol=1e-6)  # one row at a time
 
 
 def test_fold_models_are_blended_separately_and_then_averaged() -> None:
-    oof, y = make_world(600, 3)
+    oof, y = make_oof(600, 3)
     result = fit_blend(oof, y)
-    parts = np.stack([make_world(50, 3, seed=seed)[0] for seed in range(4)])
+    parts = np.stack([make_oof(50, 3, seed=seed)[0] for seed in range(4)])
     expected = np.mean([result.predict(part) for part in parts], axis=0)
     np.testing.assert_allclose(result.predict(parts), expected)
 
 
 def test_the_same_input_gives_the_same_numbers() -> None:
-    oof, y = make_world(1_000, 5)
+    oof, y = make_oof(1_000, 5)
     first, second = fit_blend(oof, y, seed=4), fit_blend(oof, y, seed=4)
     np.testing.assert_array_equal(first.oof, second.oof)
     np.testing.assert_array_equal(first.weights, second.weights)
@@ -58,7 +58,7 @@ def test_the_same_input_gives_the_same_numbers() -> None:
 
 
 def test_the_order_of_rows_does_not_matter_with_given_folds() -> None:
-    oof, y = make_world(800, 4)
+    oof, y = make_oof(800, 4)
     folds = np.arange(800) % 4
     order = np.random.default_rng(0).permutation(800)
     straight = fit_blend(oof, y, folds=folds)
@@ -68,7 +68,7 @@ def test_the_order_of_rows_does_not_matter_with_given_folds() -> None:
 
 
 def test_input_is_not_changed() -> None:
-    oof, y = make_world(400, 3)
+    oof, y = make_oof(400, 3)
     oof[5, 1] = np.nan
     before = oof.copy()
     fit_blend(oof, y)
@@ -77,7 +77,7 @@ def test_input_is_not_changed() -> None:
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_every_transform_blends(transform: str) -> None:
-    oof, y = make_world(700, 4)
+    oof, y = make_oof(700, 4)
     result = fit_blend(oof, y, transform=transform)
     assert result.nested_score > result.single_scores.max()
     if transform != "auto":
@@ -110,7 +110,7 @@ def test_confident_mistakes_do_not_distort_the_weights() -> None:
 
 
 def test_max_members_is_respected_and_members_are_chosen_within_each_fold() -> None:
-    oof, y = make_world(1_200, 8)
+    oof, y = make_oof(1_200, 8)
     result = fit_blend(oof, y, max_members=3)
     assert np.count_nonzero(result.weights) == 3
     assert result.weights.sum() == pytest.approx(1.0)
@@ -124,7 +124,7 @@ def test_max_members_is_respected_and_members_are_chosen_within_each_fold() -> N
 
 
 def test_methods_are_listed_best_first_with_their_shares() -> None:
-    oof, y = make_world(1_000, 4)
+    oof, y = make_oof(1_000, 4)
     result = fit_blend(oof, y)
     nested = [method.nested_score for method in result.methods]
     assert nested == sorted(nested, reverse=True)
@@ -133,7 +133,7 @@ def test_methods_are_listed_best_first_with_their_shares() -> None:
 
 
 def test_wrong_shapes_and_values_are_named() -> None:
-    oof, y = make_world(100, 3)
+    oof, y = make_oof(100, 3)
     with pytest.raises(BlendError, match=r"got \(100, 3\) and \(99,\)"):
         fit_blend(oof, y[:-1])
     with pytest.raises(BlendError, match="y must contain both 0 and 1 and nothing else; found 1"):
@@ -153,7 +153,7 @@ def test_wrong_shapes_and_values_are_named() -> None:
 
 
 def test_weights_fitted_without_a_fold_do_not_depend_on_its_labels() -> None:
-    oof, y = make_world(1_200, 4)
+    oof, y = make_oof(1_200, 4)
     folds = np.arange(1_200) % 4
     whole = fit_blend(oof, y, folds=folds)
     turned = np.where(folds == 2, 1 - y, y)

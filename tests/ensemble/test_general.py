@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from ensemble.fit import fit_blend
 from oof.errors import BlendError
 from oof.metrics import metric_by_name
-from tests.support.ensemble import make_world
+from tests.support.ensemble import make_oof
 
 
 @pytest.mark.parametrize("name", ["log_loss", "average_precision", "tpr@fpr=0.05", "brier_loss", "accuracy"])
 def test_other_metrics_of_binary_predictions(name: str) -> None:
-    oof, y = make_world(2_000, 5, noise=1.0)
+    oof, y = make_oof(2_000, 5, noise=1.0)
     metric = metric_by_name(name)
     result = fit_blend(oof, y, optimize=name)
     assert result.metric == metric.name
@@ -21,7 +21,7 @@ def test_other_metrics_of_binary_predictions(name: str) -> None:
 
 
 def test_any_function_can_be_optimised() -> None:
-    oof, y = make_world(1_000, 4)
+    oof, y = make_oof(1_000, 4)
 
     def hits(y: NDArray[np.int8], scores: NDArray[np.float64]) -> float:
         return float(((scores > 0.5) == y).mean())
@@ -69,7 +69,7 @@ def test_several_classes(name: str) -> None:
 
 
 def test_two_classes_in_columns_agree_with_binary_log_loss() -> None:
-    oof, y = make_world(1_500, 3, noise=1.0)
+    oof, y = make_oof(1_500, 3, noise=1.0)
     wide = np.stack([1 - oof, oof], axis=2)
     columns = fit_blend(wide, y, optimize="log_loss")
     binary = fit_blend(oof, y, optimize="log_loss")

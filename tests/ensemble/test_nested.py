@@ -8,12 +8,12 @@ from ensemble.fit import fit_blend
 from oof.errors import BlendError
 from oof.metrics import roc_auc
 from oof.metrics.intervals import score_interval
-from tests.support.ensemble import make_world
+from tests.support.ensemble import make_oof
 
 
 def test_labels_of_a_fold_do_not_reach_its_nested_predictions() -> None:
     """Invert the labels of one fold: its nested predictions keep their order, those of other folds change."""
-    oof, y = make_world(3_000, 6)
+    oof, y = make_oof(3_000, 6)
     folds = np.arange(3_000) % 5
     straight = fit_blend(oof, y, folds=folds)
     turned = y.copy()
@@ -63,7 +63,7 @@ def test_groups_are_not_split_when_folds_are_assigned() -> None:
 
 
 def test_given_folds_that_split_a_group_are_refused() -> None:
-    oof, y = make_world(100, 3)
+    oof, y = make_oof(100, 3)
     groups = np.repeat(np.arange(50), 2)
     with pytest.raises(BlendError, match="50 groups are in more than one fold: 0, 1"):
         fit_blend(oof, y, folds=np.arange(100) % 2, groups=groups)
@@ -79,7 +79,7 @@ def test_the_best_single_is_chosen_without_the_fold_that_scores_it() -> None:
 
 
 def test_comparisons_have_gain_interval_and_p_value() -> None:
-    oof, y = make_world(3_000, 5)
+    oof, y = make_oof(3_000, 5)
     result = fit_blend(oof, y)
     for item in result.comparisons:
         assert item.interval[0] <= item.gain <= item.interval[1]
@@ -91,7 +91,7 @@ def test_comparisons_have_gain_interval_and_p_value() -> None:
 
 
 def test_a_loss_is_shown_with_its_direction() -> None:
-    oof, y = make_world(1_500, 4, noise=1.0)
+    oof, y = make_oof(1_500, 4, noise=1.0)
     result = fit_blend(oof, y, optimize="log_loss")
     assert result.nested_score > result.score  # a loss: too optimistic means lower
     by_name = {item.other: item for item in result.comparisons}
@@ -102,7 +102,7 @@ def test_a_loss_is_shown_with_its_direction() -> None:
 
 def test_the_interval_accounts_for_fitted_weights() -> None:
     """With many noisy models and few rows, the interval is wider than DeLong's; that of an average is equal to it."""
-    oof, y = make_world(300, 30)
+    oof, y = make_oof(300, 30)
     fitted, plain = fit_blend(oof, y), fit_blend(oof, y, optimize="none")
     for result, wider in ((fitted, True), (plain, False)):
         fixed = score_interval("auc", y, result.nested_oof)
@@ -176,7 +176,7 @@ def test_the_best_single_model_is_the_best_by_the_metric() -> None:
 
 def test_best_models_that_differ_by_fold_are_mapped_to_one_scale() -> None:
     """Two models with the same ranking on different scales: AUC does not depend on which is best on the other folds."""
-    oof, y = make_world(400, 1)
+    oof, y = make_oof(400, 1)
     noise = np.random.default_rng(0).normal(0, 0.02, (400, 4)).astype(np.float32)
     columns = np.clip(oof + noise, 0.01, 0.99) * np.array([1.0, 0.1, 0.5, 0.02], np.float32)
     score, nested = fit_blend(columns, y).references["best single"]
@@ -219,7 +219,7 @@ def test_with_few_positives_the_interval_is_valid_and_a_note_warns() -> None:
 
 
 def test_with_few_positives_a_blend_is_shrunk_toward_the_mean() -> None:
-    oof, y = make_world(400, 5)
+    oof, y = make_oof(400, 5)
     rare = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:15]]
     few = {method.name: method.share for method in fit_blend(oof[rare], y[rare]).methods}
     assert few["mean of rank-logits, calibrated"] == pytest.approx(0.2)

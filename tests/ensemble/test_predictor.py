@@ -16,11 +16,11 @@ from ensemble.result import BlendResult
 from ensemble.summary import BlendSummary
 from oof.errors import BlendError, StoreError
 from oof.metrics import metric_by_name, roc_auc
-from tests.support.ensemble import make_drifting, make_world
+from tests.support.ensemble import make_drifting, make_oof
 
 
 def _results() -> dict[str, tuple[BlendResult, NDArray[np.floating]]]:
-    oof, y = make_world(500, 4)
+    oof, y = make_oof(500, 4)
     gaps = oof.copy()
     gaps[::7, 1] = np.nan
     moved, moved_y, folds, _ = make_drifting(2_000, spread=1.5)
@@ -60,7 +60,7 @@ def test_a_predictor_read_back_predicts_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_a_summary_read_back_is_the_same() -> None:
-    oof, y = make_world(400, 3)
+    oof, y = make_oof(400, 3)
     summary = fit_blend(oof, y, calibrate="platt").summary
     assert BlendSummary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
 
@@ -75,7 +75,7 @@ def test_means_over_fold_models_on_different_scales_match_the_nested_score() -> 
     oof, y, folds, shift = make_drifting(4_000, spread=1.5)
     result = fit_blend(oof, y, folds=folds)
     assert "one scale" in result.method
-    new, new_y = make_world(8_000, 4, noise=1.0)
+    new, new_y = make_oof(8_000, 4, noise=1.0)
     logits = np.log(new / (1 - new))
     by_fold = np.stack([1 / (1 + np.exp(-(logits + shift[fold]))) for fold in range(4)])
     mean = by_fold.mean(axis=0)
@@ -152,7 +152,7 @@ def test_platt_scaling_agrees_with_logistic_regression() -> None:
 
 
 def test_calibrated_blends_keep_their_order_and_refuse_scores() -> None:
-    oof, y = make_world(1_000, 3)
+    oof, y = make_oof(1_000, 3)
     plain, calibrated = fit_blend(oof, y), fit_blend(oof, y, calibrate="platt")
     assert calibrated.calibration is not None
     assert plain.calibration is None
@@ -165,7 +165,7 @@ def test_calibrated_blends_keep_their_order_and_refuse_scores() -> None:
 
 
 def test_distributions_are_stored_as_a_table(tmp_path: Path) -> None:
-    oof, y = make_world(300, 2)
+    oof, y = make_oof(300, 2)
     BlendStore(tmp_path).save("b", fit_blend(oof, y, names=["x", "y"]), np.array([str(i) for i in range(300)], object))
     table = pd.read_parquet(tmp_path / "b" / "distributions.parquet")
     assert list(table.columns) == ["fold", "model", "knot", "cdf"]

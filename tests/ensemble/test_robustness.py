@@ -8,11 +8,11 @@ import pytest
 from ensemble.fit import fit_blend
 from oof.errors import BlendError
 from oof.metrics import roc_auc
-from tests.support.ensemble import make_world
+from tests.support.ensemble import make_oof
 
 
 def test_gaps_are_filled_and_the_partial_model_still_helps() -> None:
-    oof, y = make_world(4_000, 4, seed=1)
+    oof, y = make_oof(4_000, 4, seed=1)
     oof[:, 3] = 1 / (1 + np.exp(-(2.0 * (2 * y - 1) + np.random.default_rng(0).normal(size=4_000))))
     oof[np.random.default_rng(0).random(4_000) < 0.4, 3] = np.nan
     without = fit_blend(oof[:, :3], y)
@@ -25,7 +25,7 @@ def test_gaps_are_filled_and_the_partial_model_still_helps() -> None:
 
 
 def test_a_constant_member_adds_nothing_and_is_named() -> None:
-    oof, y = make_world(1_000, 3)
+    oof, y = make_oof(1_000, 3)
     oof = np.column_stack([oof, np.full(1_000, 0.3, np.float32)])
     result = fit_blend(oof, y, names=["a", "b", "c", "flat"])
     assert abs(result.weights[3]) < 1e-3
@@ -40,14 +40,14 @@ def test_all_members_constant_score_one_half() -> None:
 
 
 def test_a_copied_member_changes_little_and_is_named() -> None:
-    oof, y = make_world(1_500, 4)
+    oof, y = make_oof(1_500, 4)
     result = fit_blend(np.column_stack([oof, oof[:, 0]]), y, names=list("abcde"))
     assert "'e' is identical to 'a'; leave one out." in result.warnings
     assert result.nested_score == pytest.approx(fit_blend(oof, y).nested_score, abs=2e-3)
 
 
 def test_an_inverted_member_is_corrected_and_named() -> None:
-    oof, y = make_world(3_000, 4, noise=1.0)
+    oof, y = make_oof(3_000, 4, noise=1.0)
     inverted = oof.copy()
     inverted[:, 0] = 1 - oof[:, 0]
     result = fit_blend(inverted, y, names=list("abcd"))
@@ -57,7 +57,7 @@ def test_an_inverted_member_is_corrected_and_named() -> None:
 
 
 def test_a_leaked_member_is_reported() -> None:
-    oof, y = make_world(2_000, 3)
+    oof, y = make_oof(2_000, 3)
     leaked = np.clip(y + np.random.default_rng(0).normal(0, 0.05, 2_000), 0, 1)
     result = fit_blend(np.column_stack([oof, leaked]), y, names=["a", "b", "c", "cheat"])
     assert any("'cheat'" in text and "may have seen the rows" in text for text in result.warnings)
@@ -65,13 +65,13 @@ def test_a_leaked_member_is_reported() -> None:
 
 
 def test_coarse_predictions_blend() -> None:
-    oof, y = make_world(2_000, 4)
+    oof, y = make_oof(2_000, 4)
     result = fit_blend(np.round(oof * 10) / 10, y)
     assert result.nested_score > result.single_scores.max()
 
 
 def test_a_blend_of_one_model_is_that_model() -> None:
-    oof, y = make_world(300, 1)
+    oof, y = make_oof(300, 1)
     result = fit_blend(oof, y)
     np.testing.assert_array_equal(result.oof, oof[:, 0])
     np.testing.assert_array_equal(result.weights, [1.0])
@@ -80,7 +80,7 @@ def test_a_blend_of_one_model_is_that_model() -> None:
 
 @pytest.mark.parametrize("rows", [2, 3, 5, 12])
 def test_tiny_sets_get_the_mean(rows: int) -> None:
-    oof, y = make_world(rows, 3)
+    oof, y = make_oof(rows, 3)
     result = fit_blend(oof, y)
     np.testing.assert_allclose(result.oof, oof.mean(axis=1), atol=1e-6)
     np.testing.assert_allclose(result.weights, 1 / 3)
@@ -88,34 +88,34 @@ def test_tiny_sets_get_the_mean(rows: int) -> None:
 
 
 def test_a_fold_of_one_class_is_scored_with_the_others() -> None:
-    oof, y = make_world(600, 3)
+    oof, y = make_oof(600, 3)
     folds = np.where(y == 0, np.arange(600) % 2, 2 + np.arange(600) % 3)
     result = fit_blend(oof, y, folds=folds)
     assert 0.5 < result.nested_score < 1
 
 
 def test_with_all_positives_in_one_fold_a_method_without_fitting_is_used() -> None:
-    oof, y = make_world(600, 3)
+    oof, y = make_oof(600, 3)
     result = fit_blend(oof, y, folds=y)
     assert np.isfinite(result.nested_oof).all()
     assert result.nested_score > 0.5
 
 
 def test_a_single_fold_can_be_blended() -> None:
-    oof, y = make_world(300, 3)
+    oof, y = make_oof(300, 3)
     result = fit_blend(oof, y, folds=np.zeros(300, int))
     assert np.isfinite(result.nested_score)
 
 
 def test_half_precision_and_integers_are_accepted() -> None:
-    oof, y = make_world(1_000, 3)
+    oof, y = make_oof(1_000, 3)
     half = fit_blend(oof.astype(np.float16), y)
     assert half.nested_score == pytest.approx(fit_blend(oof, y).nested_score, abs=2e-3)
     assert fit_blend((oof > 0.5).astype(int), y).nested_score > 0.5
 
 
 def test_scores_outside_the_unit_range_blend_by_rank_and_are_refused_by_logit() -> None:
-    oof, y = make_world(1_500, 4, seed=2)
+    oof, y = make_oof(1_500, 4, seed=2)
     margins = 20 * np.log(oof / (1 - oof))
     result = fit_blend(margins, y)
     assert result.nested_score > result.single_scores.max()
@@ -129,7 +129,7 @@ def test_scores_outside_the_unit_range_blend_by_rank_and_are_refused_by_logit() 
 
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_rare_classes_blend(share: float) -> None:
-    oof, y = make_world(5_000, 6, positive_share=share)
+    oof, y = make_oof(5_000, 6, positive_share=share)
     result = fit_blend(oof, y)
     assert result.nested_score > result.single_scores.max() - 0.01
 

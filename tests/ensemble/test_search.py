@@ -8,11 +8,11 @@ from ensemble.auc import auc_of_classes
 from ensemble.kernels import aucs_by_bins
 from ensemble.search import bagged_selection, greedy_selection, line_search
 from oof.metrics import roc_auc
-from tests.support.ensemble import make_world
+from tests.support.ensemble import make_oof
 
 
 def columns_of(rows: int, models: int, seed: int = 0) -> tuple[NDArray[np.float32], int, NDArray[np.int8]]:
-    oof, y = make_world(rows, models, seed=seed)
+    oof, y = make_oof(rows, models, seed=seed)
     order = np.argsort(y, kind="stable")
     return np.ascontiguousarray(oof[order].T), int((y == 0).sum()), y[order]
 

@@ -22,7 +22,7 @@ from ensemble.table import BinaryTable
 from ensemble.tree_formula import Trees
 from oof.errors import BlendError
 from oof.metrics import roc_auc
-from tests.support.ensemble import make_world
+from tests.support.ensemble import make_oof
 
 RIDGE, BOOSTED = SECOND_LEVEL["ridge"], SECOND_LEVEL["boosted"]
 
@@ -47,7 +47,7 @@ def specialists(rows: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[
 
 
 def test_ridge_equals_that_of_scikit_learn_at_the_same_penalty() -> None:
-    oof, y = make_world(600, 4)
+    oof, y = make_oof(600, 4)
     design = Design(table_of(oof, y), RIDGE.transforms)
     columns = np.concatenate([design.block(rows) for rows in design.table.blocks(design.width)], axis=1).T
     target = design.table.y.astype(float)
@@ -67,7 +67,7 @@ def _fitted(columns: NDArray[np.float32], y: NDArray[np.float64], penalty: float
 
 @pytest.mark.parametrize("fit", [fit_ridge, fit_boosted])
 def test_the_labels_of_a_fold_do_not_reach_its_nested_scores(fit: Callable[..., FittedMethod]) -> None:
-    oof, y = make_world(400, 3)
+    oof, y = make_oof(400, 3)
     method = RIDGE if fit is fit_ridge else BOOSTED
     table = table_of(oof, y)
     # whole pairs of rows swap their labels within fold 1, so that rows stay sorted by class
@@ -114,7 +114,7 @@ def test_trees_use_features_that_no_weighted_sum_can() -> None:
 
 
 def test_methods_that_do_not_help_get_a_small_share() -> None:
-    oof, y = make_world(3_000, 5)
+    oof, y = make_oof(3_000, 5)
     result = fit_blend(oof, y, methods=["ridge", "boosted"], features=np.random.default_rng(0).random((3_000, 3)))
     share = {method.name: method.share for method in result.methods}
     assert share["boosted trees"] < 0.1

@@ -13,7 +13,9 @@ from oof.errors import BlendError
 from oof.metrics import roc_auc
 
 
-def world(n: int, seed: int, *, models: int = 5, hard: float = 0.3) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def make_data(
+    n: int, seed: int, *, models: int = 5, hard: float = 0.3
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Generate probabilities (n, models) and labels; on a share of hard rows, models are weak and unsure."""
     rng = np.random.default_rng(seed)
     y = rng.random(n) < 0.5
@@ -28,19 +30,19 @@ def reasons(oof: NDArray[Any], test: NDArray[Any]) -> list[tuple[str, ...]]:
 
 def test_correct_test_predictions_are_not_reported() -> None:
     for seed in range(5):
-        oof, test = world(2000, seed)[0], world(1000, seed + 100)[0]
+        oof, test = make_data(2000, seed)[0], make_data(1000, seed + 100)[0]
         assert reasons(oof, test) == [()] * 5
         assert abs(model_shifts(oof, test)[0].auc - 0.5) < 0.05
 
 
 def test_a_shift_of_the_data_is_not_blamed_on_a_single_model() -> None:
-    assert reasons(world(2000, 0)[0], world(1000, 1, hard=0.9)[0]) == [()] * 5
+    assert reasons(make_data(2000, 0)[0], make_data(1000, 1, hard=0.9)[0]) == [()] * 5
 
 
 def test_the_mean_over_fold_models_is_not_called_broken() -> None:
-    oof = world(2000, 0)[0]
+    oof = make_data(2000, 0)[0]
     rng = np.random.default_rng(1)
-    one = world(1000, 2)[0]
+    one = make_data(1000, 2)[0]
     logits = np.log(one / (1 - one))
     parts = 1 / (1 + np.exp(-(logits + 0.3 * rng.normal(size=(5, 1000, 5)))))
     assert reasons(oof, parts.mean(axis=0)) == [()] * 5
@@ -59,7 +61,7 @@ def test_the_mean_over_fold_models_is_not_called_broken() -> None:
     ],
 )
 def test_broken_inference_of_one_model_is_named(breaks: Any, reason: str) -> None:
-    oof, test = world(2000, 0)[0], world(1000, 1)[0]
+    oof, test = make_data(2000, 0)[0], make_data(1000, 1)[0]
     test[:, 3] = breaks(test[:, 3])
     found = reasons(oof, test)
     assert any(text for text in found[3] if any(part in text for part in reason.split("|")))
@@ -67,14 +69,14 @@ def test_broken_inference_of_one_model_is_named(breaks: Any, reason: str) -> Non
 
 
 def test_two_models_that_no_longer_agree_are_both_named() -> None:
-    oof, test = world(2000, 0, models=2)[0], world(1000, 1, models=2)[0]
+    oof, test = make_data(2000, 0, models=2)[0], make_data(1000, 1, models=2)[0]
     assert reasons(oof, test) == [(), ()]
     test[:, 1] = test[::-1, 1]
     assert all("the two models agree on OOF, but less on test" in texts[0] for texts in reasons(oof, test))
 
 
 def test_distance_equals_scipy_and_nan_is_left_out() -> None:
-    oof, test = world(300, 0)[0], world(200, 1, hard=0.8)[0]
+    oof, test = make_data(300, 0)[0], make_data(200, 1, hard=0.8)[0]
     oof[:50, 0] = np.nan
     shift = model_shifts(oof, test)[0]
     assert shift.distance == pytest.approx(ks_2samp(oof[50:, 0], test[:, 0]).statistic)
@@ -83,7 +85,7 @@ def test_distance_equals_scipy_and_nan_is_left_out() -> None:
 
 
 def test_one_model_alone_can_be_compared() -> None:
-    shift = model_shifts(world(300, 0, models=1)[0], world(200, 1, models=1)[0])[0]
+    shift = model_shifts(make_data(300, 0, models=1)[0], make_data(200, 1, models=1)[0])[0]
     assert shift.reasons == ()
     assert np.isnan(shift.oof_agreement)
 
@@ -99,21 +101,21 @@ def test_a_wrongly_loaded_fold_model_is_found() -> None:
 
 
 def test_similar_rows_cannot_be_separated_and_have_weight_one() -> None:
-    oof, test = world(2000, 0)[0], world(1000, 1)[0]
+    oof, test = make_data(2000, 0)[0], make_data(1000, 1)[0]
     interval = adversarial_auc(oof, test)
     assert interval.low < 0.5 < interval.high
     assert shift_weights(oof, test).tolist() == [1.0] * 2000
 
 
 def test_shifted_rows_are_separated_even_if_only_the_spread_differs() -> None:
-    oof, test = world(2000, 0)[0], world(1000, 1, hard=0.9)[0]
+    oof, test = make_data(2000, 0)[0], make_data(1000, 1, hard=0.9)[0]
     assert abs(model_shifts(oof, test)[0].auc - 0.5) < 0.05  # neither higher nor lower
     assert adversarial_auc(oof, test).low > 0.6
 
 
 def unsure(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Generate a test set that differs only in having more rows about which the models are uncertain."""
-    (pool, y), rng = world(8 * n, seed), np.random.default_rng(seed)
+    (pool, y), rng = make_data(8 * n, seed), np.random.default_rng(seed)
     logit = np.log(pool / (1 - pool)).mean(axis=1)
     rows = np.flatnonzero(rng.random(8 * n) < np.exp(-(logit**2) / 3))[:n]
     return pool[rows], y[rows]
@@ -121,7 +123,7 @@ def unsure(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 @pytest.mark.parametrize("seed", [0, 10, 20])
 def test_weighted_oof_scores_more_like_the_test_set(seed: int) -> None:
-    (oof, y), (test, y_test) = world(6000, seed), unsure(6000, seed + 1)
+    (oof, y), (test, y_test) = make_data(6000, seed), unsure(6000, seed + 1)
     weights = shift_weights(oof, test)
     assert weights.mean() == pytest.approx(1.0)
     assert weights.max() / weights.min() <= 100 * (1 + 1e-9)
@@ -132,7 +134,7 @@ def test_weighted_oof_scores_more_like_the_test_set(seed: int) -> None:
 
 def test_rows_outside_the_sample_are_also_weighted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensemble.shift._MOST_ROWS", 1000)
-    (oof, y), (test, y_test) = world(6000, 0), unsure(3000, 1)
+    (oof, y), (test, y_test) = make_data(6000, 0), unsure(3000, 1)
     oof[::7, 2] = np.nan
     weights = shift_weights(oof, test)
     assert weights.shape == (6000,)
@@ -141,7 +143,7 @@ def test_rows_outside_the_sample_are_also_weighted(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_same_generator_gives_the_same_weights() -> None:
-    oof, test = world(500, 0)[0], world(500, 1, hard=0.9)[0]
+    oof, test = make_data(500, 0)[0], make_data(500, 1, hard=0.9)[0]
     first, second = (shift_weights(oof, test, rng=np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 

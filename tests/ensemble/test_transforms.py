@@ -7,7 +7,7 @@ from scipy.stats import rankdata
 from ensemble.link import BINS, learnt_link, sigmoid_link
 from ensemble.transforms import Distribution, fill_missing, fit_distribution, fit_transforms
 from oof.errors import BlendError
-from tests.support.ensemble import make_world
+from tests.support.ensemble import make_oof
 
 
 def test_ranks_are_the_mid_ranks_of_the_fitted_rows() -> None:
@@ -32,7 +32,7 @@ def test_order_is_kept_outside_the_fitted_range() -> None:
 
 
 def test_one_row_at_a_time_gives_the_same_transforms() -> None:
-    oof, _ = make_world(500, 3)
+    oof, _ = make_oof(500, 3)
     columns = np.ascontiguousarray(oof.T)
     transforms = fit_transforms(columns)
     for name in ("prob", "logit", "rank", "rank-logit", "geometric", "power"):

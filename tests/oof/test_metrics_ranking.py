@@ -23,7 +23,7 @@ def _sets() -> list[tuple[NDArray[Any], NDArray[Any]]]:
 
 
 def slow_tpr_at_fpr(y: NDArray[Any], scores: NDArray[Any], fpr: float) -> float:
-    """Return the best mean TPR of a random choice between two neighboring thresholds with mean FPR `fpr`."""
+    """Return the best mean TPR of a random choice between two neighbouring thresholds with mean FPR `fpr`."""
     points = [(0.0, 0.0)]
     for threshold in sorted(set(scores), reverse=True):
         accused = scores >= threshold

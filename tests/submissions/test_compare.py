@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from oof.arrays import Vector
 from oof.errors import SubmissionError
 from oof.metrics import roc_auc
 from submissions.compare import binormal_probabilities, compare, expected_auc
-
-Vector = NDArray[np.float64]
 
 
 def make_ids(count: int) -> NDArray[np.object_]:

@@ -73,7 +73,7 @@ def test_a_call_whose_process_lost_its_lock_is_waited_for_as_long_as_it_may_take
     stopped.finish()
     assert stopped.result.entry.ref == 1000
     assert len(project.kaggle.submissions) == 1
-    project.check_settled()
+    project.check_reconciled()
     project.close()
 
 
@@ -128,7 +128,7 @@ def test_a_kill_before_any_line_leaves_one_submission_after_the_next_run(
             with contextlib.suppress(AlreadySentError):
                 project.submit()
             assert len(project.kaggle.submissions) == 1, line
-            project.check_settled()
+            project.check_reconciled()
         finally:
             project.close()
     assert states >= {"uploading", "creating", "pending"}

@@ -71,7 +71,7 @@ def test_a_disk_that_turns_read_only_while_submitting_leads_to_one_submission(
     with pytest.raises(AlreadySentError):
         project.submit()
     assert len(project.kaggle.submissions) == 1
-    project.check_settled()
+    project.check_reconciled()
     project.close()
 
 

@@ -184,7 +184,7 @@ class Submissions(RuleBasedStateMachine):
         self.project.sync()
         self.project.time.sleep(300.0)  # pending requests arrive
         self.project.sync()
-        self.project.check_settled()
+        self.project.check_reconciled()
         self.never_two_of_the_same_bytes()
         for desk in self.sent_nothing:
             assert desk.client.made == []

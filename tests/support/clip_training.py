@@ -13,11 +13,12 @@ from tests.support.clips import voice
 from trainers.data.competition import Competition
 from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
-from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.jobs.job import TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
 from trainers.kinds.linear.settings import LinearSettings
+from trainers.media.arrays import Image
 from trainers.media.clip_writer import Encoding, write_clip
-from trainers.media.image import Image
 
 SHARED: dict[str, Any] = {
     "pretrained": False,

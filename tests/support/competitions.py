@@ -8,7 +8,7 @@ import numpy as np
 
 from dfens.demo.faces import draw_face, draw_person
 from trainers.augment.self_blend import self_blend
-from trainers.media.image import Image
+from trainers.media.arrays import Image
 
 
 def write_image(path: Path, image: Image, quality: int = 92) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trainers.augment.arrays import Image, to_grey
+from trainers.augment.arrays import to_grey
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.media.arrays import Image
 from trainers.media.image_store import ImageStore, Subset
 from trainers.media.loader import Loader
 from trainers.media.settings import DeviceDecode

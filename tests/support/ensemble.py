@@ -12,7 +12,7 @@ from oof.store import PredictionStore
 CONFIG = '[competition]\nslug = "tiny"\n[data]\nlayout = "table"\nroot = "data"\n'
 
 
-def make_world(
+def make_oof(
     rows: int, models: int, *, seed: int = 0, positive_share: float = 0.5, noise: float = 1.5
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Generate probabilities (rows, models) of models that see the labels with noise, and labels (rows,)."""
@@ -27,11 +27,11 @@ def make_world(
 def make_drifting(
     rows: int, *, spread: float, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64], NDArray[np.float64]]:
-    """Return a world of 4 models whose 4 fold models are on different scales.
+    """Return predictions of 4 models whose 4 fold models are on different scales.
 
     Probabilities (rows, 4), labels and folds (rows,), and the shift of each fold model in logits, (n_folds, n_models).
     """
-    oof, y = make_world(rows, 4, noise=1.0, seed=seed)
+    oof, y = make_oof(rows, 4, noise=1.0, seed=seed)
     folds = np.arange(rows) % 4
     shift = np.random.default_rng(9).normal(0, spread, (4, 4))
     return moved(oof, shift[folds]), y, folds, shift
@@ -46,12 +46,12 @@ def moved(probabilities: NDArray[np.floating], shift: NDArray[np.floating]) -> N
 def make_workspace(root: Path, rows: int = 200, models: int = 3, *, with_test: bool = True) -> Any:
     """Make a folder with a dfens.toml and a store of complete models m0, m1, …; return (store, folds, oof)."""
     (root / "dfens.toml").write_text(CONFIG)
-    oof, y = make_world(rows, models)
+    oof, y = make_oof(rows, models)
     ids = np.array([f"{row:05d}" for row in range(rows)], object)
     folds: Folds = make_folds(ids, y, k=4, seed=0)
     store = PredictionStore(root / "work" / "oof")
     store.save_folds(folds)
-    test, _ = make_world(50, models, seed=1)
+    test, _ = make_oof(50, models, seed=1)
     store.save_test_ids(np.array([f"t{row}" for row in range(50)], object))
     for model in range(models):
         name = f"m{model}"

@@ -23,7 +23,7 @@ from trainers.train import Engine, FoldResult, TrainingJob, train_here
 TINY = TimmSettings(
     backbone="test_resnet", pretrained=False, image_size=32, epochs=2, batch_size=8, lr=3e-3, jpeg=0.3, blur=0.3
 )
-TOML = """
+DATA_TOML = """
 [data]
 layout = "table"
 id = "img_name"
@@ -31,7 +31,10 @@ group = "person"
 
 [folds]
 k = 2
-
+"""
+TOML = (
+    DATA_TOML
+    + """
 [models.tiny]
 backbone = "test_resnet"
 pretrained = false
@@ -41,6 +44,7 @@ batch_size = 8
 lr = 3e-3
 jpeg = 0.3
 """
+)
 
 
 def tiny_competition(folder: Path, *, train_rows: int = 40, k: int = 2) -> tuple[Competition, PredictionStore]:

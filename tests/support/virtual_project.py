@@ -119,7 +119,7 @@ class Project:
         """Restore the module `time`."""
         self._patch.undo()
 
-    def check_settled(self) -> None:
+    def check_reconciled(self) -> None:
         """Check that every entry has a final state that agrees with Kaggle."""
         assert self.ledger.in_doubt("model") == []
         on_kaggle = {item.ref: item.file_name for item in self.kaggle.submissions}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from oof.errors import ConfigError
 from tests.support.devices import DEVICES
-from trainers.augment.arrays import Image, to_grey
+from trainers.augment.arrays import to_grey
 from trainers.augment.compression import DoubleJpeg, through_double_jpeg, through_jpeg
 from trainers.augment.degrade import Step, degrade, sample_chain
 from trainers.augment.noise import Noise
@@ -23,6 +23,7 @@ from trainers.augment.random_streams import ImageRandom
 from trainers.augment.settings import DegradeSettings
 from trainers.augment.window import Window
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.media.arrays import Image
 
 OFF = TimmSettings(backbone="x", image_size=32, hflip=0, translate=0, color_jitter=0, jpeg=0, blur=0)
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)

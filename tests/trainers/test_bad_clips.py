@@ -18,8 +18,8 @@ from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
 from trainers.features.clips import clip_store, extract_clips
 from trainers.features.settings import ExtractSettings
+from trainers.media.arrays import Image
 from trainers.media.clip_writer import Encoding, write_clip
-from trainers.media.image import Image
 
 SETTINGS = ExtractSettings(frames=4, key_frames=2, frame_size=32, sound_seconds=3.0)
 SECONDS, RATE = 1.0, 25

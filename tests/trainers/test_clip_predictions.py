@@ -21,10 +21,11 @@ from tests.support.training import Notes, stored_bytes
 from trainers.data.competition import Competition
 from trainers.features.extract import extract_clip
 from trainers.features.settings import ExtractSettings
+from trainers.jobs.job import TrainingJob
 from trainers.jobs.model_record import RECORD
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.run import run_job
-from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.clips.fold import ClipFoldData
 from trainers.kinds.clips.initial import make_fold_network
 from trainers.kinds.clips.kind import ClipKind

@@ -13,6 +13,7 @@ from oof.analysis.compare import compare_models, holm
 from oof.errors import PredictionError
 from oof.folds import make_folds
 from oof.metrics import roc_auc
+from oof.metrics.intervals import difference
 from oof.store import PredictionStore
 
 
@@ -71,9 +72,14 @@ def test_a_partial_model_is_compared_only_on_its_rows(tmp_path: Path) -> None:
     assert "200 of 600 rows are not predicted by all models" in found.notes[1]
 
 
-def test_groups_make_the_intervals_honest(tmp_path: Path) -> None:
+def test_intervals_treat_groups_as_units(tmp_path: Path) -> None:
     store = make_store(tmp_path, groups=True)
-    assert np.isfinite(compare_models(store, ["base", "better"]).gains[0].low)
+    gain = compare_models(store, ["base", "better"]).gains[0]
+    y, base, better = store.folds.target, store.load("base").oof, store.load("better").oof
+    grouped = difference("auc", y, better, base, store.folds.groups)
+    ungrouped = difference("auc", y, better, base)
+    assert (gain.low, gain.high) == (grouped.low, grouped.high)
+    assert (gain.low, gain.high) != (ungrouped.low, ungrouped.high)
 
 
 def test_a_loss_gains_by_falling(tmp_path: Path) -> None:

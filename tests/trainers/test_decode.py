@@ -15,7 +15,8 @@ from PIL import Image as Pillow
 
 from oof.errors import ConfigError, DataError, TrainingError
 from trainers.kinds.timm.settings import TimmSettings
-from trainers.media.image import DECODES, Image, decode_bytes, decode_image, image_size, load_image, resize_image
+from trainers.media.arrays import Image
+from trainers.media.image import DECODES, decode_bytes, decode_image, image_size, load_image, resize_image
 from trainers.media.image_gpu import decode_on_device
 from trainers.media.image_store import ImageStore, Subset
 from trainers.media.loader import Loader

@@ -16,10 +16,10 @@ from oof.errors import ConfigError, DataError
 from trainers.features.clips import clip_store, extract_clips
 from trainers.features.extract import extract_clip
 from trainers.features.settings import ExtractSettings
+from trainers.media.arrays import Image
 from trainers.media.clip_record import ClipParts, ClipRecord, encode_record
 from trainers.media.clip_writer import Encoding, write_clip
 from trainers.media.face_detector import Boxes, FaceDetector, crop_square, main_face, overlap
-from trainers.media.image import Image
 
 SETTINGS = ExtractSettings(frames=4, key_frames=2, frame_size=32)
 

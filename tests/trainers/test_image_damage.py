@@ -14,8 +14,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from oof.errors import DataError
-from trainers.media import image_damage
-from trainers.media.image import DECODES, Image, count_frames, decode_image, load_image
+from trainers.media.image import DECODES, count_frames, decode_image, load_image
 from trainers.media.image_damage import MOST_PIXELS, file_kind
 from trainers.media.image_info import inspect_image
 
@@ -241,7 +240,3 @@ def test_random_damage_is_refused_or_stays_local(tmp_path: Path) -> None:
             damaged[at : at + int(rng.integers(1, 40))] = rng.bytes(int(rng.integers(1, 40)))
             info = inspect_image(str(written(bytes(damaged), tmp_path)))
             assert info.error is not None or (info.height > 0 and info.width > 0)
-
-
-def test_image_type_is_declared_once() -> None:
-    assert Image is image_damage.Image

@@ -23,21 +23,15 @@ from oof.errors import ConfigError, TrainingError
 from oof.files import read_json
 from oof.store import PredictionStore
 from tests.support.toy_kind import ToySettings
-from tests.support.training import stored_bytes, tiny_competition, train_models
+from tests.support.training import DATA_TOML, stored_bytes, tiny_competition, train_models
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.kinds import registry
 from trainers.kinds.registry import kind_names, kind_of, register, settings_type
 
 ROOT = Path(__file__).parents[2]
-TOML = """
-[data]
-layout = "table"
-id = "img_name"
-group = "person"
-
-[folds]
-k = 2
-
+TOML = (
+    DATA_TOML
+    + """
 [models.toy]
 kind = "toy"
 
@@ -45,6 +39,7 @@ kind = "toy"
 kind = "toy"
 power = 2.0
 """
+)
 
 
 def train(folder: Path, **settings: Any) -> PredictionStore:

@@ -21,7 +21,8 @@ from oof.store import PredictionStore
 from tests.support.training import TINY, stored_bytes, tiny_competition, train_models
 from trainers.augment.settings import DegradeSettings
 from trainers.data.competition import Competition
-from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.jobs.job import TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.clips.settings import FramesSettings
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training_rows import fold_weights, labelled_rows

@@ -17,9 +17,10 @@ from oof.errors import TrainingError
 from oof.store import PredictionStore
 from tests.support.ray_cluster import ray_cluster
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
+from trainers.jobs.job import TrainingJob
 from trainers.jobs.object_store import RemoteWorkspace, TaskSync
 from trainers.jobs.ray_cluster import train_on_ray
-from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 

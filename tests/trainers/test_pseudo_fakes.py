@@ -6,7 +6,7 @@ import pytest
 from oof.errors import ConfigError, DataError
 from tests.support.competitions import face
 from trainers.augment.pseudo_fakes import PseudoFakes, pair_partners
-from trainers.media.image import Image
+from trainers.media.arrays import Image
 
 ROWS = np.arange(40)
 IDS = np.array([f"{row}.jpg" for row in ROWS], object)

@@ -16,7 +16,8 @@ from oof.errors import TrainingError
 from oof.files import read_json
 from tests.support.toy_kind import ToySettings
 from tests.support.training import TINY, Notes, tiny_competition, train_models
-from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.jobs.job import TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.classifier import fit_classifier
 from trainers.kinds.linear.settings import LinearSettings

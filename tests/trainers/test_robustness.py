@@ -20,7 +20,8 @@ from trainers.augment.corruptions import PERTURBATIONS, noise
 from trainers.data.competition import Competition
 from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
-from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.jobs.job import TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.images import subset
 from trainers.kinds.linear.settings import LinearSettings

@@ -20,8 +20,8 @@ from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from tests.support.training import TINY, Notes, saved_position, stored_bytes, tiny_competition, train_models
+from trainers.jobs.job import TrainingJob
 from trainers.jobs.multiprocess import train_in_workers
-from trainers.jobs.runner import TrainingJob
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings

@@ -20,8 +20,8 @@ from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
 from tests.support.ray_cluster import ray_cluster
 from tests.support.training import TINY, Notes, saved_position, stored_bytes, tiny_competition, train_models
+from trainers.jobs.job import TrainingJob
 from trainers.jobs.ray_cluster import _Needs, train_on_ray
-from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.runtime.signals import Stopped

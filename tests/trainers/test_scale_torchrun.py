@@ -19,8 +19,8 @@ from oof.errors import TrainingError
 from oof.files import read_json
 from oof.progress import SILENT
 from oof.store import PredictionStore
-from tests.support.training import TINY, tiny_competition, train_models
-from trainers.jobs.runner import TrainingJob
+from tests.support.training import DATA_TOML, TINY, tiny_competition, train_models
+from trainers.jobs.job import TrainingJob
 from trainers.jobs.torchrun import train_with_torchrun
 from trainers.kinds.registry import implementation_modules
 from trainers.kinds.timm.settings import TimmSettings
@@ -31,15 +31,9 @@ pytestmark = pytest.mark.slow  # starts processes that train together
 EPOCHS = 30
 # only layer norm: statistics of batch norm are separate in each process
 SETTINGS = dataclasses.replace(TINY, backbone="test_vit", epochs=EPOCHS, lr=1e-3, checkpoint="best")
-TOML = """
-[data]
-layout = "table"
-id = "img_name"
-group = "person"
-
-[folds]
-k = 2
-
+TOML = (
+    DATA_TOML
+    + """
 [models.vit]
 backbone = "test_vit"
 pretrained = false
@@ -65,6 +59,7 @@ blur = 0.3
 [models.baseline]
 kind = "linear"
 """
+)
 
 
 def run_rank(rank: int, port: int, folder: str) -> None:

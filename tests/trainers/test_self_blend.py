@@ -7,7 +7,8 @@ import pytest
 from dfens.demo.faces import draw_face, draw_person
 from oof.errors import DataError
 from oof.metrics import roc_auc
-from trainers.augment.self_blend import Image, self_blend
+from trainers.augment.self_blend import self_blend
+from trainers.media.arrays import Image
 
 
 def face(seed: int, size: int = 64) -> Image:

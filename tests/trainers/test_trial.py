@@ -11,7 +11,8 @@ from oof.errors import ConfigError, DfensError, TrainingError
 from oof.store import PredictionStore
 from tests.support.training import TINY, tiny_competition
 from trainers.data.competition import Competition
-from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.jobs.job import TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
 from trainers.kinds.training.trial import smallest_part
 

@@ -7,9 +7,9 @@ import av
 import numpy as np
 import pytest
 
+from trainers.media.arrays import Image
 from trainers.media.clip_info import open_clip
 from trainers.media.clip_writer import Encoding, write_clip
-from trainers.media.image import Image
 from trainers.media.video import (
     Frame,
     _Reader,

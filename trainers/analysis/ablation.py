@@ -11,8 +11,8 @@ from oof.files import read_json
 from oof.ids import join_positions
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
+from trainers.jobs.job import TrainingJob
 from trainers.jobs.run import Engine, run_job, train_here
-from trainers.jobs.runner import TrainingJob
 from trainers.kinds.base import ModelSettings, settings_record
 from trainers.kinds.repeats import RepeatSettings, repeats_of, without_repeats
 from trainers.runtime.provenance import files_fingerprint

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from trainers.features.extract import extract_clip
 from trainers.features.settings import ExtractSettings
+from trainers.media.arrays import Image
 from trainers.media.clip_record import ClipRecord, encode_record
-from trainers.media.image import Image
 
 _SPECTROGRAM = (160, 48)  # width and height in pixels
 _QUIET, _LOUD = 0.05, 0.995  # quantiles of the levels between which colours change

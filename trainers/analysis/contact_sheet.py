@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from oof.files import atomic_path
+from trainers.media.arrays import Image
 from trainers.media.clip_record import ClipRecord
-from trainers.media.image import Image, resize_image
+from trainers.media.image import resize_image
 
 _FRAMES, _KEYS = 8, 4
 _EDGE = 96  # pixels of a thumbnail

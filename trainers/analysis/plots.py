@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
+
 from oof.files import atomic_path
 from trainers.augment.corruptions import PERTURBATIONS
 from trainers.media.clip_changes import CLIP_CHANGES
+from trainers.media.image import load_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,11 +86,6 @@ def _saved(figure: "Figure", path: Path) -> Path:
 
 def contact_sheet(path: Path, pictures: Sequence[str], captions: Sequence[str], *, size: int = 128) -> Path:
     """Draw images in rows of ten, each with a caption below."""
-    import cv2
-    import numpy as np
-
-    from trainers.media.image import load_image
-
     across = min(10, max(1, len(pictures)))
     down = -(-len(pictures) // across)
     sheet = np.full((max(1, down) * (size + 18), across * size, 3), 255, np.uint8)

@@ -13,7 +13,8 @@ from oof.errors import TrainingError
 from oof.metrics.intervals import score_interval
 from oof.progress import SILENT, Progress
 from trainers.augment.corruptions import PERTURBATIONS, Perturbation, corrupted_file
-from trainers.jobs.runner import FoldRunner, TrainingJob
+from trainers.jobs.job import TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.base import FoldModels
 from trainers.kinds.prediction import predict_rows
 from trainers.kinds.registry import kind_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BATCH = 32
+Severity = tuple[str, float]  # name of a corruption and its severity; ("none", 0.0) for unchanged images
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,42 @@ def robustness_curves(
     chosen = _draw(folds.target, folds.fold, rows, seed)
     chosen = chosen[np.isin(folds.fold[chosen], common)]
     severities = [("none", 0.0), *((name, value) for name in names for value in known[name].severities)]
-    found = {(name, *severity): np.zeros(len(folds.ids)) for name in job.models for severity in severities}
-    with progress.task(f"corrupted {job.competition.media}", total=len(chosen) * len(severities), unit="row") as task:
-        for fold in common:
-            models = {
-                name: kind_of(settings).load(runner.context(name), [fold], tta=False)
-                for name, settings in job.models.items()
-            }
-            held_out = chosen[folds.fold[chosen] == fold]
-            for batch in np.array_split(held_out, max(1, -(-len(held_out) // _BATCH))):
-                for severity in severities:
-                    for name, values in _predict(models, runner, batch, severity, seed).items():
-                        found[name, *severity][batch] = values
-                    task.advance(len(batch))
     points = []
     groups = None if folds.groups is None else folds.groups[chosen]
-    for (name, corruption, value), predictions in found.items():
+    for (name, corruption, value), predictions in _predictions(runner, chosen, common, severities, seed).items():
         interval = score_interval("auc", folds.target[chosen], predictions[chosen], groups)
         points.append(CurvePoint(name, corruption, value, interval.score, interval.low, interval.high))
     return points
 
 
+def _predictions(
+    runner: FoldRunner,
+    chosen: NDArray[np.intp],
+    common: Sequence[int],
+    severities: Sequence[Severity],
+    seed: int,
+) -> dict[tuple[str, str, float], NDArray[np.float64]]:
+    """Return the predictions of the chosen rows, (n_rows,), by model, corruption and severity."""
+    job, fold_of = runner.job, runner.store.folds.fold
+    found = {(name, *severity): np.zeros(len(fold_of)) for name in job.models for severity in severities}
+    total = len(chosen) * len(severities)
+    with runner.progress.task(f"corrupted {job.competition.media}", total=total, unit="row") as task:
+        for fold in common:
+            models = {
+                name: kind_of(settings).load(runner.context(name), [fold], tta=False)
+                for name, settings in job.models.items()
+            }
+            held_out = chosen[fold_of[chosen] == fold]
+            for batch in np.array_split(held_out, max(1, -(-len(held_out) // _BATCH))):
+                for severity in severities:
+                    for name, values in _predict(models, runner, batch, severity, seed).items():
+                        found[name, *severity][batch] = values
+                    task.advance(len(batch))
+    return found
+
+
 def _predict(
-    models: dict[str, FoldModels], runner: FoldRunner, rows: NDArray[np.intp], severity: tuple[str, float], seed: int
+    models: dict[str, FoldModels], runner: FoldRunner, rows: NDArray[np.intp], severity: Severity, seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """Predict some training rows with each model, on corrupted images."""
     table = runner.train_table.iloc[rows].reset_index(drop=True)
@@ -104,9 +119,7 @@ def _predict(
         return {name: predict_rows(model, table)[0] for name, model in models.items()}
 
 
-def _corrupted(
-    table: "pd.DataFrame", rows: NDArray[np.intp], severity: tuple[str, float], seed: int, folder: Path
-) -> list[str]:
+def _corrupted(table: "pd.DataFrame", rows: NDArray[np.intp], severity: Severity, seed: int, folder: Path) -> list[str]:
     """Write the corrupted image or clip of each row to a file, and return the paths."""
     name, value = severity
     paths = []

@@ -1,4 +1,4 @@
-"""Helpers for augmentation: types, grey values, and parameters on a device without synchronisation."""
+"""Helpers for augmentation: grey values, and parameters on a device without synchronisation."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainers.media.arrays import Image
 from trainers.runtime.device import on_device
 
 T = TypeVar("T")
-Image = NDArray[np.uint8]  # RGB, (height, width, 3)
 
 
 def as_image(value: object) -> Image:

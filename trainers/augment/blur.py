@@ -7,7 +7,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from trainers.augment.arrays import Image, as_image, round_grey
+from trainers.augment.arrays import as_image, round_grey
+from trainers.media.arrays import Image
 from trainers.runtime.device import on_device
 
 

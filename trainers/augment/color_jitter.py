@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from trainers.augment.arrays import Image, as_image, column, round_grey, to_grey
+from trainers.augment.arrays import as_image, column, round_grey, to_grey
+from trainers.media.arrays import Image
 from trainers.runtime.device import on_device
 
 # contrast, and what is added to red, green and blue

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-from trainers.augment.arrays import Image, as_image, round_grey
+from trainers.augment.arrays import as_image, round_grey
+from trainers.media.arrays import Image
 from trainers.runtime.device import on_device
 
 _QUALITY = (50, 100)

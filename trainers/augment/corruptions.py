@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from trainers.media.image import Image
+from trainers.media.arrays import Image
 
 Change = Callable[[Image, float, np.random.Generator], Image]
 

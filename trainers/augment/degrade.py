@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from trainers.augment.arrays import Image, change_rows
+from trainers.augment.arrays import change_rows
 from trainers.augment.blur import blur, blur_batch
 from trainers.augment.compression import (
     sample_double,
@@ -30,6 +30,7 @@ from trainers.augment.quantize import quantize, quantize_batch, sample_levels
 from trainers.augment.random_streams import ImageRandom
 from trainers.augment.resample import resample, resample_batch, sample_resampling
 from trainers.augment.settings import Degradation, DegradeSettings
+from trainers.media.arrays import Image
 
 _QUALITY = (30, 95)
 _SIGMA = (0.4, 2.0)  # standard deviation of the blur, pixels

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.augment.arrays import Image, as_image, round_grey
+from trainers.augment.arrays import as_image, round_grey
+from trainers.media.arrays import Image
 from trainers.runtime.device import on_device
 
 _CUBIC = -0.75  # OpenCV's and torch's coefficient of the cubic kernel

@@ -9,12 +9,10 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from oof.errors import DataError
-from trainers.augment.arrays import Image
+from trainers.media.arrays import Image, Points
 
-Points = NDArray[np.floating]
 # Eyes, nose, corners of the mouth in crops aligned like FFHQ, x and y as fractions of width and height (left of the
 # image first); measured on the faces of the image track, which are aligned in this way.
 _ALIGNED = np.array([[0.38, 0.48], [0.62, 0.48], [0.50, 0.61], [0.41, 0.70], [0.59, 0.70]])

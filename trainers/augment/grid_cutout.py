@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainers.augment.arrays import Image
+from trainers.media.arrays import Image
 from trainers.runtime.device import on_device
 
 _GRID = 4

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.augment.arrays import Image, column, round_grey, to_grey
+from trainers.augment.arrays import column, round_grey, to_grey
+from trainers.media.arrays import Image
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """Mix a real image with the fake made from it."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oof.errors import DataError
+from trainers.media.arrays import Image
 
-Image = NDArray[np.uint8]
 MEAN_SHARE = 0.5  # mean share of the fake: Beta(alpha, alpha) is symmetric
 
 

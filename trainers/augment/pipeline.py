@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from trainers.augment.arrays import Image, change_rows
+from trainers.augment.arrays import change_rows
 from trainers.augment.blur import blur, blur_batch, sample_sigma
 from trainers.augment.color_jitter import NONE, Jitter, jitter_color, jitter_colors, sample_jitter
 from trainers.augment.compression import sample_quality, through_jpeg, through_jpeg_batch, through_webp
@@ -24,6 +24,7 @@ from trainers.augment.randaugment import randaugment
 from trainers.augment.random_streams import ImageRandom
 from trainers.augment.settings import AugmentSettings
 from trainers.augment.window import Window, sample_place, take_window, take_windows
+from trainers.media.arrays import Image
 
 T = TypeVar("T")
 

@@ -15,8 +15,7 @@ from oof.errors import ConfigError, DataError, examples
 from trainers.augment.face_cutout import cut_face_part
 from trainers.augment.pair_mix import MEAN_SHARE, mix_pair, mix_share
 from trainers.augment.self_blend import self_blend
-
-Image = NDArray[np.uint8]
+from trainers.media.arrays import Image
 
 
 @dataclass(frozen=True, eq=False)

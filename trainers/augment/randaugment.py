@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from trainers.media.arrays import Image
 
 
 def randaugment(image: Image, operations: int, seed: int) -> Image:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainers.augment.arrays import Image, as_image, round_grey
+from trainers.augment.arrays import as_image, round_grey
+from trainers.media.arrays import Image
 from trainers.runtime.device import on_device
 
 _REDUCE = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import DataError
+from trainers.media.arrays import Image, Points
 
-Image = NDArray[np.uint8]
 Mask = NDArray[np.float32]
-Points = NDArray[np.floating]
 
 
 def self_blend(

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.augment.arrays import Image, as_image
+from trainers.augment.arrays import as_image
+from trainers.media.arrays import Image
 from trainers.runtime.device import on_device
 
 

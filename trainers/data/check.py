@@ -141,12 +141,7 @@ def check_data(
         hash_cache: cache of perceptual hashes; near-duplicates across sets are searched if all files are decoded.
         progress: receives the progress of each step.
     """
-    rows = CheckedRows(competition.media)
-    rows.add("train", competition.train)
-    if competition.validation is not None:
-        rows.add("validation", competition.validation)
-    rows.add("test", competition.test)
-    threads = options.threads
+    rows, threads = CheckedRows.of_competition(competition), options.threads
     sizes = file_sizes(rows.path, threads, progress)
     same = identical_files(rows.path, sizes, threads, progress)
     chosen = _to_decode(rows, sizes, options.decode)
@@ -162,7 +157,6 @@ def check_data(
             rows.path, root=competition.root, cache=hash_cache, threads=threads, progress=progress
         )
         problems += near_duplicates(rows, same, hashes, known)
-    audited = options.sealed is not None
     leaks = _audit(competition, options, progress)
     problems += [] if leaks is None else leaks.problems()
     if quarantine is not None:
@@ -176,17 +170,12 @@ def check_data(
         tuple(sorted(problems, key=lambda problem: not problem.is_error)),
         tuple(left_out),
         _write_lists(report_dir, problems, left_out),
-        (
-            *competition.notes,
-            *_file_notes(competition, sizes, chosen),
-            *(() if audited else (_NOT_AUDITED,)),
-        ),
+        (*competition.notes, *_file_notes(competition, sizes, chosen), *([_NOT_AUDITED] * (options.sealed is None))),
         leaks,
     )
     write_json(report_dir / "report.json", report.as_json())
-    if leaks is None:
-        (report_dir / LEAKS_NAME).unlink(missing_ok=True)  # from an earlier check
-    else:
+    (report_dir / LEAKS_NAME).unlink(missing_ok=True)  # from an earlier check
+    if leaks is not None:
         write_json(report_dir / LEAKS_NAME, leaks.as_json())
     return report
 

@@ -29,6 +29,16 @@ class CheckedRows:
     target: list[int] = field(default_factory=list)
     path: list[str] = field(default_factory=list)
 
+    @classmethod
+    def of_competition(cls, competition: "Competition") -> "CheckedRows":
+        """Return the rows of all parts of a competition."""
+        rows = cls(competition.media)
+        rows.add("train", competition.train)
+        if competition.validation is not None:
+            rows.add("validation", competition.validation)
+        rows.add("test", competition.test)
+        return rows
+
     def add(self, part: str, rows: pd.DataFrame) -> None:
         """Append the rows of one part."""
         self.part += [part] * len(rows)
@@ -124,32 +134,22 @@ def identical_problems(
         if len(train := [row for row in copies if rows.part[row] == "train" and row not in contradictory]) > 1
     )
     if copies_in_train:
-        problems.append(
-            Problem(
-                "identical",
-                "train",
-                f"{len(copies_in_train)} training {rows.media} appear more than once, byte for byte: "
-                f"{examples(list(copies_in_train), 3)}.",
-                "Copies in different folds inflate scores: "
-                + ('set [folds] group = "duplicates".' if rows.media == "images" else "remove them, or group them."),
-                copies_in_train,
-                is_error=False,
-            )
+        remedy = 'set [folds] group = "duplicates".' if rows.media == "images" else "remove them, or group them."
+        found = (
+            f"{len(copies_in_train)} training {rows.media} appear more than once, byte for byte: "
+            f"{examples(list(copies_in_train), 3)}."
         )
+        remedy = f"Copies in different folds inflate scores: {remedy}"
+        problems.append(Problem("identical", "train", found, remedy, copies_in_train, is_error=False))
     for part in ("test", "validation"):
         across = tuple(names(copies) for copies in same if {"train", part} <= {rows.part[row] for row in copies})
         if across:
-            problems.append(
-                Problem(
-                    "identical",
-                    part,
-                    f"{len(across)} {part} {rows.media} are in the training set too, byte for byte: "
-                    f"{examples(list(across), 3)}.",
-                    f"They inflate the score on the {part} set.",
-                    across,
-                    is_error=False,
-                )
+            found = (
+                f"{len(across)} {part} {rows.media} are in the training set too, byte for byte: "
+                f"{examples(list(across), 3)}."
             )
+            remedy = f"They inflate the score on the {part} set."
+            problems.append(Problem("identical", part, found, remedy, across, is_error=False))
     return problems
 
 

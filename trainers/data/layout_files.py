@@ -98,19 +98,7 @@ def _locate_track(settings: "DataSettings") -> Sources:
     root, column = settings.root, "img_name" if settings.layout == "ffdi" else "video_name"
     first = [root / "phase1", root]
     second = [root / "phase2", root]
-    train_labels = _one_label_file(first, "train")
-    if train_labels is None:
-        raise DataError(
-            f"No training labels in {root}: looked for {', '.join(_label_names('train'))} there and in phase1/. "
-            f"Correct [data] root or layout in dfens.toml, or run dfens download."
-        )
-    train_dir = _first(first, ["trainset"], want_folder=True)
-    if train_dir is None:
-        raise DataError(
-            f"Found {train_labels}, but no folder trainset/ in {root} or {root / 'phase1'}. Unpack the training "
-            f"files there, or run dfens download."
-        )
-    train = Source("train", train_labels, train_dir, column, "target")
+    train = _locate_train(root, first, column)
     validation_labels = _one_label_file(first, "val")
     validation_dir = _first(first, ["valset"], want_folder=True)
     validation = None
@@ -136,8 +124,7 @@ def _locate_track(settings: "DataSettings") -> Sources:
         if validation is not None and settings.validation == "join":
             notes.append(
                 "The rows to predict are the validation set, whose labels are also used for training: the score of "
-                "such a "
-                'submission is meaningless. Set [data] validation = "apart", or add the files of phase 2.'
+                'such a submission is meaningless. Set [data] validation = "apart", or add the files of phase 2.'
             )
     if test.table is None and sample is None:
         raise DataError(
@@ -146,6 +133,22 @@ def _locate_track(settings: "DataSettings") -> Sources:
             f"download, or set [data] sample_submission."
         )
     return Sources(train, validation, test, sample, certain, tuple(notes))
+
+
+def _locate_train(root: Path, bases: Sequence[Path], column: str) -> Source:
+    labels = _one_label_file(bases, "train")
+    if labels is None:
+        raise DataError(
+            f"No training labels in {root}: looked for {', '.join(_label_names('train'))} there and in phase1/. "
+            f"Correct [data] root or layout in dfens.toml, or run dfens download."
+        )
+    folder = _first(bases, ["trainset"], want_folder=True)
+    if folder is None:
+        raise DataError(
+            f"Found {labels}, but no folder trainset/ in {root} or {root / 'phase1'}. Unpack the training files "
+            f"there, or run dfens download."
+        )
+    return Source("train", labels, folder, column, "target")
 
 
 def _locate_test(

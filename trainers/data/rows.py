@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from oof.errors import examples
@@ -15,8 +16,6 @@ from trainers.data.quarantine import read_quarantine
 from trainers.data.text_tables import read_text_table, take_column
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from trainers.data.layout_files import Source, Sources
     from trainers.data.settings import DataSettings
 
@@ -45,7 +44,7 @@ class RowReader:
         self._quarantine = quarantine
         self._index: FileIndex | None = None
 
-    def read_labelled(self, source: "Source") -> "pd.DataFrame":
+    def read_labelled(self, source: "Source") -> pd.DataFrame:
         """Return rows with valid labels: id, target, path[, group] and `column:NAME`; other rows are left out."""
         assert source.table is not None
         assert source.target is not None
@@ -67,7 +66,7 @@ class RowReader:
         return self._find_files(rows, source)
 
     def _add_labels_problem(
-        self, rows: "pd.DataFrame", labels: NDArray[np.object_], wrong: Mask, source: "Source"
+        self, rows: pd.DataFrame, labels: NDArray[np.object_], wrong: Mask, source: "Source"
     ) -> None:
         pairs = [f"{id_} ({label!r})" for id_, label in zip(rows["id"][wrong], labels[wrong], strict=True)]
         distinct = sorted({str(label).strip() for label in labels.tolist()})
@@ -81,24 +80,22 @@ class RowReader:
             list(rows["id"][wrong]),
         )
 
-    def join(self, train: "pd.DataFrame", validation: "pd.DataFrame") -> "pd.DataFrame":
+    def join(self, train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
         """Return both sets of rows in one table; a column that one of them lacks is empty there."""
-        import pandas as pd
-
         self.notes.append(f"{len(validation)} validation rows are added to {len(train)} training rows.")
         joined = pd.concat([train, validation], ignore_index=True)
         texts = [name for name in joined.columns if name != "target"]
         joined[texts] = joined[texts].fillna("")
         return joined
 
-    def check_training(self, rows: "pd.DataFrame") -> "pd.DataFrame":
+    def check_training(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the training rows without duplicate ids, after checking that both classes are present."""
         rows = self._drop_duplicate(rows, "train")
         rows = self._drop_quarantined(rows)
         self._check_classes(rows, "train")
         return rows
 
-    def check_validation(self, train: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
+    def check_validation(self, train: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the validation rows without duplicate ids; report ids that are also in the training set."""
         rows = self._drop_duplicate(rows, "validation")
         shared = rows["id"].isin(train["id"]).to_numpy()
@@ -115,10 +112,8 @@ class RowReader:
         self._check_classes(rows, "validation")
         return rows
 
-    def read_test(self, sources: "Sources") -> tuple["pd.DataFrame", Path | None]:
+    def read_test(self, sources: "Sources") -> tuple[pd.DataFrame, Path | None]:
         """Return the rows to predict in the order of the sample submission, and that file."""
-        import pandas as pd
-
         source, sample = sources.test, sources.sample
         if source is None:
             return pd.DataFrame({"id": [], "path": []}, dtype=object), None
@@ -154,15 +149,13 @@ class RowReader:
 
     # ---- steps --------------------------------------------------------------
 
-    def _read_table(self, source: "Source") -> "pd.DataFrame":
+    def _read_table(self, source: "Source") -> pd.DataFrame:
         assert source.table is not None
         what = "list of test rows" if source.target is None else "label file"
         return read_text_table(source.table, what, key=source.id)
 
-    def _rows(self, table: "pd.DataFrame", source: "Source") -> "pd.DataFrame":
+    def _rows(self, table: pd.DataFrame, source: "Source") -> pd.DataFrame:
         """Return id and file name of each row; a test table without the path column names files by id."""
-        import pandas as pd
-
         assert source.table is not None
         ids = take_column(table, source.id, source.table, "[data] id")
         names = ids
@@ -177,11 +170,9 @@ class RowReader:
         return take_column(table, column, sample, "[data] id")
 
     def _match_sample(
-        self, rows: "pd.DataFrame", wanted: NDArray[np.object_], sample: Path | None, source: "Source", certain: bool
-    ) -> tuple["pd.DataFrame", Path | None]:
+        self, rows: pd.DataFrame, wanted: NDArray[np.object_], sample: Path | None, source: "Source", certain: bool
+    ) -> tuple[pd.DataFrame, Path | None]:
         """Return the test rows in the order of the sample submission, which must have the same ids."""
-        import pandas as pd
-
         position = pd.Index(rows["id"]).get_indexer(pd.Index(wanted).unique())
         if not certain and (position < 0).all():
             self.notes.append(
@@ -203,10 +194,8 @@ class RowReader:
             return rows, sample
         return rows.iloc[position].reset_index(drop=True), sample
 
-    def _find_files(self, rows: "pd.DataFrame", source: "Source") -> "pd.DataFrame":
+    def _find_files(self, rows: pd.DataFrame, source: "Source") -> pd.DataFrame:
         """Replace names by paths; missing files are a problem or, with skip_broken, left out of the training rows."""
-        import pandas as pd
-
         names = rows["path"].to_numpy(object)
         if self._index is None:  # the training rows are read first and determine the kind of media
             self.media = self.media or media_of(names, source.folder)
@@ -246,7 +235,7 @@ class RowReader:
         return rows if source.target is None or source.path is not None else self._drop_same_file(rows, source.part)
 
     def _check_spelling(
-        self, rows: "pd.DataFrame", names: NDArray[np.object_], state: NDArray[np.int8], source: "Source"
+        self, rows: pd.DataFrame, names: NDArray[np.object_], state: NDArray[np.int8], source: "Source"
     ) -> Mask:
         """Report names that match a file except for their spelling, and return the mask of their rows."""
         assert self._index is not None
@@ -279,7 +268,7 @@ class RowReader:
         )
         return misspelled
 
-    def _drop_same_file(self, rows: "pd.DataFrame", part: str) -> "pd.DataFrame":
+    def _drop_same_file(self, rows: pd.DataFrame, part: str) -> pd.DataFrame:
         """Leave out rows with different ids for the same file, such as `a.jpg` and `./a.jpg`."""
         copies: Mask = rows["path"].duplicated().to_numpy() & ~rows["id"].duplicated().to_numpy()
         if not copies.any():
@@ -299,7 +288,7 @@ class RowReader:
             )
         return _without(rows, copies)
 
-    def _drop_duplicate(self, rows: "pd.DataFrame", part: str) -> "pd.DataFrame":
+    def _drop_duplicate(self, rows: pd.DataFrame, part: str) -> pd.DataFrame:
         """Leave out duplicates of an id, and all rows of an id with two labels."""
         ids = rows["id"]
         if not ids.duplicated().any():
@@ -326,7 +315,7 @@ class RowReader:
                 )
         return _without(rows, copies | contradictory)
 
-    def _drop_quarantined(self, rows: "pd.DataFrame") -> "pd.DataFrame":
+    def _drop_quarantined(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Leave out rows that an earlier check found unreadable."""
         if not self._settings.skip_broken or self._quarantine is None:
             return rows
@@ -338,7 +327,7 @@ class RowReader:
             self.broken.append(BrokenRow(id_, path, reasons[path]))
         return _without(rows, mask)
 
-    def _check_classes(self, rows: "pd.DataFrame", part: str) -> None:
+    def _check_classes(self, rows: pd.DataFrame, part: str) -> None:
         counts = np.bincount(rows["target"].to_numpy(np.int64), minlength=2)
         if counts.min() > 0 or (not len(rows) and any(problem.part == part for problem in self.problems)):
             return  # if no row is left, the reason is among the problems
@@ -351,7 +340,7 @@ class RowReader:
             is_error=part == "train",
         )
 
-    def _leave_out(self, rows: "pd.DataFrame", mask: Mask, reason: str) -> None:
+    def _leave_out(self, rows: pd.DataFrame, mask: Mask, reason: str) -> None:
         pairs: Any = zip(rows["id"][mask], rows["path"][mask], strict=True)
         self.broken.extend(BrokenRow(id_, path, reason) for id_, path in pairs)
 
@@ -361,5 +350,5 @@ class RowReader:
         self.problems.append(Problem(kind, part, found, remedy, tuple(items or ()), is_error))
 
 
-def _without(rows: "pd.DataFrame", mask: Mask) -> "pd.DataFrame":
+def _without(rows: pd.DataFrame, mask: Mask) -> pd.DataFrame:
     return rows[~mask].reset_index(drop=True)

@@ -4,10 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.arrays import Vector
 from trainers.features.handcrafted import trace_features
 from trainers.media.clip_record import ClipRecord
-
-Vector = NDArray[np.float64]
 
 _BANDS = 20
 _GRID = 6

@@ -1,6 +1,7 @@
 """Features of a frozen backbone, used by `dfens groups` to cluster images; computed once and stored by id."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,11 @@ def embed_images(
     backbone.reset_classifier(0)
     backbone.to(device).eval()
     mean, std = (value.to(device) for value in grey_mean_and_std(backbone))
+    decode = partial(load_image, size=images.image_size, decode=images.host_decode)
     found = []
     with progress.task(f"features of {network.backbone}", total=len(paths), unit="image") as task:
         for start in range(0, len(paths), _BATCH):
-            decoded = in_threads(
-                lambda path: load_image(path, images.image_size, images.host_decode),
-                paths[start : start + _BATCH],
-                threads,
-                SILENT,
-                "",
-            )
+            decoded = in_threads(decode, paths[start : start + _BATCH], threads, SILENT, "")
             batch = torch.from_numpy(np.stack(decoded)).to(device).permute(0, 3, 1, 2).float()
             with torch.inference_mode():
                 found.append(backbone((batch - mean) / std).float().flatten(1).cpu().numpy())

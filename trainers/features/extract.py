@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from oof.errors import DataError
 from trainers.features.mel import log_mel
 from trainers.features.settings import ExtractSettings
+from trainers.media.arrays import Image
 from trainers.media.audio import audio_stream, read_audio
 from trainers.media.clip_info import Container, open_clip, read_info
 from trainers.media.clip_record import ClipParts
 from trainers.media.face_detector import Boxes, FaceDetector, crop_centre, crop_square, main_face
-from trainers.media.image import Image, resize_image
+from trainers.media.image import resize_image
 from trainers.media.video import (
     Frame,
     colour_histogram,
@@ -72,13 +73,11 @@ def extract_clip(path: str, settings: ExtractSettings, detector: FaceDetector | 
         if not len(sound):
             notes.append("no sound")
     boxes = main_face([candidate.faces for candidate in candidates])
-    images = (
-        _crops(candidates, boxes, settings)
-        if detector is not None
-        else [candidate.frame.image for candidate in candidates]
-    )
-    if detector is not None and candidates and not np.isfinite(boxes).any():
-        notes.append("no face found: centre cropped")
+    images = [candidate.frame.image for candidate in candidates]
+    if detector is not None:
+        images = _crops(images, boxes, settings)
+        if images and not np.isfinite(boxes).any():
+            notes.append("no face found: centre cropped")
     return ClipParts(
         info=info,
         images=images,
@@ -115,15 +114,15 @@ def _picture(
     end = max((candidate.frame.time_s for candidate in candidates), default=0.0)
     step = duration / settings.frames
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    if (
-        candidates and end + start < spread[-1] - step / 2 - 2 / rate
-    ):  # the end is missing: spread the frames over the rest
+    # if the end is missing, the frames are spread over the rest
+    if candidates and end + start < spread[-1] - step / 2 - 2 / rate:
         notes.append(f"video ends after {end:.1f} of {duration:.1f} s: the file is truncated or damaged")
         end += 1 / rate
         spread = frame_times(settings.frames, start, end)
         candidates = _read(container, spread, [key for key in keys if key < start + end], settings, detector)
-    if any(candidate.frame.is_corrupt for candidate in candidates):
-        notes.append(f"{sum(candidate.frame.is_corrupt for candidate in candidates)} frames are damaged")
+    damaged = sum(candidate.frame.is_corrupt for candidate in candidates)
+    if damaged:
+        notes.append(f"{damaged} frames are damaged")
     _choose_keys(candidates, settings.key_frames)
     return [candidate for candidate in candidates if candidate.is_spread or candidate.is_key]
 
@@ -161,17 +160,13 @@ def _examine(frame: Frame, settings: ExtractSettings, detector: FaceDetector | N
     return _Candidate(frame, detector.detect(frame.image))
 
 
-def _crops(candidates: list[_Candidate], boxes: NDArray[np.float32], settings: ExtractSettings) -> list[Image]:
-    images = []
-    for candidate, box in zip(candidates, boxes, strict=True):
-        found = bool(np.isfinite(box).all())
-        image = (
-            crop_square(candidate.frame.image, box, settings.face_margin)
-            if found
-            else crop_centre(candidate.frame.image)
-        )
-        images.append(resize_image(image, settings.frame_size))
-    return images
+def _crops(images: list[Image], boxes: NDArray[np.float32], settings: ExtractSettings) -> list[Image]:
+    """Return the faces, or the centres of images without one, resized."""
+    cropped = (
+        crop_square(image, box, settings.face_margin) if np.isfinite(box).all() else crop_centre(image)
+        for image, box in zip(images, boxes, strict=True)
+    )
+    return [resize_image(image, settings.frame_size) for image in cropped]
 
 
 def _choose_keys(candidates: list[_Candidate], most: int) -> None:

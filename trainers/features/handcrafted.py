@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.progress import SILENT, Progress
-from trainers.media.image import Decode, Image, decode_image, load_image, resize_image
+from trainers.media.arrays import Image
+from trainers.media.image import decode_image, load_image, resize_image
 from trainers.media.image_info import in_threads
+from trainers.media.settings import Decode
 
 Matrix = NDArray[np.float32]
 

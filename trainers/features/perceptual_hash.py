@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from oof.errors import ConfigError, DataError, StoreError
 from oof.files import read_parquet, write_parquet
 from oof.progress import SILENT, Progress
-from trainers.media.image import Image, load_image
+from trainers.media.arrays import Image
+from trainers.media.image import load_image
 from trainers.media.image_info import in_threads
 
 VERSION = 1

@@ -46,26 +46,12 @@ def check_settings_unchanged(
         if path.exists():
             before = read_json(path)
             changed = _changes(before, record, context.settings)
-            if changed and not force:
-                raise TrainingError(
-                    f"Model '{name}' was trained with other settings; changed: {', '.join(changed.values())}. Use a "
-                    f"new name for the new settings in dfens.toml, or run dfens train --model {name} --force, which "
-                    f"moves the old model to the archive."
-                )
             if changed:
-                moved = [_archive(folder)]
-                moved += [store.archive(name)] if name in store else []
-                progress.note(f"{name}: the model with other settings was moved to {' and '.join(map(str, moved))}")
-            elif of_prediction := _setting_changes(before.get("settings", {}), context.settings, prediction=True):
-                if name in store:
-                    progress.note(
-                        f"{name}: {', '.join(of_prediction.values())}; predicting again with the stored weights; the "
-                        f"old predictions were moved to {store.archive(name)}"
-                    )
+                _move_old(context, store, changed, force=force, progress=progress)
             elif "data" in before and before["settings"] == record["settings"]:
                 return
-            if not changed:
-                _note_fewer(name, before.get("settings", {}), repeats_of(context.settings), progress)
+            else:
+                _adapt(context, store, before.get("settings", {}), progress)
         write_json(path, record)
     repeats = repeats_of(context.settings)
     store.save_model(
@@ -75,6 +61,34 @@ def check_settings_unchanged(
         seeds=repeats.seeds,
         refit_weight=repeats.refit_weight if repeats.refit else 0.0,
     )
+
+
+def _move_old(
+    context: ModelContext[Any], store: PredictionStore, changed: Mapping[str, str], *, force: bool, progress: Progress
+) -> None:
+    """Move a model with other settings to the archive; raise TrainingError unless `force`."""
+    name = context.name
+    if not force:
+        raise TrainingError(
+            f"Model '{name}' was trained with other settings; changed: {', '.join(changed.values())}. Use a new name "
+            f"for the new settings in dfens.toml, or run dfens train --model {name} --force, which moves the old model "
+            f"to the archive."
+        )
+    moved = [_archive(context.folder)]
+    moved += [store.archive(name)] if name in store else []
+    progress.note(f"{name}: the model with other settings was moved to {' and '.join(map(str, moved))}")
+
+
+def _adapt(context: ModelContext[Any], store: PredictionStore, before: Mapping[str, Any], progress: Progress) -> None:
+    """Keep the weights of a model; if settings of prediction changed, move its predictions to the archive."""
+    name = context.name
+    changed = _setting_changes(before, context.settings, prediction=True)
+    if changed and name in store:
+        progress.note(
+            f"{name}: {', '.join(changed.values())}; predicting again with the stored weights; the old predictions "
+            f"were moved to {store.archive(name)}"
+        )
+    _note_fewer(name, before, repeats_of(context.settings), progress)
 
 
 def _note_fewer(name: str, before: Mapping[str, Any], now: RepeatSettings, progress: Progress) -> None:

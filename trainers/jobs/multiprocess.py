@@ -11,8 +11,9 @@ from types import FrameType
 
 from oof.cpus import cpu_count
 from oof.progress import Progress
+from trainers.jobs.job import FoldResult, TrainingJob
 from trainers.jobs.placement import device_of_worker
-from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder, Task, TaskQueue, reason_of
 from trainers.kinds.registry import implementation_modules
 from trainers.runtime.signals import Stopped, StopRequest

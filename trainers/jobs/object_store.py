@@ -25,7 +25,7 @@ from oof.errors import TrainingError
 from oof.files import atomic_path
 from oof.ids import ids_fingerprint
 from oof.store import PredictionStore
-from trainers.jobs.runner import TrainingJob
+from trainers.jobs.job import TrainingJob
 from trainers.kinds.base import RUNNING_FILES, run_label, settings_record
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import repeats_of, without_repeats
@@ -62,7 +62,7 @@ class RemoteWorkspace:
             parts += [job.pseudo.fingerprint] if job.pseudo is not None else []
             keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         remote = cls(url, keys, store.folds.k)
-        with _telling(url, "reached"):
+        with _named_error(url, "reached"):
             file_system, root = remote._open()
             bucket = root.partition("/")[0]  # empty if paths begin with a slash: a disk, not an object store
             there = not bucket or file_system.exists(bucket)
@@ -152,7 +152,7 @@ class TaskSync:
 
     def listing(self) -> list[str]:
         """Return the remote files of the task, as oof/… and trainers/…, with those that mark a fold as done last."""
-        with _telling(self._url, "read"):
+        with _named_error(self._url, "read"):
             self._files.invalidate_cache()
             found = self._files.find(self._root) if self._files.exists(self._root) else []
         return self._ordered(str(path).rpartition(self._root + "/")[2] for path in found)
@@ -162,7 +162,7 @@ class TaskSync:
         lacking = [relative for relative in relatives if not self._path(relative).exists()]
         for relative in lacking:
             path = self._path(relative)
-            with atomic_path(path) as part, _telling(self._url, "read"):
+            with atomic_path(path) as part, _named_error(self._url, "read"):
                 self._files.get_file(f"{self._root}/{relative}", str(part))
             self._same[relative] = _stamp(path)
         return lacking
@@ -176,11 +176,11 @@ class TaskSync:
                 continue
             if self._same.get(relative) == stamp or relative in but:
                 continue
-            with _telling(self._url, "written"):
+            with _named_error(self._url, "written"):
                 self._put(relative)
             self._same[relative] = stamp
         for relative in [name for name in self._same if _is_temporary(name) and not self._path(name).exists()]:
-            with _telling(self._url, "written"), contextlib.suppress(FileNotFoundError):
+            with _named_error(self._url, "written"), contextlib.suppress(FileNotFoundError):
                 self._files.rm_file(f"{self._root}/{relative}")
             del self._same[relative]
 
@@ -209,14 +209,14 @@ class TaskSync:
 
     def _relatives(self) -> Iterator[str]:
         models = f"models/{self._name}"
-        for room, patterns in (
+        for package, patterns in (
             ("oof", ("folds.parquet", "test_ids.parquet", "sealed.parquet", f"{models}/*")),
             ("trainers", (f"{self._name}/**/*",)),
         ):
             for pattern in patterns:
-                for path in self._here[room].glob(pattern):
+                for path in self._here[package].glob(pattern):
                     if path.is_file():
-                        yield f"{room}/{path.relative_to(self._here[room]).as_posix()}"
+                        yield f"{package}/{path.relative_to(self._here[package]).as_posix()}"
 
     def _ordered(self, relatives: Iterable[str]) -> list[str]:
         """Return the complete files of the task, with those that mark a training as done at the end."""
@@ -246,8 +246,8 @@ class TaskSync:
         return self._training_of(relative) == self._own and _marks_end(relative)
 
     def _path(self, relative: str) -> Path:
-        room, _, rest = relative.partition("/")
-        return self._here[room] / rest
+        package, _, rest = relative.partition("/")
+        return self._here[package] / rest
 
 
 def _marks_end(relative: str) -> bool:
@@ -290,7 +290,7 @@ def _check_url(url: str) -> None:
 
 
 @contextlib.contextmanager
-def _telling(url: str, what: str) -> Iterator[None]:
+def _named_error(url: str, what: str) -> Iterator[None]:
     try:
         yield
     except TrainingError:

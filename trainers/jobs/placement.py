@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from trainers.jobs.runner import TrainingJob
+from trainers.jobs.job import TrainingJob
 from trainers.kinds.registry import kind_of
 
 if TYPE_CHECKING:

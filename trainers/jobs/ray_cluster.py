@@ -18,8 +18,9 @@ from typing import Any
 from oof.cpus import wait_passively
 from oof.errors import TrainingError
 from oof.progress import Progress
+from trainers.jobs.job import FoldResult, TrainingJob
 from trainers.jobs.object_store import RemoteWorkspace
-from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder, Task, TaskQueue, reason_of
 from trainers.kinds.registry import kind_of
 from trainers.runtime.signals import Stopped, StopRequest
@@ -103,7 +104,7 @@ class _Driver:
                     done, _ = self._ray.wait(list(self._running), timeout=_LOOK_EVERY_S)
                     self._show()
                     for reference in done:
-                        self._settle(reference, self._running.pop(reference))
+                        self._collect(reference, self._running.pop(reference))
         finally:
             self._display.clear()
         return self._queue.finish()
@@ -121,7 +122,7 @@ class _Driver:
         )
         self._running[perform.remote(self._job, self._run, task, self._folds, self._mailbox, self._remote)] = task
 
-    def _settle(self, reference: Any, task: Task) -> None:
+    def _collect(self, reference: Any, task: Task) -> None:
         try:
             result, reason = self._ray.get(reference)
             if reason is None and self._remote is not None:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from oof.progress import SILENT, Progress
+from trainers.jobs.job import FoldResult, TrainingJob
 from trainers.jobs.model_record import check_settings_unchanged
-from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
+from trainers.jobs.runner import FoldRunner
 
 Engine = Callable[[TrainingJob, Sequence[int], Progress], list[FoldResult]]
 

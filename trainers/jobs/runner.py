@@ -1,13 +1,14 @@
 """The steps of a training job: train one fold of one model or its refit, and predict test rows with them."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from oof.errors import DfensError, TrainingError
@@ -18,6 +19,7 @@ from oof.metrics import roc_auc
 from oof.metrics.rounding import auc_rounding
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
+from trainers.jobs.job import FoldResult, TrainingJob
 from trainers.jobs.model_record import FORMAT_VERSION, check_still_own, is_recorded, same_training
 from trainers.jobs.test_predictions import predict_test_rows, remove_parts
 from trainers.kinds.base import (
@@ -29,62 +31,17 @@ from trainers.kinds.base import (
     run_label,
     settings_record,
 )
-from trainers.kinds.pseudo_labels import PseudoLabels, pseudo_record
+from trainers.kinds.pseudo_labels import pseudo_record
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import RepeatSettings, repeats_of
 from trainers.runtime.process_group import ALONE, ProcessGroup
 from trainers.runtime.provenance import files_fingerprint, package_versions
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
 
-    from trainers.data.competition import Competition
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """The outcome of one training: of a fold by one seed, or of the refit on all rows, which is fold k.
-
-    auc: AUC of the held-out rows, with test-time augmentation; NaN for a refit, which has none.
-    epoch: the epoch whose weights were used. epochs: number of epochs in the settings.
-    optimistic: whether that epoch was chosen by the AUC of the same rows. seconds: training time, all runs.
-    skipped: whether the fold had been trained before. has_test: whether its test predictions are stored.
-    """
-
-    model: str
-    fold: int
-    auc: float
-    epoch: int
-    epochs: int
-    optimistic: bool
-    seconds: float
-    skipped: bool
-    has_test: bool
-    seed: int = 0
-    refit: bool = False
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """A training job as plain values that can be sent to another process.
-
-    store_root: folder of the prediction store. work_dir: folder of this package. threads: number of decoding threads.
-    root: base of relative paths in settings. cache_dir: folder of resized images, if there is one.
-    processes: number of processes that share the memory of this machine.
-    pseudo: labels of test rows on which all models are also trained, according to their setting `pseudo`, or None.
-    """
-
-    competition: "Competition"
-    store_root: Path
-    models: Mapping[str, ModelSettings]
-    work_dir: Path
-    threads: int = 2
-    max_parameters: int | None = None
-    root: Path = Path()
-    cache_dir: Path | None = None
-    processes: int = 1
-    pseudo: PseudoLabels | None = None
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -191,12 +148,20 @@ class FoldRunner:
             if self.group.broadcast(self._has_trained_weights(name, fold, seed)):
                 self._predict_held_out(name, fold, seed)
                 return self._done(name, fold, seed)
-            joint = kind.resources(self.job.models[name]).joint
-            context = self._training_context(name, fold, seed, alone=not joint)
-            if joint:
-                outcome = kind.train_fold(context, fold)
-                return self.group.on_rank_zero(lambda: self._keep(context, fold, outcome))
-            return self.group.on_rank_zero(lambda: self._keep(context, fold, kind.train_fold(context, fold)))
+            context = self._training_context(name, fold, seed)
+            return self._perform(
+                context, lambda: kind.train_fold(context, fold), lambda outcome: self._keep(context, fold, outcome)
+            )
+
+    def _perform(self, context: ModelContext[Any], work: Callable[[], T], keep: Callable[[T], R]) -> R:
+        """Do work in all processes of the model's group, or in the first if it needs only one, which keeps the result.
+
+        Processes that do not take part wait for it.
+        """
+        if context.group is self.group:
+            found = work()
+            return self.group.on_rank_zero(lambda: keep(found))
+        return self.group.on_rank_zero(lambda: keep(work()))
 
     def is_trained(self, name: str, fold: int, seed: int = 0) -> bool:
         """Return whether a training is done, so that at most its test predictions are missing."""
@@ -234,8 +199,7 @@ class FoldRunner:
     def _predict_held_out(self, name: str, fold: int, seed: int) -> None:
         """Predict the held-out rows of a fold with its stored weights."""
         kind, rows = kind_of(self.job.models[name]), self.store.folds.rows(fold)
-        joint = kind.resources(self.job.models[name]).joint
-        context = self.context(name, seed=seed, alone=not joint)
+        context = self.context(name, seed=seed)
 
         def predict() -> FoldOutcome:
             with self.progress.task(f"{context.title(fold)}: predict", total=len(rows), unit="row") as task:
@@ -248,20 +212,16 @@ class FoldRunner:
             write_json(folder / "history.json", read_json(folder / "history.json") | now)
             self.store.save_oof(name, self.store.folds.ids[rows], outcome.oof, fold=fold, seed=seed)
 
-        if joint:
-            outcome = predict()
-            self.group.on_rank_zero(lambda: keep(outcome))
-        else:
-            self.group.on_rank_zero(lambda: keep(predict()))
+        self._perform(context, predict, keep)
 
     def _prepare(self, name: str) -> None:
         """Let the kind prepare what all folds need, in one process at a time."""
         with self.group.lock(self.job.work_dir / name / ".prepare.lock"):
-            self.group.on_rank_zero(lambda: kind_of(self.job.models[name]).prepare(self.context(name, alone=True)))
+            self.group.on_rank_zero(lambda: kind_of(self.job.models[name]).prepare(self.context(name)))
 
-    def _training_context(self, name: str, fold: int, seed: int, *, alone: bool) -> ModelContext[Any]:
+    def _training_context(self, name: str, fold: int, seed: int) -> ModelContext[Any]:
         """Return the context of a training; a refit stops after the epoch that its folds chose, at the median."""
-        context = self.context(name, seed=seed, alone=alone)
+        context = self.context(name, seed=seed)
         if context.pseudo is not None:
             rows = context.pseudo[0].chosen(fold, context.pseudo[1])
             self.progress.note(
@@ -329,20 +289,19 @@ class FoldRunner:
 
         Each row is read once for all of them.
         """
-        kind = kind_of(self.job.models[name])
-        joint = kind.resources(self.job.models[name]).joint
-        folder = _seed_folder(self.job.work_dir / name, seed)
-        with self.group.lock(folder / ".test.lock"):
+        context = self.context(name, seed=seed)
+
+        def keep(found: Probabilities) -> None:
+            check_still_own(self.job.work_dir / name, self.job.models[name])
+            for fold, values in zip(waiting, found, strict=True):
+                self.store.save_predicted(name, values, fold=fold, seed=seed)
+            remove_parts(context)
+
+        with self.group.lock(context.folder / ".test.lock"):
             waiting = self.group.broadcast(self._without_test(name, folds, seed))
-            if not waiting:
-                return
-            self._prepare(name)
-            if joint:
-                self._predict_test(waiting, self.context(name, seed=seed), self.group)
-            else:
-                self.group.on_rank_zero(
-                    lambda: self._predict_test(waiting, self.context(name, seed=seed, alone=True), ALONE)
-                )
+            if waiting:
+                self._prepare(name)
+                self._perform(context, lambda: predict_test_rows(context, waiting), keep)
 
     def _without_test(self, name: str, folds: Sequence[int], seed: int) -> list[int]:
         """Return the trainings of a seed, of some folds and the refit, that have not predicted the test rows."""
@@ -351,25 +310,15 @@ class FoldRunner:
             trained.append(self.store.folds.refit)
         return [fold for fold in trained if not self.store.has(name, "test", fold, seed)]
 
-    def _predict_test(self, folds: Sequence[int], context: ModelContext[Any], group: ProcessGroup) -> None:
-        found = predict_test_rows(kind_of(context.settings), context, folds, group, self.progress)
-
-        def keep() -> None:
-            check_still_own(self.job.work_dir / context.name, self.job.models[context.name])
-            for fold, values in zip(folds, found, strict=True):
-                self.store.save_predicted(context.name, values, fold=fold, seed=context.seed)
-            remove_parts(context)
-
-        group.on_rank_zero(keep)
-
     # ---- rows ---------------------------------------------------------------
 
-    def context(self, name: str, *, seed: int = 0, alone: bool = False) -> ModelContext[Any]:
-        """Return the context of a model; `alone` for kinds that one process trains while its group waits."""
+    def context(self, name: str, *, seed: int = 0) -> ModelContext[Any]:
+        """Return the context of a model, in which kinds that several processes cannot train together are alone."""
         job, pseudo = self.job, self.repeats(name).pseudo
+        settings = self._settings(name, seed)
         return ModelContext(
             name=name,
-            settings=self._settings(name, seed),
+            settings=settings,
             train=self.train_table,
             test=self.test_table,
             folds=self.store.folds,
@@ -382,7 +331,7 @@ class FoldRunner:
             threads=job.threads,
             processes=job.processes,
             device=self.device,
-            group=ALONE if alone else self.group,
+            group=self.group if kind_of(settings).resources(settings).joint else ALONE,
             progress=self.progress,
             seed=seed,
             pseudo=None if job.pseudo is None or pseudo is None else (job.pseudo, pseudo),
@@ -396,21 +345,19 @@ class FoldRunner:
         return found
 
     @property
-    def train_table(self) -> "pd.DataFrame":
+    def train_table(self) -> pd.DataFrame:
         """Return the training table in the order of the folds."""
         return self._ordered("train", self.store.folds.ids)
 
     @property
-    def test_table(self) -> "pd.DataFrame":
+    def test_table(self) -> pd.DataFrame:
         """Return the rows to predict: the test rows followed by the sealed rows, in the store's order."""
         test = self._ordered("test", self.store.test_ids)
         if not len(self.store.sealed_ids):
             return test
-        import pandas as pd
-
         return pd.concat([test, self._ordered("sealed", self.store.sealed_ids)], ignore_index=True)
 
-    def _ordered(self, part: str, ids: Any) -> "pd.DataFrame":
+    def _ordered(self, part: str, ids: Any) -> pd.DataFrame:
         key = ("table", part)
         if key not in self.shared:
             table: pd.DataFrame = getattr(self.job.competition, part)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from oof.cpus import cpu_count
 from oof.progress import Progress
+from trainers.jobs.job import FoldResult, TrainingJob
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.placement import has_cuda, uses_gpu
 from trainers.jobs.run import train_here
-from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.runtime.memory import free_memory
 
 _MEMORY_OF_PROCESS = 2 << 30  # bytes: libraries, a network with its activations, and some images

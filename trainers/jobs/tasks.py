@@ -12,9 +12,10 @@ from typing import Any, Self
 from oof.errors import DfensError, TrainingError
 from oof.progress import Progress
 from oof.progress import Task as Shown
-from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
+from trainers.jobs.job import FoldResult, TrainingJob
+from trainers.jobs.runner import FoldRunner
 
-_TELL_EVERY_S = 0.2
+_REPORT_EVERY_S = 0.2
 
 Message = tuple[Any, ...]  # ("begin", number, title, total, unit), ("advance", number, amount, facts), ("end", number),
 # ("note", text): plain values, so that any queue can carry them
@@ -103,7 +104,7 @@ class TaskQueue:
             TrainingError: if tasks failed, naming each with the reason.
         """
         names = list(self._open)
-        self._order.sort(key=lambda task: names.index(task.model))  # refits, which came last, beside their folds
+        self._order.sort(key=lambda task: names.index(task.model))  # refits, which came last, next to their folds
         if not self._failures:
             return [self._results[task] for task in self._order]
         failed = sum(map(len, self._failures.values()))
@@ -152,17 +153,17 @@ class ProgressForwarder:
 class _ForwardedTask:
     def __init__(self, send: Callable[[Message], None], number: int) -> None:
         self._send, self._number = send, number
-        self._amount, self._facts, self._told = 0.0, dict[str, str](), time.monotonic()
+        self._amount, self._facts, self._reported = 0.0, dict[str, str](), time.monotonic()
 
     def advance(self, amount: float = 1, **fields: str) -> None:
         self._amount += amount
         self._facts |= fields
-        if time.monotonic() - self._told >= _TELL_EVERY_S:
-            self._tell()
+        if time.monotonic() - self._reported >= _REPORT_EVERY_S:
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._send(("advance", self._number, self._amount, self._facts))
-        self._amount, self._facts, self._told = 0.0, {}, time.monotonic()
+        self._amount, self._facts, self._reported = 0.0, {}, time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +172,7 @@ class _ForwardedTask:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._amount:
-            self._tell()
+            self._report()
         self._send(("end", self._number))
 
 

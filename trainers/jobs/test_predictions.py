@@ -12,28 +12,23 @@ import numpy as np
 
 from oof.files import atomic_path
 from oof.ids import ids_fingerprint
-from oof.progress import Progress
-from trainers.kinds.base import FoldModels, ModelContext, ModelKind, Probabilities, settings_record
+from trainers.kinds.base import FoldModels, ModelContext, Probabilities, settings_record
+from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import without_repeats
-from trainers.runtime.process_group import ProcessGroup
 from trainers.runtime.signals import StopRequest
 
 _SAVE_EVERY_S = 60.0
 
 
-def predict_test_rows(
-    kind: ModelKind[Any], context: ModelContext[Any], folds: Sequence[int], group: ProcessGroup, progress: Progress
-) -> Probabilities:
+def predict_test_rows(context: ModelContext[Any], folds: Sequence[int]) -> Probabilities:
     """Predict the test rows with the models of some folds, resuming what an earlier process left.
 
         work_dir/NAME/test-KEY/          KEY is a hash of folds, weights, settings and test ids
         └── 0of1.0.npy, 0of1.4096.npy    (n_folds, n_rows) of process 0 of 1, from its row 0 and 4096
 
     Args:
-        kind, context: kind and context of the model.
+        context: context of the model; each process of its group predicts a part of the rows.
         folds: folds whose models predict; each row is read once for all of them.
-        group: processes that each predict a part of the rows.
-        progress: reports each batch.
 
     Returns:
         Probabilities of fake, shape (n_folds, n_test).
@@ -42,11 +37,12 @@ def predict_test_rows(
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was received; finished parts are kept.
     """
     folder = context.folder / f"test-{_key(context, folds)}"
-    models = kind.load(context, folds)
+    group = context.group
+    models = kind_of(context.settings).load(context, folds)
     rows = context.test.iloc[group.share(len(context.test), models.batch_rows)]
     parts = _Parts(folder, f"{group.rank}of{group.size}", models)
     title = f"{context.name}: predict test by {_named(context, folds)}"
-    with progress.task(title, total=len(rows), unit="row") as task, StopRequest() as request:
+    with context.progress.task(title, total=len(rows), unit="row") as task, StopRequest() as request:
         task.advance(parts.count)
         saved = time.monotonic()
         for batch in models.predict(rows.iloc[parts.count :]):

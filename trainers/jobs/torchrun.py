@@ -7,7 +7,8 @@ from datetime import timedelta
 import torch
 
 from oof.progress import SILENT, Progress
-from trainers.jobs.runner import FoldResult, FoldRunner, TrainingJob
+from trainers.jobs.job import FoldResult, TrainingJob
+from trainers.jobs.runner import FoldRunner
 from trainers.runtime.process_group import ProcessGroup
 
 # for phases in which only the first process works; torchrun notices dead processes by itself

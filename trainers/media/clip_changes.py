@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.media.arrays import Image
 from trainers.media.audio import audio_stream, read_audio
 from trainers.media.clip_info import open_clip
 from trainers.media.clip_writer import Encoding, write_clip
-from trainers.media.image import Image, resize_image
+from trainers.media.image import resize_image
 from trainers.media.video import one_thread, upright_image, video_stream
 
 _MOST_FRAMES = 600

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from oof.errors import StoreError
+from trainers.media.arrays import Image
 from trainers.media.clip_info import ClipInfo, PictureTrack, SoundTrack
-from trainers.media.image import Image
 
 _DTYPES = {"U8": np.uint8, "BOOL": np.bool_, "I16": np.int16, "I64": np.int64, "F16": np.float16, "F32": np.float32}
 _ENCODINGS: dict[str, tuple[str, list[int]]] = {

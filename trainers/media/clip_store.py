@@ -12,18 +12,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from oof.errors import DataError
 from oof.files import file_lock, file_sha256, read_parquet, write_json, write_parquet
 from oof.progress import SILENT, Progress
 from trainers.media.clip_record import ClipRecord
+from trainers.media.stored_files import file_table, locate_files, remove_leftovers
 from trainers.runtime.signals import StopRequest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FORMAT_VERSION = 1
 _SHARD_BYTES = 256 << 20
@@ -105,8 +104,8 @@ class ClipStore:
         with file_lock(self.folder / ".lock"), StopRequest() as request:
             write_json(self.folder / "recipe.json", self.recipe)
             index = self._index()
-            self._sweep(index)
-            located = self._locate(_files(paths, threads), index)
+            remove_leftovers(self.folder, ".bin", index)
+            located = self._locate(paths, threads, index)
             known = (located["offset"] >= 0) | ((located["reason"] != "") & (not retry))
             work = located[~known & (located["size"] >= 0)].drop_duplicates("path")
             writer = _Writer(self, index)
@@ -128,18 +127,11 @@ class ClipStore:
                 request.stop()
         return self.summary(paths, threads)
 
-    def _sweep(self, index: "pd.DataFrame") -> None:
-        """Remove leftovers of a killed process: incomplete files, and shards without a table."""
-        named = {f"{shard}.bin" for shard in index["shard"].unique()}
-        for path in self.folder.iterdir():
-            if path.suffix == ".part" or (path.suffix == ".bin" and path.name not in named):
-                path.unlink()
-
     # ---- reading ------------------------------------------------------------
 
     def summary(self, paths: Sequence[str], threads: int = 1) -> StoreSummary:
         """Return how many of the given clips are stored, and those that cannot be read."""
-        located = self._locate(_files(paths, threads), self._index())
+        located = self._locate(paths, threads, self._index())
         failed = located[(located["offset"] < 0) & (located["reason"] != "")]
         missing_files = located[located["size"] < 0]
         failures = [ClipFailure(path, reason) for path, reason in zip(failed["path"], failed["reason"], strict=True)]
@@ -150,12 +142,10 @@ class ClipStore:
 
     def view(self, paths: Sequence[str], threads: int = 1) -> "ClipView":
         """Return the records of the given clips, in the same order."""
-        return ClipView(self.folder, self._locate(_files(paths, threads), self._index()))
+        return ClipView(self.folder, self._locate(paths, threads, self._index()))
 
-    def _index(self) -> "pd.DataFrame":
+    def _index(self) -> pd.DataFrame:
         """Return all rows of the tables whose shards are complete."""
-        import pandas as pd
-
         tables = [read_parquet(path)[0] for path in sorted(self.folder.glob("*.parquet"))]
         if not tables:
             empty = pd.DataFrame({name: pd.Series([], dtype=object) for name in _COLUMNS})
@@ -165,16 +155,14 @@ class ClipStore:
         ends = index["offset"] + index["n_bytes"]
         return index[(index["offset"] < 0) | (ends <= index["shard"].map(sizes).fillna(-1))]
 
-    def _locate(self, files: "pd.DataFrame", index: "pd.DataFrame") -> "pd.DataFrame":
+    def _locate(self, paths: Sequence[str], threads: int, index: pd.DataFrame) -> pd.DataFrame:
         """Return one row per file, in order; offset -1 without a record, reason "" without a failure."""
-        known = index.drop(columns="sha256").drop_duplicates(["path", "size", "mtime_ns"], keep="last")
-        short = files.assign(short=[self.short(path) for path in files["path"]])
-        joined = short.merge(known.rename(columns={"path": "short"}), how="left", on=["short", "size", "mtime_ns"])
+        located = locate_files(file_table(paths, threads), index, self._prefix)
         for name, empty in (("offset", -1), ("n_bytes", 0)):
-            joined[name] = joined[name].fillna(empty).astype(np.int64)
+            located[name] = located[name].fillna(empty).astype(np.int64)
         for name in ("shard", "reason"):
-            joined[name] = joined[name].fillna("").astype(str)
-        return joined
+            located[name] = located[name].fillna("").astype(str)
+        return located
 
     def short(self, path: str) -> str:
         """Return a path as stored in the tables."""
@@ -184,7 +172,7 @@ class ClipStore:
 class ClipView:
     """Records of a list of clips; any number of threads may read at once."""
 
-    def __init__(self, folder: Path, located: "pd.DataFrame") -> None:
+    def __init__(self, folder: Path, located: pd.DataFrame) -> None:
         self.paths: list[str] = located["path"].tolist()
         self.reasons: list[str] = located["reason"].tolist()
         self._shard: list[str] = located["shard"].tolist()
@@ -248,7 +236,7 @@ def _side_by_side(
 class _Writer:
     """Writer that appends records to an incomplete shard and commits it when it is large or old enough."""
 
-    def __init__(self, store: ClipStore, index: "pd.DataFrame") -> None:
+    def __init__(self, store: ClipStore, index: pd.DataFrame) -> None:
         self._store = store
         with_record = index[index["offset"] >= 0]
         self._places: dict[str, tuple[str, int, int]] = {
@@ -297,8 +285,6 @@ class _Writer:
 
     def commit(self) -> None:
         """Move the shard and then its table into place."""
-        import pandas as pd
-
         if self._rows:
             if self._size:
                 with self._part.open("rb") as file:
@@ -307,20 +293,3 @@ class _Writer:
             table = pd.DataFrame(self._rows, columns=_COLUMNS)
             write_parquet(self._store.folder / f"{self._name}.parquet", table, self._store.recipe)
         self._begin()
-
-
-def _files(paths: Sequence[str], threads: int) -> "pd.DataFrame":
-    """Return path, size and modification time of each file, in order; -1 for a missing file."""
-    import pandas as pd
-
-    def facts(path: str) -> tuple[int, int]:
-        try:
-            found = os.stat(path)  # noqa: PTH116 (called for 250,000 files)
-            return found.st_size, found.st_mtime_ns
-        except OSError:
-            return -1, -1
-
-    with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(facts, paths))
-    values = np.array(found, np.int64).reshape(-1, 2)
-    return pd.DataFrame({"path": list(map(str, paths)), "size": values[:, 0], "mtime_ns": values[:, 1]})

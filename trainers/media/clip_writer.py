@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.files import atomic_path
-from trainers.media.image import Image
+from trainers.media.arrays import Image
 
 _BLOCK = 1024  # samples
 

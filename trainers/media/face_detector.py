@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import ConfigError
-from trainers.media.image import Image
+from trainers.media.arrays import Image
 
 Boxes = NDArray[np.float32]  # (n_faces, 5): left, top, right, bottom in pixels, and the score from 0 to 1
 

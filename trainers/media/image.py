@@ -24,7 +24,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from oof.errors import DataError
-from trainers.media.image_damage import Image as Image
+from trainers.media.arrays import Image
 from trainers.media.image_damage import (
     ImageDamageError,
     check_hole,
@@ -35,8 +35,7 @@ from trainers.media.image_damage import (
     file_kind,
     narrow_values,
 )
-
-Decode = Literal["area", "scaled", "pil"]
+from trainers.media.settings import Decode
 
 DECODES: dict[Decode, str] = {
     "area": "whole image by OpenCV, reduced by pixel areas",

@@ -9,22 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import cv2
 import numpy as np
+import pandas as pd
+import PIL
+import simplejpeg
 from numpy.typing import NDArray
 
 from oof.errors import DataError
 from oof.files import atomic_path, file_lock, read_parquet, write_json, write_parquet
 from oof.progress import SILENT, Progress, Task
+from trainers.media.arrays import Image, Images
 from trainers.media.image import decode_at, load_image, read_bytes
-from trainers.media.image_info import in_threads
 from trainers.media.settings import Decode
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-Images = NDArray[np.uint8]
+from trainers.media.stored_files import file_table, locate_files, remove_leftovers
 
 FORMAT_VERSION = 1
 _SHARD_BYTES = 1 << 29  # kept in memory while a shard is created, and lost if the process is killed
@@ -96,7 +96,7 @@ class ImageCache:
 
     def plan(self, paths: Sequence[str], threads: int = 1) -> CachePlan:
         """Return what `make` would have to do for these files."""
-        located = self._locate(self._files(paths, threads), self._index())
+        located = self._locate(paths, threads, self._index())
         missing = int((located["position"] < 0).sum())
         above = next(path for path in (self.folder, *self.folder.parents) if path.exists())
         made = sum(path.stat().st_size for path in self.folder.glob("*.npy"))
@@ -123,8 +123,8 @@ class ImageCache:
                 )
             write_json(self.folder / "recipe.json", self.recipe)
             index = self._index()
-            self._sweep(index)
-            located = self._locate(self._files(paths, threads), index)
+            remove_leftovers(self.folder, ".npy", index)
+            located = self._locate(paths, threads, index)
             missing = located[located["position"] < 0].drop_duplicates("path")
             places = {
                 digest: (shard, position)
@@ -143,12 +143,10 @@ class ImageCache:
             return broken
 
     def _make_shard(
-        self, files: "pd.DataFrame", places: dict[str, tuple[str, int]], pool: ThreadPoolExecutor, task: Task
+        self, files: pd.DataFrame, places: dict[str, tuple[str, int]], pool: ThreadPoolExecutor, task: Task
     ) -> list[str]:
         """Read some files, store the pixels of those with new content, then the table of all of them."""
-        import pandas as pd
-
-        new: dict[str, Images] = {}
+        new: dict[str, Image] = {}
         digests: list[str | None] = []
         broken: list[str] = []
         for found in pool.map(partial(self._read, known=places.keys()), files["path"]):
@@ -185,7 +183,7 @@ class ImageCache:
             write_parquet(self.folder / f"{name}.parquet", table, {"version": FORMAT_VERSION, **self.recipe})
         return broken
 
-    def _read(self, path: str, known: "Any") -> tuple[str, Images | None] | DataError:
+    def _read(self, path: str, known: Any) -> tuple[str, Image | None] | DataError:
         """Return the fingerprint of a file's bytes and its pixels unless already stored, or the error of reading it."""
         try:
             data = read_bytes(path)
@@ -193,13 +191,6 @@ class ImageCache:
             return digest, None if digest in known else decode_at(data, path, self.image_size, self.decode)
         except DataError as err:
             return err
-
-    def _sweep(self, index: "pd.DataFrame") -> None:
-        """Remove leftovers of a killed process: incomplete files, and shards without a table."""
-        named = {f"{shard}.npy" for shard in index["shard"].unique()}
-        for path in self.folder.iterdir():
-            if path.suffix == ".part" or (path.suffix == ".npy" and path.name not in named):
-                path.unlink()
 
     # ---- reading ------------------------------------------------------------
 
@@ -213,7 +204,7 @@ class ImageCache:
         """
         if not self.exists:
             return None
-        located = self._locate(self._files(paths, threads), self._index())
+        located = self._locate(paths, threads, self._index())
         known = np.flatnonzero(located["position"] >= 0)
         if not len(known):
             return None
@@ -228,10 +219,8 @@ class ImageCache:
                 )
         return view
 
-    def _index(self) -> "pd.DataFrame":
+    def _index(self) -> pd.DataFrame:
         """Return all files listed in the tables whose shards are complete."""
-        import pandas as pd
-
         tables = [read_parquet(path)[0] for path in sorted(self.folder.glob("*.parquet"))]
         if not tables:
             return pd.DataFrame({name: [] for name in _COLUMNS}).astype({"size": int, "mtime_ns": int, "position": int})
@@ -244,31 +233,11 @@ class ImageCache:
         ]
         return index[index["shard"].isin(whole)]
 
-    def _files(self, paths: Sequence[str], threads: int) -> "pd.DataFrame":
-        """Return path, size and modification time of each file, in order; -1 for a missing file."""
-        import pandas as pd
-
-        def facts(path: str) -> tuple[int, int]:
-            try:
-                found = os.stat(path)  # noqa: PTH116 (called for 500,000 files)
-                return found.st_size, found.st_mtime_ns
-            except OSError:
-                return -1, -1
-
-        found = in_threads(facts, list(paths), threads, SILENT, "files")
-        size, changed = zip(*found, strict=True) if found else ((), ())
-        return pd.DataFrame({"path": list(map(str, paths)), "size": size, "mtime_ns": changed}).astype(
-            {"size": np.int64, "mtime_ns": np.int64}
-        )
-
-    def _locate(self, files: "pd.DataFrame", index: "pd.DataFrame") -> "pd.DataFrame":
+    def _locate(self, paths: Sequence[str], threads: int, index: pd.DataFrame) -> pd.DataFrame:
         """Return shard and position of each file, in order; position -1 if it is not in the cache."""
-        short = files.assign(short=[self._short(path) for path in files["path"]])
-        known = index[["path", "size", "mtime_ns", "shard", "position"]].rename(columns={"path": "short"})
-        known = known.drop_duplicates(["short", "size", "mtime_ns"], keep="last")
-        joined = short.merge(known, how="left", on=["short", "size", "mtime_ns"])
-        joined["position"] = joined["position"].fillna(-1).astype(np.int64)
-        return joined
+        located = locate_files(file_table(paths, threads), index, self._prefix)
+        located["position"] = located["position"].fillna(-1).astype(np.int64)
+        return located
 
     def _short(self, path: str) -> str:
         return str(path).removeprefix(self._prefix)
@@ -287,12 +256,12 @@ class CacheView:
         self.found = int((position >= 0).sum())
         self._open = lru_cache(_MOST_OPEN)(lambda number: _mapped(folder / f"{names[number]}.npy"))
 
-    def one(self, row: int) -> Images | None:
+    def one(self, row: int) -> Image | None:
         """Return the image of a file, (size, size, 3), which must not be modified; None if it is not in the cache."""
         position = int(self._position[row])
         if position < 0:
             return None
-        image: Images = self._open(int(self._shard[row]))[position]
+        image: Image = self._open(int(self._shard[row]))[position]
         return image
 
 
@@ -302,10 +271,6 @@ def _mapped(path: Path) -> Images:
 
 def cache_recipe(image_size: int, decode: Decode) -> dict[str, Any]:
     """Return everything that the pixels of a cache depend on, apart from the files."""
-    import cv2
-    import PIL
-    import simplejpeg
-
     return {
         "version": FORMAT_VERSION,
         "image_size": image_size,

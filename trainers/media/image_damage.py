@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from trainers.media.arrays import Image
 
 MOST_PIXELS = 178_956_970  # same limit as in Pillow; half a gigabyte as RGB
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -51,9 +51,8 @@ def in_threads(
 ) -> list[T]:
     """Return the result of a function for each path, in order, computed in threads with a progress bar."""
     results: list[T] = []
-    chunks: Iterator[list[str]] = iter([])
     source = iter(paths)
-    chunks = iter(lambda: list(islice(source, _CHUNK)), [])
+    chunks: Iterator[list[str]] = iter(lambda: list(islice(source, _CHUNK)), [])
     pool = ThreadPoolExecutor(threads)
     try:
         with progress.task(title, total=len(paths), unit="file") as task:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.progress import SILENT, Progress
+from trainers.media.arrays import Image, Images
 from trainers.media.image import load_image
 from trainers.media.settings import DeviceDecode
 from trainers.runtime.memory import free_memory
 
-Images = NDArray[np.uint8]
 SHARE_OF_MEMORY = 0.3  # fraction of the free memory for all images of one competition at one size
 
 
@@ -23,7 +23,7 @@ class Cache(Protocol):
 
     found: int
 
-    def one(self, row: int) -> Images | None:
+    def one(self, row: int) -> Image | None:
         """Return the image at a position of the store, or None if it is not cached."""
 
 
@@ -104,10 +104,10 @@ class ImageStore:
                     found[place] = image
         return found
 
-    def __getitem__(self, row: int) -> Images:
+    def __getitem__(self, row: int) -> Image:
         """Return one image, shape (size, size, 3), RGB, which must not be modified."""
         if row < self.kept and self._known[row]:
-            kept: Images = self._kept[row]
+            kept: Image = self._kept[row]
             return kept
         image = None if self._cache is None else self._cache.one(row)
         if image is None:

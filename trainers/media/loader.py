@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oof.errors import TrainingError
+from trainers.media.arrays import Image, Rows
 from trainers.media.image import read_bytes
 from trainers.media.image_gpu import decode_on_device
-from trainers.media.image_store import Images, Subset
+from trainers.media.image_store import Subset
 
 T = TypeVar("T")
 R = TypeVar("R")
-Rowset = NDArray[np.intp]
-MakeRow = Callable[[int], Images]  # index into the rows -> image
+MakeRow = Callable[[int], Image]  # index into the rows -> image
 
 
 class Loader:
@@ -36,14 +36,14 @@ class Loader:
         self._pin = pin
         self._device_pool: ThreadPoolExecutor | None = None
 
-    def batches(self, plan: Iterable[Rowset], shape: tuple[int, ...], make_row: MakeRow) -> Iterator[Tensor]:
+    def batches(self, plan: Iterable[Rows], shape: tuple[int, ...], make_row: MakeRow) -> Iterator[Tensor]:
         """Yield for each set of rows the images from `make_row`, (len(rows), *shape), uint8, in the same order.
 
         Two batches are prefetched. An error of `make_row` is raised at its batch.
         """
         return ahead(plan, lambda rows: self._begin(rows, shape, make_row), 2)
 
-    def _begin(self, rows: Rowset, shape: tuple[int, ...], make_row: MakeRow) -> Callable[[], Tensor]:
+    def _begin(self, rows: Rows, shape: tuple[int, ...], make_row: MakeRow) -> Callable[[], Tensor]:
         batch = torch.empty((len(rows), *shape), dtype=torch.uint8, pin_memory=self._pin)
         images = batch.numpy()
 
@@ -65,7 +65,7 @@ class Loader:
 
         return wait
 
-    def rows(self, plan: Iterable[Rowset], rows: Subset, device: torch.device) -> Iterator[Tensor]:
+    def rows(self, plan: Iterable[Rows], rows: Subset, device: torch.device) -> Iterator[Tensor]:
         """Yield for each set of rows their images, (len(rows), size, size, 3), uint8, decoded as set in their store.
 
         Raises:
@@ -81,7 +81,7 @@ class Loader:
             )
         return ahead(plan, lambda part: self._begin_on_device(part, rows, device), 2)
 
-    def _begin_on_device(self, rowset: Rowset, rows: Subset, device: torch.device) -> Callable[[], Tensor]:
+    def _begin_on_device(self, rowset: Rows, rows: Subset, device: torch.device) -> Callable[[], Tensor]:
         paths = [rows.images.paths[row] for row in rows.positions[rowset]]
         files = [self._pool.submit(read_bytes, path) for path in paths]
 
@@ -110,7 +110,7 @@ def ahead(items: Iterable[T], begin: Callable[[T], Callable[[], R]], count: int)
         yield started.popleft()()
 
 
-def batch_plan(count: int, size: int) -> list[Rowset]:
+def batch_plan(count: int, size: int) -> list[Rows]:
     """Return the indices 0 to count - 1 in order, in batches of at most `size`."""
     return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 

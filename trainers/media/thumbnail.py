@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from oof.errors import DataError
-from trainers.media.image import Image
+from trainers.media.arrays import Image
 
 
 def thumbnail(image: Image, size: int) -> bytes:

@@ -22,7 +22,7 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from trainers.media.image import Image
+from trainers.media.arrays import Image
 
 _MOST_ERRORS = 50  # consecutive packets that cannot be decoded before the rest of the clip is skipped
 _AHEAD = 16  # packets read before one is decoded: no codec delays the display of a frame by more than 16 frames

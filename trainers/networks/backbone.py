@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub.errors import HfHubHTTPError
+from timm.models import _registry
 from torch import nn
 
 from oof.errors import TrainingError
@@ -51,8 +52,6 @@ def check_backbone(name: str) -> str:
 
 def deprecated_models() -> Mapping[str, str | None]:
     """Return timm's former model names with their current names, or None for removed models."""
-    from timm.models import _registry
-
     found: Mapping[str, str | None] = getattr(_registry, "_deprecated_models", {})
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from oof.errors import StoreError, TrainingError, examples
@@ -78,8 +79,6 @@ def load_fold_weights(model: nn.Module, path: Path) -> None:
     Raises:
         StoreError: if the file cannot be read, is broken or does not fit; the message says what to do.
     """
-    from safetensors.torch import load_file
-
     try:
         model.load_state_dict(load_file(path))
     except OSError as err:  # of this machine: the file may be intact
@@ -97,8 +96,6 @@ def _read(path: Path) -> object:
     """Return the contents of a file: tensors, numbers, strings, and lists and dictionaries of them."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from oof.arrays import Matrix
 from oof.files import read_parquet, write_parquet
 from trainers.kinds.clips.moments import AnyClipSettings, spread_places
 
 DECIDING_FILE = "deciding.parquet"
 _HEADER = {"version": 1, "kind": "deciding moments"}
-Matrix = NDArray[np.float64]
 
 
 def moment_places(settings: AnyClipSettings) -> NDArray[np.float64]:

@@ -13,9 +13,10 @@ from trainers.kinds.clips.network import ToDevice
 from trainers.kinds.clips.predict import ClipModels, Kept, RecordOf
 from trainers.kinds.clips.settings import AvSettings
 from trainers.kinds.clips.slip import has_both
-from trainers.kinds.training.fold_data import FoldData, Rows
+from trainers.kinds.training.fold_data import FoldData
 from trainers.kinds.training.train_state import Batch, MakeInputs
 from trainers.kinds.training_rows import TrainingRows
+from trainers.media.arrays import Rows
 from trainers.networks.clip_network import ClipNetwork
 from trainers.networks.optim import set_trainable
 

@@ -5,10 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.arrays import Matrix, Vector
 from oof.metrics import roc_auc
-
-Matrix = NDArray[np.float64]  # (clips, moments) probabilities; weights of the same shape, 0 if there is no moment
-Vector = NDArray[np.float64]
 
 
 def pool_mean(probabilities: Matrix, weight: Matrix) -> Vector:

@@ -85,13 +85,6 @@ def fit_classifier(
         TrainingError: if there is only one class, a single row of a class for the support vector machine, or features
             are not finite.
     """
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
     if weight is not None or ((y > 0) & (y < 1)).any():
         train, y, weight = _halved(train, y, weight)
     y = y.astype(np.int8)
@@ -103,18 +96,7 @@ def fit_classifier(
     most = _MOST_ROWS[settings.classifier]
     if len(y) > most:
         fitted = np.sort(np.random.default_rng(settings.seed).choice(len(y), most, replace=False))
-    if settings.classifier == "logistic":
-        # strength of the penalty: out-of-fold AUC on 560 photos was 0.886 for C of 0.01 to 0.1, 0.850 for 0.001
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=5000))
-    elif settings.classifier == "svm":
-        fewest = int(np.bincount(y[fitted], minlength=2).min())
-        if fewest < 2:
-            raise TrainingError(f'{fewest} training rows of one class: classifier = "svm" needs 2 of each.')
-        # Platt's probabilities from decision values of held-out rows; on 560 photos, C of 3 to 30 made no difference
-        svm = CalibratedClassifierCV(SVC(C=10), ensemble=False, cv=min(5, fewest))
-        model = make_pipeline(StandardScaler(), svm)
-    else:
-        model = ExtraTreesClassifier(500, random_state=settings.seed)
+    model = _make_classifier(settings, int(np.bincount(y[fitted], minlength=2).min()))
     # weights in float64: the calibration of scikit-learn 1.5 takes no others
     chosen = None if weight is None else weight[fitted].astype(np.float64)
     model.fit(train[fitted], y[fitted], **_weight_arguments(model, chosen))
@@ -125,6 +107,26 @@ def fit_classifier(
         return np.asarray(model.predict_proba(rows)[:, 1], np.float32)
 
     return predict
+
+
+def _make_classifier(settings: LinearSettings, fewest: int) -> Any:
+    """Return the classifier before its fit; fewest: number of rows of the rarer class."""
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    if settings.classifier == "extra_trees":
+        return ExtraTreesClassifier(500, random_state=settings.seed)
+    if settings.classifier == "logistic":
+        # strength of the penalty: out-of-fold AUC on 560 photos was 0.886 for C of 0.01 to 0.1, 0.850 for 0.001
+        return make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=5000))
+    if fewest < 2:
+        raise TrainingError(f'{fewest} training rows of one class: classifier = "svm" needs 2 of each.')
+    # Platt's probabilities from decision values of held-out rows; on 560 photos, C of 3 to 30 made no difference
+    return make_pipeline(StandardScaler(), CalibratedClassifierCV(SVC(C=10), ensemble=False, cv=min(5, fewest)))
 
 
 def _halved(

@@ -15,9 +15,10 @@ from trainers.augment.random_streams import ImageRandom
 from trainers.kinds.base import FoldModels
 from trainers.kinds.timm.predict import ImagesOf, Predictor, TimmFoldModels
 from trainers.kinds.timm.settings import TimmSettings
-from trainers.kinds.training.fold_data import FoldData, Rows
+from trainers.kinds.training.fold_data import FoldData
 from trainers.kinds.training.train_state import Batch, MakeInputs
-from trainers.media.image_store import Images, Subset
+from trainers.media.arrays import Image, Rows
+from trainers.media.image_store import Subset
 from trainers.media.loader import Loader
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import Normalise
@@ -82,7 +83,7 @@ class ImageFoldData(FoldData):
     def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
         """Yield the images of each step; on a CPU they are already augmented, on CUDA `on_device` augments them."""
 
-        def image_on_host(row: int) -> Images:
+        def image_on_host(row: int) -> Image:
             return self._image_on_host(epoch, row)
 
         self._drawn.clear()
@@ -96,7 +97,7 @@ class ImageFoldData(FoldData):
         finally:
             loader.close()
 
-    def _image_on_host(self, epoch: int, row: int) -> Images:
+    def _image_on_host(self, epoch: int, row: int) -> Image:
         """Return a row's image as processed by the loader; on CUDA, only by operations without a batched version."""
         image, size = self._pseudo_fakes.image(epoch, row, self._stored_image), self.settings.image_size
         params = self._params(epoch, row)
@@ -109,7 +110,7 @@ class ImageFoldData(FoldData):
         place[:size, :size] = augment_image(image, params, size)
         return place
 
-    def _stored_image(self, row: int) -> Images:
+    def _stored_image(self, row: int) -> Image:
         return self.train.images[int(self.train.positions[row])]
 
     def _params(self, epoch: int, row: int) -> AugmentParams:

@@ -1,6 +1,7 @@
 """Predict with test-time augmentation; each image is decoded once for all views and fold models."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from oof.errors import TrainingError
 from trainers.kinds.base import Probabilities
 from trainers.kinds.timm.settings import TimmSettings
-from trainers.media.image_store import Images, Subset
+from trainers.media.arrays import Images
+from trainers.media.image_store import Subset
 from trainers.media.loader import Loader, batch_plan
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import Normalise
@@ -49,10 +51,8 @@ class Predictor:
     @classmethod
     def load(cls, settings: TimmSettings, weights: Sequence[Path], device: torch.device | None = None) -> Self:
         """Load one network for each file of weights."""
-        import dataclasses
-
         device = device or default_device()
-        scratch = dataclasses.replace(settings, pretrained=False)
+        scratch = replace(settings, pretrained=False)
         models = []
         for path in weights:
             model = create_model(scratch, settings.image_size)

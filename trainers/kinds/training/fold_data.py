@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from trainers.kinds.base import FoldModels
 from trainers.kinds.training.train_state import Batch, MakeInputs
-
-Rows = NDArray[np.intp]  # indices into the training rows of the fold
+from trainers.media.arrays import Rows
 
 
 class FoldData(ABC):

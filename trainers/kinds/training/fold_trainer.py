@@ -14,8 +14,9 @@ from oof.errors import TrainingError
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress, Task
 from trainers.kinds.prediction import predict_rows
-from trainers.kinds.training.fold_data import FoldData, Rows
+from trainers.kinds.training.fold_data import FoldData
 from trainers.kinds.training.train_state import Batch, TrainState
+from trainers.media.arrays import Rows
 from trainers.networks.optim import lr_at
 from trainers.networks.residual import merged_state
 from trainers.networks.settings import OptimSettings

@@ -1,0 +1,46 @@
+"""The files behind stored images and clips, identified by path, size and modification time."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+_KEY = ["short", "size", "mtime_ns"]
+
+
+def file_table(paths: Sequence[str], threads: int) -> pd.DataFrame:
+    """Return path, size and modification time of each file, in order; -1 for a missing file."""
+
+    def facts(path: str) -> tuple[int, int]:
+        try:
+            found = os.stat(path)  # noqa: PTH116 (called for 500,000 files)
+            return found.st_size, found.st_mtime_ns
+        except OSError:
+            return -1, -1
+
+    with ThreadPoolExecutor(threads) as pool:
+        values = np.array(list(pool.map(facts, paths)), np.int64).reshape(-1, 2)
+    return pd.DataFrame({"path": list(map(str, paths)), "size": values[:, 0], "mtime_ns": values[:, 1]})
+
+
+def locate_files(files: pd.DataFrame, index: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """Return one row per file, in order, with the columns of the index, which are missing for unknown files.
+
+    Args:
+        files: as `file_table` returns it. index: stored files, their paths without the prefix; the last entry counts.
+        prefix: folder from which paths are stored.
+    """
+    short = files.assign(short=[path.removeprefix(prefix) for path in files["path"]])
+    known = index.drop(columns="sha256").rename(columns={"path": "short"}).drop_duplicates(_KEY, keep="last")
+    return short.merge(known, how="left", on=_KEY)
+
+
+def remove_leftovers(folder: Path, suffix: str, index: pd.DataFrame) -> None:
+    """Remove leftovers of a killed process: incomplete files, and shards with this suffix that are in no table."""
+    named = {f"{shard}{suffix}" for shard in index["shard"].unique()}
+    for path in folder.iterdir():
+        if path.suffix == ".part" or (path.suffix == suffix and path.name not in named):
+            path.unlink()
