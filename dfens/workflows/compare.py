@@ -57,8 +57,7 @@ def compare(
     """Compare models with the first one named; with `robustness`, also on corrupted images of `rows` held-out rows."""
     config, store = workspace.config, workspace.predictions
     comparison = compare_models(store, names, metric=metric or config.competition.metric)
-    folder = workspace.compare_dir(names)
-    pictures = [plot_gains(folder / "gains.png", comparison)]
+    pictures = [plot_gains(workspace.compare_plot(names, "gains"), comparison)]
     points: list[CurvePoint] = []
     if robustness:
         unknown = [name for name in names if name not in config.models]
@@ -69,7 +68,7 @@ def compare(
             )
         job = make_job(workspace, {name: config.models[name] for name in names}, threads=cpu_count())
         points = robustness_curves(job, rows=rows, progress=progress)
-        pictures.append(plot_curves(folder / "robustness.png", points))
+        pictures.append(plot_curves(workspace.compare_plot(names, "robustness"), points))
     scores = modality_scores(workspace, names) if modalities else ()
     if scores:
         save_modalities(workspace, names, scores)

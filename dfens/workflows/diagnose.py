@@ -49,7 +49,13 @@ def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress
         )
     competition = workspace.competition()
     position = join_positions(folds.ids, competition.train["id"].to_numpy(object), "the training table", extra="ignore")
-    clusters = derive_groups(competition, "clusters", work_dir=workspace.trainers_dir, progress=progress)
+    clusters = derive_groups(
+        competition,
+        "clusters",
+        work_dir=workspace.trainers_dir,
+        progress=progress,
+        seed=workspace.config.folds.seed,
+    )
     if clusters is None:
         raise PredictionError("The training images have no clusters.")
     others = {item.name: store.load(item.name).oof for item in store.list() if item.complete and item.name != name}
@@ -61,13 +67,15 @@ def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress
         tuple(find_label_issues(folds, {name: model.oof, **others}, limit=max_issues)),
         tuple(training_curves({fold: history for fold, history in histories.items() if "loss" in history})),
     )
-    folder = workspace.diagnose_dir(name)
+    listed = workspace.label_issues_path(name, "csv")
     table = pd.DataFrame(found.label_issues, columns=["id", "target", "label_error_score", "models_against", "models"])
-    write_text(folder / "label_issues.csv", table.to_csv(index=False))
+    write_text(listed, table.to_csv(index=False))
     images = None
     if found.label_issues:
         files = pd.Series(competition.train["path"].to_numpy(object)[position], folds.ids)
         shown = found.label_issues[:_IMAGES]
         captions = [f"{issue.target} {issue.label_error_score:.2f}" for issue in shown]
-        images = contact_sheet(folder / "label_issues.png", [str(files[issue.id]) for issue in shown], captions)
-    return DiagnosisResult(found, folder / "label_issues.csv", images)
+        images = contact_sheet(
+            workspace.label_issues_path(name, "png"), [str(files[issue.id]) for issue in shown], captions
+        )
+    return DiagnosisResult(found, listed, images)

@@ -208,13 +208,13 @@ class Workspace:
         """Return the folder of the full lists of `dfens check`."""
         return self.reports_dir / "check"
 
-    def diagnose_dir(self, model: str) -> Path:
-        """Return the folder of lists and images of `dfens diagnose` for one model."""
-        return self.reports_dir / "diagnose" / model
+    def label_issues_path(self, model: str, ending: str) -> Path:
+        """Return the path of the label issues found by `dfens diagnose`: the list (csv) or their images (png)."""
+        return self.reports_dir / "diagnose" / model / f"label_issues.{ending}"
 
-    def compare_dir(self, models: Sequence[str]) -> Path:
-        """Return the folder of plots of `dfens compare`."""
-        return self.reports_dir / "compare" / "-vs-".join(models)[:100]
+    def compare_plot(self, models: Sequence[str], name: str) -> Path:
+        """Return the path of a plot of `dfens compare`: gains or robustness."""
+        return self.reports_dir / "compare" / "-vs-".join(models)[:100] / f"{name}.png"
 
     def modalities_path(self) -> Path:
         """Return the path of the scores of `dfens compare --modalities`, shown in the report."""

@@ -1,6 +1,7 @@
 """`dfens diagnose` and `dfens groups`: their output and files."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +35,16 @@ def test_diagnosis_lists_clusters_and_label_issues(folder: Path) -> None:
     assert len(text.splitlines()) == 1 + len(found["label_issues"])
     shown = run(folder, "diagnose", "pixels")
     assert "by cluster of images, weakest first" in shown.stdout
+
+
+def test_clusters_are_those_of_the_folds(folder: Path) -> None:
+    run(folder, "train", "--model", "pixels")
+    config = folder / "dfens.toml"
+    config.write_text(config.read_text().replace("[folds]\n", "[folds]\nseed = 7\n"))
+    found = json.loads(run(folder, "diagnose", "pixels", "--json").stdout)
+    rows = {cluster["cluster"]: cluster["rows"] for cluster in found["clusters"]}
+    assert rows == dict(Counter(derive_clusters(folder, seed=7)))
+    assert rows != dict(Counter(derive_clusters(folder)))
 
 
 def test_an_unknown_model_is_named(folder: Path) -> None:
@@ -77,8 +88,8 @@ def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:
     assert expected in run(folder, "groups", "--model", "pixels", code=1).stderr
 
 
-def derive_clusters(folder: Path) -> list[str]:
+def derive_clusters(folder: Path, seed: int = 0) -> list[str]:
     competition = read_competition(DataSettings(root=folder / "data", id="img_name"))
-    groups = derive_groups(competition, "clusters", work_dir=folder / "work" / "trainers")
+    groups = derive_groups(competition, "clusters", work_dir=folder / "work" / "trainers", seed=seed)
     assert groups is not None
     return [str(name) for name in groups]

@@ -71,7 +71,7 @@ def test_other_views_are_predicted_without_training(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(FoldTrainer, "run", None)  # would fail if it were called
     notes = Notes()
     assert train_tiny(tmp_path / "here", flipped, progress=notes) == expected
-    assert "m: tta 'none' to 'hflip'; predicting again with the stored weights" in notes.lines[0]
+    assert "tiny: tta 'none' to 'hflip'; predicting again with the stored weights" in notes.lines[0]
     assert train_tiny(tmp_path / "here", one_epoch) == before
     with pytest.raises(TrainingError, match="was trained with other settings; changed: lr 0.003 to 0.1"):
         train_tiny(tmp_path / "here", dataclasses.replace(flipped, lr=0.1))

@@ -256,7 +256,7 @@ def test_no_error_of_the_machine_advises_to_remove_a_training(
         raise error
 
     monkeypatch.setattr("torch.load", failing)
-    monkeypatch.setattr("safetensors.torch.load_file", failing)
+    monkeypatch.setattr("trainers.networks.weights.load_file", failing)
     readers: tuple[Callable[[Path], object], ...] = (
         checkpoint.load,
         functools.partial(load_fold_weights, torch.nn.Linear(1, 1)),
