@@ -7,7 +7,6 @@ PYTHONPATH=build/peers:. python benchmarks/blend.py greedy
 """
 
 import argparse
-import os
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +17,7 @@ from worlds import WORLDS, World, draw, draw_from
 
 from ensemble.fit import fit_blend
 from ensemble.search import greedy_selection
+from oof.cpus import cpu_count
 from oof.metrics import roc_auc
 from oof.metrics.intervals import difference
 
@@ -82,7 +82,7 @@ def speed(rows: int, models: int, *, slow: bool, alone: bool) -> None:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
     held_out = roc_auc(sample.test_y, result.predict(sample.test))
-    print(f"{rows} rows x {models} models, {matrix:.0f} MiB; on {len(os.sched_getaffinity(0))} cores")
+    print(f"{rows} rows x {models} models, {matrix:.0f} MiB; on {cpu_count()} cores")
     print("| method | seconds | processor seconds | held-out AUC |\n|---|---:|---:|---:|")
     print(f"| dfens `fit_blend`, nested score {result.nested_score:.5f} | {wall:.2f} | {cpu:.2f} | {held_out:.5f} |")
     for name, fit in ({} if alone else installed(quick=False)).items():

@@ -21,6 +21,8 @@ import numpy as np
 import psutil
 import torch
 
+from oof.cpus import cpu_count
+
 cv2.setNumThreads(1)  # a child that is forked while OpenCV has a pool of threads hangs when it changes their number
 
 Variant = Callable[[], int]  # a task: runs and returns the number of images
@@ -46,7 +48,7 @@ def make_pictures(folder: Path, count: int, image_size: int = 512, quality: int 
             path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
         return str(path)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         return list(pool.map(draw, range(count)))
 
 
@@ -200,7 +202,7 @@ def machine(device: torch.device) -> str:
     packages = ("torch", "torchvision", "timm", "opencv-python-headless", "pillow", "numpy")
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{chip}, {os.cpu_count()} cores, load {load}, torch threads {torch.get_num_threads()}; Python "
+        f"{chip}, {cpu_count()} cores, load {load}, torch threads {torch.get_num_threads()}; Python "
         f"{platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in packages) + "."
     )
 

@@ -47,10 +47,10 @@ from trainers.data.competition import Competition
 from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.media.arrays import Image
 from trainers.media.image import decode_image
 from trainers.train import TrainingJob, train_models
 
-Image = NDArray[np.uint8]
 _SIZE = 64
 _FOLDS = [0]  # number of folds to train, 0 for all; set by main
 _CNN: dict[str, Any] = {
