@@ -23,7 +23,7 @@ def repeat_histories(workspace: Workspace, model: str, folds: Sequence[int]) -> 
     Raises:
         StoreError: if a file is damaged.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for seed in range(workspace.seed_count(model)):
         if seed:
             found += fold_histories(workspace, model, folds, seed).values()
