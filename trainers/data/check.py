@@ -174,8 +174,9 @@ def check_data(
         leaks,
     )
     write_json(report_dir / "report.json", report.as_json())
-    (report_dir / LEAKS_NAME).unlink(missing_ok=True)  # from an earlier check
-    if leaks is not None:
+    if leaks is None:
+        (report_dir / LEAKS_NAME).unlink(missing_ok=True)  # from an earlier check
+    else:
         write_json(report_dir / LEAKS_NAME, leaks.as_json())
     return report
 
