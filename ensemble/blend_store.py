@@ -16,8 +16,9 @@ from ensemble.predictor import Predictor, predictor_from_json
 from ensemble.result import BlendResult
 from ensemble.summary import BlendSummary
 from oof import files
-from oof.errors import StoreError, examples
+from oof.errors import PredictionError, StoreError, examples
 from oof.ids import Ids, check_name, ids_fingerprint
+from oof.metrics import Metric
 
 FORMAT_VERSION = 2
 _READABLE = (1, 2)  # version 1 has no predictor
@@ -55,6 +56,30 @@ class StoredBlend:
     def summary(self) -> BlendSummary:
         """Return the summary for display."""
         return BlendSummary.from_json(self.facts)
+
+
+def scores_by(
+    metric: Metric,
+    facts: Mapping[str, Any],
+    target: NDArray[Any],
+    oof: NDArray[np.float64],
+    nested_oof: NDArray[np.float64],
+) -> tuple[float, float] | None:
+    """Return score and nested score of a blend by a metric, which may differ from the one that the blend optimised.
+
+    Args:
+        metric: any metric. facts: blend.json. target, oof, nested_oof: (n_rows,).
+
+    Returns:
+        None if the predictions are not suitable for the metric, such as logits for log loss.
+    """
+    if facts["metric"] == metric.name:
+        return float(facts["score"]), float(facts["nested_score"])
+    known = np.isfinite(oof) & np.isfinite(nested_oof)
+    try:
+        return metric(target[known], oof[known]), metric(target[known], nested_oof[known])
+    except PredictionError:
+        return None
 
 
 class BlendStore:

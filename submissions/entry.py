@@ -22,7 +22,7 @@ class Entry:
     origin: "elsewhere" for submissions imported by sync (web page, team mates).
     file_name: name on Kaggle. path: stored table, relative to the folder of dfens.toml. sha256: hash of its bytes.
     message: shown by Kaggle as description. blend: name of the submitted blend or model, empty for a file.
-    score, nested_score: scores of the blend, or None.
+    score, nested_score: scores of the blend, or None; see `scores_by`.
     provenance: docs/formats.md, work/submissions: members with weights and fingerprints, transform, settings.
     git_commit, git_dirty: state of the folder of dfens.toml, empty and None outside a repository.
     config_sha256: hash of dfens.toml.
@@ -72,6 +72,14 @@ class Entry:
     def weights(self) -> dict[str, float]:
         """Return member name -> weight."""
         return {name: float(facts["weight"]) for name, facts in self.members.items() if "weight" in facts}
+
+    def scores_by(self, metric: str) -> tuple[float | None, float | None]:
+        """Return score and nested score if they are by this metric, otherwise None for both.
+
+        Entries without a `score_metric` have those of the metric that the blend optimised.
+        """
+        recorded = self.provenance.get("score_metric", self.provenance.get("metric", metric))
+        return (self.score, self.nested_score) if recorded == metric else (None, None)
 
     @property
     def transform(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ensemble.blend_store import scores_by
 from ensemble.summary import BlendSummary
 from oof.metrics import Metric
 from oof.sealed import Look
@@ -129,12 +130,20 @@ class ReportInputs:
         """Number of folds."""
         return int(self.fold.max()) + 1 if len(self.fold) else 0
 
-    @property
+    @cached_property
     def best_blend(self) -> BlendInput | None:
-        """The blend with the best nested score."""
-        if not self.blends:
-            return None
-        return max(self.blends, key=lambda blend: self.metric.gain(float(blend.facts["nested_score"])))
+        """The blend with the best nested score by the competition's metric."""
+        gains = {name: self.metric.gain(nested) for name, (_, nested) in self.blend_scores.items()}
+        return max(self.blends, key=lambda blend: gains.get(blend.name, -np.inf), default=None)
+
+    @cached_property
+    def blend_scores(self) -> dict[str, tuple[float, float]]:
+        """Score and nested score by the competition's metric of each blend that has them, by name."""
+        found = {
+            blend.name: scores_by(self.metric, blend.facts, self.target, blend.oof, blend.nested_oof)
+            for blend in self.blends
+        }
+        return {name: scores for name, scores in found.items() if scores is not None}
 
     @cached_property
     def blocks(self) -> tuple[NDArray[np.intp], tuple[str, ...]]:

@@ -49,7 +49,7 @@ def submissions_panel(inputs: ReportInputs) -> SubmissionsPanel | None:
         return None
     entries = sorted(inputs.entries, key=lambda entry: entry.submitted or entry.created)
     scored = [entry for entry in entries if entry.on_server]
-    cv, public = [_cv(entry)[0] for entry in scored], [entry.public_score for entry in scored]
+    cv, public = [_cv(entry, inputs.metric.name)[0] for entry in scored], [entry.public_score for entry in scored]
     found = correlate(cv, public, higher_is_better=inputs.metric.higher_is_better, chance=inputs.metric.chance)
     remarks = {scored[item.position].key: item.meaning for item in found.outliers}
     today = inputs.made.date()
@@ -59,7 +59,7 @@ def submissions_panel(inputs: ReportInputs) -> SubmissionsPanel | None:
     best = (max(known) if inputs.metric.higher_is_better else min(known)) if known else None
     finals, reason = _finals(inputs, scored)
     return SubmissionsPanel(
-        tuple(_row(entry, remarks.get(entry.key, "")) for entry in entries),
+        tuple(_row(entry, inputs.metric.name, remarks.get(entry.key, "")) for entry in entries),
         (found.slope, found.intercept, found.spread) if found.slope == found.slope else None,
         found.verdict,
         best,
@@ -71,13 +71,14 @@ def submissions_panel(inputs: ReportInputs) -> SubmissionsPanel | None:
     )
 
 
-def _cv(entry: Entry) -> tuple[float | None, bool]:
-    nested = entry.nested_score is not None
-    return (entry.nested_score if nested else entry.score), nested
+def _cv(entry: Entry, metric: str) -> tuple[float | None, bool]:
+    """Return the CV score of a submission by a metric, and whether it is nested."""
+    score, nested = entry.scores_by(metric)
+    return (score, False) if nested is None else (nested, True)
 
 
-def _row(entry: Entry, remark: str) -> SubmissionRow:
-    cv, nested = _cv(entry)
+def _row(entry: Entry, metric: str, remark: str) -> SubmissionRow:
+    cv, nested = _cv(entry, metric)
     when = entry.submitted or entry.created
     return SubmissionRow(
         entry.name, f"{when:%Y-%m-%d %H:%M}", entry.blend or entry.file_name, entry.status, cv, nested,
@@ -100,10 +101,11 @@ def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, .
             f"private score {stored.expected:.5f}, {stored.gain:+.5f} against the best public score with the best CV."
             f"{newer}"
         )
-    having = [entry for entry in scored if entry.public_score is not None and _cv(entry)[0] is not None]
+    cv = {entry.key: _cv(entry, inputs.metric.name)[0] for entry in scored}
+    having = [entry for entry in scored if entry.public_score is not None and cv[entry.key] is not None]
     if len(having) < 2:
         return (), "At least two scored submissions with a CV are needed."
-    by_cv = max(having, key=lambda entry: gain(_cv(entry)[0] or 0))
+    by_cv = max(having, key=lambda entry: gain(cv[entry.key] or 0))
     others = [entry for entry in having if entry is not by_cv]
     by_public = max(others, key=lambda entry: gain(entry.public_score or 0))
     return (

@@ -23,8 +23,9 @@ FORMAT_VERSION = 1
 class Head:
     """The head of the page.
 
-    score: of the best blend, on the rows that its weights were fitted on. nested_score, with its 95 % interval: on
-    rows that they have not seen. None without a blend. sealed_rows: number of sealed rows. looks: recorded looks at
+    score: of the best blend by `metric`, on the rows that its weights were fitted on. nested_score, with its 95 %
+    interval: on rows that they have not seen. None without a blend, or if it optimised another metric that its
+    predictions are not suitable for. sealed_rows: number of sealed rows. looks: recorded looks at
     them, oldest first. looked: phrase that states how often they were looked at.
     """
 
@@ -111,8 +112,9 @@ def build_report(
 
 def _head(inputs: ReportInputs, ledger: SubmissionsPanel | None) -> Head:
     blend = inputs.best_blend
-    facts = blend.facts if blend else {}
-    interval = facts.get("nested_interval")
+    score, nested_score = inputs.blend_scores.get(blend.name, (None, None)) if blend else (None, None)
+    # that of another metric is not an interval of this one
+    interval = blend.facts.get("nested_interval") if blend and blend.facts["metric"] == inputs.metric.name else None
     return Head(
         inputs.competition,
         inputs.metric.name,
@@ -123,8 +125,8 @@ def _head(inputs: ReportInputs, ledger: SubmissionsPanel | None) -> Head:
         inputs.n_test,
         len(inputs.models),
         blend.name if blend else "",
-        float(facts["score"]) if blend else None,
-        float(facts["nested_score"]) if blend else None,
+        score,
+        nested_score,
         (float(interval[0]), float(interval[1])) if interval else None,
         ledger.best_public if ledger else None,
         ledger.left_today if ledger else inputs.submissions_per_day,

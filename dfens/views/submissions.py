@@ -35,7 +35,7 @@ def show_list(found: "SubmissionList") -> "Iterator[FittedTable | str]":
     for item in line.outliers:
         entry = found.submissions[item.position]
         yield (
-            f"Outlier: {label_of(entry)} (CV {cv_of(entry):.5f}, public {entry.public_score:.5f}, "
+            f"Outlier: {label_of(entry)} (CV {cv_of(entry, found.metric):.5f}, public {entry.public_score:.5f}, "
             f"{item.residual:+.5f} from the line): {item.meaning}"
         )
     yield from map(str, found.plots)
@@ -49,13 +49,14 @@ def _list_table(found: "SubmissionList") -> FittedTable:
             "ref": entry.name,
             "file": entry.file_name or "–",
             "blend": entry.blend or "–",
-            f"OOF_{metric.name}": entry.score,
-            f"nested_{metric.name}": entry.nested_score,
+            f"OOF_{metric.name}": score,
+            f"nested_{metric.name}": nested,
             "public": entry.public_score,
             "private": entry.private_score,
             "status": entry.status,
         }
         for entry in found.submissions
+        for score, nested in [entry.scores_by(metric.name)]
     ]
     gains = {
         place: metric.gain(entry.public_score)

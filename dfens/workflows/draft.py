@@ -87,7 +87,7 @@ def message_fields(
         "blend": name,
         "score": score,
         "nested_score": nested,
-        "metric": facts.get("metric", workspace.config.competition.metric),
+        "metric": workspace.config.competition.metric,
         "method": facts.get("method"),
         "transform": facts.get("transform"),
         "members": "+".join(members) or None,

@@ -8,6 +8,7 @@ from dfens.workflows.provenance import members_now, stored_sources
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
 from oof.files import file_sha256
+from oof.paths import resolve_path
 from submissions.entry import Entry
 from submissions.ledger import Ledger
 from submissions.rebuild import Rebuilt, rebuild
@@ -24,9 +25,15 @@ def read_entries(workspace: Workspace) -> list[Entry]:
     return open_ledger(workspace).list(workspace.config.competition.slug)
 
 
-def cv_of(entry: Entry) -> float | None:
-    """Return the score to compare with the public one: the nested score of a blend, the OOF score of a model."""
-    return entry.score if entry.nested_score is None else entry.nested_score
+def cv_of(entry: Entry, metric: str) -> float | None:
+    """Return the score to compare with the public one: the nested score of a blend, the OOF score of a model.
+
+    Args:
+        entry: the submission.
+        metric: name of the competition's metric; a score by another one is not comparable, so None is returned.
+    """
+    score, nested = entry.scores_by(metric)
+    return score if nested is None else nested
 
 
 def label_of(entry: Entry) -> str:
@@ -81,7 +88,7 @@ def sample_submission(workspace: Workspace) -> Path:
     settings = workspace.config.data
     named = settings.sample_submission or (settings.test if settings.layout == "table" else "")
     if named:
-        path = settings.root / named  # avoids searching for every image
+        path = resolve_path(settings.root, named)  # avoids searching for every image
         if not path.is_file():
             how = "" if workspace.config_path.exists() else "Run dfens init --recipe table, then name it there. "
             raise SubmissionError(
@@ -131,7 +138,7 @@ def table_of(
         SubmissionError: if it is neither a file nor an entry, or the file of the entry is missing and cannot be
             rebuilt.
     """
-    path = workspace.root / wanted
+    path = workspace.resolve(wanted)
     if path.is_file():
         digest = file_sha256(path)
         known = next((entry for entry in reversed(entries) if entry.sha256 == digest), None)

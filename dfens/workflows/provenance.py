@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from dfens.workflows.blend import blend_members, gather_members
 from dfens.workspace.members import member_fingerprint
 from dfens.workspace.paths import Workspace
-from ensemble.blend_store import BlendStore, StoredBlend
+from ensemble.blend_store import BlendStore, StoredBlend, scores_by
 from ensemble.settings import BlendSettings
 from oof.errors import DfensError, SubmissionError, examples
 from oof.ids import Ids, join_positions
-from oof.metrics import metric_by_name
+from oof.metrics import Metric, metric_by_name
 from submissions.rebuild import Source
 from submissions.table import values_fingerprint
 
@@ -26,15 +26,15 @@ VERSION = 1
 class Recipe:
     """A blend or model to be submitted.
 
-    ids (n_test,), predictions (n_test,): test predictions. score: the metric on OOF predictions, for a blend
-    on the rows on which its weights were fitted. nested_score: None for a model. facts: provenance for the ledger
-    (docs/formats.md, work/submissions).
+    ids (n_test,), predictions (n_test,): test predictions. score: the competition's metric on OOF predictions, for a
+    blend on the rows on which its weights were fitted; None if it cannot be computed. nested_score: None for a model.
+    facts: provenance for the ledger (docs/formats.md, work/submissions).
     """
 
     name: str
     ids: Ids
     predictions: NDArray[Any]
-    score: float
+    score: float | None
     nested_score: float | None
     facts: dict[str, Any]
 
@@ -54,7 +54,7 @@ def read_recipe(workspace: Workspace, name: str | None) -> Recipe:
             f"and submit that one, or move work/ensemble/{name} away to submit the model."
         )
     if name in blends:
-        return _blend_recipe(blends.load(name))
+        return _blend_recipe(workspace, blends.load(name))
     if name in workspace.predictions:
         return _model_recipe(workspace, name)
     known = [*blends.list(), *(summary.name for summary in workspace.predictions.list())]
@@ -64,13 +64,14 @@ def read_recipe(workspace: Workspace, name: str | None) -> Recipe:
     )
 
 
-def _blend_recipe(blend: StoredBlend) -> Recipe:
+def _blend_recipe(workspace: Workspace, blend: StoredBlend) -> Recipe:
     if blend.test is None or blend.test_ids is None:
         raise SubmissionError(
             f"The blend '{blend.name}' has no test predictions, since its members have none. "
             f"Run dfens train (or dfens oof import NAME --oof FILE --test FILE), then dfens blend again."
         )
     facts, prints = blend.facts, blend.facts.get("fingerprints", {})
+    metric = metric_by_name(workspace.config.competition.metric)
     provenance = {
         "version": VERSION,
         "source": "blend",
@@ -81,13 +82,26 @@ def _blend_recipe(blend: StoredBlend) -> Recipe:
         },
         "member_order": [member["name"] for member in facts["members"]],
         "metric": facts["metric"],
+        "score_metric": metric.name,
         "transform": facts["transform"],
         "method": facts["method"],
         "settings": facts.get("settings", {}),
         "folds": facts.get("folds"),
         "blend_fingerprint": values_fingerprint(blend.test_ids, blend.test),
     }
-    return Recipe(blend.name, blend.test_ids, blend.test, blend.score, blend.nested_score, provenance)
+    score, nested_score = _scores(workspace, blend, metric)
+    return Recipe(blend.name, blend.test_ids, blend.test, score, nested_score, provenance)
+
+
+def _scores(workspace: Workspace, blend: StoredBlend, metric: Metric) -> tuple[float | None, float | None]:
+    """Return a blend's score and nested score by a metric; None if they cannot be computed, such as after new folds."""
+    if blend.facts["metric"] == metric.name:
+        return blend.score, blend.nested_score
+    folds = workspace.predictions.folds
+    if blend.facts.get("folds") != folds.fingerprint:
+        return None, None
+    target = folds.target[join_positions(blend.ids, folds.ids, f"blend '{blend.name}'")]
+    return scores_by(metric, blend.facts, target, blend.oof, blend.nested_oof) or (None, None)
 
 
 def _model_recipe(workspace: Workspace, name: str) -> Recipe:

@@ -71,7 +71,7 @@ def list_submissions(workspace: Workspace, *, plot: bool = False) -> SubmissionL
     """Read the ledger; with `plot`, also draw CV against public score and the history."""
     metric = metric_by_name(workspace.config.competition.metric)
     entries = read_entries(workspace)
-    cv = [cv_of(entry) for entry in entries]
+    cv = [cv_of(entry, metric.name) for entry in entries]
     # a truncated file has a different score
     public = [None if entry.error else entry.public_score for entry in entries]
     found = correlate(cv, public, higher_is_better=metric.higher_is_better, chance=metric.chance)
@@ -100,12 +100,14 @@ def show_submission(workspace: Workspace, ref: str) -> Entry:
 def diff_submissions(workspace: Workspace, first: str, second: str, *, moves: int = 10) -> SubmissionDiff:
     """Compare two submissions, each a ref, a name in the ledger, or a CSV file."""
     entries, sample = read_entries(workspace), sample_submission(workspace)
-    is_auc = metric_by_name(workspace.config.competition.metric).is_auc
+    metric = metric_by_name(workspace.config.competition.metric)
     store = workspace.predictions
     (label_a, a, entry_a), (label_b, b, entry_b) = (
         table_of(workspace, wanted, entries, sample) for wanted in (first, second)
     )
-    cv_a, cv_b = (cv_of(entry) if entry is not None and is_auc else None for entry in (entry_a, entry_b))
+    cv_a, cv_b = (
+        cv_of(entry, metric.name) if entry is not None and metric.is_auc else None for entry in (entry_a, entry_b)
+    )
     difference = compare(
         (a.ids, a.predictions),
         (b.ids, b.predictions),

@@ -192,7 +192,8 @@ def _followed(
     entry, note = _waited(workspace, ledger, client, made.entry, progress)
     public = None
     if entry.status == "complete" and entry.public_score is not None:
-        public = PublicScore(entry.public_score, None, cv_of(entry), None, None)
+        metric = metric_by_name(workspace.config.competition.metric)
+        public = PublicScore(entry.public_score, None, cv_of(entry, metric.name), None, None)
         with contextlib.suppress(DfensError, OSError):  # it is submitted and scored, even if the comparison fails
             public = _public_score(workspace, ledger, client, entry)
     return SubmitResult(entry, made.found, left, waited=True, note=note, public=public)
@@ -225,7 +226,7 @@ def _public_score(workspace: Workspace, ledger: Ledger, client: KaggleClient, en
     return PublicScore(
         entry.public_score or 0.0,
         max(others, key=metric.gain, default=None),
-        cv_of(entry),
+        cv_of(entry, metric.name),
         None if rank is None else rank.rank,
         None if rank is None else rank.teams,
     )

@@ -11,14 +11,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dfens.cli import cli
-from dfens.workflows.ledger import open_ledger
+from dfens.workflows.ledger import cv_of, open_ledger, sample_submission, table_of
 from dfens.workflows.provenance import read_recipe
 from dfens.workspace.paths import Workspace
+from oof.metrics import roc_auc
 from submissions.entry import Entry
 from submissions.ledger import new_key
 from submissions.table import build_table
 from tests.support.commands import run
-from tests.support.ensemble import make_workspace
+from tests.support.ensemble import CONFIG, make_workspace
 
 BLENDS = {"all": "m0,m1,m2,m3", "pair": "m0,m1", "other": "m2,m3"}  # only the last two certainly differ
 PUBLIC = {"all": 0.951, "pair": 0.93, "other": 0.94, "m0": 0.90}
@@ -306,3 +307,38 @@ def test_leaderboard_shows_the_ranks_of_scores(workspace: Path) -> None:
     assert "50 of 101" in found.stdout
     wrong = submissions(workspace, "leaderboard", "x.csv", code=1)
     assert "has no public score yet (failed)" in wrong.stderr
+
+
+def test_scores_of_a_blend_that_optimised_another_metric_are_by_that_of_the_competition(tmp_path: Path) -> None:
+    _, folds, _ = make_workspace(tmp_path)
+    run(tmp_path, "blend", "--optimize", "log_loss", "--name", "loss")
+    app = Workspace(tmp_path)
+    recipe, blend = read_recipe(app, "loss"), app.blends.load("loss")
+    order = [list(blend.ids).index(id_) for id_ in folds.ids]
+    assert recipe.score == roc_auc(folds.target, blend.oof[order])
+    assert recipe.nested_score == roc_auc(folds.target, blend.nested_oof[order])
+    assert (recipe.facts["metric"], recipe.facts["score_metric"]) == ("log_loss", "auc")
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    common = {"key": new_key(), "created": now, "updated": now, "competition": "tiny", "status": "complete"}
+    scores = {"score": recipe.score, "nested_score": recipe.nested_score}
+    entry = Entry(**common, **scores, provenance=recipe.facts)  # type: ignore[arg-type]
+    assert (cv_of(entry, "auc"), cv_of(entry, "log_loss")) == (recipe.nested_score, None)
+    # recorded before there was a score_metric, with the scores of the metric that the blend optimised
+    before = dataclasses.replace(entry, score=0.3, nested_score=0.4, provenance={"metric": "log_loss"})
+    assert (cv_of(before, "auc"), cv_of(before, "log_loss")) == (None, 0.4)
+    assert before.scores_by("auc") == (None, None)
+    assert cv_of(dataclasses.replace(before, provenance={}, nested_score=None), "auc") == 0.3
+
+
+def test_a_tilde_is_the_home_folder_in_all_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, project = tmp_path / "home", tmp_path / "project"
+    home.mkdir()
+    project.mkdir()
+    make_workspace(project)
+    monkeypatch.setenv("HOME", str(home))
+    rows = "".join(f"t{row},{row / 100}\n" for row in range(50))
+    (home / "mine.csv").write_text(f"id,target\n{rows}")
+    (project / "dfens.toml").write_text(f'{CONFIG}sample_submission = "~/mine.csv"\n')
+    app = Workspace(project)
+    assert sample_submission(app) == home / "mine.csv"
+    assert table_of(app, "~/mine.csv", [], home / "mine.csv")[1].rows == 50
