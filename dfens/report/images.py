@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from dfens.report.inputs import ReportInputs
 
@@ -80,7 +81,7 @@ def images_panel(inputs: ReportInputs, find_views: FindViews) -> ImagesPanel | N
     if len(set(inputs.target[known].tolist())) < 2:
         return None
     ranks = np.full(len(scores), np.nan)
-    ranks[known] = (np.argsort(np.argsort(scores[known], kind="stable"), kind="stable") + 0.5) / len(known)
+    ranks[known] = (rankdata(scores[known]) - 0.5) / len(known)
     wrong = np.where(inputs.target == 1, 1 - ranks, ranks)  # 1: at the far end of the other class
     chosen = _choose(inputs, known, wrong)
     views = find_views(list(dict.fromkeys(str(inputs.ids[row]) for _, _, rows in chosen for row, _ in rows)))
@@ -105,8 +106,10 @@ def _choose(
     sides = depth_in_other_class(inputs, rows)  # (n_models, n_rows) of `rows`, NaN where not predicted
     voted = np.isfinite(sides).sum(axis=0)
     enough = voted == voted.max(initial=0)
-    spread = np.where(enough, np.nanstd(np.nan_to_num(sides), axis=0), -1)
-    disagreed = rows[np.argsort(-spread, kind="stable")][:PER_GRID] if len(inputs.models) > 1 else rows[:0]
+    compared = np.flatnonzero(enough & (voted > 1))
+    spread = np.zeros(len(rows))
+    spread[compared] = np.nanstd(sides[:, compared], axis=0)
+    disagreed = rows[compared[np.argsort(-spread[compared], kind="stable")][:PER_GRID]]
     lowest = np.where(enough, np.nanmin(np.where(np.isfinite(sides), sides, np.inf), axis=0), -1)
     against = np.argsort(-lowest, kind="stable")[:PER_GRID]
     against = against[lowest[against] > 0.75]
@@ -136,7 +139,7 @@ def depth_in_other_class(inputs: ReportInputs, rows: NDArray[np.intp]) -> NDArra
     for place, model in enumerate(inputs.models):
         values = model.oof[rows]
         known = np.flatnonzero(np.isfinite(values))
-        rank = np.argsort(np.argsort(values[known], kind="stable"), kind="stable") / max(1, len(known) - 1)
+        rank = (rankdata(values[known]) - 1) / max(1, len(known) - 1)  # equal predictions get equal ranks
         found[place, known] = np.where(y[known] == 1, 1 - rank, rank)
     return found
 

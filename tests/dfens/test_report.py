@@ -12,7 +12,7 @@ import pytest
 from dfens.report.checks import Check, all_checks
 from dfens.report.clips import ClipsPanel, LeakRow
 from dfens.report.figures import submissions_figure
-from dfens.report.images import RowView, images_panel
+from dfens.report.images import RowView, depth_in_other_class, images_panel
 from dfens.report.inputs import ChosenFinals, DuplicateSets, FoldGap, ReportInputs
 from dfens.report.ledger import submissions_panel
 from dfens.report.models import calibration_error, models_panel
@@ -285,6 +285,48 @@ def test_grids_show_the_rows_described_by_their_titles() -> None:
     assert grids["Likely label errors"][0].id == inputs.ids[real]
     for picture in grids["Random correct rows"]:
         assert (picture.score > 0.5) == (picture.target == 1)
+
+
+def test_rows_that_one_model_predicts_are_not_disputed() -> None:
+    inputs = make_inputs(rows=60, count=2)
+    first, second = inputs.models
+    halves = [np.where(np.arange(60) % 2 == part, model.oof, np.nan) for part, model in enumerate((first, second))]
+    models = [replace(model, oof=oof.astype(np.float32)) for model, oof in zip((first, second), halves, strict=True)]
+    apart = images_panel(replace(inputs, models=models, blends=[]), all_views)
+    assert apart is not None
+    assert apart.grids[1].pictures == ()
+    both = replace(second, oof=np.where(np.arange(60) < 5, second.oof, np.nan).astype(np.float32))
+    panel = images_panel(replace(inputs, models=[first, both], blends=[]), all_views)
+    assert panel is not None
+    assert {picture.id for picture in panel.grids[1].pictures} == {f"{row:05d}.jpg" for row in range(5)}
+
+
+def test_equal_predictions_are_equally_deep_in_the_other_class() -> None:
+    inputs = make_inputs(rows=60, count=2)
+    hard = [replace(model, oof=(model.oof > 0.5).astype(np.float32)) for model in inputs.models]
+    depths = depth_in_other_class(replace(inputs, models=hard), np.arange(60))
+    for model, depth in zip(hard, depths, strict=True):
+        for target in (0, 1):
+            for value in (0, 1):
+                rows = (inputs.target == target) & (model.oof == value)
+                assert len(np.unique(depth[rows])) <= 1
+
+
+def test_scores_of_a_blend_are_by_the_metric_of_the_competition() -> None:
+    """The nested log loss of a poor blend is above every AUC."""
+    inputs = make_inputs()
+    (blend,) = inputs.blends
+    poor = 1 - blend.nested_oof
+    loss = {**blend.facts, "metric": "log_loss", "score": 1.7, "nested_score": 1.8, "nested_interval": [1.7, 1.9]}
+    other = replace(blend, name="other", facts=loss, oof=poor, nested_oof=poor)
+    assert replace(inputs, blends=[blend, other]).best_blend is blend
+    head = build_report(replace(inputs, blends=[other]), find_views=all_views).head
+    assert (head.metric, head.blend) == ("auc", "other")
+    assert head.score == head.nested_score == roc_auc(inputs.target, poor)
+    assert head.nested_interval is None
+    logits = replace(other, facts={**loss, "metric": "auc"}, oof=8 * poor, nested_oof=8 * poor)
+    head = build_report(replace(inputs, metric=metric_by_name("log_loss"), blends=[logits]), find_views=all_views).head
+    assert (head.blend, head.score, head.nested_score) == ("other", None, None)
 
 
 def test_missing_and_broken_images_are_named_in_their_place() -> None:
