@@ -82,7 +82,8 @@ def _devices() -> str:
         "import torch; n = torch.cuda.device_count();"
         "print('; '.join(f'{torch.cuda.get_device_name(i)}, '"
         "f'{torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB, '"
-        "f'bf16 {torch.cuda.is_bf16_supported()}' for i in range(n)) or 'no CUDA device; training runs on the CPU')"
+        "f'bf16 {torch.cuda.is_bf16_supported(including_emulation=False)}' "  # as in trainers.runtime.device.amp_type
+        "for i in range(n)) or 'no CUDA device; training runs on the CPU')"
     )
     try:
         done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)

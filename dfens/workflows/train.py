@@ -70,8 +70,12 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
     if changes:
         raise DataError(" ".join(changes))
     rows = competition.set_apart(workspace.sealed_ids())
-    job = make_job(workspace, models, threads=options.threads, competition=rows)
-    job = replace(job, max_parameters=config.competition.max_parameters, pseudo=labels)
+    job = replace(
+        make_job(workspace, models, threads=options.threads, competition=rows),
+        max_parameters=config.competition.max_parameters,
+        elsewhere=options.cluster is not None,
+        pseudo=labels,
+    )
     folds = fold_indices(options.folds, store.folds.k)
     results = train_models(job, folds, engine=engine, force=options.force, progress=progress)
     repeats = {name: repeats_of(settings) for name, settings in models.items()}

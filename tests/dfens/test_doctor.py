@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from dfens.cli import cli
-from dfens.workflows.doctor import credentials_found
+from dfens.workflows.doctor import _devices, credentials_found
 
 
 def test_doctor_shows_versions_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +37,16 @@ def test_credentials_are_named_in_the_clients_order(tmp_path: Path) -> None:
     assert credentials_found(home) == (
         f"none usable; The credentials in {config / 'kaggle.json'} cannot be used: it has no username and key."
     )
+
+
+def test_emulated_bfloat16_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A T4 passes torch's default check, but training uses float16 there."""
+    (tmp_path / "torch.py").write_text(
+        "class cuda:\n"
+        "    device_count = staticmethod(lambda: 1)\n"
+        "    get_device_name = staticmethod(lambda i: 'Tesla T4')\n"
+        "    get_device_properties = staticmethod(lambda i: type('P', (), {'total_memory': 16 * 2**30}))\n"
+        "    is_bf16_supported = staticmethod(lambda including_emulation=True: including_emulation)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert _devices() == "Tesla T4, 16 GiB, bf16 False"

@@ -76,6 +76,10 @@ def test_variants_read_the_cache_and_take_lists(tmp_path: Path) -> None:
             "cache (41 of 41 images)"
         )
     assert read_json(folder / variant / "settings.json")["settings"]["inputs"] == ["rgb", "srm"]
+    path = tmp_path / "dfens.toml"
+    path.write_text(f"[competition]\nmax_parameters = 1000\n{path.read_text()}")
+    refused = run(tmp_path, "ablate", "tiny", "--set", "epochs=2", "--fold", "0", code=1)
+    assert "parameters; the competition allows 1,000" in refused.stderr
 
 
 def test_an_unknown_model_is_named(folder: Path) -> None:

@@ -1,17 +1,20 @@
 """Settings that cannot work are found before training, in all models at once."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._inductor import config as inductor_config
 
 from oof.errors import ConfigError, DfensError, TrainingError
 from oof.store import PredictionStore
 from tests.support.training import TINY, tiny_competition
 from trainers.data.competition import Competition
 from trainers.jobs.job import TrainingJob
+from trainers.jobs.ray_cluster import _Needs
 from trainers.jobs.runner import FoldRunner
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
 from trainers.kinds.training.trial import smallest_part
@@ -44,7 +47,7 @@ def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **
     ({"backbone_options": {"global_pool": ""}}, r"cannot be trained .*backbone_options = {'global_pool': ''}"),
     ({"pretrained": "none.safetensors"}, r"'m': pretrained = 'none.safetensors' is not a file"),
     ({"backbone": "resnet10t", "pretrained": True, "backbone_options": {"depht": 3}}, "cannot be made with"),
-    ({"weight_column": "wieght"}, r"weight_column = 'wieght' is not a column of the training table; it has id"),
+    ({"weight_column": "wieght"}, r"^Model 'm': weight_column = 'wieght' is not a column .* has id, target, path"),
     ({"weight_column": "img_name"}, "weight_column = 'img_name' contains non-numeric values"),
     ({"pair_column": "original", "pair_mix": 0.3}, "pair_column = 'original' is not a column of the training table"),
     ({"inputs": ("rgb", "srm", "dct", "phase")}, "ok"),
@@ -55,6 +58,30 @@ def test_unusable_settings_are_found_by_the_trial(rows: Rows, tmp_path: Path, se
         return
     with pytest.raises(DfensError, match=message):
         check(rows, tmp_path, **settings)
+
+
+def test_decoding_on_a_gpu_is_refused_before_training_where_there_is_none(rows: Rows, tmp_path: Path) -> None:
+    competition, store = rows
+    models = {"first": TINY, "fast": dataclasses.replace(TINY, decode="gpu")}
+    job = TrainingJob(competition, store.root, models, tmp_path)
+    message = """'fast': decode = "gpu" needs a CUDA device, but {} has (one|none).*Set decode = "area","""
+    with pytest.raises(TrainingError, match=message.format("this machine")):
+        FoldRunner(job, device=torch.device("cpu")).check((0, 1))
+    FoldRunner(job, device=torch.device("cuda")).check((0, 1))
+    elsewhere = dataclasses.replace(job, elsewhere=True)  # the machine that starts tasks on a cluster needs no GPU
+    FoldRunner(elsewhere, device=torch.device("cpu")).check((0, 1))
+    _Needs.of([{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}]).check(elsewhere)
+    with pytest.raises(TrainingError, match=message.format("no machine of the Ray cluster")):
+        _Needs.of([{"CPU": 4.0}]).check(elsewhere)
+
+
+def test_a_missing_compiler_is_found_before_training(rows: Rows, tmp_path: Path) -> None:
+    with inductor_config.patch({"cpp.cxx": (None, str(tmp_path / "g++"))}):
+        check(rows, tmp_path)
+        with pytest.raises(TrainingError, match=r"'m': compile = true needs the C\+\+ .*g\+\+, .*compile = false"):
+            check(rows, tmp_path, compile=True)
+        (tmp_path / "g++").touch(0o755)
+        check(rows, tmp_path, compile=True)
 
 
 def test_the_last_part_of_a_step_is_considered(rows: Rows, tmp_path: Path) -> None:
@@ -86,6 +113,7 @@ BOTH = {**FRAMES, "kind": "av", "sound_pretrained": False, "window_s": 0.2, "ban
     ({**FRAMES, "backbone": "test_resnet", "pretrained": "none.pt"}, "pretrained = 'none.pt' is not a file"),
     ({**FRAMES, "backbone": "test_resnet.nothing", "pretrained": True}, "has no such weights in timm"),
     ({**FRAMES, "backbone": "test_resnet", "faces": "none.onnx"}, "none.onnx"),
+    ({**FRAMES, "backbone": "test_resnet", "faces": "~/none.onnx"}, re.escape(str(Path.home() / "none.onnx"))),
     ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnett"}, "'test_resnett' is not a model of timm"),
     ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnet", "sound_pretrained": "none.pt"},
      "sound_pretrained = 'none.pt' is not a file"),

@@ -42,6 +42,7 @@ class TrainingJob:
     store_root: folder of the prediction store. work_dir: folder of this package. threads: number of decoding threads.
     root: base of relative paths in settings. cache_dir: folder of resized images, if there is one.
     processes: number of processes that share the memory of this machine.
+    elsewhere: whether other machines train the models, so that it does not matter whether this one has a GPU.
     pseudo: labels of test rows on which all models are also trained, according to their setting `pseudo`, or None.
     """
 
@@ -54,4 +55,5 @@ class TrainingJob:
     root: Path = Path()
     cache_dir: Path | None = None
     processes: int = 1
+    elsewhere: bool = False
     pseudo: PseudoLabels | None = None

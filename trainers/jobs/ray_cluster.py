@@ -20,7 +20,7 @@ from oof.errors import TrainingError
 from oof.progress import Progress
 from trainers.jobs.job import FoldResult, TrainingJob
 from trainers.jobs.object_store import RemoteWorkspace
-from trainers.jobs.runner import FoldRunner
+from trainers.jobs.runner import FoldRunner, without_gpu
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder, Task, TaskQueue, reason_of
 from trainers.kinds.registry import kind_of
 from trainers.runtime.signals import Stopped, StopRequest
@@ -73,6 +73,7 @@ class _Driver:
         self._ray, self._folds, self._progress = ray, tuple(folds), progress
         self._queue, self._display = TaskQueue(job, folds), ProgressDisplay(progress)
         self._needs = _Needs.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
+        self._needs.check(job)
         self._own, self._remote = job, remote
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -183,6 +184,12 @@ class _Needs:
         shares = [cpu // gpu if gpu else cpu for cpu, gpu in zip(cpus, gpus, strict=True) if gpu or not any(gpus)]
         least = max(1, min((share for share in shares if share), default=1))
         return cls(least, int(any(gpus)), max(1, max(cpus, default=1) // least))
+
+    def check(self, job: TrainingJob) -> None:
+        """Raise TrainingError if a model of the job needs a GPU, and no machine has one."""
+        for name, settings in job.models.items():
+            if not self.gpus and kind_of(settings).resources(settings).only_gpu is not None:
+                raise without_gpu(name, settings, "no machine of the Ray cluster has one")
 
 
 # ---- the cluster ---------------------------------------------------------------

@@ -85,13 +85,25 @@ class FoldRunner:
                 continue
             try:
                 self._check_repeats(name)
+                self._check_device(name)
                 kind_of(settings).check(self.context(name))
             except DfensError as err:
+                if f"'{name}'" not in str(err):
+                    err.args = (f"Model '{name}': {err}",)
                 problems.append(err)
         if len(problems) > 1:
             raise TrainingError("\n".join(map(str, problems)))
         if problems:
             raise problems[0]
+
+    def _check_device(self, name: str) -> None:
+        settings = self.job.models[name]
+        if self.job.elsewhere or kind_of(settings).resources(settings).only_gpu is None:
+            return
+        from trainers.runtime.device import default_device  # imports torch, which takes seconds
+
+        if (self.device or default_device()).type != "cuda":
+            raise without_gpu(name, settings, "this machine has none (see dfens doctor)")
 
     def _check_repeats(self, name: str) -> None:
         settings = self.job.models[name]
@@ -331,6 +343,7 @@ class FoldRunner:
             threads=job.threads,
             processes=job.processes,
             device=self.device,
+            elsewhere=job.elsewhere,
             group=self.group if kind_of(settings).resources(settings).joint else ALONE,
             progress=self.progress,
             seed=seed,
@@ -365,6 +378,19 @@ class FoldRunner:
             self.shared[key] = table.iloc[positions].reset_index(drop=True)
         found: pd.DataFrame = self.shared[key]
         return found
+
+
+def without_gpu(name: str, settings: ModelSettings, reason: str) -> TrainingError:
+    """Return the error of a model with a setting that needs a GPU where there is none.
+
+    Args:
+        name, settings: name and settings of the model; its `Resources.only_gpu` is set.
+        reason: why there is none, as the second half of a sentence.
+    """
+    setting, instead = kind_of(settings).resources(settings).only_gpu or ("", "")
+    return TrainingError(
+        f"Model '{name}': {setting} needs a CUDA device, but {reason}. Set {instead}, or train on a machine with a GPU."
+    )
 
 
 def _seed_folder(folder: Path, seed: int) -> Path:

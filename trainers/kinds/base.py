@@ -44,11 +44,13 @@ S = TypeVar("S", bound=ModelSettings)
 class Resources:
     """The resources needed to train one fold.
 
-    gpu: whether it uses a GPU if there is one. joint: whether several processes can train one fold together, each
-    on its own device. memory: bytes needed in addition to the images kept in memory, 0 if unknown.
+    gpu: whether it uses a GPU if there is one. only_gpu: the setting that does not work without a GPU, and what to set
+    instead, or None. joint: whether several processes can train one fold together, each on its own device. memory:
+    bytes needed in addition to the images kept in memory, 0 if unknown.
     """
 
     gpu: bool = False
+    only_gpu: tuple[str, str] | None = None
     joint: bool = False
     memory: int = 0
 
@@ -78,7 +80,8 @@ class ModelContext(Generic[S]):
     max_parameters: limit set by the competition, or None.
     models: settings of all models of the job, this one among them.
     threads: number of decoding threads. processes: number of processes that share the memory of this machine.
-    device: None for the default device. group: the processes that train a fold together.
+    device: None for the default device. elsewhere: whether other machines train the model.
+    group: the processes that train a fold together.
     seed: number of this training among the model's seeds, from 0; the settings already have its value.
     epochs: number of epochs after which to stop, None for all in the settings. A refit stops where the folds found
         their best epoch, with the learning rates of the full schedule.
@@ -102,6 +105,7 @@ class ModelContext(Generic[S]):
     threads: int = 1
     processes: int = 1
     device: "torch.device | None" = None
+    elsewhere: bool = False
     group: ProcessGroup = ALONE
     progress: Progress = SILENT
     seed: int = 0
@@ -130,7 +134,7 @@ class ModelContext(Generic[S]):
         """
         key = next((key for key in (name, f"column:{name}") if key in table), None)
         if key is None:
-            known = [str(column).removeprefix("column:") for column in table.columns]
+            known = list(dict.fromkeys(str(column).removeprefix("column:") for column in table.columns))
             raise TrainingError(
                 f"{setting} = {name!r} is not a column of the training table; it has {examples(known)}."
             )

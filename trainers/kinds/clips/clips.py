@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from oof.errors import DataError, TrainingError, examples
+from oof.paths import resolve_path
 from trainers.features.clips import clip_store, extract_clips
 from trainers.features.extract import extract_clip
 from trainers.features.settings import ExtractSettings
@@ -17,7 +18,9 @@ from trainers.media.face_detector import load_detector
 def extraction_of(context: ModelContext[Any]) -> ExtractSettings:
     """Return the model's extraction settings; the path of a face detector is relative to `context.root`."""
     settings: ExtractSettings = context.settings.extraction
-    return dataclasses.replace(settings, faces=str(context.root / settings.faces)) if settings.faces else settings
+    if not settings.faces:
+        return settings
+    return dataclasses.replace(settings, faces=str(resolve_path(context.root, settings.faces)))
 
 
 def check_detector(context: ModelContext[Any]) -> None:

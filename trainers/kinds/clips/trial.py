@@ -14,7 +14,7 @@ from trainers.kinds.clips.moments import AnyClipSettings, MomentReader
 from trainers.kinds.clips.network import make_clip_network
 from trainers.kinds.clips.settings import RAW_BACKBONES, AudioSettings, AvSettings
 from trainers.kinds.training.outcome import check_parameters
-from trainers.kinds.training.trial import check_batch, check_weights, smallest_part, try_network
+from trainers.kinds.training.trial import check_batch, check_compile, check_weights, smallest_part, try_network
 from trainers.kinds.training_rows import training_rows
 from trainers.networks.backbone import check_backbone, parameter_count
 from trainers.networks.output import as_output
@@ -27,10 +27,12 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
 
     Raises:
         TrainingError: if a backbone is unknown or refuses the sizes or the batch, weights are missing or belong to
-            another backbone, there are too many parameters, a column is missing, or the processes cannot split a batch.
+            another backbone, there are too many parameters, a column or a compiler is missing, or the processes cannot
+            split a batch.
     """
     settings = without_starts(context.settings)  # those are checked by `check_starts`
     check_batch(context)
+    check_compile(context)
     check_detector(context)
     for fold in range(context.folds.k):
         training_rows(context, fold)

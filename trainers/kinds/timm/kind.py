@@ -22,7 +22,8 @@ class TimmKind(ModelKind[TimmSettings]):
     soft_labels = True
 
     def resources(self, settings: TimmSettings) -> Resources:
-        return Resources(gpu=True, joint=True)
+        only_gpu = ('decode = "gpu"', 'decode = "area"') if settings.decode == "gpu" else None
+        return Resources(gpu=True, only_gpu=only_gpu, joint=True)
 
     def cached_images(self, settings: TimmSettings) -> CachedImages | None:
         return None if settings.decode == "gpu" else CachedImages(settings.stored_size, settings.host_decode)

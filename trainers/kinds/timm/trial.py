@@ -12,7 +12,7 @@ from trainers.kinds.base import ModelContext, settings_record
 from trainers.kinds.images import originals
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.outcome import check_parameters
-from trainers.kinds.training.trial import check_batch, check_weights, smallest_part, try_network
+from trainers.kinds.training.trial import check_batch, check_compile, check_weights, smallest_part, try_network
 from trainers.kinds.training_rows import training_rows
 from trainers.networks.backbone import check_backbone, create_model, parameter_count
 from trainers.networks.output import as_output
@@ -26,12 +26,13 @@ def try_model(context: ModelContext[TimmSettings]) -> None:
 
     Raises:
         TrainingError: if the backbone is unknown or refuses the image size, batch or views, weights are missing or
-            belong to another backbone, there are too many parameters, a column is missing, or the processes cannot
-            split a batch.
+            belong to another backbone, there are too many parameters, a column or a compiler is missing, or the
+            processes cannot split a batch.
         DataError: if pairs do not consist of a fake and a real.
     """
     settings = context.settings
     check_batch(context)
+    check_compile(context)
     for fold in range(context.folds.k):
         training_rows(context, fold)
     pairs = originals(context, context.train, settings.pair_column)

@@ -1,15 +1,19 @@
 """Try a network before training, in all kinds, so that impossible settings are found in the first seconds."""
 
+import importlib.util
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch._inductor import config as inductor_config
 
 from oof.errors import TrainingError, examples
 from oof.paths import resolve_path
 from trainers.kinds.base import ModelContext
+from trainers.kinds.training.outcome import device_of
 from trainers.kinds.training_rows import labelled_rows
 from trainers.networks.backbone import HUB, check_backbone, enable_checkpointing
 from trainers.networks.optim import set_trainable
@@ -31,6 +35,30 @@ def check_batch(context: ModelContext[Any]) -> None:
             f"Model '{context.name}': batch_size = {rows} rows cannot be split evenly among {processes} processes. "
             f"Set a multiple of {processes}."
         )
+
+
+def check_compile(context: ModelContext[Any]) -> None:
+    """Check that torch finds its compiler if the settings ask for it: the first step would report it after minutes.
+
+    Raises:
+        TrainingError: if it does not.
+    """
+    if not context.settings.compile or context.elsewhere:
+        return
+    missing = _missing_compiler(device_of(context).type)
+    if missing:
+        raise TrainingError(
+            f"Model '{context.name}': compile = true needs {missing}, which this machine does not have. Install it, or "
+            f"set compile = false."
+        )
+
+
+def _missing_compiler(device_type: str) -> str:
+    """Return what torch.compile needs for a type of device and does not find; "" if nothing."""
+    if device_type == "cuda":
+        return "" if importlib.util.find_spec("triton") else "Triton"
+    compilers = [name for name in inductor_config.cpp.cxx if name]  # the one in CXX, otherwise g++ or clang++
+    return "" if any(map(shutil.which, compilers)) else f"the C++ compiler {' or '.join(compilers)}"
 
 
 def check_weights(
