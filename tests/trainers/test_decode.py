@@ -215,6 +215,23 @@ def test_truncated_and_unknown_files_are_errors_on_a_device_too(tmp_path: Path) 
             decode_on_device([broken, *files[1:]], paths, 64, torch.device("cpu"))
 
 
+def test_a_hole_that_the_device_decoder_ignores_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvJPEG takes zeros for image data, and a header for the size to allocate."""
+    files, paths = mixed_files(tmp_path)
+    middle = len(files[0]) // 2
+    hole = files[0][:middle] + bytes(300) + files[0][middle + 300 :]
+    frame = files[0].index(b"\xff\xc0")
+    huge = files[0][: frame + 5] + b"\xff\xff\xff\xff" + files[0][frame + 9 :]
+
+    def accepting(found: Any, **_: object) -> Any:
+        return [torch.zeros((3, 64, 64), dtype=torch.uint8) for _ in found]
+
+    monkeypatch.setattr("torchvision.io.decode_jpeg", accepting)
+    for broken, message in ((hole, r"0\.jpg is cut or damaged .*zeros from byte"), (huge, r"0\.jpg cannot be used")):
+        with pytest.raises(DataError, match=message):
+            decode_on_device([broken, *files[1:]], paths, 64, torch.device("cpu"))
+
+
 @pytest.mark.parametrize(("error", "raised", "message"), [
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB"), TrainingError, "5 images do not fit into"),
     (RuntimeError("CUDA error: an illegal memory access was encountered"), RuntimeError, "illegal memory access"),

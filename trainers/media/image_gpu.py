@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from oof.errors import TrainingError
-from trainers.media.image import decode_at, is_plain_jpeg
+from trainers.media.image import decode_at, image_size, is_plain_jpeg
+from trainers.media.image_damage import ImageDamageError, check_hole, check_size
 from trainers.runtime.device import is_out_of_memory, on_device
 
 
@@ -19,7 +20,8 @@ def decode_on_device(files: Sequence[bytes], paths: Sequence[str], size: int, de
 
     nvJPEG's rounding and the resizing here (linear, antialiased) differ slightly from OpenCV's, so a model
     trained with it must also predict with it. Files that nvJPEG alone cannot decode correctly (formats other than JPEG,
-    CMYK, EXIF rotation) are read as with `decode = "area"`; this depends only on the file.
+    CMYK, EXIF rotation) are read as with `decode = "area"`, and so are damaged ones, which that refuses; this depends
+    only on the file. Missing data before an intact end are not detected here.
 
     Args:
         files: contents of the files. paths: their names in messages.
@@ -28,7 +30,7 @@ def decode_on_device(files: Sequence[bytes], paths: Sequence[str], size: int, de
         DataError: if a file is truncated or not an image.
         TrainingError: if torchvision does not support it.
     """
-    plain = [row for row, data in enumerate(files) if is_plain_jpeg(data)]
+    plain = [row for row, data in enumerate(files) if _is_for_device(data)]
     batch = torch.empty((len(files), 3, size, size), dtype=torch.uint8, device=device)
     try:
         decoded = dict(zip(plain, _decode_jpegs([files[row] for row in plain], device), strict=True)) if plain else {}
@@ -49,6 +51,16 @@ def decode_on_device(files: Sequence[bytes], paths: Sequence[str], size: int, de
         if decoded.get(row) is None:
             batch[row] = on_device(decode_at(data, path, size, "area"), device).permute(2, 0, 1)
     return batch.permute(0, 2, 3, 1)
+
+
+def _is_for_device(data: bytes) -> bool:
+    """Return whether nvJPEG decodes a file; others, including damaged ones, are left to the CPU, which names them."""
+    try:
+        check_size(*(image_size(data) or (0, 0)))
+        check_hole(data, "JPEG")
+    except ImageDamageError:
+        return False
+    return is_plain_jpeg(data)
 
 
 def _decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor | None]:
