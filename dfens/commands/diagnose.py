@@ -18,7 +18,8 @@ def command(workspace: Workspace, console: Console, name: str, max_issues: int) 
 
     Shows the AUC within clusters of images (weak clusters show what to expect on unseen forgeries), labels that
     this and all other complete models contradict, folds that overfit, and by how much choosing the best epoch
-    inflates the score. The list of label issues and their images are written to work/reports/diagnose.
+    inflates the score. The list of label issues and their images are written to work/reports/diagnose. Clips are
+    diagnosed without clusters and images.
     """
     from dfens.views.diagnose import show_diagnosis
     from dfens.workflows.diagnose import diagnose

@@ -14,12 +14,16 @@ _ISSUES_SHOWN = 10
 def show_diagnosis(found: "DiagnosisResult") -> "Iterator[FittedTable | str]":
     """Show scores by cluster, training by fold, and label issues."""
     diagnosis = found.diagnosis
-    yield make_table(
-        [vars(cluster) for cluster in diagnosis.clusters],
-        title=f"{diagnosis.model}: AUC {diagnosis.auc:.4f}; by cluster of images, weakest first",
-        decimals=4,
-        optional=["auc_of_fakes", "auc_of_reals"],
-    )
+    score = f"{diagnosis.model}: AUC {diagnosis.auc:.4f}"
+    if diagnosis.clusters:
+        yield make_table(
+            [vars(cluster) for cluster in diagnosis.clusters],
+            title=f"{score}; by cluster of images, weakest first",
+            decimals=4,
+            optional=["auc_of_fakes", "auc_of_reals"],
+        )
+    else:
+        yield score
     if diagnosis.training_curves:
         yield make_table(
             [vars(curve) for curve in diagnosis.training_curves],

@@ -16,7 +16,7 @@ from oof.ids import join_positions
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
 from trainers.analysis.plots import contact_sheet
-from trainers.data.groups import derive_groups
+from trainers.data.groups import image_clusters
 
 _IMAGES = 40
 
@@ -35,7 +35,7 @@ class DiagnosisResult:
 
 
 def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress: Progress = SILENT) -> DiagnosisResult:
-    """Score a model by kind of image, and find label issues and folds that overfit.
+    """Score a model by kind of image, and find label issues and folds that overfit; clips have no kinds and no images.
 
     Raises:
         PredictionError: if the model has predictions for only one class.
@@ -49,21 +49,16 @@ def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress
         )
     competition = workspace.competition()
     position = join_positions(folds.ids, competition.train["id"].to_numpy(object), "the training table", extra="ignore")
-    clusters = derive_groups(
-        competition,
-        "clusters",
-        work_dir=workspace.trainers_dir,
-        progress=progress,
-        seed=workspace.config.folds.seed,
-    )
-    if clusters is None:
-        raise PredictionError("The training images have no clusters.")
+    clusters = None
+    if competition.media == "images":
+        seed, work_dir = workspace.config.folds.seed, workspace.trainers_dir
+        clusters = image_clusters(competition.train, work_dir=work_dir, progress=progress, seed=seed)[position]
     others = {item.name: store.load(item.name).oof for item in store.list() if item.complete and item.name != name}
     histories = fold_histories(workspace, name, range(folds.k))
     found = Diagnosis(
         name,
         float(roc_auc(folds.target[known], model.oof[known])),
-        tuple(cluster_scores(folds, model.oof, clusters[position])),
+        () if clusters is None else tuple(cluster_scores(folds, model.oof, clusters)),
         tuple(find_label_issues(folds, {name: model.oof, **others}, limit=max_issues)),
         tuple(training_curves({fold: history for fold, history in histories.items() if "loss" in history})),
     )
@@ -71,7 +66,7 @@ def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress
     table = pd.DataFrame(found.label_issues, columns=["id", "target", "label_error_score", "models_against", "models"])
     write_text(listed, table.to_csv(index=False))
     images = None
-    if found.label_issues:
+    if found.label_issues and clusters is not None:
         files = pd.Series(competition.train["path"].to_numpy(object)[position], folds.ids)
         shown = found.label_issues[:_IMAGES]
         captions = [f"{issue.target} {issue.label_error_score:.2f}" for issue in shown]

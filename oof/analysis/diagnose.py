@@ -77,7 +77,7 @@ def cluster_scores(folds: Folds, oof: NDArray[Any], clusters: NDArray[np.object_
     Args:
         folds: rows and targets.
         oof: predictions of one model or blend, shape (n_rows,); rows with NaN are left out.
-        clusters: names of clusters, shape (n_rows,), e.g. from `trainers.data.groups.derive_groups`.
+        clusters: names of clusters, shape (n_rows,), e.g. from `trainers.data.groups.image_clusters`.
     """
     known = ~np.isnan(oof)
     y = folds.target

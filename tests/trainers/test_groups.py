@@ -16,6 +16,7 @@ from trainers.data.groups import cluster_groups, derive_groups, hash_cache
 from trainers.data.layouts import read_competition
 from trainers.data.originals import column_groups
 from trainers.data.settings import DataSettings
+from trainers.features import perceptual_hash
 from trainers.features.perceptual_hash import DISTANCE, hash_files, image_hash, near_groups, nearest_hashes
 from trainers.media.arrays import Image
 
@@ -226,6 +227,33 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
         derive_groups(read_competition(settings(root)), "duplicates", work_dir=tmp_path / "work")
 
 
+def test_hashing_resumes_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_table(tmp_path / "data", rows=12)
+    paths, cache = [str(root / "train" / f"a{row:03d}.jpg") for row in range(12)], tmp_path / "phash.parquet"
+    read: list[str] = []
+
+    most = 7
+
+    def stopping(path: str) -> object:
+        if len(read) == most:
+            raise KeyboardInterrupt
+        read.append(path)
+        return hash_file(path)
+
+    hash_file = perceptual_hash._hash_file
+    monkeypatch.setattr(perceptual_hash, "_AT_ONCE", 2)
+    monkeypatch.setattr(perceptual_hash, "_PARTS_SAVED", 2)
+    monkeypatch.setattr(perceptual_hash, "_hash_file", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        hash_files(paths, root=root, cache=cache)
+    read.clear()
+    most = 100
+    hashes, known = hash_files(paths, root=root, cache=cache)
+    assert sorted(read) == paths[4:]
+    assert known.all()
+    np.testing.assert_array_equal(hashes, hash_files(paths, root=root)[0])
+
+
 def test_clusters_separate_kinds_of_images_and_are_deterministic() -> None:
     rng = np.random.default_rng(0)
     kind = rng.choice(4, 400, p=[0.4, 0.3, 0.2, 0.1])
@@ -251,6 +279,26 @@ def test_clusters_of_files_reflect_how_they_were_made(tmp_path: Path) -> None:
     assert groups is not None
     soft_rows = np.array([row % 4 < 2 for row in range(40)])
     assert not set(groups[soft_rows]) & set(groups[~soft_rows])
+
+
+def test_clusters_do_not_split_given_groups(tmp_path: Path) -> None:
+    """Each group of three has two noisy images and a blurred one, or the reverse, so clusters alone would split it."""
+    root = make_table(tmp_path / "data", rows=24, size=64)
+    for row in range(24):
+        image, soft = face(row, size=64), (row % 3 < 2) == (row < 12)
+        noise = np.random.default_rng(row).normal(0, 12, image.shape)
+        picture = cv2.GaussianBlur(image, (0, 0), 2) if soft else np.clip(image + noise, 0, 255)
+        write_image(root / "train" / f"a{row:03d}.jpg", np.asarray(picture, np.uint8))
+    lines = [f"a{row:03d}.jpg,{row % 2},person {row // 3}" for row in range(24)]
+    (root / "train.csv").write_text("\n".join(["img_name,target,person", *lines]) + "\n")
+    alone = derive_groups(read_competition(settings(root)), "clusters", work_dir=tmp_path)
+    whole = derive_groups(read_competition(settings(root, group="person")), "clusters", work_dir=tmp_path)
+    assert alone is not None
+    assert whole is not None
+    person = np.arange(24) // 3
+    assert pd.Series(alone).groupby(person).nunique().max() > 1
+    assert pd.Series(whole).groupby(person).nunique().max() == 1
+    assert whole[0] in alone[:3]
 
 
 def originals(value_of_real: str) -> tuple[NDArray[np.object_], ...]:

@@ -69,17 +69,18 @@ def derive_groups(
         raise FoldError(f"[folds] group = '{how}' is unknown. Use none, duplicates, clusters, or column:NAME.")
     if competition.media != "images":
         raise DataError(f"[folds] group = '{how}' needs images, but these are clips. Use none or column:NAME.")
-    order = np.argsort(train["id"].to_numpy(object).astype(str), kind="stable")
-    in_order = train.iloc[order]
-    threads = threads or cpu_count()
-    groups = (
-        _near_duplicates(in_order, competition.root, work_dir, threads, progress)
-        if how == "duplicates"
-        else _clusters(in_order, work_dir, threads, progress, seed)
-    )
+    if how == "clusters":
+        clusters = image_clusters(train, work_dir=work_dir, threads=threads, progress=progress, seed=seed)
+        return _whole(clusters, column_groups_of(train, "group").names) if "group" in train else clusters
+    order = _id_order(train)
     found = np.empty(len(train), object)
-    found[order] = groups
+    threads = threads or cpu_count()
+    found[order] = _near_duplicates(train.iloc[order], competition.root, work_dir, threads, progress)
     return found
+
+
+def _id_order(rows: "pd.DataFrame") -> NDArray[np.intp]:
+    return np.argsort(rows["id"].to_numpy(object).astype(str), kind="stable")
 
 
 def original_note(competition: "Competition", how: str) -> str | None:
@@ -95,17 +96,39 @@ def column_groups_of(rows: "pd.DataFrame", column: str) -> ColumnGroups:
     return column_groups(values, ids, rows["target"].to_numpy(), paths)
 
 
-def _clusters(rows: "pd.DataFrame", work_dir: Path, threads: int, progress: Progress, seed: int) -> NDArray[np.object_]:
+def image_clusters(
+    rows: "pd.DataFrame", *, work_dir: Path, threads: int | None = None, progress: Progress = SILENT, seed: int = 0
+) -> NDArray[np.object_]:
+    """Return the cluster of each image, which does not depend on the order of the rows; see `derive_groups`.
+
+    Args:
+        rows: table with id and path. work_dir, threads, progress, seed: as in `derive_groups`.
+
+    Returns:
+        Names of up to 20 clusters, shape (n_rows,). Unlike groups of folds, they may split groups of rows.
+    """
     from trainers.features.embeddings import embeddings_path, read_embeddings
     from trainers.features.handcrafted import file_features
 
-    kept = read_embeddings(embeddings_path(work_dir), rows["id"].to_numpy(object))
+    order = _id_order(rows)
+    in_order = rows.iloc[order]
+    kept = read_embeddings(embeddings_path(work_dir), in_order["id"].to_numpy(object))
     if kept is not None:
         features, backbone = kept
         progress.note(f"clusters of features of the frozen backbone {backbone}")
     else:
-        features = file_features(rows["path"].tolist(), size=0, threads=threads, progress=progress)
-    return cluster_groups(features, clusters=CLUSTERS, seed=seed)
+        features = file_features(in_order["path"].tolist(), size=0, threads=threads or cpu_count(), progress=progress)
+    found = np.empty(len(rows), object)
+    found[order] = cluster_groups(features, clusters=CLUSTERS, seed=seed)
+    return found
+
+
+def _whole(clusters: NDArray[np.object_], given: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Move each given group to the cluster of most of its rows (the first by name if tied), so that none is split."""
+    names, cluster = np.unique(clusters.astype(str), return_inverse=True)
+    groups, group = np.unique(given.astype(str), return_inverse=True)
+    counts = np.bincount(group * len(names) + cluster, minlength=len(groups) * len(names))
+    return np.asarray(names[counts.reshape(len(groups), -1).argmax(axis=1)][group], object)
 
 
 def _near_duplicates(

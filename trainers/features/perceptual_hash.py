@@ -19,6 +19,8 @@ VERSION = 1
 DISTANCE = 24
 _EDGE = 64
 _FREQUENCIES = 16
+_AT_ONCE = 1000  # files between two updates of the progress
+_PARTS_SAVED = 20  # of these, after which the hashes are stored
 _WORDS = _FREQUENCIES * _FREQUENCIES // 64
 _COLUMNS = [f"hash{word}" for word in range(_WORDS)]
 
@@ -61,7 +63,8 @@ def hash_files(
     Args:
         paths: paths of the files.
         root: the data folder, to which paths in the cache are relative.
-        cache: Parquet file of earlier hashes; a file whose size or time has changed is hashed again.
+        cache: Parquet file of earlier hashes; a file whose size or time has changed is hashed again. It is also written
+            now and then while files are hashed, so that a killed run resumes.
         threads: number of threads.
         progress: receives progress by file.
 
@@ -79,21 +82,32 @@ def hash_files(
         hashes[same] = old[_COLUMNS].to_numpy(np.uint64)[at[same]]
         known = same
     new = np.flatnonzero(~known)
-    if len(new):
-        made = in_threads(_hash_file, [paths[row] for row in new.tolist()], threads, progress, "hash images")
-        for row, value in zip(new, made, strict=True):
-            if value is not None:
-                hashes[row] = value
-                known[row] = True
-        if cache is not None:
-            table = pd.DataFrame({"file": names, "size": stamps[:, 0], "mtime_ns": stamps[:, 1]})
-            table[_COLUMNS] = hashes
-            table = table[known]
-            if old is not None:
-                kept = old[~old.index.isin(table["file"])].reset_index()
-                table = pd.concat([kept, table], ignore_index=True)
-            write_parquet(cache, table, {"version": VERSION, "kind": "phash"})
+    if not len(new):
+        return hashes, known
+    parts = np.array_split(new, -(-len(new) // _AT_ONCE))
+    with progress.task("hash images", total=len(new), unit="file") as task:
+        for number, part in enumerate(parts, 1):
+            made = in_threads(_hash_file, [paths[row] for row in part.tolist()], threads, SILENT, "")
+            for row, value in zip(part, made, strict=True):
+                if value is not None:
+                    hashes[row] = value
+                    known[row] = True
+            task.advance(len(part))
+            if cache is not None and (number % _PARTS_SAVED == 0 or number == len(parts)):
+                _write_cache(cache, old, names[known], stamps[known], hashes[known])
     return hashes, known
+
+
+def _write_cache(
+    cache: Path, old: pd.DataFrame | None, names: "pd.Index[str]", stamps: NDArray[np.int64], hashes: Hashes
+) -> None:
+    """Write the hashes of files, and the older ones of other files."""
+    table = pd.DataFrame({"file": names, "size": stamps[:, 0], "mtime_ns": stamps[:, 1]})
+    table[_COLUMNS] = hashes
+    if old is not None:
+        kept = old[~old.index.isin(table["file"])].reset_index()
+        table = pd.concat([kept, table], ignore_index=True)
+    write_parquet(cache, table, {"version": VERSION, "kind": "phash"})
 
 
 def _stamp(path: str) -> tuple[int, int]:
