@@ -15,6 +15,7 @@ from dfens.workspace.paths import Workspace
 @click.option("--retry", is_flag=True, help="Retry clips that could not be read before.")
 @click.option("--remove", is_flag=True, help="Remove all extracted features instead.")
 @click.option("--sheet", type=click.Path(path_type=Path), metavar="PNG", help="Draw a contact sheet of some clips.")
+@click.option("--force", is_flag=True, help="Replace the file of --sheet if it exists.")
 @click.option("--sheet-clips", type=click.IntRange(min=1), default=12, help="Number of clips on the sheet; default 12.")
 @threads_option("clips read in parallel")
 @pass_workspace
@@ -25,6 +26,7 @@ def command(
     retry: bool,
     remove: bool,
     sheet: Path | None,
+    force: bool,
     sheet_clips: int,
     threads: int,
 ) -> None:
@@ -44,7 +46,7 @@ def command(
         dry_run=dry_run,
         retry=retry,
         remove=remove,
-        sheet=None if sheet is None else workspace.resolve(sheet),
+        sheet=None if sheet is None else workspace.resolve_output(sheet, force=force),
         sheet_clips=sheet_clips,
     )
     found = extract(workspace, request, console.progress)

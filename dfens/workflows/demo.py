@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dfens.demo import COMPETITIONS, TRUTH
 from dfens.workspace.paths import Workspace
-from oof.errors import PredictionError
+from oof.errors import ConfigError, PredictionError
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
 
@@ -63,16 +63,21 @@ def run_demo(
     """Generate a competition, run the commands of the pipeline on it, and score the results with the true labels.
 
     Args:
-        folder: folder of the competition; an existing one is used.
+        folder: folder of the competition, empty or of an earlier run, which is resumed.
         run_command: runs dfens with the given arguments and returns its exit code.
         recipe: a key of `dfens.demo.COMPETITIONS`.
         images: number of training rows, with half as many test rows; None for the competition's default.
         progress: receives the progress of the generation, and each command before it runs.
+
+    Raises:
+        ConfigError: if the folder has other files, which the demo could overwrite.
     """
     started = time.monotonic()
     competition = import_module(COMPETITIONS[recipe])
     rows = images or competition.ROWS
+    unfinished = _begin(folder)
     competition.make_competition(folder, train_rows=rows, test_rows=rows // 2, progress=progress)
+    unfinished.unlink(missing_ok=True)
     for step in competition.STEPS:
         progress.note(f"\n$ dfens -C {shlex.quote(str(folder))} {step}")
         code = run_command(["-C", str(folder), *step.split()])
@@ -84,6 +89,21 @@ def run_demo(
     truth = truth.set_index(truth.columns[0]).loc[list(workspace.predictions.test_ids)]
     scores, by_forgery = true_scores(workspace, truth), scores_by_forgery(workspace, truth)
     return DemoResult(folder, scores, newest, time.monotonic() - started, by_forgery=by_forgery)
+
+
+def _begin(folder: Path) -> Path:
+    """Check that a folder belongs to the demo, and return the file that marks it until its competition is complete."""
+    unfinished = folder / ".demo-unfinished"
+    if (folder / TRUTH).exists() or unfinished.exists():
+        return unfinished
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(
+            f"{folder} is not empty, and not the folder of a demo. Name a new folder: dfens demo DIR; existing files "
+            f"such as data/train.csv would be overwritten."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
+    return unfinished
 
 
 def true_scores(workspace: Workspace, truth: pd.DataFrame) -> tuple[TrueScore, ...]:

@@ -1,3 +1,3 @@
 # generates clips of talking faces with three kinds of forgery, trains on video, sound and both
 dfens demo av --recipe demo-av
-dfens -C av extract --sheet sheet.png
+dfens -C av extract --sheet demo-sheet.png

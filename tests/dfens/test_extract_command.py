@@ -67,6 +67,14 @@ def test_contact_sheet_shows_the_frames(folder: Path) -> None:
     assert image is not None
     assert image.shape[1] == 1500
     assert np.unique(image.reshape(-1, 3), axis=0).shape[0] > 500  # frames, not a blank page
+    own = folder / "own.png"
+    own.write_bytes(b"a file of the user")
+    refused = run(folder, "--sheet", "own.png")
+    assert refused.exit_code == 1
+    assert "own.png exists. Choose another name, or give --force to replace it." in refused.stderr
+    assert own.read_bytes() == b"a file of the user"
+    assert run(folder, "--sheet", "own.png", "--sheet-clips", "1", "--force").exit_code == 0
+    assert own.read_bytes().startswith(b"\x89PNG")
 
 
 def test_images_are_refused(tmp_path: Path) -> None:
@@ -101,6 +109,17 @@ def test_modalities_are_compared_on_clips_without_sound(folder: Path) -> None:
     assert all(row["modalities"] == ["picture", "sound"] for row in rows)
     assert all(row["clips_without_sound"] == 8 for row in rows)
     assert all(0 <= row[key] <= 1 for row in rows for key in ("auc", "auc_with_sound", "auc_without_sound"))
+    result = CliRunner().invoke(cli, ["-C", str(folder), "extract", "--remove"])
+    assert result.exit_code == 0, result.stderr
+    result = CliRunner().invoke(cli, ["-C", str(folder), "compare", "a", "b", "--modalities"])
+    assert result.exit_code == 1
+    assert "16 of 16 clips are not extracted, so it is unknown whether they have sound" in result.stderr
+    assert "Run dfens extract." in result.stderr
+    assert run(folder).exit_code == 0
+    result = CliRunner().invoke(cli, ["-C", str(folder), "diagnose", "a"])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("a: AUC ")
+    assert "cluster" not in result.stdout
     report = CliRunner().invoke(cli, ["-C", str(folder), "report", "--json"])
     assert report.exit_code == 0, report.stderr
     clips = json.loads(report.stdout)["clips"]
