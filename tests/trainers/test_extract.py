@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from oof.errors import ConfigError, DataError
+from trainers.features.clip_features import NAMES_SOUND, clip_features
 from trainers.features.clips import clip_store, extract_clips
 from trainers.features.extract import extract_clip
 from trainers.features.settings import ExtractSettings
@@ -464,3 +465,17 @@ print(*peaks)
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     early, late = map(int, done.stdout.split())
     assert late - early < 15_000  # kilobytes
+
+
+def test_sound_features_follow_the_settings_of_the_model_that_uses_them(tmp_path: Path) -> None:
+    path = str(clip(tmp_path))
+    found = {
+        bands: record(extract_clip(path, ExtractSettings(frames=4, frame_size=32, bands=bands))) for bands in (80, 10)
+    }
+    for wanted in (ExtractSettings(bands=80).mel, ExtractSettings(bands=10).mel):
+        stored, computed = (clip_features(item, wanted) for item in found.values())
+        np.testing.assert_array_equal(stored, computed)
+    few, many = (clip_features(found[80], ExtractSettings(bands=bands).mel) for bands in (10, 80))
+    assert not few[10:20].any()  # there are 10 bands, each in a part of its own
+    assert many[10:20].all()
+    np.testing.assert_array_equal(few[len(NAMES_SOUND) :], many[len(NAMES_SOUND) :])

@@ -1,11 +1,15 @@
 """Small handcrafted features of clips: sound, video, their synchrony, and leaks."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from oof.arrays import Vector
 from trainers.features.handcrafted import trace_features
+from trainers.features.mel import log_mel
+from trainers.features.settings import MelSettings
 from trainers.media.clip_record import ClipRecord
 
 _BANDS = 20
@@ -28,27 +32,31 @@ NAMES_LEAKS = (
 )
 
 
-def clip_features(record: ClipRecord, *, leaks: bool = False) -> Vector:
+def clip_features(record: ClipRecord, settings: MelSettings, *, leaks: bool = False) -> Vector:
     """Return the features of one clip; a missing modality is 0 and indicated by a feature.
 
     Args:
         record: record of the clip.
+        settings: settings of the spectrogram.
         leaks: whether to add properties of the file that do not depend on its content (duration, silence at the ends,
             rates, sizes), which only separate the classes of a badly made data set.
     """
-    parts = [sound_features(record), picture_features(record), sync_features(record)]
+    parts = [sound_features(record, settings), picture_features(record), sync_features(record)]
     if leaks:
         parts.append(leak_features(record))
     return np.nan_to_num(np.concatenate(parts))
 
 
-def sound_features(record: ClipRecord) -> Vector:
-    """Return level and spread of 20 bands, loudness, silence, centroid, flatness and flux, shape (49,)."""
-    mel = record.tensor("mel").astype(np.float64)  # (bands, columns)
+def sound_features(record: ClipRecord, settings: MelSettings) -> Vector:
+    """Return level and spread of 20 bands, loudness, silence, centroid, flatness and flux, shape (49,).
+
+    With fewer than 20 bands in the settings the level and spread of the others are 0.
+    """
     sound = record.sound.astype(np.float64) / 32_768
     if not len(sound):
         return np.zeros(len(NAMES_SOUND))
-    bands = np.stack([part.mean(0) for part in np.array_split(mel, _BANDS)])
+    mel = _spectrogram(record, settings).astype(np.float64)  # (bands, columns)
+    bands = np.stack([part.mean(0) if len(part) else np.zeros(mel.shape[1]) for part in np.array_split(mel, _BANDS)])
     power = np.exp(mel)
     places = np.linspace(0, 1, len(mel))[:, None]
     centroid = (power * places).sum(0) / power.sum(0)
@@ -63,6 +71,13 @@ def sound_features(record: ClipRecord) -> Vector:
             [np.abs(np.diff(mel, axis=1)).mean() if mel.shape[1] > 1 else 0.0, 1.0],
         ]
     )
+
+
+def _spectrogram(record: ClipRecord, settings: MelSettings) -> NDArray[np.float16]:
+    """Return the stored spectrogram, or a new one if the clip was extracted with other settings of the spectrogram."""
+    if record.mel_settings == dataclasses.asdict(settings):
+        return record.tensor("mel")
+    return log_mel(record.sound, settings).astype(np.float16)
 
 
 def _loudness(sound: Vector, record: ClipRecord) -> Vector:

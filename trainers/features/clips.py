@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.errors import DataError, examples
 from oof.progress import SILENT, Progress
 from trainers.features.extract import extract_clip
 from trainers.features.settings import ExtractSettings
@@ -28,8 +29,18 @@ def clip_store(settings: ExtractSettings, work_dir: Path, root: Path) -> ClipSto
 
 
 def has_sound(paths: Sequence[str], settings: ExtractSettings, work_dir: Path, root: Path) -> NDArray[np.bool_]:
-    """Return for each clip whether any sound was extracted from it."""
+    """Return for each clip whether any sound was extracted from it; False for a clip that cannot be read.
+
+    Raises:
+        DataError: if clips have not been extracted yet.
+    """
     view = clip_store(settings, work_dir, root).view(paths)
+    unknown = [view.paths[row] for row in view.absent if not view.reasons[row]]
+    if unknown:
+        raise DataError(
+            f"{len(unknown):,} of {len(paths):,} clips are not extracted, so it is unknown whether they have sound: "
+            f"{examples(unknown, 3)}. Run dfens extract."
+        )
     records = (view.record(row) for row in range(len(view)))
     return np.array([record is not None and len(record.sound) > 0 for record in records], bool)
 

@@ -86,16 +86,14 @@ def _features_of(context: Context, paths: Sequence[str], progress: Progress = SI
     if not _reads_clips(context):
         return linear_features(context.settings, paths, threads=context.threads, progress=progress)
     record_of = ClipSource(context)
-    rows = in_threads(
-        partial(_clip_row, record_of, context.settings.leaks), paths, context.threads, progress, "features"
-    )
+    rows = in_threads(partial(_clip_row, record_of, context.settings), paths, context.threads, progress, "features")
     width = next((len(row) for row in rows if row is not None), 1)
     return np.stack([np.zeros(width, np.float32) if row is None else row.astype(np.float32) for row in rows])
 
 
-def _clip_row(record_of: ClipSource, leaks: bool, path: str) -> NDArray[np.float64] | None:
+def _clip_row(record_of: ClipSource, settings: LinearSettings, path: str) -> NDArray[np.float64] | None:
     record = record_of(path)
-    return None if record is None else clip_features(record, leaks=leaks)
+    return None if record is None else clip_features(record, settings.mel, leaks=settings.leaks)
 
 
 def _reads_clips(context: Context) -> bool:
