@@ -1,6 +1,9 @@
 """The sound of clips: length, level and start, for any rate and number of channels."""
 
+from enum import IntFlag
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainers.features.mel import hz_to_mel, log_mel, mel_filterbank, mel_to_hz
 from trainers.features.settings import MelSettings
-from trainers.media.audio import Sound, audio_stream, read_audio
+from trainers.media.audio import Sound, _start, audio_stream, read_audio
 from trainers.media.clip_info import open_clip
 from trainers.media.clip_writer import Encoding, write_clip
 
@@ -83,6 +86,19 @@ def test_sound_can_be_read_after_the_frames(tmp_path: Path) -> None:
 
 
 # ---- mel ---------------------------------------------------------------------
+
+
+def test_a_cover_image_is_not_the_video_that_sound_is_aligned_to() -> None:
+    flag = IntFlag("Disposition", {"attached_pic": 1})
+
+    def stream(start: int, flags: int) -> SimpleNamespace:
+        return SimpleNamespace(start_time=start, time_base=Fraction(1, 10), disposition=flag(flags))
+
+    sound = stream(30, 0)
+    streams = SimpleNamespace(video=[stream(0, 1), stream(25, 0)])
+    assert _start(SimpleNamespace(streams=streams), sound) == 0.5  # type: ignore[arg-type]
+    streams.video.pop()
+    assert _start(SimpleNamespace(streams=streams), sound) == 3.0  # type: ignore[arg-type]
 
 
 def slow_log_mel(samples: NDArray[np.int16], settings: MelSettings) -> NDArray[np.float64]:

@@ -11,6 +11,8 @@ from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from trainers.media.video import video_stream
+
 Waveform = NDArray[np.int16]
 
 _MOST_ERRORS = 50  # consecutive packets that cannot be decoded before the rest of the track is skipped
@@ -115,6 +117,7 @@ def _samples(resampler: AudioResampler, frame: av.AudioFrame | None) -> Iterator
 def _start(container: InputContainer, stream: av.AudioStream) -> float:
     """Return the start of the sound in seconds after the start of the video (of the clip, without a video)."""
     own = float((stream.start_time or 0) * (stream.time_base or Fraction(1, av.time_base)))
-    for video in container.streams.video:
-        return own - float((video.start_time or 0) * (video.time_base or Fraction(1, av.time_base)))
-    return own
+    video = video_stream(container)
+    if video is None:
+        return own
+    return own - float((video.start_time or 0) * (video.time_base or Fraction(1, av.time_base)))
