@@ -312,3 +312,13 @@ def test_labels_that_are_all_unusable_leave_no_row(tmp_path: Path) -> None:
     root = make_table(tmp_path)
     (root / "train.csv").write_text("img_name,target\na000.jpg,\n")
     assert [problem.kind for problem in scan(root).problems] == ["labels"]
+
+
+def test_a_file_of_a_row_with_an_unusable_label_has_a_row(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    lines = (root / "train.csv").read_text().splitlines()
+    (root / "train.csv").write_text("\n".join([*lines[:2], f"{lines[2].split(',')[0]},6", *lines[3:-1]]) + "\n")
+    found = scan(root)
+    assert [problem.kind for problem in found.problems] == ["labels"]
+    assert lines[2].split(",")[0] not in found.train["id"].tolist()
+    assert [Path(path).name for path in found.unlabelled["train"]] == [lines[-1].split(",")[0]]

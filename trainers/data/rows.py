@@ -62,8 +62,8 @@ class RowReader:
         wrong = rows["target"].to_numpy() < 0
         if wrong.any():
             self._add_labels_problem(rows, labels, wrong, source)
-            rows = _without(rows, wrong)
-        return self._find_files(rows, source)
+        rows = self._find_files(rows, source)
+        return _without(rows, rows["target"].to_numpy() < 0) if wrong.any() else rows
 
     def _add_labels_problem(
         self, rows: pd.DataFrame, labels: NDArray[np.object_], wrong: Mask, source: "Source"
