@@ -85,14 +85,15 @@ def show_import(found: "ImportResult") -> "Iterator[FittedTable | str]":
         for name in report.models
     ]
     whole = sum(report.rows[name] == found.rows for name in report.models)
-    yield make_table(rows, title=f"Imported {len(report.models)} models, {whole} of them complete")
+    title = "Imported 1 model" if len(rows) == 1 else f"Imported {len(rows)} models, {whole} of them complete"
+    yield make_table(rows, title=title)
     yield "Next: dfens oof list, then dfens blend"
 
 
 def show_export(found: "Exported") -> Iterator[str]:
     """Show the path of the file."""
     part = "test" if found.part == "test" else "OOF"
-    yield f"Wrote {part} predictions of {len(found.models)} models to {found.path}"
+    yield f"Wrote {part} predictions of {len(found.models)} model{'s' * (len(found.models) != 1)} to {found.path}"
 
 
 def show_archived(found: "Archived") -> Iterator[str]:
