@@ -89,10 +89,11 @@ def test_sound_can_be_read_after_the_frames(tmp_path: Path) -> None:
 
 
 def test_a_cover_image_is_not_the_video_that_sound_is_aligned_to() -> None:
-    flag = IntFlag("Disposition", {"attached_pic": 1})
+    class Disposition(IntFlag):
+        attached_pic = 1
 
     def stream(start: int, flags: int) -> SimpleNamespace:
-        return SimpleNamespace(start_time=start, time_base=Fraction(1, 10), disposition=flag(flags))
+        return SimpleNamespace(start_time=start, time_base=Fraction(1, 10), disposition=Disposition(flags))
 
     sound = stream(30, 0)
     streams = SimpleNamespace(video=[stream(0, 1), stream(25, 0)])
