@@ -1,5 +1,6 @@
 """The command `dfens`: loads its commands from dfens/commands, and turns errors into exit codes."""
 
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -53,6 +54,16 @@ class _Commands(click.Group):
             return None
         command: click.Command = import_module(f"dfens.commands.{name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
+            close = get_close_matches(args[0], names, n=1)
+            suggestion = f" Did you mean {close[0]!r}?" if close else " dfens --help lists them."
+            ctx.fail(f"No such command {args[0]!r}.{suggestion}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:

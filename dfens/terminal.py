@@ -22,6 +22,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from dfens.values import duration
+
 _PLAIN_EVERY_S = 10.0
 
 
@@ -138,12 +140,12 @@ class _Lines:
         if now - self._shown < _PLAIN_EVERY_S:
             return
         self._shown = now
-        share = f" of {self._total:g} ({100 * self._done / self._total:.0f} %)" if self._total else ""
-        facts = "".join(f" {key}={value}" for key, value in fields.items())
-        left = ""
+        parts = [amount_done(self._done, self._total, self._unit)]
         if self._total and self._done:
-            left = f", {(now - self._started) * (self._total / self._done - 1):.0f} s left"
-        print_line(self._console, f"{self._title}: {self._done:g}{share} {self._unit}{left}{facts}")
+            left_s = (now - self._started) * max(0.0, self._total / self._done - 1)
+            parts.append(f"{duration(left_s)} left")
+        parts += [f"{key} {value}" for key, value in fields.items()]
+        print_line(self._console, f"{self._title}: {', '.join(parts)}")
 
     def __enter__(self) -> Self:
         return self
@@ -152,3 +154,17 @@ class _Lines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+
+def amount_done(done: float, total: float | None, unit: str) -> str:
+    """Return how much of a task is done.
+
+    >>> amount_done(6, 120, "step"), amount_done(3e6, 12e6, "B"), amount_done(2, None, "file")
+    ('6 of 120 steps (5 %)', '3.0 of 12.0 MB (25 %)', '2 files')
+    """
+    if unit == "B":
+        shown, whole, units = f"{done / 1e6:.1f}", f"{(total or 0) / 1e6:.1f}", " MB"
+    else:
+        plural = unit and (total or done) != 1 and not unit.endswith("s")
+        shown, whole, units = f"{done:g}", f"{total or 0:g}", f" {unit}{'s' * bool(plural)}" if unit else ""
+    return f"{shown} of {whole}{units} ({100 * done / total:.0f} %)" if total else f"{shown}{units}"

@@ -1,4 +1,4 @@
-"""Conversion of values to JSON."""
+"""Values as JSON, and durations as text."""
 
 import dataclasses
 import math
@@ -33,3 +33,16 @@ def json_value(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in its two largest units.
+
+    >>> duration(75), duration(4000), duration(200_000)
+    ('1 min 15 s', '1 h 6 min', '2 d 7 h')
+    """
+    whole = round(seconds)
+    for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // below} {smaller}"
+    return f"{whole} s"

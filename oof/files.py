@@ -79,9 +79,10 @@ def write_remedy(path: Path, err: OSError) -> str:
     if disk_remedy(err.errno):
         return disk_remedy(err.errno)
     if isinstance(err, PermissionError):
+        refusing = next((item for item in path.parents if item.exists()), path.parent)
         return (
             f"Expected a folder that this user can write to: correct the owner or the permissions of "
-            f"{path.parent}, or work in another folder (dfens -C DIR)."
+            f"{refusing}, or work in another folder (dfens -C DIR)."
         )
     if err.errno in (errno.ENOTDIR, errno.EEXIST):
         blocking = next((item for item in (path, *path.parents) if item.exists() and not item.is_dir()), path.parent)

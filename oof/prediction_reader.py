@@ -315,8 +315,9 @@ class PredictionReader(RowStore):
     def _check_stored(self, name: str, known: builtins.list[str] | None = None) -> None:
         known = model_names(self.models_dir) if known is None else known
         if name not in known:
+            others = f"; its models are {examples(known, 10)}" if known else ", which is empty"
             raise StoreError(
-                f"There is no model '{name}' in the store; its models are {examples(known, 10) or 'none'}. "
+                f"There is no model '{name}' in the store{others}. "
                 f"Run dfens train --model {name}, or dfens oof import {name}."
             )
 

@@ -77,6 +77,11 @@ def import_(
     """
     if not names_or_files or (oof_file is not None and len(names_or_files) != 1):
         raise click.UsageError("Give files of predictions, or one NAME with --oof FILE.")
+    if oof_file is None and options["tests"] and not Path(names_or_files[0]).suffix:
+        name = names_or_files[0]
+        raise click.UsageError(
+            f"Give the OOF predictions of {name} too: dfens oof import {name} --oof FILE --test FILE."
+        )
     from dfens.views.oof import import_notes, show_import
     from dfens.workflows.exchange import ImportRequest, import_models
     from oof.exchange.importing import ColumnChoice

@@ -22,7 +22,8 @@ def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedT
         f"Blend '{name}': {method}. Nested {result.metric} {result.nested_score:.5f}, 95 % interval {low:.5f} to "
         f"{high:.5f}."
     )
-    for item in result.comparisons:
+    several = len(result.names) > 1
+    for item in result.comparisons if several else ():
         yield (
             f"Against {item.other}: {item.gain:+.5f} nested, 95 % interval {item.interval[0]:+.5f} to "
             f"{item.interval[1]:+.5f}, p = {item.p_value:.2g}."
@@ -34,16 +35,15 @@ def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedT
             f"calibration error {error[0]:.4f} before, {error[1]:.4f} after."
         )
         yield _reliability_table(result.calibration)
-    yield result.verdict
+    yield result.verdict if several else "It has one member, so nothing can be gained yet. Train or import others."
     yield from (f"Warning: {text}" for text in result.warnings)
     if found.archived is not None:
         yield f"The earlier blend '{name}' was moved to {found.archived}"
     if found.has_test:
         yield f"Stored in {found.path}"
-        yield f"Next: dfens submit {name} --dry-run"
     else:
         yield f"Stored in {found.path}, without test predictions, since the members have none."
-        yield "Next: dfens train, or dfens oof import NAME --oof FILE --test FILE, then dfens blend again"
+    yield f"Next: {found.next}"
 
 
 def _member_table(found: "NewBlend") -> FittedTable:
@@ -59,9 +59,10 @@ def _member_table(found: "NewBlend") -> FittedTable:
     rows += [
         empty | {"": other, fitted: score, nested: nested_score}
         for other, (score, nested_score) in result.references.items()
+        if len(result.names) > 1  # a single member equals each of them
     ]
     rows.append(empty | {"": f"blend '{found.name}'", fitted: result.score, nested: result.nested_score})
-    title = f"Members of '{found.name}', and scores of simpler blends"
+    title = f"Members of '{found.name}'" + (", and scores of simpler blends" if len(result.names) > 1 else "")
     return make_table(rows, title=title, bold=len(rows) - 1)
 
 

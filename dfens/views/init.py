@@ -11,6 +11,8 @@ def show_written(found: Written) -> Iterator[str]:
     if found.kept is not None:
         yield f"The earlier file was moved to {found.kept}."
     yield f"Wrote {found.path} (recipe {found.recipe})."
+    if found.recipe == "table":
+        yield "Set the files, folders and columns of your data under [data]; every line has a comment."
     yield "Next: put the data into the folder [data] root (dfens download does this), then run dfens check"
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
+from dfens.values import duration
 from dfens.views.tables import FittedTable, make_table
 from dfens.workflows.progress import RunningWork, TimeLeft
 from dfens.workflows.status import Status, SubmissionStatus
@@ -22,19 +23,6 @@ def show_status(found: Status) -> Iterator[FittedTable | str]:
     if found.submissions is not None:
         yield _submission_line(found.submissions)
     yield f"Next: {found.next}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in its two largest units.
-
-    >>> duration(75), duration(4000), duration(200_000)
-    ('1 min 15 s', '1 h 6 min', '2 d 7 h')
-    """
-    whole = round(seconds)
-    for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // below} {smaller}"
-    return f"{whole} s"
 
 
 def _running_line(work: RunningWork) -> str:

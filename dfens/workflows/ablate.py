@@ -53,7 +53,7 @@ def run_ablation(
         variant = variant_name(change)
         if variant in variants:
             raise ConfigError(f"--set {change!r} repeats the variant '{variant}'. Give each variant once.")
-        variants[variant] = build(type(settings), values, f"--set {change}")
+        variants[variant] = build(type(settings), values, f"--set {change} ({name} is a {settings.kind} model)")
     job = dataclasses.replace(
         make_job(workspace, {name: settings}, threads=threads), max_parameters=config.competition.max_parameters
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfens.workflows.selection import fold_text
 from dfens.workspace.members import read_member
 from dfens.workspace.paths import Workspace
 from dfens.workspace.trainings import network_parameters
@@ -28,7 +29,7 @@ class NewBlend:
     """A fitted and stored blend.
 
     notes: what was left out or dropped, and why. archived: new path of an earlier blend with that name.
-    has_test: whether its members, and therefore the blend, have test predictions.
+    has_test: whether its members, and therefore the blend, have test predictions. next: the command to run.
     """
 
     name: str
@@ -37,6 +38,7 @@ class NewBlend:
     notes: tuple[str, ...]
     archived: Path | None
     has_test: bool
+    next: str
 
     def as_json(self) -> dict[str, Any]:
         """Return the blend without predictions and distribution functions."""
@@ -46,6 +48,7 @@ class NewBlend:
             "has_test": self.has_test,
             "left_out": self.notes,
             "archived": self.archived,
+            "next": self.next,
         } | self.result.summary.to_json()
 
 
@@ -67,7 +70,18 @@ def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress:
         details=members.details(store, settings),
     )
     notes = (*members.notes, *_dropped(result, settings))
-    return NewBlend(name, blends.path(name), result, notes, archived, test is not None)
+    return NewBlend(
+        name, blends.path(name), result, notes, archived, test is not None, _next(workspace, name, test is not None)
+    )
+
+
+def _next(workspace: Workspace, name: str, has_test: bool) -> str:
+    """Return the command to run after blending."""
+    if not has_test:
+        return "dfens train, or dfens oof import NAME --oof FILE --test FILE, then dfens blend again"
+    if workspace.can_submit():
+        return f"dfens submit {name} --dry-run"
+    return "dfens report; to submit, run dfens init --recipe table and name the sample submission under [data]"
 
 
 def _check_parameters(workspace: Workspace, names: Sequence[str]) -> None:
@@ -169,8 +183,7 @@ def _complete_models(summaries: Iterable[ModelSummary]) -> tuple[list[str], list
             names.append(summary.name)
     if not names:
         raise BlendError(
-            "No model is complete yet"
-            + (f": {'; '.join(notes)}" if notes else ".")
+            " ".join(["No model is complete yet.", *notes])
             + " Run dfens train --fold all, or dfens oof import NAME --oof FILE, then dfens status."
         )
     return names, notes
@@ -207,6 +220,7 @@ def _with_test(
             f"Run dfens train for them, or leave them out of --members."
         )
     notes = [f"Left out: {name} (no test predictions, but other models have them)." for name in without]
+    notes.append("To include them, run dfens train, or dfens oof import NAME --oof FILE --test FILE.")
     kept = [(name, item) for name, item in zip(names, found, strict=True) if name not in without]
     return [name for name, _ in kept], [item for _, item in kept], notes
 
@@ -223,16 +237,12 @@ def _missing(summary: ModelSummary) -> str:
     if summary.oof_rows < summary.rows:
         missing = [fold for fold in range(summary.k) if fold not in summary.oof_folds]
         rows = f"{summary.oof_rows} of {summary.rows} training rows predicted"
-        return rows if summary.imported else f"{rows}; dfens train --model {summary.name} --fold {_join(missing)}"
+        return rows if summary.imported else f"{rows}; dfens train --model {summary.name} --fold {fold_text(missing)}"
     if summary.has_test and not summary.complete:
         missing = [fold for fold in range(summary.k) if fold not in summary.test_folds]
-        lacking = f"no test predictions of fold {_join(missing)}" if missing else "no refit on all rows yet"
+        lacking = f"no test predictions of fold {fold_text(missing)}" if missing else "no refit on all rows yet"
         return f"{lacking}; dfens train --model {summary.name}"
     return ""
-
-
-def _join(folds: Sequence[int]) -> str:
-    return ",".join(str(fold) for fold in folds)
 
 
 def _check_wanted(

@@ -76,6 +76,8 @@ def run_demo(
     competition = import_module(COMPETITIONS[recipe])
     rows = images or competition.ROWS
     unfinished = _begin(folder)
+    if not (folder / TRUTH).exists():
+        progress.note(f"Generating a competition of {rows} training and {rows // 2} test rows in {folder}")
     competition.make_competition(folder, train_rows=rows, test_rows=rows // 2, progress=progress)
     unfinished.unlink(missing_ok=True)
     for step in competition.STEPS:

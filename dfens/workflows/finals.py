@@ -101,9 +101,10 @@ def gather_candidates(workspace: Workspace, entries: Sequence[Entry]) -> tuple[l
         else:
             found[entry.sha256] = Candidate(label_of(entry), oof, entry.public_score)
     if len(found) < 2:
+        names = examples([item.name for item in found.values()]) or "none"
+        left = "".join(f" {text}" for text in left_out)
         raise SubmissionError(
             f"Choosing the finals needs at least two scored submissions with OOF predictions in the store; there are "
-            f"{examples([item.name for item in found.values()]) or 'none'}. "
-            f"{' '.join(left_out)} Run dfens submissions sync to update scores, or submit another blend."
+            f"{names}.{left} Run dfens submissions sync to update scores, or submit another blend."
         )
     return list(found.values()), left_out

@@ -61,7 +61,7 @@ def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
             return next((entry for entry in reversed(found) if entry.status != "failed"), found[-1])
     names = [entry.name for entry in reversed(entries)]
     raise SubmissionError(
-        f"The ledger has no submission '{wanted}'; it has {examples(names, 8) or 'none'}. "
+        f"The ledger has no submission '{wanted}'; it {f'has {examples(names, 8)}' if names else 'is empty'}. "
         f"Give a ref, a file name or a blend's name, or run dfens submissions sync for those made elsewhere."
     )
 

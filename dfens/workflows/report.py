@@ -18,10 +18,11 @@ from dfens.workflows.ledger import read_entries
 from dfens.workflows.report_media import find_views
 from dfens.workflows.status import next_command
 from dfens.workflows.stored_results import read_duplicates, read_finals, read_fold_gap, read_modalities
+from dfens.workspace.config import no_config
 from dfens.workspace.members import changed_members
-from dfens.workspace.paths import CONFIG_NAME, Workspace
+from dfens.workspace.paths import Workspace
 from dfens.workspace.trainings import fold_histories, repeat_histories
-from oof.errors import ConfigError, DfensError
+from oof.errors import DfensError
 from oof.files import write_json, write_text
 from oof.folds import Folds
 from oof.ids import join_positions
@@ -134,7 +135,7 @@ def _no_folds(workspace: Workspace) -> Folds:
         ConfigError: if this is not a project.
     """
     if not workspace.config_path.exists():
-        raise ConfigError(f"There is no {CONFIG_NAME} in {workspace.root}. Run dfens init, or give -C DIR.")
+        raise no_config(workspace.config_path)
     return Folds(np.empty(0, object), np.empty(0, np.int8), np.empty(0, np.int16))
 
 

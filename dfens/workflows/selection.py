@@ -1,6 +1,6 @@
 """The selection of models and folds for a command."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from oof.errors import ConfigError
@@ -34,6 +34,22 @@ def fold_indices(ranges: FoldRanges, k: int) -> tuple[int, ...]:
     """
     for first, last in ranges:
         if last >= k:
-            raise ConfigError(f"--fold {first}-{last}: there is no fold {max(first, k)}; the folds are 0 to {k - 1}.")
+            given = f"{first}" if first == last else f"{first}-{last}"
+            raise ConfigError(f"--fold {given}: there is no fold {max(first, k)}; the folds are 0 to {k - 1}.")
     found = {fold for first, last in ranges for fold in range(first, last + 1)}
     return tuple(sorted(found)) if ranges else tuple(range(k))
+
+
+def fold_text(folds: Iterable[int]) -> str:
+    """Return folds as `--fold` takes them.
+
+    >>> fold_text([0, 1, 2, 4])
+    '0-2,4'
+    """
+    ranges: list[list[int]] = []
+    for fold in sorted(folds):
+        if ranges and fold == ranges[-1][-1] + 1:
+            ranges[-1].append(fold)
+        else:
+            ranges.append([fold])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ranges)

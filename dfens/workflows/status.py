@@ -8,6 +8,7 @@ import numpy as np
 
 from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.progress import RunningWork, TimeLeft, running_work, time_left
+from dfens.workflows.selection import fold_text
 from dfens.workspace.members import changed_members
 from dfens.workspace.paths import Workspace
 from oof.errors import PredictionError, StoreError
@@ -147,6 +148,13 @@ def _missing_trainings(workspace: Workspace, name: str, summary: ModelSummary | 
     return 0 if summary.imported else len(wanted - set(store.trainings(name)))
 
 
+def _is_finished(workspace: Workspace, name: str, summary: ModelSummary | None) -> bool:
+    """Return whether dfens train has nothing to do for a model: all trainings and test predictions are there."""
+    if summary is None or summary.imported:
+        return summary is not None
+    return summary.complete and not _missing_trainings(workspace, name, summary)
+
+
 def _submissions(workspace: Workspace) -> SubmissionStatus | None:
     """Summarise the local ledger; None without one, or for a ledger on a server, which is not queried."""
     settings = workspace.config.competition
@@ -219,16 +227,16 @@ def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping
     k = workspace.predictions.folds.k
     if None in stored.values():
         return "move the broken file away, then dfens status"
-    for name in workspace.config.models:
-        summary = stored.get(name)
-        if summary is None:
-            return f"dfens train --fold 0-{k - 1}"
-        if not summary.complete and not summary.imported:
-            missing = sorted(set(range(k)) - (set(summary.oof_folds) & set(summary.test_folds)))
-            which = f" --fold {','.join(map(str, missing))}" if missing else ""  # a refit needs all folds
-            return f"dfens train --model {name}{which}"
-        if _missing_trainings(workspace, name, summary):
-            return f"dfens train --model {name}"
+    models = workspace.config.models
+    unfinished = [name for name in models if not _is_finished(workspace, name, stored.get(name))]
+    summary = stored.get(unfinished[0]) if len(unfinished) == 1 else None
+    if summary is not None:
+        done = set(summary.oof_folds) & set(summary.test_folds)
+        missing = fold_text(set(range(k)) - done)
+        which = f" --fold {missing}" if missing else ""  # a refit needs all folds
+        return f"dfens train --model {unfinished[0]}{which}"
+    if unfinished:  # finished folds are skipped
+        return f"dfens train --fold 0-{k - 1}"
     if not stored:
         return "add a [models.NAME] section to dfens.toml, or dfens oof import"
     if not blends:
@@ -236,10 +244,4 @@ def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping
     newest = blends[-1]
     if newest.state != "current":
         return f"dfens blend --name {newest.blend}"
-    return f"dfens submit {newest.blend} --dry-run" if _can_submit(workspace) else "dfens report"
-
-
-def _can_submit(workspace: Workspace) -> bool:
-    """Return whether there is a competition with rows to predict; imported predictions may have neither."""
-    store = workspace.predictions
-    return workspace.config_path.exists() and store.test_ids_path.exists() and len(store.test_ids) > 0
+    return f"dfens submit {newest.blend} --dry-run" if workspace.can_submit() else "dfens report"

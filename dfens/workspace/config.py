@@ -117,6 +117,14 @@ class Config:
     submissions: SubmissionSettings
 
 
+def no_config(path: Path) -> ConfigError:
+    """Return the error of a command that needs the dfens.toml at a path where there is none."""
+    return ConfigError(
+        f"There is no {path.name} in {path.parent}. Run dfens init to write one, or name its folder with -C DIR. "
+        f"Without one, start with dfens oof import and predictions made elsewhere."
+    )
+
+
 def read_config(path: Path) -> Config:
     """Read dfens.toml.
 
@@ -129,9 +137,7 @@ def read_config(path: Path) -> Config:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as err:
-        raise ConfigError(
-            f"There is no {path.name} in {path.parent}. Run dfens init to write one, or name its folder with -C DIR."
-        ) from err
+        raise no_config(path) from err
     except OSError as err:
         raise ConfigError(
             f"{path} cannot be read ({err.strerror}). Expected a text file that this user can read."
@@ -181,7 +187,7 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
             raise ConfigError(f"dfens.toml: models.{name} must be a section, written {where}.")
         kind = own.get("kind", defaults.get("kind", "timm"))
         if not isinstance(kind, str) or kind not in fields_by_kind:
-            raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), fields_by_kind)}.")
+            raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), fields_by_kind)}")
         inherited = {key: value for key, value in defaults.items() if key in fields_by_kind[kind]}
         values = with_preset(own, inherited) if "preset" in fields_by_kind[kind] else inherited | dict(own)
         found[name] = build(settings_type(kind), values | {"kind": kind}, where)
@@ -256,11 +262,14 @@ def _known(values: Mapping[str, Any], known: set[str], where: str, what: str) ->
         if key not in known and _RENAMED.get(key) in known:
             raise ConfigError(f"{where}: the {what} {key!r} is now named {_RENAMED[key]!r}. Rename it.")
         if key not in known:
-            raise ConfigError(f"{where}: unknown {what} {key!r}{_nearest(key, known)}.")
+            raise ConfigError(f"{where}: unknown {what} {key!r}{_nearest(key, known)}")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    """Return a suggestion for a misspelt word: the nearest known one, or all."""
+    """Return the end of a message on a misspelt word: the nearest known one, and all of them unless they are many."""
     names = sorted(known)
     close = get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}? Known: {', '.join(names)}" if close else f". Known: {', '.join(names)}"
+    listed = f"Known: {', '.join(names)}."
+    if not close:
+        return f". {listed}"
+    return f"; did you mean {close[0]!r}?" + (f" {listed}" if len(names) <= 20 else "")

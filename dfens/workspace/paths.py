@@ -169,6 +169,11 @@ class Workspace:
 
     # ---- submissions --------------------------------------------------------
 
+    def can_submit(self) -> bool:
+        """Return whether there is a competition with rows to predict; imported predictions may have neither."""
+        store = self.predictions
+        return self.config_path.exists() and store.test_ids_path.exists() and len(store.test_ids) > 0
+
     def ledger_path(self) -> Path:
         """Return the default path of the ledger, used unless [submissions] ledger is set."""
         return self.submissions_dir / "ledger.sqlite"

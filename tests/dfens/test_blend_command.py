@@ -53,10 +53,19 @@ def test_a_model_with_missing_folds_is_left_out_and_named(tmp_path: Path) -> Non
     store.save_oof("half", folds.ids[rows], oof[rows, 0], fold=0)
     found = run(tmp_path)
     assert found.exit_code == 0, found.output
-    assert "Left out: half (50 of 200 training rows predicted; dfens train --model half --fold 1,2,3)." in found.stderr
+    assert "Left out: half (50 of 200 training rows predicted; dfens train --model half --fold 1-3)." in found.stderr
     named = run(tmp_path, "--members", "m0,half", "--json")
     assert named.exit_code == 1  # a model of one fold has no test predictions, but the others do
     assert "no test predictions, but the others do: half" in named.stderr
+
+
+def test_a_blend_of_one_member_claims_no_comparison(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    found = run(tmp_path, "--members", "m0")
+    assert found.exit_code == 0, found.output
+    assert "It has one member" in found.stdout
+    assert "Against" not in found.stdout
+    assert "best single" not in found.stdout
 
 
 def test_models_whose_epoch_was_chosen_on_the_same_rows_are_named(tmp_path: Path) -> None:

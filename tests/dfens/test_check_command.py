@@ -38,7 +38,7 @@ def test_broken_data_exit_with_1_and_list_the_findings(tmp_path: Path) -> None:
     assert Path(found["lists"]["train-unreadable"]).read_text().startswith("a003.jpg")
     plain = CliRunner().invoke(cli, ["-C", str(tmp_path), "check"])
     assert plain.exit_code == 1
-    assert "Error: 1 train images cannot be read: a003.jpg (is empty (0 bytes))" in plain.stdout
+    assert "Error: 1 of 13 train images cannot be read: a003.jpg (is empty (0 bytes))" in plain.stdout
     assert "Training would go wrong" in plain.stdout
     assert "were decoded" not in plain.stdout  # not a matter of the sample: an empty file is found without decoding
 

@@ -157,10 +157,19 @@ def test_wrong_usage_ends_with_2() -> None:
     assert CliRunner().invoke(cli, ["fold"]).exit_code == 2
 
 
-def test_a_folder_without_configuration_names_init(tmp_path: Path) -> None:
-    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds"])
+@pytest.mark.parametrize(("word", "answer"), [("trian", "Did you mean 'train'?"), ("xyz", "dfens --help lists them")])
+def test_a_misspelt_command_is_answered_with_the_nearest_one(word: str, answer: str) -> None:
+    result = CliRunner().invoke(cli, [word])
+    assert result.exit_code == 2
+    assert f"No such command '{word}'. {answer}" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["folds", "train", "blend", "report"])
+def test_a_folder_without_configuration_names_init(tmp_path: Path, command: str) -> None:
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), command])
     assert result.exit_code == 1
-    assert "Run dfens init" in result.stderr
+    assert f"There is no dfens.toml in {tmp_path}. Run dfens init to write one" in result.stderr
+    assert "dfens oof import" in result.stderr
 
 
 def test_init_writes_a_recipe_and_never_overwrites(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`dfens oof`: from files to the store and back, on the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,18 @@ def write_models(folder: Path, count: int = 3, n: int = 90) -> list[Path]:
     return paths
 
 
+def test_test_predictions_alone_are_answered_with_the_whole_command(tmp_path: Path) -> None:
+    path = write_models(tmp_path)[0]
+    found = run(tmp_path, "import", "cnn", "--test", str(path))
+    assert found.exit_code == 2
+    assert "dfens oof import cnn --oof FILE --test FILE" in found.stderr
+
+
 def test_one_command_imports_all_files_into_an_empty_store(tmp_path: Path) -> None:
     found = run(tmp_path, "import", *write_models(tmp_path))
     assert found.exit_code == 0, found.output
-    assert "Imported 3 models, 2 of them complete" in found.stdout
+    assert "Imported 3 models\n" in found.stdout
+    assert re.search(r"m0 .* OOF only.*m2 .* partial", found.stdout, re.DOTALL)
     assert "'sentiment' is used as target" in found.stderr
     assert "There were no folds: 5 folds of 90 rows read from m0.csv." in found.stderr
     store = PredictionStore(tmp_path / "work" / "oof")

@@ -1,5 +1,6 @@
 """Output errors change neither exit code nor results; tables fit the terminal; files of users are not overwritten."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from dfens.cli import cli
-from dfens.terminal import make_console, printable
+from dfens.terminal import TerminalProgress, amount_done, make_console, printable
 from dfens.views.tables import make_table
 from oof.store import PredictionStore
 from tests.support.ensemble import make_workspace
@@ -100,6 +102,34 @@ def test_colors_respect_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     with console.capture() as captured:
         console.print("Error:", style="bold red")
     assert "31m" in captured.get()
+
+
+def test_progress_without_a_terminal_is_a_line_that_reads_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 30.0, 42.0])
+    monkeypatch.setattr("dfens.terminal.time.monotonic", lambda: next(times))
+    out = io.StringIO()
+    progress = TerminalProgress(Console(file=out, width=80))
+    with progress.task("tiny fold 0", total=120, unit="step") as task:
+        task.advance(20, epoch="2/10")
+        task.advance(1)
+    assert out.getvalue().splitlines() == [
+        "tiny fold 0: 20 of 120 steps (17 %), 2 min 30 s left, epoch 2/10",
+        "tiny fold 0: 21 of 120 steps (18 %), 3 min 18 s left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "text"),
+    [
+        (3e6, 12e6, "B", "3.0 of 12.0 MB (25 %)"),
+        (1, 1, "file", "1 of 1 file (100 %)"),
+        (2, None, "file", "2 files"),
+        (2, 5, "files", "2 of 5 files (40 %)"),
+        (2, 5, "", "2 of 5 (40 %)"),
+    ],
+)
+def test_amounts_have_units_in_the_plural(done: float, total: float | None, unit: str, text: str) -> None:
+    assert amount_done(done, total, unit) == text
 
 
 def test_ids_are_shown_unchanged_but_cannot_control_the_terminal() -> None:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dfens.cli import cli
-from dfens.views.status import duration
+from dfens.values import duration
 from dfens.workspace.paths import Workspace
 from oof.files import file_lock, locked_since, write_json
 from submissions.ledger import Ledger
@@ -53,6 +53,17 @@ def test_a_model_without_some_test_predictions_is_partial(workspace: Workspace) 
     for rows in (status(workspace)["models"], json.loads(listed.stdout)["models"]):
         states = {row["model"]: row["state"] for row in rows}
         assert (states["m0"], states["m1"], states["m2"]) == ("partial", "OOF only", "complete")
+
+
+def test_the_next_training_is_named_with_its_folds_in_short(workspace: Workspace) -> None:
+    (workspace.predictions.model_dir("m0") / "test.fold1.parquet").unlink()
+    assert status(workspace)["next"] == "dfens train --fold 0-3"  # both m0 and new lack folds
+    workspace.config_path.write_text(CONFIG.replace("[models.new]", "[models.m1]"))
+    assert status(workspace)["next"] == "dfens train --model m0 --fold 1"
+    for fold in (0, 2, 3):
+        (workspace.predictions.model_dir("m0") / f"test.fold{fold}.parquet").unlink()
+        (workspace.predictions.model_dir("m0") / f"oof.fold{fold}.parquet").unlink()
+    assert status(workspace)["next"] == "dfens train --model m0 --fold 0-3"
 
 
 def test_a_lock_records_when_it_was_acquired(tmp_path: Path) -> None:

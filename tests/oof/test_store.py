@@ -191,6 +191,8 @@ def test_a_newer_format_is_refused(store: PredictionStore, monkeypatch: pytest.M
 
 
 def test_an_unknown_model_names_the_known_ones(store: PredictionStore) -> None:
+    with pytest.raises(StoreError, match="no model 'n' in the store, which is empty. Run dfens train"):
+        store.load("n")
     fill(store, "m")
     with pytest.raises(StoreError, match="no model 'n' in the store; its models are m"):
         store.load("n")

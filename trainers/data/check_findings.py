@@ -92,7 +92,8 @@ def unreadable_problems(rows: CheckedRows, bad: dict[int, str], skip_broken: boo
             remedy = "They are left out ([data] skip_broken = true)."
         else:
             remedy = "Get these files again (dfens download), or leave them out with [data] skip_broken = true."
-        found = f"{len(names)} {part} {rows.media} cannot be read: {examples(names)}."
+        total = sum(of == part for of in rows.part)
+        found = f"{len(names)} of {total} {part} {rows.media} cannot be read: {examples(names)}."
         problems.append(Problem("unreadable", part, found, remedy, tuple(names), part == "test" or not skip_broken))
     return problems
 
