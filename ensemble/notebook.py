@@ -16,12 +16,13 @@ def blend_html(summary: BlendSummary) -> str:
     """
     metric = escape(metric_label(summary.metric))
     low, high = summary.nested_interval
+    several = len(summary.members) > 1  # a single member equals what it would be compared with
     parts = [
         f"<p><b>Nested {metric} {summary.nested_score:.5f}</b> ({low:.5f} to {high:.5f}, 95 %), on rows that the "
         f"weights have not seen; {summary.score:.5f} on the rows on which they were fitted.</p>",
-        f"<p>{escape(summary.verdict)}</p>",
+        f"<p>{escape(summary.verdict)}</p>" if several else "",
         _members(summary),
-        _table(("compared with", "gain", "95 %"), _comparisons(summary)),
+        _table(("compared with", "gain", "95 %"), _comparisons(summary)) if several else "",
         _calibration(summary),
         "".join(f"<li>{escape(warning)}</li>" for warning in summary.warnings).join(("<ul>", "</ul>"))
         if summary.warnings
@@ -35,7 +36,7 @@ def _members(summary: BlendSummary) -> str:
     own = f"own {metric_label(summary.metric)}"
     heads = ("member", "weight", *(["weight without each fold"] if folds else []), own)
     rows = (
-        (member.name, _minus(f"{member.weight:.1%}"), *([_spread(member)] if folds else []), f"{member.score:.5f}")
+        (member.name, _percent(member.weight), *([_spread(member)] if folds else []), f"{member.score:.5f}")
         for member in sorted(summary.members, key=lambda member: -member.weight)
     )
     return _table(heads, rows)
@@ -44,7 +45,11 @@ def _members(summary: BlendSummary) -> str:
 def _spread(member: MemberScore) -> str:
     if not member.fold_weights:
         return "–"
-    return _minus(f"{min(member.fold_weights):.1%} to {max(member.fold_weights):.1%}")
+    return f"{_percent(min(member.fold_weights))} to {_percent(max(member.fold_weights))}"
+
+
+def _percent(share: float) -> str:
+    return _minus(f"{100 * share:.1f} %")
 
 
 def _minus(text: str) -> str:

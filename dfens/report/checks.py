@@ -145,7 +145,8 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
     kinds = baseline_kinds()
     baselines = [row for row in rows if row.kind in kinds]
     floor = max([row.auc for row in baselines], default=0.5)
-    weak = [row.name for row in rows if row.kind not in kinds and row.auc <= floor]
+    others = [row for row in rows if row.kind not in kinds]
+    weak = [row.name for row in others if row.auc <= floor]
     baseline = "the baseline" if baselines else "chance"
     if weak:
         yield Check(
@@ -153,6 +154,9 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
             "warn",
             f"{_names(weak)} {_verb(weak, 'scores', 'score')} no better than {baseline} (AUC {floor:.4f}).",
         )
+    elif not others:
+        names, verb = _names([row.name for row in baselines]), _verb(baselines, "has", "have")
+        yield Check("Baseline", "unknown", f"Only {names} {verb} a score so far.")
     else:
         yield Check("Baseline", "pass", f"Every model beats {baseline} (AUC {floor:.4f}).")
     yield _calibration(models)

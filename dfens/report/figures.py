@@ -21,6 +21,7 @@ from dfens.report.ledger import SubmissionsPanel
 from dfens.report.shift import ShiftPanel
 from ensemble.calibration import CalibrationReport
 from ensemble.summary import BlendSummary
+from oof.metrics import metric_label
 
 # Colours used by matplotlib, and the variables of style.css that replace them.
 _INK, _MUTED, _LINE = "#010101", "#020202", "#030303"
@@ -199,7 +200,7 @@ def members_figure(panel: DiversityPanel) -> Markup:
         spread = np.array([[item.gain - item.low for item in members], [item.high - item.gain for item in members]])
         axes.errorbar(gains, range(len(members)), xerr=spread, fmt="o", color=_SERIES[0], markersize=4, linewidth=1)
         axes.axvline(0, color=_MUTED, linewidth=0.8)
-        axes.set_yticks(range(len(members)), [f"{_short(item.name)} ({item.weight:.0%})" for item in members])
+        axes.set_yticks(range(len(members)), [f"{_short(item.name)} ({100 * item.weight:.0f} %)" for item in members])
         axes.set_xlabel("AUC lost without the member")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         return _svg(figure, "AUC that the blend loses without each member, with 95 % intervals")
@@ -217,7 +218,7 @@ def weights_figure(summary: BlendSummary) -> Markup:
         axes.axvline(0, color=_MUTED, linewidth=0.8)
         axes.set_yticks(range(len(members)), [_short(member.name) for member in members])
         axes.set_xlabel("weight in the blend; ticks: without each fold")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         return _svg(figure, f"Weights of {len(members)} members, and their spread over the folds")
 
@@ -237,7 +238,7 @@ def growth_figure(panel: DiversityPanel, metric: str) -> Markup:
         figure = Figure(figsize=(3.7, 2.6), layout="constrained")
         axes = figure.subplots()
         axes.plot(*zip(*panel.growth, strict=True), marker="o", markersize=4)
-        axes.set(xlabel="members, by falling weight", ylabel=f"nested {metric}")
+        axes.set(xlabel="members, by falling weight", ylabel=f"nested {metric_label(metric)}")
         axes.set_xticks([size for size, _ in panel.growth])
         return _svg(figure, "Nested score of the blend by the number of members")
 

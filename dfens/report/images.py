@@ -122,11 +122,11 @@ def _choose(
     place = {int(row): index for index, row in enumerate(rows)}
     return [
         ("Most confident mistakes", "Rows that rank deepest in the other class.",
-         said(mistakes, lambda row: f"further into the other class than {wrong[row]:.1%} of all rows")),
+         said(mistakes, lambda row: f"further into the other class than {100 * wrong[row]:.1f} % of all rows")),
         ("Most disputed rows", "Rows whose ranks differ most between the models.",
          said(disagreed, lambda row: f"standard deviation of ranks {spread[place[row]]:.2f}")),
         ("Likely label errors", "Rows that every model ranks far into the other class; look before changing a label.",
-         said(rows[against], lambda row: f"at least {lowest[place[row]]:.0%} deep for every model")),
+         said(rows[against], lambda row: f"at least {100 * lowest[place[row]]:.0f} % deep for every model")),
         ("Random correct rows", "A random sample of correctly ranked rows, for comparison.",
          said(draw, lambda row: "")),
     ]  # fmt: skip

@@ -169,6 +169,13 @@ def test_uneven_folds_are_a_warning_and_even_ones_are_not() -> None:
     assert checks_of(replace(inputs, models=models))["Fold spread"].outcome == "warn"
 
 
+def test_baselines_alone_are_not_said_to_beat_themselves() -> None:
+    inputs = make_inputs(count=1)
+    check = checks_of(replace(inputs, models=[replace(inputs.models[0], kind="linear")], blends=[]))["Baseline"]
+    assert (check.outcome, check.sentence) == ("unknown", "Only model-0 has a score so far.")
+    assert checks_of(inputs)["Baseline"].outcome == "pass"
+
+
 CHECKS = {
     "Duplicates across folds", "Leaks", "Shift to test", "Random or grouped folds", "Fold spread", "Baseline",
     "Stale blends", "CV against public score", "Rows no model gets right", "Calibration",
@@ -256,7 +263,7 @@ def test_clips_show_frame_waveform_and_spectrogram() -> None:
 
 def test_the_blend_is_shown_with_gain_calibration_and_spread_of_weights() -> None:
     panel = page_with(build(make_inputs()), "blend")
-    for words in ("best single", "+0.01000", "calibration (platt)", "0.5000", "0.4000", "33.3% to 33.3%"):
+    for words in ("best single", "+0.01000", "calibration (platt)", "0.5000", "0.4000", "33.3 % to 33.3 %"):
         assert words in panel
     assert panel.count("<svg") == 2
 

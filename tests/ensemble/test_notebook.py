@@ -16,7 +16,7 @@ def test_a_notebook_shows_both_scores_and_all_members() -> None:
     assert "&lt;b&gt;a&lt;/b&gt;" in page
     assert "<b>a</b>" not in page
     for weight in result.weights:
-        assert f"{weight:.1%}".replace("-", "−") in page
+        assert f"{100 * weight:.1f} %".replace("-", "−") in page
 
 
 def test_a_notebook_shows_gains_calibration_and_the_spread_of_weights() -> None:
@@ -32,4 +32,13 @@ def test_a_notebook_shows_gains_calibration_and_the_spread_of_weights() -> None:
         assert f"{comparison.gain:+.5f}".replace("-", "−") in page
     assert result.fold_weights is not None
     low, high = result.fold_weights[:, 0].min(), result.fold_weights[:, 0].max()
-    assert f"{low:.1%} to {high:.1%}".replace("-", "−") in page
+    assert f"{100 * low:.1f} % to {100 * high:.1f} %".replace("-", "−") in page
+
+
+def test_a_blend_of_one_member_is_compared_with_nothing() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    page = fit_blend(y[:, None] + rng.normal(size=(200, 1)), y, folds=np.arange(200) % 5)._repr_html_()
+    assert "100.0 %" in page
+    assert "compared with" not in page
+    assert "significant" not in page
