@@ -27,8 +27,9 @@ setup: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv was not found. Install it, or run make PYTHON=/path/to/python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
+	@echo "Installing dfens and its dependencies into $(VENV): about 7 GB, mostly PyTorch with CUDA; a few minutes without output"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	@touch $@
 
 demo: setup
@@ -76,9 +77,10 @@ folds train blend submit: setup
 	@test "$$(basename "$(CONFIG)")" = dfens.toml || { echo "$(CONFIG) must be named dfens.toml and be in a folder of its own, which will also contain the workspace"; exit 1; }
 	$(BIN)/dfens -C "$$(dirname "$(CONFIG)")" $@ $(ARGS)
 
-# Half an hour: the demos, trainings and ablations of all chapters; make guide IMAGES=80 takes a few minutes.
+# Half an hour: the demos, trainings and ablations of all chapters. A few minutes with IMAGES=80. CHAPTERS="2 5" runs
+# these chapters only; each needs the demo of chapter 1, and 7 and 8 that of chapter 6.
 guide: setup
-	$(BIN)/python -m docs.run_chapters build/guide $(if $(IMAGES),--images $(IMAGES))
+	$(BIN)/python -m docs.run_chapters build/guide $(if $(IMAGES),--images $(IMAGES)) $(addprefix --chapter ,$(CHAPTERS))
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

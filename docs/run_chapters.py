@@ -1,9 +1,10 @@
 """Run the commands of the nine chapters in a scratch folder, in the order of the guide.
 
-    python -m docs.run_chapters FOLDER [--images N] [--skip ablate.sh]
+    python -m docs.run_chapters FOLDER [--images N] [--chapter 5] [--skip ablate.sh]
 
 Every shell and Python snippet that a chapter includes is run as it is printed, on the demo of images and on that of
-clips. Commands that need Kaggle are left out and listed. `make test` only parses the commands; this takes about half
+clips; the pseudo-labels of chapter 9 on a copy of the demo, with the settings that the chapter shows. Commands that
+need Kaggle are left out and listed. `make test` only parses the commands; this takes about half
 an hour on two cores, and minutes with `--images 80`.
 """
 
@@ -11,6 +12,7 @@ import argparse
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -28,10 +30,9 @@ _INCLUDE = re.compile(r"^<!-- snippet: (\S+\.(?:sh|py)) -->$", re.MULTILINE)
 # where a snippet is run, relative to the scratch folder; all others in the scratch folder itself
 _FOLDERS = {
     "extract.sh": "av", "leaks.sh": "av", "read-record.py": "av", "clip-budget.sh": "av", "two-modalities.sh": "two",
-    "last-steps.sh": "demo", "picture.sh": "",
+    "pseudo.sh": "pseudo", "last-steps.sh": "demo",
 }  # fmt: skip
 _NEEDS_KAGGLE = ("dfens download", "dfens submit --wait")
-_NEEDS_SETTINGS = ("pseudo.sh",)  # settings shown earlier in the chapter, which are added to the dfens.toml of the demo
 
 
 def snippets(chapter: Path) -> list[Path]:
@@ -40,13 +41,13 @@ def snippets(chapter: Path) -> list[Path]:
 
 
 def runnable(snippet: Path, images: int | None) -> tuple[str, list[str]]:
-    """Return the commands of a snippet to run, and those left out because they need Kaggle or other settings."""
+    """Return the commands of a snippet to run, and those left out because they need Kaggle."""
     text, left_out = snippet.read_text(encoding="utf-8"), []
     if snippet.suffix == ".py":
         return f"{shlex.quote(sys.executable)} {shlex.quote(str(snippet))}", []
     lines = []
     for line in text.splitlines():
-        if line.startswith(_NEEDS_KAGGLE) or snippet.name in _NEEDS_SETTINGS:
+        if line.startswith(_NEEDS_KAGGLE):
             left_out.append(line)
         elif line.startswith("dfens demo ") and images is not None:
             lines.append(f"{line} --images {images}")
@@ -55,7 +56,7 @@ def runnable(snippet: Path, images: int | None) -> tuple[str, list[str]]:
     return "\n".join(lines), left_out
 
 
-def prepare(folder: Path) -> None:
+def prepare_tables(folder: Path, images: int | None) -> None:
     """Write the tables that chapter 8 imports: predictions of two models of the clip demo."""
     two = folder / "two"
     if two.exists():
@@ -69,8 +70,29 @@ def prepare(folder: Path) -> None:
         pd.DataFrame({"id": store.test_ids, "prediction": model.test}).to_csv(two / f"{name}_test.csv", index=False)
 
 
-def run(folder: Path, images: int | None, skip: Collection[str] = ()) -> int:
-    """Run every snippet but those to skip; return the number that failed."""
+def prepare_pseudo(folder: Path, images: int | None) -> None:
+    """Copy the demo with its trained models, and add the setting of chapter 9 for pseudo-labels.
+
+    Models of few images are less sure than that setting requires, so its confidence is lower for them.
+    """
+    copy = folder / "pseudo"
+    if copy.exists():
+        return
+    shutil.copytree(folder / "demo", copy)
+    shown = (SNIPPETS / "repeats.toml").read_text(encoding="utf-8").splitlines()
+    setting = next(line for line in shown if line.startswith("pseudo = "))
+    if images is not None:
+        setting = setting.replace("confidence = 0.9", "confidence = 0.5")
+    config = copy / "dfens.toml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("\n[train]", f"\n[train]\n{setting}\n#", 1), encoding="utf-8")
+
+
+_PREPARE = {"two-modalities.sh": prepare_tables, "pseudo.sh": prepare_pseudo}
+
+
+def run(folder: Path, images: int | None, chapters: Collection[int] = (), skip: Collection[str] = ()) -> int:
+    """Run every snippet of some chapters (default all) but those to skip; return the number that failed."""
     folder.mkdir(parents=True, exist_ok=True)
     bin_dir = folder / ".bin"
     bin_dir.mkdir(exist_ok=True)
@@ -79,12 +101,12 @@ def run(folder: Path, images: int | None, skip: Collection[str] = ()) -> int:
         (bin_dir / name).chmod(0o755)
     environment = os.environ | {"PATH": f"{bin_dir}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     failed = 0
-    for chapter in CHAPTERS:
+    for number, chapter in enumerate(CHAPTERS, start=1):
         for snippet in snippets(chapter):
-            if snippet.name in skip:
+            if snippet.name in skip or (chapters and number not in chapters):
                 continue
-            if snippet.name == "two-modalities.sh":
-                prepare(folder)
+            if snippet.name in _PREPARE:
+                _PREPARE[snippet.name](folder, images)
             text, left_out = runnable(snippet, images)
             started = time.monotonic()
             done = subprocess.run(
@@ -106,6 +128,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, help="training rows of the demos, fewer than usual")
+    parser.add_argument("--chapter", type=int, action="append", default=[], metavar="N", help="run only this chapter")
     parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="snippet to leave out")
     options = parser.parse_args()
-    sys.exit(1 if run(options.folder.resolve(), options.images, options.skip) else 0)
+    sys.exit(1 if run(options.folder.resolve(), options.images, options.chapter, options.skip) else 0)

@@ -52,7 +52,8 @@ class PseudoLabels:
         if not len(rows):
             highest = float(np.maximum(label, 1 - label).max()) if len(label) else 0.5
             raise TrainingError(
-                f"No pseudo-label reaches confidence = {settings.confidence:g}; the highest is {highest:.3f}. Lower it."
+                f"No pseudo-label reaches confidence = {settings.confidence:g}; the highest is {highest:.3f}. "
+                "Lower it (pseudo = { confidence = … }), or improve the models first."
             )
         return rows
 
