@@ -113,3 +113,9 @@ def test_archive_moves_and_never_overwrites(tmp_path: Path) -> None:
         kept.append(files.archive(path, tmp_path / "archive"))
     assert [path.read_text() for path in kept] == ["a", "b"]
     assert not (tmp_path / "model").exists()
+
+
+def test_a_missing_permission_is_that_of_the_folder_that_exists(tmp_path: Path) -> None:
+    refused = PermissionError(errno.EACCES, "Permission denied")
+    remedy = files.write_remedy(tmp_path / "work" / "oof" / "folds.parquet", refused)
+    assert f"the permissions of {tmp_path}, or work in another folder" in remedy

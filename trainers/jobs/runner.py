@@ -92,7 +92,7 @@ class FoldRunner:
                     err.args = (f"Model '{name}': {err}",)
                 problems.append(err)
         if len(problems) > 1:
-            raise TrainingError("\n".join(dict.fromkeys(map(str, problems))))
+            raise TrainingError("\n".join(map(str, problems)))
         if problems:
             raise problems[0]
 
