@@ -81,6 +81,15 @@ class Entry:
         recorded = self.provenance.get("score_metric", self.provenance.get("metric", metric))
         return (self.score, self.nested_score) if recorded == metric else (None, None)
 
+    def cv_by(self, metric: str) -> float | None:
+        """Return the score to compare with the public one: the nested score of a blend, the OOF score of a model.
+
+        Args:
+            metric: name of the competition's metric; scores by another one are not comparable, so None is returned.
+        """
+        score, nested = self.scores_by(metric)
+        return score if nested is None else nested
+
     @property
     def transform(self) -> str:
         """Return the transform that mapped the members' predictions to a common scale."""

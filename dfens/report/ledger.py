@@ -49,7 +49,7 @@ def submissions_panel(inputs: ReportInputs) -> SubmissionsPanel | None:
         return None
     entries = sorted(inputs.entries, key=lambda entry: entry.submitted or entry.created)
     scored = [entry for entry in entries if entry.on_server]
-    cv, public = [_cv(entry, inputs.metric.name)[0] for entry in scored], [entry.public_score for entry in scored]
+    cv, public = [entry.cv_by(inputs.metric.name) for entry in scored], [entry.public_score for entry in scored]
     found = correlate(cv, public, higher_is_better=inputs.metric.higher_is_better, chance=inputs.metric.chance)
     remarks = {scored[item.position].key: item.meaning for item in found.outliers}
     today = inputs.made.date()
@@ -71,14 +71,8 @@ def submissions_panel(inputs: ReportInputs) -> SubmissionsPanel | None:
     )
 
 
-def _cv(entry: Entry, metric: str) -> tuple[float | None, bool]:
-    """Return the CV score of a submission by a metric, and whether it is nested."""
-    score, nested = entry.scores_by(metric)
-    return (score, False) if nested is None else (nested, True)
-
-
 def _row(entry: Entry, metric: str, remark: str) -> SubmissionRow:
-    cv, nested = _cv(entry, metric)
+    cv, nested = entry.cv_by(metric), entry.scores_by(metric)[1] is not None
     when = entry.submitted or entry.created
     return SubmissionRow(
         entry.name, f"{when:%Y-%m-%d %H:%M}", entry.blend or entry.file_name, entry.status, cv, nested,
@@ -101,7 +95,7 @@ def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, .
             f"private score {stored.expected:.5f}, {stored.gain:+.5f} against the best public score with the best CV."
             f"{newer}"
         )
-    cv = {entry.key: _cv(entry, inputs.metric.name)[0] for entry in scored}
+    cv = {entry.key: entry.cv_by(inputs.metric.name) for entry in scored}
     having = [entry for entry in scored if entry.public_score is not None and cv[entry.key] is not None]
     if len(having) < 2:
         return (), "At least two scored submissions with a CV are needed."

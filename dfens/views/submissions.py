@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfens.values import json_value
 from dfens.views.tables import FittedTable, make_table
-from dfens.workflows.ledger import cv_of, label_of
+from dfens.workflows.ledger import label_of
 from oof.metrics import metric_by_name
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def show_list(found: "SubmissionList") -> "Iterator[FittedTable | str]":
     for item in line.outliers:
         entry = found.submissions[item.position]
         yield (
-            f"Outlier: {label_of(entry)} (CV {cv_of(entry, found.metric):.5f}, public {entry.public_score:.5f}, "
+            f"Outlier: {label_of(entry)} (CV {entry.cv_by(found.metric):.5f}, public {entry.public_score:.5f}, "
             f"{item.residual:+.5f} from the line): {item.meaning}"
         )
     yield from map(str, found.plots)

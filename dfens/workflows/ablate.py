@@ -54,9 +54,7 @@ def run_ablation(
         if variant in variants:
             raise ConfigError(f"--set {change!r} repeats the variant '{variant}'. Give each variant once.")
         variants[variant] = build(type(settings), values, f"--set {change} ({name} is a {settings.kind} model)")
-    job = dataclasses.replace(
-        make_job(workspace, {name: settings}, threads=threads), max_parameters=config.competition.max_parameters
-    )
+    job = make_job(workspace, {name: settings}, threads=threads)
     chosen = fold_indices(folds, workspace.predictions.folds.k)
     comparison = ablate(job, name, variants, chosen, metric=config.competition.metric, progress=progress)
     return AblationResult(comparison, plot_gains(workspace.ablation_plot(name), comparison))

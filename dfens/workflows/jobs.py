@@ -11,7 +11,7 @@ from trainers.kinds.base import ModelSettings
 def make_job(
     workspace: Workspace, models: Mapping[str, ModelSettings], *, threads: int, competition: Competition | None = None
 ) -> TrainingJob:
-    """Return a job for models, without a limit on parameters; competition: None to read that of the workspace."""
+    """Return a job for models; competition: None to read that of the workspace."""
     return TrainingJob(
         workspace.competition() if competition is None else competition,
         workspace.predictions.root,
@@ -20,4 +20,5 @@ def make_job(
         threads=threads,
         root=workspace.root,
         cache_dir=workspace.image_cache_dir(),
+        max_parameters=workspace.config.competition.max_parameters,
     )

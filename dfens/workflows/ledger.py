@@ -25,17 +25,6 @@ def read_entries(workspace: Workspace) -> list[Entry]:
     return open_ledger(workspace).list(workspace.config.competition.slug)
 
 
-def cv_of(entry: Entry, metric: str) -> float | None:
-    """Return the score to compare with the public one: the nested score of a blend, the OOF score of a model.
-
-    Args:
-        entry: the submission.
-        metric: name of the competition's metric; a score by another one is not comparable, so None is returned.
-    """
-    score, nested = entry.scores_by(metric)
-    return score if nested is None else nested
-
-
 def label_of(entry: Entry) -> str:
     """Return a short, unique name."""
     return f"{entry.name} {entry.blend or entry.file_name}".strip()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from dfens.workflows.ledger import (
-    cv_of,
     find_entry,
     label_of,
     open_ledger,
@@ -71,7 +70,7 @@ def list_submissions(workspace: Workspace, *, plot: bool = False) -> SubmissionL
     """Read the ledger; with `plot`, also draw CV against public score and the history."""
     metric = metric_by_name(workspace.config.competition.metric)
     entries = read_entries(workspace)
-    cv = [cv_of(entry, metric.name) for entry in entries]
+    cv = [entry.cv_by(metric.name) for entry in entries]
     # a truncated file has a different score
     public = [None if entry.error else entry.public_score for entry in entries]
     found = correlate(cv, public, higher_is_better=metric.higher_is_better, chance=metric.chance)
@@ -106,7 +105,7 @@ def diff_submissions(workspace: Workspace, first: str, second: str, *, moves: in
         table_of(workspace, wanted, entries, sample) for wanted in (first, second)
     )
     cv_a, cv_b = (
-        cv_of(entry, metric.name) if entry is not None and metric.is_auc else None for entry in (entry_a, entry_b)
+        entry.cv_by(metric.name) if entry is not None and metric.is_auc else None for entry in (entry_a, entry_b)
     )
     difference = compare(
         (a.ids, a.predictions),

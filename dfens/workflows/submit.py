@@ -8,7 +8,7 @@ from typing import Any
 from dfens import __version__
 from dfens.workflows.draft import Draft, DryRun, dry_run, make_draft, message_fields
 from dfens.workflows.leaderboard import fetch_leaderboard
-from dfens.workflows.ledger import cv_of, open_ledger
+from dfens.workflows.ledger import open_ledger
 from dfens.workflows.provenance import VERSION
 from dfens.workflows.submissions import open_client
 from dfens.workspace.paths import Workspace
@@ -193,7 +193,7 @@ def _followed(
     public = None
     if entry.status == "complete" and entry.public_score is not None:
         metric = metric_by_name(workspace.config.competition.metric)
-        public = PublicScore(entry.public_score, None, cv_of(entry, metric.name), None, None)
+        public = PublicScore(entry.public_score, None, entry.cv_by(metric.name), None, None)
         with contextlib.suppress(DfensError, OSError):  # it is submitted and scored, even if the comparison fails
             public = _public_score(workspace, ledger, client, entry)
     return SubmitResult(entry, made.found, left, waited=True, note=note, public=public)
@@ -226,7 +226,7 @@ def _public_score(workspace: Workspace, ledger: Ledger, client: KaggleClient, en
     return PublicScore(
         entry.public_score or 0.0,
         max(others, key=metric.gain, default=None),
-        cv_of(entry, metric.name),
+        entry.cv_by(metric.name),
         None if rank is None else rank.rank,
         None if rank is None else rank.teams,
     )

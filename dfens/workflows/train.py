@@ -72,7 +72,6 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
     rows = competition.set_apart(workspace.sealed_ids())
     job = replace(
         make_job(workspace, models, threads=options.threads, competition=rows),
-        max_parameters=config.competition.max_parameters,
         elsewhere=options.cluster is not None,
         pseudo=labels,
     )

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dfens.cli import cli
-from dfens.workflows.ledger import cv_of, open_ledger, sample_submission, table_of
+from dfens.workflows.ledger import open_ledger, sample_submission, table_of
 from dfens.workflows.provenance import read_recipe
 from dfens.workspace.paths import Workspace
 from oof.metrics import roc_auc
@@ -322,12 +322,12 @@ def test_scores_of_a_blend_that_optimised_another_metric_are_by_that_of_the_comp
     common = {"key": new_key(), "created": now, "updated": now, "competition": "tiny", "status": "complete"}
     scores = {"score": recipe.score, "nested_score": recipe.nested_score}
     entry = Entry(**common, **scores, provenance=recipe.facts)  # type: ignore[arg-type]
-    assert (cv_of(entry, "auc"), cv_of(entry, "log_loss")) == (recipe.nested_score, None)
+    assert (entry.cv_by("auc"), entry.cv_by("log_loss")) == (recipe.nested_score, None)
     # recorded before there was a score_metric, with the scores of the metric that the blend optimised
     before = dataclasses.replace(entry, score=0.3, nested_score=0.4, provenance={"metric": "log_loss"})
-    assert (cv_of(before, "auc"), cv_of(before, "log_loss")) == (None, 0.4)
+    assert (before.cv_by("auc"), before.cv_by("log_loss")) == (None, 0.4)
     assert before.scores_by("auc") == (None, None)
-    assert cv_of(dataclasses.replace(before, provenance={}, nested_score=None), "auc") == 0.3
+    assert dataclasses.replace(before, provenance={}, nested_score=None).cv_by("auc") == 0.3
 
 
 def test_a_tilde_is_the_home_folder_in_all_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
