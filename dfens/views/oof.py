@@ -80,20 +80,13 @@ def show_import(found: "ImportResult") -> "Iterator[FittedTable | str]":
             "model": name,
             "rows": f"{report.rows[name]}/{found.rows}",
             "test": "yes" if name in report.with_test else "–",
-            "state": _state(report.rows[name] == found.rows, name in report.with_test),
+            "state": found.states[name],
         }
         for name in report.models
     ]
     title = "Imported 1 model" if len(rows) == 1 else f"Imported {len(rows)} models"
     yield make_table(rows, title=title)
     yield "Next: dfens oof list, then dfens blend"
-
-
-def _state(all_rows: bool, test: bool) -> str:
-    """Return the state of an imported model, in the words of `dfens oof list`."""
-    if not all_rows:
-        return "partial"
-    return "complete" if test else "OOF only"
 
 
 def show_export(found: "Exported") -> Iterator[str]:

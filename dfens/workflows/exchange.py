@@ -1,6 +1,6 @@
 """Import predictions made elsewhere, and export predictions from the store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,11 @@ class ImportRequest:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The imported models; rows is the number of training rows."""
+    """The imported models; rows is the number of training rows, states are those of `dfens oof list` by name."""
 
     report: ImportReport
     rows: int
+    states: Mapping[str, str]
 
     def as_json(self) -> dict[str, Any]:
         """Return one object per model."""
@@ -99,7 +100,8 @@ def import_models(workspace: Workspace, request: ImportRequest, progress: Progre
         )
     folds = {"k": workspace.config.folds.k, "seed": workspace.config.folds.seed} if has_config else {}
     report = import_predictions(store, tables, tests, sealed, folds_from=source, replace=request.replace, **folds)
-    return ImportResult(report, len(store.folds.ids))
+    states = {name: store.summary(name).state for name in report.models}
+    return ImportResult(report, len(store.folds.ids), states)
 
 
 def _read_test(file: Path, request: ImportRequest, known: Ids | None) -> PredictionFile:
