@@ -15,8 +15,8 @@ FEWEST_ROWS = 20  # minimum number of rows for a meaningful AUC of a group
 
 
 @dataclass(frozen=True)
-class ModelShiftRow:
-    """OOF against test predictions of one model.
+class ScoreHistograms:
+    """Distributions of one model's OOF and test predictions.
 
     auc: probability that a test prediction is higher than an OOF prediction, 0.5 if they are distributed equally.
     distance: Kolmogorov-Smirnov distance. oof, test: shares of rows in up to 40 bins between `low` and `high`.
@@ -51,7 +51,7 @@ class ShiftPanel:
     if no model has test predictions. groups_of: "groups" or "folds". without_test: models that lack some or all.
     """
 
-    models: tuple[ModelShiftRow, ...]
+    models: tuple[ScoreHistograms, ...]
     adversarial: tuple[float, float, float] | None
     groups: tuple[GroupScore, ...]
     groups_of: str
@@ -65,7 +65,7 @@ def shift_panel(inputs: ReportInputs) -> ShiftPanel | None:
         return None
     rows = inputs.sample_rows()
     having = [model for model in inputs.models if _is_whole(model.test_by_fold) and np.isfinite(model.oof[rows]).any()]
-    shifts: tuple[ModelShiftRow, ...] = ()
+    shifts: tuple[ScoreHistograms, ...] = ()
     adversarial = None
     if having and inputs.n_test:
         tests = np.arange(inputs.n_test)
@@ -109,14 +109,14 @@ def _row(
     oof: NDArray[np.float32],
     test: NDArray[np.float32],
     moved: ModelShift,
-) -> ModelShiftRow:
+) -> ScoreHistograms:
     known = oof[np.isfinite(oof)]
     low, high = float(min(known.min(), test.min())), float(max(known.max(), test.max()))
     bins = int(np.clip(min(len(known), len(test)) ** 0.5, 8, _BINS))
     edges = np.linspace(low, high if high > low else low + 1, bins + 1)
     shares = [np.histogram(values, edges)[0] / len(values) for values in (known, test)]
     oof_share, test_share = (tuple(round(float(value), 5) for value in share) for share in shares)
-    return ModelShiftRow(name, moved.auc, moved.distance, low, high, oof_share, test_share, moved.reasons)
+    return ScoreHistograms(name, moved.auc, moved.distance, low, high, oof_share, test_share, moved.reasons)
 
 
 def _group_scores(inputs: ReportInputs, scores: NDArray[np.float64] | NDArray[np.float32]) -> tuple[GroupScore, ...]:

@@ -14,6 +14,7 @@ from dfens.workspace.changes import changes_since_folds
 from dfens.workspace.paths import Workspace
 from oof.errors import DataError
 from oof.progress import SILENT, Progress
+from trainers.jobs.side_by_side import start_early, train_side_by_side
 from trainers.kinds.repeats import repeats_of
 from trainers.train import Engine, FoldResult, train_here, train_models
 
@@ -76,6 +77,8 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
         pseudo=labels,
     )
     folds = fold_indices(options.folds, store.folds.k)
+    if options.cluster is None and not under_torchrun():
+        start_early(job, folds, options.workers)
     results = train_models(job, folds, engine=engine, force=options.force, progress=progress)
     repeats = {name: repeats_of(settings) for name, settings in models.items()}
     weights = {name: found.refit_weight for name, found in repeats.items() if found.refit}
@@ -100,8 +103,6 @@ def _engine(options: TrainOptions) -> Engine:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics to its developers
         return functools.partial(train_on_ray, address=options.address, share=options.share)
     if options.workers is None:
-        from trainers.jobs.side_by_side import train_side_by_side
-
         return train_side_by_side
     if options.workers > 1:
         from trainers.jobs.multiprocess import train_in_workers

@@ -20,6 +20,7 @@ from oof.errors import TrainingError
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from tests.support.training import TINY, Notes, saved_position, stored_bytes, tiny_competition, train_models
+from trainers.jobs import side_by_side
 from trainers.jobs.job import TrainingJob
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.tasks import Message, ProgressDisplay, ProgressForwarder
@@ -73,6 +74,43 @@ def test_two_workers_give_the_predictions_of_one_process(tmp_path: Path) -> None
     assert not workers_of()
     _, again = train(tmp_path / "two", MODELS, engine=functools.partial(train_in_workers, workers=1))
     assert all(result.skipped for result in again)
+
+
+@pytest.mark.parametrize(
+    ("models", "workers", "cpus", "driver", "trained", "expected"),
+    [
+        (MODELS, None, 2, False, False, True),
+        (MODELS, None, 1, False, False, False),
+        (MODELS, None, 2, True, False, False),  # with a GPU the default is one process
+        (MODELS, 2, 1, True, False, True),
+        (MODELS, 1, 2, False, False, False),
+        ({"baseline": LinearSettings()}, None, 2, False, False, False),
+        ({"baseline": LinearSettings()}, None, 2, False, True, False),
+        ({"baseline": LinearSettings()}, 2, 2, False, False, True),
+        ({"baseline": LinearSettings()}, 2, 2, False, True, False),
+    ],
+)
+def test_libraries_of_workers_load_early_if_there_will_be_workers(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    models: dict[str, ModelSettings],
+    workers: int | None,
+    cpus: int,
+    driver: bool,
+    trained: bool,
+    expected: bool,
+) -> None:
+    competition, store = tiny_competition(tmp_path)
+    work_dir = tmp_path / "work" / "trainers"
+    if trained:
+        train_models(competition, store, models, (0, 1), work_dir)
+    started: list[TrainingJob] = []
+    monkeypatch.setattr(side_by_side, "load_libraries_early", started.append)
+    monkeypatch.setattr(side_by_side, "cpu_count", lambda: cpus)
+    (tmp_path / "driver").touch()
+    monkeypatch.setattr(side_by_side, "_GPU_DRIVERS", (tmp_path / ("driver" if driver else "none"),))
+    side_by_side.start_early(TrainingJob(competition, store.root, models, work_dir), (0, 1), workers)
+    assert bool(started) == expected
 
 
 class KillAtFirstStep(Notes):

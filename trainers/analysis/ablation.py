@@ -12,7 +12,8 @@ from oof.ids import join_positions
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from trainers.jobs.job import TrainingJob
-from trainers.jobs.run import Engine, run_job, train_here
+from trainers.jobs.run import run_job
+from trainers.jobs.side_by_side import start_early, train_side_by_side
 from trainers.kinds.base import ModelSettings, settings_record
 from trainers.kinds.repeats import RepeatSettings, repeats_of, without_repeats
 from trainers.runtime.provenance import files_fingerprint
@@ -30,7 +31,6 @@ def ablate(
     folds: Sequence[int],
     *,
     metric: str = "auc",
-    engine: Engine = train_here,
     progress: Progress = SILENT,
 ) -> Comparison:
     """Train variants of a model on the same folds and compare each with it.
@@ -49,7 +49,6 @@ def ablate(
         variants: changed settings by the name of the change.
         folds: folds to train; a few are enough for a first impression.
         metric: metric to compare.
-        engine: as for `trainers.train.train_models`.
 
     Raises:
         ConfigError: if there are no variants, or one changes nothing.
@@ -74,7 +73,8 @@ def ablate(
         models={name: settings, **variants},
         work_dir=own.root.parent,
     )
-    run_job(variants_job, folds, engine=engine, force=True, progress=progress)
+    start_early(variants_job, folds)
+    run_job(variants_job, folds, engine=train_side_by_side, force=True, progress=progress)
     return compare_models(own, [name, *variants], metric=metric)
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 
@@ -47,8 +48,7 @@ def train_in_workers(
         TrainingError: if tasks failed, naming each of them.
         KeyboardInterrupt, Stopped: on Ctrl-C or SIGTERM; everything is saved.
     """
-    kinds = {settings.kind for settings in job.models.values()}
-    _CONTEXT.set_forkserver_preload([*implementation_modules(kinds), "pyarrow.parquet"])
+    load_libraries_early(job)
     queue, display = TaskQueue(job, folds, test_rows=test_rows), ProgressDisplay(progress)
     count = max(1, min(workers, len(queue.waiting)))
     parts = shares or count
@@ -74,6 +74,13 @@ def train_in_workers(
             worker.kill()
         display.clear()
     return queue.finish()
+
+
+def load_libraries_early(job: TrainingJob) -> None:
+    """Start the process that workers are forked from, if it is not running; it loads the libraries of the job."""
+    kinds = {settings.kind for settings in job.models.values()}
+    _CONTEXT.set_forkserver_preload([*implementation_modules(kinds), "pyarrow.parquet"])
+    forkserver.ensure_running()
 
 
 class _Worker:
