@@ -1,6 +1,6 @@
 """Compare training of folds on an idle and a busy CPU: the default against one process with many threads.
 
-    python benchmarks/busy.py [--images 256] [--epochs 10] [--repeats 3] [--before TREE]
+    python benchmarks/busy.py [--images 256] [--epochs 10] [--repeats 3] [--models 1] [--busy 0 1 2] [--before TREE]
 
 "Now": `dfens train` with its defaults: folds in parallel, one thread each, with threads that sleep while they wait.
 "Before": one fold at a time on all cores, with threads that spin while they wait (torch's default). `--before`
@@ -50,9 +50,11 @@ image_size = 64
 epochs = {epochs}
 batch_size = 32
 tta = "{tta}"
-
-[models.resnet10]
+"""
+MODEL = """
+[models.resnet10-{number}]
 backbone = "resnet10t"
+seed = {number}
 """
 
 
@@ -91,16 +93,21 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-def train(command: Command, folder: Path, epochs: int) -> float:
+def write_config(folder: Path, given: argparse.Namespace, tta: str) -> None:
+    models = "".join(MODEL.format(number=number) for number in range(given.models))
+    (folder / "dfens.toml").write_text(CONFIG.format(epochs=given.epochs, tta=tta) + models)
+
+
+def train(command: Command, folder: Path, given: argparse.Namespace) -> float:
     shutil.rmtree(folder / "work", ignore_errors=True)
-    (folder / "dfens.toml").write_text(CONFIG.format(epochs=epochs, tta="none"))
+    write_config(folder, given, "none")
     command(folder, "folds")
     return command(folder, "train", "--fold", "0-4", *command.options)
 
 
-def predict(command: Command, folder: Path, epochs: int) -> float:
+def predict(command: Command, folder: Path, given: argparse.Namespace) -> float:
     """Predict again with trained folds and more views; requires a previous `train`."""
-    (folder / "dfens.toml").write_text(CONFIG.format(epochs=epochs, tta="d4"))
+    write_config(folder, given, "d4")
     return command(folder, "train", "--fold", "0-4", *command.options)
 
 
@@ -136,6 +143,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--models", type=int, default=1, help="trained on 5 folds each")
+    parser.add_argument("--busy", type=int, nargs="*", default=[0, 1, 2], help="numbers of busy processes")
     parser.add_argument("--before", type=Path, help="checkout of an older version")
     given = parser.parse_args()
     spinning = {"OMP_WAIT_POLICY": "ACTIVE"}
@@ -150,21 +159,21 @@ def main() -> None:
             make_competition(folder, train_rows=given.images, test_rows=given.images // 2)
         write_predictions(Path(scratch), 30_000, 10)
         steps: dict[str, dict[str, Callable[[], float]]] = {
-            "train 5 folds": {
-                "before": lambda: train(before, folders["before"], given.epochs),
-                "now": lambda: train(now, folders["now"], given.epochs),
+            f"train {5 * given.models} folds": {
+                "before": lambda: train(before, folders["before"], given),
+                "now": lambda: train(now, folders["now"], given),
             }
         }
         if not given.before:  # older versions retrain when `tta` changes
             steps["predict again"] = {
-                "before": lambda: predict(before, folders["before"], given.epochs),
-                "now": lambda: predict(now, folders["now"], given.epochs),
+                "before": lambda: predict(before, folders["before"], given),
+                "now": lambda: predict(now, folders["now"], given),
             }
         steps["blend 30,000 x 10"] = {
             "before": lambda: blend(HERE, spinning, Path(scratch)),
             "now": lambda: blend(HERE, {}, Path(scratch)),
         }
-        for others in (0, 1, 2):
+        for others in given.busy:
             with busy(others):
                 seconds: dict[str, dict[str, list[float]]] = {}
                 for _ in range(given.repeats):

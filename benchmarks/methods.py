@@ -1,6 +1,6 @@
 """Measure degradation chains and methods of 2025 and 2026 on generated faces, with small networks from scratch.
 
-    OMP_NUM_THREADS=1 python -m benchmarks methods degrade | reals | transfer | noise | cost [--seeds 3] [--rows 480]
+    OMP_NUM_THREADS=1 python -m benchmarks methods [degrade reals transfer residual noise cost] [--seeds 3] [--rows 480]
 
 Faces of `dfens.demo.faces` at 64 px, with fakes of four kinds. `seam`: blended with a modified copy of itself. `grid`:
 halved in size, enlarged by repeating pixels and mixed with the original, which simulates the upsampling of a generator.
@@ -10,8 +10,9 @@ person is in both the training and the test set.
 
 degrade: robustness curves of one network with and without chains. reals: training on reals and self-blended fakes
 compared with training on fakes, tested on known and unknown kinds of fakes. transfer: a small network, pretrained here
-on one pair of kinds, fine-tuned on few faces of another with several methods. noise: random labels, so the interval of
-the OOF AUC should contain 0.5. cost: processor time of the operations of a chain at 256 px.
+on one pair of kinds, fine-tuned on few faces of another with several methods. residual: the same with a transformer,
+for Effort. noise: random labels, so the interval of the OOF AUC should contain 0.5. cost: processor time of the
+operations of a chain at 256 px.
 
 Scores are those of the mean logit over the seeds; differences to the first line are paired, with DeLong's 95 %
 intervals.
@@ -272,6 +273,28 @@ def transfer(folder: Path, seeds: int, rows: int) -> None:
     show_scores(world, {name: mean_logits(world, group) for name, group in zip(models, names.values(), strict=True)})
 
 
+def residual(folder: Path, seeds: int, rows: int) -> None:
+    """Fine-tune a small transformer, pretrained on two kinds of fakes, on a third, with Effort and other methods."""
+    before = make_world(folder / "before", ["grid", "swap"], rows=8 * rows, seed=5, test_rows=8)
+    train_models(before.job({"net": TimmSettings(**{**_VIT, "pretrained": False, "epochs": 30})}), [0])
+    oof, inside = before.store.load("net").oof, before.store.folds.fold == 0
+    auc = roc_auc(before.store.folds.target[inside], oof[inside])
+    print(f"Pretrained on grid and swap: held-out AUC {auc:.3f}\n", flush=True)
+    world = make_world(folder / "after", ["patch"], rows=rows, seed=6)
+    weights = str(before.folder / "work" / "net" / "fold0" / "weights.safetensors")
+    net = {**_VIT, "pretrained": weights, "epochs": 12}
+    models = {
+        "all": net,
+        "all, a tenth of the rate": {**net, "lr": 1e-4},
+        "head": {**net, "trainable": "head"},
+        "norm": {**net, "trainable": "norm"},
+        "residual, rank 1": {**net, "trainable": "residual"},
+        "residual, rank 8": {**net, "trainable": "residual", "residual_rank": 8},
+    }
+    names = train_seeds(world, {f"m{place}": settings for place, settings in enumerate(models.values())}, seeds)
+    show_scores(world, {name: mean_logits(world, group) for name, group in zip(models, names.values(), strict=True)})
+
+
 def noise(folder: Path, seeds: int, rows: int) -> None:
     """Train on random labels, and count the seeds whose interval of the OOF AUC contains 0.5."""
     vit = {**_VIT, "pretrained": False, "epochs": 4}
@@ -341,6 +364,7 @@ PARTS: dict[str, Callable[[Path, int, int], None]] = {
     "degrade": degrade,
     "reals": reals,
     "transfer": transfer,
+    "residual": residual,
     "noise": noise,
     "cost": cost,
 }
