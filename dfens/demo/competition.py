@@ -80,7 +80,9 @@ def _draw(folder: Path, rows: int, size: int, rng: np.random.Generator, salt: st
             with atomic_path(folder / name) as part:
                 quality = int(rng.integers(90, 98))
                 part.write_bytes(
-                    cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+                    cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[
+                        1
+                    ].tobytes()
                 )
             task.advance()
     persons = [f"{salt.split('-')[1]}-{row // _PICTURES_PER_PERSON:04d}" for row in range(rows)]

@@ -95,5 +95,5 @@ def contact_sheet(path: Path, pictures: Sequence[str], captions: Sequence[str], 
         place = (left + 3, top + size + 13)
         cv2.putText(sheet, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     with atomic_path(path) as part:
-        part.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+        part.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
     return path

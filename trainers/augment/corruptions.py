@@ -24,14 +24,13 @@ class Perturbation:
 def jpeg(image: Image, quality: float, rng: np.random.Generator) -> Image:
     """Compress as JPEG with chroma at half resolution, the default of most software."""
     coded = np.frombuffer(jpeg_bytes(image, quality), np.uint8)
-    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-    return np.ascontiguousarray(decoded[..., ::-1])
+    return np.asarray(cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def jpeg_bytes(image: Image, quality: float) -> bytes:
     """Return an image as a JPEG file with chroma at half resolution."""
     options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
-    return cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)[1].tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def blur(image: Image, sigma: float, rng: np.random.Generator) -> Image:
@@ -72,4 +71,4 @@ def corrupted_file(image: Image, name: str, severity: float, rng: np.random.Gene
     if name == "jpeg":
         return ".jpg", jpeg_bytes(image, severity)
     corrupted = PERTURBATIONS[name].change(image, severity, rng)
-    return ".bmp", cv2.imencode(".bmp", np.ascontiguousarray(corrupted[..., ::-1]))[1].tobytes()
+    return ".bmp", cv2.imencode(".bmp", cv2.cvtColor(corrupted, cv2.COLOR_RGB2BGR))[1].tobytes()
