@@ -98,7 +98,7 @@ def through_webp(image: Image, quality: int) -> Image:
 
 def _coded(image: Image, kind: str, flag: int, quality: int) -> Image:
     coded = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [flag, quality])[1]
-    return as_image(cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    return as_image(cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB))
 
 
 def through_jpeg_batch(batch: Tensor, qualities: Sequence[int]) -> Tensor:

@@ -24,7 +24,7 @@ class Perturbation:
 def jpeg(image: Image, quality: float, rng: np.random.Generator) -> Image:
     """Compress as JPEG with chroma at half resolution, the default of most software."""
     coded = np.frombuffer(jpeg_bytes(image, quality), np.uint8)
-    return np.asarray(cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def jpeg_bytes(image: Image, quality: float) -> bytes:
