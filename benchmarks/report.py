@@ -82,7 +82,7 @@ def read_inputs(store: PredictionStore) -> ReportInputs:
         for number, day in enumerate(when)
     ]  # fmt: skip
     return ReportInputs(
-        "bench", metric_by_name("auc"), now, folds.ids, folds.target, folds.fold, None, "k 5", len(store.test_ids),
+        "bench", metric_by_name("auc"), now, folds.ids, folds.target, folds.fold, None, {"k": 5}, len(store.test_ids),
         models, [BlendInput("blend", facts, mean, mean)], entries, "dfens submit blend",
     )  # fmt: skip
 

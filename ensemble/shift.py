@@ -28,6 +28,7 @@ _FAR_ALONE_RATIO = 3.0
 _LOST_AGREEMENT = 0.2  # loss of agreement in excess of the other models'
 _LOST_AGREEMENT_OF_TWO = 0.4  # with two models, it is unclear which one is broken
 _BEYOND = 0.01
+_MARGIN = 0.1  # of the range of OOF predictions: the extremes of a few hundred rows are exceeded by chance
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ModelShift:
 
     auc: probability that a test prediction is higher than an OOF prediction; 0.5 if they are distributed equally.
     distance: Kolmogorov-Smirnov distance of the two distributions, 0 to 1.
-    beyond: share of test predictions outside the range of the OOF predictions.
+    beyond: share of test predictions outside the range of the OOF predictions, widened by a tenth on each side.
     oof_agreement, test_agreement: median rank correlation with the other models, NaN for one model.
     reasons: sentences on what looks broken; empty if nothing does.
     """
@@ -70,7 +71,8 @@ def model_shifts(oof: NDArray[Any], test: NDArray[Any]) -> list[ModelShift]:
         known, new = _present(oof[:, model]), _present(stacked[:, model])
         labels = np.repeat(np.array([0, 1], np.uint8), [len(known), len(new)])
         auc = roc_auc(labels, np.concatenate([known, new]))
-        beyond = float(((new < known.min()) | (new > known.max())).mean())
+        margin = _MARGIN * (known.max() - known.min())
+        beyond = float(((new < known.min() - margin) | (new > known.max() + margin)).mean())
         others = [value for other, value in enumerate(distances) if other != model]
         reasons = _reasons(new, distance, others, beyond, len(known))
         reasons += _disagreements(float(lost[model]), np.delete(lost, model))

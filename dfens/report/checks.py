@@ -80,7 +80,7 @@ def _complete(inputs: ReportInputs) -> Iterator[Check]:
 
 def _duplicates(inputs: ReportInputs) -> Check:
     name, found = "Duplicates across folds", inputs.duplicates
-    if found is None and "group duplicates" in inputs.grouping:
+    if found is None and inputs.how.get("group") == "duplicates":
         return Check(name, "pass", "Near-duplicates share a fold, since the folds were grouped by them.")
     if len(inputs.ids) and is_clip(str(inputs.ids[0])):
         return Check(name, "unknown", "Clips are not compared with each other: group them by source or person.")
@@ -110,7 +110,8 @@ def _grouping(inputs: ReportInputs) -> Check:
         return Check(name, "unknown", "There are no folds yet.")
     if inputs.group is not None:
         groups = len(set(inputs.group.tolist()))
-        return Check(name, "pass", f"Folds do not split the {groups:,} groups ({inputs.grouping}).{measured}")
+        setting = f' ([folds] group = "{inputs.how["group"]}")' if inputs.how.get("group") else ""
+        return Check(name, "pass", f"Each of the {groups:,} groups is in one fold{setting}.{measured}")
     if gap is None:
         return Check(
             name, "warn",
@@ -138,7 +139,7 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
         yield Check(
             "Fold spread", "warn",
             f"The AUC of {_names(uneven)} differs more between folds than their size explains: a fold model may have "
-            "failed, or the folds contain different kinds of images. Run dfens diagnose.",
+            "failed, or the folds contain different kinds of data. Run dfens diagnose.",
         )  # fmt: skip
     else:
         yield Check("Fold spread", "pass", "The AUC differs between folds no more than their size explains.")
@@ -215,7 +216,7 @@ def _shift(shift: ShiftPanel | None) -> Iterator[Check]:
         yield Check("Shift to test", "unknown", "Too few rows are predicted by every model to compare OOF and test.")
     broken = [row for row in shift.models if row.reasons]
     for row in broken:
-        yield Check("Shift to test", "fail", f"{row.name}: {'; '.join(row.reasons)}. Check its inference.")
+        yield Check("Shift to test", "fail", f"'{row.name}': {'; '.join(row.reasons)}. Check its inference.")
     if shift.adversarial is not None:
         auc, low, _ = shift.adversarial
         text = f"OOF and test rows can be separated with AUC {auc:.3f}"
@@ -236,14 +237,14 @@ def _ledger(ledger: SubmissionsPanel | None) -> Check:
 def _leaks(clips: ClipsPanel | None) -> Check:
     if clips is None or not clips.leaks:
         return Check("Leaks", "unknown", "The files were not audited yet. Run dfens check --leaks.")
-    leaks = [row for row in clips.leaks if row.warning]
+    leaks = [row for row in clips.leaks if row.verdict != "clean"]
     if not leaks:
         return Check(
             "Leaks", "pass", f"None of {len(clips.leaks)} properties of the files alone separates real from fake."
         )
-    return Check(
-        "Leaks", "warn", f"{leaks[0].name} alone separates real from fake (AUC {leaks[0].auc:.3f}). {leaks[0].warning}"
-    )
+    worst = leaks[0]
+    does = "separates real from fake" if worst.verdict == "separates" else "hints at the class"
+    return Check("Leaks", "warn", f"The {worst.name} alone {does} (AUC {worst.auc:.3f}). {worst.advice}")
 
 
 def _rows(inputs: ReportInputs) -> Iterator[Check]:
@@ -263,7 +264,7 @@ def _rows(inputs: ReportInputs) -> Iterator[Check]:
 
 
 def _names(names: list[str] | tuple[str, ...]) -> str:
-    shown = ", ".join(map(str, names[:3]))
+    shown = ", ".join(f"'{name}'" for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 

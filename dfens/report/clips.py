@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from trainers.data.leaks import LeakAudit
 
-_WORDS = {"separates": "Separates the classes. ", "hints": "Hints at the class. "}
-
 
 @dataclass(frozen=True)
 class ModalityScore:
@@ -21,14 +19,18 @@ class ModalityScore:
 
 @dataclass(frozen=True)
 class LeakRow:
-    """One property of the files with its score; warning: what to do, "" if it is not a leak."""
+    """One property of the files with its score.
+
+    verdict: "clean", "hints" or "separates". advice: what to do, "" if it is clean.
+    """
 
     name: str
     auc: float
     low: float
     high: float
     rows: int
-    warning: str
+    verdict: str
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def leak_rows(audit: LeakAudit | None) -> tuple[LeakRow, ...]:
             score.low,
             score.high,
             score.rows,
-            "" if score.verdict == "clean" else _WORDS[score.verdict] + score.advice,
+            score.verdict,
+            "" if score.verdict == "clean" else score.advice,
         )
         for score in audit.scores
     )

@@ -96,7 +96,7 @@ class ReportInputs:
     """Everything that a report is computed from.
 
     ids, target, fold, group: (n_rows,); group is None where folds are not grouped. n_test: rows to predict.
-    grouping: how the folds were made. blends: newest last. problems: sentences about unreadable inputs.
+    how: how the folds were made. blends: newest last. problems: sentences about unreadable inputs.
     medals: (name, score) of the last rank that gets each medal, if the leaderboard is known.
     fold_gap, duplicates, finals: stored by other commands, None before them.
     sealed: number of sealed rows. looks: recorded looks at them. looked: phrase stating their number.
@@ -109,7 +109,7 @@ class ReportInputs:
     target: NDArray[np.int8]
     fold: NDArray[np.int16]
     group: NDArray[np.object_] | None
-    grouping: str
+    how: Mapping[str, Any]
     n_test: int
     models: Sequence[ModelInput]
     blends: Sequence[BlendInput]

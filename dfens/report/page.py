@@ -1,10 +1,11 @@
 """A report as one self-contained HTML page: no network, no external files, nothing executed that comes from data."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dfens.report import figures
 from dfens.report.report import Report
@@ -12,6 +13,7 @@ from ensemble.notebook import blend_html
 from oof.metrics import metric_label
 
 _LONGEST_ID = 60
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
 def render_page(report: Report) -> str:
@@ -64,6 +66,7 @@ def _environment() -> Environment:
         "duration": _duration,
         "short": _short,
         "waveform": _waveform,
+        "unbroken": _unbroken,
         "sort_key": lambda value: "" if value is None or value != value else repr(float(value)),
     }
     environment.filters.update(filters)
@@ -87,6 +90,11 @@ def _waveform(envelope: Sequence[float]) -> str:
     upper = [f"{x} {10 - 9.5 * value:.1f}" for x, value in enumerate(envelope)]
     lower = [f"{x} {10 + 9.5 * value:.1f}" for x, value in enumerate(envelope)][::-1]
     return f"M{'L'.join(upper + lower)}Z"
+
+
+def _unbroken(text: str) -> Markup:
+    """Keep options such as --dry-run on one line; browsers break lines after their hyphens."""
+    return Markup(_OPTION.sub(r'<span class="unbroken">\g<0></span>', str(escape(text))))
 
 
 def _short(text: str, longest: int = _LONGEST_ID) -> Markup | str:

@@ -110,7 +110,7 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
         target=folds.target,
         fold=folds.fold,
         group=folds.groups,
-        grouping=", ".join(f"{key} {value}" for key, value in folds.how.items()),
+        how=folds.how,
         n_test=n_test or 0,
         models=models,
         blends=blends,

@@ -147,8 +147,8 @@ def test_one_fold_only_and_no_test_predictions() -> None:
     models = [replace(inputs.models[0], oof=first, test_by_fold=None), *inputs.models[1:]]
     report = build(replace(inputs, models=models, blends=[]))
     sentences = " ".join(check.sentence for check in report.checks)
-    assert "model-0 lacks predictions for some training rows" in sentences
-    assert "model-0 has no test predictions" in sentences
+    assert "'model-0' lacks predictions for some training rows" in sentences
+    assert "'model-0' has no test predictions" in sentences
     assert not re.search(r">\s*nan\b", render_page(report))
 
 
@@ -172,7 +172,7 @@ def test_uneven_folds_are_a_warning_and_even_ones_are_not() -> None:
 def test_baselines_alone_are_not_said_to_beat_themselves() -> None:
     inputs = make_inputs(count=1)
     check = checks_of(replace(inputs, models=[replace(inputs.models[0], kind="linear")], blends=[]))["Baseline"]
-    assert (check.outcome, check.sentence) == ("unknown", "Only model-0 has a score so far.")
+    assert (check.outcome, check.sentence) == ("unknown", "Only 'model-0' has a score so far.")
     assert checks_of(inputs)["Baseline"].outcome == "pass"
 
 
@@ -192,19 +192,19 @@ def test_every_check_is_shown_even_without_data(changes: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    ("found", "grouping", "outcome", "words"),
+    ("found", "group", "outcome", "words"),
     [
-        (None, "k 5", "unknown", "Run dfens groups"),
-        (None, "k 5, group duplicates", "pass", "share a fold"),
-        (DuplicateSets(0, 0), "k 5", "pass", "no near-duplicates"),
-        (DuplicateSets(3, 0), "k 5", "pass", "Each of 3 sets"),
-        (DuplicateSets(3, 2), "k 5", "warn", "2 of 3 sets"),
+        (None, None, "unknown", "Run dfens groups"),
+        (None, "duplicates", "pass", "share a fold"),
+        (DuplicateSets(0, 0), None, "pass", "no near-duplicates"),
+        (DuplicateSets(3, 0), None, "pass", "Each of 3 sets"),
+        (DuplicateSets(3, 2), None, "warn", "2 of 3 sets"),
     ],
 )
 def test_duplicates_in_several_folds_are_a_warning(
-    found: DuplicateSets | None, grouping: str, outcome: str, words: str
+    found: DuplicateSets | None, group: str | None, outcome: str, words: str
 ) -> None:
-    inputs = make_inputs(count=2, duplicates=found, grouping=grouping)
+    inputs = make_inputs(count=2, duplicates=found, how={"k": 5, "group": group})
     check = checks_of(inputs)["Duplicates across folds"]
     assert check.outcome == outcome
     assert words in check.sentence
@@ -270,12 +270,13 @@ def test_the_blend_is_shown_with_gain_calibration_and_spread_of_weights() -> Non
 
 def test_the_worst_leak_is_a_check() -> None:
     rows = (
-        LeakRow("leading silence (s)", 0.97, 0.9, 0.99, 400, "Separates the classes. Trim the silence."),
-        LeakRow("duration (s)", 0.51, 0.4, 0.6, 400, ""),
+        LeakRow("leading silence (s)", 0.97, 0.9, 0.99, 400, "separates", "Trim the silence."),
+        LeakRow("duration (s)", 0.51, 0.4, 0.6, 400, "clean", ""),
     )
     for leaks, outcome in ((rows, "warn"), (rows[1:], "pass"), ((), "unknown")):
         check = checks_of(make_inputs(count=2), ClipsPanel((), leaks))["Leaks"]
         assert check.outcome == outcome
+        assert (outcome == "warn") == ("The leading silence (s) alone separates real from fake" in check.sentence)
         assert (outcome == "warn") == ("Trim the silence" in check.sentence)
 
 

@@ -105,8 +105,8 @@ def test_single_broken_and_missing_images_do_not_affect_the_others(copy: Path) -
 def test_a_blend_with_missing_members_is_reported(copy: Path) -> None:
     shutil.rmtree(copy / "work" / "oof" / "models" / "a")
     page = page_of(copy)
-    assert "both was fitted to predictions that have changed since (a)" in page
-    assert "Run dfens blend --name both." in page
+    assert "&#39;both&#39; was fitted to predictions that have changed since (&#39;a&#39;)" in page
+    assert 'Run dfens blend <span class="unbroken">--name</span> both.' in page
 
 
 def test_one_fold_only_and_rows_without_predictions(copy: Path) -> None:
@@ -120,8 +120,8 @@ def test_one_fold_only_and_rows_without_predictions(copy: Path) -> None:
     known = np.isfinite(oof)
     store.save("half", store.folds.ids[known], oof[known], None)
     page = page_of(copy)
-    assert "a, half lack predictions for some training rows" in page
-    assert "a, half have no test predictions" in page
+    assert "&#39;a&#39;, &#39;half&#39; lack predictions for some training rows" in page
+    assert "&#39;a&#39;, &#39;half&#39; have no test predictions" in page
     assert not re.search(r">\s*nan\b", page)
 
 

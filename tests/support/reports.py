@@ -40,7 +40,7 @@ def make_inputs(
         "target": y,
         "fold": fold,
         "group": None,
-        "grouping": "k 5",
+        "how": {"k": 5, "group": None},
         "n_test": tests,
         "models": made,
         "blends": [_blend(made, y)] if made else [],
