@@ -276,13 +276,14 @@ def transfer(folder: Path, seeds: int, rows: int) -> None:
 def residual(folder: Path, seeds: int, rows: int) -> None:
     """Fine-tune a small transformer, pretrained on two kinds of fakes, on a third, with Effort and other methods."""
     before = make_world(folder / "before", ["grid", "swap"], rows=8 * rows, seed=5, test_rows=8)
-    train_models(before.job({"net": TimmSettings(**{**_VIT, "pretrained": False, "epochs": 30})}), [0])
+    vit = {**_VIT, "inputs": ("ycbcr", "srm"), "epochs": 12}
+    train_models(before.job({"net": TimmSettings(**{**vit, "pretrained": False, "epochs": 40})}), [0])
     oof, inside = before.store.load("net").oof, before.store.folds.fold == 0
     auc = roc_auc(before.store.folds.target[inside], oof[inside])
     print(f"Pretrained on grid and swap: held-out AUC {auc:.3f}\n", flush=True)
     world = make_world(folder / "after", ["patch"], rows=rows, seed=6)
     weights = str(before.folder / "work" / "net" / "fold0" / "weights.safetensors")
-    net = {**_VIT, "pretrained": weights, "epochs": 12}
+    net = {**vit, "pretrained": weights}
     models = {
         "all": net,
         "all, a tenth of the rate": {**net, "lr": 1e-4},

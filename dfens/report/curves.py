@@ -64,19 +64,10 @@ def curves_panel(inputs: ReportInputs, models: ModelsPanel) -> CurvesPanel | Non
         if np.isfinite(row.calibration_error):
             mean, frequency, _ = reliability(y, scores)
             reliable.append(Curve(title, _pairs(mean, frequency)))
-            reliable += _before_calibration(inputs, row.name)
     training = tuple(found for model in inputs.models if (found := _training(model.name, model.histories)) is not None)[
         :MOST_CURVES
     ]
     return CurvesPanel(tuple(roc), tuple(precision), tuple(reliable), training, len(wanted) - len(chosen))
-
-
-def _before_calibration(inputs: ReportInputs, name: str) -> list[Curve]:
-    """Return the reliability of a blend's nested predictions before they were calibrated; nothing for other rows."""
-    facts = next((blend.facts for blend in inputs.blends if blend.name == name), {})
-    bins = (facts.get("calibration") or {}).get("before", ())
-    points = tuple((round(item["mean_prediction"], 6), round(item["positive_share"], 6)) for item in bins)
-    return [Curve(f"{name} before calibration", points)] if points else []
 
 
 def roc_points(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> Points:
