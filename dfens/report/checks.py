@@ -264,8 +264,9 @@ def _rows(inputs: ReportInputs) -> Iterator[Check]:
 
 
 def _names(names: list[str] | tuple[str, ...]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+    shown = [f"'{name}'" for name in names[:3]]
+    rest = f"{len(names) - 3} more" if len(names) > 3 else shown.pop()
+    return f"{', '.join(shown)} and {rest}" if shown else rest
 
 
 def _verb(subjects: Sequence[object], singular: str, plural: str) -> str:

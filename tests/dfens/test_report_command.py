@@ -120,8 +120,8 @@ def test_one_fold_only_and_rows_without_predictions(copy: Path) -> None:
     known = np.isfinite(oof)
     store.save("half", store.folds.ids[known], oof[known], None)
     page = page_of(copy)
-    assert "&#39;a&#39;, &#39;half&#39; lack predictions for some training rows" in page
-    assert "&#39;a&#39;, &#39;half&#39; have no test predictions" in page
+    assert "&#39;a&#39; and &#39;half&#39; lack predictions for some training rows" in page
+    assert "&#39;a&#39; and &#39;half&#39; have no test predictions" in page
     assert not re.search(r">\s*nan\b", page)
 
 
