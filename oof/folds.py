@@ -121,8 +121,11 @@ def _checked_target(target: NDArray[Any], k: int) -> NDArray[np.int8]:
     return target.astype(np.int8)
 
 
-def check_folds(folds: Folds) -> None:
+def check_folds(folds: Folds, *, remedy: str = "") -> None:
     """Check that each row is in one fold, groups are not split, and every fold has both classes.
+
+    Args:
+        folds: of the training rows. remedy: what to do if they are wrong; default: make others with dfens folds.
 
     Raises:
         FoldError: naming the fold or group that is wrong.
@@ -133,10 +136,12 @@ def check_folds(folds: Folds) -> None:
     for index in range(folds.k):
         classes = set(folds.target[folds.fold == index].tolist())
         if classes != {0, 1}:
+            uneven = (
+                f"The groups are too few or too uneven for {folds.k} folds{_largest_group(folds)}: lower [folds] k, "
+                f"try another [folds] seed, or other groups."
+            )
             raise FoldError(
-                f"Fold {index} has only the classes {sorted(classes)}, but AUC needs both. The groups are too few or "
-                f"too uneven for {folds.k} folds{_largest_group(folds)}: lower [folds] k, try another [folds] seed, or "
-                f"other groups."
+                f"Fold {index} has only the classes {sorted(classes)}, but AUC needs both. {remedy or uneven}"
             )
     if folds.groups is not None:
         spread = pd.Series(folds.fold).groupby(folds.groups).nunique()
@@ -144,7 +149,7 @@ def check_folds(folds: Folds) -> None:
         if split:
             raise FoldError(
                 f"{len(split)} groups are in more than one fold, so validation rows leak into training: "
-                f"{examples(split)}. Run dfens folds --force."
+                f"{examples(split)}. {remedy or 'Run dfens folds --force.'}"
             )
 
 

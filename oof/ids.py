@@ -2,7 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from oof.errors import ConfigError, PredictionError, examples
 
 Ids = NDArray[np.object_]
+_ROUNDED = re.compile(r"\d\.\d+e\+?\d+", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -25,15 +28,25 @@ def as_ids(values: Sequence[str] | NDArray[np.object_] | pd.Series, what: str) -
     ids = np.asarray(values, dtype=object)
     wrong = [i for i, value in enumerate(ids) if not isinstance(value, str) or not value]
     if wrong:
+        remedy = (
+            "Give each row an id, and remove other rows, such as one of totals."
+            if all(ids[i] is None or ids[i] == "" for i in wrong)
+            else "Read the id column as text (dtype=str) so that '00012' stays '00012'."
+        )
         raise PredictionError(
             f"{what}: id number {wrong[0]} is {ids[wrong[0]]!r}, and {len(wrong)} of {len(ids)} are not "
-            f"non-empty text. Read the id column as text (dtype=str) so that '00012' stays '00012'."
+            f"non-empty text. {remedy}"
         )
     duplicate = pd.Index(ids).duplicated()
     if duplicate.any():
+        found = sorted(set(ids[duplicate]))
+        remedy = (
+            "Large numbers were rounded when the file was written: save the ids as text."
+            if all(_ROUNDED.fullmatch(value) for value in found)
+            else "Each row needs a unique id; remove the duplicates."
+        )
         raise PredictionError(
-            f"{what}: {int(duplicate.sum())} of {len(ids)} ids are duplicate: "
-            f"{examples(sorted(set(ids[duplicate])))}. Each row needs a unique id; remove the duplicates."
+            f"{what}: {int(duplicate.sum())} of {len(ids)} ids are duplicate: {examples(found)}. {remedy}"
         )
     return ids
 
@@ -57,6 +70,25 @@ def text_fingerprint(texts: Sequence[str]) -> str:
     return digest.hexdigest()[:32]
 
 
+def spelling_note(unknown: Sequence[str] | Ids, known: Ids) -> str:
+    """Return a sentence on how all unknown ids differ from known ones, or an empty string."""
+    ways: dict[str, Callable[[str], str]] = {
+        "spaces around them": str.strip,
+        "quotes or signs around them": lambda text: text.strip("'\"=`"),
+        "'\\' instead of '/'": lambda text: text.replace("\\", "/"),
+        "upper and lower case": str.casefold,
+        "the folder before them": lambda text: PurePosixPath(text.replace("\\", "/")).name,
+        "leading zeros": lambda text: text.lstrip("0"),
+        "the decimal point": lambda text: text.removesuffix(".0"),
+        "the file ending": lambda text: PurePosixPath(text).stem,
+        "the Unicode form of letters with accents": lambda text: unicodedata.normalize("NFC", text),
+    }
+    for what, reduce in ways.items():
+        if {reduce(value) for value in unknown} <= {reduce(value) for value in known}:
+            return f"They differ from the expected ids only in {what}: write them as in the label file. "
+    return ""
+
+
 def join_positions(wanted: Ids, found: Ids, what: str, *, extra: str = "error") -> NDArray[np.intp]:
     """Return the position in `found` of each wanted id, shape (len(wanted),).
 
@@ -73,6 +105,11 @@ def join_positions(wanted: Ids, found: Ids, what: str, *, extra: str = "error") 
         return np.arange(len(wanted))
     positions = pd.Index(found).get_indexer(pd.Index(wanted))
     missing = wanted[positions < 0]
+    if 0 < len(missing) == len(wanted) and len(found):
+        raise PredictionError(
+            f"{what} covers 0 of {len(wanted)} ids: it has {examples(list(found), 3)}; expected "
+            f"{examples(list(wanted), 3)}. {spelling_note(found, wanted)}Check that it belongs to this competition."
+        )
     if len(missing):
         raise PredictionError(
             f"{what} covers {len(wanted) - len(missing)} of {len(wanted)} ids; missing "

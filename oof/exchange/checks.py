@@ -1,8 +1,6 @@
 """Check imported predictions for errors and for what deserves a warning."""
 
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +9,7 @@ from numpy.typing import NDArray
 from oof.errors import PredictionError, examples
 from oof.exchange.prediction_files import PredictionFile
 from oof.folds import Folds
-from oof.ids import Ids, join_positions
+from oof.ids import Ids, join_positions, spelling_note
 from oof.metrics.rounding import auc_rounding
 
 
@@ -38,8 +36,8 @@ def rows_in_folds(table: PredictionFile, folds: Folds, sealed: Ids) -> NDArray[n
         raise PredictionError(
             f"{table.path}: {len(unknown)} of {len(table.ids)} ids in column '{table.roles.id}' are not training rows: "
             f"{examples(list(unknown))}. Training ids look like {examples(list(folds.ids), 3)}. "
-            f"{_spelling(unknown, folds.ids)}Check that the file belongs to this competition, name the id column with "
-            f"--id-column, or (if there are no folds yet) the file with all rows with --folds-from."
+            f"{spelling_note(unknown, folds.ids)}Check that the file belongs to this competition, name the id column "
+            f"with --id-column, or (if there are no folds yet) the file with all rows with --folds-from."
         )
     if table.target is None:
         return rows
@@ -54,24 +52,10 @@ def rows_in_folds(table: PredictionFile, folds: Folds, sealed: Ids) -> NDArray[n
     return rows
 
 
-def _spelling(unknown: Ids, known: Ids) -> str:
-    """Return a sentence on how all unknown ids differ from known ones, or an empty string."""
-    ways: dict[str, Callable[[str], str]] = {
-        "spaces around them": str.strip,
-        "upper and lower case": str.casefold,
-        "the folder before them": lambda text: PurePosixPath(text.replace("\\", "/")).name,
-        "leading zeros": lambda text: text.lstrip("0"),
-        "the file ending": lambda text: PurePosixPath(text).stem,
-        "the Unicode form of letters with accents": lambda text: unicodedata.normalize("NFC", text),
-    }
-    for what, reduce in ways.items():
-        if {reduce(value) for value in unknown} <= {reduce(value) for value in known}:
-            return f"They differ from training ids only in {what}: write them as in the label file. "
-    return ""
-
-
-def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> tuple[list[str], list[str]]:
-    """Return notes and warnings on one model's predictions; target (n,) is that of the table's rows.
+def check_values(
+    name: str, table: PredictionFile, target: NDArray[np.int8], fold: NDArray[np.int16]
+) -> tuple[list[str], list[str]]:
+    """Return notes and warnings on one model's predictions; target and fold (n,) are those of the table's rows.
 
     Raises:
         PredictionError: if values are infinite, also as float32, or there is none at all.
@@ -98,13 +82,20 @@ def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> 
         notes.append(
             f"{name}: {int((~present).sum())} of {len(values)} predictions are empty or NaN and are treated as missing."
         )
-    values = values[present]
+    values, fold = values[present], fold[present]
     distinct = len(np.unique(values))
     if distinct == 1:
         warnings.append(f"{name}: all predictions are {values[0]:g}, so they contain no information.")
         return notes, warnings
     if distinct == 2:
         warnings.append(f"{name}: only two different values; probabilities would rank better than hard labels.")
+    # arrays are often created as zeros, of which only the trained folds are filled
+    unfilled = [index for index in np.unique(fold).tolist() if np.ptp(values[fold == index]) == 0]
+    if unfilled and distinct > 2:
+        warnings.append(
+            f"{name}: all predictions of fold {examples(list(map(str, unfilled)))} are equal. If these folds have not "
+            f"been predicted, leave their rows out of the file, or their values empty."
+        )
     y = target[present]
     if not 0 < y.sum() < len(y):
         return notes, warnings
@@ -119,6 +110,13 @@ def check_values(name: str, table: PredictionFile, target: NDArray[np.int8]) -> 
             f"{stored:.6f}). Import logits instead of probabilities near 1."
         )
     return notes, warnings
+
+
+def hard_test_labels(name: str, oof: NDArray[np.float64], test: NDArray[np.float64] | None) -> list[str]:
+    """Return a warning if test predictions are hard labels, and OOF predictions are not."""
+    if test is None or len(np.unique(test)) > 2 or len(np.unique(oof)) <= 2 or len(test) <= 2:
+        return []
+    return [f"{name}: test predictions have only two different values or one. Save probabilities, as for the OOF rows."]
 
 
 def match_tests(
@@ -158,7 +156,12 @@ def match_tests(
         pairs = {name: (table, name) for name, table in found.items()}
     out = {}
     for model, (table, own) in pairs.items():
-        values = table.predictions[own]
+        values, oof = table.predictions[own], models[model]
+        if np.array_equal(values, oof.predictions[model]) and np.array_equal(table.ids, oof.ids):
+            raise PredictionError(
+                f"{table.path}: the {part} predictions of '{model}' are the OOF predictions of {oof.path}: ids and "
+                f"values are the same. Give the file of {part} predictions with --{part}."
+            )
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise PredictionError(

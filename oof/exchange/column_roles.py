@@ -6,14 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oof.errors import PredictionError
+from oof.errors import PredictionError, examples
 from oof.exchange.columns import Columns, is_number_text
 from oof.exchange.csv_files import not_a_header
 from oof.exchange.id_column import base_name, find_id, is_id_name, is_row_number, joined
-from oof.exchange.prediction_columns import complements, find_predictions, is_prediction_name
+from oof.exchange.prediction_columns import (
+    TARGET_NAMES,
+    complements,
+    find_predictions,
+    is_class_zero,
+    is_prediction_name,
+)
 from oof.ids import Ids
 
-_TARGET_NAMES = frozenset("target targets label labels y y_true true truth ground_truth gt is_fake fake class".split())
 _FOLD_NAMES = frozenset("fold kfold folds fold_id fold_index cv_fold cv k_fold".split())
 _GROUP_NAMES = frozenset("group groups group_id".split())
 
@@ -80,21 +85,22 @@ def assign_roles(
     taken = {*folds, *choice.predictions, group}
     left = [name for name in names if name not in taken and not is_row_number(columns, name)]
     target = None if no_target else choice.target or _find_target(columns, left, choice.predictions, for_test)
-    if target and not choice.target and base_name(target) not in _TARGET_NAMES:
+    if target and not choice.target and base_name(target) not in TARGET_NAMES:
         notes = (*notes, f"'{target}' is used as target")
     if not with_predictions:
         return Roles(id_name, (), target, folds, group, ())
     if for_test and choice.target is None:  # labels in a test file, if any, are not compared
         target, left = None, _without_labels(columns, left)
-    rest = [name for name in left if name != target and columns.is_number(name)]
-    predictions, more = (choice.predictions, ()) if choice.predictions else find_predictions(columns, rest)
+    rest = [name for name in left if name != target]
+    labels = [name for name in names if name not in rest]
+    predictions, more = (choice.predictions, ()) if choice.predictions else find_predictions(columns, rest, labels)
     return Roles(id_name, predictions, target, folds, group, (*notes, *more))
 
 
 def _check_named(columns: Columns, asked: Sequence[str | None]) -> None:
     for name in asked:
         if name is not None and name not in columns.names:
-            raise PredictionError(f"{columns.path} has no column '{name}'; it has {', '.join(columns.names)}.")
+            raise PredictionError(f"{columns.path} has no column '{name}'; it has {examples(columns.names, 20)}.")
 
 
 def _check_header(columns: Columns, known_ids: Ids | None) -> None:
@@ -168,7 +174,7 @@ def _find_target(columns: Columns, names: Sequence[str], predictions: Sequence[s
     the prediction, as in a submission.
     """
     pairs = {name for pair in complements(columns, names) for name in pair}
-    called = [name for name in names if base_name(name) in _TARGET_NAMES and name not in pairs]
+    called = [name for name in names if base_name(name) in TARGET_NAMES and name not in pairs]
     labels = [name for name in called if columns.labels(name) is not None and not columns.is_fraction(name)]
     if labels:
         return _the_only(columns, labels, "target", "target")[0]
@@ -176,21 +182,35 @@ def _find_target(columns: Columns, names: Sequence[str], predictions: Sequence[s
         return None
     unreadable = [name for name in called if columns.labels(name) is None]
     if unreadable:
+        values = list(dict.fromkeys(map(repr, columns.text(unreadable[0], "--target-column"))))
         raise PredictionError(
-            f"{columns.path}: column '{unreadable[0]}' is called like a target, but contains neither numbers nor "
-            f"words such as real and fake. Name the target with --target-column, or give --target-column none."
+            f"{columns.path}: column '{unreadable[0]}' is called like a target, but contains neither only numbers nor "
+            f"only words such as real and fake: {examples(values)}. Name the target with --target-column, or give "
+            f"--target-column none."
         )
     others = [name for name in names if name not in called and (columns.is_fraction(name) or is_prediction_name(name))]
     if called and (predictions or any(columns.is_number(name) for name in others)):
         return _the_only(columns, called, "target", "target")[0]
-    binary = [name for name in names if not is_prediction_name(name) and name not in pairs and columns.is_binary(name)]
+    binary = [
+        name
+        for name in names
+        if columns.is_binary(name) and not is_prediction_name(name) and name not in pairs and not is_class_zero(name)
+    ]
     return binary[0] if len(binary) == 1 else None
 
 
 def _without_labels(columns: Columns, names: Sequence[str]) -> list[str]:
-    """Return the columns of a test file without the target column, unless nothing else is a prediction."""
-    left = [name for name in names if base_name(name) not in _TARGET_NAMES]
+    """Return the columns of a test file without one of labels or of a template, unless nothing else is a prediction.
+
+    A target column with different fractions is the prediction, as in a submission.
+    """
+    left = [name for name in names if base_name(name) not in TARGET_NAMES or _varies(columns, name)]
     return left if any(columns.is_number(name) for name in left) else list(names)
+
+
+def _varies(columns: Columns, name: str) -> bool:
+    """Return whether a column contains fractions that are not all equal."""
+    return columns.is_fraction(name) and bool(np.ptp(columns.numbers(name)) != 0)
 
 
 def _the_only(columns: Columns, found: Sequence[str], option: str, what: str) -> list[str]:

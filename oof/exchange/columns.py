@@ -17,6 +17,7 @@ _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.t
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 _POSITIVE = ("1", "fake", "true", "yes", "spoof", "synthetic", "positive", "pos")
 _NEGATIVE = ("0", "real", "false", "no", "bonafide", "bona-fide", "genuine", "negative", "neg")
+_CLASSES = {"fake", "spoof", "synthetic", "real", "bonafide", "bona-fide", "genuine"}
 OPPOSITES = {word: 1 for word in _POSITIVE} | {word: 0 for word in _NEGATIVE}
 
 
@@ -50,8 +51,11 @@ class Columns:
         """Return the number of rows of one column."""
         return len(self._columns[name])
 
-    def text(self, name: str) -> NDArray[np.object_]:
-        """Return a column as text, shape (n,); whole numbers of a typed file become their digits.
+    def text(self, name: str, option: str = "--id-column") -> NDArray[np.object_]:
+        """Return a column as text, shape (n,), None for empty values; whole numbers of a typed file become digits.
+
+        Args:
+            name: the column. option: the option of `dfens oof import` that chooses another one.
 
         Raises:
             PredictionError: if the column contains fractions or anything else without a unique text form.
@@ -61,8 +65,8 @@ class Columns:
             column = column.cast(pa.string())
         if not _is_text(column.type):
             raise PredictionError(
-                f"{self.path}: column '{name}' is of type {column.type}, which cannot contain ids. "
-                f"Write ids as text, or name the id column with --id-column."
+                f"{self.path}: column '{name}' is of type {column.type}; expected text or whole numbers. "
+                f"Save it as text, or name another column with {option}."
             )
         values: NDArray[np.object_] = np.array(column.to_pylist(), dtype=object)
         return values
@@ -89,14 +93,14 @@ class Columns:
             wrong = [value for value in self._columns[name].to_pylist() if not is_number_text(value)]
             raise PredictionError(
                 f"{self.path}: {len(wrong)} of {len(self._columns[name])} values of column '{name}' are not numbers: "
-                f"{examples([repr(value) for value in wrong])}. Choose another column with {option}."
+                f"{examples([repr(value) for value in wrong])}. Correct them, or name another column with {option}."
             )
         return values
 
     def labels(self, name: str) -> NDArray[np.float64] | None:
         """Return a column as labels, shape (n,): numbers as they are, words like `fake` or `FALSE` as 1 or 0.
 
-        None if the column contains anything else.
+        None if the column contains anything else, or both `fake` and `true`, which could then mean either class.
         """
         values = self._as_numbers(name)
         if values is not None or not _is_text(self._columns[name].type):
@@ -105,11 +109,17 @@ class Columns:
         absent = pc.is_in(words, value_set=_NO_VALUE.cast(words.type))
         found = [OPPOSITES.get(word, np.nan) for word in words.to_pylist()]
         out = np.array(found, np.float64)
-        return out if not (np.isnan(out) & ~absent.to_numpy(zero_copy_only=False)).any() else None
+        distinct = set(words.unique().to_pylist())
+        is_unclear = bool(distinct & {"true", "false"}) and bool(distinct & _CLASSES)
+        return out if not is_unclear and not (np.isnan(out) & ~absent.to_numpy(zero_copy_only=False)).any() else None
 
     def is_number(self, name: str) -> bool:
         """Return whether every value of a column is a number or empty."""
         return self._as_numbers(name) is not None
+
+    def has_numbers(self, name: str) -> bool:
+        """Return whether some values of a text column are numbers."""
+        return any(_NUMBER.fullmatch(str(value).strip()) for value in self._columns[name].to_pylist())
 
     def is_fraction(self, name: str) -> bool:
         """Return whether a column contains numbers that are not all integers."""

@@ -9,11 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
-from oof.errors import PredictionError
+from oof.errors import PredictionError, examples
 from oof.exchange.columns import Columns, is_number_text
 
 _DELIMITERS = ",\t;| "  # of delimiters equally frequent in the header, the first is used
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*(?:\r\n|\r|\n))+")
+_UNEVEN = re.compile(r"Expected (\d+) columns, got (\d+): (.*)")
 _HEAD = 1 << 22  # maximum length of the header, characters
 _BLOCK = 1 << 24  # bytes; a row must fit into one block of pyarrow's reader
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
@@ -45,18 +46,28 @@ def read_csv(data: bytes, path: Path) -> Columns:
         raise PredictionError(
             f"{path} has no readable header ({err}). Expected names separated by delimiters."
         ) from err
-    table = pa.csv.read_csv(
-        pa.BufferReader(text.encode()),
-        read_options=pa.csv.ReadOptions(autogenerate_column_names=True, block_size=_BLOCK),
-        parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text),
-        convert_options=pa.csv.ConvertOptions(column_types={f"f{i}": pa.string() for i in range(width)}),
-    )
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(text.encode()),
+            read_options=pa.csv.ReadOptions(autogenerate_column_names=True, block_size=_BLOCK),
+            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text),
+            convert_options=pa.csv.ConvertOptions(column_types={f"f{i}": pa.string() for i in range(width)}),
+        )
+    except pa.ArrowInvalid as err:
+        uneven = _UNEVEN.search(str(err))
+        if uneven is None:
+            raise
+        raise PredictionError(
+            f"{path}: the line `{uneven[3][:100]}` has {uneven[2]} values, but the first line has {uneven[1]}. "
+            f"Expected a header with one name for each column (also for a column of row numbers), and no lines "
+            f"above it, such as comments, or below the last row. The file may also be incomplete."
+        ) from err
     # the header is the first row as the same parser reads it; pandas writes a row index without a name
     found = [column[0].as_py().strip() for column in table.columns]
     names = [name or f"Unnamed: {position}" for position, name in enumerate(found)]
     check_names(path, names, rows=len(table) - 1)
     body = {name: column.slice(1) for name, column in zip(names, table.columns, strict=True)}
-    return Columns(path, body, comma_decimals=delimiter == ";", header_is_text=True)
+    return Columns(path, body, comma_decimals=delimiter != ",", header_is_text=True)
 
 
 def check_names(path: Path, names: list[str], *, rows: int) -> None:
@@ -69,11 +80,14 @@ def check_names(path: Path, names: list[str], *, rows: int) -> None:
     if any(is_number_text(name) for name in duplicate):
         raise PredictionError(not_a_header(path, names))
     if duplicate:
-        raise PredictionError(f"{path}: these columns appear more than once in the header: {', '.join(duplicate[:5])}.")
+        raise PredictionError(
+            f"{path}: these columns appear more than once in the header: {examples(duplicate)}. Give each column a "
+            f"unique name."
+        )
     if len(names) < 2:
         raise PredictionError(
-            f"{path} has only the column {names[0] if names else ''!r}. Expected a header and columns of ids and "
-            f"predictions, separated by commas, semicolons, tabs, '|' or spaces."
+            f"{path} has only the column {names[0] if names else ''!r}. Expected columns of ids and predictions, "
+            f"separated by commas, semicolons, tabs, '|' or spaces; in an NPZ, arrays of one or two dimensions."
         )
     if not rows:
         raise PredictionError(f"{path} has a header but no rows. Expected one line per row.")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from oof.errors import FoldError, PredictionError, examples
 from oof.exchange.prediction_files import PredictionFile
-from oof.folds import Folds, make_folds
+from oof.folds import Folds, check_folds, make_folds
 
 
 def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> Folds:
@@ -20,8 +20,9 @@ def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> 
     with_target = [table for table in tables if table.target is not None]
     if not with_target:
         raise PredictionError(
-            f"There are no folds yet, and {examples([table.path.name for table in tables])} have no target column to "
-            f"make them from. Name it with --target-column, give --folds-from FILE, or run dfens folds."
+            f"There are no folds yet, and no target column to make them from in "
+            f"{examples([table.path.name for table in tables])}. Name it with --target-column, give --folds-from "
+            f"FILE, or run dfens folds."
         )
     best = max(with_target, key=lambda table: (len(table.ids), bool(table.folds)))
     target = _binary_target(best)
@@ -38,8 +39,14 @@ def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> 
             f"Correct the column, or name another file with --folds-from."
         )
     values, codes = np.unique(fold, return_inverse=True)
-    how = {"method": "read from a file", "k": len(values), "fold_column": ", ".join(best.roles.folds[:1]), **source}
-    return Folds(best.ids, target, codes.astype(np.int16), best.groups, how)
+    column = best.roles.folds[0]
+    how = {"method": "read from a file", "k": len(values), "fold_column": column, **source}
+    folds = Folds(best.ids, target, codes.astype(np.int16), best.groups, how)
+    remedy = f"Correct column '{column}' of {best.path}, or remove it: dfens then assigns folds."
+    if len(values) < 2:
+        raise FoldError(f"All {len(fold)} rows are in fold {values[0]:g}; expected at least 2 folds. {remedy}")
+    check_folds(folds, remedy=remedy)
+    return folds
 
 
 def _binary_target(table: PredictionFile) -> NDArray[np.int8]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from oof.errors import PredictionError
+from oof.errors import PredictionError, examples
 from oof.exchange.columns import Columns
 from oof.ids import Ids
 
@@ -72,6 +72,8 @@ def find_id(columns: Columns, names: Sequence[str], known_ids: Ids | None) -> tu
     if exact := [name for name in pool if base_name(name) in ("id", "ids")][:1]:
         return exact[0], ()
     pool = pool or _distinct(_others([name for name in unique if not columns.is_number(name)], named), text)
+    if not pool and (unable := [name for name in names if is_id_name(name) and name not in able]):
+        columns.text(unable[0])  # its error states the type of the column
     return _only(columns, pool), _notes(pool[0], named)
 
 
@@ -103,7 +105,7 @@ def _only(columns: Columns, pool: Sequence[str]) -> str:
         return pool[0]
     could = f"; {' and '.join(pool)} could be" if pool else ""
     raise PredictionError(
-        f"{columns.path}: which column contains the ids? Its columns are {', '.join(columns.names)}{could}. "
+        f"{columns.path}: which column contains the ids? Its columns are {examples(columns.names, 20)}{could}. "
         f"Name it with --id-column."
     )
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from oof import files
 from oof.errors import FoldError, PredictionError, StoreError, examples
-from oof.exchange.checks import check_values, match_tests, rows_in_folds
+from oof.exchange.checks import check_values, hard_test_labels, match_tests, rows_in_folds
 from oof.exchange.column_roles import ColumnChoice
 from oof.exchange.export import export_predictions
 from oof.exchange.folds import folds_of
@@ -86,9 +86,11 @@ def import_predictions(
         report.notes += [f"{name}: no test predictions." for name in models if name not in test_by_model]
     for name, table in models.items():
         check_name(name, "model name")
-        notes, warnings = check_values(name, table, folds.target[rows[table.path]])
+        inside = rows[table.path]
+        notes, warnings = check_values(name, table, folds.target[inside], folds.fold[inside])
         report.notes += notes
         report.warnings += warnings
+        report.warnings += hard_test_labels(name, table.predictions[name], test_by_model.get(name))
         _check_replaced(store, name, replace)
 
     if not store.has_folds():

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from oof.errors import PredictionError
+from oof.errors import PredictionError, examples
 from oof.exchange.columns import OPPOSITES, Columns
 from oof.exchange.id_column import base_name, joined
 
 _NAME = re.compile(
     r"(^|[^a-z])(preds?|predictions?|prob|probs|proba|probas|probability|oof|scores?|logits?|p|y_?hat)([^a-z]|$)"
 )
+TARGET_NAMES = frozenset("target targets label labels y y_true true truth ground_truth gt is_fake fake class".split())
 _CLASS = re.compile(r"(?:^|(?<=[^a-z0-9])|(?<=[a-z])(?=\d))([a-z]+(?:-fide)?|\d+)\]?$")
+_OPTION = "--prediction-column (--test-column for test predictions)"
 _TOLERANCE = 2e-3  # tolerance of a sum of 1 for probabilities rounded to three digits
 
 
@@ -22,40 +24,119 @@ def is_prediction_name(name: str) -> bool:
     return bool(_NAME.search(base_name(name)))
 
 
-def find_predictions(columns: Columns, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the prediction columns among numeric columns, and notes on what was left out.
+def is_class_zero(name: str) -> bool:
+    """Return whether a name ends in a word for class 0: `prob_real`, `is_genuine`."""
+    word = _CLASS.search(name.lower().strip())
+    return word is not None and not word[1].isdecimal() and _class_of(name) == "0"
+
+
+def find_predictions(
+    columns: Columns, names: Sequence[str], labels: Sequence[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the prediction columns, and notes on what was left out.
 
     Of two columns with the probabilities of both classes, that of class 1 is used; hard labels that
     duplicate another column are left out. Then the columns with usual names are used if no other column
     contains fractions, or all columns if none has a usual name and all contain fractions.
 
+    Args:
+        columns: columns of the file.
+        names: candidates, in the order of the file.
+        labels: further columns, which may be the classes that a column of confidences belongs to.
+
     Raises:
         PredictionError: if this is ambiguous, naming the columns and --prediction-column.
     """
-    names, notes = _without_class_zero(columns, names)
-    names, more = _without_hard_labels(columns, names)
+    able = [name for name in names if columns.is_number(name) or (_is_called(name) and columns.is_binary(name))]
+    left, notes = _without_class_zero(columns, able)
+    left, more = _without_hard_labels(columns, left)
     notes += more
-    called = [name for name in names if is_prediction_name(name)]
-    fractions = [name for name in names if columns.is_fraction(name)]
+    _check_confidence(columns, left, [*names, *labels])
+    called = [name for name in left if _is_called(name)]
+    fractions = [name for name in left if columns.is_fraction(name)]
     found: Sequence[str] = ()
     if called and set(fractions) <= set(called):
         found = called
-    elif not called and (fractions == names or len(names) == 1):
-        found = names
+    elif not called and (fractions == left or len(left) == 1):
+        found = left
+        if len(left) == 1:
+            notes.append(f"predictions are taken from column '{left[0]}'")
+    for name in names:
+        if is_prediction_name(name) and name not in able and (not found or columns.has_numbers(name)):
+            columns.numbers(name)  # its error names the values that are not numbers
     if not found:
-        raise PredictionError(_question(columns, names))
-    ignored = [name for name in names if name not in found]
+        raise PredictionError(_question(columns, left))
+    _check_classes(columns, found)
+    ignored = [name for name in left if name not in found]
     return tuple(found), (*notes, *([f"not used: {', '.join(ignored)}"] if ignored else []))
+
+
+def _is_called(name: str) -> bool:
+    """Return whether a column has a usual name for predictions, or that of the target, as in a submission."""
+    return is_prediction_name(name) or base_name(name) in TARGET_NAMES
 
 
 def _question(columns: Columns, names: Sequence[str]) -> str:
     found = (
-        f"Candidates are {', '.join(names)}" if names else f"None of {', '.join(columns.names)} looks like predictions"
+        f"Candidates are {examples(names, 20)}"
+        if names
+        else f"None of {examples(columns.names, 20)} looks like predictions"
     )
     return (
-        f"{columns.path}: which column contains the predictions? {found}. Name it with --prediction-column (several "
-        f"times for several models)."
+        f"{columns.path}: which column contains the predictions? {found}. Name it with {_OPTION}, several "
+        f"times for several models."
     )
+
+
+def _check_confidence(columns: Columns, names: Sequence[str], others: Sequence[str]) -> None:
+    """Check that no column is the confidence in a predicted class, which is high for both classes.
+
+    Raises:
+        PredictionError: if one is between 0.5 and 1 and is next to a column of classes.
+    """
+    classes = [name for name in others if _is_predicted_class(name) and columns.is_binary(name)]
+    for name in names:
+        values = columns.numbers(name) if columns.is_fraction(name) and ":" not in name else np.empty(0)
+        if classes and len(values) and 0.5 <= np.nanmin(values) < np.nanmax(values) <= 1:
+            raise PredictionError(
+                f"{columns.path}: '{name}' is between 0.5 and 1 and may be the confidence in the class in "
+                f"'{classes[0]}'. Expected the probability of class 1 (fake): save 1 - confidence for rows of class 0. "
+                f"If '{name}' already is that probability, confirm it with {_OPTION}."
+            )
+
+
+def _is_predicted_class(name: str) -> bool:
+    return is_prediction_name(name) or base_name(name) in ("label", "labels", "class")
+
+
+def _check_classes(columns: Columns, found: Sequence[str]) -> None:
+    """Check that the columns are not outputs for class 0, or for both classes.
+
+    Raises:
+        PredictionError: if their names state these classes.
+    """
+    plain = [name for name in found if ":" not in name]
+    classes = sorted(map(_class_of, plain))
+    zero = [name for name in plain if is_class_zero(name)]
+    if classes == ["0", "1"] and (zero or _are_logits(columns, plain)):
+        raise PredictionError(
+            f"{columns.path}: {joined(plain)} do not sum to 1. If they are the outputs for both classes, save the "
+            f"probability of class 1 (fake) as one column, such as softmax(logits)[:, 1]; if they are two models, "
+            f"name both with {_OPTION}."
+        )
+    if zero:
+        raise PredictionError(
+            f"{columns.path}: column '{zero[0]}' is named after class 0 (real). Expected predictions that are higher "
+            f"for class 1 (fake): save 1 - probability under another name. If '{zero[0]}' already is higher for "
+            f"fakes, confirm it with {_OPTION}."
+        )
+
+
+def _are_logits(columns: Columns, names: Sequence[str]) -> bool:
+    """Return whether columns named or numbered as outputs contain values outside of 0 to 1."""
+    are_outputs = all("[" in name or name.isdecimal() or is_prediction_name(name) for name in names)
+    values = np.stack([columns.numbers(name) for name in names])  # (2, rows)
+    return are_outputs and bool(np.nanmin(values) < 0 or np.nanmax(values) > 1)
 
 
 def complements(columns: Columns, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -95,7 +176,7 @@ def _without_class_zero(columns: Columns, names: Sequence[str]) -> tuple[list[st
         if sorted(classes, key=str) != ["0", "1"]:
             raise PredictionError(
                 f"{columns.path}: {joined(pair)} sum to 1 in every row, so they are the probabilities of both classes. "
-                f"Name the column of class 1 (fake) with --prediction-column."
+                f"Name the column of class 1 (fake) with {_OPTION}."
             )
         zero, one = (pair[classes.index(label)] for label in ("0", "1"))
         left.remove(zero)
@@ -116,7 +197,8 @@ def _without_hard_labels(columns: Columns, names: Sequence[str]) -> tuple[list[s
     for name in names:
         if ":" in name or not (is_prediction_name(name) and columns.is_binary(name)):
             continue
-        labels = columns.numbers(name)
+        labels = columns.labels(name)
+        assert labels is not None  # as it is binary
         for other in fractions:
             values = columns.numbers(other)
             if (np.isnan(labels) == np.isnan(values)).all() and values[labels == 0].max() < values[labels == 1].min():

@@ -63,13 +63,14 @@ def read_predictions(
     if columns.is_typed_number(roles.id):
         notes.append(f"ids are numbers in column '{roles.id}'; their digits are used as text")
     names = model_names(path, roles.predictions, name)
+    ids = as_ids(columns.text(roles.id), str(path))
     return PredictionFile(
         path,
-        as_ids(columns.text(roles.id), str(path)),
+        ids,
         {model: columns.numbers(column) for model, column in zip(names, roles.predictions, strict=True)},
         _target(columns, roles.target),
         _folds_by_model(columns, roles, names),
-        columns.text(roles.group) if roles.group else None,
+        _groups(columns, roles.group, ids),
         roles,
         tuple(notes),
     )
@@ -80,13 +81,14 @@ def read_fold_table(path: Path, choice: ColumnChoice | None = None) -> Predictio
     columns = read_columns(path)
     choice = replace(choice or ColumnChoice(), predictions=())
     roles = assign_roles(columns, choice, with_predictions=False)
+    ids = as_ids(columns.text(roles.id), str(path))
     return PredictionFile(
         path,
-        as_ids(columns.text(roles.id), str(path)),
+        ids,
         {},
         _target(columns, roles.target),
         {column: columns.numbers(column, "--fold-column") for column in roles.folds},
-        columns.text(roles.group) if roles.group else None,
+        _groups(columns, roles.group, ids),
         roles,
         (),
     )
@@ -98,6 +100,14 @@ def _target(columns: Columns, name: str | None) -> NDArray[np.float64] | None:
     labels = columns.labels(name)
     # the error of `numbers` names the invalid labels
     return columns.numbers(name, "--target-column") if labels is None else labels
+
+
+def _groups(columns: Columns, name: str | None, ids: Ids) -> Ids | None:
+    """Return the group of each row; a row with an empty value is its own group."""
+    if name is None:
+        return None
+    values = columns.text(name, "--group-column")
+    return np.array([value or f"row {id_}" for value, id_ in zip(values, ids, strict=True)], object)
 
 
 def model_names(path: Path, predictions: Sequence[str], name: str | None = None) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oof.errors import PredictionError
+from oof.errors import FoldError, PredictionError
 from oof.exchange.importing import ColumnChoice, export_predictions, import_predictions, read_predictions
 from oof.folds import make_folds
 from oof.store import PredictionStore
@@ -239,3 +239,146 @@ def test_test_predictions_given_twice_are_named(tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="t0.csv and .*t1.csv both contain test predictions of 'm'"):
         import_predictions(store, [oof], tests)
     assert store.names() == []
+
+
+LOGITS = RNG.normal(size=N)
+HARD = (VALUES > 0.5).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"prob_real": 1 - VALUES}, "'prob_real' is named after class 0 .*save 1 - probability"),
+        ({"GENUINE": 1 - VALUES}, "'GENUINE' is named after class 0"),
+        ({"logit_0": -LOGITS, "logit_1": LOGITS}, "'logit_0' and 'logit_1' do not sum to 1.*softmax"),
+        ({"0": LOGITS, "1": LOGITS + VALUES}, "'0' and '1' do not sum to 1"),
+        ({"real_logit": LOGITS, "fake_logit": VALUES}, ""),
+        ({"p_real": LOGITS, "p_fake": VALUES}, "'p_real' and 'p_fake' do not sum to 1"),
+        ({"label": HARD, "score": np.maximum(VALUES, 1 - VALUES)}, "'score' .* the confidence in the class in 'label'"),
+        (
+            {"pred": np.where(HARD == 1, "FAKE", "REAL"), "confidence": np.maximum(VALUES, 1 - VALUES)},
+            "'confidence' .* the confidence in the class in 'pred'",
+        ),
+        ({"pred": [f"{value:.1%}" for value in VALUES]}, "60 of 60 values of column 'pred' are not numbers: '"),
+        ({"pred": [*VALUES[1:], "#DIV/0!"], "pred_tta": VALUES}, "1 of 60 values of column 'pred' are not numbers"),
+        ({"pred": [f"[{value}, {1 - value}]" for value in VALUES]}, "values of column 'pred' are not numbers"),
+    ],
+)
+def test_outputs_that_are_not_the_probability_of_class_1_are_named(
+    tmp_path: Path, columns: dict[str, Any], message: str
+) -> None:
+    path = save(tmp_path / "m.csv", pd.DataFrame({"id": KNOWN, **columns}))
+    for for_test in (False, True):
+        if not message:
+            assert len(read_predictions(path, for_test=for_test).predictions) == 2
+            continue
+        with pytest.raises(PredictionError, match=message):
+            read_predictions(path, for_test=for_test)
+    chosen = ColumnChoice(predictions=tuple(columns)[-1:])
+    if pd.api.types.is_numeric_dtype(pd.Series(columns[chosen.predictions[0]])):
+        assert len(read_predictions(path, chosen, for_test=True).predictions) == 1
+
+
+def test_names_that_end_in_digits_are_models(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": KNOWN, "effnet_b0": VALUES, "effnet_b1": RNG.random(N)})
+    assert list(read_predictions(save(tmp_path / "m.csv", table)).predictions) == ["effnet_b0", "effnet_b1"]
+
+
+def test_a_target_column_with_different_fractions_is_the_prediction_of_a_test_file(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": KNOWN, "target": VALUES, "size": np.arange(N) * 3})
+    found = read_predictions(save(tmp_path / "t.csv", table), for_test=True)
+    assert found.predictions["t"].tolist() == VALUES.tolist()
+    template = pd.DataFrame({"id": KNOWN, "target": 0.5, "pred": VALUES})
+    assert read_predictions(save(tmp_path / "t.csv", template), for_test=True).roles.predictions == ("pred",)
+
+
+def test_a_column_of_another_name_is_reported_as_prediction(tmp_path: Path) -> None:
+    found = read_predictions(save(tmp_path / "m.csv", pd.DataFrame({"id": KNOWN, "target": TRUTH, "loss": VALUES})))
+    assert "predictions are taken from column 'loss'" in found.notes
+
+
+def test_labels_of_class_zero_are_not_the_target(tmp_path: Path) -> None:
+    table = rows().assign(is_real=1 - TRUTH[ORDER])
+    found = read_predictions(save(tmp_path / "m.csv", table))
+    assert found.target is None
+    assert found.notes == ("not used: is_real",)
+
+
+def test_true_and_fake_in_one_column_are_ambiguous(tmp_path: Path) -> None:
+    table = rows().assign(label=np.where(TRUTH[ORDER] == 1, "fake", "true"))
+    with pytest.raises(PredictionError, match="'label' is called like a target, .*'true', 'fake'"):
+        read_predictions(save(tmp_path / "m.csv", table))
+
+
+def test_folds_of_a_file_that_cannot_be_used_name_its_column(tmp_path: Path) -> None:
+    table = rows().assign(target=TRUTH[ORDER])
+    group = [f"g{i}" for i in ORDER // 4]
+    for columns, message in (
+        ({"fold": 3}, "All 60 rows are in fold 3; expected at least 2 folds"),
+        ({"fold": TRUTH[ORDER]}, "Fold 0 has only the classes"),
+        ({"fold": ORDER % 2 ^ (ORDER // 8 % 2), "group": group}, "groups are in more than one fold"),
+    ):
+        path = save(tmp_path / "m.csv", table.assign(**columns))
+        with pytest.raises(FoldError, match=rf"{message}.*Correct column 'fold' of .*m\.csv, or remove it"):
+            import_predictions(PredictionStore(tmp_path / "oof"), [read_predictions(path)])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_rows_with_an_empty_group_are_their_own_groups(tmp_path: Path, kind: str) -> None:
+    group = [None if i % 3 else f"g{i % 2}" for i in range(N)]
+    path = save(tmp_path / f"m.{kind}", rows().assign(target=TRUTH[ORDER], group=group))
+    store = PredictionStore(tmp_path / "oof")
+    import_predictions(store, [read_predictions(path)])
+    assert store.folds.groups is not None
+    assert len(set(store.folds.groups)) == 2 + 40
+
+
+def test_an_array_that_was_only_partly_filled_is_reported(tmp_path: Path) -> None:
+    store = PredictionStore(tmp_path / "oof")
+    folds = make_folds(KNOWN, TRUTH, k=3, seed=0)
+    store.save_folds(folds)
+    values = np.where(folds.fold == 0, VALUES, 0.0)
+    table = pd.DataFrame({"id": KNOWN, "pred": values})
+    test = pd.DataFrame({"id": [f"t{i}" for i in range(9)], "pred": np.arange(9) % 2})
+    files = save(tmp_path / "m.csv", table), save(tmp_path / "t.csv", test)
+    report = import_predictions(
+        store, [read_predictions(files[0])], [read_predictions(files[1], name="m", for_test=True)]
+    )
+    assert any("all predictions of fold 1, 2 are equal" in warning for warning in report.warnings)
+    assert any("test predictions have only two different values" in warning for warning in report.warnings)
+    full = save(tmp_path / "n.csv", pd.DataFrame({"id": KNOWN, "pred": VALUES}))
+    with pytest.raises(PredictionError, match=r"the test predictions of 'n' are the OOF predictions of .*n\.csv"):
+        import_predictions(
+            PredictionStore(tmp_path / "oof"),
+            [read_predictions(full)],
+            [read_predictions(full, for_test=True)],
+        )
+
+
+def test_test_ids_in_another_spelling_are_explained(tmp_path: Path) -> None:
+    store = PredictionStore(tmp_path / "oof")
+    store.save_folds(make_folds(KNOWN, TRUTH, k=3, seed=0))
+    store.save_test_ids(np.array(["a.jpg", "b.jpg"], object))
+    oof = read_predictions(save(tmp_path / "m.csv", rows()))
+    for ids, message in (
+        (["a", "b"], "the file ending"),
+        (["'a.jpg'", "'b.jpg'"], "quotes or signs"),
+        (["A.jpg", "b.JPG"], "upper and lower case"),
+    ):
+        path = save(tmp_path / "t.csv", pd.DataFrame({"id": ids, "pred": [0.5, 0.25]}))
+        with pytest.raises(PredictionError, match=rf"covers 0 of 2 ids: .*only in {message}"):
+            import_predictions(store, [oof], [read_predictions(path, for_test=True)])
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1.25e18, 1.25e18, 2.5], "column 'id' is of type double; expected text or whole numbers"),
+        (["1.25e+18", "1.25e+18", "a"], "Large numbers were rounded"),
+        (["a", None, "b"], "1 of 3 are not non-empty text. Give each row an id"),
+    ],
+)
+def test_ids_that_lost_their_value_are_explained(tmp_path: Path, ids: list[Any], message: str) -> None:
+    path = save(tmp_path / "m.parquet", pd.DataFrame({"id": ids, "pred": [0.5, 0.25, 0.75]}))
+    with pytest.raises(PredictionError, match=message):
+        read_predictions(path)

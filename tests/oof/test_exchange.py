@@ -101,7 +101,7 @@ def test_folds_come_from_the_file_that_is_named(store: PredictionStore, tmp_path
 
 def test_impossible_folds_are_refused(store: PredictionStore, tmp_path: Path) -> None:
     table = read_predictions(save(tmp_path / "a.csv", frame()[["id", "pred"]]))
-    with pytest.raises(PredictionError, match="no folds yet, and a.csv have no target column"):
+    with pytest.raises(PredictionError, match="no folds yet, and no target column to make them from in a.csv"):
         import_predictions(store, [table])
     table = read_predictions(save(tmp_path / "b.csv", frame().assign(target=lambda t: t["pred"] * 100)))
     with pytest.raises(PredictionError, match="neither 0 nor 1.*fit_blend on arrays"):

@@ -278,7 +278,7 @@ def test_python_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
         ("a.csv", b"", "is empty"),
         ("a.csv", b"\n\n", "is empty"),
         ("a.csv", "id,pred\nä,0.5\n".encode("latin-1"), "not UTF-8"),
-        ("a.csv", b"id,pred\na,0.5\nb\n", "cannot be read: CSV parse error: Expected 2 columns, got 1"),
+        ("a.csv", b"id,pred\na,0.5\nb\n", "the line `b` has 1 values, but the first line has 2"),
         ("a.csv.gz", b"\x1f\x8b no gzip", "cannot be read"),
         ("a.parquet", b"PAR1 cut", "cannot be read"),
         ("a.feather", b"", "cannot be read"),
@@ -293,3 +293,25 @@ def test_broken_and_unknown_files_are_named(tmp_path: Path, name: str, content: 
         read_predictions(tmp_path / name)
     with pytest.raises(PredictionError, match=r"nowhere\.csv does not exist"):
         read_predictions(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_decimal_commas_are_read_with_every_delimiter_but_a_comma(tmp_path: Path, delimiter: str) -> None:
+    table = pd.DataFrame({"id": ["a", "b"], "pred": [0.5, 0.25]})
+    table.to_csv(tmp_path / "m.csv", index=False, sep=delimiter, decimal=",")
+    assert read_predictions(tmp_path / "m.csv").predictions["m"].tolist() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("id,pred\n1,a,0.5\n2,b,0.25\n", "1,a,0.5"),
+        ("# fold 0\nid,pred\na,0.5\n", "id,pred"),
+        ("sep=;\nid;x;pred\na;1;0.5\n", "id;x;pred"),
+        ("id,x,pred\na,1,0.5\nb,1\n", "b,1"),
+    ],
+)
+def test_a_line_with_more_or_fewer_values_than_the_header_is_shown(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(PredictionError, match=rf"the line `{line}` has . values, but the first line has"):
+        read_predictions(tmp_path / "m.csv")
