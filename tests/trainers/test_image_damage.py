@@ -147,6 +147,42 @@ def test_compressed_formats_without_checksums_are_refused_with_a_hole(kind: str,
     refused(hole(saved(NOISE, kind), 0.6, 128), tmp_path, "its compressed data are zeros from byte")
 
 
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_a_file_whose_end_was_never_written_is_refused(kind: str, tmp_path: Path) -> None:
+    data = saved(NOISE, kind)
+    kept = int(len(data) * 0.7)
+    refused(data[:kept] + bytes(len(data) - kept), tmp_path, "its compressed data are zeros from byte")
+    assert decode_image(written(data + bytes(4096), tmp_path)).shape == NOISE.shape  # zeros after the image
+
+
+@pytest.mark.parametrize("method", [0, 2, 4])
+@pytest.mark.parametrize("quality", [1, 100])
+def test_a_webp_with_large_flat_areas_is_not_a_hole(method: int, quality: int, tmp_path: Path) -> None:
+    image = np.full((1024, 1024, 3), 255, np.uint8)
+    image[400:464, 400:464] = NOISE
+    image[-1, -1] = 0
+    data = saved(image, "WEBP", method=method, quality=quality)
+    assert decode_image(written(data, tmp_path)).shape == image.shape
+
+
+def test_a_deflated_tiff_with_a_hole_is_refused(tmp_path: Path) -> None:
+    data = saved(np.cumsum(NOISE, axis=1).astype(np.uint8), "TIFF", compression="tiff_adobe_deflate")
+    for at in (0.3, 0.5, 0.7):
+        refused(hole(data, at, 64), tmp_path, "its strip at byte .* does not decompress")
+    assert decode_image(written(data, tmp_path)).shape == NOISE.shape
+
+
+@pytest.mark.parametrize("ending", [".tif", ".jp2"])
+def test_colours_of_16_bits_keep_their_upper_8_bits(ending: str, tmp_path: Path) -> None:
+    wide = NOISE.astype(np.uint16) * 257
+    wide[:8] = 65535
+    lossless = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+    data = bytes(cv2.imencode(ending, wide[..., ::-1], lossless)[1])
+    np.testing.assert_array_equal(decode_image(written(data, tmp_path)), wide >> 8)
+    for narrow in (NOISE.astype(np.uint16), NOISE.astype(np.uint16) * 16):
+        refused(bytes(cv2.imencode(ending, narrow, lossless)[1]), tmp_path, f"largest 16-bit value is {narrow.max()}")
+
+
 def tiff(values: NDArray[Any]) -> bytes:
     return bytes(cv2.imencode(".tif", values)[1])
 

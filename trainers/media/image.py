@@ -31,6 +31,7 @@ from trainers.media.image_damage import (
     check_jpeg,
     check_png,
     check_size,
+    check_strips,
     decode_jpeg,
     file_kind,
     narrow_values,
@@ -278,7 +279,11 @@ def _with_pillow(data: bytes, path: str | Path) -> Image:
             warnings.simplefilter("ignore")  # about odd metadata; serious problems raise exceptions
             with Pillow.open(io.BytesIO(data)) as picture:
                 check_size(picture.height, picture.width)
+                check_strips(picture, data)
                 picture.load()
+                wide = _wide_colours(picture, data)
+                if wide is not None:
+                    return wide
                 rgb = _to_rgb(ImageOps.exif_transpose(picture), picture.format)
                 return np.asarray(rgb, np.uint8).copy()
     except UnidentifiedImageError as err:
@@ -296,6 +301,27 @@ def _with_pillow(data: bytes, path: str | Path) -> Image:
         raise
     except Exception as err:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         raise _broken(path, f"is cut or damaged ({len(data)} bytes: {err})") from err
+
+
+def _wide_colours(picture: Pillow.Image, data: bytes) -> Image | None:
+    """Return a colour TIFF or JPEG 2000 with 16 bits as RGB, upright; None for other files.
+
+    Pillow only returns the upper 8 bits of such a TIFF, and in JPEG 2000 white overflows to black.
+
+    Raises:
+        ImageFormatError: if the values have no known range.
+    """
+    if picture.mode not in ("RGB", "RGBA") or picture.format not in ("TIFF", "JPEG2000"):
+        return None
+    try:
+        wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if wide is None or wide.dtype != np.uint16 or wide.ndim != 3:
+        return None
+    turn = _TURNS.get(picture.getexif().get(0x0112, 1))
+    rgb = narrow_values(wide[..., 2::-1])
+    return np.ascontiguousarray(rgb if turn is None else turn(rgb))
 
 
 def _to_rgb(picture: Pillow.Image, format_name: str | None) -> Pillow.Image:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from PIL.Image import Image as Picture
 
 from trainers.media.arrays import Image
 
@@ -120,6 +121,26 @@ def check_png(data: bytes) -> None:
         at = end
 
 
+def check_strips(picture: Picture, data: bytes) -> None:
+    """Check the checksums of a TIFF with deflate compression, which libtiff ignores; other images pass.
+
+    Args:
+        picture: opened by Pillow, at its first page. data: bytes of its file.
+
+    Raises:
+        ImageDamageError: if a strip or tile is damaged; the message contains its offset.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(259) not in (8, 32946):
+        return
+    starts, lengths = (tags.get(273), tags.get(279)) if 273 in tags else (tags.get(324), tags.get(325))
+    for start, length in zip(starts or (), lengths or (), strict=False):
+        try:
+            zlib.decompress(data[start : start + length])
+        except zlib.error as err:
+            raise ImageDamageError(f"its strip at byte {start} does not decompress ({err})") from err
+
+
 def check_size(height: int, width: int) -> None:
     """Check that an image does not exceed the size limit.
 
@@ -138,33 +159,37 @@ def check_hole(data: bytes, kind: str | None) -> None:
     Raises:
         ImageDamageError: if there is one; the message contains the offset.
     """
-    end = len(data.rstrip(b"\0"))  # zeros after the image are harmless
-    at = data.find(_HOLE, 0, end)
-    if at < 0:  # nearly always
+    if _HOLE not in data:  # nearly always
         return
-    start = _start_of_data(data, kind)
-    if start is None:
-        return
-    at = data.find(_HOLE, start, end)
+    start, end, shortest = _coded_part(data, kind)
+    at = data.find(bytes(shortest), start, end)
     if at >= 0:
         raise ImageDamageError(f"its compressed data are zeros from byte {at} on")
 
 
-def _start_of_data(data: bytes, kind: str | None) -> int | None:
-    """Return the offset of entropy-coded data in which no run of zeros can occur; None if one is possible."""
+def _coded_part(data: bytes, kind: str | None) -> tuple[int, int, int]:
+    """Return start and end of the entropy-coded data, and how many zeros cannot occur in them; 0, 0, 1 if unknown."""
+    none, end = (0, 0, 1), len(data.rstrip(b"\0"))  # zeros after the image are harmless
     if kind == "JPEG":
         start = data.find(b"\xff\xda")
         # with the standard luminance tables the end-of-block code is 1010, so flat blocks are not zeros
-        return start if start > 0 and _STANDARD_AC in data[:start] else None
+        return (start, end, len(_HOLE)) if start > 0 and _STANDARD_AC in data[:start] else none
     if kind == "WebP":
         start = data.find(b"VP8 ", 12, 1 << 16)
-    elif kind == "AVIF":
+        if start < 0:
+            return none
+        width, height = (size & 0x3FFF for size in struct.unpack("<HH", data[start + 14 : start + 18]))
+        # flat areas are coded as zeros, up to 1 byte per 360 pixels of libwebp's files at quality 100
+        shortest = max(len(_HOLE), width * height // 256)
+        return start, start + 8 + int.from_bytes(data[start + 4 : start + 8], "little"), shortest
+    if kind == "AVIF":
         start = data.find(b"mdat")
-    elif kind == "JPEG 2000":
+        length = int.from_bytes(data[start - 4 : start], "big")
+        return (start, start - 4 + length if length > 8 else end, len(_HOLE)) if start > 0 else none
+    if kind == "JPEG 2000":
         start = data.find(b"\xff\x93")
-    else:
-        return None
-    return start if start > 0 else None
+        return (start, end, len(_HOLE)) if start > 0 else none
+    return none
 
 
 # counts of codes by length, and the first symbols, of the AC table for luminance (ITU T.81, table K.5)
