@@ -113,6 +113,20 @@ def test_libraries_of_workers_load_early_if_there_will_be_workers(
     assert bool(started) == expected
 
 
+def test_ctrl_c_does_not_reach_the_server_that_loads_libraries(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys\nfrom multiprocessing import forkserver\nfrom pathlib import Path\n"
+        "from trainers.jobs import multiprocess\n"
+        "class Job:\n    models = {}\n"
+        "multiprocess.load_libraries_early(Job)\n"
+        "status = Path('/proc', str(forkserver._forkserver._forkserver_pid), 'status').read_text()\n"
+        "ignored = int(status.split('SigIgn:')[1].split()[0], 16)\n"
+        "print(bool(ignored >> signal.SIGINT - 1 & 1), signal.getsignal(signal.SIGINT).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "default_int_handler"]
+
+
 class KillAtFirstStep(Notes):
     """Kill the process that trains fold 1 of `tiny`."""
 

@@ -5,7 +5,8 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from types import FrameType
@@ -80,7 +81,21 @@ def load_libraries_early(job: TrainingJob) -> None:
     """Start the process that workers are forked from, if it is not running; it loads the libraries of the job."""
     kinds = {settings.kind for settings in job.models.values()}
     _CONTEXT.set_forkserver_preload([*implementation_modules(kinds), "pyarrow.parquet"])
-    forkserver.ensure_running()
+    with _ignoring_ctrl_c():
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _ignoring_ctrl_c() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, which is for this one; only the main thread can do so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Worker:
