@@ -54,20 +54,25 @@ def read_csv(data: bytes, path: Path) -> Columns:
             convert_options=pa.csv.ConvertOptions(column_types={f"f{i}": pa.string() for i in range(width)}),
         )
     except pa.ArrowInvalid as err:
-        uneven = _UNEVEN.search(str(err))
-        if uneven is None:
-            raise
-        raise PredictionError(
-            f"{path}: the line `{uneven[3][:100]}` has {uneven[2]} values, but the first line has {uneven[1]}. "
-            f"Expected a header with one name for each column (also for a column of row numbers), and no lines "
-            f"above it, such as comments, or below the last row. The file may also be incomplete."
-        ) from err
+        if uneven := uneven_line(err):
+            raise PredictionError(f"{path}: {uneven}") from err
+        raise
     # the header is the first row as the same parser reads it; pandas writes a row index without a name
     found = [column[0].as_py().strip() for column in table.columns]
     names = [name or f"Unnamed: {position}" for position, name in enumerate(found)]
     check_names(path, names, rows=len(table) - 1)
     body = {name: column.slice(1) for name, column in zip(names, table.columns, strict=True)}
     return Columns(path, body, comma_decimals=delimiter != ",", header_is_text=True)
+
+
+def uneven_line(err: Exception) -> str | None:
+    """Return a message if pyarrow has found a line with too many or too few values, else None."""
+    found = _UNEVEN.search(str(err))
+    return found and (
+        f"the line `{found[3][:100]}` has {found[2]} values, but the first line has {found[1]}. Expected a header with "
+        f"one name for each column (also for a column of row numbers), and no lines above it, such as comments, or "
+        f"below the last row. The file may also be incomplete."
+    )
 
 
 def check_names(path: Path, names: list[str], *, rows: int) -> None:

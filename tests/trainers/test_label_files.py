@@ -69,7 +69,7 @@ def test_a_header_wider_than_a_block_is_read(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b" \n\r\n", "is empty"),
         ("id,target\né.jpg,0\n".encode("latin-1"), "cannot be read as CSV in UTF-8"),
-        (b"id,target\na,0,7\n", "Expected 2 columns, got 3"),
+        (b"id,target\na,0,7\n", "the line `a,0,7` has 3 values, but the first line has 2"),
         (b"id,id\na,0\n", "has two columns named id"),
         (b"id,target\n", "has no rows"),
         (b"PAR1 and then nothing", "cannot be read as Parquet"),
@@ -199,6 +199,43 @@ def test_a_folder_in_front_and_class_folders_name_the_setting(tmp_path: Path) ->
     assert "the folder of the file" in problem.found
     assert "The files are in f/, r/." in problem.found
     assert "such as r/a000.jpg, and name it with [data] path" in problem.remedy
+
+
+def test_files_of_one_name_in_several_folders_are_not_called_missing(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    for row in range(8):
+        path = root / "train" / f"a{row:03d}.jpg"
+        for folder in ("real", "fake"):
+            (path.parent / folder).mkdir(exist_ok=True)
+            (path.parent / folder / path.name).write_bytes(path.read_bytes())
+        path.unlink()
+    (problem,) = scan(root).problems
+    assert "8 match a file except for the folder of the file, in several of which it exists" in problem.found
+    assert "such as fake/a000.jpg, and name it with [data] path" in problem.remedy
+
+
+def test_lost_leading_zeros_are_reported(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    rows = [path.rename(path.with_name(path.name.replace("a", ""))).stem for path in (root / "train").iterdir()]
+    (root / "train.csv").write_text("img_name,target\n" + "".join(f"{int(row)},{int(row) % 2}\n" for row in rows))
+    (problem,) = scan(root).problems
+    assert re.search(r"\d match a file except for leading zeros \('\d' and '00\d\.jpg'\)", problem.found)
+
+
+def test_a_link_to_nowhere_is_a_missing_file(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    link = root / "train" / "a003.jpg"
+    link.unlink()
+    link.symlink_to(tmp_path / "gone.jpg")
+    (problem,) = scan(root).problems
+    assert problem.kind == "missing"
+
+
+def test_a_line_with_more_values_than_the_header_is_shown(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    (root / "train.csv").write_text("img_name,target\n1,a000.jpg,0\n2,a001.jpg,1\n")
+    with pytest.raises(DataError, match=r"train\.csv: the line `1,a000.jpg,0` has 3 values, but the first line has 2"):
+        scan(root)
 
 
 def test_two_spellings_of_one_file_are_an_error_or_left_out(tmp_path: Path) -> None:

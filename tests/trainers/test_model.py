@@ -188,6 +188,39 @@ def test_several_sets_of_weights_are_ambiguous(tmp_path: Path) -> None:
         made(settings(pretrained="a.pth"), tmp_path)
 
 
+@pytest.mark.parametrize("classes", [1, 10])
+def test_two_networks_in_one_dictionary_are_ambiguous(classes: int, tmp_path: Path) -> None:
+    weights = timm.create_model("test_resnet", num_classes=classes).state_dict()
+    torch.save({**behind("student.", weights), **behind("teacher.", weights)}, tmp_path / "a.pth")
+    with pytest.raises(TrainingError, match="contains 2 sets of weights that fit: student, teacher"):
+        made(settings(pretrained="a.pth"), tmp_path)
+    torch.save([weights, weights], tmp_path / "b.pth")
+    with pytest.raises(TrainingError, match="contains 2 sets of weights that fit: 0, 1"):
+        made(settings(pretrained="b.pth"), tmp_path)
+    averaged = {name: value + 1 if value.is_floating_point() else value for name, value in weights.items()}
+    torch.save({**behind("model.", weights), **behind("model_ema.module.", averaged)}, tmp_path / "c.pth")
+    loaded = made(settings(pretrained="c.pth"), tmp_path).state_dict()
+    assert torch.equal(loaded["conv1.0.weight"], averaged["conv1.0.weight"])
+
+
+@pytest.mark.parametrize("classes", [1, 10])
+def test_weights_that_are_not_finite_or_quantised_are_refused(classes: int, tmp_path: Path) -> None:
+    weights = timm.create_model("test_resnet", num_classes=classes).state_dict()
+    torch.save({name: value.to(torch.int8) for name, value in weights.items()}, tmp_path / "int8.pth")
+    with pytest.raises(TrainingError, match="75 are missing: conv1.0.weight"):
+        made(settings(pretrained="int8.pth"), tmp_path)
+    weights["conv1.0.weight"][0] = torch.nan
+    torch.save(weights, tmp_path / "nan.pth")
+    with pytest.raises(TrainingError, match="NaN or infinite values: conv1.0.weight. The training .* diverged"):
+        made(settings(pretrained="nan.pth"), tmp_path)
+
+
+def test_a_file_of_another_kind_does_not_recommend_to_run_its_code(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(TrainingError, match="torch.load does not know its content. It must be a .safetensors file"):
+        made(settings(pretrained="a.pth"), tmp_path)
+
+
 def test_files_without_weights_are_reported(tmp_path: Path) -> None:
     torch.save(torch.ones(3), tmp_path / "one.pth")
     with pytest.raises(TrainingError, match="contains no named tensors"):

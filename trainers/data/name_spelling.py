@@ -12,9 +12,10 @@ from trainers.data.file_index import normal_form
 
 @dataclass(frozen=True)
 class Misspelling:
-    """A name without a file, and the only file that it may refer to.
+    """A name without a file, and the file that it may refer to.
 
-    name: name in the label file. file: path relative to the folder. differences: what is spelled differently.
+    name: name in the label file. file: path relative to the folder, the first of several. differences: what is spelled
+    differently.
     """
 
     name: str
@@ -23,7 +24,10 @@ class Misspelling:
 
 
 def find_misspellings(names: Iterable[str], files: Iterable[str]) -> list[Misspelling]:
-    """Return the names that match exactly one file except for spaces, slashes, folders, case or the ending.
+    """Return the names that match files except for spaces, slashes, folders, case, leading zeros or the ending.
+
+    Of several matches, only those with exactly this name in different folders count. A file of the same path as the
+    name is a link to a file that does not exist, which is not a question of spelling.
 
     Args:
         names: names without a file.
@@ -38,7 +42,9 @@ def find_misspellings(names: Iterable[str], files: Iterable[str]) -> list[Misspe
         if len(matches) > 1:  # the ending or the case may make it unique
             exact = [file for file in matches if posixpath.basename(file) == _basename(name)]
             matches = exact or matches
-        if len(matches) == 1:
+            if len(exact) > 1:
+                found.append(Misspelling(name, exact[0], ("the folder of the file, in several of which it exists",)))
+        if len(matches) == 1 and matches[0] != name:
             found.append(Misspelling(name, matches[0], _differences(name, matches[0])))
     return found
 
@@ -58,8 +64,8 @@ def describe(found: Sequence[Misspelling]) -> str:
 
 
 def _loose(name: str) -> str:
-    """Return a name without spaces, folders, case and ending."""
-    return os.path.splitext(_basename(name))[0].casefold()  # noqa: PTH122
+    """Return a name without spaces, folders, case, leading zeros and ending."""
+    return os.path.splitext(_basename(name))[0].casefold().lstrip("0")  # noqa: PTH122
 
 
 def _basename(name: str) -> str:
@@ -79,7 +85,9 @@ def _differences(name: str, file: str) -> tuple[str, ...]:
         found.append(f"the leading folder {folder}/" if not inside else "the folder of the file")
     stem, ending = os.path.splitext(posixpath.basename(plain))  # noqa: PTH122
     real_stem, real_ending = os.path.splitext(posixpath.basename(normal_form(file)))  # noqa: PTH122
-    if stem != real_stem or (ending != real_ending and ending.lower() == real_ending.lower()):
+    if stem != real_stem and stem.lstrip("0") == real_stem.lstrip("0"):
+        found.append("leading zeros")
+    elif stem != real_stem or (ending != real_ending and ending.lower() == real_ending.lower()):
         found.append("upper and lower case")
     elif ending and ending != real_ending:
         found.append(f"the ending ({ending} instead of {real_ending})")

@@ -43,6 +43,8 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
     import pandas as pd
     import pyarrow as pa
 
+    from oof.exchange.csv_files import uneven_line
+
     path = _existing(path, what)
     kind = "CSV in UTF-8"
     try:
@@ -63,6 +65,8 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
                 name: column.to_numpy(zero_copy_only=False) for name, column in zip(names, table.columns, strict=True)
             }
     except (*_READ_ERRORS, pa.ArrowException) as err:
+        if uneven := uneven_line(err):
+            raise DataError(f"The {what} {path}: {uneven}") from err
         reason = (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")
         raise DataError(
             f"The {what} {path} cannot be read as {kind}: {reason}. Get it again, or save it again in that format."

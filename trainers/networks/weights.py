@@ -48,29 +48,46 @@ def load_weights(model: nn.Module, path: Path) -> None:
         TrainingError: if the file is missing or not of these formats, or its tensors do not fit.
     """
     sets = list(_tensor_sets(_read(path), ""))
-    for found in sets:
-        wanted = model.state_dict()
-        if found.tensors.keys() == wanted.keys() and _fitting(wanted, found.tensors).keys() == wanted.keys():
-            model.load_state_dict(dict(found.tensors))
-            return
     if not sets:
         raise TrainingError(
             f"pretrained = '{path}' contains no named tensors. It must be a .safetensors file, or a PyTorch file "
             f"with the state_dict() of a network."
         )
-    backbone = getattr(model, "backbone", model)
-    matches = [match for found in sets for match in _matches(backbone, found)]
-    whole = [match for match in matches if match.is_whole]
+    wanted, part = model.state_dict(), model
+    whole = [
+        _Match(found.place, "", dict(found.tensors), [], [])
+        for found in sets
+        if found.tensors.keys() == wanted.keys() and _fitting(wanted, found.tensors).keys() == wanted.keys()
+    ]
     if not whole:
-        raise TrainingError(_misfit(path, max(matches, key=lambda match: len(match.fitting)), backbone))
-    chosen = [match for match in whole if match.place.split(".")[-1] in _AVERAGED] or whole
-    places = sorted({match.place for match in chosen})
+        part = getattr(model, "backbone", model)
+        matches = [match for found in sets for match in _matches(part, found)]
+        whole = [match for match in matches if match.is_whole]
+        if not whole:
+            raise TrainingError(_misfit(path, max(matches, key=lambda match: len(match.fitting)), part))
+    part.load_state_dict(_the_only(path, whole).fitting, strict=False)
+
+
+def _the_only(path: Path, whole: "list[_Match]") -> "_Match":
+    """Return the set of averaged weights if there is one, else the only set.
+
+    Raises:
+        TrainingError: if there are several, or it contains NaN or infinite values.
+    """
+    chosen = [match for match in whole if any(name in _AVERAGED for name in match.path.split("."))] or whole
+    places = sorted({match.path for match in chosen})
     if len(places) > 1:
         raise TrainingError(
             f"pretrained = '{path}' contains {len(places)} sets of weights that fit: {examples(places)}. Save the one "
             f"to start from in a separate file."
         )
-    backbone.load_state_dict(chosen[0].fitting, strict=False)
+    broken = [name for name, value in chosen[0].fitting.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise TrainingError(
+            f"pretrained = '{path}' contains NaN or infinite values: {examples(broken)}. The training that wrote it "
+            f"diverged: use an earlier checkpoint."
+        )
+    return chosen[0]
 
 
 def load_fold_weights(model: nn.Module, path: Path) -> None:
@@ -101,11 +118,13 @@ def _read(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # each library raises different exceptions for a broken file
         objects = re.search(r"GLOBAL (\S+)", str(err))
+        # torch's message recommends loading the file in a way that can run code
+        found = "torch.load does not know its content" if "weights_only" in str(err) else first_line(err)
         reason = (
             f"it contains Python objects ({objects[1]}), and loading those runs code. Save the weights alone, by "
             f"torch.save(model.state_dict(), file) where it was trained"
             if objects
-            else f"{first_line(err)}. It must be a .safetensors file, or a PyTorch file that contains only tensors"
+            else f"{found}. It must be a .safetensors file, or a PyTorch file that contains only tensors"
         )
         raise TrainingError(f"pretrained = '{path}' cannot be read as weights: {reason}.") from err
 
@@ -148,6 +167,11 @@ class _Match:
     foreign: list[str]
 
     @property
+    def path(self) -> str:
+        """The location of the tensors with their prefix, without a dot at its ends."""
+        return f"{self.place}.{self.prefix}".strip(".")
+
+    @property
     def is_whole(self) -> bool:
         return bool(self.fitting) and not self.missing and not self.foreign
 
@@ -188,11 +212,14 @@ def _prefixes(wanted: list[str], names: list[str]) -> list[str]:
 
 
 def _fitting(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors whose name and shape match those of the network."""
+    """Return the tensors whose name, shape and kind of number (float or integer) match those of the network."""
     return {
         name: value
         for name, value in found.items()
-        if name in wanted and isinstance(value, Tensor) and value.shape == wanted[name].shape
+        if name in wanted
+        and isinstance(value, Tensor)
+        and value.shape == wanted[name].shape
+        and value.is_floating_point() == wanted[name].is_floating_point()
     }
 
 
