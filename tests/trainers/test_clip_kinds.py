@@ -153,6 +153,24 @@ def test_two_workers_give_the_predictions_of_one_process(competition: tuple[Comp
     assert there.oof == pytest.approx(alone.load("av").oof, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["frames", "audio", "av"])
+def test_seeds_and_refits_of_clip_models_are_the_same_with_two_workers(
+    name: str, competition: tuple[Competition, Path], tmp_path: Path
+) -> None:
+    changes = {"seeds": 2, "refit": True, "epochs": 1}
+    jobs = [make_job(competition, tmp_path / place, name, **changes) for place in ("one", "two")]
+    results = FoldRunner(jobs[0]).all([0, 1])
+    done = train_in_workers(jobs[1], [0, 1], Notes(), workers=2)
+    assert sorted((item.seed, item.fold) for item in done) == sorted((item.seed, item.fold) for item in results)
+    assert {(item.seed, item.refit) for item in done} == {(0, False), (1, False), (0, True), (1, True)}
+    alone, there = (PredictionStore(job.store_root).load(name) for job in jobs)
+    assert alone.test_by_fold is not None
+    assert np.ptp([PredictionStore(jobs[0].store_root).load(name, seed=seed).oof for seed in (0, 1)], axis=0).max() > 0
+    # the number of threads differs
+    assert there.oof == pytest.approx(alone.oof, abs=1e-5)
+    assert there.test_by_fold == pytest.approx(alone.test_by_fold, abs=1e-5)
+
+
 def test_av_fold_killed_at_random_moments_gives_the_bits_of_an_undisturbed_one(
     competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:
