@@ -16,6 +16,7 @@ from oof.exchange.prediction_columns import (
     find_predictions,
     is_class_zero,
     is_prediction_name,
+    thresholded,
 )
 from oof.ids import Ids
 
@@ -196,7 +197,11 @@ def _find_target(columns: Columns, names: Sequence[str], predictions: Sequence[s
         for name in names
         if columns.is_binary(name) and not is_prediction_name(name) and name not in pairs and not is_class_zero(name)
     ]
-    return binary[0] if len(binary) == 1 else None
+    if len(binary) != 1:
+        return None
+    # hard labels of a prediction in the file are not the target
+    fractions = [name for name in names if columns.is_fraction(name)]
+    return None if thresholded(columns, binary[0], fractions) else binary[0]
 
 
 def _without_labels(columns: Columns, names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from oof.exchange.columns import OPPOSITES, Columns
 from oof.exchange.id_column import base_name, joined
 
 _NAME = re.compile(
-    r"(^|[^a-z])(preds?|predictions?|prob|probs|proba|probas|probability|oof|scores?|logits?|p|y_?hat)([^a-z]|$)"
+    r"(^|[^a-z])(preds?|predicted|predictions?|prob|probs|proba|probas|probability|oof|scores?|logits?|p|y_?hat)([^a-z]|$)"
 )
 TARGET_NAMES = frozenset("target targets label labels y y_true true truth ground_truth gt is_fake fake class".split())
 _CLASS = re.compile(r"(?:^|(?<=[^a-z0-9])|(?<=[a-z])(?=\d))([a-z]+(?:-fide)?|\d+)\]?$")
@@ -197,12 +197,18 @@ def _without_hard_labels(columns: Columns, names: Sequence[str]) -> tuple[list[s
     for name in names:
         if ":" in name or not (is_prediction_name(name) and columns.is_binary(name)):
             continue
-        labels = columns.labels(name)
-        assert labels is not None  # as it is binary
-        for other in fractions:
-            values = columns.numbers(other)
-            if (np.isnan(labels) == np.isnan(values)).all() and values[labels == 0].max() < values[labels == 1].min():
-                left.remove(name)
-                notes.append(f"not used: {name} ('{other}' as hard labels)")
-                break
+        if other := thresholded(columns, name, fractions):
+            left.remove(name)
+            notes.append(f"not used: {name} ('{other}' as hard labels)")
     return left, notes
+
+
+def thresholded(columns: Columns, name: str, others: Sequence[str]) -> str | None:
+    """Return the first of some columns of fractions that gives the labels of a column by a threshold, or None."""
+    labels = columns.labels(name)
+    assert labels is not None  # as it is binary
+    for other in others:
+        values = columns.numbers(other)
+        if (np.isnan(labels) == np.isnan(values)).all() and values[labels == 0].max() < values[labels == 1].min():
+            return other
+    return None

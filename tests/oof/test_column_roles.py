@@ -304,6 +304,19 @@ def test_labels_of_class_zero_are_not_the_target(tmp_path: Path) -> None:
     assert found.notes == ("not used: is_real",)
 
 
+@pytest.mark.parametrize("name", ["hard", "predicted_class", "decision"])
+@pytest.mark.parametrize("words", [False, True])
+def test_hard_labels_of_a_prediction_are_not_the_target(tmp_path: Path, name: str, words: bool) -> None:
+    hard = np.where(HARD == 1, "fake", "real") if words else HARD
+    path = save(tmp_path / "m.csv", pd.DataFrame({"id": KNOWN, name: hard, "prob": VALUES}))
+    found = read_predictions(path)
+    assert found.target is None
+    assert found.predictions["m"].tolist() == VALUES.tolist()
+    with pytest.raises(PredictionError, match="no folds yet, and no target column to make them from in m.csv"):
+        import_predictions(PredictionStore(tmp_path / "oof"), [found])
+    assert read_predictions(path, ColumnChoice(target=name)).target is not None
+
+
 def test_true_and_fake_in_one_column_are_ambiguous(tmp_path: Path) -> None:
     table = rows().assign(label=np.where(TRUTH[ORDER] == 1, "fake", "true"))
     with pytest.raises(PredictionError, match="'label' is called like a target, .*'true', 'fake'"):
