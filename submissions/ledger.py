@@ -36,7 +36,7 @@ from sqlalchemy.engine import Dialect
 
 from oof.errors import StoreError, SubmissionError
 from submissions.database.address import open_database
-from submissions.database.base import SubmitLock
+from submissions.database.base import RESTORE, LedgerDamagedError, SubmitLock
 from submissions.entry import Entry
 from submissions.migrations import STEPS, migrate, read_version
 from submissions.states import IN_DOUBT, TRANSITIONS, Status
@@ -237,7 +237,13 @@ class Ledger:
         if status is not None:
             query = query.where(_TABLE.c.status.in_(status))
         with self._reading() as connection:
-            return [] if connection is None else [_entry(row) for row in connection.execute(query)]
+            try:
+                return [] if connection is None else [_entry(row) for row in connection.execute(query)]
+            except (TypeError, ValueError) as err:
+                raise LedgerDamagedError(
+                    f"The ledger {self.where} has an entry that cannot be read ({err}). Another program has changed "
+                    f"it. {RESTORE}"
+                ) from err
 
     def find_sha(self, competition: str, sha256: str) -> builtins.list[Entry]:
         """Return the entries with these bytes that are, or may be, on Kaggle."""
@@ -298,4 +304,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _entry(row: Any) -> Entry:
-    return Entry(**cast(dict[str, Any], row._mapping))
+    entry = Entry(**cast(dict[str, Any], row._mapping))
+    if not isinstance(entry.provenance, dict):
+        raise TypeError("its provenance is not an object")
+    return entry

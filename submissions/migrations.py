@@ -9,6 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import Dialect
 
 from oof.errors import StoreError
+from submissions.database.base import RESTORE, LedgerDamagedError
 
 _ONE_AT_A_TIME = 0x64666E73  # PostgreSQL advisory lock, "dfns"
 
@@ -102,7 +103,9 @@ def migrate(connection: Connection, where: str, upto: int = len(STEPS)) -> None:
 
 
 def _checked_version(connection: Connection, where: str) -> int:
-    version = int(connection.execute(text("SELECT version FROM dfens_ledger")).scalar_one())
+    version = connection.execute(text("SELECT version FROM dfens_ledger")).scalar()
+    if not isinstance(version, int):
+        raise LedgerDamagedError(f"The ledger {where} does not contain its version. {RESTORE}")
     if version > len(STEPS):
         raise StoreError(
             f"The ledger {where} has version {version}; this dfens supports up to {len(STEPS)}. "

@@ -1,6 +1,6 @@
 """Settings of submissions: the section [submissions] in dfens.toml."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from oof.errors import ConfigError
 
@@ -29,7 +29,7 @@ class SubmissionSettings:
     stall_limit_s: time without data after which a download is resumed.
     """
 
-    ledger: str = ""
+    ledger: str = field(default="", repr=False)  # may contain a password
     id_column: str = ""
     prediction_column: str = ""
     lowest: float = 0.0
@@ -47,11 +47,11 @@ class SubmissionSettings:
     stall_limit_s: float = 60.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_s") and not 0 < value <= _LONGEST_S:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("_s") and not 0 < value <= _LONGEST_S:
                 raise ConfigError(
-                    f"[submissions] {field.name} = {value}: expected a number of seconds above 0, "
+                    f"[submissions] {item.name} = {value}: expected a number of seconds above 0, "
                     f"at most {_LONGEST_S:g} (30 days)."
                 )
         if self.retries < 0:

@@ -254,6 +254,9 @@ class Submitter:
                     f"Nothing is submitted yet ({err.reason.said or err.reason.kind}); trying again in {wait:.0f} s."
                 )
                 time.sleep(wait)
+                made = self._made_after_all(entry, err) if gate.asked else None
+                if made is not None:
+                    return made
                 pause, transition = 2 * pause, "retry"
             # an error of the ledger, the lock or the file: Kaggle was not asked, and the client is killed
             except DfensError as err:
@@ -264,6 +267,14 @@ class Submitter:
                     return self._received(entry, ref)
                 return self._look_up(lock, entry, _no_number(self.client, said))
         raise RuntimeError("the last attempt returns or raises")
+
+    def _made_after_all(self, entry: Entry, error: KaggleError) -> Entry | None:
+        """Return the entry if Kaggle has it although the response was 429, which a proxy may send on its own."""
+        try:
+            remote = find_match(entry, self.client.submissions(), taken_refs(self.ledger, entry))
+        except KaggleError as err:
+            raise in_doubt_error(err, error.reason) from err
+        return None if remote is None else record(self.ledger, entry, remote)
 
     def _fail(self, entry: Entry, error: DfensError) -> None:
         """Record that nothing was submitted; if the ledger cannot be written now, the next run records it."""
@@ -335,7 +346,10 @@ def _adopt_kept_copies(ledger: Ledger, client: KaggleClient, entry: Entry, folde
     copies = {
         path.name
         for path in folder.glob("*.csv")
-        if path.name not in known and path.stat().st_size == entry.bytes and file_sha256(path) == entry.sha256
+        if path.name not in known
+        and path.is_file()
+        and path.stat().st_size == entry.bytes
+        and file_sha256(path) == entry.sha256
     }
     by_ref = {other.ref: other for other in entries}
     for remote in client.submissions() if copies else ():

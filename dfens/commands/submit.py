@@ -20,7 +20,7 @@ from dfens.workspace.paths import Workspace
 @click.option("--stale", is_flag=True, help="Submit a blend although members have been retrained since.")
 @click.option("--wait", is_flag=True, help="Wait for the score.")
 @click.option("--kernel", metavar="OWNER/SLUG", help="Code competition: submit the output of this notebook.")
-@click.option("--kernel-version", metavar="N", type=click.IntRange(min=1), help="Version of the notebook.")
+@click.option("--kernel-version", metavar="N", type=click.IntRange(1, 2**31 - 1), help="Version of the notebook.")
 @pass_workspace
 def command(workspace: Workspace, console: Console, /, **options: Any) -> None:
     """Submit BLEND, a blend or a single model; by default the newest blend.
@@ -40,7 +40,7 @@ def command(workspace: Workspace, console: Console, /, **options: Any) -> None:
     if options["blend"] is not None and (options["file"] is not None or kernel[0]):
         raise click.UsageError("Give only one of BLEND, --file and --kernel.")
     if any(kernel):
-        if not all(kernel) or options["file"] is None:
+        if not all(kernel) or not options["file"]:
             raise click.UsageError("Submitting a notebook needs --kernel, --kernel-version and --file together.")
         if options["dry_run"]:
             raise click.UsageError("--dry-run checks a table; a notebook's output is on Kaggle.")

@@ -1,10 +1,10 @@
 """Write a dfens.toml from a recipe."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from dfens.recipes import recipe_names, recipe_summary, recipe_text
+from dfens.workspace.config import check_slug
 from dfens.workspace.paths import CONFIG_NAME
 from oof.errors import ConfigError
 from oof.files import free_path, write_text
@@ -39,11 +39,8 @@ def write_recipe(folder: Path, recipe: str, slug: str | None, *, force: bool) ->
         ConfigError: if the slug is not valid, or a dfens.toml exists and `force` is not given; with it, the file is
             renamed to a free name.
     """
-    if slug is not None and not re.fullmatch(r"[A-Za-z0-9-]+", slug):
-        raise ConfigError(
-            f"{slug!r} is not a competition slug. It is the last part of the competition's URL on Kaggle, such as "
-            f"multi-ffdi: letters, digits and '-'."
-        )
+    if slug is not None:
+        check_slug(slug)
     path = folder / CONFIG_NAME
     kept = None
     if path.exists() or path.is_symlink():

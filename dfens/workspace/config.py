@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -38,6 +39,19 @@ _RENAMED = {
 _TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a table such as { key = 1 }"}
 
 
+def check_slug(slug: str) -> None:
+    """Refuse what cannot be the slug of a competition, such as its title or URL.
+
+    Raises:
+        ConfigError: if it has other characters than letters, digits and '-'.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9-]+", slug):
+        raise ConfigError(
+            f"{slug!r:.200} is not a competition slug. It is the last part of the competition's URL on Kaggle, such as "
+            f"multi-ffdi: letters, digits and '-'."
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompetitionSettings:
     """Section [competition].
@@ -59,6 +73,8 @@ class CompetitionSettings:
     rules: str = "none"
 
     def __post_init__(self) -> None:
+        if self.slug:
+            check_slug(self.slug)
         for name in ("submissions_per_day", "max_parameters"):
             value = getattr(self, name)
             if value is not None and value < 1:

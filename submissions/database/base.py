@@ -7,6 +7,10 @@ from sqlalchemy import Connection
 
 from oof.errors import StoreError, SubmissionError
 
+RESTORE = (
+    "Restore it from a backup; without one, move it away and run dfens submissions sync, which imports what Kaggle has."
+)
+
 
 class LockLostError(SubmissionError):
     """The submit lock was lost while in use; the transition was not made."""

@@ -4,8 +4,8 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from oof.errors import DISK_FULL, StoreError
 from oof.files import write_remedy
-from submissions.database.base import LedgerDamagedError, LockLostError
+from submissions.database.base import RESTORE, LedgerDamagedError, LockLostError
 
 _BUSY_S = 60.0
 _FULL_BYTES = 1 << 20  # a disk with less free space is considered full, whatever error SQLite reports
@@ -84,11 +84,10 @@ class SqliteDatabase:
         name = getattr(err, "sqlite_errorname", "") or ""
         head = f"The ledger {self.where} cannot be used: {reason.rstrip('.?')}."
         number = err.errno if isinstance(err, OSError) else 0
-        if name in ("SQLITE_NOTADB",) or name.startswith("SQLITE_CORRUPT"):
-            return LedgerDamagedError(
-                f"{head} The file is damaged or is not a ledger. Restore it from a backup; without one, move it away "
-                f"and run dfens submissions sync, which imports what Kaggle has."
-            )
+        if self.path.is_dir():
+            return StoreError(f"{head} {self.path} is a folder: move it away, or name a file in it.")
+        if name == "SQLITE_NOTADB" or name.startswith("SQLITE_CORRUPT"):
+            return LedgerDamagedError(f"{head} The file is damaged or is not a ledger. {RESTORE}")
         is_full = name == "SQLITE_FULL" or number in DISK_FULL
         if is_full or (name.startswith("SQLITE_IOERR") and self._full()):
             return StoreError(f"{head} Its disk is full: free space on it.")
@@ -107,11 +106,18 @@ class SqliteDatabase:
             return StoreError(f"{head} {write_remedy(self.path, err)}")
         if name.startswith("SQLITE_IOERR"):
             return StoreError(f"{head} Check the disk; SQLite does not work on most network drives.")
+        if name == "SQLITE_ERROR":  # a column is missing, for example
+            return LedgerDamagedError(f"{head} Another program has changed the file. {RESTORE}")
         return StoreError(head)
 
     def _full(self) -> bool:
-        with contextlib.suppress(OSError):
-            return shutil.disk_usage(self.path.parent).free < _FULL_BYTES
+        """Return whether the disk is full, or a quota or `ulimit -f` is reached, which SQLite does not report."""
+        try:
+            with tempfile.TemporaryFile(dir=self.path.parent) as file:
+                file.write(bytes(_FULL_BYTES))
+                file.flush()
+        except OSError as err:
+            return err.errno in DISK_FULL
         return False
 
     def _read_only(self) -> bool:

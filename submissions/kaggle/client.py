@@ -151,7 +151,7 @@ class KaggleClient:
     def files(self) -> dict[str, int]:
         """Return the competition's files and their sizes in bytes."""
         answer = self._safely(f"listing the files of {self.competition}", "files", competition=self.competition)
-        return {str(item["name"]): int(item["bytes"] or 0) for item in answer["files"]}
+        return {item["name"]: item["bytes"] for item in answer["files"]}
 
     def submit(self, path: Path, message: str, on_uploaded: Callable[[], None]) -> tuple[int, str]:
         """Upload a file and submit it; return Kaggle's number (0 if there was none) and message.
@@ -219,7 +219,7 @@ class KaggleClient:
             return self.settings.call_limit_s
 
         answer = self._call(f"submitting to {self.competition}", name, limit_s, args, handle)
-        return int(answer["ref"] or 0), self._redact(str(answer["message"] or ""))
+        return answer["ref"], self._redact(answer["message"])
 
     def _safely(self, doing: str, name: str, **args: object) -> Json:
         """Make a read-only call, retrying if that may help."""
@@ -253,7 +253,7 @@ class KaggleClient:
 
     def _submission(self, item: Json) -> KaggleSubmission:
         return KaggleSubmission(
-            int(item["ref"]),
+            item["ref"],
             datetime.fromisoformat(item["date"]).replace(tzinfo=UTC) if item["date"] else None,
             self._redact(item["description"]),
             self._redact(item["error"]),

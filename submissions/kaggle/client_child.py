@@ -21,11 +21,13 @@ import io
 import json
 import os
 import queue
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,8 @@ def main() -> None:
                 calls = _Calls(line, traffic)
                 line.send({"event": "ready"})
             answer = getattr(calls, message["call"])(**message["args"])
+            if traffic.answers and 300 <= traffic.last.status_code < 400:
+                raise ValueError(f"a redirect without a target ({traffic.last.status_code})")  # the client accepts it
         except BaseException as err:  # including SystemExit: the client exits if it finds no credentials
             line.send({"failure": _failure(err, answered=traffic.answers > 0, logged_in=calls is not None)})
         else:
@@ -144,7 +148,7 @@ def _failure(err: BaseException, *, answered: bool, logged_in: bool) -> Json:
         return {"kind": "timeout", "text": text}
     if isinstance(err, exceptions.InvalidProxyURL | exceptions.InvalidURL | exceptions.InvalidSchema):
         return {"kind": "proxy", "text": text}
-    if isinstance(err, ValueError | KeyError | TypeError | AttributeError):  # invalid JSON is a ValueError too
+    if isinstance(err, ValueError | KeyError | TypeError | AttributeError | RecursionError):  # also of invalid JSON
         if answered:
             return {"kind": "malformed", "text": text}
         # nothing was sent: the request of this machine is invalid
@@ -178,8 +182,16 @@ def _http_failure(response: Any) -> Json:
         "kind": "http",
         "status": response.status_code,
         "body": body,
-        "retry_after": response.headers.get("Retry-After"),
+        "retry_after": _retry_after(response.headers),
     }
+
+
+def _retry_after(headers: Any) -> str | None:
+    """Return the header Retry-After in seconds; a date is converted by the server's own clock."""
+    text: str | None = headers.get("Retry-After")
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # there is none, or it is a number
+        return str((parsedate_to_datetime(text) - parsedate_to_datetime(headers["Date"])).total_seconds())
+    return text
 
 
 class _Calls:
@@ -206,6 +218,8 @@ class _Calls:
 
         class Api(KaggleApi):  # type: ignore[misc]  # it ships no types
             def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:
+                if not url.startswith(("http://", "https://")):
+                    raise ValueError("it has no address for the upload")  # the client would try it again and again
                 traffic.last_put = None
                 printed = io.StringIO()
                 for attempt in range(_UPLOAD_TRIES):
@@ -251,24 +265,27 @@ class _Calls:
     def limits(self, competition: str) -> Json:
         found = self._api.competition_get_submission_limits(competition)
         return {
-            "today": found.num_today,
-            "total": found.num_total,
-            "allowed_now": found.num_allowed_now,
-            "limited_by_total": found.limited_by_total,
+            "today": _integer(found.num_today),
+            "total": _integer(found.num_total),
+            "allowed_now": _integer(found.num_allowed_now),
+            "limited_by_total": bool(found.limited_by_total),
             "now": self._traffic.last.headers.get("Date"),
         }
 
     def submit(self, competition: str, path: str, message: str) -> Json:
         answer = self._api.competition_submit(path, message, competition, quiet=True)
-        return {"ref": answer.ref, "message": answer.message}
+        return {"ref": _integer(answer.ref), "message": str(answer.message or "")}
 
     def submit_kernel(self, competition: str, kernel: str, version: int, file_name: str, message: str) -> Json:
         self._confirm()
         answer = self._api.competition_submit_code(file_name, message, competition, kernel, version, quiet=True)
-        return {"ref": answer.ref, "message": answer.message}
+        return {"ref": _integer(answer.ref), "message": str(answer.message or "")}
 
     def submissions(self, competition: str, page: int) -> Json:
         found = self._api.competition_submissions(competition, page_number=page, page_size=_PAGE)
+        body = self._traffic.last.json()
+        if not isinstance(body, dict) or "error" in body or "code" in body:  # the client takes it for an empty list
+            raise ValueError("it is not a list of submissions")
         return {"submissions": [_submission(item) for item in found or []]}
 
     def submission(self, ref: int) -> Json:
@@ -288,7 +305,7 @@ class _Calls:
         token = None
         for _ in range(_MOST_PAGES):
             page = self._api.competition_list_files(competition, page_token=token, page_size=1000)
-            found += [{"name": item.name, "bytes": item.total_bytes} for item in page.files or []]
+            found += [{"name": str(item.name), "bytes": _integer(item.total_bytes)} for item in page.files or []]
             token = page.next_page_token
             if not token:
                 return {"files": found}
@@ -404,18 +421,26 @@ class _Calls:
 def _submission(item: Any) -> Json:
     date: datetime | None = item.date
     return {
-        "ref": item.ref,
+        "ref": _integer(item.ref),
         "date": date.isoformat() if date else None,
-        "description": item.description or "",
-        "error": item.error_description or "",
-        "file_name": item.file_name or "",
+        "description": str(item.description or ""),
+        "error": str(item.error_description or ""),
+        "file_name": str(item.file_name or ""),
         "status": item.status.name.lower(),
-        "public_score": item.public_score or "",
-        "private_score": item.private_score or "",
-        "bytes": item.total_bytes,
-        "who": item.submitted_by or item.submitted_by_ref or "",
-        "team": item.team_name or "",
+        "public_score": str(item.public_score or ""),
+        "private_score": str(item.private_score or ""),
+        "bytes": None if item.total_bytes is None else _integer(item.total_bytes),
+        "who": str(item.submitted_by or item.submitted_by_ref or ""),
+        "team": str(item.team_name or ""),
     }
+
+
+def _integer(value: Any) -> int:
+    """Return an integer of a response, 0 if there is none; the client does not check types."""
+    text = str(value or 0)
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise ValueError(f"{text[:40]!r} is not an integer")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
@@ -33,7 +33,7 @@ class Source:
     name: str
     kind: Literal["token", "key", "oauth"]
     problem: str = ""
-    variables: tuple[tuple[str, str], ...] = ()
+    variables: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Credentials:
 
     sources: tuple[Source, ...]
     used: Source | None
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     redactor: Redactor
 
     @property

@@ -1,6 +1,7 @@
 """Interpret failed calls to Kaggle, and give advice for each case."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -135,6 +136,8 @@ def _of_answer(failure: Failure) -> Reason:
     said = said_in(failure.body)
     status = failure.status
     after = _seconds(failure.retry_after)
+    if status < 400:
+        return Reason("malformed", said, status)  # redirects that do not end
     if status == 429:
         return Reason("busy", said, status, certain=True, retry=True, retry_after_s=after)
     if status >= 500 or status == 408:
@@ -153,9 +156,10 @@ def _of_answer(failure: Failure) -> Reason:
 
 def _seconds(retry_after: str | None) -> float | None:
     try:
-        return max(0.0, float(retry_after or ""))
+        wait = float(retry_after or "")
     except ValueError:
         return None
+    return max(0.0, wait) if math.isfinite(wait) else None
 
 
 def _short(text: str) -> str:

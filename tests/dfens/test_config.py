@@ -194,6 +194,8 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
         ('[models.m]\nkind = ["x"]\n', r"\[models.m\] kind = \['x'\] is unknown"),
         ("[submissions]\nwait_limit_s = inf\n", r"\[submissions\] wait_limit_s = inf: expected a finite number"),
         ("[models.m]\nlr = nan\n", r"\[models.m\] lr = nan: expected a finite number"),
+        ('[competition]\nslug = "Multi FFDI"\n', r"\[competition\] 'Multi FFDI' is not a competition slug"),
+        ('[competition]\nslug = "https://www.kaggle.com/c/x"\n', "the last part of the competition's URL"),
         ("a = " + "[" * 5000 + "]" * 5000, "is nested too deeply"),
     ],
 )

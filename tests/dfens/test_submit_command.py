@@ -117,7 +117,9 @@ def test_a_bad_file_is_refused_with_examples(folder: Path) -> None:
         (("--kernel", "a/b", "--file", "x.csv"), "--kernel-version and --file together"),
         (("--kernel-version", "3"), "--kernel-version and --file together"),
         (("--kernel", "a/b", "--kernel-version", "3", "--file", "x.csv", "--dry-run"), "--dry-run checks a table"),
-        (("--kernel", "a/b", "--kernel-version", "0", "--file", "x.csv"), "x>=1"),
+        (("--kernel", "a/b", "--kernel-version", "0", "--file", "x.csv"), "1<=x"),
+        (("--kernel", "a/b", "--kernel-version", "9" * 20, "--file", "x.csv"), "1<=x"),
+        (("--kernel", "a/b", "--kernel-version", "3", "--file", ""), "--kernel-version and --file together"),
     ],
 )
 def test_wrong_usage_is_code_2(arguments: tuple[str, ...], message: str, folder: Path) -> None:

@@ -121,6 +121,9 @@ def test_retry_after_is_respected(kaggle: KaggleServer, tmp_path: Path) -> None:
     assert time.monotonic() - started >= 1
     kaggle.fail("GetSubmissionLimits", status=429, headers={"Retry-After": "7200"})
     assert "Wait at least 7200 s" in str(failing(kaggle, tmp_path))
+    kaggle.fail("GetSubmissionLimits", status=429, headers={"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"})
+    assert "Wait at least" in str(failing(kaggle, tmp_path))
+    assert read_reason(Failure("http", 429, retry_after="inf")).retry_after_s is None
 
 
 def test_a_misspelt_slug_names_the_nearest(kaggle: KaggleServer, tmp_path: Path) -> None:
@@ -154,11 +157,32 @@ def test_an_unresponsive_server_times_out(kaggle: KaggleServer, tmp_path: Path) 
     assert "did not respond in time (no response for 0.7 s)" in str(error)
 
 
-@pytest.mark.parametrize("raw", [b"<html>please log in</html>", b'{"numToday": ', b'{"numToday": "x", "code": "y"}'])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"<html>please log in</html>",
+        b'{"numToday": ',
+        b'{"numToday": "x", "code": "y"}',
+        b'{"numToday": [1]}',
+        b'{"numAllowedNow": 1.5}',
+        b"[" * 100_000,
+    ],
+)
 def test_an_invalid_answer_is_named(raw: bytes, kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", raw=raw, times=9)
     error = failing(kaggle, tmp_path)
     assert "The response was not from Kaggle" in str(error)
+
+
+def test_a_number_that_the_ledger_cannot_store_is_an_invalid_answer(kaggle: KaggleServer, tmp_path: Path) -> None:
+    kaggle.fail("ListSubmissions", raw=b'{"submissions":[{"ref":%d}]}' % 10**20, times=9)
+    with Desk(kaggle, tmp_path).client() as client, pytest.raises(KaggleError, match="is not an integer"):
+        client.submissions()
+
+
+def test_a_redirect_without_end_is_not_an_answer_of_kaggle(kaggle: KaggleServer, tmp_path: Path) -> None:
+    kaggle.fail("GetSubmissionLimits", status=307, headers={"Location": "/v1/GetSubmissionLimits"}, times=99)
+    assert "The response was not from Kaggle" in str(failing(kaggle, tmp_path))
 
 
 def test_an_unreachable_proxy_is_named_without_its_password(tmp_path: Path, kaggle: KaggleServer) -> None:
@@ -274,6 +298,13 @@ def test_verbose_from_outside_prints_no_authorization(kaggle: KaggleServer, tmp_
         assert client.process._stderr is not None
         client.process._stderr.seek(0)
         assert b"uthorization" not in client.process._stderr.read()
+
+
+def test_no_secret_is_shown_by_repr(tmp_path: Path) -> None:
+    found = find_credentials({"HOME": str(tmp_path), "KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY})
+    assert dict(found.environment)["KAGGLE_KEY"] == KEY
+    assert KEY not in repr(found)
+    assert "database-password" not in repr(quick(ledger="postgresql://me:database-password@host/db"))
 
 
 def test_secrets_are_found_everywhere(tmp_path: Path) -> None:

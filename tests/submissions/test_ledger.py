@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -252,6 +253,44 @@ def test_a_truncated_ledger_is_named(tmp_path: Path) -> None:
         file.truncate(size // 2)
     with pytest.raises(StoreError, match="cannot be used: database disk image is malformed"):
         Ledger(path).list()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE dfens_ledger SET version = 'two'",
+        "DELETE FROM dfens_ledger",
+        "UPDATE submissions SET created = 'yesterday'",
+        "UPDATE submissions SET provenance = '{\"version\"'",
+        "UPDATE submissions SET provenance = '[1]'",
+        "ALTER TABLE submissions DROP COLUMN error",
+    ],
+)
+def test_a_ledger_changed_by_another_program_is_named(statement: str, tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger.sqlite").add(entry())
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection, connection:
+        connection.execute(statement)
+    with pytest.raises(StoreError, match="ledger.sqlite .*Restore it from a backup"):
+        Ledger(tmp_path / "ledger.sqlite").list()
+
+
+def test_a_folder_in_place_of_the_ledger_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").mkdir()
+    with pytest.raises(StoreError, match="ledger.sqlite is a folder: move it away"):
+        Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_a_limit_on_file_sizes_is_a_full_disk(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.add(entry())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+    try:
+        with pytest.raises(StoreError, match="Its disk is full: free space on it"):
+            ledger.add(entry())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(ledger.list()) == 1
 
 
 def test_wrong_addresses_are_reported_without_password(tmp_path: Path) -> None:

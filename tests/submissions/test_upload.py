@@ -75,6 +75,12 @@ def test_the_same_bytes_are_sent_again_only_on_request(kaggle: KaggleServer, tmp
     assert desk.submit(make_table(value=0.25)).entry.ref == 1002
 
 
+def test_links_and_folders_next_to_the_stored_copies_are_ignored(kaggle: KaggleServer, tmp_path: Path) -> None:
+    (tmp_path / "sent" / "folder.csv").mkdir(parents=True)
+    (tmp_path / "sent" / "link.csv").symlink_to("missing")
+    assert Desk(kaggle, tmp_path).submit().entry.ref == 1000
+
+
 def test_zero_allowance_stops_before_the_upload(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.used_today = 5
     with pytest.raises(SubmissionError, match="Nothing was sent"):

@@ -114,6 +114,7 @@ CASES = (
     Case("create: 401", _once("CreateSubmission", status=401, message="Unauthenticated"), "rejected", **_FAILED),
     Case("create: 400 empty", _once("CreateSubmission", status=400, shape="empty"), r"failed \(400\)", **_FAILED),
     Case("create: 429 once", _once("CreateSubmission", status=429)),
+    Case("create: 429 once, yet done", _once("CreateSubmission", status=429, after=True)),
     Case("create: 500, not done", _once("CreateSubmission", status=500), "shows that nothing was submitted", **_FAILED),
     Case("create: 502, yet done", _once("CreateSubmission", status=502, shape="html", after=True)),
     Case("create: dropped, not done", _once("CreateSubmission", drop=True), "nothing was submitted", **_FAILED),
@@ -135,11 +136,27 @@ CASES = (
         **_FAILED,
     ),
     Case("create: answer is no JSON, yet done", _once("CreateSubmission", raw=b"<html>", after=True)),
+    Case("create: number is text, yet done", _once("CreateSubmission", raw=b'{"ref":"a","message":[]}', after=True)),
+    Case("create: number is too large, yet done", _once("CreateSubmission", raw=b'{"ref":%d}' % 10**20, after=True)),
+    Case("create: redirected to nowhere, yet done", _once("CreateSubmission", status=301, after=True)),
+    Case("start: no address for the upload", _always("StartSubmissionUpload", raw=b"{}"), "not from Kaggle", **_FAILED),
     Case(
         "create: answer lost, and the list fails",
         _once("CreateSubmission", drop=True, after=True) + _always("ListSubmissions", status=500),
         "the ledger keeps it in doubt",
         ledger=("creating",),
+    ),
+    *(
+        Case(
+            f"create: answer lost, and the list is {name}",
+            _once("CreateSubmission", drop=True, after=True) + _always("ListSubmissions", **fault),
+            "the ledger keeps it in doubt",
+            ledger=("creating",),
+        )
+        for name, fault in {
+            "redirected to nowhere": {"status": 301},
+            "an error with status 200": {"raw": b'{"error":{"message":"Try later"}}'},
+        }.items()
     ),
     Case(
         "create: dropped, and the list fails",
