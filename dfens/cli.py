@@ -1,5 +1,7 @@
 """The command `dfens`: loads its commands from dfens/commands, and turns errors into exit codes."""
 
+import errno
+import os
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -95,10 +97,12 @@ def _system_error(error: OSError) -> str:
     """Return the message for an error of the operating system, with the file concerned."""
     where = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     reason = error.strerror or str(error) or type(error).__name__
+    if not where and reason == os.strerror(errno.ENOENT):  # from os.getcwd
+        return "The current folder no longer exists. Change to another one, or name the project's folder with -C DIR."
     remedy = (
         disk_remedy(error.errno) or "Check that it exists and can be read or written, then run the same command again."
     )
-    return f"{where}: {reason}. {remedy}"
+    return f"{f'{where}: ' if where else ''}{reason}. {remedy}"
 
 
 @click.group(

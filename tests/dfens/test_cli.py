@@ -118,6 +118,15 @@ def test_a_named_error_ends_with_1_and_no_traceback() -> None:
     assert "Traceback" not in result.output
 
 
+def test_a_removed_current_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = CliRunner().invoke(cli, ["status"])
+    assert result.exit_code == 1
+    assert "The current folder no longer exists." in result.stderr
+
+
 @pytest.mark.usefixtures("failing")
 def test_an_interruption_ends_with_130() -> None:
     result = CliRunner().invoke(cli, ["fail", "interrupted"])
