@@ -135,7 +135,7 @@ class KaggleClient:
     def submission(self, ref: int) -> KaggleSubmission:
         """Return one submission."""
         answer = self._safely(f"reading submission {ref}", "submission", ref=ref)
-        return self._submission(answer | {"ref": answer["ref"] or ref})
+        return self._submission(answer | {"ref": ref})
 
     def leaderboard(self, path: Path) -> None:
         """Download the public leaderboard as Kaggle's ZIP file."""

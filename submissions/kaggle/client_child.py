@@ -294,7 +294,10 @@ class _Calls:
         with self._competitions() as client:
             request = ApiGetSubmissionRequest()
             request.ref = ref
-            return _submission(client.get_submission(request))
+            found = _submission(client.get_submission(request))
+        if found["ref"] not in (0, ref):
+            raise ValueError(f"it is about submission {found['ref']}")
+        return found
 
     def entered(self) -> Json:
         found = self._api.competitions_list(group="entered", page_size=_PAGE)

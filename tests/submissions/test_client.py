@@ -180,6 +180,15 @@ def test_a_number_that_the_ledger_cannot_store_is_an_invalid_answer(kaggle: Kagg
         client.submissions()
 
 
+def test_the_answer_about_another_submission_is_invalid(kaggle: KaggleServer, tmp_path: Path) -> None:
+    kaggle.add("a.csv", score="0.5")
+    with Desk(kaggle, tmp_path).client() as client:
+        assert client.submission(1000).public_score == 0.5
+        kaggle.fail("GetSubmission", raw=b'{"ref":1001,"status":"COMPLETE","publicScore":"0.9"}', times=9)
+        with pytest.raises(KaggleError, match="it is about submission 1001"):
+            client.submission(1000)
+
+
 def test_a_redirect_without_end_is_not_an_answer_of_kaggle(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", status=307, headers={"Location": "/v1/GetSubmissionLimits"}, times=99)
     assert "The response was not from Kaggle" in str(failing(kaggle, tmp_path))
