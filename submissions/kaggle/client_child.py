@@ -190,7 +190,9 @@ def _retry_after(headers: Any) -> str | None:
     """Return the header Retry-After in seconds; a date is converted by the server's own clock."""
     text: str | None = headers.get("Retry-After")
     with contextlib.suppress(KeyError, TypeError, ValueError):  # there is none, or it is a number
-        return str((parsedate_to_datetime(text) - parsedate_to_datetime(headers["Date"])).total_seconds())
+        return str(
+            (parsedate_to_datetime(headers["Retry-After"]) - parsedate_to_datetime(headers["Date"])).total_seconds()
+        )
     return text
 
 

@@ -339,7 +339,7 @@ def test_folds_of_a_file_that_cannot_be_used_name_its_column(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_rows_with_an_empty_group_are_their_own_groups(tmp_path: Path, kind: str) -> None:
     group = [None if i % 3 else f"g{i % 2}" for i in range(N)]
-    path = save(tmp_path / f"m.{kind}", rows().assign(target=TRUTH[ORDER], group=group))
+    path = save(tmp_path / f"m.{kind}", rows().assign(target=TRUTH[ORDER], group=np.array(group, object)))
     store = PredictionStore(tmp_path / "oof")
     import_predictions(store, [read_predictions(path)])
     assert store.folds.groups is not None

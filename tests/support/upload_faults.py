@@ -149,7 +149,7 @@ CASES = (
     *(
         Case(
             f"create: answer lost, and the list is {name}",
-            _once("CreateSubmission", drop=True, after=True) + _always("ListSubmissions", **fault),
+            _once("CreateSubmission", drop=True, after=True) + _always("ListSubmissions", **fault),  # type: ignore[arg-type]
             "the ledger keeps it in doubt",
             ledger=("creating",),
         )
