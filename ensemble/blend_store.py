@@ -238,15 +238,21 @@ class BlendStore:
                 raise TypeError("a metric is text, and scores are numbers")
         return facts
 
-    def models_of(self, name: str) -> set[str]:
-        """Return all models that a blend contains, including those of blends among its members."""
-        found: set[str] = set()
+    def models_of(self, name: str) -> dict[str, str]:
+        """Return everything that a blend was made of: its members, and the members of blends among them.
+
+        Returns:
+            Fingerprint of the OOF predictions by name, as they were then. Blends of earlier versions have recorded only
+            the names of their own members; others are looked up, and all fingerprints are "".
+        """
+        found: dict[str, str] = {}
         waiting = [name]
         while waiting:
-            for member in self.facts(waiting.pop())["members"]:
-                if member["name"] not in found:
-                    found.add(member["name"])
-                    waiting += [member["name"]] if member["name"] in self else []
+            facts = self.facts(waiting.pop())
+            for member, fingerprint in facts.get("contains", {item["name"]: "" for item in facts["members"]}).items():
+                if member not in found:
+                    found[member] = fingerprint
+                    waiting += [member] if "contains" not in facts and member in self else []
         return found
 
     def load(self, name: str) -> StoredBlend:

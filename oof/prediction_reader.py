@@ -2,7 +2,7 @@
 
 import builtins
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,13 +91,21 @@ class PredictionReader(RowStore):
 
     def list(self) -> builtins.list[ModelSummary]:
         """Return summaries of all models, by name; a model that is archived in the meantime is left out."""
+        return self.each(self.summary)
+
+    def each(self, read: Callable[[str], T], names: Iterable[str] | None = None) -> builtins.list[T]:
+        """Return `read(name)` for all or some models, leaving out those that are archived in the meantime.
+
+        Commands that show all models must read them through this: between the list of names and the reading of a
+        model, another process may archive it.
+        """
         found = []
-        for name in self.names():
+        for name in self.names() if names is None else names:
             try:
-                found.append(self.summary(name))
+                found.append(read(name))
             except StoreError:
-                if name in self:
-                    raise
+                if name in self:  # either broken, or archived and stored again
+                    found.append(read(name))
         return found
 
     def summary(self, name: str) -> ModelSummary:

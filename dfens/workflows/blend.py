@@ -21,6 +21,10 @@ from oof.errors import BlendError, examples
 from oof.progress import SILENT, Progress
 from oof.store import ModelSummary, PredictionStore
 
+_REVEALS = (
+    "Together with its own members, a blend's nested predictions reveal the labels of each fold, and the nested score "
+    "would be too high. Use either the blend or its members."
+)
 _Predictions = tuple[NDArray[np.float32], NDArray[np.float32] | None]  # OOF and test of one member
 
 
@@ -90,7 +94,7 @@ def _check_parameters(workspace: Workspace, names: Sequence[str]) -> None:
     if most is None:
         return
     store, blends = workspace.predictions, workspace.blends
-    models = set().union(*({name} if name in store else blends.models_of(name) for name in names))
+    models = set[str]().union(*({name} if name in store else blends.models_of(name) for name in names))
     sizes = {model: network_parameters(workspace, model, range(store.folds.k)) for model in models}
     if sum(sizes.values()) > most:
         largest = sorted(sizes, key=lambda model: (-sizes[model], model))
@@ -115,7 +119,8 @@ class Members:
 
     oof: (n_rows, n_models), NaN for no prediction. test: (n_parts, n_test, n_models), one part per
     fold model, or None. averaged: (n_models,) whether test predictions are means over fold models, equal in all parts.
-    fingerprints: fingerprint of each member's predictions. notes: what was left out or is incomplete, and why.
+    fingerprints: fingerprint of each member's predictions. contains: fingerprint of the OOF predictions of each,
+    and of what blends among them were made of. notes: what was left out or is incomplete, and why.
     """
 
     names: tuple[str, ...]
@@ -123,6 +128,7 @@ class Members:
     test: NDArray[np.float32] | None
     averaged: NDArray[np.bool_]
     fingerprints: tuple[str, ...]
+    contains: Mapping[str, str]
     notes: tuple[str, ...]
 
     def details(self, store: PredictionStore, settings: BlendSettings) -> dict[str, Any]:
@@ -130,6 +136,7 @@ class Members:
         return {
             "folds": store.folds.fingerprint,
             "fingerprints": dict(zip(self.names, self.fingerprints, strict=True)),
+            "contains": dict(self.contains),
             "settings": dataclasses.asdict(settings),
             "left_out": list(self.notes),
         }
@@ -148,7 +155,13 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
         _check_wanted(names, summaries, blends, own_name)
     else:
         names, notes = _complete_models(summaries.values())
-    found = [read_member(store, blends, name) for name in names]
+    if wanted:
+        found = [read_member(store, blends, name) for name in names]
+    else:
+        read = store.each(lambda name: (name, read_member(store, blends, name)), names)
+        names, found = [name for name, _ in read], [predictions for _, predictions in read]
+        if not found:
+            _complete_models(())
     notes += _caveats(store, {name: summaries[name] for name in names if name in summaries})
     notes += [
         f"{name} predicts {covered} of {len(oof)} training rows; the rest is filled in from the other members."
@@ -158,12 +171,16 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
     names, found, more = _with_test(names, found, must=bool(wanted))
     tests = [test for _, test in found if test is not None]
     parts = max((len(test) for test in tests), default=0)
+    made_of = {name: blends.models_of(name) for name in names if name not in summaries}
+    own = {name: store.fingerprint_of(oof, None) for name, (oof, _) in zip(names, found, strict=True)}
+    _refuse_copies(own, made_of)
     return Members(
         tuple(names),
         np.stack([oof for oof, _ in found], axis=1),
         np.stack([spread_parts(test, parts) for test in tests], axis=2) if tests else None,
         np.array([len(test) < parts for test in tests], bool),
         tuple(store.fingerprint_of(*predictions) for predictions in found),
+        own | {name: value for contained in made_of.values() for name, value in contained.items()},
         (*notes, *more),
     )
 
@@ -198,7 +215,7 @@ def _caveats(store: PredictionStore, models: Mapping[str, ModelSummary]) -> list
             f"Test predictions of {examples(refits)} are in part those of a refit on all rows; all scores are those of "
             f"the fold models."
         )
-    optimistic = [name for name in models if store.load(name).is_optimistic]
+    optimistic = [model.name for model in store.each(store.load, models) if model.is_optimistic]
     if optimistic:
         notes.append(
             f"OOF scores are a little optimistic, and so may be their weights, since the best epoch was chosen on the "
@@ -249,7 +266,7 @@ def _check_wanted(
     names: Sequence[str], summaries: Mapping[str, ModelSummary], blends: BlendStore, own_name: str
 ) -> None:
     """Refuse members that are unknown, empty, or contained in each other."""
-    made_of: dict[str, set[str]] = {}
+    made_of: dict[str, Mapping[str, str]] = {}
     for name in names:
         if name in summaries:
             if not summaries[name].oof_rows:
@@ -266,12 +283,32 @@ def _check_wanted(
             made_of[name] = blends.models_of(name)
     for name, models in made_of.items():
         others = set(names).union(*(made_of[other] for other in made_of if other != name)) - {name}
-        shared = sorted(models & others)
+        shared = sorted(models.keys() & others)
         if shared:
             raise BlendError(
                 f"The blend '{name}' contains {examples(shared)}, which are also in this blend, by name or in "
-                f"another blend. Together with its own members, a blend's nested predictions reveal the labels of each "
-                f"fold, and the nested score would be too high. Use either the blend or its members."
+                f"another blend. {_REVEALS}"
+            )
+
+
+def _refuse_copies(own: Mapping[str, str], made_of: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse members whose predictions are those of a model in a blend among them, under another name.
+
+    Args:
+        own: fingerprint of each member. made_of: for each blend among them, the fingerprints of what it contains.
+    """
+    for blend_name, contained in made_of.items():
+        others = dict(own) | {
+            name: value for other, found in made_of.items() if other != blend_name for name, value in found.items()
+        }
+        name_of = {value: name for name, value in contained.items() if value}
+        copies = [
+            f"{name} = {name_of[value]}" for name, value in others.items() if name != blend_name and value in name_of
+        ]
+        if copies:
+            raise BlendError(
+                f"The blend '{blend_name}' contains predictions that are also in this blend under another name: "
+                f"{examples(copies)}. {_REVEALS}"
             )
 
 

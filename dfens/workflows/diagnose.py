@@ -53,7 +53,8 @@ def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress
     if competition.media == "images":
         seed, work_dir = workspace.config.folds.seed, workspace.trainers_dir
         clusters = image_clusters(competition.train, work_dir=work_dir, progress=progress, seed=seed)[position]
-    others = {item.name: store.load(item.name).oof for item in store.list() if item.complete and item.name != name}
+    complete = [item.name for item in store.list() if item.complete and item.name != name]
+    others = {model.name: model.oof for model in store.each(store.load, complete)}
     histories = fold_histories(workspace, name, range(folds.k))
     found = Diagnosis(
         name,

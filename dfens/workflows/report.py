@@ -93,8 +93,7 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
     models = []
     for name in store.names():
         found = _or_problem(partial(_model, workspace, name), problems)
-        if found is not None and np.isfinite(found.oof).any():
-            models.append(found)
+        models += [model for model in found or [] if np.isfinite(model.oof).any()]
     found_blends = [_or_problem(partial(_blend, workspace, name), problems) for name in workspace.blends.list()]
     blends = sorted(filter(None, found_blends), key=lambda blend: str(blend.facts["made_at"]))
     sealed = _or_problem(store.sealed_rows, problems)
@@ -147,17 +146,20 @@ def _or_problem(read: Callable[[], Any], problems: list[str]) -> Any:
         return None
 
 
-def _model(workspace: Workspace, name: str) -> ModelInput:
-    model = workspace.predictions.load(name)
-    return ModelInput(
-        name,
-        model.kind,
-        model.oof,
-        model.test_by_fold,
-        fold_histories(workspace, name, model.oof_folds),
-        tuple(repeat_histories(workspace, name, model.oof_folds)),
-        model.refit_weight,
-    )
+def _model(workspace: Workspace, name: str) -> list[ModelInput]:
+    """Return the model; none if it was archived in the meantime."""
+    return [
+        ModelInput(
+            name,
+            model.kind,
+            model.oof,
+            model.test_by_fold,
+            fold_histories(workspace, name, model.oof_folds),
+            tuple(repeat_histories(workspace, name, model.oof_folds)),
+            model.refit_weight,
+        )
+        for model in workspace.predictions.each(workspace.predictions.load, [name])
+    ]
 
 
 def _blend(workspace: Workspace, name: str) -> BlendInput:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.progress import RunningWork, TimeLeft, running_work, time_left
@@ -92,17 +93,22 @@ def read_status(workspace: Workspace) -> Status:
     how = ", ".join(f"{key} {value}" for key, value in folds.how.items())
     notes = [f"{len(folds.ids)} training rows in {folds.k} folds ({how}).", *_sealed_note(workspace)]
     stored: dict[str, ModelSummary | None] = {}  # None: a file of the model cannot be read
+    predictions: dict[str, NDArray[np.float32]] = {}
     for name in store.names():
         try:
-            store.load(name)
-            stored[name] = store.summary(name)
+            for model in store.each(lambda name: (store.summary(name), store.load(name).oof), [name]):
+                stored[name], predictions[name] = model
         except (StoreError, PredictionError) as err:
             stored[name] = None
             notes.append(str(err))
     models = []
     for name in [*config.models, *sorted(stored.keys() - config.models.keys())]:
         broken = name in stored and stored[name] is None
-        models.append(_broken_model(workspace, name) if broken else _model(workspace, name, stored.get(name)))
+        models.append(
+            _broken_model(workspace, name)
+            if broken
+            else _model(workspace, name, stored.get(name), predictions.get(name))
+        )
     blends = _blends(workspace)
     running = running_work(workspace, folds.k)
     missing = {name: _missing_trainings(workspace, name, stored.get(name)) for name in config.models}
@@ -181,13 +187,14 @@ def _broken_model(workspace: Workspace, name: str) -> ModelStatus:
     return ModelStatus(name, kind, "?", float("nan"), "?", "broken, see below")
 
 
-def _model(workspace: Workspace, name: str, summary: ModelSummary | None) -> ModelStatus:
+def _model(
+    workspace: Workspace, name: str, summary: ModelSummary | None, oof: NDArray[np.float32] | None
+) -> ModelStatus:
     folds = workspace.predictions.folds
-    if summary is None:
+    if summary is None or oof is None:
         kind = workspace.config.models[name].kind
         return ModelStatus(name, kind, "·" * folds.k, float("nan"), f"0/{len(folds.ids)}", "not trained")
     signs = "imported" if summary.imported else "".join(_sign(summary, fold) for fold in range(folds.k))
-    oof = workspace.predictions.load(name).oof
     covered = ~np.isnan(oof)
     target = folds.target[covered]
     score = float("nan")

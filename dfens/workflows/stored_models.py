@@ -62,7 +62,7 @@ def list_models(workspace: Workspace) -> StoreContents:
             f"FILES."
         )
     metric = metric_by_name(workspace.config.competition.metric)
-    models = tuple(_stored_model(workspace, summary, metric) for summary in store.list())
+    models = tuple(store.each(lambda name: _stored_model(workspace, store.summary(name), metric)))
     scored = [model for model in models if model.score is not None]
     best = max(scored, key=lambda model: (model.rows, metric.gain(model.score or 0.0)), default=None)
     return StoreContents(metric.name, len(store.folds.ids), store.folds.k, models, None if best is None else best.model)

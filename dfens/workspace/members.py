@@ -16,7 +16,7 @@ def read_member(store: PredictionStore, blends: BlendStore, name: str) -> tuple[
 
     For an earlier blend these are its nested predictions, since its fitted predictions depend on the labels.
     """
-    if name in store:
+    if name in store or name not in blends:
         model = store.load(name)
         test_by_fold = model.test_by_fold
         # a competition without rows to predict has predictions of none

@@ -62,7 +62,7 @@ def export_predictions(
 
 def _with_part(store: PredictionStore, models: Sequence[str], part: Part) -> list[ModelPredictions]:
     """Return the models that have OOF or test predictions; all named models must have them."""
-    chosen = [store.load(name) for name in models or [summary.name for summary in store.list()]]
+    chosen = [store.load(name) for name in models] if models else store.each(store.load)
     lacking = [model.name for model in chosen if (model.test is None if part == "test" else np.isnan(model.oof).all())]
     if lacking and models:
         kind = "OOF" if part == "oof" else "test"

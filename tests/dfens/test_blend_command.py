@@ -68,6 +68,27 @@ def test_a_blend_of_one_member_claims_no_comparison(tmp_path: Path) -> None:
     assert "best single" not in found.stdout
 
 
+def test_a_blend_is_not_blended_with_what_it_was_made_of(tmp_path: Path) -> None:
+    """Also if a member was renamed, or a blend among the members was made again of other models."""
+    store, folds, oof = make_workspace(tmp_path, with_test=False)
+    quick = ("--optimize", "none")
+    assert run(tmp_path, "--members", "m0,m1", "--name", "x", *quick).exit_code == 0
+    assert run(tmp_path, "--members", "x,m2", "--name", "y", *quick).exit_code == 0
+    store.save("renamed", folds.ids, oof[:, 0])
+    store.save("other", folds.ids, oof[:, 1][::-1])
+    assert run(tmp_path, "--members", "other", "--name", "x", *quick).exit_code == 0
+    for members, message in (
+        ("y,m0", "The blend 'y' contains m0, which are also in this blend"),
+        ("y,x", "The blend 'y' contains x, which are also in this blend"),
+    ):
+        found = run(tmp_path, "--members", members, "--name", "z", *quick)
+        assert (found.exit_code, message in " ".join(found.stderr.split())) == (1, True), found.stderr
+    found = run(tmp_path, "--members", "y,renamed", "--name", "z", *quick)
+    assert found.exit_code == 1
+    assert "contains predictions that are also in this blend under another name: renamed = m0" in found.stderr
+    assert run(tmp_path, "--members", "y,other", "--name", "z", *quick).exit_code == 0
+
+
 def test_models_whose_epoch_was_chosen_on_the_same_rows_are_named(tmp_path: Path) -> None:
     store, _, _ = make_workspace(tmp_path)
     store.save_model("m1", "timm", {"settings": {"checkpoint": "best"}})

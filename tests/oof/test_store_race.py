@@ -63,6 +63,27 @@ def test_concurrent_readers_see_complete_models(store: PredictionStore) -> None:
     assert sorted(path.name for path in (store.root / "models").iterdir()) == ["m", "other"]
 
 
+def test_models_that_are_archived_while_all_are_read_are_left_out(store: PredictionStore) -> None:
+    save(store, 1.0, "a", "b", "c")
+    reads = []
+
+    def read(name: str) -> str:
+        reads.append(name)
+        if name == "b":
+            store.archive("b")
+        if reads.count("c") == 1:  # stored again before the second attempt
+            store.archive("c")
+            save(store, 2.0, "c")
+            raise StoreError("There is no model 'c'.")
+        return store.load(name).name
+
+    assert store.each(read) == ["a", "c"]
+    assert reads == ["a", "b", "c", "c"]
+    (store.root / "models" / "a" / "oof.all.parquet").write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot be read as Parquet"):
+        store.each(store.load)
+
+
 def test_a_model_that_cannot_be_written_leaves_the_others_as_they_were(store: PredictionStore) -> None:
     save(store, 1.0, "a")
     before = store.fingerprint("a")

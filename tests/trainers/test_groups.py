@@ -14,7 +14,6 @@ from oof.folds import make_folds
 from tests.support.competitions import face, make_table, make_track, write_image, write_labels
 from trainers.data.groups import cluster_groups, derive_groups, hash_cache
 from trainers.data.layouts import read_competition
-from trainers.data.originals import column_groups
 from trainers.data.settings import DataSettings
 from trainers.features import perceptual_hash
 from trainers.features.perceptual_hash import DISTANCE, hash_files, image_hash, near_groups, nearest_hashes
@@ -299,49 +298,6 @@ def test_clusters_do_not_split_given_groups(tmp_path: Path) -> None:
     assert pd.Series(alone).groupby(person).nunique().max() > 1
     assert pd.Series(whole).groupby(person).nunique().max() == 1
     assert whole[0] in alone[:3]
-
-
-def originals(value_of_real: str) -> tuple[NDArray[np.object_], ...]:
-    """Return 8 reals with 2 fakes each, as in DFDC's metadata: values, ids, targets, paths."""
-    reals = [f"r{row}.mp4" for row in range(8)]
-    fakes = [f"f{row:02d}.mp4" for row in range(16)]
-    values = [value_of_real.format(id=real) for real in reals] + [reals[row // 2] for row in range(16)]
-    ids = np.array(reals + fakes, object)
-    return np.array(values, object), ids, np.array([0] * 8 + [1] * 16), np.array([f"/d/{id_}" for id_ in ids], object)
-
-
-@pytest.mark.parametrize("value", ["", "-1", "{id}", " ", "nan", "None"])
-def test_a_fake_shares_the_group_of_its_real(value: str) -> None:
-    found = column_groups(*originals(value))
-    assert found.names[:8].tolist() == [f"f{2 * row:02d}.mp4" for row in range(8)]
-    assert found.names[8:].tolist() == [f"f{2 * (row // 2):02d}.mp4" for row in range(16)]
-    assert (found.originals, found.made_of_them, found.unknown) == (8, 16, 0)
-    assert found.note == "16 rows share the group of the 8 rows that they were made from"
-
-
-def test_a_fake_of_a_fake_shares_the_group_of_the_first_real() -> None:
-    values, ids, target, paths = originals("")
-    values[23] = "f00"  # named by its stem
-    found = column_groups(values, ids, target, paths)
-    assert len(set(found.names[[0, 8, 9, 23]])) == 1
-    assert found.names[7] != found.names[23]
-
-
-def test_fakes_of_the_same_missing_real_share_a_group() -> None:
-    values, ids, target, paths = originals("")
-    found = column_groups(values[1:], ids[1:], target[1:], paths[1:])
-    assert found.names[7] == found.names[8] == "f00.mp4"
-    assert found.unknown == 2
-    assert "2 name an original that is not among the rows" in str(found.note)
-
-
-def test_small_numbers_that_look_like_ids_are_ordinary_groups() -> None:
-    ids = np.array([str(row) for row in range(40)], object)
-    values = np.array([str(row % 10) if row % 7 else "" for row in range(40)], object)
-    found = column_groups(values, ids, np.arange(40) % 2, ids)
-    assert found.note is None
-    assert found.names[3] == found.names[13] == "3"
-    assert found.names[7] == "row 7"
 
 
 @pytest.mark.parametrize("how", ["none", "column:original", "duplicates", "clusters"])

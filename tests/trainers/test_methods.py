@@ -352,6 +352,14 @@ def test_row_weights_of_reals_have_mean_1(rows: Rows, tmp_path: Path) -> None:
         found = fold_weights(context, "weight", chosen)
         assert found is not None
         np.testing.assert_allclose(found[store.folds.target[chosen] == 0], expected, rtol=1e-6)
+    for label, what in enumerate(("reals", "fakes")):
+        zeros = competition.train.assign(weight=(store.folds.target != label).astype(float))
+        one_class = dataclasses.replace(competition, train=zeros)
+        job = TrainingJob(one_class, store.root, {"m": settings_of(weight_column="weight")}, tmp_path)
+        with pytest.raises(TrainingError, match=f"weight_column = 'weight' is 0 for all {what} that a fold is trained"):
+            FoldRunner(job).check((0, 1))
+    blended = TrainingJob(one_class, store.root, {"m": settings_of(weight_column="weight", self_blend=0.5)}, tmp_path)
+    FoldRunner(blended).check((0, 1))
     none = dataclasses.replace(competition, train=competition.train.assign(weight=store.folds.target.astype(float)))
     job = TrainingJob(none, store.root, {"m": settings_of(weight_column="weight", **BLEND)}, tmp_path)
     with pytest.raises(

@@ -1,19 +1,27 @@
 """Groups from a column: a fake shares the group of the real that it was made from, if the column names it."""
 
-import os
-import posixpath
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# values that mean "no original"
-_NONE = frozenset(("", "-1", "-1.0", "nan", "none", "null", "na", "n/a", "<na>", "-"))
+from trainers.data.row_names import RowNames, plain_name, without_ending
+
+# values that mean "no original", without brackets and quotes
+_NONE = frozenset(
+    [
+        *("", "nan", "nat", "none", "null", "na", "n/a", "#n/a", "n.a.", "\\n", "?", "no", "false", "0"),
+        *("unknown", "missing", "undefined", "real", "original", "self"),
+    ]
+)
+_NONE_NUMBER = re.compile(r"-+|-1(\.0*)?")
 _MOSTLY = 0.9
 
 Texts = NDArray[np.object_]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -21,14 +29,16 @@ class ColumnGroups:
     """Groups of rows from a column.
 
     names: (n_rows,) text. originals: number of rows named as originals by other rows, 0 if the
-    column does not name rows. made_of_them: number of rows that name one of them. unknown: number of rows that name
+    column does not name rows. made_of_them: number of rows that name one of them. unknown: number of fakes that name
     an original that is not a training row; rows with the same original still share a group.
+    placeholder: an unusual value that was taken to mean "no original", if any.
     """
 
     names: Texts
     originals: int = 0
     made_of_them: int = 0
     unknown: int = 0
+    placeholder: str = ""
 
     @property
     def note(self) -> str | None:
@@ -36,15 +46,56 @@ class ColumnGroups:
         if not self.originals:
             return None
         more = f"; {self.unknown} name an original that is not among the rows" if self.unknown else ""
+        if self.placeholder:
+            more += f"; '{self.placeholder}' is taken to mean no original, since most reals have this value"
         return f"{self.made_of_them} rows share the group of the {self.originals} rows that they were made from{more}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """The distinct values of a column, and the rows that they name.
+
+    code: (n_rows,) the value of each row. value, row: (n_links,) each value and a row that it names.
+    names_row: (n_rows,) whether the value of a row names a row. points: (n_rows,) whether it names another row.
+    is_none: (n_rows,) whether it means "no original".
+    """
+
+    texts: Sequence[str]
+    code: NDArray[np.intp]
+    value: NDArray[np.intp]
+    row: NDArray[np.intp]
+    names_row: Mask
+    points: Mask
+    is_none: Mask
+
+    @staticmethod
+    def of(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts) -> "_Column":
+        distinct, code = np.unique(values.astype(str), return_inverse=True)
+        rows_of = RowNames(ids, target, paths).rows_of
+        named = [rows_of(text) for text in distinct.tolist()]
+        counts = np.array([len(rows) for rows in named], np.intp)
+        value, row = np.repeat(np.arange(len(named)), counts), np.fromiter(_flat(named), np.intp, int(counts.sum()))
+        own = np.zeros(len(values), np.intp)  # whether the value of a row names the row itself
+        np.add.at(own, row, code[row] == value)
+        means_none = np.array([_means_none(text) for text in distinct.tolist()])
+        names_row = counts[code] > 0
+        return _Column(
+            distinct.tolist(), code, value, row, names_row, counts[code] > own, means_none[code] & ~names_row
+        )
+
+    def share_of_links(self, mask: Mask) -> float:
+        """Return the mean, over the rows that point, of the share of the rows they name for which a mask is true."""
+        counts = np.bincount(self.value, minlength=len(self.texts))
+        share = np.bincount(self.value, mask[self.row], minlength=len(self.texts)) / np.maximum(counts, 1)
+        return float(share[self.code[self.points]].mean())
 
 
 def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts) -> ColumnGroups:
     """Return the group of each row from a column of group names, or of names of originals.
 
     DFDC's `original` names the real from which each fake was made, and is empty, -1 or the row's own name for a real.
-    For such a column, a real is grouped with its fakes, over several steps if a fake was made from a fake.
-    Otherwise equal values form a group, and a row with an empty value is its own group.
+    For such a column, a real is grouped with its fakes, over several steps if a fake was made from a fake, and a fake
+    of two originals with both. Otherwise equal values form a group, and a row with an empty value is its own group.
 
     Args:
         values: (n_rows,) text of the column.
@@ -55,74 +106,83 @@ def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts)
     Returns:
         Groups, each named after its value, or after the first of its sorted ids if rows are joined.
     """
-    distinct, code = np.unique(values.astype(str), return_inverse=True)
-    row_of_value = _rows_named([text.strip() for text in distinct.tolist()], ids, paths)
-    named = row_of_value[code]  # (n_rows,) the row that each row names, -1 for none
-    rows = np.arange(len(values))
-    is_none = np.array([text.strip().lower() in _NONE for text in distinct.tolist()])[code]
-    points = (named >= 0) & (named != rows) & ~is_none
-    if not _are_originals(points, named, is_none, target):
-        empty = np.array([text.strip() == "" for text in distinct.tolist()])[code]
+    column = _Column.of(values, ids, target, paths)
+    if not _are_originals(column, target):
+        empty = np.array([text.strip() == "" for text in column.texts])[column.code]
+        if (column.is_none == (target == 0)).all():  # the originals of all fakes are not among the rows
+            empty = column.is_none
         return ColumnGroups(np.where(empty, _alone(ids), values))
-    value = np.where(is_none, -1, code)
-    label = _components(len(values), len(distinct), points, named, value)
+    placeholder = _placeholder(column, (target == 0) & ~column.names_row)
+    is_none = column.is_none | (column.code == placeholder)
     return ColumnGroups(
-        _first_id(label, ids),
-        originals=len(set(named[points].tolist())),
-        made_of_them=int(points.sum()),
-        unknown=int((~is_none & (named < 0)).sum()),
+        _first_id(_components(column, is_none), ids),
+        originals=len(np.unique(column.row[np.isin(column.value, column.code[column.points])])),
+        made_of_them=int(column.points.sum()),
+        unknown=int((~is_none & ~column.names_row & (target == 1)).sum()),
+        placeholder=column.texts[placeholder] if placeholder >= 0 else "",
     )
+
+
+def _means_none(text: str) -> bool:
+    name = plain_name(text)
+    return name in _NONE or _NONE_NUMBER.fullmatch(name) is not None
+
+
+def _flat(parts: Iterable[Sequence[int]]) -> Iterable[int]:
+    return (item for part in parts for item in part)
 
 
 def _alone(ids: Texts) -> Texts:
     return np.array([f"row {id_}" for id_ in ids], object)
 
 
-def _are_originals(points: NDArray[np.bool_], named: NDArray[np.intp], is_none: Any, target: NDArray[Any]) -> bool:
+def _placeholder(column: _Column, reals: Mask) -> int:
+    """Return the value that most of the reals without an original have, unless it is a usual one; -1 for none."""
+    if not reals.any():
+        return -1
+    counts = np.bincount(column.code[reals & ~column.is_none], minlength=len(column.texts))
+    most = int(counts.argmax())
+    return most if counts[most] > max(1, reals.sum() / 2) else -1
+
+
+def _are_originals(column: _Column, target: NDArray[Any]) -> bool:
     """Return whether values deliberately name rows and do not merely look like ids, as small numbers might.
 
-    In that case fakes name reals, and most reals that are named have no other group.
+    Followed from row to row, they lead to reals, or to fakes whose original is not among the rows. In addition, either
+    fakes name rows and reals do not, or they lead there in one step, to rows that belong to no other group.
     """
-    if not points.any():
+    points, is_real = column.points, target == 0
+    is_end = ~points & (is_real | ~(column.is_none | column.names_row))
+    if not points.any() or _leads_to(column, is_end) < _MOSTLY:
         return False
-    roots = named[points]
-    at_end = ~points[roots]
-    return bool(
-        at_end.mean() >= 0.5
-        and (is_none | (named == np.arange(len(named))))[roots[at_end]].mean() >= _MOSTLY
-        and (target[points] == 1).mean() >= _MOSTLY
-        and (target[roots[at_end]] == 0).mean() >= _MOSTLY
-    )
+    if (~is_real[points]).mean() >= _MOSTLY and points[is_real].mean() <= 1 - _MOSTLY:
+        return True
+    ends = column.row[~points[column.row] & np.isin(column.value, column.code[points])]
+    no_other_group = (column.is_none | column.names_row)[ends]  # an end that names a row names itself
+    return bool(column.share_of_links(~points) >= _MOSTLY and no_other_group.mean() >= _MOSTLY)
 
 
-def _rows_named(names: Sequence[str], ids: Texts, paths: Texts) -> NDArray[np.intp]:
-    """Return the row of each name: by id, or by file name with or without ending if it is unique."""
-    by_id = {id_: row for row, id_ in enumerate(ids.tolist())}
-    by_file: dict[str, int] = {}
-    for row, path in enumerate(paths.tolist()):
-        for name in dict.fromkeys(_file_names(path)):
-            by_file[name] = row if name not in by_file else -1
-    found = np.full(len(names), -1, np.intp)
-    for at, name in enumerate(names):
-        candidates = [by_id.get(name, -1), *(by_file.get(file, -1) for file in _file_names(name))]
-        found[at] = next((row for row in candidates if row >= 0), -1)
-    return found
+def _leads_to(column: _Column, ends: Mask) -> float:
+    """Return the share of the rows that point whose values lead, from row to row, to one of the ends."""
+    reached = ends
+    while True:
+        values = np.bincount(column.value, reached[column.row], minlength=len(column.texts)) > 0
+        more = reached | (column.points & values[column.code])
+        if (more == reached).all():
+            return float(reached[column.points].mean())
+        reached = more
 
 
-def _file_names(path: str) -> tuple[str, str]:
-    name = posixpath.basename(path.replace("\\", "/"))
-    return name, os.path.splitext(name)[0]  # noqa: PTH122
-
-
-def _components(n_rows: int, n_values: int, points: Any, named: NDArray[np.intp], value: NDArray[Any]) -> NDArray[Any]:
-    """Return the component of each row: rows with equal values, and rows that name each other, are connected."""
+def _components(column: _Column, is_none: Mask) -> NDArray[Any]:
+    """Return the component of each row: rows with equal values, and rows that values name, are connected."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    has_value = np.flatnonzero(value >= 0)
-    start = np.r_[np.flatnonzero(points), has_value]
-    end = np.r_[named[points], n_rows + value[has_value]]
-    size = n_rows + n_values
+    n_rows, has_value = len(column.code), np.flatnonzero(~is_none)
+    _, spelling = np.unique([without_ending(plain_name(text)) for text in column.texts], return_inverse=True)
+    start = np.r_[has_value, column.row]
+    end = n_rows + spelling[np.r_[column.code[has_value], column.value]]
+    size = n_rows + len(column.texts)
     edges = coo_array((np.ones(len(start), np.int8), (start, end)), (size, size))
     _, label = connected_components(edges, directed=False)
     return np.asarray(label[:n_rows])

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.errors import TrainingError, examples
+from trainers.data.row_names import RowNames
 from trainers.kinds.base import ModelContext
 from trainers.media.image_cache import CacheView, ImageCache
 from trainers.media.image_store import SHARE_OF_MEMORY, ImageStore, Subset
@@ -94,7 +96,23 @@ def _cache(context: ModelContext[Any], paths: Sequence[str]) -> CacheView | None
 
 
 def originals(context: ModelContext[Any], table: "pd.DataFrame", name: str) -> NDArray[np.object_] | None:
-    """Return the id of the real from which each row was made, "" if unknown; None without such a column."""
+    """Return the id of the real from which each row was made, "" if unknown; None without such a column.
+
+    Names are looked up among all training rows, in any spelling, as for groups.
+
+    Raises:
+        TrainingError: if no fake names a real.
+    """
     if not name:
         return None
-    return context.column(table, name, "pair_column").fillna("").astype(str).to_numpy(object)
+    ids, target, paths = (context.train[column].to_numpy() for column in ("id", "target", "path"))
+    names, values = RowNames(ids, target, paths), context.column(table, name, "pair_column").fillna("").astype(str)
+    found = {text: names.rows_of(text) for text in values.unique()}
+    id_of = {text: str(ids[rows[0]]) if len(rows) == 1 else "" for text, rows in found.items()}
+    if not any(id_of[text] for text in values[table["target"] == 1]):
+        raise TrainingError(
+            f"Model '{context.name}': pair_column = {name!r} names no training row for any fake, so pair_mix could not "
+            f"mix anything. It must contain ids or file names of the reals that the fakes were made from, such as "
+            f"'{ids[0]}'; found {examples([text for text in values.unique() if text]) or 'only empty values'}."
+        )
+    return np.array([id_of[text] for text in values], object)

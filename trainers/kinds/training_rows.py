@@ -79,13 +79,20 @@ def fold_weights(context: ModelContext[Any], name: str, rows: NDArray[np.bool_])
     on a different scale.
 
     Raises:
-        TrainingError: as in `row_weights`, or if the weights of all these rows are 0.
+        TrainingError: as in `row_weights`, or if the weights of all these rows, or of all those of a class, are 0.
     """
     weight = row_weights(context, name)
     if weight is None:
         return None
     weight = weight[rows]
     if not _reals_only(context):
+        makes_fakes = any(getattr(context.settings, setting, 0) for setting in ("self_blend", "sound_slip"))
+        for label, what in enumerate(("reals",) if makes_fakes else ("reals", "fakes")):
+            if not weight[context.folds.target[rows] == label].sum():
+                raise TrainingError(
+                    f"Model '{context.name}': weight_column = {name!r} is 0 for all {what} that a fold is trained on, so "
+                    f"there is nothing to tell apart. Give some of them a weight, or leave the setting out."
+                )
         return weight
     if not weight.sum():
         raise TrainingError(

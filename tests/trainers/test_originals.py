@@ -1,0 +1,159 @@
+"""Groups from a column of originals: a fake is never apart from the real it was made from, however it is named."""
+
+import unicodedata
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from trainers.data.originals import column_groups
+from trainers.data.row_names import RowNames
+
+
+def originals(value_of_real: str) -> tuple[NDArray[np.object_], ...]:
+    """Return 8 reals with 2 fakes each, as in DFDC's metadata: values, ids, targets, paths."""
+    reals = [f"r{row}.mp4" for row in range(8)]
+    fakes = [f"f{row:02d}.mp4" for row in range(16)]
+    values = [value_of_real.format(id=real) for real in reals] + [reals[row // 2] for row in range(16)]
+    ids = np.array(reals + fakes, object)
+    return np.array(values, object), ids, np.array([0] * 8 + [1] * 16), np.array([f"/d/{id_}" for id_ in ids], object)
+
+
+@pytest.mark.parametrize("value", ["", "-1", "{id}", " ", "nan", "None"])
+def test_a_fake_shares_the_group_of_its_real(value: str) -> None:
+    found = column_groups(*originals(value))
+    assert found.names[:8].tolist() == [f"f{2 * row:02d}.mp4" for row in range(8)]
+    assert found.names[8:].tolist() == [f"f{2 * (row // 2):02d}.mp4" for row in range(16)]
+    assert (found.originals, found.made_of_them, found.unknown) == (8, 16, 0)
+    assert found.note == "16 rows share the group of the 8 rows that they were made from"
+
+
+def test_a_fake_of_a_fake_shares_the_group_of_the_first_real() -> None:
+    values, ids, target, paths = originals("")
+    values[23] = "f00"  # named by its stem
+    found = column_groups(values, ids, target, paths)
+    assert len(set(found.names[[0, 8, 9, 23]])) == 1
+    assert found.names[7] != found.names[23]
+
+
+NONE_WORDS = ("NaT", "[]", "unknown", "REAL", "#N/A", "-1.00", "?", "0", "pristine")
+
+
+@pytest.mark.parametrize("value", NONE_WORDS)
+def test_words_for_no_original_leave_reals_apart(value: str) -> None:
+    found = column_groups(*originals(value))
+    assert found.names[:8].tolist() == [f"f{2 * row:02d}.mp4" for row in range(8)]
+    assert (found.originals, found.made_of_them, found.unknown) == (8, 16, 0)
+    assert ("'pristine' is taken to mean no original" in str(found.note)) == (value == "pristine")
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "case": str.upper,
+    "quotes": lambda name: f"['{name}']",
+    "invisible characters": lambda name: f"\ufeff{name}\u200b",
+    "slash": lambda name: f"./real//{name}/",
+    "URL": lambda name: f"https://host/{name}?raw=1",
+    "leading zeros": lambda name: str(int(name[1:-4])),
+    "Unicode form": lambda name: unicodedata.normalize("NFD", name.replace("r", "\u00e9")),
+    "self": lambda name: name,
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_originals_in_another_spelling_are_found(spelling: str) -> None:
+    values, ids, target, paths = originals("" if spelling != "self" else "./Real//{id}")
+    values[8:] = [SPELLINGS[spelling](value) for value in values[8:]]
+    if spelling == "leading zeros":
+        ids[:8] = paths[:8] = [f"{row:05d}.mp4" for row in range(8)]
+    elif spelling == "Unicode form":
+        ids[:8] = paths[:8] = [f"\u00e9{row}.mp4" for row in range(8)]
+    found = column_groups(values, ids, target, paths)
+    assert found.names[:8].tolist() == found.names[8::2].tolist() == found.names[9::2].tolist()
+    assert len(set(found.names[:8])) == 8
+
+
+@pytest.mark.parametrize("value", ["{name}", "real/{name}", "/kaggle/input/real/{name}", "FAKE\\..\\real\\{name}"])
+def test_the_real_is_found_among_files_of_the_same_name(value: str) -> None:
+    paths = [f"/d/{kind}/{row}.png" for kind in ("real", "fake", "swap") for row in range(6)]
+    values = ["" if row < 6 else value.format(name=f"{row % 6}.png") for row in range(18)]
+    ids = [f"x{row}" for row in range(18)]
+    found = column_groups(*(np.array(item, object) for item in (values, ids)), np.repeat([0, 1, 1], 6), np.array(paths))
+    assert found.names[:6].tolist() == found.names[6:12].tolist() == found.names[12:].tolist()
+    assert len(set(found.names)) == 6
+
+
+@pytest.mark.parametrize("separator", [";", ", ", "|", "+", " ", "_"])
+def test_a_fake_of_two_originals_shares_the_group_of_both(separator: str) -> None:
+    values, ids, target, paths = originals("")
+    values[8:] = [f"r{row // 4 * 2}{separator}r{row // 4 * 2 + 1}" for row in range(16)]
+    found = column_groups(values, ids, target, paths)
+    assert found.names.tolist() == [f"f{row // 2 * 4:02d}.mp4" for row in range(8)] + [
+        f"f{row // 4 * 4:02d}.mp4" for row in range(16)
+    ]
+
+
+def test_a_long_chain_of_fakes_ends_at_its_real() -> None:
+    ids = np.array([f"{chain}-{step}" for chain in range(6) for step in range(6)], object)
+    values = np.array([f"{chain}-{step - 1}" if step else "" for chain in range(6) for step in range(6)], object)
+    found = column_groups(values, ids, np.array([0, 1, 1, 1, 1, 1] * 6), ids)
+    assert found.names.tolist() == np.repeat(ids[::6], 6).tolist()
+
+
+def test_reals_with_a_group_of_their_own_share_it_and_their_fakes() -> None:
+    values, ids, target, paths = originals("")
+    values[:8] = [f"person {row // 2}" for row in range(8)]
+    found = column_groups(values, ids, target, paths)
+    assert found.names[:8].tolist() == [f"f{row // 2 * 4:02d}.mp4" for row in range(8)]
+    assert found.names[8:].tolist() == [f"f{row // 4 * 4:02d}.mp4" for row in range(16)]
+
+
+def test_copies_of_reals_share_their_group() -> None:
+    values, ids, target, paths = (np.r_[item, item[:8]] for item in originals(""))
+    values[24:] = ids[:8]
+    ids[24:] = paths[24:] = [f"copy{row}.mp4" for row in range(8)]
+    found = column_groups(values, ids, target, paths)
+    assert found.names[24:].tolist() == found.names[:8].tolist() == found.names[8:24:2].tolist()
+
+
+def test_reals_are_apart_if_no_original_is_among_the_rows() -> None:
+    values, ids, target, paths = originals("-1")
+    values[8:] = [f"gone{row // 2}" for row in range(16)]
+    found = column_groups(values, ids, target, paths)
+    assert len(set(found.names)) == 16
+    assert found.names[8] == found.names[9] == "gone0"
+
+
+def test_a_missing_original_in_two_spellings_is_one() -> None:
+    values, ids, target, paths = originals("")
+    values[22:] = ["Gone.mp4", "./gone"]
+    found = column_groups(values, ids, target, paths)
+    assert found.names[22] == found.names[23]
+    assert found.unknown == 2
+
+
+def test_fakes_of_the_same_missing_real_share_a_group() -> None:
+    values, ids, target, paths = originals("")
+    found = column_groups(values[1:], ids[1:], target[1:], paths[1:])
+    assert found.names[7] == found.names[8] == "f00.mp4"
+    assert found.unknown == 2
+    assert "2 name an original that is not among the rows" in str(found.note)
+
+
+def test_small_numbers_that_look_like_ids_are_ordinary_groups() -> None:
+    ids = np.array([str(row) for row in range(40)], object)
+    values = np.array([str(row % 10) if row % 7 else "" for row in range(40)], object)
+    found = column_groups(values, ids, np.arange(40) % 2, ids)
+    assert found.note is None
+    assert found.names[3] == found.names[13] == "3"
+    assert found.names[7] == "row 7"
+
+
+def test_a_name_that_several_reals_share_names_all_of_them() -> None:
+    names = np.array(["a/1.png", "b/1.png", "c/1.png", "2.png"], object)
+    rows = RowNames(np.array(["w", "x", "y", "z"], object), np.array([0, 0, 1, 0]), names)
+    assert rows.rows_of("1.jpg") == [0, 1]
+    assert rows.rows_of("b/1.jpg") == [1]
+    assert rows.rows_of("y") == [2]
+    assert rows.rows_of("2;gone") == [3]
+    assert rows.rows_of("2_gone") == rows.rows_of("") == rows.rows_of("gone") == []
