@@ -15,6 +15,7 @@ import pytest
 
 from oof.errors import StoreError, TrainingError
 from oof.files import file_lock, read_json, write_json
+from oof.store import PredictionStore
 from tests.support.toy_kind import ToySettings, _ToyModels
 from tests.support.training import TINY, Notes, tiny_competition, train_models, train_tiny
 from trainers.jobs import test_predictions
@@ -45,6 +46,35 @@ def test_test_predictions_resume_at_the_last_part(tmp_path: Path, monkeypatch: p
     assert train_tiny(tmp_path / "killed", ToySettings()) == expected
     assert asked == [8, 5]  # of 8 rows, 3 were predicted before
     assert not list(folder.glob("test-*"))
+
+
+def test_parts_of_test_rows_in_another_order_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample submission sorted anew between a kill and the next run has the same ids."""
+    train_tiny(tmp_path / "undisturbed", ToySettings())
+    expected = PredictionStore(tmp_path / "undisturbed" / "work" / "oof").load("tiny").test
+    monkeypatch.setattr(test_predictions, "_SAVE_EVERY_S", -1.0)
+    competition, store = tiny_competition(tmp_path / "killed")
+    models, work_dir = {"tiny": ToySettings()}, tmp_path / "killed" / "work" / "trainers"
+    predict = _ToyModels.predict
+
+    def killed(self: _ToyModels, rows: pd.DataFrame) -> Iterator[Probabilities]:
+        for number, batch in enumerate(predict(self, rows)):
+            if number == 2:
+                raise MemoryError
+            yield batch
+
+    monkeypatch.setattr(_ToyModels, "predict", killed)
+    with pytest.raises(MemoryError):
+        train_models(competition, store, models, [0, 1], work_dir)
+    monkeypatch.setattr(_ToyModels, "predict", predict)
+    competition = dataclasses.replace(competition, test=competition.test.iloc[::-1].reset_index(drop=True))
+    store.save_test_ids(store.test_ids[::-1])
+    train_models(competition, store, models, [0, 1], work_dir)
+    found = store.load("tiny").test
+    assert found is not None
+    assert expected is not None
+    assert len(set(expected)) > 3
+    np.testing.assert_array_equal(found[::-1], expected)
 
 
 def test_a_stop_request_keeps_finished_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from oof.errors import DfensError, StoreError, TrainingError
@@ -203,6 +204,23 @@ def test_changed_settings_under_an_old_name_are_refused(tmp_path: Path) -> None:
     assert train_tiny(tmp_path, other, force=True) != before
     archives = [tmp_path / "work" / folder / "archive" for folder in ("trainers", "oof")]
     assert all(any(path.name.endswith("-tiny") for path in archive.iterdir()) for archive in archives)
+
+
+def test_changed_row_weights_under_an_old_name_are_refused(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    weight, work_dir = np.arange(1.0, len(competition.train) + 1), tmp_path / "work" / "trainers"
+    settings = dataclasses.replace(TINY, epochs=1, weight_column="weight")
+
+    def train(weight: NDArray[np.float64], fold: int, *, backwards: bool = False) -> None:
+        rows = competition.train.assign(weight=weight)
+        changed = dataclasses.replace(competition, train=rows.iloc[::-1] if backwards else rows)
+        train_models(changed, store, {"tiny": settings}, [fold], work_dir)
+
+    train(weight, 0)
+    with pytest.raises(TrainingError, match="other settings; changed: the values of weight_column or pair_column"):
+        train(weight[::-1], 1)
+    train(weight, 1, backwards=True)
+    assert store.summary("tiny").complete
 
 
 def test_the_score_of_the_best_epoch_is_reported_as_optimistic(tmp_path: Path) -> None:

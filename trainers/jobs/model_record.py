@@ -8,6 +8,7 @@ from typing import Any
 
 from oof.errors import TrainingError
 from oof.files import archive, file_lock, read_json, write_json
+from oof.ids import text_fingerprint
 from oof.progress import Progress
 from oof.store import PredictionStore
 from trainers.kinds.base import ModelContext, ModelSettings, default_record, settings_record
@@ -40,6 +41,9 @@ def check_settings_unchanged(
         "folds": store.folds.fingerprint,
         "data": files_fingerprint(context.train["path"].tolist())["fingerprint"],
     }
+    columns = _columns_fingerprint(context)
+    if columns:
+        record["columns"] = columns
     if context.pseudo is not None:
         record["pseudo_labels"] = pseudo_record(*context.pseudo)
     with file_lock(folder.parent / ".lock"):
@@ -61,6 +65,16 @@ def check_settings_unchanged(
         seeds=repeats.seeds,
         refit_weight=repeats.refit_weight if repeats.refit else 0.0,
     )
+
+
+def _columns_fingerprint(context: ModelContext[Any]) -> str:
+    """Return the fingerprint of the columns of the training table that a model reads, by id; "" if there are none."""
+    texts = []
+    for setting in ("weight_column", "pair_column"):
+        if name := getattr(context.settings, setting, ""):
+            values = context.column(context.train, name, setting)
+            texts += [f"{setting}\t{id_}\t{value}" for id_, value in zip(context.train["id"], values, strict=True)]
+    return text_fingerprint(sorted(texts)) if texts else ""
 
 
 def _move_old(
@@ -139,6 +153,8 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelS
         found["folds"] = "the folds"
     if before.get("data", now["data"]) != now["data"]:
         found["data"] = "the files of the training rows"
+    if before.get("columns", now.get("columns")) != now.get("columns"):
+        found["columns"] = "the values of weight_column or pair_column"
     if before.get("pseudo_labels") != now.get("pseudo_labels"):
         found["pseudo_labels"] = "the pseudo-labels or their weight"
     return found

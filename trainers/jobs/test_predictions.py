@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from oof.files import atomic_path
-from oof.ids import ids_fingerprint
+from oof.ids import text_fingerprint
 from trainers.kinds.base import FoldModels, ModelContext, Probabilities, settings_record
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import without_repeats
@@ -23,7 +23,7 @@ _SAVE_EVERY_S = 60.0
 def predict_test_rows(context: ModelContext[Any], folds: Sequence[int]) -> Probabilities:
     """Predict the test rows with the models of some folds, resuming what an earlier process left.
 
-        work_dir/NAME/test-KEY/          KEY is a hash of folds, weights, settings and test ids
+        work_dir/NAME/test-KEY/          KEY is a hash of folds, weights, settings and the order of the test ids
         └── 0of1.0.npy, 0of1.4096.npy    (n_folds, n_rows) of process 0 of 1, from its row 0 and 4096
 
     Args:
@@ -123,7 +123,8 @@ class _Parts:
 def _key(context: ModelContext[Any], folds: Sequence[int]) -> str:
     """Return a hash of what the parts depend on, so that those of other weights, settings or rows are never used."""
     settings = without_repeats(settings_record(context.settings))
-    facts: list[Any] = [settings, ids_fingerprint(context.test["id"].to_numpy(object))]
+    # in their order, on which the parts depend: a sample submission may be sorted anew between a kill and the next run
+    facts: list[Any] = [settings, text_fingerprint(context.test["id"].tolist())]
     for fold in folds:
         history = context.fold_folder(fold) / "history.json"
         facts.append([fold, hashlib.sha256(history.read_bytes()).hexdigest() if history.exists() else ""])

@@ -38,8 +38,9 @@ class PseudoLabels:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the labels."""
-        return text_fingerprint([self.probabilities.tobytes().hex()])
+        """Fingerprint of the labels, independent of the order of the test rows."""
+        in_order = self.probabilities[:, np.lexsort(self.probabilities)]
+        return text_fingerprint([np.ascontiguousarray(in_order).tobytes().hex()])
 
     def chosen(self, fold: int, settings: PseudoSettings) -> NDArray[np.intp]:
         """Return the positions of the test rows that the training of a fold uses.

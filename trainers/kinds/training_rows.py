@@ -90,8 +90,8 @@ def fold_weights(context: ModelContext[Any], name: str, rows: NDArray[np.bool_])
         for label, what in enumerate(("reals",) if makes_fakes else ("reals", "fakes")):
             if not weight[context.folds.target[rows] == label].sum():
                 raise TrainingError(
-                    f"Model '{context.name}': weight_column = {name!r} is 0 for all {what} that a fold is trained on, so "
-                    f"there is nothing to tell apart. Give some of them a weight, or leave the setting out."
+                    f"Model '{context.name}': weight_column = {name!r} is 0 for all {what} that a fold is trained on, "
+                    f"so there is nothing to tell apart. Give some of them a weight, or leave the setting out."
                 )
         return weight
     if not weight.sum():
