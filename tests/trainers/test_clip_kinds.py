@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dfens.workspace.config import build
-from oof.errors import ConfigError, TrainingError
+from oof.errors import ConfigError, DfensError, TrainingError
 from oof.files import read_json
 from oof.metrics import roc_auc
 from oof.store import PredictionStore
@@ -300,6 +300,9 @@ def test_moments_for_training_are_drawn_from_seed_epoch_and_id(competition: tupl
     assert not np.array_equal(first.sound, other.sound)
 
 
+NAN, INF = float("nan"), float("inf")  # valid in TOML
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
@@ -310,8 +313,20 @@ def test_moments_for_training_are_drawn_from_seed_epoch_and_id(competition: tupl
         (AudioSettings, {"backbone": "aasist", "sample_rate": 22_050, "fmax": 8_000.0}, "needs waveforms of 16,000 Hz"),
         (AudioSettings, {"backbone": "resnet18", "fmax": 9_000.0}, "fmax = 9000"),
         (AvSettings, {"backbone": "resnet18", "fusion": "sum"}, "fusion = 'sum'"),
+        (AudioSettings, {"backbone": "resnet18", "sound_seconds": NAN}, "sound_seconds = nan: expected a finite"),
+        (FramesSettings, {"backbone": "resnet18", "face_margin": NAN}, "face_margin = nan: expected a finite"),
+        (FramesSettings, {"backbone": "resnet18", "face_margin": INF}, "face_margin = inf: expected a finite"),
+        (AvSettings, {"backbone": "resnet18", "sound_slip_s": [0.2, INF]}, "expected two finite numbers above 0"),
     ],
 )
 def test_settings_that_cannot_work_are_named(kind: Any, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(kind, values, "[models.a]")
+
+
+@pytest.mark.parametrize("values", [{"n_fft": 1}, {"n_fft": 2}, {"fmin": 7_990.0}])
+def test_spectrograms_without_any_frequency_are_refused_before_training(
+    competition: tuple[Competition, Path], tmp_path: Path, values: dict[str, Any]
+) -> None:
+    with pytest.raises(DfensError, match=r"No frequency of a Fourier transform of n_fft = .* Increase n_fft"):
+        FoldRunner(make_job(competition, tmp_path, "audio", **values)).check((0, 1))

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oof.errors import ConfigError
 from trainers.features.settings import MelSettings
 
 
@@ -49,7 +50,13 @@ class LogMel(torch.nn.Module):
         self.window: Tensor
         self.filters: Tensor
         self.register_buffer("window", torch.hann_window(settings.n_fft), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(mel_filterbank(settings)), persistent=False)
+        filters = mel_filterbank(settings)
+        if not filters.any():
+            raise ConfigError(
+                f"No frequency of a Fourier transform of n_fft = {settings.n_fft} samples is inside a band from fmin = "
+                f"{settings.fmin:g} to fmax = {settings.fmax:g} Hz, so all spectrograms would be equal. Increase n_fft."
+            )
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         if waveform.shape[-1] == 0:

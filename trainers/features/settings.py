@@ -1,6 +1,7 @@
 """Settings of the extraction from clips."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,10 +72,10 @@ class ExtractSettings(MelSettings):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: expected 1 or more.")
         for name in ("key_frames", "face_margin"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} = {getattr(self, name)}: expected 0 or more.")
-        if self.sound_seconds <= 0:
-            raise ConfigError(f"sound_seconds = {self.sound_seconds:g}: expected more than 0.")
+            if not 0 <= getattr(self, name) < math.inf:  # false for NaN, too, which is valid in TOML
+                raise ConfigError(f"{name} = {getattr(self, name)}: expected a finite number, 0 or more.")
+        if not 0 < self.sound_seconds < math.inf:
+            raise ConfigError(f"sound_seconds = {self.sound_seconds:g}: expected a finite number above 0.")
 
     @property
     def mel(self) -> MelSettings:

@@ -1,5 +1,6 @@
 """Settings of the kinds `frames`, `audio` and `av`."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -157,9 +158,9 @@ class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, FusionSettings
         _check_features(self)
         FusionSettings.__post_init__(self)
         check_range(self, 0, 1, "sound_slip")
-        if not 0 < self.sound_slip_s[0] <= self.sound_slip_s[1]:
+        if not 0 < self.sound_slip_s[0] <= self.sound_slip_s[1] < math.inf:
             raise ConfigError(
-                f"sound_slip_s = {list(self.sound_slip_s)}: expected two numbers above 0, the smaller one first."
+                f"sound_slip_s = {list(self.sound_slip_s)}: expected two finite numbers above 0, the smaller one first."
             )
         self.check_sound()
         _check_image_size(self)
