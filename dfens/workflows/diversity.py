@@ -84,8 +84,9 @@ def measure_diversity(
 ) -> Diversity:
     """Compare models by rank; with `without_each`, also blend without each of them."""
     store = workspace.predictions
-    names = _chosen(workspace, models)
-    oof = np.stack([store.load(name).oof for name in names], axis=1)  # (n_rows, n_models)
+    chosen = _chosen(workspace, models)
+    names = [model.name for model in chosen]
+    oof = np.stack([model.oof for model in chosen], axis=1)  # (n_rows, n_models)
     duplicates = tuple(
         Duplicate(names[item.member], names[item.of], item.correlation)
         for item in duplicate_members(store.folds.target, oof)
@@ -116,7 +117,7 @@ def _member_gains(
 
 def measure_shift(workspace: Workspace, models: Sequence[str] = ()) -> Shift:
     """Compare test predictions with OOF predictions, for each model and for all together."""
-    loaded = [workspace.predictions.load(name) for name in _chosen(workspace, models)]
+    loaded = _chosen(workspace, models)
     lacking = [model.name for model in loaded if model.test_by_fold is None]
     if models and lacking:
         raise PredictionError(f"Model {lacking[0]} has no test predictions. Leave it out, or run dfens train.")
@@ -159,10 +160,12 @@ def _odd_folds(model: ModelPredictions, part: NDArray[np.float32]) -> list[str]:
     return [f"the model of fold {model.test_folds[fold]} disagrees with those of the others" for fold in odd]
 
 
-def _chosen(workspace: Workspace, models: Sequence[str]) -> list[str]:
+def _chosen(workspace: Workspace, models: Sequence[str]) -> list[ModelPredictions]:
+    """Return the predictions of the named models, or of all."""
     store = workspace.predictions
-    known = [summary.name for summary in store.list()] if store.has_folds() else []
-    names = list(dict.fromkeys(models)) or known
-    if not names:
+    if models:
+        return [store.load(name) for name in dict.fromkeys(models)]
+    found = store.each(store.load) if store.has_folds() else []
+    if not found:
         raise StoreError("The store has no models yet. Run dfens train, or dfens oof import FILES.")
-    return names
+    return found
