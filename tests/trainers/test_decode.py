@@ -12,12 +12,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 
 from oof.errors import ConfigError, DataError, TrainingError
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.media.arrays import Image
 from trainers.media.image import DECODES, decode_bytes, decode_image, image_size, load_image, resize_image
 from trainers.media.image_gpu import decode_on_device
+from trainers.media.image_info import inspect_image
 from trainers.media.image_store import ImageStore, Subset
 from trainers.media.loader import Loader
 
@@ -104,16 +106,54 @@ def test_alpha_is_dropped_and_not_painted_over(tmp_path: Path) -> None:
     assert far(decoded(saved(clear, "WEBP", lossless=True, exact=True), tmp_path), photo()) == 0
 
 
-def test_exif_orientation_is_applied_by_every_decoder(tmp_path: Path) -> None:
+def with_orientation(kind: str, orientation: int) -> bytes:
+    """Return the photo in a format, with an orientation."""
     exif = Pillow.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees
-    path = tmp_path / "turned.jpg"
-    path.write_bytes(saved(Pillow.fromarray(photo()), "JPEG", quality=95, exif=exif))
-    upright = np.rot90(photo(), -1)
-    assert decode_image(path).shape == (64, 48, 3)
-    assert far(decode_image(path), upright) < 4
-    for decode in DECODES:
-        assert far(load_image(path, (64, 48), decode), upright) < 4
+    exif[0x0112] = orientation
+    xmp = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'
+    itxt = PngInfo()
+    itxt.add_itxt("XML:com.adobe.xmp", xmp)
+    image, second = Pillow.fromarray(photo()), Pillow.fromarray(photo()[::-1].copy())
+    form, options = {
+        "JPEG": ("JPEG", {"exif": exif}),
+        "CMYK": ("JPEG", {"exif": exif}),
+        "JPEG with XMP": ("JPEG", {"xmp": xmp.encode()}),
+        "PNG": ("PNG", {"exif": exif}),
+        "PNG with XMP": ("PNG", {"pnginfo": itxt}),
+        "animated PNG": ("PNG", {"exif": exif, "save_all": True, "append_images": [second]}),
+        "WebP": ("WEBP", {"exif": exif}),
+        "WebP with XMP": ("WEBP", {"xmp": xmp.encode()}),
+        "animated WebP": ("WEBP", {"exif": exif, "save_all": True, "append_images": [second]}),
+        "AVIF": ("AVIF", {"exif": exif}),
+        "TIFF": ("TIFF", {"tiffinfo": {0x0112: orientation}}),
+    }[kind]
+    quality = {"quality": 95} if form in ("JPEG", "WEBP", "AVIF") else {}
+    return saved(image.convert("CMYK") if kind == "CMYK" else image, form, **quality, **options)
+
+
+ORIENTED = "JPEG, CMYK, JPEG with XMP, PNG, PNG with XMP, animated PNG, WebP, WebP with XMP, animated WebP, AVIF, TIFF"
+
+
+@pytest.mark.parametrize("kind", ORIENTED.split(", "))
+def test_the_orientation_is_applied_in_every_format_by_every_decoder(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "turned"
+    upright = {1: photo(), 3: photo()[::-1, ::-1], 5: photo().transpose(1, 0, 2), 6: np.rot90(photo(), -1)}
+    for orientation, expected in upright.items():
+        path.write_bytes(with_orientation(kind, orientation))
+        assert decode_image(path).shape == expected.shape
+        assert far(decode_image(path), expected) < 4
+        for decode in DECODES:
+            assert far(load_image(path, expected.shape[:2], decode), expected) < 4
+        info = inspect_image(str(path))
+        assert (info.height, info.width) == expected.shape[:2]
+
+
+def test_damaged_exif_data_do_not_make_an_image_unreadable(tmp_path: Path) -> None:
+    for kind in ("JPEG", "PNG", "WebP"):
+        data = with_orientation(kind, 6)
+        at = data.index(b"MM\0*") if b"MM\0*" in data else data.index(b"II*\0")
+        damaged = data[: at + 4] + b"\xff" * 4 + data[at + 8 :]  # the offset of the first directory
+        assert far(decoded(damaged, tmp_path), photo()) < 4
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
@@ -169,6 +209,17 @@ def test_scaled_decoding_never_goes_below_the_requested_size(tmp_path: Path) -> 
         far(load_image(tmp_path / "x.jpg", (201, 256), "scaled"), resize_image(decode_bytes(data, "x"), (201, 256)))
         == 0
     )
+
+
+def test_scaled_decoding_of_a_turned_photo_never_goes_below_the_requested_size(tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    data = saved(Pillow.fromarray(cv2.resize(photo(), (512, 256))), "JPEG", exif=exif)  # upright 512 high, 256 wide
+    (tmp_path / "x.jpg").write_bytes(data)
+    expected = resize_image(decode_bytes(data, "x", reduce=2), (256, 128))
+    assert far(load_image(tmp_path / "x.jpg", (256, 128), "scaled"), expected) == 0
+    whole = resize_image(decode_bytes(data, "x"), (128, 256))
+    assert far(load_image(tmp_path / "x.jpg", (128, 256), "scaled"), whole) == 0
 
 
 def test_sizes_are_read_from_the_header() -> None:

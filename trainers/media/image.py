@@ -4,7 +4,8 @@ All decoders behave as follows:
 
 - the result is uint8 RGB; grey is repeated, palettes are applied, CMYK is converted, of 16 bits the upper 8 are kept;
 - transparency is dropped, not composited over a background: the colours stored in transparent pixels remain;
-- the EXIF orientation is applied, so that photos are upright (timm and torchvision ignore it);
+- the orientation in EXIF or XMP data is applied in every format, so that photos are upright (timm and torchvision
+  ignore it);
 - the first frame of an animation is used;
 - a file that is truncated, or damaged in the middle, raises an error instead of returning a partly grey image; so does
   a file whose values have no known range (floats, 32-bit integers, 8 bits stored in 16).
@@ -21,7 +22,7 @@ from typing import Literal
 import cv2
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from oof.errors import DataError
 from trainers.media.arrays import Image
@@ -44,7 +45,8 @@ DECODES: dict[Decode, str] = {
     "pil": "whole image by Pillow, bicubic with antialiasing: what most loaders do",
 }
 _CLIPS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-_RGB = cv2.IMREAD_COLOR_RGB  # swapping the channels afterwards took as long as decoding (512 x 512 px)
+# swapping the channels afterwards took as long as decoding (512 x 512 px); OpenCV ignores the orientation of animations
+_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _SCALES = (1, 2, 4, 8)  # reductions supported by libjpeg
 _TURNS: dict[int, Callable[[Image], Image]] = {  # inverse of each EXIF orientation
     2: lambda image: image[:, ::-1],
@@ -55,6 +57,9 @@ _TURNS: dict[int, Callable[[Image], Image]] = {  # inverse of each EXIF orientat
     7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
     8: lambda image: np.rot90(image),
 }
+_FIRST_TRANSPOSED = 5  # orientations from here on exchange height and width
+# what a file with an orientation contains: EXIF in JPEG, EXIF and ImageMagick's form of it in PNG, XMP in both
+_ORIENTATION_MARKS = (b"Exif", b"eXIf", b"Raw profile type", b"Orientation", b"XML:com.adobe.xmp")
 _LIBPNG_LIMIT = 1_000_000  # maximum width and height in pixels
 # messages of OpenCV do not name the file; version 5 moved this function
 _set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
@@ -155,7 +160,7 @@ def _decode_plain(data: bytes, reduce: int) -> Image | None:
     frame = _jpeg_frame(data)
     if frame is not None:
         if frame[2] in (1, 3):
-            return _upright(decode_jpeg(data, frame[:2], reduce=reduce), data)
+            return _upright(decode_jpeg(data, frame[:2], reduce=reduce), _orientation(data))
         check_jpeg(data)
         return None
     kind = file_kind(data)
@@ -171,26 +176,36 @@ def _decode_plain(data: bytes, reduce: int) -> Image | None:
     if data[24] == 16:  # bits per channel
         wide = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
         narrow_values(wide if wide.ndim == 2 else wide[..., :3])  # without the alpha channel
-    return np.asarray(decoded, np.uint8)
+    return _upright(np.asarray(decoded, np.uint8), _orientation(data))
 
 
-def _upright(image: Image, data: bytes) -> Image:
-    """Return an image rotated according to the EXIF orientation of its file."""
-    turn = _TURNS.get(_orientation(data))
+def _upright(image: Image, orientation: int) -> Image:
+    """Return an image rotated according to an EXIF orientation."""
+    turn = _TURNS.get(orientation)
     return image if turn is None else np.ascontiguousarray(turn(image))
 
 
 def _orientation(data: bytes) -> int:
-    """Return the EXIF orientation of a JPEG, 1 to 8; 1 if it is missing or unreadable."""
-    if data.find(b"Exif", 0, _header_length(data)) < 0:  # within the pixel data, the four letters have no meaning
+    """Return the orientation of a JPEG or PNG, 1 to 8; 1 if it is missing or unreadable."""
+    end = _header_length(data)  # within the pixel data of a JPEG, these letters have no meaning
+    if not any(data.find(mark, 0, end) >= 0 for mark in _ORIENTATION_MARKS):
         return 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Pillow.open(io.BytesIO(data)) as picture:
-                return int(picture.getexif().get(0x0112, 1))
+                return _orientation_of(picture)
         except Exception:  # as in _with_pillow
             return 1
+
+
+def _orientation_of(picture: Pillow.Image) -> int:
+    """Return the orientation in the EXIF or XMP data of an image, 1 to 8; 1 if it is missing or unreadable."""
+    try:
+        found = int(picture.getexif().get(0x0112, 1))
+    except Exception:  # damaged metadata affect no pixel; Pillow's parsers raise errors of many kinds
+        return 1
+    return found if found in _TURNS else 1
 
 
 def resize_image(image: Image, size: int | tuple[int, int]) -> Image:
@@ -245,7 +260,7 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
 
 
 def _header_length(data: bytes) -> int:
-    """Return the number of bytes before the compressed pixels of a JPEG; its length if they cannot be found."""
+    """Return the number of bytes before the compressed pixels of a JPEG; the length of any other file."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -256,20 +271,20 @@ def _header_length(data: bytes) -> int:
 
 
 def is_plain_jpeg(data: bytes) -> bool:
-    """Return whether this is a JPEG of 1 or 3 components with an end marker and without an EXIF rotation."""
+    """Return whether this is a JPEG of 1 or 3 components with an end marker, which is stored upright."""
     frame = _jpeg_frame(data)
     has_end = frame is not None and frame[2] in (1, 3) and data.rstrip(b"\0")[-2:] == b"\xff\xd9"
     return has_end and _orientation(data) == 1
 
 
 def _dct_scale(data: bytes, size: tuple[int, int]) -> int:
-    """Return the largest reduction whose result is at least `size`."""
+    """Return the largest reduction whose result, upright, is at least `size`."""
     frame = _jpeg_frame(data)
     if frame is None:
         return 1
-    return max(
-        scale for scale in _SCALES if scale == 1 or min(frame[0] // scale - size[0], frame[1] // scale - size[1]) >= 0
-    )
+    height, width = size if size[0] == size[1] or _orientation(data) < _FIRST_TRANSPOSED else size[::-1]
+    able = (scale for scale in _SCALES if min(frame[0] // scale - height, frame[1] // scale - width) >= 0)
+    return max(able, default=1)
 
 
 def _with_pillow(data: bytes, path: str | Path) -> Image:
@@ -284,8 +299,8 @@ def _with_pillow(data: bytes, path: str | Path) -> Image:
                 wide = _wide_colours(picture, data)
                 if wide is not None:
                     return wide
-                rgb = _to_rgb(ImageOps.exif_transpose(picture), picture.format)
-                return np.asarray(rgb, np.uint8).copy()
+                rgb = np.asarray(_to_rgb(picture, picture.format), np.uint8).copy()
+                return _upright(rgb, _orientation_of(picture))
     except UnidentifiedImageError as err:
         decoded = _by_opencv_alone(data)
         if decoded is not None:
@@ -306,7 +321,8 @@ def _with_pillow(data: bytes, path: str | Path) -> Image:
 def _wide_colours(picture: Pillow.Image, data: bytes) -> Image | None:
     """Return a colour TIFF or JPEG 2000 with 16 bits as RGB, upright; None for other files.
 
-    Pillow only returns the upper 8 bits of such a TIFF, and in JPEG 2000 white overflows to black.
+    Pillow only returns the upper 8 bits of such a TIFF, and in JPEG 2000 white overflows to black. OpenCV applies the
+    orientation of a TIFF itself.
 
     Raises:
         ImageFormatError: if the values have no known range.
@@ -319,9 +335,7 @@ def _wide_colours(picture: Pillow.Image, data: bytes) -> Image | None:
         return None
     if wide is None or wide.dtype != np.uint16 or wide.ndim != 3:
         return None
-    turn = _TURNS.get(picture.getexif().get(0x0112, 1))
-    rgb = narrow_values(wide[..., 2::-1])
-    return np.ascontiguousarray(rgb if turn is None else turn(rgb))
+    return np.ascontiguousarray(narrow_values(wide[..., 2::-1]))
 
 
 def _to_rgb(picture: Pillow.Image, format_name: str | None) -> Pillow.Image:
