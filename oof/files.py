@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from oof.errors import DISK_FULL, DfensError, StoreError, disk_remedy
+from oof.native_sources import native_file
 
 _HEADER = b"dfens"
 
@@ -213,8 +214,8 @@ def read_arrow(path: Path, *columns: str) -> tuple[pa.Table, dict[str, Any]]:
         FileNotFoundError: if there is no such file.
         StoreError: if the file cannot be read, is truncated, is not Parquet, has no dfens header or lacks a column.
     """
-    with _named_parquet_error(path), path.open("rb") as file:
-        arrow = pq.read_table(file)
+    with _named_parquet_error(path):
+        arrow = pq.read_table(native_file(path))
     header = _header_of(path, arrow.schema)
     missing = [name for name in columns if name not in arrow.column_names]
     if missing:
@@ -227,8 +228,8 @@ def read_arrow(path: Path, *columns: str) -> tuple[pa.Table, dict[str, Any]]:
 
 def read_header(path: Path) -> dict[str, Any]:
     """Read only the header of a table; raises as `read_parquet`."""
-    with _named_parquet_error(path), path.open("rb") as file:
-        schema = pq.read_schema(file)
+    with _named_parquet_error(path):
+        schema = pq.read_schema(native_file(path))
     return _header_of(path, schema)
 
 

@@ -77,13 +77,10 @@ def _draw(folder: Path, rows: int, size: int, rng: np.random.Generator, salt: st
             image = draw_face(person, rng, size)
             if target[row]:
                 image, _ = self_blend(image, rng)
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(90, 98))]
+            _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
             with atomic_path(folder / name) as part:
-                quality = int(rng.integers(90, 98))
-                part.write_bytes(
-                    cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[
-                        1
-                    ].tobytes()
-                )
+                part.write_bytes(data.tobytes())
             task.advance()
     persons = [f"{salt.split('-')[1]}-{row // _PICTURES_PER_PERSON:04d}" for row in range(rows)]
     return pd.DataFrame({"img_name": names, "target": target, "person": persons})

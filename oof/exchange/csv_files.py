@@ -11,6 +11,7 @@ import pyarrow.csv
 
 from oof.errors import PredictionError, examples
 from oof.exchange.columns import Columns, is_number_text
+from oof.native_sources import native_reader
 
 _DELIMITERS = ",\t;| "  # of delimiters equally frequent in the header, the first is used
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*(?:\r\n|\r|\n))+")
@@ -48,7 +49,7 @@ def read_csv(data: bytes, path: Path) -> Columns:
         ) from err
     try:
         table = pa.csv.read_csv(
-            pa.BufferReader(text.encode()),
+            native_reader(text.encode()),
             read_options=pa.csv.ReadOptions(autogenerate_column_names=True, block_size=_BLOCK),
             parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text),
             convert_options=pa.csv.ConvertOptions(column_types={f"f{i}": pa.string() for i in range(width)}),

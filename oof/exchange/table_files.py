@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from oof.errors import PredictionError
 from oof.exchange.columns import Columns
 from oof.exchange.csv_files import check_names, read_csv
+from oof.native_sources import native_reader
 from oof.packed import PACKED, UNPACK_ERRORS, ZIP, unpack
 
 _CSV_ENDINGS = tuple(f".{kind}{packed}" for kind in ("csv", "tsv", "txt") for packed in ("", *PACKED))
@@ -44,9 +45,9 @@ def read_columns(path: Path) -> Columns:
             return Columns(path, _npz_columns(path, data))
         data = unpack(data, path, PredictionError)
         if data.startswith(b"PAR1"):
-            return _from_arrow(path, pa.parquet.read_table(pa.BufferReader(data)))
+            return _from_arrow(path, pa.parquet.read_table(native_reader(data)))
         if data.startswith((b"ARROW1", b"FEA1")):
-            return _from_arrow(path, pa.feather.read_table(pa.BufferReader(data)))
+            return _from_arrow(path, pa.feather.read_table(native_reader(data)))
         if name.endswith(_CSV_ENDINGS):
             return read_csv(data, path)
     except (pa.ArrowException, *UNPACK_ERRORS) as err:

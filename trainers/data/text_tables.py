@@ -1,7 +1,6 @@
 """Read tables as text without any conversion: `00012` stays `00012`, `1e5` stays `1e5`."""
 
 import codecs
-import io
 import json
 import re
 from pathlib import Path
@@ -93,6 +92,8 @@ def _read_csv(data: bytes, path: Path) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
+    from oof.native_sources import native_reader
+
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     data = data.decode(encoding).encode()
     data = data[blank.end() :] if (blank := _BLANK_LINES.match(data)) else data
@@ -106,10 +107,10 @@ def _read_csv(data: bytes, path: Path) -> Any:
     # a header longer than a block would not be read
     read = csv.ReadOptions(block_size=max(1 << 20, len(header[0]) + 2))
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in data)
-    with csv.open_csv(io.BytesIO(data), read_options=read, parse_options=parse) as reader:
+    with csv.open_csv(native_reader(data), read_options=read, parse_options=parse) as reader:
         names = reader.schema.names
     convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    return csv.read_csv(io.BytesIO(data), read_options=read, parse_options=parse, convert_options=convert)
+    return csv.read_csv(native_reader(data), read_options=read, parse_options=parse, convert_options=convert)
 
 
 def _read_parquet(data: bytes) -> Any:
@@ -117,7 +118,9 @@ def _read_parquet(data: bytes) -> Any:
     import pyarrow.compute as pc
     from pyarrow import parquet
 
-    table = parquet.read_table(pa.BufferReader(data))
+    from oof.native_sources import native_reader
+
+    table = parquet.read_table(native_reader(data))
     columns = []
     for field in table.schema:
         column = table[field.name]
