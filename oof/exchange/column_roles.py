@@ -19,6 +19,7 @@ from oof.exchange.prediction_columns import (
     thresholded,
 )
 from oof.ids import Ids
+from oof.labels import KNOWN_LABELS
 
 _FOLD_NAMES = frozenset("fold kfold folds fold_id fold_index cv_fold cv k_fold".split())
 _GROUP_NAMES = frozenset("group groups group_id".split())
@@ -185,8 +186,8 @@ def _find_target(columns: Columns, names: Sequence[str], predictions: Sequence[s
     if unreadable:
         values = list(dict.fromkeys(map(repr, columns.text(unreadable[0], "--target-column"))))
         raise PredictionError(
-            f"{columns.path}: column '{unreadable[0]}' is called like a target, but contains neither only numbers nor "
-            f"only words such as real and fake: {examples(values)}. Name the target with --target-column, or give "
+            f"{columns.path}: column '{unreadable[0]}' is called like a target, but contains other values than labels: "
+            f"{examples(values)}. Valid labels are {KNOWN_LABELS}. Name the target with --target-column, or give "
             f"--target-column none."
         )
     others = [name for name in names if name not in called and (columns.is_fraction(name) or is_prediction_name(name))]

@@ -11,14 +11,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from oof.errors import PredictionError, examples
+from oof.labels import parse_labels
 
 _NO_VALUE = pa.array(["", "nan", "na", "n/a", "null", "none", "<na>", "#n/a"])
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
-_POSITIVE = ("1", "fake", "true", "yes", "spoof", "synthetic", "positive", "pos")
-_NEGATIVE = ("0", "real", "false", "no", "bonafide", "bona-fide", "genuine", "negative", "neg")
-_CLASSES = {"fake", "spoof", "synthetic", "real", "bonafide", "bona-fide", "genuine"}
-OPPOSITES = {word: 1 for word in _POSITIVE} | {word: 0 for word in _NEGATIVE}
 
 
 class Columns:
@@ -98,20 +95,19 @@ class Columns:
         return values
 
     def labels(self, name: str) -> NDArray[np.float64] | None:
-        """Return a column as labels, shape (n,): numbers as they are, words like `fake` or `FALSE` as 1 or 0.
+        """Return a column as labels, shape (n,): numbers as they are, text as `oof.labels.parse_labels` reads it.
 
-        None if the column contains anything else, or both `fake` and `true`, which could then mean either class.
+        NaN for empty values; None if the column contains anything else.
         """
         values = self._as_numbers(name)
-        if values is not None or not _is_text(self._columns[name].type):
+        column = self._columns[name]
+        if values is not None or not _is_text(column.type):
             return values
-        words = pc.utf8_lower(pc.utf8_trim_whitespace(self._columns[name]))
-        absent = pc.is_in(words, value_set=_NO_VALUE.cast(words.type))
-        found = [OPPOSITES.get(word, np.nan) for word in words.to_pylist()]
-        out = np.array(found, np.float64)
-        distinct = set(words.unique().to_pylist())
-        is_unclear = bool(distinct & {"true", "false"}) and bool(distinct & _CLASSES)
-        return out if not is_unclear and not (np.isnan(out) & ~absent.to_numpy(zero_copy_only=False)).any() else None
+        absent = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(column)), value_set=_NO_VALUE.cast(column.type))
+        out = parse_labels(np.array(column.to_pylist(), object)).astype(np.float64)
+        unknown = out < 0
+        out[unknown] = np.nan
+        return None if (unknown & ~absent.to_numpy(zero_copy_only=False)).any() else out
 
     def is_number(self, name: str) -> bool:
         """Return whether every value of a column is a number or empty."""

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import PredictionError, examples
-from oof.exchange.columns import OPPOSITES, Columns
+from oof.exchange.columns import Columns
 from oof.exchange.id_column import base_name, joined
+from oof.labels import LABEL_OF_WORD
 
 _NAME = re.compile(
     r"(^|[^a-z])(preds?|predicted|predictions?|prob|probs|proba|probas|probability|oof|scores?|logits?|p|y_?hat)([^a-z]|$)"
@@ -187,7 +188,9 @@ def _without_class_zero(columns: Columns, names: Sequence[str]) -> tuple[list[st
 def _class_of(name: str) -> str:
     """Return the class, "0" or "1", that the last word or digit of a name indicates, else ""."""
     found = _CLASS.search(name.lower().strip())
-    return str(OPPOSITES.get(found[1], "")) if found else ""
+    if found is None:
+        return ""
+    return found[1] if found[1] in ("0", "1") else str(LABEL_OF_WORD.get(found[1], ""))
 
 
 def _without_hard_labels(columns: Columns, names: Sequence[str]) -> tuple[list[str], list[str]]:

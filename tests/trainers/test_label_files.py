@@ -13,7 +13,6 @@ import pytest
 from oof.errors import DataError
 from tests.support.competitions import make_table, make_track
 from trainers.data.competition import Competition
-from trainers.data.label_tables import parse_labels
 from trainers.data.layouts import read_competition, scan_competition
 from trainers.data.settings import DataSettings
 from trainers.data.text_tables import read_text_table
@@ -103,22 +102,6 @@ def test_archives_of_other_things_are_named(tmp_path: Path) -> None:
     zipped({"xl/workbook.xml": "", "xl/styles.xml": ""}, tmp_path / "labels.xlsx")
     with pytest.raises(DataError, match=r"labels\.xlsx is an Excel workbook\. Save it as CSV"):
         read_text_table(tmp_path / "labels.xlsx", "label file")
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["0", "1"], [0, 1]),
-        (["0.000e+00", "1.0E+00", "+1.", "1,0"], [0, 1, 1, 1]),
-        (["FALSE", "TRUE", "true"], [0, 1, 1]),
-        (["REAL", "FAKE", " fake "], [0, 1, 1]),
-        (["bonafide", "spoof"], [0, 1]),
-        (["1_0", "0_1", "١", "inf", "1e", "0x1", "2", ""], [-1] * 8),
-        (["TRUE", "FAKE", "REAL"], [-1, 1, 0]),  # "true" may mean a genuine image here
-    ],
-)
-def test_labels_in_every_common_spelling(texts: list[str], expected: list[int]) -> None:
-    assert parse_labels(np.array(texts, object)).tolist() == expected
 
 
 # ---- names of files ---------------------------------------------------------

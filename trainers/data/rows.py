@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oof.errors import examples
+from oof.labels import KNOWN_LABELS, parse_labels
 from trainers.data.competition import BrokenRow, Problem
 from trainers.data.file_index import AMBIGUOUS, ESCAPES, FOUND, MISSING, FileIndex, Media, media_of
-from trainers.data.label_tables import KNOWN_LABELS, parse_labels
 from trainers.data.name_spelling import describe, find_misspellings
 from trainers.data.quarantine import read_quarantine
 from trainers.data.text_tables import read_text_table, take_column
