@@ -111,27 +111,43 @@ def read_leaderboard(path: Path) -> list[Team]:
             f"There is no leaderboard at {path} yet. Run dfens submissions leaderboard --refresh."
         ) from err
     try:
+        return parse_leaderboard(data)
+    except ValueError as err:
+        raise SubmissionError(
+            f"{path} is not a leaderboard: {err}. Run dfens submissions leaderboard --refresh."
+        ) from err
+
+
+def parse_leaderboard(data: bytes) -> list[Team]:
+    """Return the teams in the bytes of a leaderboard, a CSV or a ZIP file that contains one.
+
+    Raises:
+        ValueError: if they are anything else.
+    """
+    try:
         if data.startswith(b"PK"):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                name = next(name for name in archive.namelist() if name.endswith(".csv"))
-                data = archive.read(name)
+                names = [name for name in archive.namelist() if name.endswith(".csv")]
+                if not names:
+                    raise ValueError("the ZIP file contains no CSV")
+                data = archive.read(names[0])
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
         missing = {"TeamName", "Score"} - set(reader.fieldnames or ())
         if missing:
-            raise ValueError(f"{', '.join(sorted(missing))} missing")
-        rows = list(reader)
-        found = [Team(row["TeamName"], float(row["Score"])) for row in rows if row["Score"]]
-    except (
-        ValueError,
-        TypeError,
-        StopIteration,
-        csv.Error,
-        zlib.error,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as err:
-        raise SubmissionError(
-            f"{path} is not a leaderboard: expected a CSV with the columns TeamName and Score ({err!r}). "
-            f"Run dfens submissions leaderboard --refresh."
-        ) from err
-    return found
+            raise ValueError(f"there is no column {' and no column '.join(sorted(missing))}")
+        return [Team(row["TeamName"], float(row["Score"])) for row in reader if row["Score"]]
+    except _NOT_A_LEADERBOARD as err:
+        raise ValueError(f"expected a CSV with the columns TeamName and Score, or a ZIP file of it ({err})") from err
+
+
+# of zipfile and its decompressors for damaged or encrypted data, and of csv
+_NOT_A_LEADERBOARD = (
+    ValueError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    csv.Error,
+    zlib.error,
+    zipfile.BadZipFile,
+    NotImplementedError,
+)

@@ -301,7 +301,7 @@ class Submitter:
 
     def _look_up(self, lock: SubmitLock, entry: Entry, error: KaggleError) -> Entry:
         """Look up an entry after an inconclusive response; return it if it is in Kaggle's list within `list_lag_s`."""
-        self.progress.note("Kaggle did not respond; checking its list of submissions.")
+        self.progress.note(f"{_inconclusive(error.reason)}; checking its list of submissions.")
         patience_s = self.client.settings.list_lag_s  # the client has exited or responded, so it sends nothing more
         try:
             entry = reconcile_entry(self.ledger, self.client, lock, entry, patience_s, self.progress, str(error))
@@ -314,6 +314,17 @@ class Submitter:
         if entry.on_server:
             return entry
         raise KaggleError(f"{error} Kaggle's list shows that nothing was submitted.", error.reason) from error
+
+
+def _inconclusive(reason: Reason) -> str:
+    """Return how Kaggle answered the request for a submission, if its answer does not show whether it was made."""
+    if reason.status >= 400:
+        return f"Kaggle answered with status {reason.status}"
+    if reason.status or reason.kind == "malformed":
+        return "Kaggle's answer does not show whether the submission was made"
+    return (
+        "Kaggle did not answer in time" if reason.kind == "timeout" else "The connection ended before Kaggle's answer"
+    )
 
 
 def _pause_before_retry(reason: Reason, attempt: int, retries: int, pause: float) -> float | None:

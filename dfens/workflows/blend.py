@@ -18,6 +18,7 @@ from ensemble.fit import fit_blend
 from ensemble.result import BlendResult
 from ensemble.settings import BlendSettings
 from oof.errors import BlendError, examples
+from oof.ids import Ids
 from oof.progress import SILENT, Progress
 from oof.store import ModelSummary, PredictionStore
 
@@ -145,8 +146,9 @@ class Members:
 def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[str], own_name: str) -> Members:
     """Read the requested members, or all models.
 
-    Rows that an imported model lacks are filled in from the other members. A model that is not yet trained on all folds
-    is left out with a note, unless it was requested by name.
+    Training rows that an imported model lacks are filled in from the other members, and with each member's median where
+    no member predicts the row; test rows are never missing (`PredictionStore.save_test` refuses that). A model that is
+    not yet trained on all folds is left out with a note, unless it was requested by name.
     An earlier blend is used with its nested predictions, since its fitted predictions depend on the labels.
     """
     summaries = {summary.name: summary for summary in store.list()}
@@ -163,12 +165,8 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
         if not found:
             _complete_models(())
     notes += _caveats(store, {name: summaries[name] for name in names if name in summaries})
-    notes += [
-        f"{name} predicts {covered} of {len(oof)} training rows; the rest is filled in from the other members."
-        for name, (oof, _) in zip(names, found, strict=True)
-        if (covered := int((~np.isnan(oof)).sum())) < len(oof)
-    ]
     names, found, more = _with_test(names, found, must=bool(wanted))
+    notes += _missing_rows(store.folds.ids, names, np.stack([oof for oof, _ in found], axis=1))
     tests = [test for _, test in found if test is not None]
     parts = max((len(test) for test in tests), default=0)
     made_of = {name: blends.models_of(name) for name in names if name not in summaries}
@@ -183,6 +181,25 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
         own | {name: value for contained in made_of.values() for name, value in contained.items()},
         (*notes, *more),
     )
+
+
+def _missing_rows(ids: Ids, names: Sequence[str], oof: NDArray[np.float32]) -> list[str]:
+    """Return notes on training rows without the prediction of one member, or of all; oof is (n_rows, n_models)."""
+    gaps = np.isnan(oof)
+    nowhere = gaps.all(axis=1)
+    notes = []
+    for name, missing in zip(names, gaps.T, strict=True):
+        if missing.any():
+            filled = int((missing & ~nowhere).sum())
+            rest = f"; {filled} are filled in from the other members" if filled else ""
+            notes.append(f"{name} predicts {int((~missing).sum())} of {len(ids)} training rows{rest}.")
+    if nowhere.any():
+        notes.append(
+            f"No member predicts {int(nowhere.sum())} of {len(ids)} training rows ({examples(list(ids[nowhere]))}): "
+            f"each counts in the scores with the members' median predictions, which lowers them. Test rows are not "
+            f"affected."
+        )
+    return notes
 
 
 def _complete_models(summaries: Iterable[ModelSummary]) -> tuple[list[str], list[str]]:

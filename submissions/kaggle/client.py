@@ -1,7 +1,7 @@
 """The official Kaggle client, run in a separate process with time limits, which can be killed."""
 
+import base64
 import math
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,8 @@ from oof.progress import SILENT, Progress
 from submissions.kaggle.client_process import CallFailed, ClientProcess, Json
 from submissions.kaggle.credentials import find_credentials
 from submissions.kaggle.errors import ErrorContext, Failure, Reason, explain, read_reason
-from submissions.leaderboard import read_leaderboard
+from submissions.kaggle.proxies import find_proxy_problem, proxy_variables
+from submissions.leaderboard import parse_leaderboard
 from submissions.settings import SubmissionSettings
 from submissions.states import ON_SERVER, Status
 
@@ -139,14 +140,14 @@ class KaggleClient:
 
     def leaderboard(self, path: Path) -> None:
         """Download the public leaderboard as Kaggle's ZIP file."""
+        doing = f"downloading the leaderboard of {self.competition}"
+
+        def check(answer: Json) -> None:
+            parse_leaderboard(base64.b64decode(answer["data"]))
+
+        answer = self._safely(doing, "leaderboard", check, competition=self.competition)
         with atomic_path(path) as part:
-            self._safely(
-                f"downloading the leaderboard of {self.competition}",
-                "leaderboard",
-                competition=self.competition,
-                path=str(part.absolute()),
-            )
-            read_leaderboard(part)  # raises if a login page was returned instead
+            part.write_bytes(base64.b64decode(answer["data"]))
 
     def files(self) -> dict[str, int]:
         """Return the competition's files and their sizes in bytes."""
@@ -221,13 +222,16 @@ class KaggleClient:
         answer = self._call(f"submitting to {self.competition}", name, limit_s, args, handle)
         return answer["ref"], self._redact(answer["message"])
 
-    def _safely(self, doing: str, name: str, **args: object) -> Json:
-        """Make a read-only call, retrying if that may help."""
+    def _safely(self, doing: str, name: str, check: Callable[[Json], None] | None = None, /, **args: object) -> Json:
+        """Make a read-only call, retrying if that may help; `check` raises ValueError for an invalid answer."""
         pause = self.settings.retry_first_s
         tries = self.settings.retries
         for attempt in range(tries + 1):
             try:
-                return self._call(doing, name, self.settings.call_limit_s, args)
+                answer = self._call(doing, name, self.settings.call_limit_s, args)
+                if check is not None:
+                    self._check(doing, answer, check)
+                return answer
             except KaggleError as err:
                 reason = err.reason
                 wait = reason.retry_after_s if reason.retry_after_s is not None else pause
@@ -240,6 +244,12 @@ class KaggleClient:
                 time.sleep(wait)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         raise AssertionError("the last attempt returns or raises")
+
+    def _check(self, doing: str, answer: Json, check: Callable[[Json], None]) -> None:
+        try:
+            check(answer)
+        except ValueError as err:  # such as a login page
+            raise self._error(doing, Failure("malformed", text=str(err))) from None
 
     def _call(
         self, doing: str, name: str, limit_s: float, args: Json, on_event: Callable[[Json], float] | None = None
@@ -272,6 +282,10 @@ class KaggleClient:
         hidden = replace(failure, body=self._redact(failure.body), text=self._redact(failure.text))
         reason = read_reason(hidden)
         credentials = self._credentials
+        # the client reports such a proxy in many ways, also as unusable credentials
+        proxy_problem = "" if reason.status else find_proxy_problem(credentials.environment)
+        if proxy_problem and credentials.used is not None:
+            reason = Reason("proxy", proxy_problem)
         problems = credentials.problems
         if (
             credentials.used is not None
@@ -285,8 +299,9 @@ class KaggleClient:
             [source.name for source in credentials.sources if not source.problem],
             problems,
             self._entered() if reason.kind == "slug" else None,
-            [name for name in credentials.environment if re.fullmatch(r"(?i)(https?|all)_proxy", name)],
+            proxy_variables(credentials.environment),
             datetime.now(UTC).astimezone(),
+            proxy_problem,
         )
         return KaggleError(explain(reason, context), reason)
 

@@ -316,14 +316,13 @@ class _Calls:
                 return {"files": found}
         raise ValueError(f"the list of files does not end after {_MOST_PAGES} pages")
 
-    def leaderboard(self, competition: str, path: str) -> Json:
+    def leaderboard(self, competition: str) -> Json:
         from kagglesdk.competitions.types.competition_api_service import ApiDownloadLeaderboardRequest
 
         with self._competitions() as client:
             request = ApiDownloadLeaderboardRequest()
             request.competition_name = competition
-            Path(path).write_bytes(client.download_leaderboard(request).content)
-        return {}
+            return {"data": base64.b64encode(client.download_leaderboard(request).content).decode()}
 
     def download(self, competition: str, file_name: str, path: str, timeout_s: float) -> Json:
         """Download the archive of all files (or one file) to `path`, resuming after an existing part.
@@ -344,7 +343,7 @@ class _Calls:
                 every = ApiDownloadDataFilesRequest()
                 every.competition_name = competition
                 first = client.download_data_files(every)
-            with contextlib.closing(first):
+            with contextlib.closing(first), _naming(Path(path).parent):
                 return self._stream(first, Path(path), timeout_s)
 
     def _stream(self, first: Any, part: Path, timeout_s: float) -> Json:
@@ -421,6 +420,17 @@ class _Calls:
                     reported, since = time.monotonic(), 0
         finally:
             self._line.send({"event": "progress", "bytes": since})
+
+
+@contextlib.contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Name the folder in errors of this machine, which name a temporary file or none."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno in _OF_THIS_MACHINE:
+            err.filename = str(folder)
+        raise
 
 
 def _submission(item: Any) -> Json:

@@ -93,6 +93,12 @@ def download_all(
         fetched = 0
         if force or not archive.exists():
             fetched = _fetch(client, "", archive, progress)
+            if not zipfile.is_zipfile(archive):
+                archive.unlink()
+                raise DataError(
+                    f"The files of {slug} arrived incomplete or as something other than a ZIP file, such as the login "
+                    f"page of a network, and were discarded. Run the same command again."
+                )
         unpacked = unpack(archive, destination, progress)
         files.write_json(
             record_path,
@@ -196,10 +202,7 @@ def _fetch_one(client: KaggleClient, name: str, size: int, state_dir: Path, prog
     held = state_dir / "files" / f"{name}.held"
     fetched = _fetch(client, name, held, progress)
     if held.stat().st_size != size and _holds_only(held, PurePosixPath(name).name):
-        inner = held.with_name(f"{held.name}.unpacked")  # Kaggle sends large text files zipped
-        unpack(held, Destination(inner, aside=inner), progress)
-        (inner / PurePosixPath(name).name).replace(held)
-        shutil.rmtree(inner)
+        _unzip(held, name, progress)  # Kaggle sends large text files zipped
     found = held.stat().st_size
     if found != size:
         held.unlink()
@@ -208,6 +211,22 @@ def _fetch_one(client: KaggleClient, name: str, size: int, state_dir: Path, prog
             f"same command again."
         )
     return fetched
+
+
+def _unzip(held: Path, name: str, progress: Progress) -> None:
+    """Replace a ZIP file by its only member."""
+    inner = held.with_name(f"{held.name}.unpacked")
+    try:
+        unpack(held, Destination(inner, aside=inner), progress)
+    except DataError as err:
+        held.unlink()
+        raise DataError(
+            f"{name} arrived in a damaged ZIP file, which was discarded. Run the same command again."
+        ) from err
+    else:
+        (inner / PurePosixPath(name).name).replace(held)
+    finally:
+        shutil.rmtree(inner, ignore_errors=True)
 
 
 def _holds_only(path: Path, name: str) -> bool:
@@ -262,7 +281,11 @@ def _fetch(client: KaggleClient, name: str, path: Path, progress: Progress) -> i
                 progress.note(f"The download was interrupted ({err.reason.said or err.reason.kind}); resuming.")
                 time.sleep(pause)
     if part.stat().st_size != facts["bytes"]:
-        raise DfensError(f"{part} was changed while it was being written. Remove it, then run dfens download again.")
+        part.unlink()
+        raise DfensError(
+            f"The download of {name or client.competition} was changed by another program in {path.parent} and was "
+            f"discarded. Run the same command again."
+        )
     part.replace(path)
     part.with_name(part.name + ".json").unlink(missing_ok=True)
     return meter.received

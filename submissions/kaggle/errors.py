@@ -174,7 +174,8 @@ class ErrorContext:
     doing: what was attempted, e.g. "submitting to multi-ffdi". sources: usable credentials, in the client's order.
     problems: sentences on the unusable credentials.
     entered: slugs of the competitions entered, None if unknown.
-    proxies: names of the variables that set a proxy. now: current time with the local time zone.
+    proxies: names of the variables that set a proxy. proxy_problem: what is wrong with the proxy's URL, or empty.
+    now: current time with the local time zone.
     """
 
     doing: str
@@ -184,6 +185,7 @@ class ErrorContext:
     entered: Sequence[str] | None
     proxies: Sequence[str]
     now: datetime
+    proxy_problem: str = ""
 
 
 def explain(reason: Reason, at: ErrorContext) -> str:
@@ -221,8 +223,13 @@ def _advice(reason: Reason, at: ErrorContext) -> str:
         case "server":
             return "Kaggle has a problem on its side. Wait a few minutes, then run the same command again."
         case "proxy":
+            if at.proxy_problem:
+                return (
+                    f"The proxy cannot be used: {at.proxy_problem}. Set it to http://HOST:PORT (characters such as "
+                    f"@ : / in a password as %40 %3A %2F), or unset it."
+                )
             set_by = ", ".join(at.proxies) or "the system"
-            return f"The proxy set by {set_by} blocked the request{plain}. Correct the proxy, or unset it."
+            return f"The proxy set by {set_by} did not pass on the request{plain}. Correct the proxy, or unset it."
         case "tls":
             return (
                 f"The certificate is not trusted{plain}. A proxy that intercepts TLS needs its certificate in "

@@ -224,8 +224,11 @@ def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
             # zipfile never yields more than the declared size, and checks the CRC
             shutil.copyfileobj(source, file, _CHUNK)
         part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as err:
+        if isinstance(err, OSError) and err.filename == str(part):
+            err.filename = str(path)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise
 
 

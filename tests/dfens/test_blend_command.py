@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from numpy.typing import NDArray
 
 from dfens.cli import cli
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
-from oof.errors import StoreError
+from oof.errors import PredictionError, StoreError
 from oof.files import write_json
 from oof.folds import Folds
 from oof.metrics import roc_auc
@@ -108,11 +110,43 @@ def test_a_model_with_missing_rows_is_blended_with_a_note(tmp_path: Path) -> Non
     for arguments in ((), ("--members", "m0,m1,part")):
         found = run(tmp_path, *arguments, "--json")
         assert found.exit_code == 0, found.output
-        note = "part predicts 130 of 200 training rows; the rest is filled in from the other members."
+        note = "part predicts 130 of 200 training rows; 70 are filled in from the other members."
         assert note in json.loads(found.stdout)["left_out"]
         blend = BlendStore(tmp_path / "work" / "ensemble").load("blend")
         assert "part" in blend.facts["fingerprints"]
         assert np.isfinite(blend.nested_oof).all()
+
+
+def test_rows_that_no_member_predicts_are_reported(tmp_path: Path) -> None:
+    store, folds, _ = make_workspace(tmp_path, models=1)
+    test = np.linspace(0.1, 0.9, 50)
+    for name, rows in (("a", slice(0, 150)), ("b", slice(0, 170))):
+        store.save(name, folds.ids[rows], _scores(folds.target, name)[rows], test)
+    found = json.loads(run(tmp_path, "--members", "a,b", "--json").stdout)
+    assert found["left_out"][:3] == [
+        "a predicts 150 of 200 training rows; 20 are filled in from the other members.",
+        "b predicts 170 of 200 training rows.",
+        "No member predicts 30 of 200 training rows (00170, 00171, 00172, 00173, 00174 and 25 more): each counts in "
+        "the scores with the members' median predictions, which lowers them. Test rows are not affected.",
+    ]
+    blend = BlendStore(tmp_path / "work" / "ensemble").load("blend")
+    assert len(np.unique(blend.oof[170:])) == 1  # the same value for each of them
+    assert blend.oof[:170].min() < blend.oof[170] < blend.oof[:170].max()
+    assert blend.test is not None
+    assert len(np.unique(blend.test)) == 50
+
+
+def test_a_test_row_without_a_prediction_never_gets_into_the_store(tmp_path: Path) -> None:
+    store, folds, _ = make_workspace(tmp_path)
+    test = np.linspace(0.1, 0.9, 50)
+    with pytest.raises(PredictionError, match="1 of 50 predictions are NaN or infinite"):
+        store.save("a", folds.ids, _scores(folds.target, "a"), np.where(np.arange(50) == 7, np.nan, test))
+    with pytest.raises(PredictionError, match="missing"):
+        store.save_test("m0", store.test_ids[:49], test[:49], fold=0)
+
+
+def _scores(target: NDArray[Any], name: str) -> NDArray[np.float64]:
+    return np.asarray(np.random.default_rng(ord(name)).random(len(target)) / 2 + target / 2)
 
 
 def test_test_predictions_that_are_means_are_not_taken_for_those_of_a_fold_model(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from oof.exchange.prediction_columns import is_class_zero
 from oof.exchange.prediction_files import read_predictions
 from oof.labels import KNOWN_LABELS, LABEL_OF_WORD, parse_labels
 from tests.support.competitions import make_table
-from trainers.data.competition import read_competition
+from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from submissions.kaggle.client import KaggleClient, KaggleError
 from submissions.kaggle.credentials import find_credentials
+from submissions.kaggle.proxies import find_proxy_problem
 from tests.support.kaggle_server import KEY, SLUG, TOKEN, USER, KaggleServer
 from tests.support.submissions import quick
 
@@ -104,6 +105,47 @@ def test_no_part_of_a_proxys_password_is_shown(proxy: str, kaggle: KaggleServer,
         for piece in ("RET99", "SEK/RET99", "SEK%2FRET99"):
             assert piece not in str(caught.value)
     assert "http_proxy" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "problem"),
+    [
+        ("http://", "has no host"),
+        ("http://:8080", "has no host"),
+        ("http://user:secret99@", "has no host"),
+        ("http://user:secret99@:8080", "has no host"),
+        ("://", "has no host"),
+        ("http:/proxy:8080", "has no host"),
+        (" ", "has no host"),
+        ("user:secret99", "has a port that is not a number from 0 to 65535"),
+        ("http://proxy:80800", "has a port that is not a number from 0 to 65535"),
+        ("htp://proxy:80", "has an unknown scheme"),
+        ("http://[::1", "is not a valid URL"),
+        ("http://pro xy:80", "has a host with a space in it"),
+        ("foo", ""),
+        ("proxy:8080", ""),
+        ("http://user:secret99@proxy:8080/", ""),
+        ("http://[::1]:80", ""),
+        ("socks5://127.0.0.1:1080", ""),
+        ("", ""),
+    ],
+)
+def test_what_is_wrong_with_a_proxy_is_named_with_its_variable(proxy: str, problem: str) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        assert find_proxy_problem({name: proxy}) == (f"{name} {problem}" if problem else "")
+    assert find_proxy_problem({"HTTP_PROXY": proxy}) == ""  # Kaggle is reached by https
+    assert find_proxy_problem({"HTTPS_PROXY": proxy, "https_proxy": "proxy:80"}) == ""
+
+
+def test_an_unusable_proxy_is_an_error_with_a_remedy(kaggle: KaggleServer, tmp_path: Path) -> None:
+    """requests raises a TypeError without a word about a proxy for an address of a login alone."""
+    environment = kaggle.environment(tmp_path, http_proxy="http://user:secret99@")
+    with KaggleClient(SLUG, quick(retries=0), environment) as client, pytest.raises(KaggleError) as caught:
+        client.limits()
+    assert caught.value.reason.kind == "proxy"
+    assert "The proxy cannot be used: http_proxy has no host. Set it to http://HOST:PORT" in str(caught.value)
+    assert "secret99" not in str(caught.value)
+    assert "TypeError" not in str(caught.value)
 
 
 def test_a_client_that_ends_the_process_does_not_hang(kaggle: KaggleServer, tmp_path: Path) -> None:

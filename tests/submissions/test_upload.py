@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from oof.errors import ConfigError, DfensError, SubmissionError
+from oof.progress import SILENT, Task
 from submissions.entry import Entry
 from submissions.kaggle.client import KaggleClient, KaggleError
 from submissions.reconcile import reconcile
@@ -204,6 +205,36 @@ def test_a_folder_that_cannot_be_written_submits_nothing(kaggle: KaggleServer, t
 )
 def test_file_names_are_plain_and_unique(name: str, sent: str) -> None:
     assert sent_name(name, "0123456789abcdef" * 2) == f"{sent}-0123456789ab.csv"
+
+
+class _Notes:
+    """Progress that keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def task(self, title: str, total: float | None = None, unit: str = "") -> Task:
+        return SILENT.task(title, total, unit)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_a_note_says_how_kaggle_answered(kaggle: KaggleServer, tmp_path: Path) -> None:
+    faults: dict[str, dict[str, object]] = {
+        "Kaggle answered with status 502": {"status": 502, "shape": "html"},
+        "The connection ended before Kaggle's answer": {"drop": True},
+        "Kaggle's answer does not show whether the submission was made": {"raw": b"<html>"},
+    }
+    desk = Desk(kaggle, tmp_path)
+    for number, (words, fault) in enumerate(faults.items()):
+        kaggle.fail("CreateSubmission", after=True, **fault)
+        progress = _Notes()
+        entry = new_entry(SLUG, blend="b7", message="b7")
+        with desk.client() as client:
+            submitter = Submitter(ledger=desk.ledger, client=client, progress=progress)
+            submitter.submit_table(make_table(value=number + 1.0), entry, root=tmp_path, folder=tmp_path / "sent")
+        assert progress.notes[0] == f"{words}; checking its list of submissions."
 
 
 # ---- code competitions ------------------------------------------------------

@@ -38,7 +38,8 @@ class Fault:
 
     status, message, shape: of an error response; shape nested, flat, empty or html. headers: of the response.
     after: perform the request first, then fail. drop: close the connection without a response.
-    hang_s: seconds before the response. raw: bytes to return as JSON. share: of the bytes to receive or send.
+    hang_s: seconds before the response. raw: bytes to return as JSON. share: of the bytes to receive or send, after
+    which the connection is closed. length_off: difference of the stated Content-Length from the true one.
     flip: send a file with its first byte changed.
     """
 
@@ -51,6 +52,7 @@ class Fault:
     hang_s: float = 0.0
     raw: bytes | None = None
     share: float | None = None
+    length_off: int = 0
     flip: bool = False
     times: int = 1
 
@@ -343,7 +345,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.kaggle.authorizations.append(self.headers.get("Authorization", ""))
         with self._careful():
             fault = self._take(method)
-            if fault and not fault.after:
+            if fault and not fault.after and fault.share is None and not fault.length_off:
                 self._do(fault)
             if not self._authorized(method):
                 raise _Refused(401, "Unauthenticated", "UNAUTHENTICATED")
@@ -355,12 +357,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._redirect(f"http://localhost/files/{name or 'archive.zip'}?signature=secret-of-the-address")
                 return
             if method == "DownloadLeaderboard":
-                self._give(200, self.kaggle.leaderboard_zip(), "application/zip")
+                self._give_damaged(fault, self.kaggle.leaderboard_zip(), "application/zip")
                 return
             answer = self.kaggle.answer(method, value)
             if fault and fault.after:
                 self._do(fault)
-            self._give(200, json.dumps(answer).encode())
+            self._give_damaged(fault, json.dumps(answer).encode())
 
     def do_PUT(self) -> None:
         token = self._target().rpartition("/")[2]
@@ -387,9 +389,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self._give(200, b"{}")
                 return
             data = self.rfile.read(length)
-            if fault:
+            if fault and not fault.after:
                 self._do(fault)
             self.kaggle.blobs[token] = (file_name, size, have + data)
+            if fault:
+                self._do(fault)
             self._give(200, b"{}")
 
     def do_GET(self) -> None:
@@ -399,7 +403,7 @@ class _Handler(BaseHTTPRequestHandler):
         kaggle.gets.append(dict(self.headers.items()))
         with self._careful():
             fault = self._take("GET")
-            if fault and fault.share is None and not fault.flip:
+            if fault and fault.share is None and not fault.flip and not fault.length_off:
                 self._do(fault)
             data = kaggle.zipped() if name == "archive.zip" else kaggle.files[name]
             if fault and fault.flip:
@@ -413,14 +417,15 @@ class _Handler(BaseHTTPRequestHandler):
                 headers["Accept-Ranges"] = "bytes"
             data = data[start:]
             given = data if fault is None or fault.share is None else data[: int(len(data) * fault.share)]
-            self._head(status, len(data), "application/octet-stream", headers)
+            length_off = fault.length_off if fault else 0
+            self._head(status, len(data) + length_off, "application/octet-stream", headers)
             for position in range(0, len(given), 1 << 16):
                 self.wfile.write(given[position : position + (1 << 16)])
                 if kaggle.chunk_delay_s:
                     time.sleep(kaggle.chunk_delay_s)
             if fault and fault.hang_s:
                 kaggle.closing.wait(fault.hang_s)
-            if len(given) < len(data):
+            if len(given) < len(data) or length_off:
                 raise _Dropped
 
     # ---- parts --------------------------------------------------------------
@@ -440,6 +445,15 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.times <= 0:
                 waiting.pop(0)
             return fault
+
+    def _give_damaged(self, fault: Fault | None, body: bytes, kind: str = "application/json") -> None:
+        """Send a response; with a fault, part of it or with a wrong length, and close the connection."""
+        if fault is None or fault.after or (fault.share is None and not fault.length_off):
+            self._give(200, body, kind)
+            return
+        self._head(200, len(body) + fault.length_off, kind, {})
+        self.wfile.write(body if fault.share is None else body[: int(len(body) * fault.share)])
+        raise _Dropped
 
     def _do(self, fault: Fault) -> None:
         if fault.hang_s:
