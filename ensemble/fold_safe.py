@@ -23,6 +23,7 @@ def predict_without_fold(
     settings: BlendSettings,
     *,
     groups: NDArray[Any] | None = None,
+    features: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
     """Return probabilities of the test rows for each fold, from a blend that has not seen the fold.
@@ -38,6 +39,7 @@ def predict_without_fold(
         test: (k, n_test, n_models), part f predicted by the models of fold f.
         settings: settings of the blend; Platt's calibration is used if they have none, since labels are probabilities.
         groups: (n_rows,) or None, as in `fit_blend`.
+        features: (n_rows, n_features) and (n_test, n_features), for settings with features; otherwise None.
         progress: receives an update for each fold.
 
     Returns:
@@ -55,7 +57,7 @@ def predict_without_fold(
     found = np.empty(test.shape[:2], np.float32)
     with progress.task("blends without each fold", total=k, unit="fold") as task:
         for index in range(k):
-            found[index] = _predict_one(oof, y, fold, groups, test[index], index, settings)
+            found[index] = _predict_one(oof, y, fold, groups, test[index], index, settings, features)
             task.advance()
     return found
 
@@ -68,9 +70,11 @@ def _predict_one(
     test: NDArray[Any],
     index: int,
     settings: BlendSettings,
+    features: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
 ) -> NDArray[np.float64]:
     """Return the probabilities of the test rows from a blend without one fold, (n_test,)."""
     others = fold != index
+    of_test = None if features is None else features[1]
     result = fit_blend(
         oof[others],
         y[others],
@@ -83,6 +87,7 @@ def _predict_one(
         prune=settings.prune,
         calibrate="platt" if settings.calibrate == "none" else settings.calibrate,
         methods=settings.methods,
+        features=None if features is None else features[0][others],
         test=test if settings.importance_weighting else None,
         importance_weighting=settings.importance_weighting,
     )
@@ -90,7 +95,7 @@ def _predict_one(
     if not isinstance(predictor, BinaryPredictor):
         raise BlendError("Pseudo-labels need labels of two classes, 0 and 1.")
     if predictor.alignment is None:
-        return predictor.predict(test)
+        return predictor.predict(test, features=of_test)
     # fold models drift: map those of this fold to the common scale by their own predictions, without using labels
     scale = tuple(fit_distribution(column) for column in np.ascontiguousarray(oof[~others].T, dtype=np.float32))
-    return replace(predictor, alignment=Alignment((scale,))).predict(test, 0)
+    return replace(predictor, alignment=Alignment((scale,))).predict(test, 0, features=of_test)

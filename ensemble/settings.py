@@ -14,6 +14,8 @@ Calibrate = Literal["none", "platt", "isotonic", "beta"]
 CALIBRATIONS: tuple[str, ...] = get_args(Calibrate)
 SecondLevel = Literal["ridge", "boosted"]
 SECOND_LEVEL: tuple[str, ...] = get_args(SecondLevel)
+FEATURES: tuple[str, ...] = ("size", "quality", "blur", "bitrate", "group")
+_TABLES = (".csv", ".tsv", ".txt", ".gz", ".zip", ".parquet", ".feather", ".arrow", ".npz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,9 @@ class BlendSettings:
     importance_weighting: whether to weight rows by their density among the test rows if that helps out of fold.
     calibrate: calibration method: none, platt, isotonic, beta.
     methods: additional blending methods to try: ridge (regression on several transforms), boosted (small trees).
+    features: features of the rows for "boosted": size (width, height, bytes), quality (of JPEG), blur, bitrate (of
+        clips), group (number of training rows in the group), or the path of a table (CSV, Parquet) with ids and columns
+        of numbers for all training and test rows.
     seed: seed of new folds and of everything random.
     """
 
@@ -40,10 +45,22 @@ class BlendSettings:
     importance_weighting: bool = False
     calibrate: Calibrate = "none"
     methods: tuple[SecondLevel, ...] = ()
+    features: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         _check("[blend] ", self.transform, self.max_members, self.calibrate, self.methods, ConfigError)
+        for name in self.features:
+            if name not in FEATURES and not name.lower().endswith(_TABLES):
+                raise ConfigError(
+                    f"[blend] features = {name!r} is unknown. Use {', '.join(FEATURES)}, or the path of a table (.csv, "
+                    f".parquet)."
+                )
+        if self.features and "boosted" not in self.methods:
+            raise ConfigError(
+                f"[blend] features = {', '.join(self.features)}: no method reads features. Add boosted to the methods "
+                f'(methods = ["boosted"], or --methods boosted), or leave features out.'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

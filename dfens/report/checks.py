@@ -201,7 +201,7 @@ def _blends(inputs: ReportInputs) -> Iterator[Check]:
         names = _names([blend.name for blend in stale])
         yield Check(
             "Stale blends", "fail",
-            f"{names} {_verb(stale, 'was', 'were')} fitted to predictions that have changed since "
+            f"{names} {_verb(stale, 'was', 'were')} fitted to predictions or features that have changed since "
             f"({_names(stale[0].changed_members)}). Run dfens blend --name {stale[0].name}.",
         )  # fmt: skip
     else:

@@ -22,6 +22,9 @@ def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedT
         f"Blend '{name}': {method}. Nested {result.metric} {result.nested_score:.5f}, 95 % interval {low:.5f} to "
         f"{high:.5f}."
     )
+    if found.features:
+        share = sum(item.share for item in result.methods if item.name == "boosted trees")
+        yield f"Features of the rows, read by boosted trees (share {share:.0%}): {', '.join(found.features)}."
     several = len(result.names) > 1
     for item in result.comparisons if several else ():
         yield (

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dfens.workflows.selection import fold_text
 from dfens.workspace.members import read_member
 from dfens.workspace.paths import Workspace
+from dfens.workspace.row_features import RowFeatures, read_features
 from dfens.workspace.trainings import network_parameters
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
@@ -35,6 +36,7 @@ class NewBlend:
 
     notes: what was left out or dropped, and why. archived: new path of an earlier blend with that name.
     has_test: whether its members, and therefore the blend, have test predictions. next: the command to run.
+    features: names of the columns that boosted trees read.
     """
 
     name: str
@@ -44,6 +46,7 @@ class NewBlend:
     archived: Path | None
     has_test: bool
     next: str
+    features: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the blend without predictions and distribution functions."""
@@ -54,29 +57,39 @@ class NewBlend:
             "left_out": self.notes,
             "archived": self.archived,
             "next": self.next,
+            "features": self.features,
         } | self.result.summary.to_json()
 
 
 def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress: Progress = SILENT) -> NewBlend:
     """Blend stored models with the settings in [blend], overridden by `changes`, and store the blend under a name."""
+    if "boosted" not in changes.get("methods", ("boosted",)):  # features in dfens.toml belong to its own methods
+        changes = {"features": (), **changes}
     settings = dataclasses.replace(workspace.config.blend, **changes)
     store, blends = workspace.predictions, workspace.blends
     if name in store:
         raise BlendError(f"There is a model '{name}', and a blend cannot have the same name. Choose another --name.")
     members = gather_members(store, blends, settings.members, name)
     _check_parameters(workspace, members.names)
-    result, test = blend_members(store, members, settings, progress)
+    features = read_features(workspace, settings.features, progress)
+    result, test = blend_members(store, members, settings, features, progress)
     archived = blends.save(
         name,
         result,
         store.folds.ids,
         test_ids=None if test is None else store.test_ids,
         test=test,
-        details=members.details(store, settings),
+        details=members.details(store, settings) | ({} if features is None else {"features": features.facts}),
     )
-    notes = (*members.notes, *_dropped(result, settings))
     return NewBlend(
-        name, blends.path(name), result, notes, archived, test is not None, _next(workspace, name, test is not None)
+        name,
+        blends.path(name),
+        result,
+        (*members.notes, *(() if features is None else features.notes), *_dropped(result, settings)),
+        archived,
+        test is not None,
+        _next(workspace, name, test is not None),
+        () if features is None else tuple(features.names),
     )
 
 
@@ -330,7 +343,11 @@ def _refuse_copies(own: Mapping[str, str], made_of: Mapping[str, Mapping[str, st
 
 
 def blend_members(
-    store: PredictionStore, members: Members, settings: BlendSettings, progress: Progress = SILENT
+    store: PredictionStore,
+    members: Members,
+    settings: BlendSettings,
+    features: RowFeatures | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[BlendResult, NDArray[np.float64] | None]:
     """Fit the blend, and blend the test predictions if there are any."""
     if settings.importance_weighting and members.test is None:
@@ -349,8 +366,12 @@ def blend_members(
         prune=settings.prune,
         calibrate=settings.calibrate,
         methods=settings.methods,
+        features=None if features is None else features.oof,
         test=members.test,
         importance_weighting=settings.importance_weighting,
         progress=progress,
     )
-    return result, None if members.test is None else result.predict(members.test, averaged=members.averaged)
+    if members.test is None:
+        return result, None
+    of_test = None if features is None else features.test
+    return result, result.predict(members.test, averaged=members.averaged, features=of_test)

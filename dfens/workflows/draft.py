@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from dfens import __version__
 from dfens.workflows.ledger import column_settings, open_ledger, sample_submission
 from dfens.workflows.provenance import VERSION, read_recipe
-from dfens.workspace.members import changed_members
+from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
 from oof.git import git_state
@@ -62,12 +62,13 @@ def make_draft(
 
 
 def _check_members(workspace: Workspace, name: str) -> None:
-    """Raise SubmissionError if members of a blend have changed, since submitting it would waste a submission."""
+    """Raise SubmissionError if members or features of a blend have changed: it would waste a submission."""
     blends = workspace.blends
-    changed = changed_members(workspace.predictions, blends, name) if name in blends else []
+    changed = changed_inputs(workspace, name) if name in blends else []
     if changed:
+        what = "features" if all(item.startswith("feature ") for item in changed) else "predictions in the store"
         raise SubmissionError(
-            f"The predictions in the store have changed since the blend '{name}' was made; changed or missing: "
+            f"The {what} have changed since the blend '{name}' was made; changed or missing: "
             f"{examples(changed)}. Run dfens blend --name {name} with the same options, or submit it as it is with "
             f"--stale."
         )

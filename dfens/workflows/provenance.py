@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dfens.workflows.blend import blend_members, gather_members
 from dfens.workspace.members import member_fingerprint
 from dfens.workspace.paths import Workspace
+from dfens.workspace.row_features import read_again
 from ensemble.blend_store import BlendStore, StoredBlend, scores_by
 from ensemble.settings import BlendSettings
 from oof.errors import DfensError, SubmissionError, examples
@@ -86,6 +87,7 @@ def _blend_recipe(workspace: Workspace, blend: StoredBlend) -> Recipe:
         "transform": facts["transform"],
         "method": facts["method"],
         "settings": facts.get("settings", {}),
+        **({"features": facts["features"]} if "features" in facts else {}),
         "folds": facts.get("folds"),
         "blend_fingerprint": values_fingerprint(blend.test_ids, blend.test),
     }
@@ -157,7 +159,7 @@ def _stored_blends(workspace: Workspace, name: str) -> Iterator[tuple[str, Store
 
 
 def _fitted_again(workspace: Workspace, facts: Mapping[str, Any]) -> Source | None:
-    """Fit the blend again with its recorded settings if all members are unchanged; otherwise return None."""
+    """Fit the blend again with its recorded settings if members and features are unchanged; otherwise return None."""
     now, recorded = members_now(workspace, facts), facts.get("members") or {}
     order = [name for name in facts.get("member_order") or [] if name in recorded]
     if not order or any(now.get(name) != recorded[name].get("fingerprint") for name in order):
@@ -168,7 +170,7 @@ def _fitted_again(workspace: Workspace, facts: Mapping[str, Any]) -> Source | No
     store = workspace.predictions
     try:
         members = gather_members(store, workspace.blends, order, str(facts.get("name")))
-        _, test = blend_members(store, members, BlendSettings(**settings))
+        _, test = blend_members(store, members, BlendSettings(**settings), read_again(workspace, facts))
     except DfensError:
         return None
     if test is None:

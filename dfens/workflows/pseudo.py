@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from dfens.workspace.members import changed_members
+from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
+from dfens.workspace.row_features import read_again
 from ensemble.fold_safe import predict_without_fold
 from ensemble.settings import BlendSettings
 from oof.errors import BlendError, ConfigError, examples
@@ -32,7 +33,7 @@ def pseudo_labels(workspace: Workspace, blend: str, progress: Progress = SILENT)
     store, blends = workspace.predictions, workspace.blends
     if blend not in blends:
         raise BlendError(_no_blend(blend, blends.list(), blend in store))
-    stale = changed_members(store, blends, blend)
+    stale = changed_inputs(workspace, blend)
     if stale:
         raise BlendError(f"The blend '{blend}' is stale: {examples(stale)} changed. Run dfens blend --name {blend}.")
     facts = blends.facts(blend)
@@ -40,7 +41,7 @@ def pseudo_labels(workspace: Workspace, blend: str, progress: Progress = SILENT)
     members = [_apart(workspace, name, blend) for name in names]
     known = {item.name for item in dataclasses.fields(BlendSettings)}
     recorded = {key: value for key, value in facts.get("settings", {}).items() if key in known}
-    folds = store.folds
+    folds, features = store.folds, read_again(workspace, facts, progress)
     tests = [member.unmixed_test_by_fold for member in members]
     labels = predict_without_fold(
         np.stack([member.oof for member in members], axis=1),
@@ -49,6 +50,7 @@ def pseudo_labels(workspace: Workspace, blend: str, progress: Progress = SILENT)
         np.stack([test for test in tests if test is not None], axis=2),
         BlendSettings(**(recorded | {"members": tuple(names)})),
         groups=folds.groups,
+        features=None if features is None or features.test is None else (features.oof, features.test),
         progress=progress,
     )
     earlier = max(int(member.details.get("pseudo_labels", {}).get("round", 0)) for member in members)

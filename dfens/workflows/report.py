@@ -19,7 +19,7 @@ from dfens.workflows.report_media import find_views
 from dfens.workflows.status import next_command
 from dfens.workflows.stored_results import read_duplicates, read_finals, read_fold_gap, read_modalities
 from dfens.workspace.config import no_config
-from dfens.workspace.members import changed_members
+from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
 from dfens.workspace.trainings import fold_histories, repeat_histories
 from oof.errors import DfensError
@@ -165,7 +165,7 @@ def _model(workspace: Workspace, name: str) -> list[ModelInput]:
 def _blend(workspace: Workspace, name: str) -> BlendInput:
     stored, ids = workspace.blends.load(name), workspace.predictions.folds.ids
     rows = join_positions(ids, stored.ids, f"blend '{name}'")
-    changed = changed_members(workspace.predictions, workspace.blends, name)
+    changed = changed_inputs(workspace, name)
     return BlendInput(name, stored.facts, stored.oof[rows], stored.nested_oof[rows], tuple(changed))
 
 

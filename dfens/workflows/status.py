@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.progress import RunningWork, TimeLeft, running_work, time_left
 from dfens.workflows.selection import fold_text
-from dfens.workspace.members import changed_members
+from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
 from oof.errors import PredictionError, StoreError
 from oof.metrics import metric_by_name
@@ -34,7 +34,7 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class BlendStatus:
-    """One blend; its state is current, or stale with the members that changed."""
+    """One blend; its state is current, or stale with the members and features that changed."""
 
     blend: str
     members: int
@@ -215,7 +215,7 @@ def _sign(summary: ModelSummary, fold: int) -> str:
 def _blends(workspace: Workspace) -> tuple[BlendStatus, ...]:
     found = []
     for item in workspace.blends.overview():
-        changed = changed_members(workspace.predictions, workspace.blends, item["blend"])
+        changed = changed_inputs(workspace, item["blend"])
         state = f"stale: {', '.join(changed)} changed" if changed else "current"
         found.append(
             BlendStatus(

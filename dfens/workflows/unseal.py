@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.workflows.blend import spread_parts
-from dfens.workspace.members import changed_members
+from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
-from ensemble.blend_store import BlendStore
+from dfens.workspace.row_features import sealed_features
 from ensemble.predictor import predict_by_folds
 from oof.errors import BlendError, FoldError
 from oof.metrics import metric_by_name
 from oof.metrics.intervals import score_interval
 from oof.sealed import Look, SealedRows, count_looks
-from oof.store import PredictionStore
 from submissions.table import values_fingerprint
 
 
@@ -47,7 +46,8 @@ def unseal(workspace: Workspace, name: str | None = None, *, again: bool = False
 
     Raises:
         FoldError: if no rows are sealed, or they were looked at before and `again` is false.
-        BlendError: if the blend belongs to other folds, its members have changed, or one does not predict the rows.
+        BlendError: if the blend belongs to other folds, its members or features have changed, or a member does not
+            predict the rows.
     """
     store, blends = workspace.predictions, workspace.blends
     sealed = store.sealed_rows()
@@ -56,7 +56,7 @@ def unseal(workspace: Workspace, name: str | None = None, *, again: bool = False
             "No rows are sealed. Set [folds] sealed = 0.1 in dfens.toml and run dfens folds, before models are trained."
         )
     name = blends.newest() if name is None else name
-    predictions = sealed_predictions(store, blends, name)
+    predictions = sealed_predictions(workspace, name)
     fingerprint = values_fingerprint(sealed.ids, predictions)
     with store.looks.turn():
         looks = store.looks.read()
@@ -99,31 +99,33 @@ def _score(
     )
 
 
-def sealed_predictions(store: PredictionStore, blends: BlendStore, name: str) -> NDArray[np.float64]:
+def sealed_predictions(workspace: Workspace, name: str) -> NDArray[np.float64]:
     """Return a blend's predictions of the sealed rows, (n_sealed,), computed by its fold models as for test rows.
 
     Raises:
         BlendError: as `unseal` does.
     """
+    store, blends = workspace.predictions, workspace.blends
     facts = blends.facts(name)
     if facts.get("folds") != store.folds.fingerprint:
         raise BlendError(f"The blend '{name}' belongs to other folds. Run dfens blend --name {name} again.")
-    changed = changed_members(store, blends, name)
+    changed = changed_inputs(workspace, name)
     if changed:
         raise BlendError(
             f"The blend '{name}' is stale: {', '.join(changed)} changed since it was made. Run dfens blend --name "
             f"{name}."
         )
-    found = [_of_member(store, blends, member["name"]) for member in facts["members"]]  # (n_parts, n_sealed) each
+    found = [_of_member(workspace, member["name"]) for member in facts["members"]]  # (n_parts, n_sealed) each
     parts = max(map(len, found))
     stacked = np.stack([spread_parts(values, parts) for values in found], axis=2)
     averaged = np.array([len(values) < parts for values in found], bool)
-    return predict_by_folds(blends.load_predictor(name), stacked, averaged)
+    return predict_by_folds(blends.load_predictor(name), stacked, averaged, sealed_features(workspace, facts))
 
 
-def _of_member(store: PredictionStore, blends: BlendStore, name: str) -> NDArray[np.float32]:
+def _of_member(workspace: Workspace, name: str) -> NDArray[np.float32]:
+    store = workspace.predictions
     if name not in store:
-        return sealed_predictions(store, blends, name)[None].astype(np.float32)
+        return sealed_predictions(workspace, name)[None].astype(np.float32)
     found = store.load_sealed(name)
     if found is None:
         raise BlendError(

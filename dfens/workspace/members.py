@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from dfens.workspace.paths import Workspace
+from dfens.workspace.row_features import changed_features
 from ensemble.blend_store import BlendStore
 from oof.errors import BlendError, DfensError
 from oof.ids import join_positions
@@ -40,13 +42,16 @@ def member_fingerprint(store: PredictionStore, blends: BlendStore, name: str) ->
         return None
 
 
-def changed_members(store: PredictionStore, blends: BlendStore, name: str) -> list[str]:
-    """Return the names of members whose predictions have changed since the blend was made, or are missing."""
+def changed_inputs(workspace: Workspace, name: str) -> list[str]:
+    """Return the members whose predictions have changed since the blend was made, or are missing, and features."""
+    store, blends = workspace.predictions, workspace.blends
     facts = blends.facts(name)
     fingerprints = facts.get("fingerprints", {})
     gone = [item["name"] for item in facts["members"] if item["name"] not in fingerprints]
-    return [
+    members = [
         member
         for member, fingerprint in fingerprints.items()
         if member_fingerprint(store, blends, member) != fingerprint
-    ] + [member for member in gone if member not in store and member not in blends]
+    ]
+    members += [member for member in gone if member not in store and member not in blends]
+    return members + changed_features(workspace, facts)

@@ -170,7 +170,7 @@ def test_a_share_that_changes_after_the_folds_is_refused(project: Path) -> None:
 def test_the_score_is_that_of_the_blend_on_the_sealed_rows(project: Path) -> None:
     found = json.loads(run(project, "unseal", "--json").stdout)
     store = store_of(project)
-    predictions = sealed_predictions(store, BlendStore(project / "work" / "ensemble"), "blend")
+    predictions = sealed_predictions(Workspace(project), "blend")
     y = true_labels(project)[list(store.sealed_ids)].to_numpy()
     assert found["score"] == pytest.approx(roc_auc(y, predictions))
     assert found["low"] < found["score"] < found["high"]
@@ -181,6 +181,31 @@ def test_the_score_is_that_of_the_blend_on_the_sealed_rows(project: Path) -> Non
     again = json.loads(run(project, "unseal", "plain", "--again", "--json").stdout)
     mean = np.mean([store.load_sealed(name).mean(axis=0) for name in ("pixels", "forest")], axis=0)  # type: ignore[union-attr]
     assert again["score"] == pytest.approx(roc_auc(y, mean))
+
+
+def test_the_sealed_rows_are_scored_with_their_features(project: Path) -> None:
+    """Trees read the brightness of the images, which almost gives the labels, from a table that covers all rows."""
+    y = true_labels(project)
+    bright = y + np.random.default_rng(0).normal(0, 0.3, len(y))
+    store = store_of(project)
+    test = pd.Series(np.random.default_rng(1).normal(0.5, 0.6, len(store.test_ids)), store.test_ids)
+    table = pd.concat([bright, test]).rename_axis("id").rename("bright").reset_index()
+    table.to_csv(project / "bright.csv", index=False)
+    run(project, "blend", "--methods", "boosted", "--features", "size,bright.csv")
+    found = sealed_predictions(Workspace(project), "blend")
+    ids = list(store.sealed_ids)
+    members = [store.load_sealed(name) for name in ("forest", "pixels")]
+    by_fold = np.stack([member for member in members if member is not None], axis=2)
+    bytes_of = [(project / "data" / "train" / name).stat().st_size for name in ids]
+    features = np.column_stack([np.full((len(ids), 2), 32), bytes_of, bright[ids]]).astype(np.float32)
+    predictor = BlendStore(project / "work" / "ensemble").load_predictor("blend")
+    expected = np.mean([predictor.predict(part, fold, features=features) for fold, part in enumerate(by_fold)], axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert json.loads(run(project, "unseal", "--json").stdout)["score"] == roc_auc(y[ids].to_numpy(), found)
+    table[~table["id"].isin(ids[:3])].to_csv(project / "bright.csv", index=False)
+    run(project, "blend", "--methods", "boosted", "--features", "bright.csv")
+    refused = " ".join(run(project, "unseal", "--again", code=1).stderr.split())
+    assert "lacks 3 of 24 sealed rows" in refused
 
 
 def test_a_second_look_must_be_requested_and_is_counted(project: Path) -> None:

@@ -49,6 +49,20 @@ def test_no_label_of_a_fold_and_no_other_fold_model_reaches_its_pseudo_labels(dr
     assert all(roc_auc(truth, labels) > 0.8 for labels in found)
 
 
+def test_features_of_the_rows_of_a_fold_do_not_reach_its_pseudo_labels() -> None:
+    oof, y, fold, test, truth = make_data()
+    rng = np.random.default_rng(1)
+    features = [(target + rng.normal(0, 0.4, len(target))).astype(np.float32)[:, None] for target in (y, truth)]
+    settings = BlendSettings(methods=("boosted",))
+    found = predict_without_fold(oof, y, fold, test, settings, features=(features[0], features[1]))
+    assert all(roc_auc(truth, labels) > 0.96 for labels in found)
+    assert all(roc_auc(truth, scores.mean(axis=1)) < 0.93 for scores in test)
+    others = np.where((fold == 0)[:, None], rng.normal(size=(ROWS, 1)).astype(np.float32), features[0])
+    again = predict_without_fold(oof, y, fold, test, settings, features=(others, features[1]))
+    np.testing.assert_array_equal(again[0], found[0])
+    assert not np.array_equal(again[1], found[1])
+
+
 def test_labels_are_calibrated() -> None:
     oof, y, fold, _, _ = make_data()
     skewed = oof**4  # in the right order, but far too low

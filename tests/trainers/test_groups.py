@@ -17,6 +17,7 @@ from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
 from trainers.features import perceptual_hash
 from trainers.features.perceptual_hash import DISTANCE, hash_files, image_hash, near_groups, nearest_hashes
+from trainers.media import file_scan
 from trainers.media.arrays import Image
 
 
@@ -240,8 +241,8 @@ def test_hashing_resumes_where_it_was_killed(tmp_path: Path, monkeypatch: pytest
         return hash_file(path)
 
     hash_file = perceptual_hash._hash_file
-    monkeypatch.setattr(perceptual_hash, "_AT_ONCE", 2)
-    monkeypatch.setattr(perceptual_hash, "_PARTS_SAVED", 2)
+    monkeypatch.setattr(file_scan, "_AT_ONCE", 2)
+    monkeypatch.setattr(file_scan, "_PARTS_SAVED", 2)
     monkeypatch.setattr(perceptual_hash, "_hash_file", stopping)
     with pytest.raises(KeyboardInterrupt):
         hash_files(paths, root=root, cache=cache)

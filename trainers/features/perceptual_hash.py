@@ -5,24 +5,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from oof.errors import ConfigError, DataError, StoreError
-from oof.files import read_parquet, write_parquet
+from oof.errors import ConfigError, DataError
 from oof.progress import SILENT, Progress
 from trainers.media.arrays import Image
+from trainers.media.file_scan import FileScan, scan_files
 from trainers.media.image import load_image
-from trainers.media.image_info import in_threads
 
 VERSION = 1
 DISTANCE = 24
 _EDGE = 64
 _FREQUENCIES = 16
-_AT_ONCE = 1000  # files between two updates of the progress
-_PARTS_SAVED = 20  # of these, after which the hashes are stored
 _WORDS = _FREQUENCIES * _FREQUENCIES // 64
-_COLUMNS = [f"hash{word}" for word in range(_WORDS)]
+_COLUMNS = tuple(f"hash{word}" for word in range(_WORDS))
 
 Hashes = NDArray[np.uint64]
 
@@ -61,61 +57,13 @@ def hash_files(
     """Return perceptual hashes of image files.
 
     Args:
-        paths: paths of the files.
-        root: the data folder, to which paths in the cache are relative.
-        cache: Parquet file of earlier hashes; a file whose size or time has changed is hashed again. It is also written
-            now and then while files are hashed, so that a killed run resumes.
-        threads: number of threads.
-        progress: receives progress by file.
+        paths: paths of the files. root, cache, threads, progress: as in `scan_files`.
 
     Returns:
         Hashes, shape (n_files, 4), and whether each file could be read, shape (n_files,).
     """
-    names = pd.Index([path.removeprefix(f"{root}/") for path in paths])
-    stamps = np.array([_stamp(path) for path in paths], np.int64).reshape(-1, 2)
-    hashes = np.zeros((len(paths), _WORDS), np.uint64)
-    known = np.zeros(len(paths), bool)
-    old = None if cache is None else _read_cache(cache)
-    if old is not None:
-        at = old.index.get_indexer(names)
-        same = (at >= 0) & (old[["size", "mtime_ns"]].to_numpy(np.int64)[at] == stamps).all(axis=1)
-        hashes[same] = old[_COLUMNS].to_numpy(np.uint64)[at[same]]
-        known = same
-    new = np.flatnonzero(~known)
-    if not len(new):
-        return hashes, known
-    parts = np.array_split(new, -(-len(new) // _AT_ONCE))
-    with progress.task("hash images", total=len(new), unit="file") as task:
-        for number, part in enumerate(parts, 1):
-            made = in_threads(_hash_file, [paths[row] for row in part.tolist()], threads, SILENT, "")
-            for row, value in zip(part, made, strict=True):
-                if value is not None:
-                    hashes[row] = value
-                    known[row] = True
-            task.advance(len(part))
-            if cache is not None and (number % _PARTS_SAVED == 0 or number == len(parts)):
-                _write_cache(cache, old, names[known], stamps[known], hashes[known])
-    return hashes, known
-
-
-def _write_cache(
-    cache: Path, old: pd.DataFrame | None, names: "pd.Index[str]", stamps: NDArray[np.int64], hashes: Hashes
-) -> None:
-    """Write the hashes of files, and the older ones of other files."""
-    table = pd.DataFrame({"file": names, "size": stamps[:, 0], "mtime_ns": stamps[:, 1]})
-    table[_COLUMNS] = hashes
-    if old is not None:
-        kept = old[~old.index.isin(table["file"])].reset_index()
-        table = pd.concat([kept, table], ignore_index=True)
-    write_parquet(cache, table, {"version": VERSION, "kind": "phash"})
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        facts = Path(path).stat()
-    except OSError:
-        return -1, -1
-    return facts.st_size, facts.st_mtime_ns
+    scan = FileScan("phash", VERSION, "hash images", _COLUMNS, np.uint64, _hash_file)
+    return scan_files(scan, paths, root=root, cache=cache, threads=threads, progress=progress)
 
 
 def _hash_file(path: str) -> Hashes | None:
@@ -123,14 +71,6 @@ def _hash_file(path: str) -> Hashes | None:
         return image_hash(load_image(path, _EDGE, "scaled"))
     except DataError:
         return None
-
-
-def _read_cache(cache: Path) -> pd.DataFrame | None:
-    try:
-        table, header = read_parquet(cache)
-    except (FileNotFoundError, StoreError):
-        return None
-    return table.set_index("file") if header.get("version") == VERSION else None
 
 
 def near_groups(hashes: Hashes, distance: int = DISTANCE) -> NDArray[np.int64]:
