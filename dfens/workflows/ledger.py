@@ -1,11 +1,13 @@
 """The entries of the ledger, and the file behind each of them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dfens.workflows.provenance import members_now, stored_sources
 from dfens.workspace.paths import Workspace
+from dfens.workspace.row_features import changed_features
 from oof.errors import SubmissionError, examples
 from oof.files import file_sha256
 from oof.paths import resolve_path
@@ -108,7 +110,7 @@ def rebuild_entry(workspace: Workspace, entry: Entry, sample: Path) -> Rebuilt:
             )
         return Rebuilt(kept, f"the copy of what was sent ({entry.path})")
     facts = {"dfens_version": entry.dfens_version, **entry.provenance}
-    return rebuild(
+    found = rebuild(
         facts,
         entry.sha256,
         sample,
@@ -116,6 +118,8 @@ def rebuild_entry(workspace: Workspace, entry: Entry, sample: Path) -> Rebuilt:
         members_now(workspace, facts),
         **column_settings(workspace),
     )
+    changed = changed_features(workspace, facts) if found.table is None else []
+    return replace(found, changes=(*found.changes, *(f"The {item} has changed since." for item in changed)))
 
 
 def table_of(

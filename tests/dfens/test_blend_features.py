@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from dfens.workflows.provenance import read_recipe, stored_sources
+from dfens.workflows.ledger import rebuild_entry
+from dfens.workflows.provenance import read_recipe
 from dfens.workflows.pseudo import pseudo_labels
 from dfens.workspace.paths import Workspace
 from ensemble.blend_store import BlendStore
@@ -20,6 +22,8 @@ from ensemble.settings import BlendSettings
 from oof.errors import BlendError
 from oof.folds import Folds
 from oof.store import PredictionStore
+from submissions.entry import Entry
+from submissions.table import build_table
 from tests.support.commands import run
 from tests.support.competitions import write_image, write_labels
 from tests.support.ensemble import CONFIG
@@ -203,12 +207,22 @@ def test_a_blend_is_fitted_again_with_its_features_only(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     recipe = read_recipe(workspace, "blend")
     assert recipe.facts["features"] == stored(tmp_path).facts["features"]
+    sample = tmp_path / "sample.csv"
+    write_labels(sample, dict.fromkeys(recipe.ids, 0.5), "id,target")
+    sha256 = build_table(sample, recipe.ids, recipe.predictions).sha256
+    now = datetime(2026, 11, 20, tzinfo=UTC)
     facts = json.loads(json.dumps(recipe.facts))
+    entry = Entry(
+        key="k", created=now, updated=now, competition="tiny", status="complete", provenance=facts, sha256=sha256
+    )
     shutil.rmtree(tmp_path / "work" / "ensemble")
-    (source,) = stored_sources(workspace, facts)
-    np.testing.assert_array_equal(source.predictions, recipe.predictions)
+    found = rebuild_entry(workspace, entry, sample)
+    assert found.table is not None
+    assert found.source == "the members, blended again with the recorded settings"
     edit(tmp_path, focus=lambda name: 0.5)
-    assert list(stored_sources(workspace, facts)) == []
+    found = rebuild_entry(workspace, entry, sample)
+    assert found.table is None
+    assert found.changes[-1] == "The feature features.csv has changed since."
 
 
 @pytest.mark.slow
