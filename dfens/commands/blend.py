@@ -24,7 +24,9 @@ from ensemble.settings import CALIBRATIONS, FEATURES, SECOND_LEVEL, TRANSFORMS
 @click.option("--prune", is_flag=True, help="Drop members that do not improve the blend.")
 @click.option("--calibrate", type=click.Choice(CALIBRATIONS), help="Calibrate predictions to probabilities.")
 @names_option("--methods", f"Further methods to try: {', '.join(SECOND_LEVEL)}; default [blend] methods.")
-@names_option("--features", f"Features of the rows for boosted: {', '.join(FEATURES)}, or a table (.csv, .parquet).")
+@names_option(
+    "--features", f"Features of the rows for boosted: {', '.join(FEATURES)}, tables; default [blend] features."
+)
 @click.option("--importance-weighting", is_flag=True, help="Weight rows by their density in the test set, if it helps.")
 @click.option("-v", "--verbose", is_flag=True, help="Show all methods compared.")
 @pass_workspace
