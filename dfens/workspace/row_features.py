@@ -109,8 +109,8 @@ def sealed_features(workspace: Workspace, facts: Mapping[str, Any]) -> Matrix | 
         return None
     # with the other rows, by which the id column of a table is found
     rows = _Rows(workspace, {**_training_and_test(workspace), "sealed": workspace.predictions.sealed_ids})
-    found, wanted = rows.read(list(recorded["columns"]), SILENT), recorded["columns"].items()
-    stacked = np.stack([found[name][column] for name, columns in wanted for column in columns], axis=1)
+    found = rows.read(list(_by_feature(recorded)), SILENT)
+    stacked = np.stack([found[item["feature"]][item["column"]] for item in recorded["columns"]], axis=1)
     return dict(rows.by_part(stacked))["sealed"]
 
 
@@ -125,13 +125,21 @@ def changed_features(workspace: Workspace, facts: Mapping[str, Any]) -> list[str
         return []
     rows = _Rows(workspace, _training_and_test(workspace))
     changed = []
-    for name, columns in recorded["columns"].items():
+    for name, columns in _by_feature(recorded).items():
         if name in _OF_FILES:
             is_changed = rows.files_now not in (None, recorded["files"])
         else:
             is_changed = rows.fingerprint_now(name, columns) != recorded["fingerprints"][name]
         changed += [f"feature {name}"] if is_changed else []
     return changed
+
+
+def _by_feature(recorded: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the columns of each recorded feature."""
+    found: dict[str, list[str]] = {}
+    for item in recorded["columns"]:
+        found.setdefault(item["feature"], []).append(item["column"])
+    return found
 
 
 def _training_and_test(workspace: Workspace) -> Parts:
@@ -230,7 +238,8 @@ class _Rows:
     def facts(self, table: Mapping[str, Columns]) -> dict[str, Any]:
         """Return the provenance: columns and fingerprint of each feature, and the fingerprint of the files."""
         return {
-            "columns": {name: list(columns) for name, columns in table.items()},
+            # a list, since their order is that of the predictor, and the keys of blend.json are sorted
+            "columns": [{"feature": name, "column": column} for name, columns in table.items() for column in columns],
             "fingerprints": {name: self._fingerprint(columns) for name, columns in table.items()},
             "files": self.files_now if set(table) & set(_OF_FILES) else None,
         }

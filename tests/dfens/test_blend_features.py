@@ -74,6 +74,11 @@ def stored(folder: Path, name: str = "blend") -> Any:
     return BlendStore(folder / "work" / "ensemble").load(name)
 
 
+def columns_of(folder: Path) -> list[tuple[str, str]]:
+    """Return feature and column of each feature of the blend, in the order of the predictor."""
+    return [(item["feature"], item["column"]) for item in stored(folder).facts["features"]["columns"]]
+
+
 def edit(folder: Path, **changes: Any) -> None:
     """Change features.csv by id: `focus` of some rows, or columns of all rows."""
     table = pd.read_csv(folder / "features.csv", dtype={"id": str})
@@ -100,7 +105,7 @@ def test_a_table_in_any_order_gives_the_blend_of_these_features(tmp_path: Path) 
     np.testing.assert_array_equal(blend.test, expected.predict(by_fold, features=data["of_test"]))
     plain = fit_blend(data["oof"], data["y"], folds=data["fold"])
     assert blend.nested_score > plain.nested_score + 0.02
-    assert blend.facts["features"]["columns"] == {"features.csv": ["focus"]}
+    assert columns_of(tmp_path) == [("features.csv", "focus")]
     # the predictor that is read back gives the same predictions with the same features
     again = BlendStore(tmp_path / "work" / "ensemble").load_predictor("blend")
     of_test = data["of_test"].astype(np.float32)
@@ -150,7 +155,7 @@ def test_unknown_values_are_reported_and_columns_without_values_left_out(tmp_pat
     found = " ".join(run(tmp_path, "blend", *BOOSTED, "features.csv").stderr.split())
     assert "Feature part is unknown for 2 of 400 training rows and 1 of 60 test rows." in found
     assert "Feature train_only is left out: it is unknown for all test rows." in found
-    assert stored(tmp_path).facts["features"]["columns"] == {"features.csv": ["focus", "part"]}
+    assert columns_of(tmp_path) == [("features.csv", "focus"), ("features.csv", "part")]
 
 
 def test_tables_that_cannot_be_features_are_refused(tmp_path: Path) -> None:
@@ -263,8 +268,8 @@ def test_features_of_files_and_groups_from_the_command_to_the_submission(tmp_pat
     said = " ".join(found.stderr.split())
     assert "Feature quality is left out: it is unknown for all test rows." in said
     assert "Feature group is left out: it is unknown for all test rows." in said
-    facts = stored(tmp_path).facts["features"]
-    assert facts["columns"] == {"size": ["width", "height", "bytes"], "blur": ["blur"], "features.csv": ["focus"]}
+    sizes = [("size", column) for column in ("width", "height", "bytes")]
+    assert columns_of(tmp_path) == [*sizes, ("blur", "blur"), ("features.csv", "focus")]
     read = pd.read_parquet(tmp_path / "work" / "trainers" / "image_header.parquet").set_index("file")
     assert read.loc["train/00004.jpg", ["height", "quality"]].tolist() == [9, 64]
     assert len(read) == ROWS + TEST
@@ -283,4 +288,4 @@ def test_group_sizes_are_features_if_there_are_no_test_rows(tmp_path: Path) -> N
     for path in (tmp_path / "work" / "oof").rglob("test*.parquet"):
         path.unlink()
     run(tmp_path, "blend", *BOOSTED, "group")
-    assert stored(tmp_path).facts["features"]["columns"] == {"group": ["group"]}
+    assert columns_of(tmp_path) == [("group", "group")]
