@@ -66,9 +66,11 @@ def _check_members(workspace: Workspace, name: str) -> None:
     blends = workspace.blends
     changed = changed_inputs(workspace, name) if name in blends else []
     if changed:
-        what = "features" if all(item.startswith("feature ") for item in changed) else "predictions in the store"
+        what = "The predictions in the store have changed since the blend"
+        if all(item.startswith("feature ") for item in changed):
+            what = "The features have changed since the blend"
         raise SubmissionError(
-            f"The {what} have changed since the blend '{name}' was made; changed or missing: "
+            f"{what} '{name}' was made; changed or missing: "
             f"{examples(changed)}. Run dfens blend --name {name} with the same options, or submit it as it is with "
             f"--stale."
         )
