@@ -55,8 +55,8 @@ def test_features_of_the_rows_of_a_fold_do_not_reach_its_pseudo_labels() -> None
     features = [(target + rng.normal(0, 0.4, len(target))).astype(np.float32)[:, None] for target in (y, truth)]
     settings = BlendSettings(methods=("boosted",))
     found = predict_without_fold(oof, y, fold, test, settings, features=(features[0], features[1]))
-    assert all(roc_auc(truth, labels) > 0.96 for labels in found)
-    assert all(roc_auc(truth, scores.mean(axis=1)) < 0.93 for scores in test)
+    without = max(roc_auc(truth, scores.mean(axis=1)) for scores in test)
+    assert all(roc_auc(truth, labels) > without + 0.02 for labels in found)
     others = np.where((fold == 0)[:, None], rng.normal(size=(ROWS, 1)).astype(np.float32), features[0])
     again = predict_without_fold(oof, y, fold, test, settings, features=(others, features[1]))
     np.testing.assert_array_equal(again[0], found[0])
