@@ -15,6 +15,7 @@ from dfens.workflows.ledger import rebuild_entry
 from dfens.workflows.provenance import read_recipe
 from dfens.workflows.pseudo import pseudo_labels
 from dfens.workspace.paths import Workspace
+from dfens.workspace.row_features import read_again
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
 from ensemble.fold_safe import predict_without_fold
@@ -228,6 +229,8 @@ def test_a_blend_is_fitted_again_with_its_features_only(tmp_path: Path) -> None:
     found = rebuild_entry(workspace, entry, sample)
     assert found.table is None
     assert found.changes[-1] == "The feature features.csv has changed since."
+    with pytest.raises(BlendError, match=r"The features features.csv have changed since the blend 'blend' was made"):
+        read_again(workspace, facts)
 
 
 @pytest.mark.slow
