@@ -114,7 +114,7 @@ def with_orientation(kind: str, orientation: int) -> bytes:
     itxt = PngInfo()
     itxt.add_itxt("XML:com.adobe.xmp", xmp)
     image, second = Pillow.fromarray(photo()), Pillow.fromarray(photo()[::-1].copy())
-    form, options = {
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
         "JPEG": ("JPEG", {"exif": exif}),
         "CMYK": ("JPEG", {"exif": exif}),
         "JPEG with XMP": ("JPEG", {"xmp": xmp.encode()}),
@@ -126,7 +126,8 @@ def with_orientation(kind: str, orientation: int) -> bytes:
         "animated WebP": ("WEBP", {"exif": exif, "save_all": True, "append_images": [second]}),
         "AVIF": ("AVIF", {"exif": exif}),
         "TIFF": ("TIFF", {"tiffinfo": {0x0112: orientation}}),
-    }[kind]
+    }
+    form, options = kinds[kind]
     quality = {"quality": 95} if form in ("JPEG", "WEBP", "AVIF") else {}
     return saved(image.convert("CMYK") if kind == "CMYK" else image, form, **quality, **options)
 

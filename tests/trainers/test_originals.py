@@ -78,7 +78,8 @@ def test_the_real_is_found_among_files_of_the_same_name(value: str) -> None:
     paths = [f"/d/{kind}/{row}.png" for kind in ("real", "fake", "swap") for row in range(6)]
     values = ["" if row < 6 else value.format(name=f"{row % 6}.png") for row in range(18)]
     ids = [f"x{row}" for row in range(18)]
-    found = column_groups(*(np.array(item, object) for item in (values, ids)), np.repeat([0, 1, 1], 6), np.array(paths))
+    target = np.repeat([0, 1, 1], 6)
+    found = column_groups(np.array(values, object), np.array(ids, object), target, np.array(paths, object))
     assert found.names[:6].tolist() == found.names[6:12].tolist() == found.names[12:].tolist()
     assert len(set(found.names)) == 6
 
