@@ -274,7 +274,7 @@ def test_features_of_files_and_groups_from_the_command_to_the_submission(tmp_pat
     sizes = [("size", column) for column in ("width", "height", "bytes")]
     assert columns_of(tmp_path) == [*sizes, ("blur", "blur"), ("features.csv", "focus")]
     read = pd.read_parquet(tmp_path / "work" / "trainers" / "image_header.parquet").set_index("file")
-    assert read.loc["train/00004.jpg", ["height", "quality"]].tolist() == [9, 64]
+    assert [read.at["train/00004.jpg", column] for column in ("height", "quality")] == [9, 64]
     assert len(read) == ROWS + TEST
     run(tmp_path, "submit", "--dry-run")
     assert "current" in run(tmp_path, "status").stdout

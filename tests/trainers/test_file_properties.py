@@ -1,6 +1,7 @@
 """Features of files for blends: values of made images and clips, unknown values, and the cache."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from trainers.features.file_properties import blur_of, file_properties
 from trainers.media.image_properties import ImageProperties, read_image_properties
 
 
-def save(path: Path, width: int, height: int, *, smooth: int = 1, **options: int) -> str:
+def save(path: Path, width: int, height: int, *, smooth: int = 1, **options: Any) -> str:
     """Write noise, magnified by `smooth`, and return the path."""
     rng = np.random.default_rng(0)
     small = Pillow.fromarray(rng.integers(0, 256, (height // smooth, width // smooth, 3), np.uint8))
