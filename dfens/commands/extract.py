@@ -16,7 +16,9 @@ from dfens.workspace.paths import Workspace
 @click.option("--remove", is_flag=True, help="Remove all extracted features instead.")
 @click.option("--sheet", type=click.Path(path_type=Path), metavar="PNG", help="Draw a contact sheet of some clips.")
 @click.option("--force", is_flag=True, help="Replace the file of --sheet if it exists.")
-@click.option("--sheet-clips", type=click.IntRange(min=1), default=12, help="Number of clips on the sheet; default 12.")
+@click.option(
+    "--sheet-clips", type=click.IntRange(1, 500), default=12, help="Number of clips on the sheet; default 12."
+)
 @threads_option("clips read in parallel")
 @pass_workspace
 def command(

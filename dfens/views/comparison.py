@@ -88,5 +88,5 @@ def curve_table(points: "Sequence[CurvePoint]") -> FittedTable:
         row = rows.setdefault((point.corruption, point.severity), start)
         row[point.model] = point.auc
     return make_table(
-        list(rows.values()), title="AUC on corrupted held-out images, without test-time augmentation", decimals=4
+        list(rows.values()), title="AUC on corrupted held-out rows, without test-time augmentation", decimals=4
     )

@@ -54,7 +54,7 @@ def update_caches(
         for settings in chosen_models(workspace.config.models, names).values()
         if (images := kind_of(settings).cached_images(settings)) is not None
     }
-    if remove:
+    if remove and not dry_run:
         patterns = [f"{size}px-{decode}-*" for size, decode in wanted] if names else ["*px-*"]
         for old in {path for pattern in patterns for path in folder.glob(pattern)}:
             shutil.rmtree(old)

@@ -78,13 +78,15 @@ def compare(
 def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[ModalityScore, ...]:
     """Score models on clips and the mean of their ranks, and all of them on the clips that lack sound.
 
+    Only the rows that all of them predict are scored, as in the comparison.
+
     Raises:
         ConfigError: if a model is not in dfens.toml, or none reads clips.
     """
     config, store = workspace.config, workspace.predictions
     models = chosen_models(config.models, names)
     kinds = {name: kind_of(settings) for name, settings in models.items()}
-    extraction = next((kind.extraction(models[name]) for name, kind in kinds.items()), None)
+    extraction = next((found for name, kind in kinds.items() if (found := kind.extraction(models[name]))), None)
     train = workspace.competition().train
     if extraction is None or not is_clip(train["path"].iloc[0]):
         raise ConfigError("--modalities compares models on clips, but these read images.")
@@ -93,21 +95,23 @@ def modality_scores(workspace: Workspace, names: Sequence[str]) -> tuple[Modalit
     path_of = dict(zip(train["id"], train["path"], strict=True))
     paths = [path_of[id_] for id_ in store.folds.ids]
     with_sound = has_sound(paths, extraction, workspace.trainers_dir, workspace.root)
-    predictions: dict[str, NDArray[np.floating[Any]]] = {name: store.load(name).oof for name in names}
+    oof = {name: store.load(name).oof for name in names}
+    rows = np.isfinite(list(oof.values())).all(axis=0)  # a model with some folds only must not get easier clips
+    target, with_sound = store.folds.target[rows], with_sound[rows]
+    predictions: dict[str, NDArray[np.floating[Any]]] = {name: values[rows] for name, values in oof.items()}
     read = {name: kind.modalities(models[name]) for name, kind in kinds.items()}
     if len(names) > 1:
         listed = f"{', '.join(names[:-1])} and {names[-1]}"
         label = f"mean of {listed}" if len(names) < 4 else f"mean of {len(names)} models"
         predictions[label] = np.mean([rankdata(values) for values in predictions.values()], axis=0)
         read[label] = tuple(sorted({modality for found in read.values() for modality in found}))
-    target = store.folds.target
     return tuple(
         ModalityScore(
             name,
             read[name],
-            _auc(target, values, np.isfinite(values)),
-            _auc(target, values, np.isfinite(values) & with_sound),
-            _auc(target, values, np.isfinite(values) & ~with_sound),
+            _auc(target, values, np.ones(len(target), bool)),
+            _auc(target, values, with_sound),
+            _auc(target, values, ~with_sound),
             int((~with_sound).sum()),
         )
         for name, values in predictions.items()

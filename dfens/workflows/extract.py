@@ -79,7 +79,7 @@ def extract(workspace: Workspace, request: ExtractRequest, progress: Progress = 
             '"ffdv", or list files with an ending such as .mp4 in the table.'
         )
     paths = list(dict.fromkeys(competition.paths))
-    if request.remove:
+    if request.remove and not request.dry_run:
         shutil.rmtree(workspace.clips_dir(), ignore_errors=True)
     started = time.monotonic()
     found = tuple(_extract(workspace, paths, *entry, request, progress) for entry in wanted(workspace))

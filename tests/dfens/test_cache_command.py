@@ -72,6 +72,7 @@ def test_caches_are_removed(folder: Path) -> None:
     (small,) = run_json(folder, "--model", "small", "--remove")["caches"]
     assert (small["cached"], small["bytes_cached"]) == (0, 0)
     assert [row["cached"] for row in run_json(folder, "--dry-run")["caches"]] == [0, 12]
+    assert [row["cached"] for row in run_json(folder, "--remove", "--dry-run")["caches"]] == [0, 12]
     config = folder / "dfens.toml"
     config.write_text(config.read_text().replace("crop = 24", ""))
     result = run(folder, "--dry-run")

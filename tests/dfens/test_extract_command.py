@@ -13,6 +13,7 @@ from dfens.cli import cli
 from dfens.workflows.report import load_inputs
 from dfens.workflows.report_media import find_views
 from dfens.workspace.paths import Workspace
+from oof.metrics import roc_auc
 from oof.store import PredictionStore
 from tests.support.clips import voice, write_clip
 from tests.support.competitions import write_labels
@@ -48,6 +49,7 @@ def test_clips_are_read_once_and_removed_on_request(folder: Path) -> None:
     assert (found["clips"], found["stored"], found["missing"], found["failed"]) == (4, 4, 0, 0)
     assert (folder / found["folder"]).is_dir()
     assert counts(folder, "--dry-run")["stored"] == 4
+    assert counts(folder, "--remove", "--dry-run")["stored"] == 4
     assert counts(folder, "--remove")["stored"] == 0
 
 
@@ -67,6 +69,9 @@ def test_contact_sheet_shows_the_frames(folder: Path) -> None:
     assert image is not None
     assert image.shape[1] == 1500
     assert np.unique(image.reshape(-1, 3), axis=0).shape[0] > 500  # frames, not a blank page
+    too_large = run(folder, "--sheet", "large.png", "--sheet-clips", "501")
+    assert too_large.exit_code == 2
+    assert "501 is not in the range 1<=x<=500" in too_large.stderr
     own = folder / "own.png"
     own.write_bytes(b"a file of the user")
     refused = run(folder, "--sheet", "own.png")
@@ -85,6 +90,28 @@ def test_images_are_refused(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.exit_code == 1
     assert "This competition has images, and dfens extract reads clips" in result.stderr
+
+
+def test_modalities_of_partly_trained_models_are_compared_on_the_same_clips(folder: Path) -> None:
+    labels = {f"clip {row}.mp4": row % 2 for row in range(12)}
+    for row, name in enumerate(labels):
+        sound = None if row % 4 > 1 else voice(0.3, seed=row)
+        write_clip(folder / "data" / "trainset" / name, frames=4, seed=row, sound=sound)
+    write_labels(folder / "data" / "trainset_label.txt", labels, "video_name,target")
+    model = 'kind = "linear"\nframes = 4\nkey_frames = 0\nframe_size = 32\n'
+    with (folder / "dfens.toml").open("a") as file:
+        file.write(f"[folds]\nk = 2\n[models.a]\n{model}[models.b]\n{model}")
+    for arguments in (["folds"], ["train", "--model", "a"], ["train", "--model", "b", "--fold", "0"]):
+        result = CliRunner().invoke(cli, ["-C", str(folder), *arguments])
+        assert result.exit_code == 0, result.stderr
+    result = CliRunner().invoke(cli, ["-C", str(folder), "compare", "a", "b", "--modalities", "--json"])
+    assert result.exit_code == 0, result.stderr
+    a, b, mean = json.loads(result.stdout)["modalities"]
+    store = PredictionStore(folder / "work" / "oof")
+    rows = store.folds.rows(0)
+    assert a["auc"] == pytest.approx(roc_auc(store.folds.target[rows], store.load("a").oof[rows]))
+    assert {**a, "model": ""} == {**b, "model": ""} == {**mean, "model": ""}  # equal models
+    assert a["clips_without_sound"] == sum(int(name[5:-4]) % 4 > 1 for name in store.folds.ids[rows])
 
 
 def test_modalities_are_compared_on_clips_without_sound(folder: Path) -> None:

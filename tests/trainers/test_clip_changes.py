@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from oof.errors import DataError
 from tests.support.clips import voice
 from trainers.features.extract import extract_clip
 from trainers.features.settings import ExtractSettings
@@ -64,6 +66,41 @@ def test_silence_at_the_start_is_trimmed_with_its_frames(path: Path) -> None:
     assert info.picture.frames == pytest.approx(18, abs=1)
     sound = extract_clip(str(target), SETTINGS).sound
     assert np.flatnonzero(np.abs(sound.astype(int)) > 300)[0] < 2_000
+
+
+@pytest.mark.parametrize("name", CLIP_CHANGES)
+def test_sound_keeps_its_time_and_its_end(tmp_path: Path, name: str) -> None:
+    click = np.zeros(12_800, np.float32)
+    click[4_800:4_850] = 0.8  # 0.3 s after the start of the sound
+    flac = Encoding(audio_codec="flac", audio_start_s=0.2)
+    images = [np.full((32, 32, 3), 9 * index, np.uint8) for index in range(12)]
+    times_s = [*(index / 48 for index in range(11)), 0.9]
+    path = write_clip(tmp_path / "a.mkv", images, 24, click, encoding=flac, times_s=times_s)
+    target, _ = changed(path, name, CLIP_CHANGES[name].severities[-1])
+    found = extract_clip(str(target), SETTINGS)
+    cut_s = 10 / 48 if name == "silence trimmed" else 0.0  # the first 0.5 s are silent; this frame is displayed then
+    heard_s = found.sound_start_s + np.abs(found.sound.astype(int)).argmax() / 16_000
+    assert heard_s + cut_s == pytest.approx(0.5, abs=0.01)
+    assert found.sound_start_s + len(found.sound) / 16_000 + cut_s == pytest.approx(1.0, abs=0.15)
+    with av.open(str(target)) as container:
+        shown_s = [float(frame.time or 0) + cut_s for frame in container.decode(video=0)]
+    expected_s = {"frame rate": times_s[::2], "silence trimmed": times_s[10:]}.get(name, times_s)
+    assert shown_s == pytest.approx(expected_s, abs=0.002)
+
+
+def test_a_damaged_clip_is_changed_as_far_as_it_can_be_decoded(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat")
+    data[start + 2_500 : start + 5_000 : 7] = bytes(len(range(start + 2_500, start + 5_000, 7)))
+    path.write_bytes(data)
+    before = extract_clip(str(path), SETTINGS)
+    assert any("damaged" in note or "cannot be decoded" in note for note in before.notes)
+    target, info = changed(path, "re-encoding", 28)
+    assert info.picture is not None
+    assert len(extract_clip(str(target), SETTINGS).images) == len(before.images)
+    path.write_bytes(b"no clip")
+    with pytest.raises(DataError, match="is not a clip that can be read"):
+        changed(path, "re-encoding", 28)
 
 
 @pytest.mark.parametrize("name", CLIP_CHANGES)

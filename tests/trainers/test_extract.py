@@ -315,6 +315,20 @@ def test_a_broken_clip_is_read_again_once_replaced_or_on_request(tmp_path: Path)
     assert store.make([str(path)], extract).stored == 1
 
 
+def test_the_record_of_a_retry_counts_and_not_the_failure_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"a clip on a disk that fails at times")
+
+    def fail(name: str) -> bytes:
+        raise DataError(f"{name} cannot be read (Input/output error).")
+
+    for attempt in range(8):  # tables have random names: their order must not matter
+        store = clip_store(SETTINGS, tmp_path / f"work{attempt}", tmp_path)
+        assert len(store.make([str(path)], fail).failures) == 1
+        summary = store.make([str(path)], lambda name: b"record", retry=True)
+        assert (summary.stored, summary.failures) == (1, ())
+
+
 def test_nothing_is_read_twice(tmp_path: Path) -> None:
     first, copy = clip(tmp_path, "a.mp4"), tmp_path / "copy.mp4"
     copy.write_bytes(first.read_bytes())

@@ -153,7 +153,9 @@ class ClipStore:
         index = pd.concat(tables, ignore_index=True)
         sizes = {path.stem: path.stat().st_size for path in self.folder.glob("*.bin")}
         ends = index["offset"] + index["n_bytes"]
-        return index[(index["offset"] < 0) | (ends <= index["shard"].map(sizes).fillna(-1))]
+        whole = index[(index["offset"] < 0) | (ends <= index["shard"].map(sizes).fillna(-1))]
+        # tables have random names, and the last entry of a file counts: its record, if any try succeeded
+        return whole.sort_values("offset", kind="stable")
 
     def _locate(self, paths: Sequence[str], threads: int, index: pd.DataFrame) -> pd.DataFrame:
         """Return one row per file, in order; offset -1 without a record, reason "" without a failure."""
