@@ -49,10 +49,13 @@ def read_feature_table(path: Path, parts: Parts) -> dict[str, NDArray[np.float32
     at = pd.Index(known).get_indexer(pd.Index(ids))
     _refuse_missing(path, parts, known, at)
     names = _numeric(columns, [name for name in columns.names if name != id_name and not is_row_number(columns, name)])
-    found = {name: columns.numbers(name)[at].astype(np.float32) for name in names}
+    with np.errstate(over="ignore"):  # too large for float32: refused below
+        found = {name: columns.numbers(name)[at].astype(np.float32) for name in names}
     infinite = [name for name, values in found.items() if np.isinf(values).any()]
     if infinite:
-        raise BlendError(f"{path}: infinite values in column {', '.join(infinite)}. Leave unknown values empty.")
+        raise BlendError(
+            f"{path}: infinite values in column {', '.join(infinite)} (or above 3.4e38). Leave unknown values empty."
+        )
     return found
 
 

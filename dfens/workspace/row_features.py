@@ -42,11 +42,17 @@ class RowFeatures:
     notes: tuple[str, ...]
 
 
-def read_features(workspace: Workspace, names: Sequence[str], progress: Progress = SILENT) -> RowFeatures | None:
+def read_features(
+    workspace: Workspace,
+    names: Sequence[str],
+    progress: Progress = SILENT,
+    *,
+    only: Mapping[str, Sequence[str]] | None = None,
+) -> RowFeatures | None:
     """Return the features with some names (`[blend] features`) of the training and test rows; None without names.
 
     A column that is unknown for all training rows, or for all test rows, is left out with a note: trees that read it
-    would have a nested score that test predictions cannot reach.
+    would have a nested score that test predictions cannot reach. With `only`, other columns of a feature are ignored.
 
     Raises:
         BlendError: if a table lacks rows or has values that are not numbers, files of the competition are needed and
@@ -58,14 +64,16 @@ def read_features(workspace: Workspace, names: Sequence[str], progress: Progress
     rows = _Rows(workspace, _training_and_test(workspace))
     table: dict[str, Columns] = {}
     notes: list[str] = []
-    for name, columns in rows.read(names, progress).items():
+    for name, found in rows.read(names, progress).items():
+        columns = found if only is None else {key: found[key] for key in only.get(name, ()) if key in found}
         kept = {column: values for column, values in columns.items() if not rows.unknown_parts(values)}
         notes += [
             f"Feature {column} is left out: it is unknown for all {rows.unknown_parts(columns[column])[0]} rows."
             for column in columns
             if column not in kept
         ]
-        _refuse_labels(name, kept, workspace.predictions.folds.target)
+        if name not in _OF_FILES:  # sizes that separate the classes are properties of the files, also of test rows
+            _refuse_labels(name, kept, workspace.predictions.folds.target)
         table |= {name: kept} if kept else {}
     if not table:
         raise BlendError(
@@ -93,8 +101,10 @@ def read_again(workspace: Workspace, facts: Mapping[str, Any], progress: Progres
         BlendError: if they cannot be read, or have changed since.
     """
     names = dict(facts.get("settings") or {}).get("features") or ()
-    found = read_features(workspace, names, progress)
-    if found is not None and found.facts["fingerprints"] != dict(facts.get("features") or {}).get("fingerprints"):
+    recorded = facts.get("features") or {"columns": [], "fingerprints": {}}
+    # a table may have got further columns, or its columns another order
+    found = read_features(workspace, names, progress, only=_by_feature(recorded))
+    if found is not None and found.facts["fingerprints"] != recorded["fingerprints"]:
         raise BlendError(
             f"The features {', '.join(names)} have changed since the blend '{facts.get('name')}' was made. Run dfens "
             f"blend --name {facts.get('name')}."
@@ -284,10 +294,23 @@ def _paths(rows: "pd.DataFrame | None", ids: Ids, part: str) -> list[str]:
 
 
 def _refuse_labels(name: str, columns: Columns, target: NDArray[np.int8]) -> None:
-    """Raise BlendError for a column of labels, with which trees would have a perfect nested score."""
+    """Raise BlendError for a column of labels, or one that is known for one class only.
+
+    With these, trees would have a perfect nested score.
+    """
     for column, values in columns.items():
         inside = values[: len(target)]
+        if len(target) > 10 and _separates(np.isnan(inside), target):
+            raise BlendError(
+                f"{name}: column '{column}' has values for only one of the classes, which reveals the labels. Add the "
+                f"values of the others, or remove it."
+            )
         known = ~np.isnan(inside)
-        pairs = pd.DataFrame({"value": inside[known], "target": target[known]}).drop_duplicates()
-        if len(pairs) == 2 and pairs["value"].is_unique and pairs["target"].is_unique and known.sum() > 10:
+        if known.sum() > 10 and _separates(inside[known], target[known]):
             raise BlendError(f"{name}: column '{column}' contains the labels, which no feature may. Remove it.")
+
+
+def _separates(values: NDArray[Any], target: NDArray[np.int8]) -> bool:
+    """Return whether values are two, one for each class."""
+    pairs = pd.DataFrame({"value": values, "target": target}).drop_duplicates()
+    return len(pairs) == 2 and bool(pairs["value"].is_unique and pairs["target"].is_unique)

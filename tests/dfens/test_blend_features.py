@@ -164,6 +164,12 @@ def test_tables_that_cannot_be_features_are_refused(tmp_path: Path) -> None:
     labels = dict(zip([f"{row:05d}" for row in range(ROWS)], data["y"], strict=True))
     for column, values, text in (
         ("label", lambda name: 3.0 + labels.get(name, 0), "column 'label' contains the labels"),
+        (
+            "mask",
+            lambda name: 7.0 if labels.get(name, 1) else None,
+            "column 'mask' has values for only one of the classes",
+        ),
+        ("huge", lambda name: 1e300 if name == "t003" else 1.0, "infinite values in column huge (or above 3.4e38)"),
         ("camera", lambda name: f"c{name}x", "column camera is not numeric"),
         ("focus", lambda name: np.inf if name == "t003" else 1.0, "infinite values in column focus"),
         ("focus", lambda name: None, "No feature can be used. Feature focus is left out"),
@@ -225,6 +231,13 @@ def test_a_blend_is_fitted_again_with_its_features_only(tmp_path: Path) -> None:
     found = rebuild_entry(workspace, entry, sample)
     assert found.table is not None
     assert found.source == "the members, blended again with the recorded settings"
+    # further columns, even before the old ones, are not a change
+    table = pd.read_csv(tmp_path / "features.csv", dtype={"id": str})
+    table.insert(0, "more", np.arange(len(table)) % 7 / 2)
+    table.to_csv(tmp_path / "features.csv", index=False)
+    again = rebuild_entry(workspace, entry, sample)
+    assert again.table is not None
+    assert again.table.sha256 == sha256
     edit(tmp_path, focus=lambda name: 0.5)
     found = rebuild_entry(workspace, entry, sample)
     assert found.table is None

@@ -82,3 +82,10 @@ def test_clips_have_a_size_and_a_bit_rate(tmp_path: Path) -> None:
     assert found["bitrate"]["bitrate"][0] == pytest.approx(8 * size / 2, rel=0.1)
     with pytest.raises(ConfigError, match="Clips do not have the features blur, quality; they have size, bitrate"):
         file_properties([str(path)], ["blur", "quality"], "clips", root=tmp_path, cache_dir=tmp_path / "work")
+
+
+def test_a_file_of_two_rows_is_one_row_of_the_cache(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", 16, 16)
+    for _ in range(2):
+        found = file_properties([path, path], ["size"], "images", root=tmp_path, cache_dir=tmp_path / "w")["size"]
+        assert list(found["width"]) == [16, 16]

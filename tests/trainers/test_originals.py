@@ -158,3 +158,22 @@ def test_a_name_that_several_reals_share_names_all_of_them() -> None:
     assert rows.rows_of("y") == [2]
     assert rows.rows_of("2;gone") == [3]
     assert rows.rows_of("2_gone") == rows.rows_of("") == rows.rows_of("gone") == []
+
+
+def test_names_that_differ_after_a_dot_are_different() -> None:
+    values, ids, target, paths = originals("")
+    ids[:8] = [f"clip.{'abcdefgh'[row]}x" for row in range(8)]
+    paths[:8] = [f"/d/{id_}.mp4" for id_ in ids[:8]]
+    values[8:] = [ids[row // 2] for row in range(16)]
+    assert len(set(column_groups(values, ids, target, paths).names)) == 8
+    values[22:] = ["gone.one", "gone.two"]  # neither is among the rows
+    assert len(set(column_groups(values, ids, target, paths).names)) == 10
+
+
+def test_a_file_name_in_every_folder_is_found_by_its_folders_alone() -> None:
+    paths = np.array([f"/d/clip{row}/frames/0.png" for row in range(400)], object)
+    ids = np.array([f"x{row}" for row in range(400)], object)
+    names = RowNames(ids, np.arange(400) % 2, paths)
+    assert names.rows_of("CLIP8/frames/0.png") == [8]
+    assert names.rows_of("clip7/frames/0") == [7]
+    assert names.rows_of("other/frames/0.png") == []  # 400 rows have this name

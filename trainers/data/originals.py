@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.row_names import RowNames, plain_name, without_ending
+from trainers.data.row_names import RowNames, plain_name, without_media_ending
 
 # values that mean "no original", without brackets and quotes
 _NONE = frozenset(
@@ -179,7 +179,13 @@ def _components(column: _Column, is_none: Mask) -> NDArray[Any]:
     from scipy.sparse.csgraph import connected_components
 
     n_rows, has_value = len(column.code), np.flatnonzero(~is_none)
-    _, spelling = np.unique([without_ending(plain_name(text)) for text in column.texts], return_inverse=True)
+    named = np.isin(np.arange(len(column.texts)), column.value).tolist()  # the rows that they name join their spellings
+    names = [
+        (is_named, text if is_named else without_media_ending(plain_name(text)))
+        for is_named, text in zip(named, column.texts, strict=True)
+    ]
+    number = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    spelling = np.array([number[name] for name in names], np.intp)
     start = np.r_[has_value, column.row]
     end = n_rows + spelling[np.r_[column.code[has_value], column.value]]
     size = n_rows + len(column.texts)

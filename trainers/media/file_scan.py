@@ -82,7 +82,7 @@ def scan_files(
             if cache is not None and (number % _PARTS_SAVED == 0 or number == len(parts)):
                 table = pd.DataFrame({"file": names[known], "size": stamps[known, 0], "mtime_ns": stamps[known, 1]})
                 table[list(scan.columns)] = values[known]
-                _write_cache(scan, cache, old, table)
+                _write_cache(scan, cache, old, table.drop_duplicates("file"))
     return values, known
 
 
