@@ -31,28 +31,25 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from competitions import World, make_store, read_faces
 from measure import machine, make_pictures
 from numpy.typing import NDArray
 
 from dfens.demo.faces import draw_face, draw_person
-from oof.folds import make_folds
 from oof.metrics import roc_auc
 from oof.metrics.intervals import difference, score_interval
-from oof.store import PredictionStore
 from trainers.analysis.robustness import robustness_curves
 from trainers.augment.pipeline import augment_batch, augment_image, sample_params
 from trainers.augment.random_streams import ImageRandom
 from trainers.augment.self_blend import self_blend
 from trainers.augment.settings import AugmentSettings, DegradeSettings
-from trainers.data.competition import Competition
-from trainers.data.layouts import read_competition
-from trainers.data.settings import DataSettings
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.media.arrays import Image
 from trainers.media.image import decode_image
-from trainers.train import TrainingJob, train_models
+from trainers.train import train_models
 
 _SIZE = 64
+_K = 2
 _FOLDS = [0]  # number of folds to train, 0 for all; set by main
 _CNN: dict[str, Any] = {
     "backbone": "test_resnet", "pretrained": False, "inputs": ("ycbcr", "srm"), "image_size": _SIZE, "epochs": 12,
@@ -104,35 +101,23 @@ KINDS: dict[str, Callable[[Image, np.random.Generator], Image]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class World:
-    """A competition on disk, its folds, and the kind of each test row ("" for a real)."""
+class FakesWorld(World):
+    """A competition, the kind of each test row ("" for a real), and the folds to train."""
 
-    competition: Competition
-    store: PredictionStore
     kinds: NDArray[np.object_]
-    folder: Path
     folds: Sequence[int]
 
-    def job(self, models: Mapping[str, TimmSettings]) -> TrainingJob:
-        return TrainingJob(
-            self.competition, self.store.root, dict(models), self.folder / "work", threads=1, root=self.folder
-        )
 
-
-def make_world(folder: Path, kinds: Sequence[str], *, rows: int, seed: int, k: int = 2, test_rows: int = 480) -> World:
+def make_world(folder: Path, kinds: Sequence[str], *, rows: int, seed: int, test_rows: int = 480) -> FakesWorld:
     """Generate a competition whose training fakes are of the given kinds and whose test fakes are of all four."""
     rng = np.random.default_rng(seed)
     train = _draw(folder / "train", rows, kinds, rng)
     test = _draw(folder / "test", test_rows, list(KINDS), rng)
     train.to_csv(folder / "train.csv", index=False)
     test.assign(y_pred=0.5)[["id", "y_pred"]].to_csv(folder / "sample_submission.csv", index=False)
-    competition = read_competition(DataSettings(layout="table", root=folder, id="id", group="person"))
-    store = PredictionStore(folder / "oof")
-    ids, target = competition.train["id"].to_numpy(object), competition.train["target"].to_numpy()
-    groups = competition.train["group"].to_numpy(object)
-    store.save_folds(make_folds(ids, target, k=k, seed=seed, groups=groups))
-    store.save_test_ids(competition.test["id"].to_numpy(object))
-    return World(competition, store, test["kind"].to_numpy(object), folder, range(_FOLDS[0] or k))
+    competition = read_faces(folder, "id")
+    store = make_store(folder / "oof", competition, k=_K, seed=seed)
+    return FakesWorld(competition, store, folder, test["kind"].to_numpy(object), range(_FOLDS[0] or _K))
 
 
 def _draw(folder: Path, rows: int, kinds: Sequence[str], rng: np.random.Generator) -> pd.DataFrame:
@@ -157,7 +142,7 @@ def logits(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
-def train_seeds(world: World, models: Mapping[str, dict[str, Any]], seeds: int) -> dict[str, list[str]]:
+def train_seeds(world: FakesWorld, models: Mapping[str, dict[str, Any]], seeds: int) -> dict[str, list[str]]:
     """Train each model with each seed; return the names of the seeds of each model."""
     jobs = {
         f"{name}-{seed}": TimmSettings(**{**settings, "seed": seed})
@@ -168,7 +153,7 @@ def train_seeds(world: World, models: Mapping[str, dict[str, Any]], seeds: int) 
     return {name: [f"{name}-{seed}" for seed in range(seeds)] for name in models}
 
 
-def mean_logits(world: World, names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def mean_logits(world: FakesWorld, names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return OOF and test predictions of a model: the mean logit over its seeds."""
     loaded = [world.store.load(name) for name in names]
     test = []
@@ -178,7 +163,7 @@ def mean_logits(world: World, names: Sequence[str]) -> tuple[NDArray[np.float64]
     return np.mean([logits(model.oof) for model in loaded], 0), np.mean(test, 0)
 
 
-def show_scores(world: World, found: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
+def show_scores(world: FakesWorld, found: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
     """Print OOF AUC and test AUC by kind of fake, each with its paired difference to the first line."""
     print(f"| model | OOF | {' | '.join(f'test: {kind}' for kind in KINDS)} | all test fakes |")
     print("|---|---:|" + "---:|" * (len(KINDS) + 1))
@@ -310,18 +295,17 @@ def noise(folder: Path, seeds: int, rows: int) -> None:
     held: dict[str, int] = dict.fromkeys(models, 0)
     for seed in range(seeds):
         world = make_world(folder / str(seed), list(KINDS), rows=rows, seed=10 + seed, test_rows=8)
-        ids, folds = world.store.folds.ids, world.store.folds
-        y = np.random.default_rng(seed).permutation(folds.target)
-        store = PredictionStore(world.folder / "noise")
-        train = world.competition.train.set_index("id").loc[list(ids)].assign(target=y).reset_index()
-        groups = train["group"].to_numpy(object)
-        store.save_folds(make_folds(ids, y, k=folds.k, seed=seed, groups=groups))  # stratified, as in dfens folds
-        store.save_test_ids(world.store.test_ids)
-        drawn = dataclasses.replace(world, competition=dataclasses.replace(world.competition, train=train), store=store)
+        y = np.random.default_rng(seed).permutation(world.store.folds.target)
+        train = world.competition.train.set_index("id").loc[list(world.store.folds.ids)].assign(target=y).reset_index()
+        competition = dataclasses.replace(world.competition, train=train)
+        store = make_store(world.folder / "noise", competition, k=_K, seed=seed)  # stratified, as in dfens folds
+        drawn = dataclasses.replace(world, competition=competition, store=store)
         short = {f"m{place}": settings for place, settings in enumerate(models.values())}
         names = train_seeds(drawn, short, 1)
         for name, group in zip(models, names.values(), strict=True):
-            interval = score_interval("auc", y, mean_logits(drawn, group)[0])
+            oof = mean_logits(drawn, group)[0]
+            held_out = ~np.isnan(oof)
+            interval = score_interval("auc", y[held_out], oof[held_out])
             aucs[name].append(interval.score)
             held[name] += interval.low <= 0.5 <= interval.high
     print("| method | mean OOF AUC | its standard error | intervals that contain 0.5 |\n|---|---:|---:|---:|")

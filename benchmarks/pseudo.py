@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from competitions import World, make_store, read_faces
 from measure import machine, show
 from numpy.typing import NDArray
 from scipy.stats import t as student
@@ -27,12 +28,7 @@ from dfens.demo.competition import make_competition
 from ensemble.fit import fit_blend
 from ensemble.fold_safe import predict_without_fold
 from ensemble.settings import BlendSettings
-from oof.folds import make_folds
 from oof.metrics import roc_auc
-from oof.store import PredictionStore
-from trainers.data.competition import Competition
-from trainers.data.layouts import read_competition
-from trainers.data.settings import DataSettings
 from trainers.jobs.runner import FoldRunner
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
@@ -86,39 +82,29 @@ def shift_images(folder: Path, seed: int, scale: tuple[float, float], quality: t
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class World:
-    """A competition in a folder, its test labels, and fresh rows from the training distribution."""
+class ShiftedWorld(World):
+    """A competition with its test labels, and fresh rows from the training distribution."""
 
-    competition: Competition
-    store: PredictionStore
     test_y: NDArray[np.int64]
     fresh: pd.DataFrame
-    folder: Path
 
 
-def make_world(folder: Path, number: int, options: argparse.Namespace) -> World:
+def make_world(folder: Path, number: int, options: argparse.Namespace) -> ShiftedWorld:
     """Generate the faces of a world."""
     make_competition(folder, train_rows=options.rows, test_rows=options.tests, size=options.size, seed=number)
     make_competition(folder / "fresh", train_rows=options.rows, test_rows=8, size=options.size, seed=10_000 + number)
     if not options.noise:
         shift_images(folder / "data" / "test", number, tuple(options.scale), tuple(options.quality))
-    competition, fresh = (
-        read_competition(DataSettings(layout="table", root=root / "data", id="img_name", group="person"))
-        for root in (folder, folder / "fresh")
-    )
+    competition, fresh = read_faces(folder / "data"), read_faces(folder / "fresh" / "data")
     train = competition.train
     if options.noise:
         train["target"] = np.random.default_rng(number).permutation(train["target"].to_numpy())
         competition = dataclasses.replace(competition, test=copies(competition.test, train))
-    store = PredictionStore(folder / "oof")
-    groups = train["group"].to_numpy(object)
-    ids, target = train["id"].to_numpy(object), train["target"].to_numpy()
-    store.save_folds(make_folds(ids, target, k=K, seed=0, groups=groups, group="person"))
-    store.save_test_ids(competition.test["id"].to_numpy(object))
+    store = make_store(folder / "oof", competition, k=K)
     truth = pd.read_csv(folder / "truth.csv", dtype={"img_name": str})
     known = dict(zip(truth["img_name"], truth["target"], strict=True))
     test_y = np.array([known.get(id_, 0) for id_ in store.test_ids])
-    return World(competition, store, test_y, fresh.train, folder)
+    return ShiftedWorld(competition, store, folder, test_y, fresh.train)
 
 
 def copies(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
@@ -127,7 +113,7 @@ def copies(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([test, again], ignore_index=True)
 
 
-def labels_of(world: World, names: list[str], variant: str) -> PseudoLabels:
+def labels_of(world: ShiftedWorld, names: list[str], variant: str) -> PseudoLabels:
     """Return pseudo-labels for each fold: fold-safe, or directly from the blend."""
     folds, models = world.store.folds, [world.store.load(name) for name in names]
     oof = np.stack([model.oof for model in models], axis=1)
@@ -148,15 +134,13 @@ def one_world(number: int, options: argparse.Namespace) -> dict[tuple[str, str],
         for variant in VARIANTS:
             labels = None if variant == "without" else labels_of(world, list(models), variant)
             named = {name if labels is None else f"{name}-{variant}": settings for name, settings in models.items()}
-            job = TrainingJob(
-                world.competition, world.store.root, named, world.folder / "trainers", pseudo=labels, threads=1
-            )
+            job = world.job(named, pseudo=labels)
             train_models(job, range(K))
             found |= {(variant, what): value for what, value in scores(world, job).items()}
     return found
 
 
-def scores(world: World, job: TrainingJob) -> dict[str, float]:
+def scores(world: ShiftedWorld, job: TrainingJob) -> dict[str, float]:
     """Return the mean AUCs over the models of a job."""
     runner, folds = FoldRunner(job), world.store.folds
     found: dict[str, list[float]] = {"OOF": [], "fresh": [], "test": []}

@@ -14,20 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from competitions import World, make_store, read_faces
 from measure import machine, show
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from dfens.demo.competition import make_competition
 from oof.averaging import mean_of_logits, on_scale_of
-from oof.folds import make_folds
 from oof.ids import join_positions
 from oof.metrics import roc_auc
 from oof.store import ModelPredictions, PredictionStore
-from trainers.data.layouts import read_competition
-from trainers.data.settings import DataSettings
 from trainers.kinds.timm.settings import TimmSettings
-from trainers.train import TrainingJob, train_models
+from trainers.train import train_models
 
 WEIGHTS = (0.2, 0.5, 0.8, 1.0)
 K = 3
@@ -42,17 +40,11 @@ def one_world(number: int, options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         make_competition(folder, train_rows=options.rows, test_rows=options.tests, size=options.size, seed=number)
-        data = DataSettings(layout="table", root=folder / "data", id="img_name", group="person")
-        competition = read_competition(data)
-        store = PredictionStore(folder / "oof")
-        train = competition.train
-        groups = train["group"].to_numpy(object)
-        target = train["target"].to_numpy()
-        store.save_folds(make_folds(train["id"].to_numpy(object), target, k=K, seed=0, groups=groups, group="person"))
-        store.save_test_ids(competition.test["id"].to_numpy(object))
+        competition = read_faces(folder / "data")
+        store = make_store(folder / "oof", competition, k=K)
         truth = pd.read_csv(folder / "truth.csv", dtype={"img_name": str})
         rows = join_positions(store.test_ids, truth["img_name"].to_numpy(object), "truth.csv")
-        train_models(TrainingJob(competition, store.root, {"m": settings}, folder / "trainers"), range(K))
+        train_models(World(competition, store, folder).job({"m": settings}), range(K))
         return scores(store, truth["target"].to_numpy()[rows], options.seeds)
 
 

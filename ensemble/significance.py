@@ -53,7 +53,7 @@ def compare(
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """Return a sentence on whether the gain is significant."""
+    """Return a sentence on whether the blend differs significantly from each of the others."""
     worse = [item.other for item in comparisons if item.p_value < 0.05 and item.gain < 0]
     if worse:
         return (
@@ -63,4 +63,4 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
     unsure = [item.other for item in comparisons if not (item.p_value < 0.05 and item.gain > 0)]
     if not unsure:
         return "The blend is significantly better than the best single model and the plain mean."
-    return f"The gain over the {' and the '.join(unsure)} is not statistically significant on these rows."
+    return f"The difference from the {' and the '.join(unsure)} is not statistically significant on these rows."

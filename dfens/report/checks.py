@@ -66,16 +66,25 @@ def _complete(inputs: ReportInputs) -> Iterator[Check]:
     if partial:
         yield Check(
             "Complete predictions", "warn",
-            f"{_names(partial)} {_verb(partial, 'lacks', 'lack')} predictions for some training rows. Run dfens train.",
+            f"{_names(partial)} {_verb(partial, 'lacks', 'lack')} predictions for some training rows. "
+            f"{_how_to_complete(inputs, partial)}",
         )  # fmt: skip
     if untested:
         yield Check(
             "Test predictions",
             "warn",
-            f"{_names(untested)} {_verb(untested, 'has', 'have')} no test predictions. Run dfens train.",
+            f"{_names(untested)} {_verb(untested, 'has', 'have')} no test predictions. "
+            f"{_how_to_complete(inputs, untested)}",
         )
     if not partial and not untested:
         yield Check("Complete predictions", "pass", "Every model predicts every training and test row.")
+
+
+def _how_to_complete(inputs: ReportInputs, names: list[str]) -> str:
+    imported = {model.name for model in inputs.models if model.kind == "import"}
+    if imported.issuperset(names):
+        return "If they exist, run dfens oof import NAME --oof FILE --test FILE."
+    return "Run dfens train, and import the rest (dfens oof import)." if imported & set(names) else "Run dfens train."
 
 
 def _duplicates(inputs: ReportInputs) -> Check:
@@ -115,8 +124,8 @@ def _grouping(inputs: ReportInputs) -> Check:
     if gap is None:
         return Check(
             name, "warn",
-            "Folds are random, and the effect was not measured: images from one source in several folds inflate all "
-            "scores on this page. Run dfens groups.",
+            "Folds are not grouped, and the effect was not measured: rows from one source in several folds inflate all "
+            "scores on this page. Run dfens groups, or import folds with groups (dfens oof import --group-column).",
         )  # fmt: skip
     if gap.random_auc - gap.grouped_auc < _SMALL_GAP:
         return Check(name, "pass", f"Folds are random, which has little effect here.{measured}")

@@ -81,10 +81,12 @@ def sample_submission(workspace: Workspace) -> Path:
     if named:
         path = resolve_path(settings.root, named)  # avoids searching for every image
         if not path.is_file():
-            how = "" if workspace.config_path.exists() else "Run dfens init --recipe table, then name it there. "
+            how = "Correct [data] sample_submission in dfens.toml (relative to root), or run dfens download."
+            if not workspace.config_path.exists():
+                how = "Run dfens init --recipe table, and put the competition's sample_submission.csv into data/."
             raise SubmissionError(
                 f"The sample submission {path} is missing: header, order and ids of a submission are taken from it. "
-                f"{how}Correct [data] sample_submission in dfens.toml (relative to root), or run dfens download."
+                f"{how}"
             )
         return path
     sample = workspace.whole_competition().sample_submission

@@ -96,7 +96,7 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
         models += [model for model in found or [] if np.isfinite(model.oof).any()]
     found_blends = [_or_problem(partial(_blend, workspace, name), problems) for name in workspace.blends.list()]
     blends = sorted(filter(None, found_blends), key=lambda blend: str(blend.facts["made_at"]))
-    sealed = _or_problem(store.sealed_rows, problems)
+    sealed = _or_problem(store.sealed_rows, problems) if store.has_folds() else None
     looks = _or_problem(store.looks.read, problems) or ()
     config = _or_problem(lambda: workspace.config, problems)
     metric = metric_by_name(config.competition.metric if config else "auc")

@@ -86,8 +86,9 @@ def read_status(workspace: Workspace) -> Status:
     metric = config.competition.metric
     if not store.has_folds():
         if not config.data.root.exists():
-            facts = (f"No data yet at {config.data.root}.",)
-            return Status(metric=metric, folder=folder, facts=facts, next="dfens download")
+            facts = (f"The data folder {config.data.root} ([data] root) is missing.",)
+            source = "dfens download" if config.competition.slug else "put the data there"
+            return Status(metric=metric, folder=folder, facts=facts, next=f"{source}, or correct [data] root")
         return Status(metric=metric, folder=folder, facts=("No folds yet.",), next="dfens check, then dfens folds")
     folds = store.folds
     how = ", ".join(f"{key} {value}" for key, value in folds.how.items())

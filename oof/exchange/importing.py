@@ -109,6 +109,7 @@ def import_predictions(
             continue
         details = _details(table, name, folds.fold[inside])
         new.append(NewModel(name=name, ids=table.ids, oof=oof, test=test, sealed=of_sealed, details=details))
+    report.warnings += _other_folds(new)
     archived = store.save_all(new)
     report.notes += [f"The earlier '{name}' was moved to {path}." for name, path in archived.items()]
     report.with_test = sorted(test_by_model)
@@ -199,6 +200,18 @@ def _details(table: PredictionFile, name: str, store_fold: NDArray[np.int16]) ->
             "as_in_store": len(shared) == len(values) == len(np.unique(there)),
         }
     return details
+
+
+def _other_folds(models: Sequence[NewModel]) -> list[str]:
+    """Return a warning that names the models whose files have other folds than the store; none without such models."""
+    names = [model.name for model in models if not model.details.get("folds", {}).get("as_in_store", True)]
+    if not names:
+        return []
+    return [
+        f"{examples(names, 3)}: predicted with other folds than those of the store, so the weights that score a fold "
+        f"have indirectly seen its labels. Nested scores of blends may be slightly too high; predictions with the same "
+        f"folds avoid this."
+    ]
 
 
 def _is_stored(

@@ -43,7 +43,8 @@ def _problem(url: str) -> str:
         parts = urlsplit(url if separator else f"http://{url}")
         host, _ = parts.hostname, parts.port
     except ValueError as err:  # its text contains parts of the URL
-        return "has a port that is not a number from 0 to 65535" if "ort" in str(err) else "is not a valid URL"
+        is_port = str(err).startswith("Port")
+        return "has a port that is not a number from 0 to 65535" if is_port else "is not a valid URL"
     if not host:
         return "has no host"
     return "has a host with a space in it" if re.search(r"\s", host) else ""

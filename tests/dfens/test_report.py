@@ -160,6 +160,20 @@ def test_a_blend_whose_members_changed_is_stale() -> None:
     assert "model-2" in check.sentence
 
 
+@pytest.mark.parametrize(
+    ("kinds", "remedy"),
+    [
+        (("timm", "timm"), "Run dfens train."),
+        (("import", "import"), "run dfens oof import NAME --oof FILE --test FILE."),
+        (("timm", "import"), "Run dfens train, and import the rest (dfens oof import)."),
+    ],
+)
+def test_missing_predictions_are_added_where_they_come_from(kinds: tuple[str, ...], remedy: str) -> None:
+    inputs = make_inputs(count=2)
+    models = [replace(m, kind=kind, test_by_fold=None) for m, kind in zip(inputs.models, kinds, strict=True)]
+    assert checks_of(replace(inputs, models=models))["Test predictions"].sentence.endswith(remedy)
+
+
 def test_uneven_folds_are_a_warning_and_even_ones_are_not() -> None:
     inputs = make_inputs(rows=2000)
     assert checks_of(inputs)["Fold spread"].outcome == "pass"

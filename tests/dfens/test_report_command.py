@@ -85,6 +85,8 @@ def test_an_empty_project_gets_a_page(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert "There are no folds yet. Run dfens check, then dfens folds." in page
     assert "dfens check, then dfens folds</code>" in page
+    facts = json.loads((tmp_path / "work" / "reports" / "report.json").read_text())
+    assert "fail" not in {check["outcome"] for check in facts["checks"]}
 
 
 def test_missing_images_are_named_in_their_place(copy: Path) -> None:

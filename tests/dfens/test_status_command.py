@@ -66,6 +66,14 @@ def test_the_next_training_is_named_with_its_folds_in_short(workspace: Workspace
     assert status(workspace)["next"] == "dfens train --model m0 --fold 0-3"
 
 
+@pytest.mark.parametrize(("slug", "source"), [("tiny", "dfens download"), ("", "put the data there")])
+def test_a_missing_data_folder_is_named_with_its_setting(tmp_path: Path, slug: str, source: str) -> None:
+    (tmp_path / "dfens.toml").write_text(f'[competition]\nslug = "{slug}"\n[data]\nroot = "fotos"\n')
+    found = status(Workspace(tmp_path))
+    assert found["facts"] == [f"The data folder {tmp_path / 'fotos'} ([data] root) is missing."]
+    assert found["next"] == f"{source}, or correct [data] root"
+
+
 def test_a_lock_records_when_it_was_acquired(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     assert locked_since(path) is None

@@ -77,6 +77,8 @@ def test_without_folds_those_of_the_largest_file_are_used(store: PredictionStore
     assert sum(details["rows"].values()) == 30
     assert details["as_in_store"] is False
     assert store.load("whole").details["folds"]["as_in_store"] is True
+    (warning,) = report.warnings
+    assert warning.startswith("half: predicted with other folds than those of the store")
 
 
 def test_without_a_fold_column_folds_are_made_and_reported(store: PredictionStore, tmp_path: Path) -> None:
