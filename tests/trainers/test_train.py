@@ -211,15 +211,15 @@ def test_changed_row_weights_under_an_old_name_are_refused(tmp_path: Path) -> No
     weight, work_dir = np.arange(1.0, len(competition.train) + 1), tmp_path / "work" / "trainers"
     settings = dataclasses.replace(TINY, epochs=1, weight_column="weight")
 
-    def train(weight: NDArray[np.float64], fold: int, *, backwards: bool = False) -> None:
-        rows = competition.train.assign(weight=weight)
+    def train(weight: NDArray[Any], fold: int, *, backwards: bool = False) -> None:
+        rows = competition.train.assign(weight=weight.astype(str))
         changed = dataclasses.replace(competition, train=rows.iloc[::-1] if backwards else rows)
         train_models(changed, store, {"tiny": settings}, [fold], work_dir)
 
     train(weight, 0)
     with pytest.raises(TrainingError, match="other settings; changed: the values of weight_column or pair_column"):
         train(weight[::-1], 1)
-    train(weight, 1, backwards=True)
+    train(weight.astype(int), 1, backwards=True)  # the same weights, written as 1 instead of 1.0
     assert store.summary("tiny").complete
 
 

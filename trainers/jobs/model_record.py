@@ -73,6 +73,8 @@ def _columns_fingerprint(context: ModelContext[Any]) -> str:
     for setting in ("weight_column", "pair_column"):
         if name := getattr(context.settings, setting, ""):
             values = context.column(context.train, name, setting)
+            with contextlib.suppress(ValueError):  # 1 and 1.0 are the same weight
+                values = values.astype(float) if setting == "weight_column" else values
             texts += [f"{setting}\t{id_}\t{value}" for id_, value in zip(context.train["id"], values, strict=True)]
     return text_fingerprint(sorted(texts)) if texts else ""
 
