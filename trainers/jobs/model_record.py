@@ -45,7 +45,7 @@ def check_settings_unchanged(
     if columns:
         record["columns"] = columns
     if context.pseudo is not None:
-        record["pseudo_labels"] = pseudo_record(*context.pseudo)
+        record["pseudo_labels"] = pseudo_record(*context.pseudo, store.test_ids)
     with file_lock(folder.parent / ".lock"):
         if path.exists():
             before = read_json(path)

@@ -59,7 +59,7 @@ class RemoteWorkspace:
         for name, settings in job.models.items():
             record = without_repeats(settings_record(settings))
             parts = [record, store.folds.fingerprint, ids_fingerprint(store.test_ids)]
-            parts += [job.pseudo.fingerprint] if job.pseudo is not None else []
+            parts += [job.pseudo.fingerprint_of(store.test_ids)] if job.pseudo is not None else []
             keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         remote = cls(url, keys, store.folds.k)
         with _named_error(url, "reached"):

@@ -292,7 +292,7 @@ class FoldRunner:
             "folds": self.store.folds.fingerprint,
             "packages": package_versions(),
             "git": asdict(state) if (state := git_state(self.job.root.resolve())) else None,
-        } | ({} if context.pseudo is None else {"pseudo_labels": pseudo_record(*context.pseudo)})
+        } | ({} if context.pseudo is None else {"pseudo_labels": pseudo_record(*context.pseudo, self.store.test_ids)})
 
     # ---- prediction ---------------------------------------------------------
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import TrainingError
-from oof.ids import text_fingerprint
+from oof.ids import Ids, text_fingerprint
 from trainers.kinds.repeats import PseudoSettings
 
 
@@ -36,11 +36,11 @@ class PseudoLabels:
                 f"score. Pass (k + 1, n_test), row f by models that have not seen fold f."
             )
 
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the labels, independent of the order of the test rows."""
-        in_order = self.probabilities[:, np.lexsort(self.probabilities)]
-        return text_fingerprint([np.ascontiguousarray(in_order).tobytes().hex()])
+    def fingerprint_of(self, ids: Ids) -> str:
+        """Return the fingerprint of the labels of test rows with these ids, independent of the order of the rows."""
+        order = np.argsort(ids.astype(str), kind="stable")
+        labels = np.ascontiguousarray(self.probabilities[:, order])
+        return text_fingerprint([*ids[order].tolist(), labels.tobytes().hex()])
 
     def chosen(self, fold: int, settings: PseudoSettings) -> NDArray[np.intp]:
         """Return the positions of the test rows that the training of a fold uses.
@@ -59,7 +59,11 @@ class PseudoLabels:
         return rows
 
 
-def pseudo_record(labels: PseudoLabels, settings: PseudoSettings) -> dict[str, Any]:
-    """Return everything that training with pseudo-labels depends on besides the settings, as JSON values."""
+def pseudo_record(labels: PseudoLabels, settings: PseudoSettings, ids: Ids) -> dict[str, Any]:
+    """Return everything that training with pseudo-labels depends on besides the settings, as JSON values.
+
+    Args:
+        labels: of the test rows. settings: of the model. ids: (n_test,) ids of the test rows.
+    """
     used = {"weight": settings.weight, "confidence": settings.confidence}
-    return {**labels.source, "labels": labels.fingerprint, **used}
+    return {**labels.source, "labels": labels.fingerprint_of(ids), **used}
