@@ -204,6 +204,18 @@ def test_models_that_cannot_initialise_others_are_refused_before_training(
     assert not (tmp_path / "trainers").exists()
 
 
+def test_weights_that_depend_on_the_size_of_frames_need_frames_of_one_size(
+    competition: tuple[Competition, Path], tmp_path: Path
+) -> None:
+    small = dataclasses.replace(PICTURE, image_size=16, pretrained="model:picture")
+    FoldRunner(job_of(competition, tmp_path, picture=PICTURE, small=small)).check((0, 1))
+    models = {"picture": PICTURE, "small": small}
+    models = {name: dataclasses.replace(model, backbone="test_vit") for name, model in models.items()}
+    message = "has frames of 32 px, and this model of 16 px, on which the weights of test_vit depend"
+    with pytest.raises(TrainingError, match=message):
+        FoldRunner(job_of(competition, tmp_path, **models)).check((0, 1))
+
+
 def test_a_model_of_other_folds_or_without_weights_is_refused(
     competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:

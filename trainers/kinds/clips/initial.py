@@ -17,6 +17,7 @@ from trainers.kinds.base import WEIGHTS_FILE, ModelContext, run_label, settings_
 from trainers.kinds.clips.moments import AnyClipSettings
 from trainers.kinds.clips.network import make_clip_network
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
+from trainers.networks.backbone import create_model
 from trainers.networks.clip_network import ClipNetwork
 
 PREFIX = "model:"
@@ -170,6 +171,24 @@ def _check_same(where: str, start: Start, other: Mapping[str, Any], settings: An
     ]
     if differing:
         raise TrainingError(f"{where} has another encoder: {'; '.join(differing)}. Set the same values in both.")
+    if start.encoder == "picture":
+        _check_size(where, other, settings)
+
+
+def _check_size(where: str, other: Mapping[str, Any], settings: AnyClipSettings) -> None:
+    """Check that the weights of a picture encoder do not depend on the size of the frames, or that it is the same."""
+    here, there = (found.get("image_size") or found["frame_size"] for found in (settings_record(settings), other))
+    if here == there:
+        return
+    random = replace(settings, pretrained=False)
+    shapes = [
+        {name: value.shape for name, value in create_model(random, size).state_dict().items()} for size in (here, there)
+    ]
+    if shapes[0] != shapes[1]:
+        raise TrainingError(
+            f"{where} has frames of {there} px, and this model of {here} px, on which the weights of "
+            f"{settings.backbone} depend. Set the same image_size in both."
+        )
 
 
 def _keys(record: Mapping[str, Any], encoder: str) -> list[str]:
