@@ -204,6 +204,22 @@ def test_models_that_cannot_initialise_others_are_refused_before_training(
     assert not (tmp_path / "trainers").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sound_backbone": "resnot18"}, "Model 'both': sound_backbone = 'resnot18' is not a model of timm"),
+        ({"sound_options": {"x": 1}}, r"sound_options, sound_pretrained\): 'test_resnet' cannot be made with"),
+        ({"sound_backbone": "test_vit"}, "with frames of 32 px, sound_backbone = 'test_vit', window_s = 0.2"),
+    ],
+)
+def test_errors_of_the_sound_encoder_name_its_settings(
+    competition: tuple[Competition, Path], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    model = dataclasses.replace(MODELS["av"], **FAST, **changes)
+    with pytest.raises(TrainingError, match=message):
+        FoldRunner(job_of(competition, tmp_path, both=model)).check((0, 1))
+
+
 def test_weights_that_depend_on_the_size_of_frames_need_frames_of_one_size(
     competition: tuple[Competition, Path], tmp_path: Path
 ) -> None:

@@ -23,8 +23,8 @@ from trainers.networks.weights import first_line, load_weights
 HUB = ("hf-hub:", "hf_hub:")
 
 
-def check_backbone(name: str) -> str:
-    """Return the current timm name of a backbone.
+def check_backbone(name: str, setting: str = "backbone") -> str:
+    """Return the current timm name of a backbone; `setting` names it in messages.
 
     timm renamed about 200 models in 2023 (xception is now legacy_xception, tf_efficientnet_b4_ns is
     tf_efficientnet_b4.ns_jft_in1k); the old names, common in papers and notebooks, are accepted. Names of repositories
@@ -44,7 +44,7 @@ def check_backbone(name: str) -> str:
         close = get_close_matches(architecture.lower(), known, n=3, cutoff=0.4)
         dropped = " any more" if architecture in renamed else ""
         raise TrainingError(
-            f"backbone = {name!r} is not a model of timm {timm.__version__}{dropped}. "
+            f"{setting} = {name!r} is not a model of timm {timm.__version__}{dropped}. "
             f"Nearest: {', '.join(close) or 'none'}. python -c 'import timm; print(timm.list_models())' shows all."
         )
     return name

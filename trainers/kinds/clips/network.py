@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from oof.errors import TrainingError
 from trainers.augment.spec_augment import spec_augment
 from trainers.features.mel import LogMel
 from trainers.kinds.clips.moments import AnyClipSettings, ClipBatch
@@ -44,7 +45,13 @@ def _sound_encoder(settings: AudioSettings | AvSettings, root: Path) -> nn.Modul
     if network.backbone in RAW_BACKBONES:
         return Aasist(SIZES[network.backbone])
     options = {"in_chans": 1, **network.backbone_options}
-    backbone = create_model(dataclasses.replace(network, backbone_options=options), settings.bands, root)
+    try:
+        backbone = create_model(dataclasses.replace(network, backbone_options=options), settings.bands, root)
+    except TrainingError as err:
+        if not isinstance(settings, AvSettings):
+            raise
+        # the message has the names of the settings of a single backbone
+        raise TrainingError(f"Encoder of sound (sound_backbone, sound_options, sound_pretrained): {err}") from err
     hide = partial(spec_augment, frequency=settings.spec_frequency, time=settings.spec_time)
     return MelEncoder(LogMel(settings.mel), without_classifier(backbone), hide)
 

@@ -41,7 +41,7 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
         check_backbone(settings.backbone)
         check_weights(context, settings.backbone, settings.pretrained)
     if isinstance(settings, AvSettings) and settings.sound_backbone not in RAW_BACKBONES:
-        check_backbone(settings.sound_backbone)
+        check_backbone(settings.sound_backbone, "sound_backbone")
         check_weights(context, settings.sound_backbone, settings.sound_pretrained, "sound_pretrained")
         pretrained.append(settings.sound_pretrained)
     if any(isinstance(weights, str) for weights in pretrained):  # whether they fit
@@ -54,6 +54,8 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
             reader = MomentReader(settings)
             frames = f"frames of {reader.size} px, " if reader.size else ""
             windows = f"window_s = {reader.samples / settings.sample_rate:g}, " if reader.samples else ""
+            if isinstance(settings, AvSettings):
+                windows = f"sound_backbone = {settings.sound_backbone!r}, {windows}"
             part = f"{rows} clip{'s' * (rows > 1)} in the smallest part of a step"
             return f"{frames}{windows}moments = {settings.moments} and {part}"
 
