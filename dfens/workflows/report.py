@@ -114,7 +114,7 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
         models=models,
         blends=blends,
         entries=_or_problem(lambda: _entries(workspace), problems) or [],
-        next_command=_or_problem(lambda: next_command(workspace), problems) or "dfens status",
+        next_command=_or_problem(lambda: _next_command(workspace, len(models)), problems) or "dfens status",
         submissions_per_day=config.competition.submissions_per_day if config else None,
         medals=_or_problem(lambda: _medals(workspace, metric), problems) or (),
         fold_gap=read_fold_gap(workspace),
@@ -125,6 +125,14 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
         looked="" if sealed is None else count_looks(looks, sealed.fingerprint),
         problems=tuple(dict.fromkeys(problems)),
     )
+
+
+def _next_command(workspace: Workspace, n_models: int) -> str:
+    """Return the command to run after the report."""
+    found = next_command(workspace)
+    if found != "dfens report":
+        return found
+    return "dfens oof diversity --leave-one-out" if n_models > 1 else "dfens oof import FILES"
 
 
 def _no_folds(workspace: Workspace) -> Folds:

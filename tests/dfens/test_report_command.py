@@ -89,6 +89,17 @@ def test_an_empty_project_gets_a_page(tmp_path: Path) -> None:
     assert "fail" not in {check["outcome"] for check in facts["checks"]}
 
 
+def test_the_page_of_imported_predictions_names_another_command_next(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        values = [f"r{row},{row % 2},{row % 3},{row % 2 + rng.random():.4f}" for row in range(60)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["id,target,fold,pred", *values]))
+    run(tmp_path, "oof", "import", "a.csv", "b.csv")
+    run(tmp_path, "blend", "--optimize", "none")
+    head = json.loads(run(tmp_path, "report", "--json").stdout)["head"]
+    assert head["next_command"] == "dfens oof diversity --leave-one-out"
+
+
 def test_missing_images_are_named_in_their_place(copy: Path) -> None:
     (copy / "data").rename(copy / "elsewhere")
     page = page_of(copy)
