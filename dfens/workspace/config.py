@@ -25,7 +25,7 @@ from trainers.rules import rules_by_name
 T = TypeVar("T")
 # folders in work/trainers, where each model has a folder with its name
 _FOLDERS = ("ablations", "archive", "cache", "clips")
-# current names of renamed settings
+# current names of renamed settings, whose former names are still read
 _RENAMED = {
     "keep": "checkpoint",
     "tune": "trainable",
@@ -193,6 +193,7 @@ def parse_config(raw: Mapping[str, Any], root: Path) -> Config:
 def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) -> dict[str, ModelSettings]:
     """Merge each [models.NAME] with its preset and the defaults in [train]; defaults unknown to a kind are ignored."""
     fields_by_kind = {kind: _field_names(settings_type(kind)) for kind in kind_names()}
+    defaults = _renamed(defaults, set().union(*fields_by_kind.values()), "[train]")
     _known(defaults, set().union(*fields_by_kind.values()), "[train]", "key")
     found: dict[str, ModelSettings] = {}
     for name, own in models.items():
@@ -205,6 +206,7 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
         if not isinstance(kind, str) or kind not in fields_by_kind:
             raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), fields_by_kind)}")
         inherited = {key: value for key, value in defaults.items() if key in fields_by_kind[kind]}
+        own = _renamed(own, fields_by_kind[kind], where)
         values = with_preset(own, inherited) if "preset" in fields_by_kind[kind] else inherited | dict(own)
         found[name] = build(settings_type(kind), values | {"kind": kind}, where)
     return found
@@ -221,6 +223,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    values = _renamed(values, _field_names(cls), where)
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{where} {key} = {value}: expected a finite number.")
@@ -273,10 +276,20 @@ def _field_names(cls: type) -> set[str]:
     return {item.name for item in dataclasses.fields(cls)}
 
 
+def _renamed(values: Mapping[str, Any], known: set[str], where: str) -> dict[str, Any]:
+    """Return a table with the current names of its settings."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        new = _RENAMED.get(key, key) if key not in known else key
+        name = new if new in known else key
+        if name != key and name in values:
+            raise ConfigError(f"{where}: {key!r} is the former name of {name!r}, which is given, too. Remove {key!r}.")
+        found[name] = value
+    return found
+
+
 def _known(values: Mapping[str, Any], known: set[str], where: str, what: str) -> None:
     for key in values:
-        if key not in known and _RENAMED.get(key) in known:
-            raise ConfigError(f"{where}: the {what} {key!r} is now named {_RENAMED[key]!r}. Rename it.")
         if key not in known:
             raise ConfigError(f"{where}: unknown {what} {key!r}{_nearest(key, known)}")
 

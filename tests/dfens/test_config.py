@@ -53,26 +53,30 @@ def test_an_unknown_key_of_a_model_names_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("old", "new"), [
     ('keep = "best"', "checkpoint"),
     ('tune = "norm"', "trainable"),
-    ("clip = 1.0", "grad_clip"),
-    ("colour = 0.5", "color_jitter"),
-    ("shift = 0.5", "translate"),
-    ("resize = 0.5", "downscale"),
+    ("clip = 1.5", "grad_clip"),
+    ("colour = 0.25", "color_jitter"),
+    ("shift = 0.25", "translate"),
+    ("resize = 0.25", "downscale"),
 ])  # fmt: skip
-def test_a_former_key_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
-    text = TABLE + f'[models.a]\nbackbone = "resnet18"\n{old}\n'
-    with pytest.raises(ConfigError, match=rf"\[models.a\]: the key '{old.split()[0]}' is now named '{new}'"):
-        read_config(write(tmp_path, text))
-    with pytest.raises(ConfigError, match=rf"\[train\]: the key .* is now named '{new}'"):
-        read_config(write(tmp_path, TABLE + f"[train]\n{old}\n"))
+def test_a_former_key_of_a_model_is_read(tmp_path: Path, old: str, new: str) -> None:
+    own, by_default = '[models.a]\nbackbone = "resnet18"\n', "[train]\n"
+    current = f"{new} = {old.split(' = ')[1]}\n"
+    expected = read_config(write(tmp_path, TABLE + own + current)).models
+    assert expected != read_config(write(tmp_path, TABLE + own)).models
+    assert read_config(write(tmp_path, TABLE + own + old)).models == expected
+    assert read_config(write(tmp_path, TABLE + by_default + f"{old}\n" + own)).models == expected
+    other = f"[train]\n{new} = {'0.75' if '0.' in old or '1.' in old else chr(34) + 'all' + chr(34)}\n"
+    if new != "checkpoint":  # the former name in a model takes precedence over the current one in [train]
+        assert read_config(write(tmp_path, TABLE + other + own + old)).models == expected
+    with pytest.raises(ConfigError, match=rf"\[models.a\]: '{old.split()[0]}' is the former name of '{new}'"):
+        read_config(write(tmp_path, TABLE + own + current + old))
 
 
-@pytest.mark.parametrize(("section", "old", "new"), [
-    ("blend", "toward_test = true", "importance_weighting"),
-    ("submissions", "settle_s = 5", "list_lag_s"),
-])  # fmt: skip
-def test_a_former_key_of_other_sections_is_refused_too(tmp_path: Path, section: str, old: str, new: str) -> None:
-    with pytest.raises(ConfigError, match=rf"\[{section}\]: the key '{old.split()[0]}' is now named '{new}'"):
-        read_config(write(tmp_path, TABLE + f"[{section}]\n{old}\n"))
+def test_former_keys_of_other_sections_are_read(tmp_path: Path) -> None:
+    text = "[blend]\ntoward_test = true\n[submissions]\nsettle_s = 5\n"
+    found = read_config(write(tmp_path, TABLE + text))
+    assert found.blend.importance_weighting
+    assert found.submissions.list_lag_s == 5
 
 
 def test_an_unknown_default_of_training_is_refused(tmp_path: Path) -> None:
