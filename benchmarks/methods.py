@@ -361,12 +361,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=480, help="training rows")
     parser.add_argument("--folds", type=int, default=0, help="number of folds to train, 0 for all")
+    parser.add_argument("--epochs", type=int, default=_CNN["epochs"], help="epochs of the convolutional networks")
     options = parser.parse_args()
     _FOLDS[0] = options.folds
+    _CNN["epochs"] = options.epochs
     print(machine(torch.device("cpu")))
     for name in options.part:
-        which = f"{options.rows} training rows, {options.seeds} seeds, {options.folds or 'all'} of the folds"
-        print(f"\n### {name}: {which}\n", flush=True)
+        which = f"{options.rows} training rows, {options.seeds} seeds, {options.epochs} epochs"
+        print(f"\n### {name}: {which}, {options.folds or 'all'} folds\n", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             PARTS[name](Path(folder), options.seeds, options.rows)
 
