@@ -217,6 +217,10 @@ class _Calls:
         requests.Session.send = send  # type: ignore[method-assign,assignment]
         import kaggle  # logs in; without credentials it prints a message and continues
         from kaggle.api.kaggle_api_extended import KaggleApi, ResumableUploadResult
+        from urllib3.util import Retry
+
+        # else an upload would wait inside the client, however long Retry-After is
+        Retry.RETRY_AFTER_STATUS_CODES = frozenset()
 
         class Api(KaggleApi):  # type: ignore[misc]  # it ships no types
             def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:
