@@ -23,7 +23,9 @@ def show_training(found: "TrainResult") -> "Iterator[FittedTable | str]":
     yield make_table(list(rows.values()), title="AUC on the held-out rows", decimals=4, optional=names)
     for name, weight in found.refit_weights.items():
         yield refit_note(name, weight, trained=any(fold.refit and fold.model == name for fold in found.folds))
-    yield f"{len(found.folds) - found.skipped} folds trained, {found.skipped} skipped, since they were trained before."
+    trained = len(found.folds) - found.skipped
+    folds = "1 fold" if trained == 1 else f"{trained} folds"
+    yield f"{folds} trained, {found.skipped} skipped, since they were trained before."
     yield f"Next: {found.next}"
 
 

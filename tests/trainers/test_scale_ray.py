@@ -83,12 +83,12 @@ def test_killing_a_node_does_not_change_the_predictions(tmp_path: Path, cluster:
 
 
 def test_seeds_and_a_refit_are_those_of_one_process(tmp_path: Path, cluster: Any) -> None:
-    models: dict[str, ModelSettings] = {"m": dataclasses.replace(TINY, seeds=2, refit=True)}
+    settings = dataclasses.replace(TINY, seeds=2, refit=True)
     competition, store = tiny_competition(tmp_path / "alone")
-    train_models(competition, store, models, (0, 1), tmp_path / "alone" / "work" / "trainers")
+    train_models(competition, store, {"m": settings}, (0, 1), tmp_path / "alone" / "work" / "trainers")
     assert store.summary("m").seeds == 2
     assert store.summary("m").refit_weight == 0.5
-    assert train(tmp_path / "ray", cluster.address, **models) == stored_bytes(store, "m")
+    assert train(tmp_path / "ray", cluster.address, m=settings) == stored_bytes(store, "m")
 
 
 def test_failures_are_reported_and_other_tasks_continue(tmp_path: Path, cluster: Any) -> None:
