@@ -65,17 +65,16 @@ def quantile_knots(scores: NDArray[Any]) -> NDArray[Any]:
 def match_distribution(scores: NDArray[Any], knots: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     """Return the scores of some rows, mapped so that the scores of all rows have the distribution of the knots.
 
-    Equal scores get the mean of their range: with its upper end, a fit that has found nothing and scores all rows alike
-    would place its fold above all others.
+    Equal scores get the median of their range: with its upper end, a fit that has found nothing and scores all rows
+    alike would place its fold above all others.
 
     >>> match_distribution(np.array([10.0, 30.0, 20.0]), np.array([0.1, 0.2, 0.9]), np.array([1, 2]))
     array([0.9, 0.2])
     >>> match_distribution(np.array([1.0, 1.0, 1.0]), np.array([0.1, 0.2, 0.9]), np.array([0]))
-    array([0.4])
+    array([0.2])
     """
     own = quantile_knots(scores)
     first = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
-    if len(first) < len(own):
-        sizes = np.diff(np.r_[first, len(own)])
-        own, knots = own[first], np.add.reduceat(knots.astype(np.float64), first) / sizes
-    return np.asarray(np.interp(scores[rows], own, knots))
+    sizes = np.diff(np.r_[first, len(own)])
+    medians = (knots[first + (sizes - 1) // 2] + knots[first + sizes // 2]) / 2
+    return np.asarray(np.interp(scores[rows], own[first], medians))
