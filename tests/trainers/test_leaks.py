@@ -45,6 +45,25 @@ def test_a_number_is_scored_by_the_auc_of_its_order(sign: int) -> None:
     assert (found.how, found.verdict) == ("order", "separates")
 
 
+@pytest.mark.parametrize("kind", ["distinct", "tied", "category"])
+def test_a_dozen_files_of_each_class_are_enough_for_a_perfect_leak(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.permutation(labels(24))
+    values = {
+        "distinct": rng.random(24) + y,
+        "tied": np.where(y == 1, 0.1, 0.0),
+        "category": np.where(y == 1, "a", "b").astype(object),
+    }[kind]
+    noise = [Property(f"noise {at}", rng.normal(size=24), "") for at in range(29)]
+    scores, _ = score_properties([Property("leak", values, "advice"), *noise], y)
+    assert [(found.name, found.verdict) for found in scores if found.verdict != "clean"] == [("leak", "separates")]
+    assert scores[0].low < 0.5  # the interval of an AUC of 1 is that wide
+    pairs = np.arange(24) // 2
+    grouped = score_property(Property("leak", values, ""), y, pairs, confidence_level=1 - 1e-4)
+    assert grouped is not None
+    assert grouped.verdict == "clean"  # dependent rows have no rank test
+
+
 def test_a_leak_in_the_middle_of_the_range_of_a_number_is_found() -> None:
     rng = np.random.default_rng(0)
     y = labels(400)

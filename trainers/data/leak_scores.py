@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
 
 from oof.metrics.intervals import score_interval
 
@@ -18,6 +19,7 @@ _FOLDS = 5
 _PRIOR_ROWS = 5  # pseudo-count that shrinks small categories toward the base rate
 _BINS = 10
 _LEAST_BINNED = 100
+_MOST_EXACT = 100  # rows up to which the rank test is exact
 
 Target = NDArray[np.int8]
 
@@ -46,7 +48,9 @@ class PropertyScore:
 
     rows: number of files that have it. auc: 0.5 to 1, whichever class has the higher values. low, high: interval,
     corrected for the number of properties. how: "order" (one class has higher values), or "groups" (values or ranges
-    of values, scored by the share of fakes among other files). real, fake: the typical value of each class.
+    of values, scored by the share of fakes among other files). is_beyond_chance: whether the interval is above 0.5
+    or, without groups, a rank test rejects independence at the same level; with a dozen files of each class, the
+    interval of an AUC of 1 still includes 0.5. real, fake: the typical value of each class.
     """
 
     name: str
@@ -56,6 +60,7 @@ class PropertyScore:
     low: float
     high: float
     how: Literal["order", "groups"]
+    is_beyond_chance: bool
     real: str
     fake: str
     advice: str = field(repr=False)
@@ -63,7 +68,7 @@ class PropertyScore:
     @property
     def verdict(self) -> Literal["separates", "hints", "clean"]:
         """Return whether the property separates the classes, hints at them, or does neither."""
-        if self.low <= 0.5 or self.auc < WEAK:
+        if not self.is_beyond_chance or self.auc < WEAK:
             return "clean"
         return "separates" if self.auc >= STRONG else "hints"
 
@@ -94,14 +99,15 @@ def score_property(
     inside = None if groups is None else groups[has_it]
     if len(set(values.tolist())) < 2 or np.bincount(y, minlength=2).min() < _LEAST_PER_CLASS:
         return None
-    found: list[tuple[float, float, float, Literal["order", "groups"]]] = []
+    found: list[tuple[float, float, float, Literal["order", "groups"], bool]] = []
 
     def add(scores: NDArray[np.float64], how: Literal["order", "groups"]) -> None:
         interval = score_interval("auc", y, scores, inside, confidence_level=confidence_level)
         low, high, auc = interval.low, interval.high, interval.score
         if how == "order" and auc < 0.5:
             low, high, auc = 1 - high, 1 - low, 1 - auc
-        found.append((auc, low, high, how))
+        certain = low > 0.5 or (inside is None and auc > 0.5 and _rank_p_value(y, scores) < 1 - confidence_level)
+        found.append((auc, low, high, how, certain))
 
     if item.kind == "number":
         numbers = values.astype(np.float64)
@@ -111,9 +117,16 @@ def score_property(
     else:
         _, code = np.unique(values.astype(str), return_inverse=True)
         add(_held_out_rates(code, y, inside, seed), "groups")
-    auc, low, high, how = max(found, key=lambda one: one[1])
-    typical = [_typical(values[y == label], item.kind) for label in (0, 1)]
-    return PropertyScore(item.name, item.kind, len(y), auc, low, high, how, typical[0], typical[1], item.advice)
+    auc, low, high, how, certain = max(found, key=lambda one: (one[4], one[1]))
+    real, fake = (_typical(values[y == label], item.kind) for label in (0, 1))
+    return PropertyScore(item.name, item.kind, len(y), auc, low, high, how, certain, real, fake, item.advice)
+
+
+def _rank_p_value(y: Target, scores: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of the Mann-Whitney test, exact for few rows without ties."""
+    is_exact = len(scores) <= _MOST_EXACT and len(np.unique(scores)) == len(scores)
+    method = "exact" if is_exact else "asymptotic"
+    return float(mannwhitneyu(scores[y == 1], scores[y == 0], method=method).pvalue)
 
 
 def _bins(values: NDArray[np.float64]) -> NDArray[np.intp]:
