@@ -184,7 +184,7 @@ def with_preset(own: Mapping[str, Any], defaults: Mapping[str, Any] | None = Non
         ConfigError: if the preset does not exist; a similar name is suggested.
     """
     name = own.get("preset") or (defaults or {}).get("preset") or ""
-    if name and name not in PRESETS:
+    if name and (not isinstance(name, str) or name not in PRESETS):
         close = get_close_matches(str(name), PRESETS, n=1)
         nearest = f"; did you mean {close[0]!r}?" if close else "."
         raise ConfigError(f"preset = {name!r} is unknown{nearest} Known: {', '.join(PRESETS)}")

@@ -71,11 +71,19 @@ def parse_change(change: str) -> dict[str, Any]:
         key, equals, text = part.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {change!r} is not a change of a setting. Write KEY=VALUE, such as jpeg=0.5.")
-        try:
-            found[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
-            found[key.strip()] = text.strip()
+        if key.strip() in found:
+            raise ConfigError(f"--set {change!r} gives {key.strip()} twice. For two variants, repeat --set.")
+        found[key.strip()] = _toml_value(text)
     return found
+
+
+def _toml_value(text: str) -> Any:
+    """Return a value written as in dfens.toml; what is not one TOML value is text."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):  # also an integer of thousands of digits
+        return text.strip()
+    return parsed["value"] if parsed.keys() == {"value"} else text.strip()
 
 
 def variant_name(change: str) -> str:

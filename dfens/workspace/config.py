@@ -6,6 +6,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -23,8 +24,9 @@ from trainers.presets import with_preset
 from trainers.rules import rules_by_name
 
 T = TypeVar("T")
-# folders in work/trainers, where each model has a folder with its name
+# names in work/trainers, where each model has a folder with its name
 _FOLDERS = ("ablations", "archive", "cache", "clips")
+_FILES = (".json", ".parquet")
 # current names of renamed settings, whose former names are still read
 _RENAMED = {
     "keep": "checkpoint",
@@ -36,6 +38,7 @@ _RENAMED = {
     "toward_test": "importance_weighting",
     "settle_s": "list_lag_s",
 }
+_LONGEST_INTEGER = 2**63  # the range of integers that every TOML parser must support
 _TOML_WORDS = {"a valid array": 'a list such as ["a", "b"]', "an object": "a table such as { key = 1 }"}
 
 
@@ -158,7 +161,7 @@ def read_config(path: Path) -> Config:
         raise ConfigError(
             f"{path} cannot be read ({err.strerror}). Expected a text file that this user can read."
         ) from err
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+    except ValueError as err:  # invalid TOML, bytes that are not UTF-8, or an integer of thousands of digits
         raise ConfigError(f"{path} is not valid TOML: {err}. Correct that line; strings need quotes.") from err
     except RecursionError as err:
         raise ConfigError(f"{path} is nested too deeply. Sections have one level, models two.") from err
@@ -198,7 +201,7 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
     found: dict[str, ModelSettings] = {}
     for name, own in models.items():
         where = f"[models.{check_name(name, 'model name')}]"
-        if name in _FOLDERS:
+        if name in _FOLDERS or name.endswith(_FILES):
             raise ConfigError(f"{where}: work/trainers/{name} is used otherwise. Choose another name for the model.")
         if not isinstance(own, Mapping):
             raise ConfigError(f"dfens.toml: models.{name} must be a section, written {where}.")
@@ -207,7 +210,12 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
             raise ConfigError(f"{where} kind = {kind!r} is unknown{_nearest(str(kind), fields_by_kind)}")
         inherited = {key: value for key, value in defaults.items() if key in fields_by_kind[kind]}
         own = _renamed(own, fields_by_kind[kind], where)
-        values = with_preset(own, inherited) if "preset" in fields_by_kind[kind] else inherited | dict(own)
+        values = inherited | dict(own)
+        if "preset" in fields_by_kind[kind]:
+            try:
+                values = with_preset(own, inherited)
+            except ConfigError as err:
+                raise ConfigError(f"{where} {err}") from err
         found[name] = build(settings_type(kind), values | {"kind": kind}, where)
     return found
 
@@ -225,8 +233,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
     values = _renamed(values, _field_names(cls), where)
     for key, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{where} {key} = {value}: expected a finite number.")
+        _check_value(value, f"{where} {key}")
     _known(values, _field_names(cls), where, "key")
     for key, inner in _tables_of(cls).items():
         if isinstance(values.get(key), Mapping):
@@ -249,6 +256,24 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         for key, expected in expected_by_key.items():
             lines.append(f"{where} {key} = {_shown(key, values.get(key))}: expected {' or '.join(expected)}.")
         raise ConfigError("\n".join(lines) + "\nCorrect dfens.toml.") from err
+
+
+def _check_value(value: object, where: str) -> None:
+    """Refuse values of TOML that no setting can have, also inside lists and tables: dates, infinity, huge integers."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_value(inner, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_value(inner, where)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} = {value}: expected a finite number.")
+    elif isinstance(value, int) and abs(value) >= _LONGEST_INTEGER:
+        raise ConfigError(f"{where} is an integer of {value.bit_length()} bits: expected one of 63 bits at most.")
+    elif isinstance(value, date | time):  # a datetime is a date
+        raise ConfigError(
+            f'{where} = {value} is a date or time. If it is meant as text, write it in quotes: "{value}".'
+        )
 
 
 def _shown(key: str, value: object) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dfens.recipes import recipe_names, recipe_text
+from dfens.workflows.ablate import parse_change
 from dfens.workspace.config import parse_config, read_config
 from oof.errors import ConfigError
 
@@ -201,6 +202,18 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
         ('[competition]\nslug = "Multi FFDI"\n', r"\[competition\] 'Multi FFDI' is not a competition slug"),
         ('[competition]\nslug = "https://www.kaggle.com/c/x"\n', "the last part of the competition's URL"),
         ("a = " + "[" * 5000 + "]" * 5000, "is nested too deeply"),
+        (f"[folds]\nk = {'9' * 5000}\n", "is not valid TOML: Exceeds the limit"),
+        (f"[folds]\nk = 0x{'f' * 5000}\n", r"\[folds\] k is an integer of 20000 bits: expected one of 63 bits"),
+        ("[competition]\nslug = 2020-01-01\n", r"\[competition\] slug = 2020-01-01 is a date or time.*in quotes"),
+        ("[submit]\nmessage = 07:32:00\n", r"\[submit\] message = 07:32:00 is a date or time"),
+        ("[blend]\nmembers = [2020-01-01]\n", r"\[blend\] members = 2020-01-01 is a date or time"),
+        (
+            '[models.m]\nbackbone = "resnet18"\nbackbone_options = { drop_rate = inf }\n',
+            r"\[models.m\] backbone_options.drop_rate = inf: expected a finite number",
+        ),
+        ('[models.m]\npreset = ["convnext"]\n', r"\[models.m\] preset = \['convnext'\] is unknown"),
+        ("[train]\npreset = { a = 1 }\n[models.m]\n", r"\[models.m\] preset = \{'a': 1\} is unknown"),
+        ('[models."quarantine.json"]\nkind = "linear"\n', r"work/trainers/quarantine.json is used otherwise"),
     ],
 )
 def test_invalid_values_of_any_setting_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -221,3 +234,18 @@ def test_the_data_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.
     assert parse_config({"data": {"root": "~/data"}}, tmp_path).data.root == tmp_path / "home" / "data"
     with pytest.raises(ConfigError, match="The home folder in '~no-such-user/data' is unknown"):
         parse_config({"data": {"root": "~no-such-user/data"}}, tmp_path)
+
+
+@pytest.mark.parametrize(("change", "found"), [
+    ("lr=1e-3,epochs=2", {"lr": 1e-3, "epochs": 2}),
+    ("lr=1 # a comment", {"lr": 1}),
+    ("lr=1\nepochs=2", {"lr": "1\nepochs=2"}),  # one value that is text, not a second setting that gets lost
+    (f"lr={'9' * 5000}", {"lr": "9" * 5000}),
+])  # fmt: skip
+def test_values_of_a_variant_are_read_as_in_dfens_toml(change: str, found: dict[str, object]) -> None:
+    assert parse_change(change) == found
+
+
+def test_a_setting_given_twice_in_one_variant_is_refused() -> None:
+    with pytest.raises(ConfigError, match="gives epochs twice. For two variants, repeat --set"):
+        parse_change("epochs=3,epochs=4")
