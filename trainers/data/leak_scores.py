@@ -125,7 +125,7 @@ def score_property(
 def _rank_p_value(y: Target, scores: NDArray[np.float64]) -> float:
     """Return the two-sided p-value of the Mann-Whitney test, exact for few rows without ties."""
     is_exact = len(scores) <= _MOST_EXACT and len(np.unique(scores)) == len(scores)
-    method = "exact" if is_exact else "asymptotic"
+    method: Literal["exact", "asymptotic"] = "exact" if is_exact else "asymptotic"
     return float(mannwhitneyu(scores[y == 1], scores[y == 0], method=method).pvalue)
 
 
