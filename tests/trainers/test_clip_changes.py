@@ -114,3 +114,17 @@ def test_changes_apply_to_the_tracks_that_a_clip_has(tmp_path: Path, name: str) 
     _, info = changed(heard, name, severity)
     assert info.picture is None
     assert info.sound is not None
+
+
+@pytest.mark.parametrize("name", ["re-encoding", "size"])
+@pytest.mark.parametrize("size", [(1, 48), (48, 1), (1, 1), (3, 5)])
+def test_frames_of_any_size_are_changed(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+    lossless = Encoding(codec="libx264rgb", pixel_format="rgb24", options={"crf": "0"})
+    images = [np.full((*size, 3), 40 + 9 * index, np.uint8) for index in range(6)]
+    path = write_clip(tmp_path / "a.mkv", images, 24, encoding=lossless)
+    target, info = changed(path, name, CLIP_CHANGES[name].severities[0])
+    assert info.picture is not None
+    with av.open(str(target)) as container:
+        first = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert min(first.shape[:2]) >= 2
+    assert first.mean() == pytest.approx(40, abs=4)

@@ -143,8 +143,7 @@ def _read_clip(path: str) -> _Clip:
             one_thread(video)
             rate = float(video.average_rate or Fraction(25))
             for frame in islice(_decoded(container, video), _MOST_FRAMES):
-                image = upright_image(frame)
-                images.append(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2])
+                images.append(_even(upright_image(frame)))
                 times_s.append(len(times_s) / rate if frame.time is None else frame.time)
         video_s = 0.0 if video is None else float((video.start_time or 0) * (video.time_base or 0))
         lost_s = times_s[0] - video_s if times_s else 0.0  # of frames at the start that cannot be decoded
@@ -159,6 +158,14 @@ def _read_clip(path: str) -> _Clip:
     if not images and (sound is None or not len(sound)):
         raise DataError(f"{path} has neither frames nor sound that can be decoded. Get the file again.")
     return _Clip(images, rate, None if is_constant else times_s, sound, start_s)
+
+
+def _even(image: Image) -> Image:
+    """Return an image without its last row or column if their number is odd; one of a single pixel is repeated."""
+    for axis in (0, 1):
+        if image.shape[axis] == 1:
+            image = np.repeat(image, 2, axis)
+    return image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
 
 
 def _decoded(container: Container, video: av.VideoStream) -> Iterator[av.VideoFrame]:
