@@ -15,7 +15,7 @@ from oof.folds import fold_table, make_folds
 from oof.ids import Ids
 from oof.progress import SILENT, Progress
 from oof.sealed import SealedRows, choose_sealed
-from trainers.data.groups import derive_groups, original_note
+from trainers.data.groups import derive_groups
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,11 @@ def assign_folds(
     """Assign folds with the settings in dfens.toml (`k` and `seed` override them) and store them with the test ids."""
     settings, store = workspace.config.folds, workspace.predictions
     competition = workspace.whole_competition()
-    groups = derive_groups(
+    derived = derive_groups(
         competition, settings.group, work_dir=workspace.trainers_dir, progress=progress, seed=settings.seed
     )
     seed = settings.seed if seed is None else seed
+    groups = None if derived is None else derived.names
     rows = _Rows(competition.train["id"].to_numpy(object), competition.train["target"].to_numpy(), groups)
     rows, sealed = _set_apart(rows, settings.sealed, seed)
     folds = make_folds(
@@ -80,7 +81,7 @@ def assign_folds(
         moved,
         moved_test,
         next_command(workspace),
-        original_note(competition, settings.group),
+        None if derived is None else derived.note,
         0 if sealed is None else len(sealed.ids),
     )
 

@@ -74,7 +74,7 @@ def _score(
 ) -> Grouping:
     settings = workspace.config.folds
     ids, y = competition.train["id"].to_numpy(object), competition.train["target"].to_numpy()
-    groups = derive_groups(
+    found = derive_groups(
         competition,
         how,
         work_dir=workspace.trainers_dir,
@@ -82,6 +82,7 @@ def _score(
         progress=progress,
         seed=settings.seed,
     )
+    groups = None if found is None else found.names
     if how == "duplicates" and groups is not None:
         save_duplicates(workspace, ids, groups)
     sizes = np.ones(len(ids), int) if groups is None else pd.Series(groups).value_counts().to_numpy()

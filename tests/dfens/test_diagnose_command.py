@@ -92,4 +92,4 @@ def derive_clusters(folder: Path, seed: int = 0) -> list[str]:
     competition = read_competition(DataSettings(root=folder / "data", id="img_name"))
     groups = derive_groups(competition, "clusters", work_dir=folder / "work" / "trainers", seed=seed)
     assert groups is not None
-    return [str(name) for name in groups]
+    return [str(name) for name in groups.names]

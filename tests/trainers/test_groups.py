@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from oof.errors import ConfigError, DataError, FoldError
 from oof.folds import make_folds
 from tests.support.competitions import face, make_table, make_track, write_image, write_labels
+from trainers.data.competition import Competition
 from trainers.data.groups import cluster_groups, derive_groups, hash_cache
 from trainers.data.layouts import read_competition
 from trainers.data.settings import DataSettings
@@ -152,6 +153,12 @@ def test_files_that_cannot_be_hashed_are_reported(tmp_path: Path) -> None:
 # ---- groups -----------------------------------------------------------------
 
 
+def names_of(competition: Competition, how: str, work_dir: Path) -> NDArray[np.object_]:
+    found = derive_groups(competition, how, work_dir=work_dir)
+    assert found is not None
+    return found.names
+
+
 def settings(root: Path, group: str | None = None) -> DataSettings:
     return DataSettings(root=root, id="img_name", group=group)
 
@@ -177,8 +184,7 @@ def test_near_duplicates_share_a_fold(tmp_path: Path) -> None:
     write_image(root / "train" / "a003.jpg", face(1, fake=True, size=96), quality=60)  # a copy of a001
     write_image(root / "train" / "a005.jpg", face(1, fake=True, size=64))
     competition = read_competition(settings(root))
-    groups = derive_groups(competition, "duplicates", work_dir=tmp_path / "work")
-    assert groups is not None
+    groups = names_of(competition, "duplicates", tmp_path / "work")
     assert groups[1] == groups[3] == groups[5] == "a001.jpg"
     assert len(set(groups)) == 10
     assert hash_cache(tmp_path / "work").is_file()
@@ -196,11 +202,9 @@ def test_given_groups_and_near_duplicates_are_merged(tmp_path: Path) -> None:
     ]
     (root / "train.csv").write_text("\n".join(["img_name,target,person", *lines]) + "\n")
     competition = read_competition(settings(root, group="person"))
-    given = derive_groups(competition, "none", work_dir=tmp_path)
-    assert given is not None
+    given = names_of(competition, "none", tmp_path)
     assert given.tolist() == ["p", "p", "q", "q", "r", "r", "row a006.jpg", "row a007.jpg"]
-    united = derive_groups(competition, "duplicates", work_dir=tmp_path)
-    assert united is not None
+    united = names_of(competition, "duplicates", tmp_path)
     assert united.tolist() == ["a000.jpg"] * 4 + ["a004.jpg"] * 2 + ["a006.jpg", "a007.jpg"]
 
 
@@ -211,8 +215,7 @@ def test_groups_by_a_column_and_no_groups(tmp_path: Path) -> None:
     )
     competition = read_competition(settings(root))
     assert derive_groups(competition, "none", work_dir=tmp_path) is None
-    groups = derive_groups(competition, "column:site", work_dir=tmp_path)
-    assert groups is not None
+    groups = names_of(competition, "column:site", tmp_path)
     assert groups.tolist() == ["s0"] * 4 + ["s1"] * 4
     with pytest.raises(FoldError, match=r"no column 'place'; found img_name, target, site\."):
         derive_groups(competition, "column:place", work_dir=tmp_path)
@@ -275,8 +278,7 @@ def test_clusters_of_files_reflect_how_they_were_made(tmp_path: Path) -> None:
         noise = np.random.default_rng(row).normal(0, 12, image.shape)
         picture = cv2.GaussianBlur(image, (0, 0), 2) if soft else np.clip(image + noise, 0, 255)
         write_image(root / "train" / f"a{row:03d}.jpg", np.asarray(picture, np.uint8))
-    groups = derive_groups(read_competition(settings(root)), "clusters", work_dir=tmp_path)
-    assert groups is not None
+    groups = names_of(read_competition(settings(root)), "clusters", tmp_path)
     soft_rows = np.array([row % 4 < 2 for row in range(40)])
     assert not set(groups[soft_rows]) & set(groups[~soft_rows])
 
@@ -291,10 +293,8 @@ def test_clusters_do_not_split_given_groups(tmp_path: Path) -> None:
         write_image(root / "train" / f"a{row:03d}.jpg", np.asarray(picture, np.uint8))
     lines = [f"a{row:03d}.jpg,{row % 2},person {row // 3}" for row in range(24)]
     (root / "train.csv").write_text("\n".join(["img_name,target,person", *lines]) + "\n")
-    alone = derive_groups(read_competition(settings(root)), "clusters", work_dir=tmp_path)
-    whole = derive_groups(read_competition(settings(root, group="person")), "clusters", work_dir=tmp_path)
-    assert alone is not None
-    assert whole is not None
+    alone = names_of(read_competition(settings(root)), "clusters", tmp_path)
+    whole = names_of(read_competition(settings(root, group="person")), "clusters", tmp_path)
     person = np.arange(24) // 3
     assert pd.Series(alone).groupby(person).nunique().max() > 1
     assert pd.Series(whole).groupby(person).nunique().max() == 1
@@ -311,8 +311,7 @@ def test_groups_do_not_depend_on_the_order_of_the_rows(tmp_path: Path, how: str)
     for order in (lines, lines[::-1], [lines[at] for at in np.random.default_rng(0).permutation(24)]):
         (root / "train.csv").write_text("\n".join(["img_name,target,original", *order]) + "\n")
         competition = read_competition(settings(root, group="original"))
-        groups = derive_groups(competition, how, work_dir=tmp_path / "work")
-        assert groups is not None
+        groups = names_of(competition, how, tmp_path / "work")
         found.append(dict(zip(competition.train["id"], groups, strict=True)))
     assert found[0] == found[1] == found[2]
     assert len(set(found[0].values())) > 1
@@ -326,7 +325,32 @@ def test_a_column_that_only_one_label_file_has_is_empty_in_the_other(tmp_path: P
         "\n".join([f"{lines[0]},site", *(f"{line},s{row % 2}" for row, line in enumerate(lines[1:]))]) + "\n"
     )
     competition = read_competition(DataSettings(layout="ffdi", root=root, validation="join"))
-    groups = derive_groups(competition, "column:site", work_dir=tmp_path)
-    assert groups is not None
-    assert groups.tolist()[:3] == ["s0", "s1", "s0"]
-    assert groups.tolist()[8:] == [f"row {id_}" for id_ in competition.train["id"][8:]]
+    groups = names_of(competition, "column:site", tmp_path)
+    assert groups[:3].tolist() == ["s0", "s1", "s0"]
+    assert groups[8:].tolist() == [f"row {id_}" for id_ in competition.train["id"][8:]]
+
+
+@pytest.mark.parametrize("how", ["none", "column:original", "duplicates", "clusters"])
+def test_the_note_on_a_column_of_originals_comes_with_the_groups(tmp_path: Path, how: str) -> None:
+    root = make_table(tmp_path / "data", rows=12, size=48)
+    lines = [f"a{row:03d}.jpg,{row % 2},{f'a{row - 1:03d}.jpg' if row % 2 else ''}" for row in range(12)]
+    (root / "train.csv").write_text("\n".join(["img_name,target,original", *lines]) + "\n")
+    found = derive_groups(read_competition(settings(root, group="original")), how, work_dir=tmp_path / "work")
+    assert found is not None
+    assert found.note == "6 rows share the group of the 6 rows that they were made from"
+
+
+@pytest.mark.parametrize("how", ["data", "folds"])
+def test_numbers_of_methods_are_not_originals(tmp_path: Path, how: str) -> None:
+    """Methods 1 to 5 are also rows 00001 to 00005 without leading zeros, all of them reals."""
+    root = make_table(tmp_path / "data", rows=1)
+    names = [f"{row:05d}.jpg" for row in range(40)]
+    for name in names:
+        write_image(root / "train" / name, face(0, size=32))
+    lines = [f"{name},{int(row >= 20)},{row % 5 + 1 if row >= 20 else 0}" for row, name in enumerate(names)]
+    (root / "train.csv").write_text("\n".join(["img_name,target,method", *lines]) + "\n")
+    competition = read_competition(settings(root, group="method" if how == "data" else None))
+    found = derive_groups(competition, "none" if how == "data" else "column:method", work_dir=tmp_path)
+    assert found is not None
+    assert found.note is None
+    assert found.names.tolist() == [f"row {name}" for name in names[:20]] + [str(row % 5 + 1) for row in range(20)]

@@ -23,8 +23,9 @@ from trainers.data.check_findings import (
     unreadable_problems,
 )
 from trainers.data.competition import Problem
-from trainers.data.groups import column_groups_of, original_note
+from trainers.data.groups import column_groups_of
 from trainers.data.leaks import LEAKS_NAME, MOST, SAMPLES, LeakAudit, audit_leaks
+from trainers.data.originals import ColumnGroups
 from trainers.data.quarantine import read_quarantine, write_quarantine
 from trainers.features.perceptual_hash import hash_files
 from trainers.media.image_info import ImageInfo, file_sizes, identical_files, in_threads, inspect_image
@@ -157,7 +158,8 @@ def check_data(
             rows.path, root=competition.root, cache=hash_cache, threads=threads, progress=progress
         )
         problems += near_duplicates(rows, same, hashes, known)
-    leaks = _audit(competition, options, progress)
+    groups = column_groups_of(competition) if "group" in competition.train else None
+    leaks = _audit(competition, groups, options, progress)
     problems += [] if leaks is None else leaks.problems()
     if quarantine is not None:
         _update_quarantine(quarantine, competition.root, rows, set(inspected), bad, contradicted)
@@ -170,7 +172,11 @@ def check_data(
         tuple(sorted(problems, key=lambda problem: not problem.is_error)),
         tuple(left_out),
         _write_lists(report_dir, problems, left_out),
-        (*competition.notes, *_file_notes(competition, sizes, chosen), *([_NOT_AUDITED] * (options.sealed is None))),
+        (
+            *competition.notes,
+            *_file_notes(competition, groups, sizes, chosen),
+            *([_NOT_AUDITED] * (options.sealed is None)),
+        ),
         leaks,
     )
     write_json(report_dir / "report.json", report.as_json())
@@ -181,7 +187,9 @@ def check_data(
     return report
 
 
-def _audit(competition: "Competition", options: CheckOptions, progress: Progress) -> LeakAudit | None:
+def _audit(
+    competition: "Competition", groups: ColumnGroups | None, options: CheckOptions, progress: Progress
+) -> LeakAudit | None:
     """Audit the training files, or a sample of them; return None if a class has too few."""
     if options.sealed is None:
         return None
@@ -190,11 +198,10 @@ def _audit(competition: "Competition", options: CheckOptions, progress: Progress
     if min((y == label).sum() for label in (0, 1)) < _LEAST_AUDITED:
         return None
     paths = train["path"].tolist()
-    groups = column_groups_of(train, "group").names if "group" in train else None
+    is_audited = ~competition.train["id"].isin(options.sealed).to_numpy()
+    names = None if groups is None else groups.names[is_audited]
     most = (MOST if options.leaks else SAMPLES)[competition.media]
-    return audit_leaks(
-        paths, y, competition.media, groups=groups, most=most, threads=options.threads, progress=progress
-    )
+    return audit_leaks(paths, y, competition.media, groups=names, most=most, threads=options.threads, progress=progress)
 
 
 Inspected = dict[int, ImageInfo] | dict[int, ClipCheck]
@@ -277,15 +284,16 @@ def _shape(info: ImageInfo | ClipCheck) -> str | None:
     return None if picture is None else f"{picture.width} x {picture.height}"
 
 
-def _file_notes(competition: "Competition", sizes: Sequence[int], chosen: list[int]) -> list[str]:
+def _file_notes(
+    competition: "Competition", groups: ColumnGroups | None, sizes: Sequence[int], chosen: list[int]
+) -> list[str]:
     with_bytes = sum(size > 0 for size in sizes)
     notes = []
     if len(chosen) < with_bytes:
         notes.append(
             f"{len(chosen)} of {with_bytes} {competition.media} were decoded; dfens check --decode decodes all of them."
         )
-    note = original_note(competition, "none")
-    return [*notes, f"{note}."] if note is not None else notes
+    return [*notes, f"{groups.note}."] if groups is not None and groups.note is not None else notes
 
 
 def _write_lists(report_dir: Path, problems: Sequence[Problem], left_out: Sequence[tuple[str, str]]) -> dict[str, Path]:

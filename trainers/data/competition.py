@@ -41,7 +41,8 @@ class Competition:
     """The rows of a competition.
 
     train: id (text), target (int8), path (text), group (text, if given), and `column:NAME` (text) for each
-        column of a training table. test: id, path, in the order of the sample submission.
+        column of a training table. group_column: name of the column of the groups, if given.
+    test: id, path, in the order of the sample submission.
     sealed: id and path of training rows that are kept apart without their labels, or None.
     validation: like train, if it is separate. sample_submission: path, or None.
     broken: rows left out of train. problems: problems found (after `read_competition`, only warnings).
@@ -60,6 +61,7 @@ class Competition:
     media: Media = "images"
     root: Path = Path()
     skip_broken: bool = False
+    group_column: str | None = None
 
     @property
     def paths(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Derive groups of training rows that must share a fold, from a column or from the images."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,17 @@ _DIMENSIONS = 32
 _FITTED_ROWS = 50_000
 
 
+@dataclass(frozen=True)
+class RowGroups:
+    """Groups of rows that must share a fold.
+
+    names: (n_rows,) text. note: a sentence on the interpretation of the column that defines them, if it needs one.
+    """
+
+    names: NDArray[np.object_]
+    note: str | None = None
+
+
 def derive_groups(
     competition: "Competition",
     how: str,
@@ -29,7 +41,7 @@ def derive_groups(
     threads: int | None = None,
     progress: Progress = SILENT,
     seed: int = 0,
-) -> NDArray[np.object_] | None:
+) -> RowGroups | None:
     """Return the group of each training row, as text; it does not depend on the order of the rows.
 
     Random folds inflate a score if near-duplicates, or images of the same origin, are on both sides of a
@@ -48,7 +60,7 @@ def derive_groups(
         seed: seed of the clusters.
 
     Returns:
-        Shape (n_rows,), aligned with `competition.train`; None if there are no groups.
+        Groups aligned with `competition.train`; None if there are no groups.
 
     Raises:
         FoldError: if the method or column is unknown, listing the available ones.
@@ -63,37 +75,35 @@ def derive_groups(
         )
     if how == "none" and "group" not in train:
         return None
-    if how == "none" or how.startswith("column:"):
-        return column_groups_of(train, "group" if how == "none" else how).names
+    given = column_groups_of(competition, how) if how.startswith("column:") or "group" in train else None
+    if given is not None and (how == "none" or how.startswith("column:")):
+        return RowGroups(given.names, given.note)
     if how not in ("duplicates", "clusters"):
         raise FoldError(f"[folds] group = '{how}' is unknown. Use none, duplicates, clusters, or column:NAME.")
     if competition.media != "images":
         raise DataError(f"[folds] group = '{how}' needs images, but these are clips. Use none or column:NAME.")
+    note = None if given is None else given.note
     if how == "clusters":
         clusters = image_clusters(train, work_dir=work_dir, threads=threads, progress=progress, seed=seed)
-        return _whole(clusters, column_groups_of(train, "group").names) if "group" in train else clusters
+        return RowGroups(clusters if given is None else _whole(clusters, given.names), note)
     order = _id_order(train)
     found = np.empty(len(train), object)
-    threads = threads or cpu_count()
-    found[order] = _near_duplicates(train.iloc[order], competition.root, work_dir, threads, progress)
-    return found
+    hashed = _hash_images(train.iloc[order], competition.root, work_dir, threads or cpu_count(), progress)
+    names = None if given is None else given.names[order]
+    found[order] = _near_duplicates(train["id"].to_numpy(object)[order], hashed, names, progress)
+    return RowGroups(found, note)
 
 
 def _id_order(rows: "pd.DataFrame") -> NDArray[np.intp]:
     return np.argsort(rows["id"].to_numpy(object).astype(str), kind="stable")
 
 
-def original_note(competition: "Competition", how: str) -> str | None:
-    """Return a note on how many rows share the group of their original; None if no column names originals."""
-    column = how if how.startswith("column:") else "group"
-    return column_groups_of(competition.train, column).note if column in competition.train else None
-
-
-def column_groups_of(rows: "pd.DataFrame", column: str) -> ColumnGroups:
-    """Return the groups defined by a column of a table of rows."""
-    names = (column, "id", "path")
-    values, ids, paths = (rows[name].to_numpy(object) for name in names)
-    return column_groups(values, ids, rows["target"].to_numpy(), paths)
+def column_groups_of(competition: "Competition", how: str = "none") -> ColumnGroups:
+    """Return the groups of the training rows from `column:NAME`, or else from the column of [data] group."""
+    rows, is_named = competition.train, how.startswith("column:")
+    values, ids, paths = (rows[name].to_numpy(object) for name in (how if is_named else "group", "id", "path"))
+    name = how.removeprefix("column:") if is_named else competition.group_column or ""
+    return column_groups(values, ids, rows["target"].to_numpy(), paths, name)
 
 
 def image_clusters(
@@ -131,25 +141,34 @@ def _whole(clusters: NDArray[np.object_], given: NDArray[np.object_]) -> NDArray
     return np.asarray(names[counts.reshape(len(groups), -1).argmax(axis=1)][group], object)
 
 
-def _near_duplicates(
+def _hash_images(
     rows: "pd.DataFrame", root: Path, work_dir: Path, threads: int, progress: Progress
-) -> NDArray[np.object_]:
-    """Group near-duplicates by perceptual hash; a group is named after its first row."""
-    from trainers.features.perceptual_hash import hash_files, near_groups
+) -> NDArray[np.uint64]:
+    """Return the perceptual hash of each image; an unreadable one is an error."""
+    from trainers.features.perceptual_hash import hash_files
 
-    ids = rows["id"].to_numpy(object)
     hashes, known = hash_files(
         rows["path"].tolist(), root=root, cache=hash_cache(work_dir), threads=threads, progress=progress
     )
     if not known.all():
+        ids = rows["id"].to_numpy(object)
         raise DataError(
             f"{int((~known).sum())} training images cannot be read: {examples(list(ids[~known]))}. Run dfens check "
             f"--decode; with [data] skip_broken = true they are left out."
         )
+    return hashes
+
+
+def _near_duplicates(
+    ids: NDArray[np.object_], hashes: NDArray[np.uint64], given: NDArray[np.object_] | None, progress: Progress
+) -> NDArray[np.object_]:
+    """Group near-duplicates by perceptual hash; a group is named after its first row."""
+    from trainers.features.perceptual_hash import near_groups
+
     first = near_groups(hashes)
     found = len(np.unique(first))
-    if "group" in rows:
-        first = _united(first, column_groups_of(rows, "group").names)
+    if given is not None:
+        first = _united(first, given)
     together = int((np.bincount(first, minlength=len(first)) > 1).sum())
     progress.note(f"{len(ids)} images, {found} of them different; {together} groups of two rows or more share a fold")
     return np.asarray(ids[first], object)

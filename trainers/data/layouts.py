@@ -60,4 +60,5 @@ def scan_competition(settings: DataSettings, quarantine: Path | None = None) -> 
         media=reader.media or "images",
         root=settings.root,
         skip_broken=settings.skip_broken,
+        group_column=reader.group_column,
     )

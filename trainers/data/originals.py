@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.row_names import RowNames, plain_name, without_media_ending
+from trainers.data.row_names import RowNames, plain_name, without_ending, without_media_ending
 
 # values that mean "no original", without brackets and quotes
 _NONE = frozenset(
@@ -19,6 +19,15 @@ _NONE = frozenset(
 )
 _NONE_NUMBER = re.compile(r"-+|-1(\.0*)?")
 _MOSTLY = 0.9
+_NUMBER = re.compile(r"0|[1-9][0-9]*")  # with leading zeros it is a name: methods and the like are not padded
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+# words in the name of a column that decide whether it names originals, or kinds; the last of them counts
+_NAMES_ORIGINALS = dict.fromkeys("original originals orig parent real pristine from of".split(), True)
+_NAMES_KINDS = dict.fromkeys(
+    "method methods type types kind class category label generator model manipulation technique algorithm compression "
+    "quality dataset split fold cluster camera device site age gender sex ethnicity race language year level".split(),
+    False,
+)
 
 Texts = NDArray[np.object_]
 Mask = NDArray[np.bool_]
@@ -32,6 +41,7 @@ class ColumnGroups:
     column does not name rows. made_of_them: number of rows that name one of them. unknown: number of fakes that name
     an original that is not a training row; rows with the same original still share a group.
     placeholder: an unusual value that was taken to mean "no original", if any.
+    doubtful: name of a column whose numbers could also be ids of originals, if any.
     """
 
     names: Texts
@@ -39,10 +49,16 @@ class ColumnGroups:
     made_of_them: int = 0
     unknown: int = 0
     placeholder: str = ""
+    doubtful: str = ""
 
     @property
     def note(self) -> str | None:
         """Return a sentence on the interpretation of the column; None if it contains plain groups."""
+        if self.doubtful:
+            return (
+                f"The numbers in '{self.doubtful}' are taken as names of groups, although rows have these ids too; if "
+                f"they are the rows that fakes were made from, call the column 'original'"
+            )
         if not self.originals:
             return None
         more = f"; {self.unknown} name an original that is not among the rows" if self.unknown else ""
@@ -57,7 +73,7 @@ class _Column:
 
     code: (n_rows,) the value of each row. value, row: (n_links,) each value and a row that it names.
     names_row: (n_rows,) whether the value of a row names a row. points: (n_rows,) whether it names another row.
-    is_none: (n_rows,) whether it means "no original".
+    means_none: (n_rows,) whether it is a word for "no original". is_none: (n_rows,) the same, unless it names a row.
     """
 
     texts: Sequence[str]
@@ -66,6 +82,7 @@ class _Column:
     row: NDArray[np.intp]
     names_row: Mask
     points: Mask
+    means_none: Mask
     is_none: Mask
 
     @staticmethod
@@ -78,10 +95,8 @@ class _Column:
         own = np.zeros(len(values), np.intp)  # whether the value of a row names the row itself
         np.add.at(own, row, code[row] == value)
         means_none = np.array([_means_none(text) for text in distinct.tolist()])
-        names_row = counts[code] > 0
-        return _Column(
-            distinct.tolist(), code, value, row, names_row, counts[code] > own, means_none[code] & ~names_row
-        )
+        names_row, none = counts[code] > 0, means_none[code]
+        return _Column(distinct.tolist(), code, value, row, names_row, counts[code] > own, none, none & ~names_row)
 
     def share_of_links(self, mask: Mask) -> float:
         """Return the mean, over the rows that point, of the share of the rows they name for which a mask is true."""
@@ -90,28 +105,36 @@ class _Column:
         return float(share[self.code[self.points]].mean())
 
 
-def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts) -> ColumnGroups:
+def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts, name: str = "") -> ColumnGroups:
     """Return the group of each row from a column of group names, or of names of originals.
 
     DFDC's `original` names the real from which each fake was made, and is empty, -1 or the row's own name for a real.
     For such a column, a real is grouped with its fakes, over several steps if a fake was made from a fake, and a fake
     of two originals with both. Otherwise equal values form a group, and a row with an empty value is its own group.
 
+    Whether values are originals is decided by the name of the column, if it contains a word such as `original` or
+    `method`, and otherwise by the values. Small numbers that name few of the reals could also number methods or
+    people: they are taken as groups, with a note.
+
     Args:
         values: (n_rows,) text of the column.
         ids: (n_rows,) ids of the rows.
         target: (n_rows,) 0 or 1.
         paths: (n_rows,) paths of their files, which may also be used to name originals.
+        name: name of the column; "" if it is not known.
 
     Returns:
         Groups, each named after its value, or after the first of its sorted ids if rows are joined.
     """
     column = _Column.of(values, ids, target, paths)
-    if not _are_originals(column, target):
+    expected = _expects_originals(name)
+    are_originals = expected is not False and _are_originals(column, target)
+    doubtful = are_originals and expected is None and _may_be_numbering(column, target)
+    if not are_originals or doubtful:
         empty = np.array([text.strip() == "" for text in column.texts])[column.code]
-        if (column.is_none == (target == 0)).all():  # the originals of all fakes are not among the rows
-            empty = column.is_none
-        return ColumnGroups(np.where(empty, _alone(ids), values))
+        if (column.means_none == (target == 0)).all():  # the originals of all fakes are not among the rows
+            empty = column.means_none
+        return ColumnGroups(np.where(empty, _alone(ids), values), doubtful=(name or "group") if doubtful else "")
     placeholder = _placeholder(column, (target == 0) & ~column.names_row)
     is_none = column.is_none | (column.code == placeholder)
     return ColumnGroups(
@@ -145,6 +168,32 @@ def _placeholder(column: _Column, reals: Mask) -> int:
     return most if counts[most] > max(1, reals.sum() / 2) else -1
 
 
+def _expects_originals(name: str) -> bool | None:
+    """Return whether a column of this name contains originals (True) or kinds (False); None if it may be either.
+
+    >>> _expects_originals("original_id"), _expects_originals("fakeMethod"), _expects_originals("video")
+    (True, False, None)
+    """
+    words = [word.lower() for word in _WORD.findall(name)]
+    known = [word for word in words if word in _NAMES_ORIGINALS or word in _NAMES_KINDS]
+    return known[-1] in _NAMES_ORIGINALS if known else None
+
+
+def _may_be_numbering(column: _Column, target: NDArray[Any]) -> bool:
+    """Return whether values are numbers with hardly a gap that name fewer than half of the reals.
+
+    Numbers of originals name all of the reals, or have the gaps of those without a fake.
+    """
+    names = [without_ending(plain_name(text)) for text in column.texts]
+    is_number = np.array([_NUMBER.fullmatch(name) is not None for name in names])
+    if is_number[column.code[column.points]].mean() < 0.5:
+        return False
+    pointing = np.unique(column.code[column.points])
+    numbers = [int(names[code]) for code in pointing if is_number[code]]
+    named = np.unique(column.row[np.isin(column.value, pointing)])
+    return max(numbers) <= 2 * len(numbers) and bool((target[named] == 0).sum() < (target == 0).sum() / 2)
+
+
 def _are_originals(column: _Column, target: NDArray[Any]) -> bool:
     """Return whether values deliberately name rows and do not merely look like ids, as small numbers might.
 
@@ -155,7 +204,7 @@ def _are_originals(column: _Column, target: NDArray[Any]) -> bool:
     is_end = ~points & (is_real | ~(column.is_none | column.names_row))
     if not points.any() or _leads_to(column, is_end) < _MOSTLY:
         return False
-    if (~is_real[points]).mean() >= _MOSTLY and points[is_real].mean() <= 1 - _MOSTLY:
+    if (~is_real[points]).mean() >= _MOSTLY and (points & is_real).sum() <= (1 - _MOSTLY) * is_real.sum():
         return True
     ends = column.row[~points[column.row] & np.isin(column.value, column.code[points])]
     no_other_group = (column.is_none | column.names_row)[ends]  # an end that names a row names itself

@@ -1,9 +1,7 @@
 """Find the rows that a text names: by id, or by the name of their file, in any spelling."""
 
 import re
-from collections import defaultdict
 from collections.abc import Callable
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,9 @@ _AROUND = " \t\r\n\"'`[](){}<>;,\u00a0\u200b\u200c\u200d\u2060\ufeff"  # quotes,
 _ENDING = re.compile(r"\.([a-z][a-z0-9]{1,4}|(?<=\d\.)0)$")
 _MEDIA_ENDINGS = tuple(ending for endings in ENDINGS.values() for ending in endings)
 _MOST = 100  # a name that more rows share, such as that of the first frame of every clip, names none of them
-_Key = Callable[[str], str]
 _SEPARATORS = (re.compile(r"[;,|&+]"), re.compile(r"[;,|&+\s]+"), re.compile(r"_"))
+_Key = Callable[[str], str]
+_ANY_SEPARATOR = re.compile(r"[;,|&+\s_]")
 
 
 def plain_name(text: str) -> str:
@@ -32,6 +31,31 @@ def plain_name(text: str) -> str:
     return name
 
 
+class _Index:
+    """The rows of each key, in ascending order.
+
+    Args:
+        keys: (n_names,) keys of names; "" for a name without a key.
+        rows: (n_names,) the row of each name, ascending.
+    """
+
+    def __init__(self, keys: list[str], rows: list[int]) -> None:
+        # most keys have one row, and a list for each of them would take long
+        self._first = dict(zip(reversed(keys), reversed(rows), strict=True))
+        self._several: dict[str, list[int]] = {}
+        for key, row in zip(keys, rows, strict=True) if len(self._first) < len(keys) else ():
+            if row != self._first[key]:
+                several = self._several.setdefault(key, [self._first[key]])
+                if several[-1] != row:
+                    several.append(row)
+        self._first.pop("", None)
+
+    def rows_of(self, key: str) -> list[int]:
+        if key not in self._first:
+            return []
+        return self._several.get(key) or [self._first[key]]
+
+
 class RowNames:
     """Names of rows: ids, and files with or without folder and ending.
 
@@ -44,27 +68,21 @@ class RowNames:
     def __init__(self, ids: NDArray[np.object_], target: NDArray[Any], paths: NDArray[np.object_]) -> None:
         self._row_of_id = {id_: row for row, id_ in enumerate(ids.tolist())}
         self._is_real = (np.asarray(target) == 0).tolist()
-        self._names = [
-            (plain_name(path),) if path.endswith(f"/{id_}") else (plain_name(id_), plain_name(path))
-            for id_, path in zip(ids.tolist(), paths.tolist(), strict=True)
-        ]
-        # from strict to loose: name of the file, without its ending, without leading zeros
-        self._tiers: tuple[tuple[_Key, _Key], ...] = ((_file, _file), (_stem, _file), (_number, _number))
-        self._indices: dict[tuple[int, int], dict[str, list[int]]] = {}
+        self._names: list[str] = []
+        self._rows: list[int] = []  # the row of each name
+        for row, (id_, path) in enumerate(zip(ids.tolist(), paths.tolist(), strict=True)):
+            for name in (path,) if path.endswith(f"/{id_}") else (id_, path):
+                self._names.append(plain_name(name))
+                self._rows.append(row)
+        self._indices: dict[tuple[_Key, int], _Index] = {}
+        self._named_by_part: dict[str, list[int]] = {}  # `person` is a part of `person 1`, `person 2`, ...
 
-    def _index(self, tier: int, folders: int = 0) -> dict[str, list[int]]:
-        """Return the rows of each key of a tier, below so many folders of their paths.
-
-        The second kind of key finds `a.mp4` by `a.mp4.avi`.
-        """
-        if (tier, folders) not in self._indices:
-            found: defaultdict[str, list[int]] = defaultdict(list)
-            for row, names in enumerate(self._names):
-                for key in {_below(name, key(name), folders) for name in names for key in self._tiers[tier]}:
-                    if key:
-                        found[key].append(row)
-            self._indices[tier, folders] = dict(found)
-        return self._indices[tier, folders]
+    def _index(self, key: _Key, folders: int = 0) -> _Index:
+        """Return the rows of each key below so many folders of their paths."""
+        if (key, folders) not in self._indices:
+            keys = [_below(name, key(name), folders) if folders else key(name) for name in self._names]
+            self._indices[key, folders] = _Index(keys, self._rows)
+        return self._indices[key, folders]
 
     def rows_of(self, text: str) -> list[int]:
         """Return the rows that a text names; several if it names several, or if a name does not tell them apart.
@@ -73,33 +91,48 @@ class RowNames:
         there are any, since fakes are made from reals. A name that more than 100 of them share names none.
         """
         found = self._named(text)
-        if found:
+        if found or _ANY_SEPARATOR.search(text) is None:
             return found
         any_part, *all_parts = _SEPARATORS
         several = any_part.split(text)
-        rows = {row for part in several for row in self._named(part)} if len(several) > 1 else set()
+        rows = {row for part in several for row in self._named_part(part)} if len(several) > 1 else set()
+        inside = text.strip(_AROUND)
         for separator in [] if rows else all_parts:
-            parts = separator.split(text.strip(_AROUND))
-            named = list(takewhile(bool, map(self._named, parts))) if len(parts) > 1 else []
-            if named and len(named) == len(parts):
-                return sorted({row for part in named for row in part})
+            parts = separator.split(inside)
+            if len(parts) > 1 and all(map(self._named_part, parts)):
+                return sorted({row for part in parts for row in self._named_part(part)})
         return sorted(rows)
+
+    def _named_part(self, text: str) -> list[int]:
+        if text not in self._named_by_part:
+            self._named_by_part[text] = self._named(text)
+        return self._named_by_part[text]
 
     def _named(self, text: str) -> list[int]:
         row = self._row_of_id.get(text, self._row_of_id.get(text.strip(), -1))
+        if row >= 0:
+            return [row]
         name = plain_name(text)
-        if row >= 0 or not name:
-            return [row] if row >= 0 else []
-        for tier, (key, _) in enumerate(self._tiers):
-            candidates = self._index(tier).get(key(name), [])
-            for folders in range(1, name.count("/") + 1) if len(candidates) > 1 else ():
-                nearer = self._index(tier, folders).get(_below(name, key(name), folders))
-                candidates = nearer or candidates
-                if not nearer or len(nearer) == 1:
-                    break
+        for key in _TIERS if name else ():
+            candidates = self._candidates(key, key(name))
             if candidates:
-                return self._likely(candidates)
+                return self._likely(self._nearest(candidates, name, key))
         return []
+
+    def _nearest(self, candidates: list[int], name: str, key: _Key) -> list[int]:
+        """Return the candidates whose last folders match those of the name, as many as tell them apart."""
+        for folders in range(1, name.count("/") + 1) if len(candidates) > 1 else ():
+            nearer = self._candidates(key, _below(name, key(name), folders), folders)
+            candidates = nearer or candidates
+            if not nearer or len(nearer) == 1:
+                break
+        return candidates
+
+    def _candidates(self, key: _Key, text: str, folders: int = 0) -> list[int]:
+        """Return the rows with this key; a stem is also the whole name of some files: `a.mp4` finds `a` and `a.avi`."""
+        rows = self._index(key, folders).rows_of(text)
+        files = self._index(_file, folders).rows_of(text) if key is _stem else []
+        return sorted({*rows, *files}) if rows and files else rows or files
 
     def _likely(self, candidates: list[int]) -> list[int]:
         """Return the reals among rows of the same name, or all; none if they are too many to say anything."""
@@ -110,7 +143,7 @@ class RowNames:
 
 def without_ending(name: str) -> str:
     """Return a plain name without the ending of a file, or that of an integer that was read as a float."""
-    return _ENDING.sub("", name)
+    return _ENDING.sub("", name) if "." in name else name
 
 
 def without_media_ending(name: str) -> str:
@@ -132,11 +165,16 @@ def _number(name: str) -> str:
     return (stem.lstrip("0") or "0") if stem.isdecimal() else ""
 
 
+_TIERS: tuple[_Key, ...] = (_file, _stem, _number)  # what names are compared by, from strict to loose
+
+
 def _below(name: str, key: str, folders: int) -> str:
     """Return the key of a name below so many of its last folders; "" without a key, or with fewer folders.
 
     >>> _below("d/real/a.png", "a", 1)
     'real/a'
     """
-    path = name.split("/")[:-1] if folders else []
+    if not folders:
+        return key
+    path = name.split("/")[:-1]
     return "/".join([*path[len(path) - folders :], key]) if key and len(path) >= folders else ""

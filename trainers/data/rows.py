@@ -39,6 +39,7 @@ class RowReader:
         self.problems: list[Problem] = []
         self.broken: list[BrokenRow] = []
         self.notes: list[str] = []
+        self.group_column: str | None = None
         self.media: Media | None = _MEDIA.get(settings.layout, settings.media)
         self._settings = settings
         self._quarantine = quarantine
@@ -57,6 +58,7 @@ class RowReader:
         group = "original" if source.group is None and is_metadata and "original" in table else source.group
         if group is not None:
             rows["group"] = take_column(table, group, source.table, "[data] group")
+            self.group_column = group
         for name in table.columns:
             rows[f"column:{name}"] = table[name]
         wrong = rows["target"].to_numpy() < 0
