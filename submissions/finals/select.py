@@ -44,6 +44,7 @@ from submissions.finals.simulate import LabelledRows, Scale, Scenario, SplitSize
 SHIFT_VARIANCES = np.array([0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0])
 _SHIFT_PRIOR = 1 / np.sqrt(1 + SHIFT_VARIANCES)
 _ODDS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_PRECISION = 1e-14  # smallest ratio of two variances that a solution of linear equations in float64 resolves
 _BLOCKS = 10  # blocks of the jackknife
 
 
@@ -302,17 +303,23 @@ def posterior_private(scenarios: list[Scenario], seen: Vector, noise: Noise) -> 
         (draws, n_candidates) and (n_scenarios, n_shift_variances); the weights sum to 1.
     """
     known = np.flatnonzero(np.isfinite(seen))
-    rounding = noise.rounding.var(axis=0)
+    covariances = [tuple(np.atleast_2d(np.cov(x.T)) for x in (item.population, item.public)) for item in scenarios]
+    # an offset ten times as wide as the widest other term is uninformative; if several shares compete, it
+    # must not absorb their signal, most of which is common to all candidates too
+    width = 0.0 if not len(known) else 2.0 if len(scenarios) > 1 else 10.0
+
+    def offset_variance(common: Matrix, public: Matrix, shift_variance: float) -> float:
+        return width**2 * float(np.diag(common * (1 + shift_variance) + public).max())
+
+    # candidates of the same order, such as a blend before and after calibration, differ by their rounding alone, which
+    # must not vanish in the precision of the widest term
+    widest = max(offset_variance(*found, SHIFT_VARIANCES[-1]) for found in covariances)
+    rounding = np.maximum(noise.rounding.var(axis=0), _PRECISION * len(known) * widest)
     evidence = np.zeros((len(scenarios), len(SHIFT_VARIANCES)))
     moved = np.empty((*evidence.shape, *noise.rounding.shape))
-    for place, scenario in enumerate(scenarios):
-        common = np.atleast_2d(np.cov(scenario.population.T))
-        public = np.atleast_2d(np.cov(scenario.public.T))
-        # an offset ten times as wide as the widest other term is uninformative; if several shares compete, it
-        # must not absorb their signal, most of which is common to all candidates too
-        width = 0.0 if not len(known) else 2.0 if len(scenarios) > 1 else 10.0
+    for place, (scenario, (common, public)) in enumerate(zip(scenarios, covariances, strict=True)):
         for step, shift_variance in enumerate(SHIFT_VARIANCES):
-            offset = width**2 * float(np.diag(common * (1 + shift_variance) + public).max())
+            offset = offset_variance(common, public, shift_variance)
             shared = offset + (1 + shift_variance) * common
             base = (
                 scenario.scores

@@ -212,3 +212,22 @@ def test_impossible_simulations_are_refused() -> None:
         select_pair([a, Candidate("b", columns[1] * np.nan)], LabelledRows(y), LeaderboardSplit(100, 0.3), rng=rng)
     with pytest.raises(SubmissionError, match=r"needs both classes; the OOF rows have 0.0% positives"):
         select_pair([a, b], LabelledRows(np.zeros(100)), LeaderboardSplit(100, 0.3), rng=rng)
+
+
+def test_variants_of_one_order_are_accepted_for_any_metric() -> None:
+    """A blend before and after calibration has the same TPR in each draw; a TPR of 1 has a far larger logit."""
+    y, (column, better), _ = make_candidates(300, [1.5, 5.0])
+    variants = [1 / (1 + np.exp(-factor * column)) for factor in (0.25, 0.5, 1.0, 2.0, 3.0, 4.0)]
+    named = [Candidate(f"c{place}", values, 0.3) for place, values in enumerate(variants)]
+    found = select_pair(
+        [*named, Candidate("better", better, 0.9)],
+        LabelledRows(y),
+        LeaderboardSplit(50, 0.5),
+        metric=METRICS["tpr@fpr=0.01"],
+        draws=200,
+        rng=np.random.default_rng(0),
+    )
+    *same, best = found.candidates
+    assert best.private > same[0].private
+    for item in same[1:]:
+        assert item.private == pytest.approx(same[0].private, abs=1e-4)
