@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from ensemble.binary import fit_binary
 from ensemble.general import fit_general
 from ensemble.importance_weighting import fit_importance_weighted
-from ensemble.prepare import BlendData, check_features, check_shapes, make_folds_of
+from ensemble.prepare import BlendData, check_features, check_shapes, make_folds_of, numeric_target
 from ensemble.result import BlendResult
 from ensemble.settings import BlendOptions
 from ensemble.shift import model_shifts
@@ -81,7 +81,7 @@ def fit_blend(
     >>> bool(result.nested_score < result.score), round(float(result.weights.sum()), 6)
     (True, 1.0)
     """
-    oof, y = np.asarray(oof), np.asarray(y)
+    oof, y = np.asarray(oof), numeric_target(np.asarray(y))
     found_names = check_shapes(oof, y, names)
     options = BlendOptions(
         metric=metric_by_name("auc" if optimize == "none" else optimize),
@@ -122,6 +122,7 @@ def _check_options(options: BlendOptions, *, general: bool, weighting: bool, has
         raise BlendError("Importance weighting needs test predictions and binary labels.")
     if general:
         asked = {
+            "transform": options.transform != "auto",
             "max_members": options.max_members is not None,
             "prune": options.prune,
             "calibrate": options.calibrate != "none",

@@ -50,6 +50,24 @@ class BlendData:
         )
 
 
+def numeric_target(y: NDArray[Any]) -> NDArray[Any]:
+    """Return the target as an array of numbers.
+
+    Raises:
+        BlendError: if it contains text, NaN or infinite values.
+    """
+    y = np.array(y.tolist()) if y.dtype == object else y
+    if not np.issubdtype(y.dtype, np.number) and y.dtype != bool:
+        raise BlendError(f"y must contain numbers; its dtype is {y.dtype}. Encode two classes as 0 and 1.")
+    wrong = np.flatnonzero(~np.isfinite(y))
+    if len(wrong):
+        raise BlendError(
+            f"y is NaN or infinite in {len(wrong)} of {len(y)} rows, first in row {wrong[0]}. Leave out rows without a "
+            f"target."
+        )
+    return y
+
+
 def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the models after checking that oof and y match.
 

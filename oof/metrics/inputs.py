@@ -21,7 +21,7 @@ def as_labels(y: NDArray[Any]) -> NDArray[np.uint8]:
     if not right:
         row = int(np.flatnonzero((y != 0) & (y != 1))[0])
         raise PredictionError(
-            f"The label of row {row} is {y[row]!r}; expected 0 or 1 in all {len(y)} rows. "
+            f"The label of row {row} is {y[row : row + 1].tolist()[0]!r}; expected 0 or 1 in all {len(y)} rows. "
             f"Score multi-class or real targets with log_loss, accuracy or rmse."
         )
     return labels

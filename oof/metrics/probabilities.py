@@ -76,7 +76,7 @@ def _checked_classes(y: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise PredictionError(
-            f"The label of row {row} is {target[row]!r}; expected a class index from 0 to "
+            f"The label of row {row} is {target[row : row + 1].tolist()[0]!r}; expected a class index from 0 to "
             f"{probabilities.shape[1] - 1}, since the scores have {probabilities.shape[1]} columns."
         )
     _check_probabilities(probabilities)

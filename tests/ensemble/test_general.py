@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ensemble.fit import fit_blend
-from oof.errors import BlendError
+from oof.errors import BlendError, PredictionError
 from oof.metrics import metric_by_name
 from tests.support.ensemble import make_oof
 
@@ -110,3 +110,24 @@ def test_options_of_binary_blends_are_refused_for_classes() -> None:
     oof, y = _classes(100, 0)
     with pytest.raises(BlendError, match="max_members, calibrate: supported only for binary predictions"):
         fit_blend(oof, y, optimize="log_loss", max_members=2, calibrate="platt")
+    with pytest.raises(BlendError, match="transform: supported only for binary predictions"):
+        fit_blend(oof, y, optimize="log_loss", transform="rank")
+    with pytest.raises(PredictionError, match=r"The label of row \d+ is [23]; expected 0 or 1"):
+        fit_blend(oof, y, optimize="auc")
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    (["real", "fake", "real", "fake"], "y must contain numbers; its dtype is <U4. Encode two classes as 0 and 1"),
+    ([0.0, np.nan, 1.0, np.inf], "y is NaN or infinite in 2 of 4 rows, first in row 1. Leave out rows"),
+    ([0, 1, None, 1], "y must contain numbers"),
+])  # fmt: skip
+@pytest.mark.parametrize("metric", ["auc", "rmse", "log_loss"])
+def test_a_target_that_is_no_number_is_named(values: list[object], message: str, metric: str) -> None:
+    for y in (np.array(values), np.array(values, object)):
+        with pytest.raises(BlendError, match=message):
+            fit_blend(np.linspace(0, 1, 8).reshape(4, 2), y, optimize=metric)
+
+
+def test_a_target_of_python_objects_is_that_of_their_numbers() -> None:
+    oof, y = make_oof(200, 2)
+    assert fit_blend(oof, y.astype(object)).nested_score == fit_blend(oof, y).nested_score
