@@ -17,6 +17,7 @@ _NAME = re.compile(
 TARGET_NAMES = frozenset("target targets label labels y y_true true truth ground_truth gt is_fake fake class".split())
 _CLASS = re.compile(r"(?:^|(?<=[^a-z0-9])|(?<=[a-z])(?=\d))([a-z]+(?:-fide)?|\d+)\]?$")
 _OPTION = "--prediction-column (--test-column for test predictions)"
+_MOST_CLASSES = 100  # a table of more columns is one of models
 _TOLERANCE = 2e-3  # tolerance of a sum of 1 for probabilities rounded to three digits
 
 
@@ -114,9 +115,14 @@ def _check_classes(columns: Columns, found: Sequence[str]) -> None:
     """Check that the columns are not outputs for class 0, or for both classes.
 
     Raises:
-        PredictionError: if their names state these classes.
+        PredictionError: if their names state these classes, or three or more columns sum to 1 in every row.
     """
     plain = [name for name in found if ":" not in name]
+    if 2 < len(plain) <= _MOST_CLASSES and _are_softmax(columns, plain):
+        raise PredictionError(
+            f"{columns.path}: {examples(plain)} sum to 1 in every row, so they are the probabilities of {len(plain)} "
+            f"classes. Name the column of class 1 (fake) with {_OPTION}, or save the sum of all fake classes."
+        )
     classes = sorted(map(_class_of, plain))
     zero = [name for name in plain if is_class_zero(name)]
     if classes == ["0", "1"] and (zero or _are_logits(columns, plain)):
@@ -131,6 +137,12 @@ def _check_classes(columns: Columns, found: Sequence[str]) -> None:
             f"for class 1 (fake): save 1 - probability under another name. If '{zero[0]}' already is higher for "
             f"fakes, confirm it with {_OPTION}."
         )
+
+
+def _are_softmax(columns: Columns, names: Sequence[str]) -> bool:
+    """Return whether columns sum to 1 in every row."""
+    first, *others = (columns.numbers(name) for name in names)
+    return _sum_to_1(first, np.sum(others, axis=0))
 
 
 def _are_logits(columns: Columns, names: Sequence[str]) -> bool:

@@ -254,6 +254,10 @@ HARD = (VALUES > 0.5).astype(int)
         ({"0": LOGITS, "1": LOGITS + VALUES}, "'0' and '1' do not sum to 1"),
         ({"real_logit": LOGITS, "fake_logit": VALUES}, ""),
         ({"p_real": LOGITS, "p_fake": VALUES}, "'p_real' and 'p_fake' do not sum to 1"),
+        (
+            {"prob_0": VALUES / 2, "prob_1": VALUES / 2, "prob_2": 1 - VALUES},
+            "prob_0, prob_1, prob_2 sum to 1 in every row, so they are the probabilities of 3 classes",
+        ),
         ({"label": HARD, "score": np.maximum(VALUES, 1 - VALUES)}, "'score' .* the confidence in the class in 'label'"),
         (
             {"pred": np.where(HARD == 1, "FAKE", "REAL"), "confidence": np.maximum(VALUES, 1 - VALUES)},
