@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import functools
 import itertools
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from oof.errors import DfensError, StoreError, TrainingError
 from oof.files import read_json
+from oof.ids import text_fingerprint
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models, train_tiny
 from trainers.kinds.timm.predict import Predictor
 from trainers.kinds.training.fold_trainer import FoldTrainer
@@ -220,6 +223,44 @@ def test_changed_row_weights_under_an_old_name_are_refused(tmp_path: Path) -> No
     with pytest.raises(TrainingError, match="other settings; changed: the values of weight_column or pair_column"):
         train(weight[::-1], 1)
     train(weight.astype(int), 1, backwards=True)  # the same weights, written as 1 instead of 1.0
+    assert store.summary("tiny").complete
+
+
+def test_originals_in_another_spelling_are_not_a_change(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    settings = dataclasses.replace(TINY, epochs=1, pair_mix=0.5, pair_column="made_from")
+    ids, is_fake = competition.train["id"], competition.train["target"] == 1
+    reals = ids[~is_fake].to_numpy()
+    real = pd.Series(np.resize(reals, len(ids)), ids.index)
+
+    def train(column: "pd.Series[str]", fold: int) -> None:
+        changed = dataclasses.replace(competition, train=competition.train.assign(made_from=column))
+        train_models(changed, store, {"tiny": settings}, [fold], tmp_path / "work" / "trainers")
+
+    train(real.where(is_fake, ""), 0)
+    record = tmp_path / "work" / "trainers" / "tiny" / "settings.json"
+    fingerprint = json.loads(record.read_text())["columns"]
+    other = real.map(lambda id_: f"./Real/{id_.upper()}")  # also for reals, which have no original
+    with pytest.raises(TrainingError, match="changed: the values of weight_column or pair_column"):
+        train(other.where(ids != ids[is_fake].iloc[0], reals[-1]), 1)
+    train(other, 1)
+    assert json.loads(record.read_text())["columns"] == fingerprint
+    assert store.summary("tiny").complete
+
+
+def test_a_record_with_originals_as_they_were_spelled_is_still_valid(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    settings = dataclasses.replace(TINY, epochs=1, pair_mix=0.5, pair_column="made_from")
+    ids, is_fake = competition.train["id"], competition.train["target"] == 1
+    spelled = pd.Series(np.resize(ids[~is_fake].str.upper().to_numpy(), len(ids)), ids.index).where(is_fake, "")
+    rows = dataclasses.replace(competition, train=competition.train.assign(made_from=spelled))
+    work_dir = tmp_path / "work" / "trainers"
+    train_models(rows, store, {"tiny": settings}, [0], work_dir)
+    record = json.loads((work_dir / "tiny" / "settings.json").read_text())
+    texts = [f"pair_column\t{id_}\t{text}" for id_, text in zip(ids, spelled, strict=True)]
+    record["columns"] = text_fingerprint(sorted(texts))
+    (work_dir / "tiny" / "settings.json").write_text(json.dumps(record))
+    train_models(rows, store, {"tiny": settings}, [1], work_dir)
     assert store.summary("tiny").complete
 
 

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oof.errors import TrainingError
 from oof.files import archive, file_lock, read_json, write_json
 from oof.ids import text_fingerprint
 from oof.progress import Progress
 from oof.store import PredictionStore
 from trainers.kinds.base import ModelContext, ModelSettings, default_record, settings_record
+from trainers.kinds.images import originals
 from trainers.kinds.pseudo_labels import pseudo_record
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import REPEAT_NAMES, RepeatSettings, repeats_of
@@ -49,6 +52,8 @@ def check_settings_unchanged(
     with file_lock(folder.parent / ".lock"):
         if path.exists():
             before = read_json(path)
+            if columns and before.get("columns") == _columns_fingerprint(context, as_written=True):
+                before["columns"] = columns  # an earlier version recorded the spelling of the originals
             changed = _changes(before, record, context.settings)
             if changed:
                 _move_old(context, store, changed, force=force, progress=progress)
@@ -67,15 +72,21 @@ def check_settings_unchanged(
     )
 
 
-def _columns_fingerprint(context: ModelContext[Any]) -> str:
-    """Return the fingerprint of the columns of the training table that a model reads, by id; "" if there are none."""
-    texts = []
+def _columns_fingerprint(context: ModelContext[Any], *, as_written: bool = False) -> str:
+    """Return the fingerprint of the columns of the training table that a model reads, by id; "" if there are none.
+
+    Weights are compared as numbers (1 and 1.0), and originals as the rows that they name, however they are spelled,
+    unless `as_written`.
+    """
+    texts, rows = list[str](), context.train
     for setting in ("weight_column", "pair_column"):
         if name := getattr(context.settings, setting, ""):
-            values = context.column(context.train, name, setting)
-            with contextlib.suppress(ValueError):  # 1 and 1.0 are the same weight
+            values: Any = context.column(rows, name, setting)
+            with contextlib.suppress(ValueError):
                 values = values.astype(float) if setting == "weight_column" else values
-            texts += [f"{setting}\t{id_}\t{value}" for id_, value in zip(context.train["id"], values, strict=True)]
+            if setting == "pair_column" and not as_written:  # training reads those of fakes only
+                values = np.where(rows["target"] == 1, originals(context, rows, name), "")
+            texts += [f"{setting}\t{id_}\t{value}" for id_, value in zip(rows["id"], values, strict=True)]
     return text_fingerprint(sorted(texts)) if texts else ""
 
 
