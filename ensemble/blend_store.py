@@ -82,6 +82,18 @@ def scores_by(
         return None
 
 
+def better_blend(metric: Metric, nested_scores: Mapping[str, float], newest: str) -> str | None:
+    """Return the blend with the best nested score if it is better than that of the newest blend, which is submitted.
+
+    Args:
+        metric: metric of the scores. nested_scores: by name of the blend; NaN is worse than any score.
+        newest: name of the newest blend; without a score of its own, no other is better.
+    """
+    gains = {name: metric.gain(score) for name, score in nested_scores.items() if score == score}
+    best = max(gains, key=lambda name: gains[name], default=newest)
+    return best if newest in gains and gains[best] > gains[newest] else None
+
+
 class BlendStore:
     """Blends with their predictions, which others read as plain arrays.
 

@@ -141,7 +141,7 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
     rows = [row for row in models.rows if row.role == "model" and np.isfinite(row.auc)]
     if not rows:
         yield from (Check(name, "unknown", "No model has a score yet.") for name in ("Fold spread", "Baseline"))
-        yield _calibration(models)
+        yield _calibration(inputs, models)
         return
     uneven = [row.name for row in rows if _is_uneven(inputs, row)]
     if uneven:
@@ -169,14 +169,15 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
         yield Check("Baseline", "unknown", f"Only {names} {verb} a score so far.")
     else:
         yield Check("Baseline", "pass", f"Every model beats {baseline} (AUC {floor:.4f}).")
-    yield _calibration(models)
+    yield _calibration(inputs, models)
 
 
-def _calibration(models: ModelsPanel) -> Check:
+def _calibration(inputs: ReportInputs, models: ModelsPanel) -> Check:
     rows = [row for row in models.rows if row.role != "baseline" and np.isfinite(row.calibration_error)]
     if not rows:
         return Check("Calibration", "unknown", "No model predicts probabilities yet.")
-    best = rows[0]
+    newest = [row for row in rows if row.role == "blend" and row.name == inputs.blends[-1].name]
+    best = (newest or rows)[0]
     what = f"the blend '{best.name}'" if best.role == "blend" else f"'{best.name}'"
     text = f"Probabilities of {what} differ from the observed frequencies by {best.calibration_error:.3f} on average."
     if best.calibration_error < 0.05:

@@ -35,7 +35,7 @@ class TrainingCurves:
 
 @dataclass(frozen=True)
 class CurvesPanel:
-    """Curves of the best blend and the best models; reliability only if predictions are probabilities."""
+    """Curves of the newest blend and the best models; reliability only if predictions are probabilities."""
 
     roc: tuple[Curve, ...]
     precision_recall: tuple[Curve, ...]
@@ -49,7 +49,7 @@ def curves_panel(inputs: ReportInputs, models: ModelsPanel) -> CurvesPanel | Non
     predictions: dict[str, NDArray[Any]] = {model.name: model.oof for model in inputs.models}
     predictions |= {blend.name: blend.nested_oof for blend in inputs.blends}
     wanted = [row for row in models.rows if row.role != "baseline" and np.isfinite(row.auc)]
-    blends = [row for row in wanted if row.role == "blend"][:1]
+    blends = [row for row in wanted if row.role == "blend" and row.name == inputs.blends[-1].name]
     chosen = [*blends, *[row for row in wanted if row.role == "model"]][:MOST_CURVES]
     if not chosen:
         return None

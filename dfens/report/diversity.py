@@ -22,7 +22,7 @@ _MOST_FITTED = 12  # members up to which the blend is refitted
 
 @dataclass(frozen=True)
 class MemberValue:
-    """What one member adds to the best blend.
+    """What one member adds to the newest blend.
 
     weight: share in the blend. gain: score of the weighted mean of ranks of all members minus that without this one,
     with its 95 % interval (low, high); the other weights keep their proportions and are not refitted.
@@ -61,7 +61,7 @@ def diversity_panel(inputs: ReportInputs) -> DiversityPanel | None:
     correlations = rank_correlations(oof)
     order = _clustered(correlations)
     names = [model.name for model in inputs.models]
-    blend = inputs.best_blend
+    blend = inputs.newest_blend
     members: tuple[MemberValue, ...] = ()
     growth: tuple[tuple[int, float], ...] = ()
     if blend is not None and set(blend.weights) <= set(names) and not blend.changed_members:

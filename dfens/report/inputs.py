@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.blend_store import scores_by
+from ensemble.blend_store import better_blend, scores_by
 from ensemble.summary import BlendSummary
 from oof.metrics import Metric
 from oof.sealed import Look
@@ -130,11 +130,18 @@ class ReportInputs:
         """Number of folds."""
         return int(self.fold.max()) + 1 if len(self.fold) else 0
 
-    @cached_property
-    def best_blend(self) -> BlendInput | None:
-        """The blend with the best nested score by the competition's metric."""
-        gains = {name: self.metric.gain(nested) for name, (_, nested) in self.blend_scores.items()}
-        return max(self.blends, key=lambda blend: gains.get(blend.name, -np.inf), default=None)
+    @property
+    def newest_blend(self) -> BlendInput | None:
+        """The blend that `dfens submit` sends; the other panels describe it too."""
+        return self.blends[-1] if self.blends else None
+
+    @property
+    def better_blend(self) -> tuple[str, float] | None:
+        """An earlier blend with a better nested score by the competition's metric, if its members are unchanged."""
+        current = [blend.name for blend in self.blends if not blend.changed_members or blend is self.blends[-1]]
+        nested = {name: nested for name, (_, nested) in self.blend_scores.items() if name in current}
+        name = better_blend(self.metric, nested, current[-1]) if current else None
+        return None if name is None else (name, nested[name])
 
     @cached_property
     def blend_scores(self) -> dict[str, tuple[float, float]]:

@@ -23,7 +23,8 @@ FORMAT_VERSION = 1
 class Head:
     """The head of the page.
 
-    score: of the best blend by `metric`, on the rows that its weights were fitted on. nested_score, with its 95 %
+    blend: the newest, which dfens submit sends. score: by `metric`, on the rows that its weights were fitted on.
+    better: an earlier blend with a better nested score, and that score. nested_score, with its 95 %
     interval: on rows that they have not seen. None without a blend, or if it optimised another metric that its
     predictions are not suitable for. sealed_rows: number of sealed rows. looks: recorded looks at
     them, oldest first. looked: phrase that states how often they were looked at.
@@ -47,11 +48,12 @@ class Head:
     sealed_rows: int = 0
     looks: tuple[Look, ...] = ()
     looked: str = ""
+    better: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report page shows; a panel is None if there is nothing to show. blend: the best one."""
+    """Everything that a report page shows; a panel is None if there is nothing to show. blend: the newest one."""
 
     head: Head
     checks: tuple[Check, ...]
@@ -103,15 +105,15 @@ def build_report(
         task.advance()
         images = images_panel(inputs, find_views)
         task.advance()
-    best = inputs.best_blend
+    blend = inputs.newest_blend
     return Report(
-        _head(inputs, ledger), checks, models, best.summary if best else None, curves, diversity, shift, images, ledger,
-        clips,
+        _head(inputs, ledger), checks, models, blend.summary if blend else None, curves, diversity, shift, images,
+        ledger, clips,
     )  # fmt: skip
 
 
 def _head(inputs: ReportInputs, ledger: SubmissionsPanel | None) -> Head:
-    blend = inputs.best_blend
+    blend = inputs.newest_blend
     score, nested_score = inputs.blend_scores.get(blend.name, (None, None)) if blend else (None, None)
     # that of another metric is not an interval of this one
     interval = blend.facts.get("nested_interval") if blend and blend.facts["metric"] == inputs.metric.name else None
@@ -134,4 +136,5 @@ def _head(inputs: ReportInputs, ledger: SubmissionsPanel | None) -> Head:
         inputs.sealed,
         tuple(inputs.looks),
         inputs.looked,
+        inputs.better_blend,
     )

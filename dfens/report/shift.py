@@ -35,7 +35,7 @@ class ScoreHistograms:
 
 @dataclass(frozen=True)
 class GroupScore:
-    """AUC of the best blend (otherwise of the best model) within one group."""
+    """AUC of the newest blend (otherwise of the best model) within one group."""
 
     group: str
     rows: int
@@ -82,7 +82,7 @@ def shift_panel(inputs: ReportInputs) -> ShiftPanel | None:
         if known.sum() >= 50 and len(tests) >= 50:
             interval = adversarial_auc(oof[known], test)
             adversarial = (interval.score, interval.low, interval.high)
-    blend = inputs.best_blend
+    blend = inputs.newest_blend
     scored, scores = (blend.name, blend.nested_oof) if blend else (inputs.models[0].name, inputs.models[0].oof)
     return ShiftPanel(
         shifts,

@@ -65,7 +65,7 @@ class _Moment:
 
 def _deciding_moments(workspace: Workspace, inputs: ReportInputs, ids: Sequence[str]) -> dict[str, list[_Moment]]:
     """Return the deciding moments of clips for two models, one with video and one with only sound, by weight."""
-    weights = inputs.best_blend.weights if inputs.best_blend else {}
+    weights = inputs.newest_blend.weights if inputs.newest_blend else {}
     models = workspace.config.models
     wanted_ids, found = set(ids), dict[str, list[_Moment]]()
     chosen: set[bool] = set()

@@ -12,8 +12,10 @@ from dfens.workflows.progress import RunningWork, TimeLeft, running_work, time_l
 from dfens.workflows.selection import fold_text
 from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
-from oof.errors import PredictionError, StoreError
-from oof.metrics import metric_by_name
+from ensemble.blend_store import better_blend, scores_by
+from oof.errors import DfensError, PredictionError, StoreError
+from oof.ids import join_positions
+from oof.metrics import Metric, metric_by_name, metric_label
 from oof.part_files import PartKey
 from oof.sealed import count_looks
 from oof.store import ModelSummary
@@ -121,7 +123,7 @@ def read_status(workspace: Workspace) -> Status:
         running=running,
         left=time_left(workspace, missing, running, folds.k) if any(missing.values()) else None,
         submissions=_submissions(workspace),
-        facts=tuple(notes),
+        facts=(*notes, *_better_note(workspace, blends)),
         next=_next(workspace, blends, stored),
     )
 
@@ -229,6 +231,35 @@ def _blends(workspace: Workspace) -> tuple[BlendStatus, ...]:
             )
         )
     return tuple(found)
+
+
+def _better_note(workspace: Workspace, blends: tuple[BlendStatus, ...]) -> list[str]:
+    """Return a sentence if an earlier blend has a better nested score than the newest, which dfens submit sends."""
+    if len(blends) < 2:
+        return []
+    metric, newest = metric_by_name(workspace.config.competition.metric), blends[-1]
+    current = [blend for blend in blends if blend.state == "current" or blend is newest]
+    nested = {blend.blend: _nested_score(workspace, blend, metric) for blend in current}
+    better = better_blend(metric, nested, newest.blend)
+    if better is None:
+        return []
+    return [
+        f"dfens submit sends the newest blend, '{newest.blend}', with a nested {metric_label(metric.name)} of "
+        f"{nested[newest.blend]:.5f}; that of '{better}' is better: {nested[better]:.5f}."
+    ]
+
+
+def _nested_score(workspace: Workspace, blend: BlendStatus, metric: Metric) -> float:
+    """Return the nested score of a blend by the competition's metric; NaN if its predictions do not have one."""
+    if blend.metric == metric.name:
+        return blend.nested_score
+    try:
+        stored, folds = workspace.blends.load(blend.blend), workspace.predictions.folds
+        rows = join_positions(folds.ids, stored.ids, f"blend '{blend.blend}'")
+    except DfensError:  # of other folds
+        return float("nan")
+    scores = scores_by(metric, stored.facts, folds.target, stored.oof[rows], stored.nested_oof[rows])
+    return float("nan") if scores is None else scores[1]
 
 
 def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping[str, ModelSummary | None]) -> str:

@@ -341,7 +341,8 @@ def test_scores_of_a_blend_are_by_the_metric_of_the_competition() -> None:
     poor = 1 - blend.nested_oof
     loss = {**blend.facts, "metric": "log_loss", "score": 1.7, "nested_score": 1.8, "nested_interval": [1.7, 1.9]}
     other = replace(blend, name="other", facts=loss, oof=poor, nested_oof=poor)
-    assert replace(inputs, blends=[blend, other]).best_blend is blend
+    assert replace(inputs, blends=[blend, other]).better_blend == ("blend", blend.facts["nested_score"])
+    assert replace(inputs, blends=[other, blend]).better_blend is None
     head = build_report(replace(inputs, blends=[other]), find_views=all_views).head
     assert (head.metric, head.blend) == ("auc", "other")
     assert head.score == head.nested_score == roc_auc(inputs.target, poor)

@@ -124,6 +124,27 @@ def test_submissions_are_summed_up(workspace: Workspace) -> None:
     assert "3 submissions, 3 of 5 today, 1 without a score yet" in shown
 
 
+@pytest.mark.parametrize("metric", ["auc", "log_loss"])
+def test_report_status_and_submit_name_the_same_blend(workspace: Workspace, metric: str) -> None:
+    """The newest blend is the worst, whatever metric it optimised."""
+    (workspace.root / "dfens.toml").write_text(CONFIG.replace('[models.new]\nkind = "linear"\n', ""))
+    root = str(workspace.root)
+    for name, members in (("three", "m0,m1,m2"), ("one", "m0")):
+        made = ["blend", "--name", name, "--members", members, "--optimize", metric if name == "one" else "auc"]
+        assert CliRunner().invoke(cli, ["-C", root, *made]).exit_code == 0
+    found = status(workspace)
+    assert found["next"] == "dfens submit one --dry-run"
+    assert "dfens submit sends the newest blend, 'one'" in found["facts"][-1]
+    assert "that of 'three' is better" in found["facts"][-1]
+    assert CliRunner().invoke(cli, ["-C", root, "report", "--json"]).exit_code == 0
+    head = json.loads((workspace.root / "work" / "reports" / "report.json").read_text())["head"]
+    assert (head["blend"], head["better"][0], head["next_command"]) == ("one", "three", found["next"])
+    assert f"is better: {head['better'][1]:.5f}" in (workspace.root / "work" / "reports" / "report.html").read_text()
+    assert f"is better: {head['better'][1]:.5f}." in found["facts"][-1]
+    assert CliRunner().invoke(cli, ["-C", root, "blend", "--name", "three"]).exit_code == 0
+    assert status(workspace)["facts"] == found["facts"][:-1]
+
+
 def test_watch_refreshes_until_it_is_interrupted(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     naps = []
 
