@@ -13,7 +13,7 @@ def show_written(found: Written) -> Iterator[str]:
     yield f"Wrote {found.path} (recipe {found.recipe})."
     if found.recipe == "table":
         yield "Set the files, folders and columns of your data under [data]; every line has a comment."
-    yield "Next: put the data into the folder [data] root (dfens download does this), then run dfens check"
+    yield f"Next: {found.next}"
 
 
 def show_recipes(found: Sequence[Recipe]) -> Iterator[FittedTable | str]:

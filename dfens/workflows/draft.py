@@ -134,6 +134,9 @@ def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
         f"values of '{table.column}': {low:.6g} to {high:.6g}, no NaN, not constant",
     ]
     checks += _sent_before(workspace, table.sha256)
+    command = f"dfens submit {draft.blend}" if draft.blend else f"dfens submit --file {workspace.shown(path)}"
+    if not workspace.config.competition.slug:
+        command = f"set [competition] slug in dfens.toml, then {command}"
     return DryRun(
         path,
         table.rows,
@@ -142,7 +145,7 @@ def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
         draft.message,
         tuple(checks),
         tuple(table.notes),
-        f"dfens submit {draft.blend}" if draft.blend else f"dfens submit --file {workspace.shown(path)}",
+        command,
     )
 
 

@@ -1,8 +1,13 @@
 """Write a dfens.toml from a recipe."""
 
+import shlex
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from dfens.demo import COMPETITIONS
 from dfens.recipes import recipe_names, recipe_summary, recipe_text
 from dfens.workspace.config import check_slug
 from dfens.workspace.paths import CONFIG_NAME
@@ -12,11 +17,12 @@ from oof.files import free_path, write_text
 
 @dataclass(frozen=True)
 class Written:
-    """A new dfens.toml; `kept` is the new path of an earlier one."""
+    """A new dfens.toml; `kept` is the new path of an earlier one. next: what to do next."""
 
     path: Path
     recipe: str
     kept: Path | None
+    next: str
 
 
 @dataclass(frozen=True)
@@ -50,5 +56,17 @@ def write_recipe(folder: Path, recipe: str, slug: str | None, *, force: bool) ->
             )
         kept = free_path(path.with_name(path.name + ".old"))
         path.rename(kept)
-    write_text(path, recipe_text(recipe, slug))
-    return Written(path, recipe, kept)
+    text = recipe_text(recipe, slug)
+    write_text(path, text)
+    return Written(path, recipe, kept, _next(path, recipe, tomllib.loads(text), slug))
+
+
+def _next(path: Path, recipe: str, settings: Mapping[str, Any], slug: str | None) -> str:
+    """Return what to do with a new dfens.toml, by where its data come from."""
+    data = path.parent / settings["data"]["root"]
+    if recipe in COMPETITIONS and slug is None:
+        which = "" if recipe == next(iter(COMPETITIONS)) else f" --recipe {recipe}"
+        return f"dfens demo{which} {shlex.quote(str(path.parent))}, which generates the data and runs every step"
+    if settings["competition"]["slug"]:
+        return f"put the data into {data} (dfens download does this), then run dfens check"
+    return f"put the data into {data}, then run dfens check"

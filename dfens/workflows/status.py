@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from dfens.demo import COMPETITIONS
 from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.progress import RunningWork, TimeLeft, running_work, time_left
 from dfens.workflows.selection import fold_text
@@ -89,7 +90,10 @@ def read_status(workspace: Workspace) -> Status:
     if not store.has_folds():
         if not config.data.root.exists():
             facts = (f"The data folder {config.data.root} ([data] root) is missing.",)
-            source = "dfens download" if config.competition.slug else "put the data there"
+            slug = config.competition.slug
+            source = "dfens download" if slug and slug not in COMPETITIONS else "put the data there"
+            if slug in COMPETITIONS:
+                source = f"dfens demo . --recipe {slug}"
             return Status(metric=metric, folder=folder, facts=facts, next=f"{source}, or correct [data] root")
         return Status(metric=metric, folder=folder, facts=("No folds yet.",), next="dfens check, then dfens folds")
     folds = store.folds

@@ -194,6 +194,25 @@ def test_init_writes_a_recipe_and_never_overwrites(tmp_path: Path) -> None:
     assert (tmp_path / "dfens.toml.old").read_text() == text
 
 
+@pytest.mark.parametrize(
+    ("options", "download", "expected"),
+    [
+        ((), True, "put the data into {folder}/data (dfens download does this), then run dfens check"),
+        (("--recipe", "table"), False, "put the data into {folder}/data, then run dfens check"),
+        (("--recipe", "table", "--competition", "x"), True, "put the data into {folder}/data (dfens download"),
+        (("--recipe", "demo"), False, "dfens demo {folder}, which generates the data"),
+        (("--recipe", "demo-av"), False, "dfens demo --recipe demo-av {folder}, which generates the data"),
+    ],
+)
+def test_the_step_after_init_fits_the_recipe(
+    tmp_path: Path, options: tuple[str, ...], download: bool, expected: str
+) -> None:
+    result = CliRunner().invoke(cli, ["init", str(tmp_path), *options])
+    assert result.exit_code == 0
+    assert f"Next: {expected.format(folder=tmp_path)}" in result.stdout.replace("\n", " ")
+    assert ("dfens download" in result.stdout) == download
+
+
 def test_init_refuses_an_invalid_slug(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["init", str(tmp_path), "--competition", 'a"b'])
     assert result.exit_code == 1

@@ -66,7 +66,10 @@ def test_the_next_training_is_named_with_its_folds_in_short(workspace: Workspace
     assert status(workspace)["next"] == "dfens train --model m0 --fold 0-3"
 
 
-@pytest.mark.parametrize(("slug", "source"), [("tiny", "dfens download"), ("", "put the data there")])
+@pytest.mark.parametrize(
+    ("slug", "source"),
+    [("tiny", "dfens download"), ("", "put the data there"), ("demo-av", "dfens demo . --recipe demo-av")],
+)
 def test_a_missing_data_folder_is_named_with_its_setting(tmp_path: Path, slug: str, source: str) -> None:
     (tmp_path / "dfens.toml").write_text(f'[competition]\nslug = "{slug}"\n[data]\nroot = "fotos"\n')
     found = status(Workspace(tmp_path))
