@@ -1,7 +1,7 @@
 """Assign the columns of a table to roles (ids, target, fold, group, predictions), by options, names and values."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,11 @@ from oof.exchange.columns import Columns, is_number_text
 from oof.exchange.csv_files import not_a_header
 from oof.exchange.id_column import base_name, find_id, is_id_name, is_row_number, joined
 from oof.exchange.prediction_columns import (
-    TARGET_NAMES,
     complements,
     find_predictions,
     is_class_zero,
     is_prediction_name,
+    is_target_name,
     thresholded,
 )
 from oof.ids import Ids
@@ -38,7 +38,11 @@ class ColumnChoice:
 
 @dataclass(frozen=True)
 class Roles:
-    """Column names by role; `folds` has one name, or one for each prediction column."""
+    """Column names by role; `folds` has one name, or one for each prediction column.
+
+    tests: columns of test predictions in a file that was read for its OOF predictions. has_test_ids: whether it
+    contains the ids of the test rows, too.
+    """
 
     id: str
     predictions: tuple[str, ...]
@@ -46,6 +50,8 @@ class Roles:
     folds: tuple[str, ...]
     group: str | None
     notes: tuple[str, ...]
+    tests: tuple[str, ...] = ()
+    has_test_ids: bool = False
 
 
 def assign_roles(
@@ -87,7 +93,7 @@ def assign_roles(
     taken = {*folds, *choice.predictions, group}
     left = [name for name in names if name not in taken and not is_row_number(columns, name)]
     target = None if no_target else choice.target or _find_target(columns, left, choice.predictions, for_test)
-    if target and not choice.target and base_name(target) not in TARGET_NAMES:
+    if target and not choice.target and not is_target_name(target):
         notes = (*notes, f"'{target}' is used as target")
     if not with_predictions:
         return Roles(id_name, (), target, folds, group, ())
@@ -96,7 +102,9 @@ def assign_roles(
     rest = [name for name in left if name != target]
     labels = [name for name in names if name not in rest]
     predictions, more = (choice.predictions, ()) if choice.predictions else find_predictions(columns, rest, labels)
-    return Roles(id_name, predictions, target, folds, group, (*notes, *more))
+    tests = [] if for_test else _tests_left_out(columns, {id_name, *taken, target, *predictions})
+    test_ids = _has_test_ids(columns, _test_columns(columns))
+    return Roles(id_name, predictions, target, folds, group, (*notes, *more), tuple(tests), test_ids)
 
 
 def _check_named(columns: Columns, asked: Sequence[str | None]) -> None:
@@ -134,16 +142,47 @@ def _shapes(columns: Columns, name: str) -> set[str]:
     return {shape for shape in found if "0" in shape}
 
 
+def _test_columns(columns: Columns) -> list[str]:
+    """Return the columns called `test…`, and those called `sub…` of another length than all others."""
+    tests = [name for name in columns.names if base_name(name).startswith("test")]
+    others = {columns.length(name) for name in columns.names if not base_name(name).startswith(("test", "sub"))}
+    return [
+        name
+        for name in columns.names
+        if name in tests or (base_name(name).startswith("sub") and columns.length(name) not in others and others)
+    ]
+
+
+def _has_test_ids(columns: Columns, tests: Sequence[str]) -> bool:
+    """Return whether test columns contain ids: by name or, if they are as long as no other column, as text."""
+    others = {columns.length(name) for name in columns.names if name not in tests}
+    return any(
+        is_id_name(name)
+        or base_name(name) in ("test", "test_ids")
+        or (columns.length(name) not in others and not columns.is_number(name))
+        for name in tests
+        if columns.may_be_ids(name)
+    )
+
+
+def _tests_left_out(columns: Columns, used: Set[str | None]) -> list[str]:
+    """Return the columns of test predictions that are not used for anything."""
+    return [
+        name
+        for name in _test_columns(columns)
+        if name not in used and columns.is_number(name) and not is_id_name(name) and not is_target_name(name)
+    ]
+
+
 def _of_part(columns: Columns, for_test: bool) -> list[str]:
     """Return the columns of the requested part of a file with both OOF and test predictions."""
-    tests = [name for name in columns.names if base_name(name).startswith("test")]
+    tests = _test_columns(columns)
     others = [name for name in columns.names if name not in tests]
     if not tests or not others:
         return columns.names
     apart = len({columns.length(name) for name in columns.names}) > 1
-    if apart or any(
-        is_id_name(name) or base_name(name) in ("test", "test_ids") for name in tests if columns.may_be_ids(name)
-    ):
+    has_ids = _has_test_ids(columns, tests)
+    if has_ids or (apart and not for_test):
         return tests if for_test else others
     oof = [name for name in others if columns.is_fraction(name)]
     if not oof or not any(columns.is_fraction(name) for name in tests):
@@ -176,7 +215,7 @@ def _find_target(columns: Columns, names: Sequence[str], predictions: Sequence[s
     the prediction, as in a submission.
     """
     pairs = {name for pair in complements(columns, names) for name in pair}
-    called = [name for name in names if base_name(name) in TARGET_NAMES and name not in pairs]
+    called = [name for name in names if is_target_name(name) and name not in pairs]
     labels = [name for name in called if columns.labels(name) is not None and not columns.is_fraction(name)]
     if labels:
         return _the_only(columns, labels, "target", "target")[0]
@@ -210,7 +249,7 @@ def _without_labels(columns: Columns, names: Sequence[str]) -> list[str]:
 
     A target column with different fractions is the prediction, as in a submission.
     """
-    left = [name for name in names if base_name(name) not in TARGET_NAMES or _varies(columns, name)]
+    left = [name for name in names if not is_target_name(name) or _varies(columns, name)]
     return left if any(columns.is_number(name) for name in left) else list(names)
 
 

@@ -1,5 +1,6 @@
 """Import predictions made elsewhere into the store."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,7 @@ def import_predictions(
     """
     report = ImportReport()
     report.notes += _together([*tables, *tests])
+    report.notes += [] if tests else _tests_left_out(tables)
     folds = _folds_for(store, tables, folds_from, k, seed, report)
     models = _gather(tables)
     sealed_ids = _sealed_ids(store, sealed)
@@ -131,6 +133,21 @@ def _together(tables: Sequence[PredictionFile]) -> list[str]:
         for note in table.notes:
             files_by_note.setdefault(note, []).append(table.path.name)
     return [f"{examples(names, 3)}: {note}." for note, names in files_by_note.items()]
+
+
+def _tests_left_out(tables: Sequence[PredictionFile]) -> list[str]:
+    """Return a note for each file with test predictions that are not imported, and how to import them."""
+    notes = []
+    for table in tables:
+        if table.roles.tests:
+            remedy = f"add --test {shlex.quote(str(table.path))} to import them"
+            if not table.roles.has_test_ids:
+                remedy = f"save the ids of the test rows in it as test_id, then {remedy}"
+            notes.append(
+                f"{table.path.name} also contains test predictions ({examples(table.roles.tests, 3)}), which were "
+                f"not imported: {remedy}."
+            )
+    return notes
 
 
 def _folds_for(

@@ -14,7 +14,9 @@ from oof.labels import LABEL_OF_WORD
 _NAME = re.compile(
     r"(^|[^a-z])(preds?|predicted|predictions?|prob|probs|proba|probas|probability|oof|scores?|logits?|p|y_?hat)([^a-z]|$)"
 )
-TARGET_NAMES = frozenset("target targets label labels y y_true true truth ground_truth gt is_fake fake class".split())
+_TARGET_NAMES = frozenset(
+    "target targets label labels y y_true y_train true truth ground_truth gt is_fake fake class".split()
+)
 _CLASS = re.compile(r"(?:^|(?<=[^a-z0-9])|(?<=[a-z])(?=\d))([a-z]+(?:-fide)?|\d+)\]?$")
 _OPTION = "--prediction-column (--test-column for test predictions)"
 _MOST_CLASSES = 100  # a table of more columns is one of models
@@ -24,6 +26,11 @@ _TOLERANCE = 2e-3  # tolerance of a sum of 1 for probabilities rounded to three 
 def is_prediction_name(name: str) -> bool:
     """Return whether a column has a usual name for predictions: `pred`, `oof`, `lr_prob`, …"""
     return bool(_NAME.search(base_name(name)))
+
+
+def is_target_name(name: str) -> bool:
+    """Return whether a column has a usual name for targets, also with `train_` before it."""
+    return base_name(name).removeprefix("train_") in _TARGET_NAMES
 
 
 def is_class_zero(name: str) -> bool:
@@ -75,7 +82,7 @@ def find_predictions(
 
 def _is_called(name: str) -> bool:
     """Return whether a column has a usual name for predictions, or that of the target, as in a submission."""
-    return is_prediction_name(name) or base_name(name) in TARGET_NAMES
+    return is_prediction_name(name) or is_target_name(name)
 
 
 def _question(columns: Columns, names: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from oof.errors import PredictionError
-from oof.exchange.importing import ColumnChoice, PredictionFile, read_predictions
+from oof.exchange.importing import ColumnChoice, PredictionFile, import_predictions, read_predictions
+from oof.store import PredictionStore
 
 IDS = ["00012", "1e5", "a b", "x,y", 'q"t', "ü"]
 VALUES = [0.1, 0.2, 0.3, 1e-7, 1.0, 0.25]
@@ -117,6 +118,45 @@ def test_one_npz_holds_oof_and_test_predictions(tmp_path: Path) -> None:
     test = read_predictions(tmp_path / "both.npz", for_test=True)
     assert test.ids.tolist() == ["x", "y"]
     assert test.predictions["both"].tolist() == [0.75, 0.5]
+
+
+Arrays = dict[str, Any]
+
+
+@pytest.mark.parametrize(
+    ("more", "columns", "remedy"),
+    [
+        ({"test_id": ["x", "y"], "test": [0.75, 0.5]}, "test", "add --test {path} to import them"),
+        ({"test_names": ["x", "y"], "test_preds": [0.75, 0.5]}, "test_preds", "add --test {path} to import them"),
+        ({"sub_id": ["x", "y"], "submission": [0.75, 0.5]}, "submission", "add --test {path} to import them"),
+        ({"test_preds": [0.75, 0.5]}, "test_preds", "save the ids of the test rows in it as test_id, then add --test"),
+    ],
+)
+def test_test_predictions_beside_those_of_training_rows_are_mentioned(
+    tmp_path: Path, more: Arrays, columns: str, remedy: str
+) -> None:
+    path = tmp_path / "both.npz"
+    oof = np.random.default_rng(0).random(20)
+    arrays: Arrays = {"id": np.array([f"r{row}" for row in range(20)]), "train_target": np.arange(20) % 2, "oof": oof}
+    np.savez(path, **arrays, **more)
+    store = PredictionStore(tmp_path / "store")
+    (note,) = [note for note in import_predictions(store, [read_predictions(path)]).notes if "not imported" in note]
+    assert f"both.npz also contains test predictions ({columns}), which were not imported" in note
+    assert remedy.format(path=path) in note
+    if "test_id" in remedy:
+        with pytest.raises(PredictionError, match="Save the ids of the test rows, too, as test_id"):
+            read_predictions(path, for_test=True)
+        return
+    tests = [read_predictions(path, for_test=True)]
+    report = import_predictions(store, [read_predictions(path)], tests)
+    assert not any("not imported" in note for note in report.notes)
+    np.testing.assert_array_equal(store.load("both").test, np.array([0.75, 0.5], np.float32))
+
+
+@pytest.mark.parametrize("for_test", [True, False])
+def test_a_text_column_called_test_is_not_taken_for_ids(tmp_path: Path, for_test: bool) -> None:
+    path = write(tmp_path / "a.csv", "id,pred,testset", "r1,0.5,yes", "r2,0.25,no")
+    assert read_predictions(path, for_test=for_test).ids.tolist() == ["r1", "r2"]
 
 
 def write(path: Path, header: str, *lines: str) -> Path:
