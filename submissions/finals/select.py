@@ -303,7 +303,7 @@ def posterior_private(scenarios: list[Scenario], seen: Vector, noise: Noise) -> 
         (draws, n_candidates) and (n_scenarios, n_shift_variances); the weights sum to 1.
     """
     known = np.flatnonzero(np.isfinite(seen))
-    covariances = [tuple(np.atleast_2d(np.cov(x.T)) for x in (item.population, item.public)) for item in scenarios]
+    covariances = [(np.atleast_2d(np.cov(x.population.T)), np.atleast_2d(np.cov(x.public.T))) for x in scenarios]
     # an offset ten times as wide as the widest other term is uninformative; if several shares compete, it
     # must not absorb their signal, most of which is common to all candidates too
     width = 0.0 if not len(known) else 2.0 if len(scenarios) > 1 else 10.0
@@ -313,7 +313,7 @@ def posterior_private(scenarios: list[Scenario], seen: Vector, noise: Noise) -> 
 
     # candidates of the same order, such as a blend before and after calibration, differ by their rounding alone, which
     # must not vanish in the precision of the widest term
-    widest = max(offset_variance(*found, SHIFT_VARIANCES[-1]) for found in covariances)
+    widest = max(offset_variance(common, public, SHIFT_VARIANCES[-1]) for common, public in covariances)
     rounding = np.maximum(noise.rounding.var(axis=0), _PRECISION * len(known) * widest)
     evidence = np.zeros((len(scenarios), len(SHIFT_VARIANCES)))
     moved = np.empty((*evidence.shape, *noise.rounding.shape))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainers.data.originals import column_groups
+from trainers.data.originals import Texts, column_groups
 from trainers.data.row_names import RowNames
 
 
-def originals(value_of_real: str) -> tuple[NDArray[np.object_], ...]:
+def originals(value_of_real: str) -> tuple[Texts, Texts, NDArray[np.int64], Texts]:
     """Return 8 reals with 2 fakes each, as in DFDC's metadata: values, ids, targets, paths."""
     reals = [f"r{row}.mp4" for row in range(8)]
     fakes = [f"f{row:02d}.mp4" for row in range(16)]

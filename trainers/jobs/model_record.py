@@ -85,7 +85,9 @@ def _columns_fingerprint(context: ModelContext[Any], *, as_written: bool = False
             with contextlib.suppress(ValueError):
                 values = values.astype(float) if setting == "weight_column" else values
             if setting == "pair_column" and not as_written:  # training reads those of fakes only
-                values = np.where(rows["target"] == 1, originals(context, rows, name), "")
+                reals = originals(context, rows, name)
+                assert reals is not None  # the column has a name
+                values = np.where(rows["target"] == 1, reals, "")
             texts += [f"{setting}\t{id_}\t{value}" for id_, value in zip(rows["id"], values, strict=True)]
     return text_fingerprint(sorted(texts)) if texts else ""
 
