@@ -28,7 +28,7 @@ def read_feature_table(path: Path, parts: Parts) -> dict[str, NDArray[np.float32
 
     Raises:
         PredictionError: if the file cannot be read, or its ids are duplicate or not text.
-        BlendError: if there is no row for an id, or a column has values that are not numbers.
+        BlendError: if there is no row for an id, or a column has values other than numbers, or yes and no.
     """
     if not path.is_file():
         raise BlendError(
@@ -48,9 +48,9 @@ def read_feature_table(path: Path, parts: Parts) -> dict[str, NDArray[np.float32
     known = as_ids(columns.text(id_name), str(path))
     at = pd.Index(known).get_indexer(pd.Index(ids))
     _refuse_missing(path, parts, known, at)
-    names = _numeric(columns, [name for name in columns.names if name != id_name and not is_row_number(columns, name)])
+    values = _numeric(columns, [name for name in columns.names if name != id_name and not is_row_number(columns, name)])
     with np.errstate(over="ignore"):  # too large for float32: refused below
-        found = {name: columns.numbers(name)[at].astype(np.float32) for name in names}
+        found = {name: column[at].astype(np.float32) for name, column in values.items()}
     infinite = [name for name, values in found.items() if np.isinf(values).any()]
     if infinite:
         raise BlendError(
@@ -74,12 +74,14 @@ def _refuse_missing(path: Path, parts: Parts, known: Ids, at: NDArray[np.intp]) 
         )
 
 
-def _numeric(columns: Columns, names: list[str]) -> list[str]:
-    texts = [name for name in names if not columns.is_number(name)]
+def _numeric(columns: Columns, names: list[str]) -> dict[str, NDArray[np.float64]]:
+    """Return the columns as numbers; words such as yes and no, or True and False, are 1 and 0."""
+    found = {name: columns.labels(name) for name in names}
+    texts = [name for name, values in found.items() if values is None]
     if texts:
         raise BlendError(
             f"{columns.path}: column {', '.join(texts)} is not numeric. Encode categories as numbers, or remove it."
         )
     if not names:
         raise BlendError(f"{columns.path} has no column of numbers next to the ids.")
-    return names
+    return {name: values for name, values in found.items() if values is not None}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dfens.workflows.ledger import rebuild_entry
 from dfens.workflows.provenance import read_recipe
 from dfens.workflows.pseudo import pseudo_labels
+from dfens.workspace.feature_table import read_feature_table
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import read_again
 from ensemble.blend_store import BlendStore
@@ -159,6 +160,15 @@ def test_unknown_values_are_reported_and_columns_without_values_left_out(tmp_pat
     assert columns_of(tmp_path) == [("features.csv", "focus"), ("features.csv", "part")]
 
 
+@pytest.mark.parametrize("words", [("False", "True"), ("no", "Yes "), ("negative", "POSITIVE"), ("0", "true")])
+def test_words_for_no_and_yes_are_numbers(tmp_path: Path, words: tuple[str, str]) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [f"r{row},{words[row % 2] if row < 8 else ''}" for row in range(9)]
+    path.write_text("\n".join(["id,flash", *rows]) + "\n")
+    found = read_feature_table(path, {"training": np.array([f"r{row}" for row in range(9)], object)})
+    np.testing.assert_array_equal(found["flash"], [0, 1, 0, 1, 0, 1, 0, 1, np.nan])
+
+
 def test_tables_that_cannot_be_features_are_refused(tmp_path: Path) -> None:
     data = make_store(tmp_path)
     labels = dict(zip([f"{row:05d}" for row in range(ROWS)], data["y"], strict=True))
@@ -171,6 +181,8 @@ def test_tables_that_cannot_be_features_are_refused(tmp_path: Path) -> None:
         ),
         ("huge", lambda name: 1e300 if name == "t003" else 1.0, "infinite values in column huge (or above 3.4e38)"),
         ("camera", lambda name: f"c{name}x", "column camera is not numeric"),
+        ("flash", lambda name: ["yes", "no", "maybe"][int(name[-1]) % 3], "column flash is not numeric"),
+        ("flash", lambda name: ["true", "no", "fake"][int(name[-1]) % 3], "column flash is not numeric"),
         ("focus", lambda name: np.inf if name == "t003" else 1.0, "infinite values in column focus"),
         ("focus", lambda name: None, "No feature can be used. Feature focus is left out"),
     ):
