@@ -23,7 +23,7 @@ _ORDER = (
     "compare ablate diagnose groups cache completion"
 ).split()
 
-# current names of renamed options
+# current names of renamed options, whose former names are still read
 _RENAMED_OPTIONS = {
     ("check", "--workers"): "--threads",
     ("blend", "--toward-test"): "--importance-weighting",
@@ -65,16 +65,12 @@ class _Commands(click.Group):
             close = get_close_matches(args[0], self.list_commands(ctx), n=1)
             suggestion = f" Did you mean {close[0]!r}?" if close else " dfens --help lists them."
             ctx.fail(f"No such command {args[0]!r}.{suggestion}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, rest if ctx.resilient_parsing else _with_current_names(ctx, name or "", rest)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except click.NoSuchOption as error:
-            renamed = _RENAMED_OPTIONS.get((ctx.invoked_subcommand or "", error.option_name))
-            if renamed is None:
-                raise
-            raise click.UsageError(f"{error.option_name} is now named {renamed}.", error.ctx) from error
         except DfensError as error:
             raise _Failure(str(error), _console_of(ctx)) from error
         except OSError as error:  # an error of a file, folder or disk that no other module has explained
@@ -86,6 +82,27 @@ class _Commands(click.Group):
             if is_first_process():
                 _console_of(ctx).say("Stopped by SIGTERM; everything is saved. Run the same command again to resume.")
             ctx.exit(143)
+
+
+def _with_current_names(ctx: click.Context, command: str, args: list[str]) -> list[str]:
+    """Return the arguments of a command with renamed options under their current names, and report each of them.
+
+    Raises:
+        click.UsageError: if an option is given under both names.
+    """
+    end = args.index("--") if "--" in args else len(args)
+    given = {arg.partition("=")[0] for arg in args[:end]}
+    for former in sorted(given):
+        name = _RENAMED_OPTIONS.get((command, former))
+        if name is None:
+            continue
+        if name in given:
+            ctx.fail(f"{former} is the former name of {name}, which is given, too. Remove {former}.")
+        _console_of(ctx).say(f"{former} is now named {name}.")
+        args = [name + arg[len(former) :] if arg.partition("=")[0] == former else arg for arg in args[:end]] + args[
+            end:
+        ]
+    return args
 
 
 def _console_of(ctx: click.Context) -> Console:

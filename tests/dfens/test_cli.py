@@ -217,3 +217,38 @@ def test_init_refuses_an_invalid_slug(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["init", str(tmp_path), "--competition", 'a"b'])
     assert result.exit_code == 1
     assert "is not a competition slug" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "former", "name"),
+    [
+        ("check", "--workers", "--threads"),
+        ("blend", "--toward-test", "--importance-weighting"),
+        ("diagnose m0", "--suspects", "--max-issues"),
+    ],
+)
+def test_a_renamed_option_is_read_with_a_note(
+    command: str, former: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[object] = []
+    known = cli.get_command(click.Context(cli), command.split()[0])
+    assert known is not None
+    option = next(item for item in known.params if name in item.opts)
+    given = [former] if isinstance(option, click.Option) and option.is_flag else [f"{former}=3"]
+    monkeypatch.setattr(known, "callback", lambda **options: received.append(options[str(option.name)]))
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), *command.split(), *given])
+    assert result.exit_code == 0, result.output
+    assert received == [True if given == [former] else 3]
+    assert result.stderr == f"{former} is now named {name}.\n"
+    apart = given if len(given[0]) == len(former) else [former, "3"]
+    assert CliRunner().invoke(cli, ["-C", str(tmp_path), *command.split(), *apart]).exit_code == 0
+    assert received[0] == received[1]
+    both = CliRunner().invoke(cli, ["-C", str(tmp_path), *command.split(), *given, given[0].replace(former, name)])
+    assert both.exit_code == 2
+    assert f"{former} is the former name of {name}, which is given, too. Remove {former}." in both.stderr
+
+
+def test_an_option_of_another_command_is_not_renamed(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds", "--toward-test"])
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
