@@ -140,9 +140,8 @@ def check_folds(folds: Folds, *, remedy: str = "") -> None:
                 f"The groups are too few or too uneven for {folds.k} folds{_largest_group(folds)}: lower [folds] k, "
                 f"try another [folds] seed, or other groups."
             )
-            raise FoldError(
-                f"Fold {index} has only the classes {sorted(classes)}, but AUC needs both. {remedy or uneven}"
-            )
+            what = f"only class {classes.pop()}" if classes else "no rows"
+            raise FoldError(f"Fold {index} has {what}, but AUC needs both classes. {remedy or uneven}")
     if folds.groups is not None:
         spread = pd.Series(folds.fold).groupby(folds.groups).nunique()
         split = [str(name) for name in spread.index[spread > 1]]

@@ -147,6 +147,12 @@ def match_tests(
         pairs = {model: (found[own], own)}
     else:
         strange = sorted(found.keys() - models.keys())
+        if len(models) == 1 and len(tests) == 1 and len(found) > 1 and len(strange) == len(found):
+            names, model = tests[0].roles.predictions, next(iter(models))
+            raise PredictionError(
+                f"{tests[0].path} has {len(names)} columns of {part} predictions for one model, '{model}': "
+                f"{examples(names)}. Choose one with --test-column, or average them first if they are from fold models."
+            )
         if strange:
             raise PredictionError(
                 f"{part.capitalize()} predictions of {examples(strange)} belong to no model of this import (its "

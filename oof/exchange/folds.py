@@ -60,6 +60,11 @@ def _binary_target(table: PredictionFile) -> NDArray[np.int8]:
             f"{len(target)} are neither 0 nor 1. The store only supports binary targets; blend others with "
             f"dfens.fit_blend on arrays, or name another column with --target-column."
         )
+    if len(np.unique(target)) == 1:
+        raise PredictionError(
+            f"{table.path}: all {len(target)} rows have the target {target[0]:g} in column '{table.roles.target}', but "
+            f"both classes are needed. Name another column with --target-column, or another file with --folds-from."
+        )
     return target.astype(np.int8)
 
 

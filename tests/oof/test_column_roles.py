@@ -332,7 +332,7 @@ def test_folds_of_a_file_that_cannot_be_used_name_its_column(tmp_path: Path) -> 
     group = [f"g{i}" for i in ORDER // 4]
     for columns, message in (
         ({"fold": 3}, "All 60 rows are in fold 3; expected at least 2 folds"),
-        ({"fold": TRUTH[ORDER]}, "Fold 0 has only the classes"),
+        ({"fold": TRUTH[ORDER]}, "Fold 0 has only class"),
         ({"fold": ORDER % 2 ^ (ORDER // 8 % 2), "group": group}, "groups are in more than one fold"),
     ):
         path = save(tmp_path / "m.csv", table.assign(**columns))

@@ -209,7 +209,10 @@ def test_one_model_on_each_side_needs_no_name(store: PredictionStore, tmp_path: 
         (pd.DataFrame({"id": ["x"], "pred": [0.5]}), "covers 1 of 2 ids; missing y"),
         (pd.DataFrame({"id": ["x", "y", "w"], "pred": [0.5] * 3}), "1 ids that are not expected: w"),
         (pd.DataFrame({"id": ["x", "y"], "pred": [0.5, np.nan]}), "test prediction of 'a' for id 'y' is nan"),
-        (pd.DataFrame({"id": ["x", "y"], "b": [0.5, 0.1], "c": [0.5, 0.1]}), "b, c belong to no model of this import"),
+        (
+            pd.DataFrame({"id": ["x", "y"], "b": [0.5, 0.1], "c": [0.5, 0.1]}),
+            "2 columns of test predictions for one model, 'a': b, c",
+        ),
     ],
 )
 def test_wrong_test_predictions_are_named(
@@ -221,6 +224,21 @@ def test_wrong_test_predictions_are_named(
     with pytest.raises(PredictionError, match=message):
         import_predictions(store, [oof], [read_predictions(path, for_test=True)])
     assert store.list() == []
+
+
+def test_one_class_is_named_as_the_cause(store: PredictionStore, tmp_path: Path) -> None:
+    for table in (frame().assign(target=1), frame().assign(target=1, fold=0)):
+        with pytest.raises(PredictionError, match="rows have the target 1 in column 'target', but both classes"):
+            import_predictions(store, [read_predictions(save(tmp_path / "a.csv", table))])
+    assert not store.has_folds()
+
+
+def test_test_predictions_of_unknown_models_are_named(store: PredictionStore, tmp_path: Path) -> None:
+    with_folds(store)
+    both = [read_predictions(save(tmp_path / f"{name}.csv", frame())) for name in "ab"]
+    tests = pd.DataFrame({"id": ["x", "y"], "b": [0.5, 0.1], "c": [0.5, 0.1]})
+    with pytest.raises(PredictionError, match="Test predictions of c belong to no model of this import"):
+        import_predictions(store, both, [read_predictions(save(tmp_path / "t.csv", tests), for_test=True)])
 
 
 def test_importing_again_changes_nothing_or_archives(store: PredictionStore, tmp_path: Path) -> None:
