@@ -166,13 +166,17 @@ def _timed(table: BinaryTable, metric: Metric, method: Method) -> tuple[FittedMe
 
 
 def _nested_with_choice(
-    table: BinaryTable, options: BlendOptions, groups: Groups, whole: NDArray[np.float64]
+    table: BinaryTable, options: BlendOptions, groups: Groups, fitted: _Fitted
 ) -> NDArray[np.float64]:
-    """Return nested scores of a blend with member selection, which is repeated without each fold, as is the fit.
+    """Return nested predictions of a blend with member selection, which is repeated without each fold, as is the fit.
+
+    A fit without one fold may select a single member, or have too few positives for weights, and then returns
+    probabilities, where others return log-odds. Scores are therefore pooled only where their order is all that counts.
 
     Args:
-        table: all members. options: selection options. groups: (n_rows,). whole: (n_rows,) scores of the blend.
+        table: all members. options: selection options. groups: (n_rows,). fitted: the fit to all rows.
     """
+    level = options.metric.kind == "ranking"
 
     def without(fold: int) -> NDArray[np.float64] | None:
         if not table.trainable(fold):
@@ -182,10 +186,13 @@ def _nested_with_choice(
         chosen = select_members(rest, options, rest_groups, fitted=_enough(rest))
         mixture = _fit_mixture(rest.only(chosen), options, rest_groups, SILENT).mixture
         columns = np.ascontiguousarray(table.columns[chosen])
-        return mixture.scores(table.transforms.only(chosen), columns, table.features)
+        scores = mixture.scores(table.transforms.only(chosen), columns, table.features)
+        return scores if level else mixture.predictions(scores)
 
-    mean = table.ranks.mean(axis=0, dtype=np.float64)
-    return nested_predictions(table.fold, without, whole, mean, level=options.metric.kind == "ranking")
+    mean, read = table.ranks.mean(axis=0, dtype=np.float64), fitted.mixture.predictions
+    if level:
+        return read(nested_predictions(table.fold, without, fitted.scores, mean, level=True))
+    return nested_predictions(table.fold, without, read(fitted.scores), mean)
 
 
 def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> BlendResult:
@@ -201,10 +208,9 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
     chosen = select_members(table, options, groups, fitted=fits)
     part = table.only(chosen)
     fitted = _fit_mixture(part, options, groups, progress)
-    nested = fitted.nested
+    predictions, nested_out = fitted.mixture.predictions(fitted.scores), fitted.mixture.predictions(fitted.nested)
     if options.selects and table.k > 1 and (len(chosen) < len(table.columns) or options.prune):
-        nested = _nested_with_choice(table, options, groups, fitted.scores)
-    predictions, nested_out = fitted.mixture.predictions(fitted.scores), fitted.mixture.predictions(nested)
+        nested_out = _nested_with_choice(table, options, groups, fitted)
     curve, calibration = None, None
     if options.calibrate != "none":
         curve, nested_out, calibration = calibrate(

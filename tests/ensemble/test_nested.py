@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ensemble.fit import fit_blend
+from ensemble.prepare import make_folds_of
 from oof.errors import BlendError
 from oof.metrics import roc_auc
 from oof.metrics.intervals import score_interval
@@ -225,3 +226,19 @@ def test_with_few_positives_a_blend_is_shrunk_toward_the_mean() -> None:
     assert few["mean of rank-logits, calibrated"] == pytest.approx(0.2)
     many = {method.name for method in fit_blend(oof, y).methods}
     assert "mean of rank-logits, calibrated" not in many
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "accuracy"])
+def test_a_fold_whose_fit_has_another_output_is_pooled_by_its_probabilities(metric: str) -> None:
+    """With 12 positives weights are fitted; without a fold of two or three, probabilities are averaged."""
+    oof, _ = make_oof(48, 3, noise=0.5)
+    y = (np.arange(48) % 4 == 0).astype(np.int8)
+    oof = np.where(y[:, None] == 1, np.maximum(oof, 1 - oof), np.minimum(oof, 1 - oof))
+    result = fit_blend(oof, y, optimize=metric, max_members=2)
+    assert "signed weights" in result.method
+    folds = make_folds_of(y, None, None, 0)
+    means = [oof[:, [0, 1]].mean(axis=1), oof[:, [0, 2]].mean(axis=1), oof[:, [1, 2]].mean(axis=1)]
+    for fold in np.flatnonzero(np.bincount(folds[y == 1]) > 2):
+        inside = folds == fold
+        assert min(np.abs(mean - result.nested_oof)[inside].max() for mean in means) < 1e-6
+    assert (result.nested_score < 0.5) if metric == "log_loss" else (result.nested_score > 0.9)
