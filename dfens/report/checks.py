@@ -209,10 +209,11 @@ def _blends(inputs: ReportInputs) -> Iterator[Check]:
     stale = [blend for blend in inputs.blends if blend.changed_members]
     if stale:
         names = _names([blend.name for blend in stale])
+        changed = list(dict.fromkeys(name for blend in stale for name in blend.changed_members))
         yield Check(
             "Stale blends", "fail",
             f"{names} {_verb(stale, 'was', 'were')} fitted to predictions or features that have changed since "
-            f"({_names(stale[0].changed_members)}). Run dfens blend --name {stale[0].name}.",
+            f"({_names(changed)}). Run dfens blend --name {stale[-1].name}.",
         )  # fmt: skip
     else:
         yield Check("Stale blends", "pass", "Every blend was fitted to the current predictions.")

@@ -22,6 +22,8 @@ from oof.sealed import count_looks
 from oof.store import ModelSummary
 from trainers.kinds.repeats import repeats_of
 
+_MOVE_BROKEN = "move the broken file away, then dfens status"
+
 
 @dataclass(frozen=True)
 class ModelStatus:
@@ -116,7 +118,11 @@ def read_status(workspace: Workspace) -> Status:
             if broken
             else _model(workspace, name, stored.get(name), predictions.get(name))
         )
-    blends = _blends(workspace)
+    try:
+        blends, is_readable = _blends(workspace), True
+    except StoreError as err:
+        blends, is_readable = (), False
+        notes.append(str(err))
     running = running_work(workspace, folds.k)
     missing = {name: _missing_trainings(workspace, name, stored.get(name)) for name in config.models}
     return Status(
@@ -128,7 +134,7 @@ def read_status(workspace: Workspace) -> Status:
         left=time_left(workspace, missing, running, folds.k) if any(missing.values()) else None,
         submissions=_submissions(workspace),
         facts=(*notes, *_better_note(workspace, blends)),
-        next=_next(workspace, blends, stored),
+        next=_next(workspace, blends, stored) if is_readable else _MOVE_BROKEN,
     )
 
 
@@ -247,8 +253,9 @@ def _better_note(workspace: Workspace, blends: tuple[BlendStatus, ...]) -> list[
     better = better_blend(metric, nested, newest.blend)
     if better is None:
         return []
+    what = "dfens submit sends the newest blend," if workspace.can_submit() else "The newest blend is"
     return [
-        f"dfens submit sends the newest blend, '{newest.blend}', with a nested {metric_label(metric.name)} of "
+        f"{what} '{newest.blend}', with a nested {metric_label(metric.name)} of "
         f"{nested[newest.blend]:.5f}; that of '{better}' is better: {nested[better]:.5f}."
     ]
 
@@ -269,7 +276,7 @@ def _nested_score(workspace: Workspace, blend: BlendStatus, metric: Metric) -> f
 def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping[str, ModelSummary | None]) -> str:
     k = workspace.predictions.folds.k
     if None in stored.values():
-        return "move the broken file away, then dfens status"
+        return _MOVE_BROKEN
     models = workspace.config.models
     unfinished = [name for name in models if not _is_finished(workspace, name, stored.get(name))]
     summary = stored.get(unfinished[0]) if len(unfinished) == 1 else None

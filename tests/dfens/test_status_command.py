@@ -148,6 +148,18 @@ def test_report_status_and_submit_name_the_same_blend(workspace: Workspace, metr
     assert status(workspace)["facts"] == found["facts"][:-1]
 
 
+def test_a_blend_that_cannot_be_read_is_named_after_the_models(workspace: Workspace) -> None:
+    root = str(workspace.root)
+    made = CliRunner().invoke(cli, ["-C", root, "blend", "--name", "b", "--members", "m0,m1", "--optimize", "none"])
+    assert made.exit_code == 0
+    (workspace.ensemble_dir / "b" / "blend.json").write_text("{")
+    found = status(workspace)
+    assert [row["model"] for row in found["models"]] == ["m0", "new", "m1", "m2"]
+    assert found["blends"] == []
+    assert "b/blend.json is not readable JSON" in found["facts"][-1]
+    assert found["next"] == "move the broken file away, then dfens status"
+
+
 def test_watch_refreshes_until_it_is_interrupted(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     naps = []
 

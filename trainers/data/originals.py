@@ -22,11 +22,10 @@ _MOSTLY = 0.9
 _NUMBER = re.compile(r"0|[1-9][0-9]*")  # with leading zeros it is a name: methods and the like are not padded
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 # words in the name of a column that decide whether it names originals, or kinds; the last of them counts
-_NAMES_ORIGINALS = dict.fromkeys("original originals orig parent real pristine from of".split(), True)
-_NAMES_KINDS = dict.fromkeys(
+_NAMES_ORIGINALS = frozenset("original originals orig parent real pristine from of".split())
+_NAMES_KINDS = frozenset(
     "method methods type types kind class category label generator model manipulation technique algorithm compression "
-    "quality dataset split fold cluster camera device site age gender sex ethnicity race language year level".split(),
-    False,
+    "quality dataset split fold cluster camera device site age gender sex ethnicity race language year level".split()
 )
 
 Texts = NDArray[np.object_]
@@ -175,7 +174,7 @@ def _expects_originals(name: str) -> bool | None:
     (True, False, None)
     """
     words = [word.lower() for word in _WORD.findall(name)]
-    known = [word for word in words if word in _NAMES_ORIGINALS or word in _NAMES_KINDS]
+    known = [word for word in words if word in _NAMES_ORIGINALS | _NAMES_KINDS]
     return known[-1] in _NAMES_ORIGINALS if known else None
 
 
