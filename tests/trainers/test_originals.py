@@ -187,25 +187,31 @@ def test_a_file_name_in_every_folder_is_found_by_its_folders_alone() -> None:
         *(("original", "originals"), ("made_from", "originals")),
     ],
 )
-def test_numbers_name_originals_only_if_nothing_else_fits(ids_of: str, name: str, expected: str) -> None:
-    """Numbers 1 to 4 of fakes, where rows 1 to 4 are reals: the name of the column decides what they are."""
-    ids = np.array([ids_of.format(row=row) for row in range(1, 61)], object)
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_name_originals_only_if_nothing_else_fits(ids_of: str, name: str, expected: str, first: int) -> None:
+    """Numbers 1 to 4 of fakes, where rows 1 to 4 are reals: the name of the column decides what they are.
+
+    All reals have the value 0, which may be the name of the first of them.
+    """
+    ids = np.array([ids_of.format(row=row + first) for row in range(60)], object)
     values = np.array(["0"] * 30 + [str(row % 4 + 1) for row in range(30)], object)
     found = column_groups(values, ids, np.repeat([0, 1], 30), ids, name)
     assert (found.originals > 0) == (expected == "originals")
     if expected == "originals":
-        assert found.names[0] == found.names[30]
+        assert found.names[1 - first] == found.names[30]
     else:
         assert found.names.tolist() == [f"row {id_}" for id_ in ids[:30]] + values[30:].tolist()
     assert ("The numbers in 'video' are taken as names of groups" in str(found.note)) == (expected == "doubt")
 
 
+@pytest.mark.parametrize("none", ["", "0", "-1", "nan"])
 @pytest.mark.parametrize("name", ["video", ""])
-def test_numbers_with_gaps_name_originals(name: str) -> None:
+def test_numbers_with_gaps_name_originals(name: str, none: str) -> None:
     """Ten of thirty reals have fakes, whose column has their numbers without leading zeros."""
     ids = np.array([f"{row:05d}" for row in range(50)], object)
-    originals = np.random.default_rng(0).permutation(30)[:10]
-    values = np.array([""] * 30 + [str(originals[row // 2]) for row in range(20)], object)
+    originals = np.random.default_rng(4).permutation(30)[:10]
+    assert 0 in originals  # its fakes have the value 0
+    values = np.array([none] * 30 + [str(originals[row // 2]) for row in range(20)], object)
     found = column_groups(values, ids, np.repeat([0, 1], [30, 20]), ids, name)
     assert found.originals == 10
     assert found.names[30:].tolist() == [f"{originals[row // 2]:05d}" for row in range(20)]

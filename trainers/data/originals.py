@@ -94,8 +94,12 @@ class _Column:
         own = np.zeros(len(values), np.intp)  # whether the value of a row names the row itself
         np.add.at(own, row, code[row] == value)
         means_none = np.array([_means_none(text) for text in distinct.tolist()])
-        names_row, none = counts[code] > 0, means_none[code]
-        return _Column(distinct.tolist(), code, value, row, names_row, counts[code] > own, none, none & ~names_row)
+        # a word such as 0 that most reals have means "no original", even if a row has this name
+        is_real, none = np.asarray(target) == 0, means_none[code]
+        reals = np.bincount(code[is_real], minlength=len(distinct))
+        says_none = is_real & none & (reals > max(1, is_real.sum() / 2))[code]
+        names_row, points = (counts[code] > 0) & ~says_none, (counts[code] > own) & ~says_none
+        return _Column(distinct.tolist(), code, value, row, names_row, points, none, none & ~names_row)
 
     def share_of_links(self, mask: Mask) -> float:
         """Return the mean, over the rows that point, of the share of the rows they name for which a mask is true."""
