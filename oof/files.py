@@ -90,6 +90,8 @@ def write_remedy(path: Path, err: OSError) -> str:
         return f"{blocking} is a file where a folder is expected: move it away, or choose another folder."
     if err.errno == errno.EISDIR:
         return f"{path} is a folder: move it away, or choose another name."
+    if err.errno == errno.ENOENT:
+        return f"The folder {path.parent} was moved or removed at the same time: run the same command again."
     if err.errno == errno.ENAMETOOLONG:
         return "Choose a shorter name."
     return f"Check the disk and the folder {path.parent}."

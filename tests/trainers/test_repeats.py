@@ -18,6 +18,7 @@ from oof.store import PredictionStore
 from tests.support.toy_kind import ToySettings
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
 from trainers.jobs.multiprocess import train_in_workers
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.kinds.repeats import RepeatSettings, repeats_of, without_repeats
@@ -194,3 +195,26 @@ def test_training_settings_do_not_include_repeats() -> None:
     record = dataclasses.asdict(dataclasses.replace(TINY, seeds=5, refit=True))
     assert without_repeats(record) == without_repeats(dataclasses.asdict(TINY))
     assert repeats_of(ToySettings()) == RepeatSettings()
+
+
+@pytest.mark.parametrize("at", ["before", "during"])
+def test_a_model_whose_predictions_were_archived_keeps_its_seeds_and_its_refit(
+    tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Archived between two trainings, or while its first fold is trained."""
+    settings = LinearSettings(image_size=4, seeds=2, refit=True)
+    if at == "before":
+        store, _ = train(tmp_path, settings=settings)
+        store.archive("m")
+    plain, archived = FoldRunner._keep, []
+
+    def keep(runner: FoldRunner, *arguments: Any) -> FoldResult:
+        if at == "during" and not archived:
+            archived.append(runner.store.archive("m"))
+        return plain(runner, *arguments)
+
+    monkeypatch.setattr(FoldRunner, "_keep", keep)
+    store, _ = train(tmp_path, settings=settings)
+    found = store.summary("m")
+    assert (found.kind, found.seeds, found.refit_weight, found.complete) == ("linear", 2, settings.refit_weight, True)
+    assert store.load("m").details["settings"]["image_size"] == 4

@@ -36,7 +36,7 @@ def check_settings_unchanged(
         TrainingError: for other changes, unless `force`, which moves the old model to the archive; with `force`, if
             another process is training it.
     """
-    name, folder = context.name, context.folder
+    folder = context.folder
     path = folder / RECORD
     record: dict[str, Any] = {
         "version": FORMAT_VERSION,
@@ -50,6 +50,7 @@ def check_settings_unchanged(
     if context.pseudo is not None:
         record["pseudo_labels"] = pseudo_record(*context.pseudo, store.test_ids)
     with file_lock(folder.parent / ".lock"):
+        is_new = True
         if path.exists():
             before = read_json(path)
             if columns and before.get("columns") == _columns_fingerprint(context, as_written=True):
@@ -57,16 +58,28 @@ def check_settings_unchanged(
             changed = _changes(before, record, context.settings)
             if changed:
                 _move_old(context, store, changed, force=force, progress=progress)
-            elif "data" in before and before["settings"] == record["settings"]:
-                return
-            else:
+            elif "data" not in before or before["settings"] != record["settings"]:
                 _adapt(context, store, before.get("settings", {}), progress)
-        write_json(path, record)
-    repeats = repeats_of(context.settings)
+            else:
+                is_new = False
+        if is_new:
+            write_json(path, record)
+    save_model(context, store)
+
+
+def save_model(context: ModelContext[Any], store: PredictionStore) -> None:
+    """Record the model in the store, with its settings, unless it is recorded there already.
+
+    The store may lack it although `settings.json` is unchanged: `dfens oof archive` moves predictions away at any time.
+    Without the record, a model of several seeds with a refit would count as one training.
+    """
+    repeats, details = repeats_of(context.settings), {"settings": settings_record(context.settings)}
+    if context.pseudo is not None:
+        details["pseudo_labels"] = pseudo_record(*context.pseudo, store.test_ids)
     store.save_model(
-        name,
+        context.name,
         context.settings.kind,
-        {key: record[key] for key in ("settings", "pseudo_labels") if key in record},
+        details,
         seeds=repeats.seeds,
         refit_weight=repeats.refit_weight if repeats.refit else 0.0,
     )

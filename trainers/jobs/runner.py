@@ -20,7 +20,7 @@ from oof.metrics.rounding import auc_rounding
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from trainers.jobs.job import FoldResult, TrainingJob
-from trainers.jobs.model_record import FORMAT_VERSION, check_still_own, is_recorded, same_training
+from trainers.jobs.model_record import FORMAT_VERSION, check_still_own, is_recorded, same_training, save_model
 from trainers.jobs.test_predictions import predict_test_rows, remove_parts
 from trainers.kinds.base import (
     RUNNING_FILES,
@@ -219,6 +219,7 @@ class FoldRunner:
 
         def keep(outcome: FoldOutcome) -> None:
             folder = context.fold_folder(fold)
+            save_model(self.context(name), self.store)
             _write_files(folder, outcome)
             now = {**outcome.history, "settings": settings_record(context.settings)}
             write_json(folder / "history.json", read_json(folder / "history.json") | now)
@@ -250,6 +251,7 @@ class FoldRunner:
         name, seed, folder = context.name, context.seed, context.fold_folder(fold)
         refit, auc = fold == self.store.folds.refit, float("nan")
         check_still_own(self.job.work_dir / name, self.job.models[name])
+        save_model(self.context(name), self.store)
         _write_files(folder, outcome)
         write_json(folder / "history.json", self._history(context, outcome))
         if outcome.test is not None:
@@ -305,6 +307,7 @@ class FoldRunner:
 
         def keep(found: Probabilities) -> None:
             check_still_own(self.job.work_dir / name, self.job.models[name])
+            save_model(self.context(name), self.store)
             for fold, values in zip(waiting, found, strict=True):
                 self.store.save_predicted(name, values, fold=fold, seed=seed)
             remove_parts(context)
