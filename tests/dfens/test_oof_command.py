@@ -199,3 +199,14 @@ def test_shift_without_test_predictions_shows_the_next_step(tmp_path: Path) -> N
     found = run(tmp_path, "shift")
     assert found.exit_code == 1
     assert "No model has test predictions yet" in found.stderr
+
+
+def test_a_model_cannot_be_imported_under_the_name_of_a_blend(tmp_path: Path) -> None:
+    make_workspace(tmp_path, rows=40)
+    CliRunner().invoke(cli, ["-C", str(tmp_path), "blend", "--name", "best", "--members", "m0"])
+    run(tmp_path, "export", "--out", "wide.csv", "--models", "m0")
+    done = run(tmp_path, "import", "best", "--oof", tmp_path / "wide.csv")
+    assert done.exit_code == 1
+    assert "There is a blend 'best', and a model cannot have the same name" in " ".join(done.stderr.split())
+    done = run(tmp_path, "import", "other", "--oof", tmp_path / "wide.csv")
+    assert done.exit_code == 0, done.output
