@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfens.workflows.stored_models import refuse_names_of_blends
 from dfens.workspace.paths import Workspace
 from oof.errors import ConfigError
 from oof.exchange.export import export_predictions
@@ -82,12 +83,8 @@ def import_models(workspace: Workspace, request: ImportRequest, progress: Progre
         for file in files:
             tables.append(read_predictions(file, request.columns, name=request.name, known_ids=known))
             task.advance()
-    blends = workspace.blends.list()
-    for name in [name for table in tables for name in table.predictions if name in blends and name not in store]:
-        raise ConfigError(
-            f"There is a blend '{name}', and a model cannot have the same name. Import it under another name: dfens "
-            f"oof import NAME --oof FILE."
-        )
+    names = [name for table in tables for name in table.predictions]
+    refuse_names_of_blends(workspace, names, "Import it under another name: dfens oof import NAME --oof FILE.")
     test_ids = store.test_ids if store.test_ids_path.exists() else None
     tests = [_read_test(workspace.resolve(file), request, test_ids) for file in request.tests]
     sealed_ids = store.sealed_ids if store.has_folds() else None

@@ -1,6 +1,6 @@
 """List the models in the store with their scores, and move models to the archive."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.workspace.paths import Workspace
-from oof.errors import PredictionError, StoreError, examples
+from oof.errors import ConfigError, PredictionError, StoreError, examples
 from oof.metrics import Metric, metric_by_name
 from oof.store import ModelSummary
 
@@ -152,3 +152,15 @@ def archive_models(workspace: Workspace, names: Sequence[str]) -> Archived:
     if unknown:
         raise StoreError(f"The store has no model {examples(unknown)}; it has {examples(known, 10) or 'none'}.")
     return Archived({name: store.archive(name) for name in dict.fromkeys(names)})
+
+
+def refuse_names_of_blends(workspace: Workspace, models: Iterable[str], remedy: str) -> None:
+    """Check that no model that is about to be stored has the name of a blend.
+
+    Raises:
+        ConfigError: if one has; submit and blend could not tell which of the two is meant.
+    """
+    blends, store = set(workspace.blends.list()), workspace.predictions
+    for name in models:
+        if name in blends and name not in store:
+            raise ConfigError(f"There is a blend '{name}', and a model cannot have the same name. {remedy}")

@@ -10,6 +10,7 @@ from dfens.workflows.processes import under_torchrun
 from dfens.workflows.pseudo import pseudo_labels, pseudo_models
 from dfens.workflows.selection import FoldRanges, chosen_models, fold_indices
 from dfens.workflows.status import next_command
+from dfens.workflows.stored_models import refuse_names_of_blends
 from dfens.workspace.changes import changes_since_folds
 from dfens.workspace.paths import Workspace
 from oof.errors import DataError
@@ -66,6 +67,7 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
     if options.pseudo is not None:
         labels = pseudo_labels(workspace, options.pseudo, progress)
         models = pseudo_models(models, labels, list(config.models))
+    refuse_names_of_blends(workspace, models, "Rename its section in dfens.toml.")
     competition = workspace.whole_competition()
     changes = changes_since_folds(store, competition)
     if changes:

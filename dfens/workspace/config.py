@@ -199,8 +199,14 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
     defaults = _renamed(defaults, set().union(*fields_by_kind.values()), "[train]")
     _known(defaults, set().union(*fields_by_kind.values()), "[train]", "key")
     found: dict[str, ModelSettings] = {}
+    by_folded: dict[str, str] = {}
     for name, own in models.items():
         where = f"[models.{check_name(name, 'model name')}]"
+        if (other := by_folded.setdefault(name.casefold(), name)) != name:
+            raise ConfigError(
+                f"{where} and [models.{other}] differ only in case, and would share a folder on macOS and Windows. "
+                f"Rename one of them."
+            )
         if name in _FOLDERS or name.endswith(_FILES):
             raise ConfigError(f"{where}: work/trainers/{name} is used otherwise. Choose another name for the model.")
         if not isinstance(own, Mapping):

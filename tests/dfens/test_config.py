@@ -213,6 +213,10 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
         ),
         ('[models.m]\npreset = ["convnext"]\n', r"\[models.m\] preset = \['convnext'\] is unknown"),
         ("[train]\npreset = { a = 1 }\n[models.m]\n", r"\[models.m\] preset = \{'a': 1\} is unknown"),
+        (
+            '[models.Net]\nkind = "linear"\n[models.net]\nkind = "linear"\n',
+            r"\[models.net\] and \[models.Net\] differ only in case",
+        ),
         ('[models."quarantine.json"]\nkind = "linear"\n', r"work/trainers/quarantine.json is used otherwise"),
     ],
 )

@@ -201,7 +201,7 @@ def test_shift_without_test_predictions_shows_the_next_step(tmp_path: Path) -> N
     assert "No model has test predictions yet" in found.stderr
 
 
-def test_a_model_cannot_be_imported_under_the_name_of_a_blend(tmp_path: Path) -> None:
+def test_a_model_cannot_have_the_name_of_a_blend(tmp_path: Path) -> None:
     make_workspace(tmp_path, rows=40)
     CliRunner().invoke(cli, ["-C", str(tmp_path), "blend", "--name", "best", "--members", "m0"])
     run(tmp_path, "export", "--out", "wide.csv", "--models", "m0")
@@ -210,3 +210,8 @@ def test_a_model_cannot_be_imported_under_the_name_of_a_blend(tmp_path: Path) ->
     assert "There is a blend 'best', and a model cannot have the same name" in " ".join(done.stderr.split())
     done = run(tmp_path, "import", "other", "--oof", tmp_path / "wide.csv")
     assert done.exit_code == 0, done.output
+    with (tmp_path / "dfens.toml").open("a") as file:
+        file.write('\n[models.best]\nkind = "linear"\n')
+    done = CliRunner().invoke(cli, ["-C", str(tmp_path), "train"])
+    assert done.exit_code == 1
+    assert "There is a blend 'best', and a model cannot have the same name" in " ".join(done.stderr.split())

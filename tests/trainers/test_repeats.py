@@ -206,7 +206,7 @@ def test_a_model_whose_predictions_were_archived_keeps_its_seeds_and_its_refit(
     if at == "before":
         store, _ = train(tmp_path, settings=settings)
         store.archive("m")
-    plain, archived = FoldRunner._keep, []
+    plain, archived = FoldRunner._keep, list[Any]()
 
     def keep(runner: FoldRunner, *arguments: Any) -> FoldResult:
         if at == "during" and not archived:
