@@ -74,6 +74,10 @@ class LeakTable:
         ]
         parts += [f"{len(audit.constant)} are the same for all files, or known for too few"] if audit.constant else []
         level = f"All intervals hold simultaneously with a probability of {audit.confidence_level:.0%}."
+        if any(score.low <= 0.5 for score in audit.leaks):
+            level += (
+                " An interval of few files may include 0.5 although their ranks separate the classes beyond chance."
+            )
         more = "" if self.with_clean else " dfens check --leaks audits all files and shows every property."
         return f"{'; '.join(parts)}. {level}{more}"
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from dfens.cli import cli
@@ -74,14 +75,16 @@ def test_a_missing_label_file_is_a_named_error(tmp_path: Path) -> None:
     assert "data/train is missing" in result.stderr
 
 
-def test_leaks_are_shown_as_a_table_and_as_json(tmp_path: Path) -> None:
-    make_table(tmp_path / "data", rows=60)
-    for row in range(1, 60, 2):
+@pytest.mark.parametrize("rows", [24, 60])
+def test_leaks_are_shown_as_a_table_and_as_json(tmp_path: Path, rows: int) -> None:
+    make_table(tmp_path / "data", rows=rows)
+    for row in range(1, rows, 2):
         write_image(tmp_path / "data" / "train" / f"a{row:03d}.jpg", face(row, fake=True), quality=70)
     (tmp_path / "dfens.toml").write_text(CONFIG)
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check", "--leaks"], env={"COLUMNS": "140"})
     assert result.exit_code == 0, result.output
-    assert "how well a property of the files alone separates 30 real from 30 fake" in result.stdout
+    assert f"how well a property of the files alone separates {rows // 2} real from {rows // 2} fake" in result.stdout
+    assert ("ranks separate the classes beyond chance" in " ".join(result.stdout.split())) == (rows == 24)
     line = next(line for line in result.stdout.splitlines() if "JPEG quality" in line)
     assert "92" in line
     assert "70" in line
