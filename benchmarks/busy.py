@@ -17,14 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from measure import machine
+from measure import busy, machine
 
 from dfens.demo.competition import make_competition
 from oof.cpus import cpu_count
@@ -79,18 +78,6 @@ class Command:
         if done.returncode:
             raise SystemExit(f"dfens {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
         return time.perf_counter() - begin
-
-
-@contextmanager
-def busy(count: int) -> Iterator[None]:
-    """Run `count` processes that keep the CPU busy."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
 
 
 def write_config(folder: Path, given: argparse.Namespace, tta: str) -> None:

@@ -9,8 +9,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -194,6 +195,18 @@ def _own_bytes(process: psutil.Process) -> int:
     lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
     facts = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
     return 1024 * (int(facts["Pss_Anon"]) + int(facts["Pss_Shmem"]))
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Run `count` processes that keep the CPU busy."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def machine(device: torch.device) -> str:

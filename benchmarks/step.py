@@ -13,11 +13,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 _STEPS, _FIRST = 14, 3  # the first steps also allocate memory
-METHODS = {"two threads": ("2", "ACTIVE"), "two that sleep": ("2", "PASSIVE"), "one thread": ("1", "PASSIVE")}
+# environment of each; without a wait policy, threads spin for a while before they sleep, which is torch's default
+METHODS = {
+    "two threads": {"OMP_NUM_THREADS": "2"},
+    "two that sleep": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
+}
 
 
 def step_ms(size: int) -> float:
@@ -40,31 +43,16 @@ def step_ms(size: int) -> float:
     return 1e3 * statistics.median(seconds[_FIRST:])
 
 
-def started(size: int, threads: str, policy: str) -> "subprocess.Popen[str]":
+def started(size: int, method: str) -> "subprocess.Popen[str]":
     """Start a process that prints its `step_ms`."""
-    given = {"OMP_NUM_THREADS": threads}
-    if policy == "PASSIVE":  # without a policy, threads spin for a while before they sleep, which is torch's default
-        given["OMP_WAIT_POLICY"] = policy
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
     command = [sys.executable, __file__, "--alone", str(size)]
-    return subprocess.Popen(command, env=inherited | given, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=inherited | METHODS[method], stdout=subprocess.PIPE, text=True)
 
 
 def measured(*processes: "subprocess.Popen[str]") -> float:
     """Return the mean time of a step over processes that run at the same time."""
     return statistics.mean(float(process.communicate()[0]) for process in processes)
-
-
-@contextmanager
-def busy(count: int) -> Iterator[None]:
-    """Keep `count` processes busy."""
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
 
 
 def main() -> None:
@@ -77,7 +65,7 @@ def main() -> None:
         print(step_ms(options.alone))
         return
     import torch
-    from measure import machine
+    from measure import busy, machine
 
     print(machine(torch.device("cpu")))
     print("| px | busy | " + " | ".join(METHODS) + " | two processes, each | two processes are faster by |")
@@ -85,8 +73,8 @@ def main() -> None:
     for size in options.size:
         for count in options.busy:
             with busy(count):
-                found = [measured(started(size, *method)) for method in METHODS.values()]
-                both = measured(*(started(size, *METHODS["one thread"]) for _ in range(2)))
+                found = [measured(started(size, method)) for method in METHODS]
+                both = measured(*(started(size, "one thread") for _ in range(2)))
             cells = [f"{ms:.0f}" for ms in (*found, both)]
             print(f"| {size} | {count} | {' | '.join(cells)} | {2 * found[0] / both:.2f} |", flush=True)
 
