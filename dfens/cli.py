@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -66,7 +67,9 @@ class _Commands(click.Group):
             suggestion = f" Did you mean {close[0]!r}?" if close else " dfens --help lists them."
             ctx.fail(f"No such command {args[0]!r}.{suggestion}")
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command, rest if ctx.resilient_parsing else _with_current_names(ctx, name or "", rest)
+        if command is None or ctx.resilient_parsing:
+            return name, command, rest
+        return name, command, _with_current_names(ctx, name or "", command, rest)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -84,25 +87,35 @@ class _Commands(click.Group):
             ctx.exit(143)
 
 
-def _with_current_names(ctx: click.Context, command: str, args: list[str]) -> list[str]:
+def _with_current_names(ctx: click.Context, name: str, command: click.Command, args: list[str]) -> list[str]:
     """Return the arguments of a command with renamed options under their current names, and report each of them.
 
     Raises:
         click.UsageError: if an option is given under both names.
     """
-    end = args.index("--") if "--" in args else len(args)
-    given = {arg.partition("=")[0] for arg in args[:end]}
-    for former in sorted(given):
-        name = _RENAMED_OPTIONS.get((command, former))
-        if name is None:
-            continue
-        if name in given:
-            ctx.fail(f"{former} is the former name of {name}, which is given, too. Remove {former}.")
-        _console_of(ctx).say(f"{former} is now named {name}.")
-        args = [name + arg[len(former) :] if arg.partition("=")[0] == former else arg for arg in args[:end]] + args[
-            end:
-        ]
-    return args
+    current = {former: new for (of, former), new in _RENAMED_OPTIONS.items() if of == name}
+    found, given = list(args), dict[str, None]()  # in order
+    for position in _option_positions(command, current, args):
+        option, equals, value = args[position].partition("=")
+        given[option] = None
+        found[position] = current.get(option, option) + equals + value
+    for former in filter(current.get, given):
+        if current[former] in given:
+            ctx.fail(f"{former} is the former name of {current[former]}, which is given, too. Remove {former}.")
+        _console_of(ctx).say(f"{former} is now named {current[former]}.")
+    return found
+
+
+def _option_positions(command: click.Command, current: Mapping[str, str], args: Sequence[str]) -> Iterator[int]:
+    """Yield the positions of options among arguments; the value of an option, and what follows `--`, are none."""
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    with_value = {name for option in options if not (option.is_flag or option.count) for name in option.opts}
+    position = 0
+    while position < len(args) and args[position] != "--":
+        name, equals, _ = args[position].partition("=")
+        if name.startswith("-"):
+            yield position
+        position += 2 if current.get(name, name) in with_value and not equals else 1
 
 
 def _console_of(ctx: click.Context) -> Console:

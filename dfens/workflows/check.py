@@ -37,7 +37,8 @@ def check(
 ) -> DataCheck:
     """Read labels and media; with `decode`, decode every file; with `leaks`, audit all training files for leaks."""
     config = workspace.config
-    competition = scan_competition(config.data)
+    with workspace.reading_data():
+        competition = scan_competition(config.data)
     report = check_data(
         competition,
         CheckOptions(decode=decode, leaks=leaks, threads=threads, k=config.folds.k, sealed=_sealed_ids(workspace)),

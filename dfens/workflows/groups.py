@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dfens.workflows.stored_results import save_duplicates, save_fold_gap
 from dfens.workspace.paths import Workspace
-from oof.errors import ConfigError, FoldError
+from oof.errors import ConfigError, DataError, FoldError
 from oof.folds import make_folds
 from oof.metrics.intervals import score_interval
 from oof.progress import SILENT, Progress
@@ -51,9 +51,18 @@ def compare_groupings(
 
     With `embed_with`, a model of dfens.toml, features of its pretrained backbone are stored first and define the
     clusters from then on.
+
+    Raises:
+        DataError: if the rows are clips.
     """
     settings = workspace.config.folds
     competition = workspace.competition()
+    if competition.media != "images":
+        raise DataError(
+            "dfens groups compares images, but these are clips. For clips, name a column of the training table whose "
+            'equal values belong together, such as the person or the original: [folds] group = "column:NAME", then '
+            "dfens folds."
+        )
     if embed_with is not None:
         _embed(workspace, embed_with, competition, threads, progress)
     x = baseline_features(competition.train["path"].tolist(), threads=threads, progress=progress)

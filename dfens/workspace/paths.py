@@ -1,11 +1,12 @@
 """The workspace of a project: paths of its files, and access to settings and stores."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oof.errors import ConfigError, FoldError
+from oof.errors import ConfigError, DataError, FoldError
 from oof.paths import check_path, resolve_path
 
 if TYPE_CHECKING:
@@ -103,7 +104,26 @@ class Workspace:
         """Read the rows and files with sealed rows among the training rows, for code that does not read labels."""
         from trainers.data.layouts import read_competition
 
-        return read_competition(self.config.data, self.quarantine_path())
+        with self.reading_data():
+            return read_competition(self.config.data, self.quarantine_path())
+
+    @contextlib.contextmanager
+    def reading_data(self) -> Iterator[None]:
+        """Report data that cannot be read in a folder without a dfens.toml as the missing dfens.toml.
+
+        Raises:
+            ConfigError: in a folder with imported predictions but without a dfens.toml, whose data is in no usual
+                place either.
+        """
+        try:
+            yield
+        except DataError as err:
+            if self.config_path.exists():
+                raise
+            raise ConfigError(
+                f"There is no {self.config_path.name} in {self.root}, which describes the files of the competition. "
+                f"Run dfens init to write one, or name the folder of an existing one with -C DIR."
+            ) from err
 
     def sealed_ids(self) -> Sequence[str]:
         """Return the ids of the sealed rows.

@@ -252,3 +252,27 @@ def test_an_option_of_another_command_is_not_renamed(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "folds", "--toward-test"])
     assert result.exit_code == 2
     assert "No such option" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [
+        (["--name", "--toward-test"], ("--toward-test", False)),
+        (["--name", "--importance-weighting", "--toward-test"], ("--importance-weighting", True)),
+        (["--toward-test", "--name=--toward-test"], ("--toward-test", True)),
+        (["-v", "--name", "--", "--toward-test"], ("--", True)),
+    ],
+)
+def test_the_value_of_an_option_is_never_renamed(
+    given: list[str], received: tuple[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[object, object]] = []
+    known = cli.get_command(click.Context(cli), "blend")
+    assert known is not None
+    keep = lambda **options: found.append((options["name"], options["importance_weighting"]))  # noqa: E731
+    monkeypatch.setattr(known, "callback", keep)
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "blend", *given])
+    assert result.exit_code == 0, result.output
+    assert found == [received]
+    is_renamed = "--toward-test is now named --importance-weighting.\n"
+    assert result.stderr == (is_renamed if received[1] else "")

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from oof.errors import StoreError
+from tests.support.clips import write_clip
 from tests.support.commands import LINEAR_CONFIG, make_linear_competition, run
 from tests.support.competitions import face, write_image
 from trainers.data.groups import derive_groups
@@ -50,6 +51,31 @@ def test_clusters_are_those_of_the_folds(folder: Path) -> None:
 def test_an_unknown_model_is_named(folder: Path) -> None:
     result = run(folder, "diagnose", "nothing", code=1)
     assert "There is no model 'nothing' in the store" in result.stderr
+
+
+def test_a_missing_configuration_is_named_instead_of_the_data(folder: Path) -> None:
+    run(folder, "train", "--model", "pixels")
+    data = folder / "data"
+    data.rename(folder / "elsewhere")
+    with_config = run(folder, "diagnose", "pixels", code=1)
+    assert f"The data folder {data} is missing. Correct [data] root in dfens.toml" in with_config.stderr
+    (folder / "dfens.toml").rename(folder / "kept.toml")
+    for command in (["diagnose", "pixels"], ["check"], ["groups"]):
+        text = " ".join(run(folder, *command, code=1).stderr.split())
+        assert f"There is no dfens.toml in {folder}, which describes the files of the competition." in text
+        assert "Run dfens init to write one, or name the folder of an existing one with -C DIR." in text
+        assert "orrect" not in text
+
+
+def test_groups_of_clips_come_from_a_column(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / "data" / "train" / name, frames=2)
+    (tmp_path / "data" / "train.csv").write_text("id,target,person\na.mp4,0,p\nb.mp4,1,p\n")
+    (tmp_path / "dfens.toml").write_text('[data]\nroot = "data"\ntest = ""\n')
+    text = " ".join(run(tmp_path, "groups", code=1).stderr.split())
+    assert "dfens groups compares images, but these are clips." in text
+    assert '[folds] group = "column:NAME"' in text
+    assert "kind" not in text  # no model is involved
 
 
 def test_groups_compares_the_groupings(folder: Path) -> None:
