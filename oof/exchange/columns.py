@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from oof.errors import PredictionError, examples
 from oof.labels import parse_labels
+from oof.missing import MISSING_TEXTS, is_missing
 
-_NO_VALUE = pa.array(["", "nan", "na", "n/a", "null", "none", "<na>", "#n/a"])
+_NO_VALUE = pa.array(sorted(MISSING_TEXTS))
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
+
+_FOLD_LABEL = re.compile(r"(.*[^\W\d_].*?)([0-9]+)")  # the prefix contains a letter
 
 
 class Columns:
@@ -109,6 +112,32 @@ class Columns:
         out[unknown] = np.nan
         return None if (unknown & ~absent.to_numpy(zero_copy_only=False)).any() else out
 
+    def folds(self, name: str) -> NDArray[np.float64]:
+        """Return a column of folds as numbers, shape (n,): numbers as they are, `fold_3` or `Fold 3` as 3.
+
+        NaN for empty values.
+
+        Raises:
+            PredictionError: if values are neither numbers nor labels of one prefix and a number.
+        """
+        values = self._as_numbers(name)
+        if values is not None:
+            return values
+        texts = [str(value) if value is not None else "" for value in self._columns[name].to_pylist()]
+        labels = {text: None if is_missing(text) else _FOLD_LABEL.fullmatch(text.strip()) for text in set(texts)}
+        found = [label for label in labels.values() if label is not None]
+        wrong = [text for text, label in labels.items() if label is None and not is_missing(text)]
+        prefixes = {label[1].casefold() for label in found}
+        by_number = {int(label[2]): label[2] for label in found}
+        if wrong or len(prefixes) != 1 or any(by_number[int(label[2])] != label[2] for label in found):
+            shown = wrong or [label[0] for label in found]
+            raise PredictionError(
+                f"{self.path}: column '{name}' contains other values than folds: {examples(sorted(map(repr, shown)))}. "
+                f"Expected numbers such as 0, or labels of one prefix and a number such as fold_0. Correct them, or "
+                f"name another column with --fold-column."
+            )
+        return np.array([np.nan if (label := labels[text]) is None else float(label[2]) for text in texts])
+
     def is_number(self, name: str) -> bool:
         """Return whether every value of a column is a number or empty."""
         return self._as_numbers(name) is not None
@@ -151,8 +180,8 @@ def _is_text(kind: Any) -> bool:
 
 def is_number_text(value: object) -> bool:
     """Return whether a text is a number or a missing value (`nan`, `null`, …)."""
-    text = str(value).strip()
-    return bool(_NUMBER.fullmatch(text)) or text.lower() in _NO_VALUE.to_pylist()
+    text = str(value)
+    return bool(_NUMBER.fullmatch(text.strip())) or is_missing(text)
 
 
 def _numbers(column: Any, comma_decimals: bool) -> NDArray[np.float64] | None:

@@ -10,12 +10,11 @@ from oof.exchange.prediction_files import PredictionFile
 from oof.folds import Folds, check_folds, make_folds
 
 
-def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> Folds:
-    """Return folds from the target and fold column of the table with the most rows; assign them if it has none.
+def source_of_folds(tables: Sequence[PredictionFile]) -> PredictionFile:
+    """Return the table with the most rows that has a target, from which folds are read or made.
 
     Raises:
-        PredictionError: if no table has a target, or it is not binary.
-        FoldError: if its folds are not non-negative integers.
+        PredictionError: if no table has a target.
     """
     with_target = [table for table in tables if table.target is not None]
     if not with_target:
@@ -24,8 +23,23 @@ def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> 
             f"{examples([table.path.name for table in tables])}. Name it with --target-column, give --folds-from "
             f"FILE, or run dfens folds."
         )
-    best = max(with_target, key=lambda table: (len(table.ids), bool(table.folds)))
+    return max(with_target, key=lambda table: (len(table.ids), bool(table.folds)))
+
+
+def folds_of(tables: Sequence[PredictionFile], *, k: int = 5, seed: int = 0) -> Folds:
+    """Return folds from the target and fold column of the table with the most rows; assign them if it has none.
+
+    Raises:
+        PredictionError: if no table has a target, or it is not binary.
+        FoldError: if its folds are not non-negative integers, or its column of groups has no value.
+    """
+    best = source_of_folds(tables)
     target = _binary_target(best)
+    if best.ungrouped == len(best.ids):
+        raise FoldError(
+            f"{best.path}: column '{best.roles.group}' has no value in any of the {len(best.ids)} rows, so it groups "
+            f"nothing. Remove it if no rows belong together, or name another column with --group-column."
+        )
     source = {"source": best.path.name, "target_column": best.roles.target}
     if not best.folds:
         made = make_folds(best.ids, target, k=k, seed=seed, groups=best.groups, group=best.roles.group or "none")

@@ -13,7 +13,7 @@ from oof.errors import FoldError, PredictionError, StoreError, examples
 from oof.exchange.checks import check_values, hard_test_labels, match_tests, rows_in_folds
 from oof.exchange.column_roles import ColumnChoice
 from oof.exchange.export import export_predictions
-from oof.exchange.folds import folds_of
+from oof.exchange.folds import folds_of, source_of_folds
 from oof.exchange.prediction_files import PredictionFile, read_fold_table, read_predictions
 from oof.folds import Folds
 from oof.ids import Ids, check_name
@@ -165,9 +165,15 @@ def _folds_for(
                 f"new folds with dfens folds --force."
             )
         return store.folds
-    folds = folds_of([folds_from] if folds_from else tables, k=k, seed=seed)
+    candidates = [folds_from] if folds_from else tables
+    folds, source = folds_of(candidates, k=k, seed=seed), source_of_folds(candidates)
     made = "read from" if folds.how["method"] == "read from a file" else "made for the rows of"
     report.notes.append(f"There were no folds: {folds.k} folds of {len(folds.ids)} rows {made} {folds.how['source']}.")
+    if source.ungrouped:
+        report.notes.append(
+            f"{source.ungrouped} of {len(source.ids)} rows have no value in the column of groups, "
+            f"'{source.roles.group}', so each of them is its own group."
+        )
     return folds
 
 

@@ -13,6 +13,7 @@ from oof.exchange.column_roles import ColumnChoice, Roles, assign_roles
 from oof.exchange.columns import Columns
 from oof.exchange.table_files import read_columns
 from oof.ids import Ids, as_ids
+from oof.missing import is_missing
 
 _AFFIX = re.compile(r"(^(oof|test|train|preds?|submission)[_.-]+)|([_.-]+(oof|test|train|preds?|submission)$)", re.I)
 
@@ -23,7 +24,8 @@ class PredictionFile:
 
     ids: (n,) text. predictions: by model, (n,) float64, NaN for no prediction.
     target: (n,) float64 or None. folds: by model, (n,) float64; empty if the file has none.
-    groups: (n,) text or None. notes: roles that were detected from values, and columns left out.
+    groups: (n,) text or None. ungrouped: number of rows without a value in the column of groups, each its own group.
+    notes: roles that were detected from values, and columns left out.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class PredictionFile:
     groups: Ids | None
     roles: Roles
     notes: tuple[str, ...]
+    ungrouped: int = 0
 
 
 def read_predictions(
@@ -64,15 +67,17 @@ def read_predictions(
         notes.append(f"ids are numbers in column '{roles.id}'; their digits are used as text")
     names = model_names(path, roles.predictions, name)
     ids = as_ids(columns.text(roles.id), str(path))
+    groups, ungrouped = _groups(columns, roles.group, ids)
     return PredictionFile(
         path,
         ids,
         {model: columns.numbers(column) for model, column in zip(names, roles.predictions, strict=True)},
         _target(columns, roles.target),
         _folds_by_model(columns, roles, names),
-        _groups(columns, roles.group, ids),
+        groups,
         roles,
         tuple(notes),
+        ungrouped,
     )
 
 
@@ -82,15 +87,17 @@ def read_fold_table(path: Path, choice: ColumnChoice | None = None) -> Predictio
     choice = replace(choice or ColumnChoice(), predictions=())
     roles = assign_roles(columns, choice, with_predictions=False)
     ids = as_ids(columns.text(roles.id), str(path))
+    groups, ungrouped = _groups(columns, roles.group, ids)
     return PredictionFile(
         path,
         ids,
         {},
         _target(columns, roles.target),
-        {column: columns.numbers(column, "--fold-column") for column in roles.folds},
-        _groups(columns, roles.group, ids),
+        {column: columns.folds(column) for column in roles.folds},
+        groups,
         roles,
         (),
+        ungrouped,
     )
 
 
@@ -102,12 +109,14 @@ def _target(columns: Columns, name: str | None) -> NDArray[np.float64] | None:
     return columns.numbers(name, "--target-column") if labels is None else labels
 
 
-def _groups(columns: Columns, name: str | None, ids: Ids) -> Ids | None:
-    """Return the group of each row; a row with an empty value is its own group."""
+def _groups(columns: Columns, name: str | None, ids: Ids) -> tuple[Ids | None, int]:
+    """Return the group of each row, and the number of rows without a value, each of which is its own group."""
     if name is None:
-        return None
+        return None, 0
     values = columns.text(name, "--group-column")
-    return np.array([value or f"row {id_}" for value, id_ in zip(values, ids, strict=True)], object)
+    missing = [value is None or is_missing(value) for value in values]
+    groups = [f"row {id_}" if is_absent else value for value, id_, is_absent in zip(values, ids, missing, strict=True)]
+    return np.array(groups, object), sum(missing)
 
 
 def model_names(path: Path, predictions: Sequence[str], name: str | None = None) -> list[str]:
@@ -146,13 +155,11 @@ def _as_name(text: str) -> str:
 def _folds_by_model(columns: Columns, roles: Roles, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Return the fold column of each model: the only one, or the one with the model's label."""
     if len(roles.folds) == 1:
-        return dict.fromkeys(names, columns.numbers(roles.folds[0], "--fold-column"))
+        return dict.fromkeys(names, columns.folds(roles.folds[0]))
     by_label = {_label(column): column for column in roles.folds}
     labels = map(_label, roles.predictions)
     return {
-        name: columns.numbers(by_label[label], "--fold-column")
-        for name, label in zip(names, labels, strict=True)
-        if label in by_label
+        name: columns.folds(by_label[label]) for name, label in zip(names, labels, strict=True) if label in by_label
     }
 
 

@@ -101,6 +101,41 @@ def test_folds_come_from_the_file_that_is_named(store: PredictionStore, tmp_path
         import_predictions(store, [table], folds_from=read_fold_table(path))
 
 
+def test_labels_of_folds_are_compared_as_their_numbers(store: PredictionStore, tmp_path: Path) -> None:
+    number = frame()
+    label = number.assign(fold=[f"fold_{fold + 1}" for fold in number["fold"]])
+    other = label.assign(fold=label["fold"].to_numpy()[::-1])
+    import_predictions(store, [read_predictions(save(tmp_path / "a.csv", number))])
+    report = import_predictions(
+        store,
+        [
+            read_predictions(save(tmp_path / f"{name}.csv", table))
+            for name, table in (("same", label), ("other", other))
+        ],
+    )
+    assert store.load("same").details["folds"] == {"rows": {"1": 20, "2": 20, "3": 20}, "as_in_store": True}
+    assert [warning.partition(":")[0] for warning in report.warnings] == ["other"]
+
+
+@pytest.mark.parametrize("missing", ["", "nan", "None", "NA", "<NA>"])
+def test_rows_without_a_group_are_not_one_group(store: PredictionStore, tmp_path: Path, missing: str) -> None:
+    groups = [missing if row % 3 == 0 else f"g{row // 6}" for row in range(N)]
+    source = frame().drop(columns="fold").sort_values("id").assign(group=groups)
+    report = import_predictions(store, [read_predictions(save(tmp_path / "a.csv", source))])
+    assert store.folds.groups is not None
+    found = dict(zip(store.folds.ids.tolist(), store.folds.groups.tolist(), strict=True))
+    assert found == {f"{row:05d}": f"row {row:05d}" if row % 3 == 0 else f"g{row // 6}" for row in range(N)}
+    assert (
+        report.notes[-1]
+        == "20 of 60 rows have no value in the column of groups, 'group', so each of them is its own group."
+    )
+    empty = read_predictions(save(tmp_path / "empty.csv", source.assign(group=missing)))
+    with pytest.raises(
+        FoldError, match=r"column 'group' has no value in any of the 60 rows, so it groups nothing\. .*--group-column"
+    ):
+        import_predictions(PredictionStore(tmp_path / "other"), [empty])
+
+
 def test_impossible_folds_are_refused(store: PredictionStore, tmp_path: Path) -> None:
     table = read_predictions(save(tmp_path / "a.csv", frame()[["id", "pred"]]))
     with pytest.raises(PredictionError, match="no folds yet, and no target column to make them from in a.csv"):

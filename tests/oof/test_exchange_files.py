@@ -232,12 +232,51 @@ def test_a_word_among_the_predictions_is_named(tmp_path: Path) -> None:
 
 
 def test_the_option_for_a_column_that_is_not_numeric_is_named(tmp_path: Path) -> None:
-    folds = write(tmp_path / "folds.csv", "id,fold,pred", "a,fold_0,0.5", "b,fold_1,0.25")
-    with pytest.raises(PredictionError, match="2 of 2 values of column 'fold' are not numbers.* --fold-column"):
-        read_predictions(folds)
     labels = write(tmp_path / "labels.csv", "id,target,pred", "a,maybe,0.5", "b,0,0.25")
     with pytest.raises(PredictionError, match="1 of 2 values of column 'target' are not numbers.* --target-column"):
         read_predictions(labels, ColumnChoice(target="target"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["fold_0", "fold_2", "fold_10"], [0, 2, 10]),
+        (["fold0", "FOLD2", " fold1 "], [0, 2, 1]),
+        (["Fold 1", "Fold 2", ""], [1, 2, np.nan]),
+        (["f1", "nan", "f5"], [1, np.nan, 5]),
+        (["r2 fold-1", "r2 fold-2", "r2 fold-3"], [1, 2, 3]),
+        (["1", "2.0", ""], [1, 2, np.nan]),
+    ],
+)
+def test_folds_are_read_from_numbers_and_numbered_labels(
+    tmp_path: Path, labels: list[str], expected: list[float]
+) -> None:
+    rows = [f"{id_},{label},0.{digit}" for id_, label, digit in zip("abc", labels, "257", strict=True)]
+    table = read_predictions(write(tmp_path / "m.csv", "id,fold,pred", *rows))
+    np.testing.assert_array_equal(table.folds["m"], expected)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["fold_0", "f_1"],
+        ["r0_f1", "r1_f1"],
+        ["train", "valid"],
+        ["fold_0", "1"],
+        ["fold_1", "fold_01"],
+        ["fold_0", "fold_x"],
+        ["1/5", "2/5"],
+        ["fold_1.5", "fold_2.5"],
+    ],
+)
+def test_labels_that_may_be_other_folds_are_a_question(tmp_path: Path, labels: list[str]) -> None:
+    rows = [f"{id_},{label},0.{digit}" for id_, label, digit in zip("ab", labels, "25", strict=True)]
+    with pytest.raises(
+        PredictionError,
+        match=r"column 'fold' contains other values than folds: '.*Expected numbers such as 0, or labels of one prefix "
+        r"and a number such as fold_0\. Correct them, or name another column with --fold-column\.",
+    ):
+        read_predictions(write(tmp_path / "m.csv", "id,fold,pred", *rows))
 
 
 def test_duplicate_ids_are_named(tmp_path: Path) -> None:

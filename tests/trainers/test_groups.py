@@ -1,5 +1,6 @@
 """Groups and perceptual hashes: near-duplicates are found exactly, groups stay whole."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from oof.errors import ConfigError, DataError, FoldError
 from oof.folds import make_folds
 from tests.support.competitions import face, make_table, make_track, write_image, write_labels
+from trainers.data.check import CheckOptions, check_data
 from trainers.data.competition import Competition
 from trainers.data.groups import cluster_groups, derive_groups, hash_cache
 from trainers.data.layouts import read_competition
@@ -221,6 +223,28 @@ def test_groups_by_a_column_and_no_groups(tmp_path: Path) -> None:
         derive_groups(competition, "column:place", work_dir=tmp_path)
     with pytest.raises(FoldError, match=r"'cluster' is unknown\. Use none, duplicates, clusters"):
         derive_groups(competition, "cluster", work_dir=tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["", "nan", "None"])
+def test_a_column_of_groups_without_a_value_is_refused(tmp_path: Path, missing: str) -> None:
+    root = make_table(tmp_path / "data")
+    rows = {f"a{row:03d}.jpg": f"{row % 2},{missing}" for row in range(8)}
+    write_labels(root / "train.csv", rows, "img_name,target,site")
+    expected = (
+        "column 'site' has no value in any of the 8 training rows, so it groups nothing. Name a column with values"
+    )
+    by_folds = read_competition(settings(root))
+    with pytest.raises(FoldError, match=re.escape(f'[folds] group = "column:site": {expected}')):
+        derive_groups(by_folds, "column:site", work_dir=tmp_path)
+    by_data = read_competition(settings(root, group="site"))
+    for how in ("none", "duplicates"):
+        with pytest.raises(FoldError, match=re.escape(f"[data] group: {expected}")):
+            derive_groups(by_data, how, work_dir=tmp_path)
+    report = check_data(by_data, CheckOptions(), report_dir=tmp_path / "report")
+    assert [problem.found for problem in report.problems if problem.kind == "groups"] == [
+        "[data] group: column 'site' has no value in any of the 8 training rows, so it groups nothing."
+    ]
+    assert not report.ok
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:

@@ -145,9 +145,28 @@ def test_small_numbers_that_look_like_ids_are_ordinary_groups() -> None:
     ids = np.array([str(row) for row in range(40)], object)
     values = np.array([str(row % 10) if row % 7 else "" for row in range(40)], object)
     found = column_groups(values, ids, np.arange(40) % 2, ids)
-    assert found.note is None
+    assert found.note == "6 of 40 rows have no value in 'group', so each of them is its own group"
     assert found.names[3] == found.names[13] == "3"
     assert found.names[7] == "row 7"
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "None", "NA", "null", "<NA>", "NaT", "n/a", " ", ""])
+def test_rows_without_a_value_are_not_one_group(text: str) -> None:
+    ids = np.array([f"x{row:02d}" for row in range(24)], object)
+    values = np.array([f"person {row // 4}" if row % 4 else text for row in range(24)], object)
+    found = column_groups(values, ids, np.arange(24) // 2 % 2, ids, "person")
+    assert found.names.tolist() == [f"person {row // 4}" if row % 4 else f"row x{row:02d}" for row in range(24)]
+    written = f" ({text!r})" if text else ""
+    assert found.note == f"6 of 24 rows have no value in 'person'{written}, so each of them is its own group"
+
+
+@pytest.mark.parametrize("text", ["nana", "nano", "none of them", "North", "0", "unknown", "no"])
+def test_other_words_are_groups(text: str) -> None:
+    ids = np.array([f"x{row:02d}" for row in range(24)], object)
+    values = np.array([f"person {row // 4}" if row % 4 else text for row in range(24)], object)
+    found = column_groups(values, ids, np.arange(24) // 2 % 2, ids, "person")
+    assert found.names.tolist() == values.tolist()
+    assert found.note is None
 
 
 def test_a_name_that_several_reals_share_names_all_of_them() -> None:

@@ -25,7 +25,7 @@ from trainers.data.check_findings import (
 from trainers.data.competition import Problem
 from trainers.data.groups import column_groups_of
 from trainers.data.leaks import LEAKS_NAME, MOST, SAMPLES, LeakAudit, audit_leaks
-from trainers.data.originals import ColumnGroups
+from trainers.data.originals import NO_VALUE_REMEDY, ColumnGroups, no_value_found
 from trainers.data.quarantine import read_quarantine, write_quarantine
 from trainers.features.perceptual_hash import hash_files
 from trainers.media.image_info import ImageInfo, file_sizes, identical_files, in_threads, inspect_image
@@ -159,6 +159,7 @@ def check_data(
         )
         problems += near_duplicates(rows, same, hashes, known)
     groups = column_groups_of(competition) if "group" in competition.train else None
+    problems += _no_groups(groups)
     leaks = _audit(competition, groups, options, progress)
     problems += [] if leaks is None else leaks.problems()
     if quarantine is not None:
@@ -185,6 +186,13 @@ def check_data(
     else:
         write_json(report_dir / LEAKS_NAME, leaks.as_json())
     return report
+
+
+def _no_groups(groups: ColumnGroups | None) -> list[Problem]:
+    """Report a column of groups without any value."""
+    if groups is None or groups.missing < len(groups.names):
+        return []
+    return [Problem("groups", "train", f"[data] group: {no_value_found(groups)}", NO_VALUE_REMEDY)]
 
 
 def _audit(

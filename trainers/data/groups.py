@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from oof.cpus import cpu_count
 from oof.errors import DataError, FoldError, examples
 from oof.progress import SILENT, Progress
-from trainers.data.originals import ColumnGroups, column_groups
+from trainers.data.originals import NO_VALUE_REMEDY, ColumnGroups, column_groups, no_value_found
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def derive_groups(
         Groups aligned with `competition.train`; None if there are no groups.
 
     Raises:
-        FoldError: if the method or column is unknown, listing the available ones.
+        FoldError: if the method or column is unknown, listing the available ones, or the column has no value.
         DataError: if an image cannot be read, or the media are clips.
     """
     train = competition.train
@@ -76,6 +76,9 @@ def derive_groups(
     if how == "none" and "group" not in train:
         return None
     given = column_groups_of(competition, how) if how.startswith("column:") or "group" in train else None
+    if given is not None and given.missing == len(train):
+        setting = f'[folds] group = "{how}"' if how.startswith("column:") else "[data] group"
+        raise FoldError(f"{setting}: {no_value_found(given)} {NO_VALUE_REMEDY}")
     if given is not None and (how == "none" or how.startswith("column:")):
         return RowGroups(given.names, given.note)
     if how not in ("duplicates", "clusters"):

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.errors import examples
+from oof.missing import MISSING_TEXTS, is_missing
 from trainers.data.row_names import RowNames, plain_name, without_ending, without_media_ending
 
 # values that mean "no original", without brackets and quotes
 _NONE = frozenset(
     [
-        *("", "nan", "nat", "none", "null", "na", "n/a", "#n/a", "n.a.", "\\n", "?", "no", "false", "0"),
+        *MISSING_TEXTS,
+        *("n.a.", "\\n", "?", "no", "false", "0"),
         *("unknown", "missing", "undefined", "real", "original", "self"),
     ]
 )
@@ -28,6 +31,8 @@ _NAMES_KINDS = frozenset(
     "quality dataset split fold cluster camera device site age gender sex ethnicity race language year level".split()
 )
 
+NO_VALUE_REMEDY = "Name a column with values, or leave the setting out if no rows belong together."
+
 Texts = NDArray[np.object_]
 Mask = NDArray[np.bool_]
 
@@ -41,6 +46,8 @@ class ColumnGroups:
     an original that is not a training row; rows with the same original still share a group.
     placeholder: an unusual value that was taken to mean "no original", if any.
     doubtful: name of a column whose numbers could also be ids of originals, if any.
+    missing: number of rows without a value in a column of plain groups, each of them its own group. missing_as: how
+    the column writes that, except for empty. column: its name.
     """
 
     names: Texts
@@ -49,17 +56,27 @@ class ColumnGroups:
     unknown: int = 0
     placeholder: str = ""
     doubtful: str = ""
+    missing: int = 0
+    missing_as: tuple[str, ...] = ()
+    column: str = ""
 
     @property
     def note(self) -> str | None:
-        """Return a sentence on the interpretation of the column; None if it contains plain groups."""
+        """Return a sentence on the interpretation of the column; None if it contains plain groups for all rows."""
+        notes = []
         if self.doubtful:
-            return (
+            notes.append(
                 f"The numbers in '{self.doubtful}' are taken as names of groups, although rows have these ids too; if "
                 f"they are the rows that fakes were made from, call the column 'original'"
             )
+        if self.missing:
+            written = f" ({examples([repr(text) for text in self.missing_as])})" if self.missing_as else ""
+            notes.append(
+                f"{self.missing} of {len(self.names)} rows have no value in '{self.column}'{written}, so each of them "
+                f"is its own group"
+            )
         if not self.originals:
-            return None
+            return ". ".join(notes) or None
         more = f"; {self.unknown} name an original that is not among the rows" if self.unknown else ""
         if self.placeholder:
             more += f"; '{self.placeholder}' is taken to mean no original, since most reals have this value"
@@ -113,7 +130,8 @@ def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts,
 
     DFDC's `original` names the real from which each fake was made, and is empty, -1 or the row's own name for a real.
     For such a column, a real is grouped with its fakes, over several steps if a fake was made from a fake, and a fake
-    of two originals with both. Otherwise equal values form a group, and a row with an empty value is its own group.
+    of two originals with both. Otherwise equal values form a group, and a row without a value (empty, `nan`, `None`, …)
+    is its own group.
 
     Whether values are originals is decided by the name of the column, if it contains a word such as `original` or
     `method`, and otherwise by the values. Small numbers that name few of the reals could also number methods or
@@ -134,10 +152,7 @@ def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts,
     are_originals = expected is not False and _are_originals(column, target)
     doubtful = are_originals and expected is None and _may_be_numbering(column, target)
     if not are_originals or doubtful:
-        empty = np.array([text.strip() == "" for text in column.texts])[column.code]
-        if (column.means_none == (target == 0)).all():  # the originals of all fakes are not among the rows
-            empty = column.means_none
-        return ColumnGroups(np.where(empty, _alone(ids), values), doubtful=(name or "group") if doubtful else "")
+        return _plain_groups(column, values, ids, target, name or "group", doubtful)
     placeholder = _placeholder(column, (target == 0) & ~column.names_row)
     is_none = column.is_none | (column.code == placeholder)
     return ColumnGroups(
@@ -146,6 +161,28 @@ def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts,
         made_of_them=int(column.points.sum()),
         unknown=int((~is_none & ~column.names_row & (target == 1)).sum()),
         placeholder=column.texts[placeholder] if placeholder >= 0 else "",
+    )
+
+
+def no_value_found(groups: ColumnGroups) -> str:
+    """Return a sentence on a column without any value."""
+    return f"column '{groups.column}' has no value in any of the {groups.missing} training rows, so it groups nothing."
+
+
+def _plain_groups(
+    column: _Column, values: Texts, ids: Texts, target: NDArray[Any], name: str, doubtful: bool
+) -> ColumnGroups:
+    """Return the groups of equal values; arguments as in `column_groups`."""
+    missing = np.array([is_missing(text) for text in column.texts])[column.code]
+    is_alone = missing
+    if (column.means_none == (target == 0)).all():  # the originals of all fakes are not among the rows
+        is_alone = column.means_none
+    return ColumnGroups(
+        np.where(is_alone, _alone(ids), values),
+        doubtful=name if doubtful else "",
+        missing=int(missing.sum()),
+        missing_as=tuple(text for text in column.texts if text and is_missing(text)),
+        column=name,
     )
 
 
