@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ensemble.auc import auc_of_classes
@@ -14,6 +15,7 @@ from ensemble.transforms import Columns, Imputation, fill_missing, fit_transform
 from oof.errors import BlendError, examples
 
 FOLDS = 5
+LARGEST = 1e15  # the sum of the squares of a hundred million predictions still fits into float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ def numeric_target(y: NDArray[Any]) -> NDArray[Any]:
     """Return the target as an array of numbers.
 
     Raises:
-        BlendError: if it contains text, NaN or infinite values.
+        BlendError: if it contains text, NaN or infinite values, or values beyond 1e15.
     """
     y = np.array(y.tolist()) if y.dtype == object else y
     if not np.issubdtype(y.dtype, np.number) and y.dtype != bool:
@@ -65,6 +67,8 @@ def numeric_target(y: NDArray[Any]) -> NDArray[Any]:
             f"y is NaN or infinite in {len(wrong)} of {len(y)} rows, first in row {wrong[0]}. Leave out rows without a "
             f"target."
         )
+    if y.size and np.abs(y).max() > LARGEST:
+        raise BlendError(f"y has values beyond {LARGEST:g}, whose errors cannot be summed. Divide y by a constant.")
     return y
 
 
@@ -72,7 +76,8 @@ def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None
     """Return the names of the models after checking that oof and y match.
 
     Raises:
-        BlendError: if shapes do not match, or a model has no or infinite predictions, naming it.
+        BlendError: if shapes do not match, or a model has no predictions, infinite ones or ones beyond 1e15,
+            naming it.
     """
     if oof.ndim not in (2, 3) or y.shape != (len(oof),) or not oof.size:
         raise BlendError(
@@ -94,6 +99,12 @@ def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None
         raise BlendError(
             f"These models have infinite predictions: {examples(infinite)}. Check for a division by zero "
             f"or an overflow of float16, and predict again."
+        )
+    large = [name for index, name in enumerate(found) if np.nanmax(np.abs(per_model[:, index])) > LARGEST]
+    if large:
+        raise BlendError(
+            f"These models have predictions beyond {LARGEST:g}: {examples(large)}. Divide them by a constant, also the "
+            f"test predictions, or check for a diverged training."
         )
     return found
 
@@ -125,11 +136,19 @@ def make_folds_of(
     """Return the fold of each row as 0..k-1, either the given folds or at most five new ones; groups are never split.
 
     Raises:
-        BlendError: if the length is wrong, or the given folds split a group.
+        BlendError: if the length is wrong, rows have no fold or group, or the given folds split a group.
     """
     for what, values in (("folds", folds), ("groups", groups)):
-        if values is not None and np.shape(values) != (len(y),):
+        if values is None:
+            continue
+        if np.shape(values) != (len(y),):
             raise BlendError(f"Expected {what} of shape ({len(y)},), one per row; got {np.shape(values)}.")
+        missing = np.flatnonzero(pd.isna(np.asarray(values)))  # np.unique would take them as one value
+        if len(missing):
+            raise BlendError(
+                f"{what} is missing (NaN or None) in {len(missing)} of {len(y)} rows, first in row {missing[0]}. Give "
+                f"each row a value; a row that belongs to no other has a group of its own."
+            )
     members = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if folds is not None:
         fold = np.unique(np.asarray(folds), return_inverse=True)[1].astype(np.int32)

@@ -22,6 +22,7 @@ from oof.errors import DISK_FULL, DfensError, StoreError, disk_remedy
 from oof.native_sources import native_file
 
 _HEADER = b"dfens"
+_TEMPORARY = ".*.part"
 
 
 @contextlib.contextmanager
@@ -356,22 +357,33 @@ def archive(path: Path, archive_dir: Path) -> Path:
 
 
 def move(path: Path, target: Path) -> None:
-    """Move a file or folder atomically, also to another disk."""
+    """Move a file or folder atomically, also to another disk, without the temporary files of those that write there.
+
+    Writers that are not finished end with the error that the folder was moved at the same time.
+    """
     try:
         path.rename(target)
+        _remove_temporary(target)
     except OSError as err:
         if err.errno != errno.EXDEV:
             raise
         with temporary_folder(target) as folder:  # a copy takes time: it gets its name once it is complete
             copy = folder / path.name
             if path.is_dir():
-                shutil.copytree(path, copy, symlinks=True)
+                shutil.copytree(path, copy, symlinks=True, ignore=shutil.ignore_patterns(_TEMPORARY))
                 copy.rename(target)
                 shutil.rmtree(path)
             else:
                 shutil.copy2(path, copy)
                 copy.rename(target)
                 path.unlink()
+
+
+def _remove_temporary(folder: Path) -> None:
+    """Remove the temporary files and folders of `atomic_path` and `temporary_folder` below a folder."""
+    for part in list(folder.rglob(_TEMPORARY)):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
 
 
 def free_path(path: Path) -> Path:

@@ -200,6 +200,7 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
     _known(defaults, set().union(*fields_by_kind.values()), "[train]", "key")
     found: dict[str, ModelSettings] = {}
     by_folded: dict[str, str] = {}
+    used = set[str]()
     for name, own in models.items():
         where = f"[models.{check_name(name, 'model name')}]"
         if (other := by_folded.setdefault(name.casefold(), name)) != name:
@@ -223,7 +224,38 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
             except ConfigError as err:
                 raise ConfigError(f"{where} {err}") from err
         found[name] = build(settings_type(kind), values | {"kind": kind}, where)
+        used |= {key for key in inherited if values[key] is inherited[key]}
+    _check_unused({key: value for key, value in defaults.items() if key not in used})
     return found
+
+
+def _check_unused(defaults: Mapping[str, Any]) -> None:
+    """Check the kind, preset, types and choices of values in [train] that no model uses.
+
+    A value must be valid for one of the kinds that have the setting. Ranges are checked only with a model, since they
+    depend on its other settings.
+    """
+    kind = defaults.get("kind", "timm")
+    if kind not in kind_names():
+        raise ConfigError(f"[train] kind = {kind!r} is unknown{_nearest(str(kind), kind_names())}")
+    try:
+        with_preset({}, defaults)
+    except ConfigError as err:
+        raise ConfigError(f"[train] {err}") from err
+    types_by_key: dict[str, list[Any]] = {}
+    for name in kind_names():
+        for key, hint in get_type_hints(settings_type(name)).items():
+            if key != "kind" and key in defaults and hint not in types_by_key.setdefault(key, []):
+                types_by_key[key].append(hint)
+    for key, hints in types_by_key.items():
+        errors = []
+        for hint in hints:
+            try:
+                build(dataclasses.make_dataclass("Default", [(key, hint)]), {key: defaults[key]}, "[train]")
+            except ConfigError as err:
+                errors.append(err)
+        if len(errors) == len(hints):
+            raise errors[0]
 
 
 def _section(cls: type[T], raw: Mapping[str, Any], name: str) -> T:

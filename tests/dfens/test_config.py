@@ -40,6 +40,37 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
         read_config(write(tmp_path, TABLE + "[folds]\nsed = 1\n"))
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('tta = "hflp"', r"\[train\] tta = 'hflp': expected 'none', 'hflip'"),
+        ('fusion = "gate"', r"\[train\] fusion = 'gate': expected '"),
+        ('epochs = "10"', r"\[train\] epochs = '10': expected a valid integer"),
+        ('inputs = ["rgb", "yuv"]', r"\[train\] inputs = \['rgb', 'yuv'\]: expected 'rgb', 'ycbcr'"),
+        ('kind = "clip"', r"\[train\] kind = 'clip' is unknown\. Known: audio, av, frames"),
+        ('preset = "vit-smal"', r"\[train\] preset = 'vit-smal' is unknown; did you mean 'vit-small'"),
+        ("degrade = { probability = true }", r"\[train\] degrade = .*: expected a valid number"),
+        ("lr = 2025-01-01", r"\[train\] lr = 2025-01-01 is a date or time"),
+    ],
+)
+@pytest.mark.parametrize("models", ["", '[models.a]\nkind = "linear"\n'])
+def test_defaults_that_no_model_uses_are_checked(value: str, message: str, models: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_config(write(tmp_path, f"{TABLE}[train]\n{value}\n{models}"))
+
+
+@pytest.mark.parametrize(("value", "own"), [('tta = "hflp"', '"hflip"'), ("epochs = 3.0", "3")])
+def test_defaults_that_every_model_overrides_are_checked(value: str, own: str, tmp_path: Path) -> None:
+    model = f'[models.a]\nbackbone = "resnet18"\n{value.partition(" ")[0]} = {own}\n'
+    with pytest.raises(ConfigError, match=r"\[train\] (tta = 'hflp'|epochs = 3\.0): expected"):
+        read_config(write(tmp_path, f"{TABLE}[train]\n{value}\n{model}"))
+
+
+def test_defaults_that_one_kind_accepts_are_valid(tmp_path: Path) -> None:
+    text = '[train]\nfusion = "gated"\nepochs = 3\ntta = "hflip"\nbatch_size = "auto"\npretrained = false\n'
+    assert read_config(write(tmp_path, TABLE + text)).models == {}
+
+
 def test_an_unknown_section_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown section 'fold'; did you mean 'folds'\?"):
         read_config(write(tmp_path, TABLE + "[fold]\nk = 3\n"))

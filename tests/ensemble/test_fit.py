@@ -152,6 +152,30 @@ def test_wrong_shapes_and_values_are_named() -> None:
         fit_blend(oof, y, max_members=0)
 
 
+@pytest.mark.parametrize("value", [1.1e15, -1e39, 1e155, 1.7e308])
+@pytest.mark.parametrize("optimize", ["auc", "rmse", "none"])
+def test_predictions_too_large_to_be_summed_are_named(value: float, optimize: str) -> None:
+    oof, y = make_oof(100, 2)
+    wide = oof.astype(np.float64)
+    wide[7, 1] = value
+    with pytest.raises(BlendError, match=r"predictions beyond 1e\+15: b\. Divide them by a constant"):
+        fit_blend(wide, y, names=["a", "b"], optimize=optimize)
+    real = np.where(np.arange(100) == 3, value, y.astype(np.float64))
+    with pytest.raises(BlendError, match=r"y has values beyond 1e\+15"):
+        fit_blend(oof, real, optimize="rmse")
+
+
+@pytest.mark.parametrize("transform", ["auto", "prob", "rank"])
+def test_a_positive_factor_of_all_predictions_does_not_change_a_blend(transform: str) -> None:
+    oof, y = make_oof(200, 3)
+    logits = np.log(oof / (1 - oof)).astype(np.float64)
+    factor = 2.0**45  # about 3e13
+    straight = fit_blend(logits, y, transform=transform)
+    scaled = fit_blend(logits * factor, y, transform=transform)
+    np.testing.assert_allclose(scaled.weights, straight.weights, atol=1e-6)
+    assert scaled.nested_score == pytest.approx(straight.nested_score, abs=1e-9)
+
+
 def test_weights_fitted_without_a_fold_do_not_depend_on_its_labels() -> None:
     oof, y = make_oof(1_200, 4)
     folds = np.arange(1_200) % 4

@@ -47,6 +47,17 @@ def test_nested_scores_are_not_inflated_by_selection() -> None:
     assert abs(nested.mean() - 0.5) < 3 * nested.std(ddof=1) / np.sqrt(len(nested)) + 0.01
 
 
+@pytest.mark.parametrize("what", ["folds", "groups"])
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_missing_folds_and_groups_are_not_one_value(what: str, missing: object) -> None:
+    oof, y = make_oof(60, 2)
+    values = np.array([f"g{row % 20}" if row % 10 else missing for row in range(60)], object)
+    arrays = [values] if missing is None else [values, np.where(values == values, 1.0, np.nan)]
+    for array in arrays:
+        with pytest.raises(BlendError, match=rf"{what} is missing \(NaN or None\) in 6 of 60 rows, first in row 0\."):
+            fit_blend(oof, y, **{what: array})
+
+
 def test_groups_are_not_split_when_folds_are_assigned() -> None:
     """Each group repeats one row: with rows of a group on both sides, noise would score above one half."""
     rng = np.random.default_rng(0)

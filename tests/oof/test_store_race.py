@@ -1,5 +1,6 @@
 """Concurrent readers and writers: a stored model is the old one or the new one, never a mixture."""
 
+import errno
 import threading
 from collections import Counter
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from oof import files
-from oof.errors import PredictionError, StoreError
+from oof.errors import DfensError, PredictionError, StoreError
 from oof.folds import make_folds
 from oof.predictions import NewModel
 from oof.store import PredictionStore
@@ -82,6 +83,36 @@ def test_models_that_are_archived_while_all_are_read_are_left_out(store: Predict
     (store.root / "models" / "a" / "oof.all.parquet").write_bytes(b"")
     with pytest.raises(StoreError, match="cannot be read as Parquet"):
         store.each(store.load)
+
+
+@pytest.mark.parametrize("other_disk", [False, True])
+def test_an_archived_model_has_no_temporary_files_of_writers(
+    store: PredictionStore, other_disk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(store, 1.0, "m")
+    folder = store.root / "models" / "m"
+    before = sorted(path.name for path in folder.iterdir())
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path == folder:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(path), None, str(target))
+        return rename(path, target)
+
+    if other_disk:
+        monkeypatch.setattr(Path, "rename", refuse)
+    (folder / ".oof.fold0.parquet.killed.part").write_bytes(b"of a killed process")
+    archived = Path()
+    with (
+        pytest.raises(DfensError, match="was moved or removed at the same time: run the same command again"),
+        files.atomic_path(folder / "oof.fold1.parquet") as part,
+        files.temporary_folder(folder / "sub"),
+    ):
+        part.write_bytes(b"half")
+        archived = store.archive("m")
+    assert sorted(path.name for path in archived.iterdir()) == before
+    assert not folder.exists()
+    assert "m" not in store
 
 
 def test_a_model_that_cannot_be_written_leaves_the_others_as_they_were(store: PredictionStore) -> None:
