@@ -102,10 +102,10 @@ class _Column:
     is_none: Mask
 
     @staticmethod
-    def of(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts) -> "_Column":
+    def of(values: Texts, target: NDArray[Any], names: RowNames | None) -> "_Column":
+        """Return a column with the rows that its values name; without names of rows, they name none."""
         distinct, code = np.unique(values.astype(str), return_inverse=True)
-        rows_of = RowNames(ids, target, paths).rows_of
-        named = [rows_of(text) for text in distinct.tolist()]
+        named = [[] if names is None else names.rows_of(text) for text in distinct.tolist()]
         counts = np.array([len(rows) for rows in named], np.intp)
         value, row = np.repeat(np.arange(len(named)), counts), np.fromiter(_flat(named), np.intp, int(counts.sum()))
         own = np.zeros(len(values), np.intp)  # whether the value of a row names the row itself
@@ -147,8 +147,9 @@ def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts,
     Returns:
         Groups, each named after its value, or after the first of its sorted ids if rows are joined.
     """
-    column = _Column.of(values, ids, target, paths)
     expected = _expects_originals(name)
+    # looking for the rows that values name takes most of the time
+    column = _Column.of(values, target, None if expected is False else RowNames(ids, target, paths))
     are_originals = expected is not False and _are_originals(column, target)
     doubtful = are_originals and expected is None and _may_be_numbering(column, target)
     if not are_originals or doubtful:
@@ -173,15 +174,18 @@ def _plain_groups(
     column: _Column, values: Texts, ids: Texts, target: NDArray[Any], name: str, doubtful: bool
 ) -> ColumnGroups:
     """Return the groups of equal values; arguments as in `column_groups`."""
-    missing = np.array([is_missing(text) for text in column.texts])[column.code]
+    no_value = [is_missing(text) for text in column.texts]
+    missing = np.array(no_value)[column.code]
     is_alone = missing
     if (column.means_none == (target == 0)).all():  # the originals of all fakes are not among the rows
         is_alone = column.means_none
+    names = values.copy()
+    names[is_alone] = [f"row {id_}" for id_ in ids[is_alone]]
     return ColumnGroups(
-        np.where(is_alone, _alone(ids), values),
+        names,
         doubtful=name if doubtful else "",
         missing=int(missing.sum()),
-        missing_as=tuple(text for text in column.texts if text and is_missing(text)),
+        missing_as=tuple(text for text, is_absent in zip(column.texts, no_value, strict=True) if is_absent and text),
         column=name,
     )
 
@@ -193,10 +197,6 @@ def _means_none(text: str) -> bool:
 
 def _flat(parts: Iterable[Sequence[int]]) -> Iterable[int]:
     return (item for part in parts for item in part)
-
-
-def _alone(ids: Texts) -> Texts:
-    return np.array([f"row {id_}" for id_ in ids], object)
 
 
 def _placeholder(column: _Column, reals: Mask) -> int:

@@ -1,7 +1,7 @@
 """Find the rows that a text names: by id, or by the name of their file, in any spelling."""
 
 import re
-from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ _ENDING = re.compile(r"\.([a-z][a-z0-9]{1,4}|(?<=\d\.)0)$")
 _MEDIA_ENDINGS = tuple(ending for endings in ENDINGS.values() for ending in endings)
 _MOST = 100  # a name that more rows share, such as that of the first frame of every clip, names none of them
 _SEPARATORS = (re.compile(r"[;,|&+]"), re.compile(r"[;,|&+\s]+"), re.compile(r"_"))
-_Key = Callable[[str], str]
+_FILE, _STEM = 0, 1  # positions in the keys of a name
 _ANY_SEPARATOR = re.compile(r"[;,|&+\s_]")
 
 
@@ -44,7 +44,7 @@ class _Index:
         self._first = dict(zip(reversed(keys), reversed(rows), strict=True))
         self._several: dict[str, list[int]] = {}
         for key, row in zip(keys, rows, strict=True) if len(self._first) < len(keys) else ():
-            if row != self._first[key]:
+            if key and row != self._first[key]:
                 several = self._several.setdefault(key, [self._first[key]])
                 if several[-1] != row:
                     several.append(row)
@@ -74,15 +74,31 @@ class RowNames:
             for name in (path,) if path.endswith(f"/{id_}") else (id_, path):
                 self._names.append(plain_name(name))
                 self._rows.append(row)
-        self._indices: dict[tuple[_Key, int], _Index] = {}
+        self._indices: dict[tuple[int, int], _Index] = {}
         self._named_by_part: dict[str, list[int]] = {}  # `person` is a part of `person 1`, `person 2`, ...
 
-    def _index(self, key: _Key, folders: int = 0) -> _Index:
+    @cached_property
+    def _keys(self) -> tuple[list[str], list[str], list[str]]:
+        """The keys of all names by tier, as `_keys_of` returns them for one."""
+        files = [_file(name) for name in self._names]
+        stems = [without_ending(file) for file in files]
+        return files, stems, [_number(stem) for stem in stems]
+
+    @cached_property
+    def _every_key(self) -> set[str]:
+        """The keys of all tiers: most texts name no row, and one look-up tells."""
+        found = set[str]().union(*self._keys)
+        found.discard("")
+        return found
+
+    def _index(self, tier: int, folders: int) -> _Index:
         """Return the rows of each key below so many folders of their paths."""
-        if (key, folders) not in self._indices:
-            keys = [_below(name, key(name), folders) if folders else key(name) for name in self._names]
-            self._indices[key, folders] = _Index(keys, self._rows)
-        return self._indices[key, folders]
+        if (tier, folders) not in self._indices:
+            keys = self._keys[tier]
+            if folders:
+                keys = [_below(name, key, folders) for name, key in zip(self._names, keys, strict=True)]
+            self._indices[tier, folders] = _Index(keys, self._rows)
+        return self._indices[tier, folders]
 
     def rows_of(self, text: str) -> list[int]:
         """Return the rows that a text names; several if it names several, or if a name does not tell them apart.
@@ -94,12 +110,12 @@ class RowNames:
         if found or _ANY_SEPARATOR.search(text) is None:
             return found
         any_part, *all_parts = _SEPARATORS
-        several = any_part.split(text)
-        rows = {row for part in several for row in self._named_part(part)} if len(several) > 1 else set()
+        several = any_part.split(text) if any_part.search(text) else ()
+        rows = {row for part in several for row in self._named_part(part)}
         inside = text.strip(_AROUND)
         for separator in [] if rows else all_parts:
-            parts = separator.split(inside)
-            if len(parts) > 1 and all(map(self._named_part, parts)):
+            parts = separator.split(inside) if separator.search(inside) else ()
+            if parts and all(map(self._named_part, parts)):
                 return sorted({row for part in parts for row in self._named_part(part)})
         return sorted(rows)
 
@@ -109,29 +125,32 @@ class RowNames:
         return self._named_by_part[text]
 
     def _named(self, text: str) -> list[int]:
-        row = self._row_of_id.get(text, self._row_of_id.get(text.strip(), -1))
-        if row >= 0:
-            return [row]
+        for id_ in dict.fromkeys((text, text.strip())):
+            if id_ in self._row_of_id:
+                return [self._row_of_id[id_]]
         name = plain_name(text)
-        for key in _TIERS if name else ():
-            candidates = self._candidates(key, key(name))
+        keys = _keys_of(name)
+        if self._every_key.isdisjoint(keys):
+            return []
+        for tier, key in enumerate(keys):
+            candidates = self._candidates(tier, key)
             if candidates:
-                return self._likely(self._nearest(candidates, name, key))
+                return self._likely(self._nearest(candidates, name, tier, key))
         return []
 
-    def _nearest(self, candidates: list[int], name: str, key: _Key) -> list[int]:
+    def _nearest(self, candidates: list[int], name: str, tier: int, key: str) -> list[int]:
         """Return the candidates whose last folders match those of the name, as many as tell them apart."""
         for folders in range(1, name.count("/") + 1) if len(candidates) > 1 else ():
-            nearer = self._candidates(key, _below(name, key(name), folders), folders)
+            nearer = self._candidates(tier, _below(name, key, folders), folders)
             candidates = nearer or candidates
             if not nearer or len(nearer) == 1:
                 break
         return candidates
 
-    def _candidates(self, key: _Key, text: str, folders: int = 0) -> list[int]:
+    def _candidates(self, tier: int, key: str, folders: int = 0) -> list[int]:
         """Return the rows with this key; a stem is also the whole name of some files: `a.mp4` finds `a` and `a.avi`."""
-        rows = self._index(key, folders).rows_of(text)
-        files = self._index(_file, folders).rows_of(text) if key is _stem else []
+        rows = self._index(tier, folders).rows_of(key)
+        files = self._index(_FILE, folders).rows_of(key) if tier == _STEM else []
         return sorted({*rows, *files}) if rows and files else rows or files
 
     def _likely(self, candidates: list[int]) -> list[int]:
@@ -151,21 +170,23 @@ def without_media_ending(name: str) -> str:
     return without_ending(name) if name.endswith((*_MEDIA_ENDINGS, ".0")) else name
 
 
+def _keys_of(name: str) -> tuple[str, str, str]:
+    """Return what plain names are compared by, from strict to loose: file name, stem, number without leading zeros.
+
+    >>> _keys_of("real/007.png"), _keys_of("a.png")
+    (('007.png', '007', '7'), ('a.png', 'a', ''))
+    """
+    file = _file(name)
+    stem = without_ending(file)
+    return file, stem, _number(stem)
+
+
 def _file(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _stem(name: str) -> str:
-    return without_ending(_file(name))
-
-
-def _number(name: str) -> str:
-    """Return a number without leading zeros; "" for other names."""
-    stem = _stem(name)
+def _number(stem: str) -> str:
     return (stem.lstrip("0") or "0") if stem.isdecimal() else ""
-
-
-_TIERS: tuple[_Key, ...] = (_file, _stem, _number)  # what names are compared by, from strict to loose
 
 
 def _below(name: str, key: str, folders: int) -> str:
