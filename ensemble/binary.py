@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ensemble.align import Alignment, align_folds
 from ensemble.auc import auc_of_classes
-from ensemble.averaging import as_metric_input, average_methods
+from ensemble.averaging import average_methods
 from ensemble.boosting import fit_boosted
 from ensemble.calibration import calibrate
 from ensemble.methods import (
@@ -294,7 +294,10 @@ def simpler_blends(data: BlendData, metric: Metric) -> dict[str, NDArray[Any]]:
 
 def _both_scores(one: FittedMethod, metric: Metric, y: NDArray[Any]) -> tuple[float, float]:
     """Return the fitted and the nested score."""
-    read = [as_metric_input(s, metric) if one.method.output == "sigmoid" else s for s in (one.scores, one.nested)]
+    read = [one.scores, one.nested]
+    if metric.kind != "ranking" and one.method.output != "identity":  # an output function never changes the order
+        output = Mixture(((1.0, one.formula),), one.method.output)
+        read = [output.predictions(scores.astype(np.float64)) for scores in read]
     return metric(y, read[0]), metric(y, read[1])
 
 

@@ -134,6 +134,7 @@ class PredictionReader(RowStore):
             info["seeds"],
             info["refit_weight"],
             all(PartKey("refit", seed) in parts["test"] for seed in range(info["seeds"])),
+            info["details"],
         )
 
     def _model_json(self, name: str) -> dict[str, Any]:

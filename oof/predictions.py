@@ -10,6 +10,26 @@ from numpy.typing import NDArray
 from oof.ids import Ids
 
 
+def train_command(name: str, details: Mapping[str, Any], options: str = "") -> str:
+    """Return the command that trains a model here, or continues its training.
+
+    A model of pseudo-labels has no section of its own in dfens.toml: it is trained with the blend that labels the test
+    rows, under the name of the section that it comes from.
+
+    Args:
+        name: of the model in the store. details: those of its model.json. options: further options, such as "--fold 2".
+
+    >>> train_command("b7", {}, "--fold 2")
+    'dfens train --model b7 --fold 2'
+    >>> train_command("b7-pseudo1", {"pseudo_labels": {"blend": "first", "round": 1}})
+    'dfens train --pseudo first --model b7'
+    """
+    labels, pseudo = details.get("pseudo_labels"), ""
+    if isinstance(labels, Mapping) and "blend" in labels:
+        name, pseudo = name.removesuffix(f"-pseudo{labels.get('round')}"), f"--pseudo {labels['blend']} "
+    return f"dfens train {pseudo}--model {name} {options}".rstrip()
+
+
 @dataclass(frozen=True, eq=False)
 class ModelPredictions:
     """One model's predictions in the row order of the store; several seeds are averaged as one (mean of logits).
@@ -54,7 +74,7 @@ class ModelSummary:
     """A summary of one model in the store: its rows and folds, without the values.
 
     A fold is present once each of the `seeds` has predicted it, a refit once each of them has been trained on all rows.
-    refit_weight: share of the refit in the test predictions, 0 for none.
+    refit_weight: share of the refit in the test predictions, 0 for none. details: those of model.json.
     """
 
     name: str
@@ -69,6 +89,7 @@ class ModelSummary:
     seeds: int = 1
     refit_weight: float = 0.0
     has_refit: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def lacks_refit(self) -> bool:

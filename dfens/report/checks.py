@@ -12,6 +12,8 @@ from dfens.report.inputs import ReportInputs
 from dfens.report.ledger import SubmissionsPanel
 from dfens.report.models import ModelScores, ModelsPanel
 from dfens.report.shift import ShiftPanel
+from oof.errors import examples
+from oof.predictions import train_command
 from trainers.kinds.registry import baseline_kinds
 from trainers.media.image import is_clip
 
@@ -84,7 +86,14 @@ def _how_to_complete(inputs: ReportInputs, names: list[str]) -> str:
     imported = {model.name for model in inputs.models if model.kind == "import"}
     if imported.issuperset(names):
         return "If they exist, run dfens oof import NAME --oof FILE --test FILE."
-    return "Run dfens train, and import the rest (dfens oof import)." if imported & set(names) else "Run dfens train."
+    trained = [model for model in inputs.models if model.name in names and model.name not in imported]
+    records = [next(iter(model.histories.values()), {}) for model in trained]
+    commands = [
+        train_command(model.name, record) if "pseudo_labels" in record else "dfens train"
+        for model, record in zip(trained, records, strict=True)
+    ]
+    rest = ", and import the rest (dfens oof import)" if imported & set(names) else ""
+    return f"Run {examples(list(dict.fromkeys(commands)))}{rest}."
 
 
 def _duplicates(inputs: ReportInputs) -> Check:

@@ -20,6 +20,7 @@ from ensemble.result import BlendResult
 from ensemble.settings import BlendSettings
 from oof.errors import BlendError, examples
 from oof.ids import Ids
+from oof.predictions import train_command
 from oof.progress import SILENT, Progress
 from oof.store import ModelSummary, PredictionStore
 
@@ -178,7 +179,7 @@ def gather_members(store: PredictionStore, blends: BlendStore, wanted: Sequence[
         if not found:
             _complete_models(())
     notes += _caveats(store, {name: summaries[name] for name in names if name in summaries})
-    names, found, more = _with_test(names, found, must=bool(wanted))
+    names, found, more = _with_test(names, found, summaries, must=bool(wanted))
     notes += _missing_rows(store.folds.ids, names, np.stack([oof for oof, _ in found], axis=1))
     tests = [test for _, test in found if test is not None]
     parts = max((len(test) for test in tests), default=0)
@@ -255,21 +256,33 @@ def _caveats(store: PredictionStore, models: Mapping[str, ModelSummary]) -> list
 
 
 def _with_test(
-    names: list[str], found: list[_Predictions], *, must: bool
+    names: list[str], found: list[_Predictions], summaries: Mapping[str, ModelSummary], *, must: bool
 ) -> tuple[list[str], list[_Predictions], list[str]]:
     """Return the members that have test predictions, if some have, and notes on the others."""
     without = [name for name, (_, test) in zip(names, found, strict=True) if test is None]
     if not without or len(without) == len(names):
         return names, found, []
+    commands = [_test_command(name, summaries.get(name)) for name in without]
     if must:
         raise BlendError(
             f"These members have no test predictions, but the others do: {examples(without)}. "
-            f"Run dfens train for them, or leave them out of --members."
+            f"Run {examples(commands)}, or leave them out of --members."
         )
-    notes = [f"Left out: {name} (no test predictions, but other models have them)." for name in without]
-    notes.append("To include them, run dfens train, or dfens oof import NAME --oof FILE --test FILE.")
+    notes = [
+        f"Left out: {name} (no test predictions, but other models have them; {command})."
+        for name, command in zip(without, commands, strict=True)
+    ]
     kept = [(name, item) for name, item in zip(names, found, strict=True) if name not in without]
     return [name for name, _ in kept], [item for _, item in kept], notes
+
+
+def _test_command(name: str, summary: ModelSummary | None) -> str:
+    """Return the command that adds test predictions to a member: a model, or an earlier blend (no summary)."""
+    if summary is None:
+        return f"dfens blend --name {name}"
+    if summary.imported:
+        return f"dfens oof import {name} --oof FILE --test FILE"
+    return train_command(name, summary.details)
 
 
 def spread_parts(test: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
@@ -284,11 +297,12 @@ def _missing(summary: ModelSummary) -> str:
     if summary.oof_rows < summary.rows:
         missing = [fold for fold in range(summary.k) if fold not in summary.oof_folds]
         rows = f"{summary.oof_rows} of {summary.rows} training rows predicted"
-        return rows if summary.imported else f"{rows}; dfens train --model {summary.name} --fold {fold_text(missing)}"
+        command = train_command(summary.name, summary.details, f"--fold {fold_text(missing)}")
+        return rows if summary.imported else f"{rows}; {command}"
     if summary.has_test and not summary.complete:
         missing = [fold for fold in range(summary.k) if fold not in summary.test_folds]
         lacking = f"no test predictions of fold {fold_text(missing)}" if missing else "no refit on all rows yet"
-        return f"{lacking}; dfens train --model {summary.name}"
+        return f"{lacking}; {train_command(summary.name, summary.details)}"
     return ""
 
 

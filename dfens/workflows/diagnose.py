@@ -14,6 +14,7 @@ from oof.errors import PredictionError
 from oof.files import write_text
 from oof.ids import join_positions
 from oof.metrics import roc_auc
+from oof.predictions import train_command
 from oof.progress import SILENT, Progress
 from trainers.analysis.plots import contact_sheet
 from trainers.data.groups import image_clusters
@@ -45,7 +46,8 @@ def diagnose(workspace: Workspace, name: str, *, max_issues: int = 100, progress
     known = ~np.isnan(model.oof)
     if len(set(folds.target[known].tolist())) < 2:
         raise PredictionError(
-            f"Model '{name}' has out-of-fold predictions for only one class. Run dfens train --model {name} first."
+            f"Model '{name}' has out-of-fold predictions for only one class. Run {train_command(name, model.details)} "
+            f"first."
         )
     competition = workspace.competition()
     position = join_positions(folds.ids, competition.train["id"].to_numpy(object), "the training table", extra="ignore")

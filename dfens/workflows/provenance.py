@@ -17,6 +17,7 @@ from ensemble.settings import BlendSettings
 from oof.errors import DfensError, SubmissionError, examples
 from oof.ids import Ids, join_positions
 from oof.metrics import Metric, metric_by_name
+from oof.predictions import train_command
 from submissions.rebuild import Source
 from submissions.table import values_fingerprint
 
@@ -111,7 +112,7 @@ def _model_recipe(workspace: Workspace, name: str) -> Recipe:
     model = store.load(name)
     if model.test is None:
         raise SubmissionError(
-            f"The model '{name}' has no test predictions. Run dfens train --model {name}, "
+            f"The model '{name}' has no test predictions. Run {train_command(name, model.details)}, "
             f"or dfens oof import {name} --oof FILE --test FILE."
         )
     covered = ~np.isnan(model.oof)

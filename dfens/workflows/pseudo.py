@@ -12,6 +12,7 @@ from dfens.workspace.row_features import read_again
 from ensemble.fold_safe import predict_without_fold
 from ensemble.settings import BlendSettings
 from oof.errors import BlendError, ConfigError, examples
+from oof.predictions import train_command
 from oof.progress import SILENT, Progress
 from oof.store import ModelPredictions
 from trainers.kinds.base import ModelSettings
@@ -125,5 +126,7 @@ def _apart(workspace: Workspace, name: str, blend: str) -> ModelPredictions:
             f"or only their mean (imported models). {_LEAK} Leave it out (dfens blend --members …), or train it here."
         )
     if np.isnan(model.oof).any():
-        raise BlendError(f"Member '{name}' of '{blend}' lacks OOF predictions. Run dfens train --model {name}.")
+        raise BlendError(
+            f"Member '{name}' of '{blend}' lacks OOF predictions. Run {train_command(name, model.details)}."
+        )
     return model

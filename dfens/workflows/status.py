@@ -164,7 +164,12 @@ def _missing_trainings(workspace: Workspace, name: str, summary: ModelSummary | 
     wanted = {PartKey(label, seed) for label in labels for seed in range(repeats.seeds)}
     if summary is None:
         return len(wanted)
-    return 0 if summary.imported else len(wanted - set(store.trainings(name)))
+    if summary.imported:
+        return 0
+    done = set(store.trainings(name))
+    for seed in range(repeats.seeds):  # a refit whose test predictions were moved away predicts with its stored weights
+        done |= {PartKey("refit", seed)} if workspace.refit_history_path(name, seed).exists() else set()
+    return len(wanted - done)
 
 
 def _is_finished(workspace: Workspace, name: str, summary: ModelSummary | None) -> bool:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from oof.errors import examples
 from oof.files import archive, read_json
+from oof.predictions import train_command
 from trainers.runtime.provenance import files_fingerprint
 
 if TYPE_CHECKING:
@@ -77,16 +78,18 @@ def files_changed_since_training(workspace: "Workspace", competition: "Competiti
     now = files_fingerprint(paths)
     changed = []
     for name in workspace.predictions.names():
-        folds = []
+        folds, details = [], {}
         for fold in range(workspace.predictions.folds.k):
             path = workspace.history_path(name, fold)
-            then = read_json(path).get("data") if path.is_file() else None
+            history = read_json(path) if path.is_file() else {}
+            then = history.get("data")
             if isinstance(then, dict) and then.get("files") == now["files"] and then != now:
                 folds.append(str(fold))
+                details = history
         if folds:
             changed.append(
                 f"Names or sizes of files have changed since fold {examples(folds)} of '{name}' was trained. "
-                f"Restore them, or train that model again (dfens train --model {name} --force)."
+                f"Restore them, or train that model again ({train_command(name, details, '--force')})."
             )
     return changed
 

@@ -16,6 +16,7 @@ from oof.missing import MISSING_TEXTS, is_missing
 
 _NO_VALUE = pa.array(sorted(MISSING_TEXTS))
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+_OTHER_TEXT = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string_view, pa.types.is_binary_view)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 
 _FOLD_LABEL = re.compile(r"(.*[^\W\d_].*?)([0-9]+)")  # the prefix contains a letter
@@ -166,16 +167,21 @@ class Columns:
 
 
 def _plain(column: Any) -> Any:
-    """Return a column as one chunk, without dictionary encoding, and bytes as text."""
+    """Return a column as one chunk, without dictionary or run-end encoding, and bytes and views as plain text.
+
+    Few functions of pyarrow accept views of text, which Polars writes to Feather files.
+    """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    return column.cast(pa.string()) if pa.types.is_binary(column.type) else column
+        column = pa.DictionaryArray.from_arrays(column.indices, _plain(column.dictionary)).dictionary_decode()
+    if pa.types.is_run_end_encoded(column.type):
+        column = _plain(pc.run_end_decode(column))
+    return column.cast(pa.large_string()) if any(is_kind(column.type) for is_kind in _OTHER_TEXT) else column
 
 
 def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def is_number_text(value: object) -> bool:

@@ -18,7 +18,7 @@ from oof.exchange.csv_files import check_names, read_csv
 from oof.native_sources import native_reader
 from oof.packed import PACKED, UNPACK_ERRORS, ZIP, unpack
 
-_CSV_ENDINGS = tuple(f".{kind}{packed}" for kind in ("csv", "tsv", "txt") for packed in ("", *PACKED))
+_CSV_ENDINGS = (".csv", ".tsv", ".txt", *PACKED)
 _BINARY_ENDINGS = (".parquet", ".feather", ".arrow", ".npz")
 _NAMES_OF_COLUMNS = ("models", "model", "model_names", "names", "columns")
 KINDS = ".csv, .tsv, .txt (also .gz or .zip), .parquet, .feather, .arrow or .npz"
@@ -27,10 +27,11 @@ KINDS = ".csv, .tsv, .txt (also .gz or .zip), .parquet, .feather, .arrow or .npz
 def read_columns(path: Path) -> Columns:
     """Read a table in any of the formats.
 
-    Archives and binary formats are recognised by their content, whatever the file name; text is read as CSV
-    if the ending of the name says so. CSV: see `oof.exchange.csv_files`; it may be gzipped, or in a ZIP archive
-    of one file. NPZ: one-dimensional arrays are columns; an array (n_rows, k) is k columns, named `NAME:LABEL`
-    if there is an array of k texts, otherwise `NAME[0]` to `NAME[k-1]`; other arrays are left out.
+    Archives and binary formats are recognised by their content, whatever the file name; other files are read
+    as CSV if the ending of their name says so, or that they are packed. CSV: see `oof.exchange.csv_files`; it may be
+    gzipped, or in a ZIP archive of one file. NPZ: one-dimensional arrays are columns; an array (n_rows, k) is k
+    columns, named `NAME:LABEL` if there is an array of k texts, otherwise `NAME[0]` to `NAME[k-1]`; other arrays are
+    left out.
 
     Raises:
         PredictionError: if the file is missing, empty, broken or in an unknown format.

@@ -166,6 +166,36 @@ def test_members_without_predictions_by_fold_are_refused(noise: Path, tmp_path: 
     assert "No model in dfens.toml uses pseudo-labels. Add a line such as pseudo = {" in message
 
 
+def test_advice_on_models_of_pseudo_labels_names_commands_that_work(noise: Path, tmp_path: Path) -> None:
+    """They have no section in dfens.toml, so `dfens train --model lines-pseudo1` would be an error."""
+    folder = tmp_path / "copy"
+    shutil.copytree(noise, folder)
+    run(folder, "blend", "--name", "plain", "--optimize", "none", "--members", "lines,small")
+    message = " ".join(run(folder, "train", "--pseudo", "plain", code=1).output.split())
+    assert "changed: the pseudo-labels or their weight. Run dfens train --pseudo plain --model lines --force" in message
+    run(folder, "train", "--pseudo", "plain", "--model", "lines", "--force", "--fold", "0")
+    left_out = " ".join(run(folder, "blend", "--name", "other").output.split())
+    assert "training rows predicted; dfens train --pseudo plain --model lines --fold 1-2)" in left_out
+    run(folder, "train", "--pseudo", "plain", "--model", "lines", "--fold", "1-2")
+
+    sample = folder / "data" / "sample_submission.csv"
+    sample.write_text("".join(sample.read_text().splitlines(keepends=True)[:-1]))
+    run(folder, "folds")  # moves all test predictions away, also of refits, whose trainings are kept
+    assert json.loads(run(folder, "status", "--json").stdout)["left"] is None
+    assert "0 folds trained" in run(folder, "train").output
+    command = "dfens train --pseudo plain --model lines"
+    assert f"Run {command}, or" in " ".join(run(folder, "submit", "lines-pseudo1", "--dry-run", code=1).output.split())
+    run(folder, "blend", "--name", "plain", "--optimize", "none", "--members", "lines,small")
+    left_out = " ".join(run(folder, "blend", "--name", "all").output.split())
+    assert f"lines-pseudo1 (no test predictions, but other models have them; {command})" in left_out
+    checks = json.loads(run(folder, "report", "--json").stdout)["checks"]
+    said = next(check["sentence"] for check in checks if check["name"] == "Test predictions")
+    assert f"Run {command}" in said
+    assert f"Run {command} --force" in " ".join(run(folder, *command.split()[1:], code=1).output.split())
+    run(folder, *command.split()[1:], "--force")
+    run(folder, "submit", "lines-pseudo1", "--dry-run")
+
+
 def test_a_misspelt_key_of_pseudo_is_named(noise: Path, tmp_path: Path) -> None:
     (tmp_path / "dfens.toml").write_text(TOML.replace("confidence", "confidance"))
     message = " ".join(run(tmp_path, "status", code=1).output.split())

@@ -1,12 +1,15 @@
 """`fit_blend`: weights, scores, predictions for new rows, and reproducibility."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
 from ensemble.fit import fit_blend
 from ensemble.settings import TRANSFORMS
 from oof.errors import BlendError
-from oof.metrics import roc_auc
+from oof.metrics import metric_by_name, roc_auc
 from tests.support.ensemble import make_oof
 
 
@@ -32,6 +35,25 @@ def test_the_blend_beats_every_member_and_the_mean_on_new_rows() -> None:
     blended = roc_auc(test_y, result.predict(test))
     assert blended > roc_auc(test_y, test.mean(axis=1)) + 0.02
     assert np.abs(result.weights[4:]).max() < 0.05
+
+
+@pytest.mark.parametrize("metric", ["brier_loss", "log_loss", "accuracy"])
+@pytest.mark.parametrize(
+    ("transform", "name", "mean"),
+    [
+        ("geometric", "geometric mean", lambda p: np.exp(np.log(p).mean(axis=1))),
+        ("power", "power mean", lambda p: (p**3).mean(axis=1) ** (1 / 3)),
+        ("logit", "mean of logits", lambda p: 1 / (1 + np.exp(-np.log(p / (1 - p)).mean(axis=1)))),
+    ],
+)
+def test_a_mean_is_scored_as_a_probability(metric: str, transform: str, name: str, mean: Callable[..., Any]) -> None:
+    """It is computed from logarithms or powers, which are not probabilities."""
+    oof, y = make_oof(300, 4)
+    oof = np.clip(oof, 0.05, 0.95)
+    result = fit_blend(oof, y, optimize=metric, transform=transform)
+    expected = metric_by_name(metric)(y, mean(oof))
+    assert result.references[name] == pytest.approx((expected, expected), abs=1e-6)
+    assert {one.name: one.nested_score for one in result.methods}[name] == pytest.approx(expected, abs=1e-6)
 
 
 def test_predictions_for_the_fitted_rows_equal_the_fitted_ones() -> None:

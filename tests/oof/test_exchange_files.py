@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from oof.errors import PredictionError
@@ -71,6 +72,38 @@ def test_binary_tables_are_read_exactly(tmp_path: Path, kind: str) -> None:
     else:
         np.savez(path, **{name: np.array(column.tolist()) for name, column in table().items()})  # type: ignore[arg-type]
     check(read_predictions(path))
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view(), pa.large_binary(), pa.large_string(), None])
+def test_text_of_every_arrow_type_is_read_exactly(tmp_path: Path, kind: Any) -> None:
+    """Polars writes text to Feather files as views."""
+    columns = {name: pa.array(column.tolist()) for name, column in table().items()}
+    if kind is None:
+        columns["id"] = pa.RunEndEncodedArray.from_arrays(range(1, len(IDS) + 1), IDS)
+    else:
+        columns["id"] = columns["id"].cast(kind)
+    with pa.ipc.new_file(tmp_path / "lr.arrow", pa.table(columns).schema) as file:
+        file.write_table(pa.table(columns))
+    check(read_predictions(tmp_path / "lr.arrow"))
+
+
+def test_a_dictionary_of_views_is_text(tmp_path: Path) -> None:
+    """Polars writes categories like this."""
+    words = pa.DictionaryArray.from_arrays(pa.array(range(len(IDS)), pa.uint32()), pa.array(IDS).cast(pa.string_view()))
+    columns = {"id": words, "pred": pa.array(VALUES)}
+    with pa.ipc.new_file(tmp_path / "lr.arrow", pa.table(columns).schema) as file:
+        file.write_table(pa.table(columns))
+    found = read_predictions(tmp_path / "lr.arrow")
+    assert found.ids.tolist() == IDS
+    assert found.predictions["lr"].tolist() == VALUES
+
+
+@pytest.mark.parametrize("name", ["lr.zip", "lr.csv.zip"])
+def test_a_zip_of_one_table_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("predictions/oof.csv", table().to_csv(index=False))
+        archive.writestr("__MACOSX/predictions/._oof.csv", b"\0junk")
+    check(read_predictions(tmp_path / name))
 
 
 def test_categories_and_bytes_are_text(tmp_path: Path) -> None:

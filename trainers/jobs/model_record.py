@@ -11,6 +11,7 @@ import numpy as np
 from oof.errors import TrainingError
 from oof.files import archive, file_lock, read_json, write_json
 from oof.ids import text_fingerprint
+from oof.predictions import train_command
 from oof.progress import Progress
 from oof.store import PredictionStore
 from trainers.kinds.base import ModelContext, ModelSettings, default_record, settings_record
@@ -111,10 +112,11 @@ def _move_old(
     """Move a model with other settings to the archive; raise TrainingError unless `force`."""
     name = context.name
     if not force:
+        labels = {} if context.pseudo is None else {"pseudo_labels": context.pseudo[0].source}
+        rename = "" if labels else "Use a new name for the new settings in dfens.toml, or run "
         raise TrainingError(
-            f"Model '{name}' was trained with other settings; changed: {', '.join(changed.values())}. Use a new name "
-            f"for the new settings in dfens.toml, or run dfens train --model {name} --force, which moves the old model "
-            f"to the archive."
+            f"Model '{name}' was trained with other settings; changed: {', '.join(changed.values())}. "
+            f"{rename or 'Run '}{train_command(name, labels, '--force')}, which moves the old model to the archive."
         )
     moved = [_archive(context.folder)]
     moved += [store.archive(name)] if name in store else []
