@@ -327,7 +327,11 @@ def test_shifted_clips_are_fakes_only_in_training(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"sound_slip": 1.5}, "sound_slip = 1.5"), ({"sound_slip_s": [0.5, 0.2]}, "sound_slip_s = .*smaller one first")],
+    [
+        ({"sound_slip": 1.5}, "sound_slip = 1.5"),
+        ({"sound_slip": 1.0}, "sound_slip = 1 makes a fake of every real"),
+        ({"sound_slip_s": [0.5, 0.2]}, "sound_slip_s = .*smaller one first"),
+    ],
 )
 def test_shifts_out_of_range_are_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -371,9 +371,11 @@ def test_row_weights_of_reals_have_mean_1(rows: Rows, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("values", "message"), [
     ({"reals_only": True}, r"self_blend = 0 must be above 0 and below 1. Set self_blend = 0.5"),
     ({"reals_only": True, "self_blend": 1.0}, "self_blend = 1 must be above 0 and below 1"),
+    ({"self_blend": 1.0}, "self_blend = 1 makes a fake of every real, so none is left in training"),
+    ({"label_smoothing": 1.0}, r"label_smoothing = 1.0 is out of range; it must be from 0 to 0.99"),
     ({**BLEND, "pair_mix": 0.2, "pair_column": "x"}, "leaves no fakes that pair_mix could mix"),
 ])  # fmt: skip
-def test_settings_of_reals_only_are_checked(values: dict[str, Any], message: str) -> None:
+def test_settings_that_leave_nothing_to_learn_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings_of(**values)
     with pytest.raises(ConfigError, match="changes single images and cannot be used on clips|self_blend = 0"):

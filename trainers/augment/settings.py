@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from oof.errors import ConfigError
-from trainers.runtime.settings import check_range
+from trainers.runtime.settings import check_leaves_reals, check_range
 
 _PROBABILITIES = (
     "hflip translate color_jitter jpeg webp blur noise downscale grid_cutout self_blend face_cutout pair_mix mix_share"
@@ -101,5 +101,6 @@ class AugmentSettings:
                 f"reals_only = true trains on reals and on fakes that self_blend makes of them, so both need a share: "
                 f"self_blend = {self.self_blend:g} must be above 0 and below 1. Set self_blend = 0.5."
             )
+        check_leaves_reals(self, "self_blend")
         if self.reals_only and self.pair_mix:
             raise ConfigError("reals_only = true leaves no fakes that pair_mix could mix with reals. Set pair_mix = 0.")

@@ -68,7 +68,7 @@ class OptimSettings:
         rows of one class together and spread all rows uniformly. GenD uses 0.1 and 0.5.
     residual_penalty: weight of the constraints of trainable = "residual": orthogonal directions, and an unchanged norm
         of the weights.
-    label_smoothing: 0 to 1. class_weight: "balanced" gives both classes equal weight.
+    label_smoothing: 0 to 0.99. class_weight: "balanced" gives both classes equal weight.
     weight_column: a column of the training table with a weight for each row, or "".
     checkpoint: "last" predicts with the last epoch's weights; "best" with those of the epoch of the best validation
         AUC, which makes the OOF score optimistic, as is reported.
@@ -99,7 +99,8 @@ class OptimSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_range(self, 0, 1, "label_smoothing", "warmup")
+        check_range(self, 0, 0.99, "label_smoothing")  # 1 would make all targets 0.5
+        check_range(self, 0, 1, "warmup")
         check_range(self, 0, 0.99999, "ema")
         check_range(self, 1, 1e9, "epochs", "accumulate")
         if self.batch_size != "auto":

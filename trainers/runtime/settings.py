@@ -7,6 +7,16 @@ from oof.errors import ConfigError
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+def check_leaves_reals(settings: object, name: str) -> None:
+    """Check that a probability with which reals become fakes in training is below 1.
+
+    Raises:
+        ConfigError: if it is 1, which leaves one class, so that a network would learn nothing.
+    """
+    if getattr(settings, name) == 1:
+        raise ConfigError(f"{name} = 1 makes a fake of every real, so none is left in training. Set {name} = 0.5.")
+
+
 def check_range(settings: object, low: float, high: float, *names: str) -> None:
     """Check that numeric settings are in a range.
 

@@ -10,7 +10,7 @@ from trainers.features.settings import ExtractSettings
 from trainers.kinds.repeats import RepeatSettings
 from trainers.networks.clip_settings import ClipNetworkSettings, FusionSettings
 from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
-from trainers.runtime.settings import check_range
+from trainers.runtime.settings import check_leaves_reals, check_range
 
 RAW_BACKBONES = ("aasist", "aasist-l")
 
@@ -158,6 +158,7 @@ class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, FusionSettings
         _check_features(self)
         FusionSettings.__post_init__(self)
         check_range(self, 0, 1, "sound_slip")
+        check_leaves_reals(self, "sound_slip")
         if not 0 < self.sound_slip_s[0] <= self.sound_slip_s[1] < math.inf:
             raise ConfigError(
                 f"sound_slip_s = {list(self.sound_slip_s)}: expected two finite numbers above 0, the smaller one first."
