@@ -1,6 +1,7 @@
 """The rows of a competition on disk: folds and test ids, to which all predictions in the store belong."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -132,6 +133,39 @@ class RowStore:
                 f"{wanted}, that of the file {rows.fingerprint}). Run dfens folds, which writes it again."
             )
         return rows
+
+    def has_rows(self, folds: Folds, sealed: SealedRows | None, test_ids: Ids) -> bool:
+        """Return whether the store has these rows, so that saving them would leave all predictions in place."""
+        try:
+            same = self._has_these(folds) and self._has_sealed(sealed)
+            return same and self._test_ids_fingerprint == ids_fingerprint(as_ids(test_ids, "test ids"))
+        except StoreError:  # no test ids yet, or broken
+            return False
+
+    def _check_rows_unchanged(self, expected: Mapping[str, str]) -> None:
+        """Check that the rows on disk are still those that this store has read; called with the lock held.
+
+        Args:
+            expected: fingerprints that predictions of these rows refer to: folds, ids, test_ids.
+
+        Raises:
+            StoreError: if another process has replaced them. Predictions stored now would belong to other rows, which
+                makes every later command fail.
+        """
+        for path, key, known in (
+            (self.folds_path, "folds", expected.get("folds")),
+            (self.folds_path, "ids", expected.get("ids")),
+            (self.test_ids_path, "ids", expected.get("test_ids")),
+        ):
+            if known is None:
+                continue
+            now = files.read_header(path).get(key) if path.exists() else None
+            if now != known:
+                which = "rows to predict" if path == self.test_ids_path else "folds"
+                raise StoreError(
+                    f"The {which} were replaced by another process (dfens folds) after this one had read them, so its "
+                    f"predictions are not stored. Run the command again."
+                )
 
     def save_folds(self, folds: Folds, *, sealed: SealedRows | None = None, force: bool = False) -> Path | None:
         """Write the folds; an identical assignment, in any row order, leaves the file as it is.

@@ -173,7 +173,9 @@ class PredictionStore(PredictionReader):
         header = header_of(part) | {"model": name, "fold": fold} | self._fingerprints(part, fold)
         header |= {"seed": seed} if seed else {}
         path = folder / PartKey.of(fold, self.folds.k, seed).file_name(part)
-        files.write_parquet(path, pd.DataFrame({"id": wanted, "prediction": values}), header)
+        with files.file_lock(self._lock_path):
+            self._check_rows_unchanged(header)
+            files.write_parquet(path, pd.DataFrame({"id": wanted, "prediction": values}), header)
         return path
 
     def save(

@@ -1,5 +1,6 @@
 """Assign the training rows to folds."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.workflows.status import next_command
-from dfens.workspace.changes import archive_dependents
+from dfens.workspace.changes import archive_dependents, nobody_trains
 from dfens.workspace.paths import Workspace
 from oof.folds import fold_table, make_folds
 from oof.ids import Ids
@@ -68,9 +69,12 @@ def assign_folds(
     )
     if sealed is not None:
         folds = replace(folds, how={**folds.how, "sealed": settings.sealed})
-    archived = store.save_folds(folds, sealed=sealed, force=force)
-    moved = () if archived is None else (archived, *archive_dependents(workspace))
-    moved_test = store.save_test_ids(competition.test["id"].to_numpy(object))
+    test_ids = competition.test["id"].to_numpy(object)
+    instead = "keep the folds and the rows to predict as they are"
+    with contextlib.nullcontext() if store.has_rows(folds, sealed, test_ids) else nobody_trains(workspace, instead):
+        archived = store.save_folds(folds, sealed=sealed, force=force)
+        moved = () if archived is None else (archived, *archive_dependents(workspace))
+        moved_test = store.save_test_ids(test_ids)
     return NewFolds(
         store.folds_path,
         dict(folds.how),

@@ -1,5 +1,7 @@
 """Changes that affect several packages of a workspace: replaced folds, and changed data."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import pandas as pd
 from oof.errors import examples
 from oof.files import archive, read_json
 from oof.predictions import train_command
+from trainers.runtime.locks import nobody_works_in
 from trainers.runtime.provenance import files_fingerprint
 
 if TYPE_CHECKING:
@@ -21,12 +24,27 @@ _KEPT = ("archive", "cache", "clips")  # archives, and data read from media, whi
 
 def archive_dependents(workspace: "Workspace") -> list[Path]:
     """Move checkpoints and blends of replaced folds into the archive of their package; return their new paths."""
-    moved = []
-    for folder in (workspace.trainers_dir, workspace.ensemble_dir):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.is_dir() and path.name not in _KEPT and not path.name.startswith("."):
-                moved.append(archive(path, folder / "archive"))
-    return moved
+    folders = (workspace.trainers_dir, workspace.ensemble_dir)
+    return [archive(path, folder / "archive") for folder in folders for path in _dependents(folder)]
+
+
+@contextlib.contextmanager
+def nobody_trains(workspace: "Workspace", instead: str) -> Iterator[None]:
+    """Hold the locks of all models, so that no training of earlier rows continues after the rows were replaced.
+
+    Raises:
+        TrainingError: if a process is training a model; `instead` is the end of its message.
+    """
+    with contextlib.ExitStack() as stack:
+        for path in _dependents(workspace.trainers_dir):
+            stack.enter_context(nobody_works_in(path, instead))
+        yield
+
+
+def _dependents(folder: Path) -> list[Path]:
+    """Return the folders of models or blends that depend on the folds."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in found if path.is_dir() and path.name not in _KEPT and not path.name.startswith(".")]
 
 
 def changes_since_folds(store: "PredictionStore", competition: "Competition") -> list[str]:

@@ -41,6 +41,22 @@ def test_predictions_are_returned_by_id(store: PredictionStore) -> None:
     assert (model.kind, model.details) == ("timm", {"epochs": 1})
 
 
+@pytest.mark.parametrize("change", ["folds", "rows to predict"])
+def test_predictions_are_not_stored_for_rows_that_another_process_replaced(store: PredictionStore, change: str) -> None:
+    fill(store, "m", range(1))
+    other = PredictionStore(store.root)
+    if change == "folds":
+        other.save_folds(make_folds(store.folds.ids, store.folds.target, k=K, seed=1), force=True)
+    else:
+        other.save_test_ids(store.test_ids[1:])
+    with pytest.raises(StoreError, match=f"The {change} were replaced by another process .* are not stored"):
+        fill(store, "m", range(1, K))
+    for summary in PredictionStore(store.root).list():  # can still be read
+        assert summary.test_folds == ()
+    again = PredictionStore(store.root)
+    again.save_oof("m", again.folds.ids[again.folds.rows(0)], np.zeros(N // K), fold=0)
+
+
 def test_complete_and_partial_models_are_distinguished(store: PredictionStore) -> None:
     fill(store, "whole")
     fill(store, "part", range(3))

@@ -16,7 +16,7 @@ import pytest
 from oof.errors import StoreError, TrainingError
 from oof.files import file_lock, read_json, write_json
 from oof.store import PredictionStore
-from tests.support.toy_kind import ToySettings, _ToyModels
+from tests.support.toy_kind import ToyKind, ToySettings, _ToyModels
 from tests.support.training import TINY, Notes, tiny_competition, train_models, train_tiny
 from trainers.jobs import test_predictions
 from trainers.kinds.base import FoldOutcome, ModelContext, Probabilities
@@ -145,6 +145,25 @@ def test_images_that_changed_between_folds_are_detected(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="changed: the files of the training rows"):
         train_models(competition, store, {"tiny": ToySettings()}, (1,), work)
     train_models(competition, store, {"tiny": ToySettings()}, (0, 1), work, force=True)
+
+
+def test_weights_of_other_folds_do_not_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may have been trained on the rows that they would predict."""
+    expected = train_tiny(tmp_path, ToySettings())
+    work, store = tmp_path / "work" / "trainers", PredictionStore(tmp_path / "work" / "oof")
+    store.archive("tiny")
+    history = work / "tiny" / "fold1" / "history.json"
+    write_json(history, read_json(history) | {"folds": "0" * 32})
+    trained: list[int] = []
+    train_fold = ToyKind.train_fold
+
+    def counted(self: ToyKind, context: ModelContext[Any], fold: int) -> FoldOutcome:
+        trained.append(fold)
+        return train_fold(self, context, fold)
+
+    monkeypatch.setattr(ToyKind, "train_fold", counted)
+    assert train_tiny(tmp_path, ToySettings()) == expected
+    assert trained == [1]
 
 
 def test_force_does_not_touch_a_model_that_is_being_trained(tmp_path: Path) -> None:

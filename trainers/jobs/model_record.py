@@ -1,8 +1,7 @@
 """The record of a model's settings (settings.json), so that no name is used for two different settings."""
 
 import contextlib
-import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from trainers.kinds.images import originals
 from trainers.kinds.pseudo_labels import pseudo_record
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import REPEAT_NAMES, RepeatSettings, repeats_of
+from trainers.runtime.locks import nobody_works_in
 from trainers.runtime.provenance import files_fingerprint
 
 FORMAT_VERSION = 1
@@ -209,21 +209,5 @@ def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, pred
 
 def _archive(folder: Path) -> Path:
     """Move a model to the archive, unless another process is using it."""
-    with _nobody_works_in(folder):
+    with nobody_works_in(folder, "train the new settings under a different name"):
         return archive(folder, folder.parent / "archive")
-
-
-@contextlib.contextmanager
-def _nobody_works_in(folder: Path) -> Iterator[None]:
-    """Hold the locks of all folds of a model, which are free if no process is using it."""
-    with contextlib.ExitStack() as stack:
-        for path in folder.rglob(".*lock"):
-            file = stack.enter_context(path.open("a"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
-                raise TrainingError(
-                    f"Another process is training '{folder.name}' ({path.parent}). Stop it first, or train the new "
-                    f"settings under a different name."
-                ) from err
-        yield

@@ -206,7 +206,9 @@ class FoldRunner:
         history = folder / "history.json"
         if any((folder / running).exists() for running in RUNNING_FILES) or not history.exists():
             return False
-        return kind_of(settings).has_weights(folder) and same_training(read_json(history), settings)
+        record = read_json(history)
+        is_same = same_training(record, settings) and record.get("folds") == self.store.folds.fingerprint
+        return kind_of(settings).has_weights(folder) and is_same
 
     def _predict_held_out(self, name: str, fold: int, seed: int) -> None:
         """Predict the held-out rows of a fold with its stored weights."""
