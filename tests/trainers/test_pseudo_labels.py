@@ -84,8 +84,25 @@ def test_sealed_rows_are_never_added(tmp_path: Path) -> None:
 def test_no_confident_label_is_an_error(tmp_path: Path) -> None:
     settings = dataclasses.replace(TINY, pseudo=PseudoSettings(confidence=0.99))
     context = runner_of(tmp_path, settings, SOME).context("m")
-    with pytest.raises(TrainingError, match=r"No pseudo-label reaches confidence = 0.99; the highest is 0.950"):
+    expected = r"No pseudo-label of fold 0 reaches confidence = 0.99; the highest is 0.950"
+    with pytest.raises(TrainingError, match=expected):
         training_rows(context, 0)
+
+
+@pytest.mark.parametrize("settings", [TINY, LinearSettings()], ids=["timm", "linear"])
+@pytest.mark.parametrize(("doubtful", "whose"), [(1, "fold 1"), (2, "the refit")])
+def test_doubtful_labels_are_found_before_any_fold_is_trained(
+    tmp_path: Path, settings: Any, doubtful: int, whose: str
+) -> None:
+    labels = np.full((3, 8), 0.95, np.float32)
+    labels[doubtful] = 0.7
+    chosen = dataclasses.replace(settings, pseudo=PSEUDO, refit=True)
+    with pytest.raises(
+        TrainingError, match=f"Model 'm': No pseudo-label of {whose} reaches confidence = 0.8; the high"
+    ):
+        runner_of(tmp_path / "refit", chosen, PseudoLabels(labels)).check((0, 1))
+    if whose == "the refit":
+        runner_of(tmp_path, dataclasses.replace(chosen, refit=False), PseudoLabels(labels)).check((0, 1))
 
 
 def test_labels_of_the_complete_blend_are_refused_with_the_reason() -> None:

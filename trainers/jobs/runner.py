@@ -111,7 +111,8 @@ class FoldRunner:
             raise TrainingError(f"Model '{name}': the kind {settings.kind!r} does not use a seed. Set seeds = 1.")
         if self.job.pseudo is None:
             return
-        if self.repeats(name).pseudo is None:
+        repeats = self.repeats(name)
+        if repeats.pseudo is None:
             raise TrainingError(f"Model '{name}' has no pseudo = {{ … }}, which sets the weight of pseudo-labels.")
         if not kind_of(settings).soft_labels:
             raise TrainingError(
@@ -121,6 +122,8 @@ class FoldRunner:
         found, expected = self.job.pseudo.probabilities.shape, (self.store.folds.k + 1, len(self.store.test_ids))
         if found != expected:
             raise TrainingError(f"Pseudo-labels have shape {found}; expected {expected} (folds and refit, test rows).")
+        for fold in range(self.store.folds.k + repeats.refit):
+            self.job.pseudo.chosen(fold, repeats.pseudo)
 
     def all(self, folds: Sequence[int]) -> list[FoldResult]:
         """Train all folds of all models, one after the other, and predict the test rows of each model."""
@@ -207,7 +210,10 @@ class FoldRunner:
         if any((folder / running).exists() for running in RUNNING_FILES) or not history.exists():
             return False
         record = read_json(history)
-        is_same = same_training(record, settings) and record.get("folds") == self.store.folds.fingerprint
+        is_same = (
+            same_training(record, settings)
+            and record.get("folds", self.store.folds.fingerprint) == self.store.folds.fingerprint
+        )
         return kind_of(settings).has_weights(folder) and is_same
 
     def _predict_held_out(self, name: str, fold: int, seed: int) -> None:

@@ -52,9 +52,10 @@ class PseudoLabels:
         rows = np.flatnonzero(np.maximum(label, 1 - label) >= settings.confidence)
         if not len(rows):
             highest = float(np.maximum(label, 1 - label).max()) if len(label) else 0.5
+            whose = "the refit" if fold == len(self.probabilities) - 1 else f"fold {fold}"
             raise TrainingError(
-                f"No pseudo-label reaches confidence = {settings.confidence:g}; the highest is {highest:.3f}. "
-                "Lower it (pseudo = { confidence = … }), or improve the models first."
+                f"No pseudo-label of {whose} reaches confidence = {settings.confidence:g}; the highest is "
+                f"{highest:.3f}. Lower it (pseudo = {{ confidence = … }}), or improve the models first."
             )
         return rows
 
