@@ -161,7 +161,7 @@ def _has_test_ids(columns: Columns, tests: Sequence[str]) -> bool:
         or base_name(name) in ("test", "test_ids")
         or (columns.length(name) not in others and not columns.is_number(name))
         for name in tests
-        if columns.may_be_ids(name)
+        if ":" not in name and columns.may_be_ids(name)  # test:NAME is a model, also if it predicts only 0 and 1
     )
 
 

@@ -82,7 +82,7 @@ def find_predictions(
 
 def _is_called(name: str) -> bool:
     """Return whether a column has a usual name for predictions, or that of the target, as in a submission."""
-    return is_prediction_name(name) or is_target_name(name)
+    return is_prediction_name(name) or is_target_name(name) or name.startswith("test:")
 
 
 def _question(columns: Columns, names: Sequence[str]) -> str:

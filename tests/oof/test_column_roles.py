@@ -206,14 +206,18 @@ def test_arrays_of_an_npz_are_assigned_by_their_names(tmp_path: Path, n_test: in
         ["m.1", "m_1", "m-1"],
     ],
 )
-def test_every_export_can_be_read_back(tmp_path: Path, kind: str, names: list[str]) -> None:
+@pytest.mark.parametrize("values", ["fractions", "0 and 1", "0"])
+def test_every_export_can_be_read_back(tmp_path: Path, kind: str, names: list[str], values: str) -> None:
     store = PredictionStore(tmp_path / "oof")
     store.save_folds(make_folds(KNOWN, TRUTH, k=3, seed=0))
     store.save_test_ids(np.array([f"t{i}" for i in range(7)], object))
     for number, name in enumerate(names):
         oof = RNG.random(N, np.float32)
         oof[: 3 * number] = np.nan
-        store.save(name, KNOWN, oof, RNG.random(7, np.float32))
+        predicted = RNG.random(7, np.float32)
+        if values != "fractions":
+            predicted = np.arange(7, dtype=np.float32) % 2 if values == "0 and 1" else np.zeros(7, np.float32)
+        store.save(name, KNOWN, oof, predicted)
     out, test = tmp_path / f"wide.{kind}", tmp_path / f"wide_test.{kind}"
     export_predictions(store, out)
     export_predictions(store, test, part="test")
