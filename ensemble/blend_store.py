@@ -236,7 +236,7 @@ class BlendStore:
         if facts["version"] not in _READABLE:
             raise StoreError(
                 f"{path} has format version {facts['version']}; this dfens reads {FORMAT_VERSION}. "
-                f"Run dfens blend --name {name} to create it again."
+                f"Run dfens blend --name {name} with its options to create it again."
             )
         with _named_damage(path, name):
             if facts["version"] == 1:
@@ -299,7 +299,9 @@ class BlendStore:
             facts = self._facts(name)
             folder = self.path(name)
             if facts["version"] == 1:
-                raise StoreError(f"The blend '{name}' has no stored predictor. Run dfens blend --name {name} again.")
+                raise StoreError(
+                    f"The blend '{name}' has no stored predictor. Run dfens blend --name {name} with its options."
+                )
             with _named_damage(folder, name):
                 value = files.read_json(folder / "predictor.json", "predictor")
                 table = files.read_parquet(folder / "distributions.parquet", "fold", "model", "knot", "cdf")[0]
@@ -314,7 +316,7 @@ def _named_damage(path: Path, name: str) -> Iterator[None]:
     except (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError) as err:
         what = f"{err.filename} is missing" if isinstance(err, FileNotFoundError) else f"{path} is damaged ({err!r})"
         raise StoreError(
-            f"{what}: it was deleted or edited by hand. Restore it, or run dfens blend --name {name} again."
+            f"{what}: it was deleted or edited by hand. Restore it, or run dfens blend --name {name} with its options."
         ) from err
 
 

@@ -222,7 +222,7 @@ def _blends(inputs: ReportInputs) -> Iterator[Check]:
         yield Check(
             "Stale blends", "fail",
             f"{names} {_verb(stale, 'was', 'were')} fitted to predictions or features that have changed since "
-            f"({_names(changed)}). Run dfens blend --name {stale[-1].name}.",
+            f"({_names(changed)}). Run {stale[-1].command}.",
         )  # fmt: skip
     else:
         yield Check("Stale blends", "pass", "Every blend was fitted to the current predictions.")

@@ -40,13 +40,17 @@ class ModelInput:
 
 @dataclass(frozen=True, eq=False)
 class BlendInput:
-    """One stored blend: blend.json, its predictions in the order of the folds, and the members that changed since."""
+    """One stored blend: blend.json, its predictions in the order of the folds, and the members that changed since.
+
+    command: the command that makes it again.
+    """
 
     name: str
     facts: Mapping[str, Any]
     oof: NDArray[np.float64]
     nested_oof: NDArray[np.float64]
     changed_members: tuple[str, ...] = ()
+    command: str = ""
 
     @property
     def summary(self) -> BlendSummary:

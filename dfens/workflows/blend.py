@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.workflows.selection import fold_text
+from dfens.workspace.blend_command import blend_command
 from dfens.workspace.members import read_member
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import RowFeatures, read_features
@@ -89,15 +90,16 @@ def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress:
         (*members.notes, *(() if features is None else features.notes), *_dropped(result, settings)),
         archived,
         test is not None,
-        _next(workspace, name, test is not None),
+        _next(workspace, name, settings, test is not None),
         () if features is None else tuple(features.names),
     )
 
 
-def _next(workspace: Workspace, name: str, has_test: bool) -> str:
+def _next(workspace: Workspace, name: str, settings: BlendSettings, has_test: bool) -> str:
     """Return the command to run after blending."""
     if not has_test:
-        return "dfens train, or dfens oof import NAME --oof FILE --test FILE, then dfens blend again"
+        again = blend_command({"name": name, "settings": dataclasses.asdict(settings)}, workspace.config.blend)
+        return f"dfens train, or dfens oof import NAME --oof FILE --test FILE, then {again}"
     if workspace.can_submit():
         return f"dfens submit {name} --dry-run"
     return "dfens report; to submit, run dfens init --recipe table and name the sample submission under [data]"

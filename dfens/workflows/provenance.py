@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.workflows.blend import blend_members, gather_members
+from dfens.workspace.blend_command import blend_command
 from dfens.workspace.members import member_fingerprint
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import read_again
@@ -70,7 +71,8 @@ def _blend_recipe(workspace: Workspace, blend: StoredBlend) -> Recipe:
     if blend.test is None or blend.test_ids is None:
         raise SubmissionError(
             f"The blend '{blend.name}' has no test predictions, since its members have none. "
-            f"Run dfens train (or dfens oof import NAME --oof FILE --test FILE), then dfens blend again."
+            f"Run dfens train (or dfens oof import NAME --oof FILE --test FILE), then "
+            f"{blend_command(blend.facts, workspace.config.blend)}."
         )
     facts, prints = blend.facts, blend.facts.get("fingerprints", {})
     metric = metric_by_name(workspace.config.competition.metric)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dfens.workspace.blend_command import blend_command
 from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import read_again
@@ -34,10 +35,10 @@ def pseudo_labels(workspace: Workspace, blend: str, progress: Progress = SILENT)
     store, blends = workspace.predictions, workspace.blends
     if blend not in blends:
         raise BlendError(_no_blend(blend, blends.list(), blend in store))
-    stale = changed_inputs(workspace, blend)
+    stale, facts = changed_inputs(workspace, blend), blends.facts(blend)
     if stale:
-        raise BlendError(f"The blend '{blend}' is stale: {examples(stale)} changed. Run dfens blend --name {blend}.")
-    facts = blends.facts(blend)
+        again = blend_command(facts, workspace.config.blend)
+        raise BlendError(f"The blend '{blend}' is stale: {examples(stale)} changed. Run {again}.")
     names = [member["name"] for member in facts["members"]]
     members = [_apart(workspace, name, blend) for name in names]
     known = {item.name for item in dataclasses.fields(BlendSettings)}

@@ -18,10 +18,12 @@ from dfens.workflows.ledger import read_entries
 from dfens.workflows.report_media import find_views
 from dfens.workflows.status import next_command
 from dfens.workflows.stored_results import read_duplicates, read_finals, read_fold_gap, read_modalities
+from dfens.workspace.blend_command import blend_command
 from dfens.workspace.config import no_config
 from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
 from dfens.workspace.trainings import fold_histories, repeat_histories
+from ensemble.settings import BlendSettings
 from oof.errors import DfensError
 from oof.files import write_json, write_text
 from oof.folds import Folds
@@ -94,11 +96,14 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
     for name in store.names():
         found = _or_problem(partial(_model, workspace, name), problems)
         models += [model for model in found or [] if np.isfinite(model.oof).any()]
-    found_blends = [_or_problem(partial(_blend, workspace, name), problems) for name in workspace.blends.list()]
+    config = _or_problem(lambda: workspace.config, problems)
+    current = config.blend if config else None
+    found_blends = [
+        _or_problem(partial(_blend, workspace, name, current), problems) for name in workspace.blends.list()
+    ]
     blends = sorted(filter(None, found_blends), key=lambda blend: str(blend.facts["made_at"]))
     sealed = _or_problem(store.sealed_rows, problems) if store.has_folds() else None
     looks = _or_problem(store.looks.read, problems) or ()
-    config = _or_problem(lambda: workspace.config, problems)
     metric = metric_by_name(config.competition.metric if config else "auc")
     n_test = _or_problem(lambda: len(store.test_ids), problems) if store.test_ids_path.exists() else 0
     return ReportInputs(
@@ -170,11 +175,11 @@ def _model(workspace: Workspace, name: str) -> list[ModelInput]:
     ]
 
 
-def _blend(workspace: Workspace, name: str) -> BlendInput:
+def _blend(workspace: Workspace, name: str, current: BlendSettings | None) -> BlendInput:
     stored, ids = workspace.blends.load(name), workspace.predictions.folds.ids
     rows = join_positions(ids, stored.ids, f"blend '{name}'")
-    changed = changed_inputs(workspace, name)
-    return BlendInput(name, stored.facts, stored.oof[rows], stored.nested_oof[rows], tuple(changed))
+    changed, again = changed_inputs(workspace, name), blend_command(stored.facts, current)
+    return BlendInput(name, stored.facts, stored.oof[rows], stored.nested_oof[rows], tuple(changed), again)
 
 
 def _entries(workspace: Workspace) -> Sequence[Entry]:

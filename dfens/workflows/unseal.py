@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.workflows.blend import spread_parts
+from dfens.workspace.blend_command import blend_command
 from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import sealed_features
@@ -107,14 +108,12 @@ def sealed_predictions(workspace: Workspace, name: str) -> NDArray[np.float64]:
     """
     store, blends = workspace.predictions, workspace.blends
     facts = blends.facts(name)
+    again = blend_command(facts, workspace.config.blend)
     if facts.get("folds") != store.folds.fingerprint:
-        raise BlendError(f"The blend '{name}' belongs to other folds. Run dfens blend --name {name} again.")
+        raise BlendError(f"The blend '{name}' belongs to other folds. Run {again} first.")
     changed = changed_inputs(workspace, name)
     if changed:
-        raise BlendError(
-            f"The blend '{name}' is stale: {', '.join(changed)} changed since it was made. Run dfens blend --name "
-            f"{name}."
-        )
+        raise BlendError(f"The blend '{name}' is stale: {', '.join(changed)} changed since it was made. Run {again}.")
     found = [_of_member(workspace, member["name"]) for member in facts["members"]]  # (n_parts, n_sealed) each
     parts = max(map(len, found))
     stacked = np.stack([spread_parts(values, parts) for values in found], axis=2)

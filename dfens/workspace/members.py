@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from dfens.workspace.blend_command import blend_command
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import changed_features
 from ensemble.blend_store import BlendStore
@@ -25,7 +26,7 @@ def read_member(store: PredictionStore, blends: BlendStore, name: str) -> tuple[
         return model.oof, test_by_fold if test_by_fold is not None and test_by_fold.shape[1] else None
     stored = blends.load(name)
     if stored.facts.get("folds") != store.folds.fingerprint:
-        raise BlendError(f"The blend '{name}' belongs to other folds. Run dfens blend --name {name} again.")
+        raise BlendError(f"The blend '{name}' belongs to other folds. Run {blend_command(stored.facts)} first.")
     rows = join_positions(store.folds.ids, stored.ids, f"blend '{name}'")
     test = None
     if stored.test is not None and stored.test_ids is not None:

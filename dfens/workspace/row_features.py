@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfens.workspace.blend_command import blend_command
 from dfens.workspace.feature_table import Parts, read_feature_table
 from dfens.workspace.paths import Workspace
 from ensemble.settings import FEATURES
@@ -106,8 +107,8 @@ def read_again(workspace: Workspace, facts: Mapping[str, Any], progress: Progres
     found = read_features(workspace, names, progress, only=_by_feature(recorded))
     if found is not None and found.facts["fingerprints"] != recorded["fingerprints"]:
         raise BlendError(
-            f"The features {', '.join(names)} have changed since the blend '{facts.get('name')}' was made. Run dfens "
-            f"blend --name {facts.get('name')}."
+            f"The features {', '.join(names)} have changed since the blend '{facts.get('name')}' was made. Run "
+            f"{blend_command(facts, workspace.config.blend)}."
         )
     return found
 

@@ -1,6 +1,8 @@
 """`dfens blend`: shows a table, and stores the blend and its test predictions."""
 
 import json
+import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from dfens.cli import cli
+from dfens.commands.blend import command as blend_options
+from dfens.workspace.blend_command import blend_command
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
+from ensemble.settings import BlendSettings
 from oof.errors import PredictionError, StoreError
 from oof.files import write_json
 from oof.folds import Folds
@@ -330,3 +335,53 @@ def test_optimize_none_gives_the_plain_average(tmp_path: Path, transform: str, a
     if transform == "auto":
         means = np.mean([store.load(name).test for name in ("m0", "m1", "m2")], axis=0)
         np.testing.assert_allclose(plain.test, means, rtol=1e-6)
+
+
+def test_a_stale_blend_is_made_again_by_the_command_that_status_names(tmp_path: Path) -> None:
+    """Its options are repeated, except where dfens.toml has the same ones."""
+    store, _, oof = make_workspace(tmp_path)
+    config = tmp_path / "dfens.toml"
+    config.write_text(config.read_text() + '[blend]\ntransform = "rank"\ncalibrate = "platt"\n')
+    options = "--members m2,m0 --max-members 2 --transform logit --calibrate platt --prune --optimize average_precision"
+    assert run(tmp_path, "--name", "mine", *options.split()).exit_code == 0
+    blends = BlendStore(tmp_path / "work" / "ensemble")
+    before = blends.facts("mine")
+    store.save("m0", store.folds.ids, oof[:, 1], store.load("m0").test)
+    status = CliRunner().invoke(cli, ["-C", str(tmp_path), "status", "--json"])
+    command = json.loads(status.stdout)["next"]
+    assert sorted(command.split(" --")) == sorted(
+        ["dfens blend", "name mine", "members m2,m0", "max-members 2", "transform logit", "prune",
+         "optimize average_precision"]
+    )  # fmt: skip
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "sample_submission.csv").write_text(
+        "id,target\n" + "".join(f"t{row},0\n" for row in range(50))
+    )
+    refused = CliRunner().invoke(cli, ["-C", str(tmp_path), "submit", "mine", "--dry-run"]).stderr
+    assert f"Run {command}, or submit it as it is with --stale." in " ".join(refused.split())
+    assert run(tmp_path, *command.split()[2:]).exit_code == 0
+    after = blends.facts("mine")
+    assert after["settings"] == before["settings"]
+    assert after["fingerprints"] != before["fingerprints"]
+    assert [member["name"] for member in after["members"]] == ["m2", "m0"]
+
+
+def test_every_setting_of_a_blend_is_an_option_or_only_in_the_configuration() -> None:
+    settings = {
+        "optimize": "log_loss", "transform": "prob", "members": ["a", "b"], "max_members": 2, "prune": True,
+        "importance_weighting": True, "calibrate": "beta", "methods": ["ridge", "boosted"],
+        "features": ["size", "my table.csv"],
+    }  # fmt: skip
+    assert {item.name for item in fields(BlendSettings)} == {*settings, "seed"}
+    command = shlex.split(blend_command({"name": "b", "settings": {**settings, "seed": 3}}))
+    assert command[:2] == ["dfens", "blend"]
+    parsed = blend_options.make_context("blend", command[2:]).params
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in parsed.items()}
+    assert {name: given[name] for name in settings} == settings
+    assert given["name"] == "b"
+    recorded: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    same = BlendSettings(**recorded)
+    assert blend_command({"name": "b", "settings": settings}, same) == "dfens blend --name b"
+    assert blend_command({"name": "b"}) == "dfens blend --name b"

@@ -158,10 +158,10 @@ def test_a_blend_whose_members_changed_is_stale() -> None:
     check = checks_of(replace(inputs, blends=[stale]))["Stale blends"]
     assert check.outcome == "fail"
     assert "model-2" in check.sentence
-    newest = replace(stale, name="newest", changed_members=("model-1",))  # the one that dfens status names
+    newest = replace(stale, changed_members=("model-1",), command="dfens blend --name newest --prune")
     check = checks_of(replace(inputs, blends=[stale, newest]))["Stale blends"]
     assert "'model-2' and 'model-1'" in check.sentence
-    assert check.sentence.endswith("Run dfens blend --name newest.")
+    assert check.sentence.endswith("Run dfens blend --name newest --prune.")
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_an_edited_value_of_a_blend_is_named(tmp_path: Path, key: str, value: ob
     if value == "absent":
         del facts[key]
     path.write_text(json.dumps(facts))
-    with pytest.raises(StoreError, match=r"b/blend.json is damaged .* run dfens blend --name b again"):
+    with pytest.raises(StoreError, match=r"b/blend.json is damaged .* run dfens blend --name b with its options"):
         store.load("b")
 
 
@@ -131,7 +131,7 @@ def test_a_blend_of_format_version_1_is_read_without_its_predictor(tmp_path: Pat
     assert blend.oof.shape == blend.nested_oof.shape == (30,)
     assert blend.summary.nested_score == blend.nested_score
     assert {method.name for method in blend.summary.methods} >= {"best single", "mean of probabilities"}
-    with pytest.raises(StoreError, match="'old' has no stored predictor. Run dfens blend --name old again"):
+    with pytest.raises(StoreError, match="'old' has no stored predictor. Run dfens blend --name old with its options"):
         store.load_predictor("old")
 
 

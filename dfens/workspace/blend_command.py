@@ -1,0 +1,35 @@
+"""The command that makes a stored blend again, with the options that it was made with."""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ensemble.settings import BlendSettings
+
+_WITHOUT_OPTION = ("seed",)
+
+
+def blend_command(facts: Mapping[str, Any], current: BlendSettings | None = None) -> str:
+    """Return the command `dfens blend` for a blend that is to be made again.
+
+    Its options are the recorded settings that differ from those in [blend] of dfens.toml. An option cannot switch off
+    what dfens.toml has switched on since (`prune`), nor widen its `members` to all models.
+
+    Args:
+        facts: blend.json. current: settings in dfens.toml; None for the defaults.
+
+    >>> blend_command({"name": "b", "settings": {"members": ["m0", "m1"], "prune": True, "transform": "auto"}})
+    'dfens blend --name b --members m0,m1 --prune'
+    """
+    current, recorded = current or BlendSettings(), dict(facts.get("settings") or {})
+    words = ["dfens", "blend", "--name", str(facts["name"])]
+    for field in dataclasses.fields(BlendSettings):
+        now, then = getattr(current, field.name), recorded.get(field.name)
+        then = tuple(then) if isinstance(then, list | tuple) else then
+        if not then or then == now or field.name in _WITHOUT_OPTION:
+            continue
+        words.append(f"--{field.name.replace('_', '-')}")
+        if then is not True:
+            words.append(",".join(map(str, then)) if isinstance(then, tuple) else str(then))
+    return shlex.join(words)
