@@ -221,7 +221,7 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
     others = {one.method.name: one.nested for one in references if one.method in (BEST_SINGLE, MEAN)}
     comparisons = compare(metric, table.y, nested_out, others, groups)
     aucs = single_aucs(data.oof, data.y)
-    interval = nested_interval(metric, table.y, nested_out, score, groups)
+    interval = nested_interval(metric, table.y, nested_out, score, table.fold, groups)
     weights, *fold_weights = _member_weights(fitted, part, chosen, len(table.columns))
     return BlendResult(
         weights=weights,

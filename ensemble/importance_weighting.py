@@ -89,7 +89,7 @@ def _with_weights(
         weights=whole.weights,
         score=score,
         nested_score=metric(y, nested),
-        nested_interval=nested_interval(metric, y, nested, score, data.groups),
+        nested_interval=nested_interval(metric, y, nested, score, data.fold, data.groups),
         transform=whole.transform,
         method=f"{whole.method}; rows weighted by importance for the test set",
         oof=predictions,

@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, owens_t, stdtr, stdtrit
 
-# pseudo-counts of rows of the rarer class, chosen on generated data sets (benchmarks/intervals.py)
-_PRIOR_BELOW = 40.0  # if the estimated variance is below that of the binormal model
-_PRIOR_ABOVE = 3.0  # if it is larger
-_PRIOR_FREEDOM = 10.0  # degrees of freedom added to those of the estimated variance
-# for differences, chosen on generated data sets (benchmarks/differences.py)
-_PRIOR_DIFFERENCE = 20.0  # pseudo-count of rows if the estimated variance is below that of the model
+# pseudo-counts of rows of the rarer class if the estimated variance is below that of the binormal model, chosen on
+# generated data sets (benchmarks/intervals.py and differences.py)
+_PRIOR = 40.0
+_PRIOR_DIFFERENCE = 20.0
 _PRIOR_HALF = 1.0  # pseudo-count of rows with AUC 0.5, so that the model's variance is not 0 for an AUC of 1
 _SPREAD = 1 / math.sqrt(3)
 _ENDS = (1e-12, 1 - 1e-12)
@@ -31,7 +29,8 @@ def auc_interval(
     |auc - t| = q se(t), as in Wilson's interval for a proportion (for AUC: Newcombe, Confidence intervals for
     an effect size measure based on the Mann-Whitney statistic, Part 2, Statistics in Medicine 2006). se(t)
     follows the binormal model with equal variances, times the ratio of the estimated variance to the model's.
-    Second, this ratio is shrunk toward 1, and q is Student's quantile.
+    Second, a ratio below 1 is shrunk toward 1, and q is Student's quantile. A ratio above 1 is kept: it shows
+    rows that the model does not expect, such as positives that rank low, or rows of groups, which are dependent.
 
     Args:
         auc: score, 0 to 1.
@@ -54,11 +53,9 @@ def auc_interval(
     rows = 1 / positives[0] + 1 / negatives[0]
     edge = 1 / (positives[0] * negatives[0])
     ratio = variance / (_unit_variance(min(max(auc, edge), 1 - edge)) * rows)
-    grouped = positives != (m, m) or negatives != (n, n)
-    # rows of a group are dependent, so their variance is expected to exceed that of the model
-    prior = _PRIOR_BELOW if ratio < 1 else 0.0 if grouped else _PRIOR_ABOVE
+    prior = _PRIOR if ratio < 1 else 0.0
     scale = rows * (freedom * ratio + prior) / (freedom + prior)
-    reach = float(stdtrit(freedom + _PRIOR_FREEDOM, 1 - tail)) ** 2 * scale
+    reach = float(stdtrit(freedom + prior, 1 - tail)) ** 2 * scale
     return _end(auc, reach, -1), _end(auc, reach, 1)
 
 

@@ -113,7 +113,7 @@ def test_a_loss_is_shown_with_its_direction() -> None:
 
 
 def test_the_interval_accounts_for_fitted_weights() -> None:
-    """With many noisy models and few rows, the interval is wider than DeLong's; that of an average is equal to it."""
+    """With many noisy models and few rows, the interval is wider than DeLong's; that of an average is not."""
     oof, y = make_oof(300, 30)
     fitted, plain = fit_blend(oof, y), fit_blend(oof, y, optimize="none")
     for result, wider in ((fitted, True), (plain, False)):

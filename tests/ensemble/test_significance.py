@@ -1,9 +1,13 @@
-"""Sentences on whether a blend differs from simpler ones."""
+"""Intervals of nested scores, and sentences on whether a blend differs from simpler ones."""
 
+import numpy as np
 import pytest
+from scipy.special import ndtri
 
-from ensemble.significance import verdict
+from ensemble.significance import nested_interval, verdict
 from ensemble.summary import Comparison
+from oof.metrics import METRICS, roc_auc
+from oof.metrics.intervals import score_interval
 
 MEAN, SINGLE = "mean of ranks", "best single"
 
@@ -20,3 +24,49 @@ MEAN, SINGLE = "mean of ranks", "best single"
 def test_the_verdict_does_not_call_a_loss_a_gain(gains: dict[str, tuple[float, float]], sentence: str) -> None:
     comparisons = [Comparison(name, gain, (gain - 0.1, gain + 0.1), p_value) for name, (gain, p_value) in gains.items()]
     assert verdict(comparisons).startswith(sentence)
+
+
+@pytest.mark.parametrize("positives", [10, 15, 25, 40, 60])
+def test_intervals_with_few_positives_contain_the_true_auc_95_percent_of_the_time(positives: int) -> None:
+    rng = np.random.default_rng(positives)
+    y = np.repeat([1, 0], [positives, 10 * positives])
+    folds = np.arange(len(y)) % 5
+    held = []
+    for truth in np.tile([0.7, 0.8, 0.85, 0.9, 0.95], 60):
+        scores = rng.normal(size=len(y)) + y * ndtri(truth) * np.sqrt(2)
+        low, high = nested_interval(METRICS["auc"], y, scores, roc_auc(y, scores) + 0.01, folds, None)
+        held.append(low <= truth <= high)
+    assert 0.92 <= np.mean(held) <= 0.98
+
+
+def test_folds_on_different_scales_move_the_upper_end_alone() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    folds = np.arange(400) // 2 % 5
+    same = rng.normal(size=400) + y
+    shifted = same + np.linspace(-2, 2, 5)[folds]
+    score = roc_auc(y, shifted)
+    assert score < roc_auc(y, same) - 0.05
+    low, high = nested_interval(METRICS["auc"], y, shifted, score, folds, None)
+    fixed = score_interval("auc", y, shifted)
+    within = np.mean([roc_auc(y[folds == fold], shifted[folds == fold]) for fold in range(5)])
+    assert high == pytest.approx(fixed.high + within - score)
+    assert fixed.low <= low < score
+    # folds of one class have no pairs
+    assert nested_interval(METRICS["auc"], y, shifted, score, y, None)[1] == pytest.approx(fixed.high)
+
+
+def test_the_gain_of_fitting_counts_from_15_rows_of_a_class() -> None:
+    rng = np.random.default_rng(0)
+    for positives, wider in ((14, False), (60, True)):
+        y = np.repeat([1, 0], [positives, 600])
+        scores = rng.normal(size=len(y)) + y
+        folds = np.arange(len(y)) % 5
+        one, other = (
+            nested_interval(METRICS["auc"], y, scores, roc_auc(y, scores) + gain, folds, None) for gain in (0, 0.05)
+        )
+        assert (other[0] < one[0] and other[1] > one[1]) == wider
+        # a score below one half is skewed the other way
+        mirrored = nested_interval(METRICS["auc"], y, -scores, roc_auc(y, -scores), np.zeros(len(y)), None)
+        plain = nested_interval(METRICS["auc"], y, scores, roc_auc(y, scores), np.zeros(len(y)), None)
+        assert mirrored == pytest.approx((1 - plain[1], 1 - plain[0]))
