@@ -13,11 +13,12 @@ from oof.ids import Ids, join_positions, spelling_note
 from oof.metrics.rounding import auc_rounding
 
 
-def rows_in_folds(table: PredictionFile, folds: Folds, sealed: Ids) -> NDArray[np.intp]:
+def rows_in_folds(table: PredictionFile, folds: Folds, sealed: Ids, test_ids: Ids) -> NDArray[np.intp]:
     """Return the position of each of the table's rows among the training rows, shape (n,).
 
     Args:
         table: of OOF predictions. folds: of the training rows. sealed: ids of the rows that are sealed, (n_sealed,).
+        test_ids: known ids of the rows to predict, (n_test,).
 
     Raises:
         PredictionError: if ids are not training rows, or targets disagree, with examples.
@@ -31,6 +32,13 @@ def rows_in_folds(table: PredictionFile, folds: Folds, sealed: Ids) -> NDArray[n
             f"Out-of-fold predictions of these rows come from models that were trained on other sealed rows, so a "
             f"score on them would be biased. Leave these rows out of the file; predictions by models that were "
             f"trained without any sealed row are imported with --sealed FILE."
+        )
+    of_test = unknown[pd.Index(unknown).isin(test_ids)]
+    if len(of_test):
+        raise PredictionError(
+            f"{table.path}: {len(of_test)} of {len(table.ids)} rows are rows to predict (test ids): "
+            f"{examples(list(of_test))}. Expected training rows only. Save training rows and test rows in two files, "
+            f"then run dfens oof import NAME --oof FILE --test FILE."
         )
     if len(unknown):
         raise PredictionError(

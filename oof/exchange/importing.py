@@ -80,8 +80,10 @@ def import_predictions(
     folds = _folds_for(store, tables, folds_from, k, seed, report)
     models = _gather(tables)
     sealed_ids = _sealed_ids(store, sealed)
-    rows = {table.path: rows_in_folds(table, folds, sealed_ids) for table in tables}
-    test_ids = store.test_ids if store.test_ids_path.exists() else tests[0].ids if tests else None
+    known_tests = store.test_ids if store.test_ids_path.exists() else None
+    of_test = np.empty(0, object) if known_tests is None else known_tests
+    rows = {table.path: rows_in_folds(table, folds, sealed_ids, of_test) for table in tables}
+    test_ids = tests[0].ids if known_tests is None and tests else known_tests
     test_by_model = match_tests(models, tests, test_ids) if test_ids is not None else {}
     sealed_by_model = match_tests(models, sealed, sealed_ids, "sealed")
     if tests:

@@ -136,6 +136,20 @@ def test_rows_without_a_group_are_not_one_group(store: PredictionStore, tmp_path
         import_predictions(PredictionStore(tmp_path / "other"), [empty])
 
 
+def test_training_and_test_rows_in_one_file_are_named(store: PredictionStore, tmp_path: Path) -> None:
+    import_predictions(store, [read_predictions(save(tmp_path / "a.csv", frame()))])
+    store.save_test_ids(np.array(["t0", "t1", "t2"], object))
+    tests = pd.DataFrame({"id": ["t1", "t0"], "pred": [0.25, 0.5]})
+    stacked = read_predictions(save(tmp_path / "both.csv", pd.concat([frame()[["id", "pred"]], tests])))
+    with pytest.raises(
+        PredictionError,
+        match=r"2 of 62 rows are rows to predict \(test ids\): t1, t0\. Expected training rows only\. Save training "
+        r"rows and test rows in two files, then run dfens oof import NAME --oof FILE --test FILE\.",
+    ):
+        import_predictions(store, [stacked])
+    assert store.names() == ["a"]
+
+
 def test_impossible_folds_are_refused(store: PredictionStore, tmp_path: Path) -> None:
     table = read_predictions(save(tmp_path / "a.csv", frame()[["id", "pred"]]))
     with pytest.raises(PredictionError, match="no folds yet, and no target column to make them from in a.csv"):
