@@ -294,7 +294,7 @@ def simpler_blends(data: BlendData, metric: Metric) -> dict[str, NDArray[Any]]:
 
 def _both_scores(one: FittedMethod, metric: Metric, y: NDArray[Any]) -> tuple[float, float]:
     """Return the fitted and the nested score."""
-    read = [one.scores, one.nested]
+    read: list[NDArray[Any]] = [one.scores, one.nested]
     if metric.kind != "ranking" and one.method.output != "identity":  # an output function never changes the order
         output = Mixture(((1.0, one.formula),), one.method.output)
         read = [output.predictions(scores.astype(np.float64)) for scores in read]

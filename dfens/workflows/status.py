@@ -169,7 +169,8 @@ def _missing_trainings(workspace: Workspace, name: str, summary: ModelSummary | 
         return 0
     done = set(store.trainings(name))
     for seed in range(repeats.seeds):  # a refit whose test predictions were moved away predicts with its stored weights
-        done |= {PartKey("refit", seed)} if workspace.refit_history_path(name, seed).exists() else set()
+        if workspace.refit_history_path(name, seed).exists():
+            done.add(PartKey("refit", seed))
     return len(wanted - done)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -96,7 +96,8 @@ def files_changed_since_training(workspace: "Workspace", competition: "Competiti
     now = files_fingerprint(paths)
     changed = []
     for name in workspace.predictions.names():
-        folds, details = [], {}
+        folds: list[str] = []
+        details: dict[str, Any] = {}
         for fold in range(workspace.predictions.folds.k):
             path = workspace.history_path(name, fold)
             history = read_json(path) if path.is_file() else {}

@@ -1,5 +1,6 @@
 """Read a table of features that the user gives for the rows of a blend: ids and columns of numbers."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from oof.exchange.id_column import find_id, is_row_number
 from oof.exchange.table_files import read_columns
 from oof.ids import Ids, as_ids, spelling_note
 
+_INDEX = re.compile(r"|unnamed: ?\d+|(__index_)?level_\d+(__)?|index")
 Parts = Mapping[str, Ids]  # "training", "test" or "sealed" -> ids
 
 
@@ -48,7 +50,7 @@ def read_feature_table(path: Path, parts: Parts) -> dict[str, NDArray[np.float32
     known = as_ids(columns.text(id_name), str(path))
     at = pd.Index(known).get_indexer(pd.Index(ids))
     _refuse_missing(path, parts, known, at)
-    values = _numeric(columns, [name for name in columns.names if name != id_name and not is_row_number(columns, name)])
+    values = _numeric(columns, [name for name in columns.names if name != id_name and not _is_index(columns, name)])
     with np.errstate(over="ignore"):  # too large for float32: refused below
         found = {name: column[at].astype(np.float32) for name, column in values.items()}
     infinite = [name for name, values in found.items() if np.isinf(values).any()]
@@ -72,6 +74,18 @@ def _refuse_missing(path: Path, parts: Parts, known: Ids, at: NDArray[np.intp]) 
             f"{path} lacks {' and '.join(lacking)}. {spelling_note(missing, known)}Add them; leave unknown values "
             f"empty."
         )
+
+
+def _is_index(columns: Columns, name: str) -> bool:
+    """Return whether a column numbers the rows, or is the index of a data frame that was shuffled or filtered.
+
+    Such an index tells where a row was in an earlier table, in which reals often come first.
+    """
+    if is_row_number(columns, name):
+        return True
+    if not _INDEX.fullmatch(name.lower().strip()) or not columns.is_number(name) or columns.is_fraction(name):
+        return False
+    return pd.Index(columns.numbers(name)).is_unique
 
 
 def _numeric(columns: Columns, names: list[str]) -> dict[str, NDArray[np.float64]]:

@@ -160,6 +160,16 @@ def test_unknown_values_are_reported_and_columns_without_values_left_out(tmp_pat
     assert columns_of(tmp_path) == [("features.csv", "focus"), ("features.csv", "part")]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_the_index_of_a_shuffled_table_is_not_a_feature(tmp_path: Path, kind: str) -> None:
+    """It numbers the rows of an earlier table, in which reals may have come first."""
+    table = pd.DataFrame({"id": [f"r{row}" for row in range(9)], "level_1": [2, 2, *range(7)], "focus": 0.5})
+    shuffled, path = table.sample(frac=1, random_state=0), tmp_path / f"features.{kind}"
+    shuffled.to_csv(path) if kind == "csv" else shuffled.to_parquet(path)
+    found = read_feature_table(path, {"training": table["id"].to_numpy(object)})
+    assert list(found) == ["level_1", "focus"]  # a feature by its repeated values
+
+
 @pytest.mark.parametrize("words", [("False", "True"), ("no", "Yes "), ("negative", "POSITIVE"), ("0", "true")])
 def test_words_for_no_and_yes_are_numbers(tmp_path: Path, words: tuple[str, str]) -> None:
     path = tmp_path / "rows.csv"

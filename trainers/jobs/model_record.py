@@ -112,7 +112,7 @@ def _move_old(
     """Move a model with other settings to the archive; raise TrainingError unless `force`."""
     name = context.name
     if not force:
-        labels = {} if context.pseudo is None else {"pseudo_labels": context.pseudo[0].source}
+        labels: Mapping[str, Any] = {} if context.pseudo is None else {"pseudo_labels": context.pseudo[0].source}
         rename = "" if labels else "Use a new name for the new settings in dfens.toml, or run "
         raise TrainingError(
             f"Model '{name}' was trained with other settings; changed: {', '.join(changed.values())}. "
