@@ -55,7 +55,7 @@ def test_missing_folds_and_groups_are_not_one_value(what: str, missing: object) 
     arrays = [values] if missing is None else [values, np.where(values == values, 1.0, np.nan)]
     for array in arrays:
         with pytest.raises(BlendError, match=rf"{what} is missing \(NaN or None\) in 6 of 60 rows, first in row 0\."):
-            fit_blend(oof, y, **{what: array})
+            fit_blend(oof, y, **{what: array})  # type: ignore[arg-type]  # one of two array arguments
 
 
 def test_groups_are_not_split_when_folds_are_assigned() -> None:
