@@ -86,7 +86,7 @@ def import_models(workspace: Workspace, request: ImportRequest, progress: Progre
     names = [name for table in tables for name in table.predictions]
     refuse_names_of_blends(workspace, names, "Import it under another name: dfens oof import NAME --oof FILE.")
     test_ids = store.test_ids if store.test_ids_path.exists() else None
-    tests = [_read_test(workspace.resolve(file), request, test_ids) for file in request.tests]
+    tests = [_read_test(workspace.resolve(file), request, test_ids, request.test_column) for file in request.tests]
     sealed_ids = store.sealed_ids if store.has_folds() else None
     sealed = [_read_test(workspace.resolve(file), request, sealed_ids) for file in request.sealed]
     source = None
@@ -107,14 +107,17 @@ def import_models(workspace: Workspace, request: ImportRequest, progress: Progre
     return ImportResult(report, len(store.folds.ids), states)
 
 
-def _read_test(file: Path, request: ImportRequest, known: Ids | None) -> PredictionFile:
-    """Read test predictions of known ids; their columns may have different names from those of the OOF file."""
+def _read_test(file: Path, request: ImportRequest, known: Ids | None, column: str | None = None) -> PredictionFile:
+    """Read test predictions of known ids from a column, which must exist, or from those that are named or detected.
+
+    Their columns may have different names from those of the OOF file.
+    """
     columns = request.columns
     names = read_columns(file).names
     wanted = (request.test_column,) if request.test_column else columns.predictions
     choice = ColumnChoice(
         id=columns.id if columns.id in names else None,
-        predictions=tuple(column for column in wanted if column in names),
+        predictions=(column,) if column else tuple(column for column in wanted if column in names),
     )
     return read_predictions(file, choice, name=request.name, known_ids=known, for_test=True)
 

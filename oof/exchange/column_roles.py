@@ -101,6 +101,8 @@ def assign_roles(
         target, left = None, _without_labels(columns, left)
     rest = [name for name in left if name != target]
     labels = [name for name in names if name not in rest]
+    if not choice.predictions:
+        _check_shapes(columns, rest, for_test)
     predictions, more = (choice.predictions, ()) if choice.predictions else find_predictions(columns, rest, labels)
     tests = [] if for_test else _tests_left_out(columns, {id_name, *taken, target, *predictions})
     test_ids = _has_test_ids(columns, _test_columns(columns))
@@ -109,8 +111,47 @@ def assign_roles(
 
 def _check_named(columns: Columns, asked: Sequence[str | None]) -> None:
     for name in asked:
+        if name in columns.arrays:
+            raise PredictionError(_wrong_shape(columns, [name]))
         if name is not None and name not in columns.names:
             raise PredictionError(f"{columns.path} has no column '{name}'; it has {examples(columns.names, 20)}.")
+
+
+def _check_shapes(columns: Columns, names: Sequence[str], for_test: bool) -> None:
+    """Check that the predictions are not an array that cannot be read as columns.
+
+    Raises:
+        PredictionError: if none of some columns has a usual name for predictions, but the file contains such an array.
+    """
+    tests = [name for name in columns.arrays if _is_of_test(name)]
+    others = [name for name in columns.arrays if name not in tests]
+    arrays = (tests or others) if for_test else others
+    called = (is_prediction_name(name) or is_target_name(name) or _is_of_test(name) for name in names)
+    if arrays and not any(called):
+        raise PredictionError(_wrong_shape(columns, arrays))
+
+
+def _wrong_shape(columns: Columns, names: Sequence[str]) -> str:
+    """Return the message for arrays that are not columns."""
+    found = " and ".join(f"'{name}' has shape {columns.arrays[name]}" for name in names)
+    remedies = []
+    for name in names:
+        if len(columns.arrays[name]) == 2:
+            of_folds = (
+                f"{name}.mean(axis=0) if they are fold models or seeds of one model"
+                if _is_of_test(name)
+                else f"{name}.mean(axis=0) if they are seeds of one model (of fold models, save for each row only the "
+                f"prediction by the one that was trained without it)"
+            )
+            remedies.append(f" It has a row for each model: save {of_folds}, or {name}.T if they are different models.")
+    return (
+        f"{columns.path}: {found}. Expected one value for each row, (n_rows,), or one column for each model, "
+        f"(n_rows, n_models).{''.join(remedies)}"
+    )
+
+
+def _is_of_test(name: str) -> bool:
+    return base_name(name).startswith(("test", "sub"))
 
 
 def _check_header(columns: Columns, known_ids: Ids | None) -> None:
@@ -167,11 +208,9 @@ def _has_test_ids(columns: Columns, tests: Sequence[str]) -> bool:
 
 def _tests_left_out(columns: Columns, used: Set[str | None]) -> list[str]:
     """Return the columns of test predictions that are not used for anything."""
-    return [
-        name
-        for name in _test_columns(columns)
-        if name not in used and columns.is_number(name) and not is_id_name(name) and not is_target_name(name)
-    ]
+    tests = _test_columns(columns)
+    found = [name for name in tests if columns.is_number(name) and not is_id_name(name) and not is_target_name(name)]
+    return [name for name in [*found, *filter(_is_of_test, columns.arrays)] if name not in used]
 
 
 def _of_part(columns: Columns, for_test: bool) -> list[str]:

@@ -32,12 +32,20 @@ class Columns:
         columns: by name, anything that pyarrow accepts as an array; an NPZ may have columns of different lengths.
         comma_decimals: whether numbers are written as `0,5`.
         header_is_text: whether the names come from a line of a text file, which could really be a row.
+        arrays: shapes of the arrays of an NPZ that are not columns, by name.
     """
 
     def __init__(
-        self, path: Path, columns: Mapping[str, Any], *, comma_decimals: bool = False, header_is_text: bool = False
+        self,
+        path: Path,
+        columns: Mapping[str, Any],
+        *,
+        comma_decimals: bool = False,
+        header_is_text: bool = False,
+        arrays: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.path = path
+        self.arrays = dict(arrays or {})
         self.header_is_text = header_is_text
         self._columns = {name: _plain(column) for name, column in columns.items()}
         self._comma_decimals = comma_decimals

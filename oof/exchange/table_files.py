@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from oof.errors import PredictionError
 from oof.exchange.columns import Columns
 from oof.exchange.csv_files import check_names, read_csv
+from oof.exchange.id_column import is_id_name
 from oof.native_sources import native_reader
 from oof.packed import PACKED, UNPACK_ERRORS, ZIP, unpack
 
@@ -31,7 +32,7 @@ def read_columns(path: Path) -> Columns:
     as CSV if the ending of their name says so, or that they are packed. CSV: see `oof.exchange.csv_files`; it may be
     gzipped, or in a ZIP archive of one file. NPZ: one-dimensional arrays are columns; an array (n_rows, k) is k
     columns, named `NAME:LABEL` if there is an array of k texts, otherwise `NAME[0]` to `NAME[k-1]`; other arrays are
-    left out.
+    only listed with their shapes, also an array (k, n_rows), which has a row instead of a column for each model.
 
     Raises:
         PredictionError: if the file is missing, empty, broken or in an unknown format.
@@ -43,7 +44,7 @@ def read_columns(path: Path) -> Columns:
             raise PredictionError(f"{path} {found}. Give the path of a file of predictions ({KINDS}).")
         data = path.read_bytes()
         if data.startswith(ZIP) and _is_npz(data):
-            return Columns(path, _npz_columns(path, data))
+            return _npz_columns(path, data)
         data = unpack(data, path, PredictionError)
         if data.startswith(b"PAR1"):
             return _from_arrow(path, pa.parquet.read_table(native_reader(data)))
@@ -71,7 +72,7 @@ def _from_arrow(path: Path, table: Any) -> Columns:
     return Columns(path, {name: table[name] for name in table.column_names})
 
 
-def _npz_columns(path: Path, data: bytes) -> dict[str, Any]:
+def _npz_columns(path: Path, data: bytes) -> Columns:
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
@@ -85,16 +86,33 @@ def _npz_columns(path: Path, data: bytes) -> dict[str, Any]:
             f"np.array(ids, dtype=str) and numbers as float32."
         ) from err
     columns: dict[str, Any] = {}
+    shapes = {}
     for name, array in arrays.items():
         if array.dtype.kind == "S":
-            arrays[name] = array = _as_text(path, name, array)
+            arrays[name] = _as_text(path, name, array)
+    for name, array in arrays.items():
         if array.ndim == 1:
             columns[name] = _arrow(array)
+        elif array.ndim > 2 or _lies_across(array, arrays):
+            shapes[name] = array.shape
         elif array.ndim == 2:
             for label, column in zip(_labels(name, array, arrays), array.T, strict=True):
                 columns[label] = _arrow(np.ascontiguousarray(column))
-    check_names(path, list(columns), rows=max(map(len, columns.values()), default=0))
-    return columns
+    check_names(path, [*columns, *(shapes if columns else ())], rows=max(map(len, columns.values()), default=0))
+    return Columns(path, columns, arrays=shapes)
+
+
+def _lies_across(array: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Return whether an array (k, n) has as many columns, instead of rows, as there are ids."""
+    ids = {
+        name: len(other)
+        for name, other in arrays.items()
+        if other.ndim == 1 and name not in _NAMES_OF_COLUMNS and (is_id_name(name) or other.dtype.kind == "U")
+    }
+    by_row = [length for name, length in ids.items() if is_id_name(name)]
+    return (
+        array.ndim == 2 and len(array) < array.shape[1] and array.shape[1] in ids.values() and len(array) not in by_row
+    )
 
 
 def _arrow(array: NDArray[Any]) -> Any:

@@ -95,6 +95,16 @@ def test_a_model_by_name_with_its_test_file(tmp_path: Path) -> None:
     assert json.loads(run(tmp_path, "list", "--json").stdout)["models"][0]["state"] == "complete"
 
 
+def test_a_missing_test_column_is_an_error(tmp_path: Path) -> None:
+    path = write_models(tmp_path, 1)[0]
+    test = tmp_path / "test.csv"
+    test.write_text("id,pred,prod\nx,0.5,0.25\ny,0.25,0.5\n")
+    found = run(tmp_path, "import", "cnn", "--oof", path, "--test", test, "--test-column", "perd")
+    assert found.exit_code == 1
+    assert "test.csv has no column 'perd'; it has id, pred, prod" in found.stderr
+    assert not (tmp_path / "work" / "oof" / "models").exists()
+
+
 def test_columns_and_folds_may_be_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("u,v,w,x\n" + "".join(f"{i},{i % 2},{i // 2 % 2},{i / 8}\n" for i in range(8)))
     found = run(tmp_path, "import", tmp_path / "a.csv")

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,48 @@ def test_test_predictions_beside_those_of_training_rows_are_mentioned(
     report = import_predictions(store, [read_predictions(path)], tests)
     assert not any("not imported" in note for note in report.notes)
     np.testing.assert_array_equal(store.load("both").test, np.array([0.75, 0.5], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"test_id": list("vwxyz"), "test": np.eye(3, 5)}, "'test' has shape (3, 5)"),
+        ({"test_id": list("vwxyz"), "test": np.eye(1, 5)}, "'test' has shape (1, 5)"),
+        ({"test_id": np.arange(5), "test": np.eye(3, 5)}, "'test' has shape (3, 5)"),
+        ({"test_names": list("vwxyz"), "test_preds": np.eye(3, 5)}, "save test_preds.mean(axis=0) if they are fold"),
+        ({"test_id": list("vwxyz"), "test": np.eye(2, 5), "models": ["a", "b"]}, "or test.T if they are different"),
+        ({"test_id": list("vwxyz"), "test": np.ones((3, 5, 1))}, "'test' has shape (3, 5, 1). Expected one value for"),
+    ],
+)
+def test_a_row_for_each_fold_model_is_a_question_that_leaves_the_oof_predictions_alone(
+    tmp_path: Path, arrays: Arrays, message: str
+) -> None:
+    path, oof = tmp_path / "m.npz", np.random.default_rng(0).random(20)
+    np.savez(path, id=np.array([f"r{row}" for row in range(20)]), y=np.arange(20) % 2, oof=oof, **arrays)
+    with pytest.raises(PredictionError, match=re.escape(message)):
+        read_predictions(path, for_test=True)
+    table = read_predictions(path)
+    np.testing.assert_array_equal(table.predictions["m"], oof)
+    (name,) = [name for name in arrays if name in ("test", "test_preds")]
+    assert table.roles.tests == (name,)
+    np.savez(tmp_path / "t.npz", **arrays)  # the same in a file of test predictions alone
+    with pytest.raises(PredictionError, match=re.escape(message)):
+        read_predictions(tmp_path / "t.npz", for_test=True)
+
+
+def test_a_row_for_each_seed_is_a_question_and_a_column_for_each_is_not(tmp_path: Path) -> None:
+    path, oof = tmp_path / "m.npz", np.random.default_rng(0).random((3, 20))
+    ids = np.array([f"r{row}" for row in range(20)])
+    height = np.linspace(0.5, 1.25, 20)
+    np.savez(path, id=ids, y=np.arange(20) % 2, height=height, oof=oof)
+    with pytest.raises(PredictionError, match=re.escape("'oof' has shape (3, 20)")) as error:
+        read_predictions(path)
+    assert "by the one that was trained without it" in str(error.value)
+    with pytest.raises(PredictionError, match=re.escape("'oof' has shape (3, 20)")):
+        read_predictions(path, ColumnChoice(predictions=("oof",)))
+    assert read_predictions(path, ColumnChoice(predictions=("height",))).predictions["m"].tolist() == height.tolist()
+    np.savez(path, id=ids, y=np.arange(20) % 2, oof=oof.T, nets=["a", "b", "c"])
+    assert list(read_predictions(path).predictions) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("for_test", [True, False])
