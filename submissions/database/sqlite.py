@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,8 +85,8 @@ class SqliteDatabase:
         name = getattr(err, "sqlite_errorname", "") or ""
         head = f"The ledger {self.where} cannot be used: {reason.rstrip('.?')}."
         number = err.errno if isinstance(err, OSError) else 0
-        if self.path.is_dir():
-            return StoreError(f"{head} {self.path} is a folder: move it away, or name a file in it.")
+        if obstacle := self._obstacle():
+            return StoreError(f"{head} {obstacle}")
         if name == "SQLITE_NOTADB" or name.startswith("SQLITE_CORRUPT"):
             return LedgerDamagedError(f"{head} The file is damaged or is not a ledger. {RESTORE}")
         is_full = name == "SQLITE_FULL" or number in DISK_FULL
@@ -109,6 +110,25 @@ class SqliteDatabase:
         if name == "SQLITE_ERROR":  # a column is missing, for example
             return LedgerDamagedError(f"{head} Another program has changed the file. {RESTORE}")
         return StoreError(head)
+
+    def _obstacle(self) -> str:
+        """Return what is wrong with a file of the ledger or its name; SQLite reports it as an error of the disk."""
+        if self.path.is_dir():
+            return f"{self.path} is a folder: move it away, or name a file in it."
+        for ending in ("", ".lock", "-wal", "-shm", "-journal"):
+            path = self.path.with_name(self.path.name + ending)
+            try:
+                mode = path.stat().st_mode
+            except FileNotFoundError:
+                continue
+            except OSError as err:
+                if err.errno == errno.ENAMETOOLONG:
+                    return f"Its name, or that of {path.name[-20:]}, is too long: choose a shorter one."
+                return ""
+            if not stat.S_ISREG(mode):
+                found = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+                return f"{path} is {found}, and not a file: move it away, or choose another name for the ledger."
+        return ""
 
     def _full(self) -> bool:
         """Return whether the disk is full, or a quota or `ulimit -f` is reached, which SQLite does not report."""

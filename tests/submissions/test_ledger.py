@@ -280,6 +280,25 @@ def test_a_folder_in_place_of_the_ledger_is_named(tmp_path: Path) -> None:
         Ledger(tmp_path / "ledger.sqlite")
 
 
+@pytest.mark.parametrize("ending", [".lock", "-wal", "-journal"])
+def test_a_folder_in_place_of_a_file_next_to_the_ledger_is_named(ending: str, tmp_path: Path) -> None:
+    blocking = tmp_path / f"ledger.sqlite{ending}"
+    blocking.mkdir()
+    with (
+        pytest.raises(StoreError, match=f"ledger.sqlite{ending} is a folder, and not a file: move it away"),
+        Ledger(tmp_path / "ledger.sqlite").exclusive("multi-ffdi", 1),
+    ):
+        pass
+
+
+def test_a_pipe_or_a_long_name_is_not_an_error_of_the_disk_or_of_permissions(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="pipe is a device, pipe or socket, and not a file"):
+        Ledger(tmp_path / "pipe").add(entry())
+    with pytest.raises(StoreError, match="is too long: choose a shorter one"):
+        Ledger(tmp_path / ("x" * 250)).add(entry())
+
+
 def test_a_limit_on_file_sizes_is_a_full_disk(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.add(entry())
