@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from string import Formatter
 
@@ -10,12 +10,13 @@ from oof.errors import ConfigError
 
 # Kaggle documents no limit; longer descriptions are not readable on its pages
 LONGEST = 500
+_SHORTEST_SECRET = 12  # shorter passwords of proxies occur in ordinary text
 _UNKNOWN = "n/a"
 _UNSHOWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # the last range: command-line bytes that are not UTF-8
 _FORMAT = re.compile(r"[<>^+ ]?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")  # with a width that cannot exceed the message limit
 
 
-def make_message(template: str, fields: Mapping[str, object]) -> str:
+def make_message(template: str, fields: Mapping[str, object], secrets: Iterable[str] = ()) -> str:
     """Fill a template such as `{blend} oof={score:.5f} nested={nested_score:.5f}`.
 
     A field without a value (None or NaN: a file made elsewhere has no CV score)
@@ -24,11 +25,11 @@ def make_message(template: str, fields: Mapping[str, object]) -> str:
 
     Args:
         template: the text of [submit] message or --message; `{{` is a literal brace.
-        fields: name -> value.
+        fields: name -> value. secrets: keys, tokens and passwords, which the message must not contain.
 
     Raises:
-        ConfigError: if a field is unknown (suggesting the nearest), a format is wrong, or the message is empty or too
-            long.
+        ConfigError: if a field is unknown (suggesting the nearest), a format is wrong, or the message is empty, too
+            long, or contains a secret, since Kaggle shows it and the ledger keeps it.
 
     >>> make_message("{blend} oof={score:.3f}", {"blend": "b7", "score": 0.98765})
     'b7 oof=0.988'
@@ -43,6 +44,11 @@ def make_message(template: str, fields: Mapping[str, object]) -> str:
     text = " ".join(text.split())
     if _UNSHOWABLE.search(text):
         raise ConfigError(f"The message {text!r} has characters that cannot be displayed. Write plain text in UTF-8.")
+    if any(secret.strip() in text for secret in secrets if len(secret.strip()) >= _SHORTEST_SECRET):
+        raise ConfigError(
+            "The message contains a key, token or password of your credentials. It would be stored in the ledger and "
+            "shown on Kaggle: remove it from --message or [submit] message."
+        )
     if not text:
         raise ConfigError(
             f"The message {template!r} is empty when filled in. Kaggle requires a description: write a few words."

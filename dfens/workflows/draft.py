@@ -1,5 +1,6 @@
 """Prepare the checked table of a submission with its provenance, before anything is sent."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
 from oof.git import git_state
+from submissions.kaggle.credentials import find_secrets
 from submissions.message import make_message
 from submissions.table import SubmissionTable, build_table, validate_file
 
@@ -56,9 +58,8 @@ def make_draft(
         facts, blend, label = recipe.facts, recipe.name, recipe.name
         score, nested = recipe.score, recipe.nested_score
     facts = {**facts, "sample_sha256": table.sample_sha256}
-    text = make_message(
-        message or workspace.config.submit.message, message_fields(workspace, label, score, nested, table.rows, facts)
-    )
+    fields = message_fields(workspace, label, score, nested, table.rows, facts)
+    text = make_message(message or workspace.config.submit.message, fields, find_secrets(os.environ))
     return Draft(label, table, text, blend, score, nested, facts)
 
 

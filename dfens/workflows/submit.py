@@ -1,6 +1,7 @@
 """Submit a checked table or a notebook's output once, and wait for its score."""
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from oof.metrics import metric_by_name
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry
 from submissions.kaggle.client import KaggleClient, KaggleError
+from submissions.kaggle.credentials import find_secrets
 from submissions.leaderboard import LeaderboardRank, rank_score
 from submissions.ledger import Ledger
 from submissions.message import make_message
@@ -148,7 +150,8 @@ def _sender_of_kernel(workspace: Workspace, request: SubmitRequest) -> Callable[
     kernel, version = request.kernel or "", request.kernel_version
     name = f"{kernel} version {version}"
     facts = {"version": VERSION, "source": "kernel", "name": name}
-    text = make_message(request.message or name, message_fields(workspace, kernel, None, None, None, facts))
+    fields = message_fields(workspace, kernel, None, None, None, facts)
+    text = make_message(request.message or name, fields, find_secrets(os.environ))
     entry = _entry_of(workspace, text, facts, kernel=kernel, kernel_version=version, file_name=request.file or "")
     return lambda submitter: submitter.submit_kernel(entry)
 

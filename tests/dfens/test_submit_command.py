@@ -16,7 +16,7 @@ from submissions.entry import Entry
 from submissions.ledger import Ledger
 from tests.support.commands import run
 from tests.support.ensemble import make_workspace
-from tests.support.kaggle_server import KaggleServer
+from tests.support.kaggle_server import KEY, KaggleServer
 from tests.support.rights import on_read_only_disk
 
 MORE = """
@@ -100,6 +100,20 @@ def test_messages_are_filled_from_the_blend(folder: Path) -> None:
     assert json.loads(said.stdout)["message"].startswith("m0+m1+m2 auc 0.")
     wrong = run(folder, "submit", "--dry-run", "--message", "{nested}", code=1)
     assert "unknown field {nested}; did you mean nested_score" in wrong.stderr
+
+
+def test_a_message_with_a_key_is_refused_before_it_is_stored(
+    folder: Path, server: KaggleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_KEY", f"{KEY}\r\n")
+    for more in ((), ("--dry-run",)):
+        refused = run(folder, "submit", "--message", f"run {KEY}!", *more, code=1)
+        assert "The message contains a key, token or password of your credentials" in refused.stderr
+        assert KEY not in refused.output
+    kernel = ("--kernel", "alice/notebook", "--kernel-version", "3", "--file", "submission.csv")
+    assert KEY not in run(folder, "submit", *kernel, "--message", KEY, code=1).output
+    assert not server.submissions
+    assert not (folder / "work" / "submissions").exists()
 
 
 def test_a_bad_file_is_refused_with_examples(folder: Path) -> None:
