@@ -70,6 +70,11 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
     """
     name = check_backbone(settings.backbone)
     from_hub = settings.pretrained is True
+    if settings.backbone_options.get("features_only"):
+        raise TrainingError(
+            f"{settings.backbone!r} with features_only = true returns maps of features instead of one output. Remove "
+            f"features_only from [models] in dfens.toml."
+        )
     try:
         model: nn.Module = timm.create_model(
             name, pretrained=from_hub, num_classes=1, **_options(settings, name, image_size)
