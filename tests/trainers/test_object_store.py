@@ -268,7 +268,7 @@ def test_a_fold_that_cannot_be_fetched_does_not_affect_the_others(
     with monkeypatch.context() as patch, pytest.raises(TrainingError) as caught:
         patch.setattr(RemoteWorkspace, "fetch_result", unreachable)
         train()
-    assert "1 of the tasks failed; 1 of 2 folds are done" in str(caught.value)
+    assert "1 of the tasks failed; 1 of 2 trainings are done" in str(caught.value)
     assert "baseline fold 0: The share is unreachable." in str(caught.value)
     assert store.summary("baseline").oof_folds == (1,)
     train()

@@ -145,7 +145,10 @@ class KillAtFirstStep(Notes):
 def test_failed_folds_are_reported_once_the_others_are_done(tmp_path: Path) -> None:
     undisturbed, _ = train(tmp_path / "undisturbed", {"tiny": TINY})
     engine = functools.partial(train_in_workers, workers=2)
-    models: dict[str, ModelSettings] = {**MODELS, "wrong": dataclasses.replace(TINY, backbone_options={"depht": 3})}
+    models: dict[str, ModelSettings] = {
+        **MODELS,
+        "wrong": dataclasses.replace(TINY, backbone_options={"depht": 3}, refit=True),
+    }
     store, _ = train(tmp_path / "killed", MODELS, engine=lambda job, folds, progress: [])
     # passed to the engine directly, since the trial before training would refuse the broken model
     work = tmp_path / "killed" / "work" / "trainers"
@@ -153,9 +156,10 @@ def test_failed_folds_are_reported_once_the_others_are_done(tmp_path: Path) -> N
     with pytest.raises(TrainingError) as caught:
         engine(job, (0, 1), KillAtFirstStep())
     message = str(caught.value)
-    assert "3 of the tasks failed; 3 of 6 folds are done" in message
+    assert "3 of the tasks failed; 3 of 6 trainings are done" in message
     assert "tiny fold 1: its process was killed by signal 9 (SIGKILL)" in message
     assert "wrong fold 0, wrong fold 1: 'test_resnet' cannot be made with backbone_options" in message
+    assert "The refit of 'wrong' follows its folds." in message
     assert not workers_of()
     store, results = train(tmp_path / "killed", MODELS, engine=engine)
     assert [result.skipped for result in results] == [True, False, True, True]

@@ -105,7 +105,7 @@ def test_failures_are_reported_and_other_tasks_continue(tmp_path: Path, cluster:
     with pytest.raises(TrainingError) as caught:
         train_on_ray(TrainingJob(competition, store.root, models, work), (0, 1), SILENT, address=cluster.address)
     message = str(caught.value)
-    assert "2 of the tasks failed; 2 of 4 folds are done" in message
+    assert "2 of the tasks failed; 2 of 4 trainings are done" in message
     assert "wrong fold 0, wrong fold 1: 'test_resnet' cannot be made with backbone_options" in message
 
 

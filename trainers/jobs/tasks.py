@@ -85,10 +85,10 @@ class TaskQueue:
         if self._open[name]:
             return
         if name not in self._refitted:
-            self._refitted.add(name)
             fold = self._runner.store.folds.refit
             refits = [Task(name, fold, seed, refit=True) for seed in self._runner.refits_due(name)]
             if refits:
+                self._refitted.add(name)
                 self._open[name] = len(refits)
                 self._order += refits
                 self.waiting.extend(refits)
@@ -112,9 +112,11 @@ class TaskQueue:
             f"{', '.join(task.title for task in sorted(tasks, key=self._place))}: {reason}"
             for reason, tasks in self._failures.items()
         ]
+        later = [name for name in names if name not in self._refitted and self._runner.repeats(name).refit]
         raise TrainingError(
-            f"{failed} of the tasks failed; {len(self._results)} of {len(self._order)} folds are done and kept.\n"
+            f"{failed} of the tasks failed; {len(self._results)} of {len(self._order)} trainings are done and kept.\n"
             + "\n".join(lines)
+            + "".join(f"\nThe refit of '{name}' follows its folds." for name in later)
             + "\nRun the same command again for the tasks that are missing."
         )
 
