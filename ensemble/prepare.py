@@ -67,7 +67,7 @@ def numeric_target(y: NDArray[Any]) -> NDArray[Any]:
             f"y is NaN or infinite in {len(wrong)} of {len(y)} rows, first in row {wrong[0]}. Leave out rows without a "
             f"target."
         )
-    if y.size and np.abs(y).max() > LARGEST:
+    if y.size and float(np.abs(y).max()) > LARGEST:
         raise BlendError(f"y has values beyond {LARGEST:g}, whose errors cannot be summed. Divide y by a constant.")
     return y
 
@@ -100,7 +100,7 @@ def check_shapes(oof: NDArray[Any], y: NDArray[Any], names: Sequence[str] | None
             f"These models have infinite predictions: {examples(infinite)}. Check for a division by zero "
             f"or an overflow of float16, and predict again."
         )
-    large = [name for index, name in enumerate(found) if np.nanmax(np.abs(per_model[:, index])) > LARGEST]
+    large = [name for index, name in enumerate(found) if float(np.nanmax(np.abs(per_model[:, index]))) > LARGEST]
     if large:
         raise BlendError(
             f"These models have predictions beyond {LARGEST:g}: {examples(large)}. Divide them by a constant, also the "

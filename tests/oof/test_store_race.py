@@ -147,7 +147,7 @@ def test_damage_is_named_with_its_file(store: PredictionStore) -> None:
             store.list()
     details.write_text(whole)
     oof.rename(folder / "kept")
-    oof.symlink_to("/nonexistent")
+    oof.symlink_to(folder / "nowhere")
     with pytest.raises(StoreError, match="a link to a file that does not exist"):
         store.load("m")
     oof.unlink()

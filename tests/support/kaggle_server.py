@@ -274,7 +274,7 @@ class KaggleServer:
             buffer = io.BytesIO()
             with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
                 for name, data in self.files.items():
-                    archive.writestr(name, data)
+                    archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # without the time of day
             self.archive = buffer.getvalue()
         return self.archive
 
@@ -285,7 +285,7 @@ class KaggleServer:
             rows.append(f"{rank},{rank},{name},2026-01-02 03:04:05,{score},1,{name.replace(' ', '')}")
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr(f"{self.slug}-publicleaderboard.csv", "\n".join(rows) + "\n")
+            archive.writestr(zipfile.ZipInfo(f"{self.slug}-publicleaderboard.csv"), "\n".join(rows) + "\n")
         return buffer.getvalue()
 
 
