@@ -16,6 +16,8 @@ REPLICATES = 300  # bootstrap replicates, for metrics that need a bootstrap
 _OF_THE_GAIN = 0.75
 _NO_GAIN_BELOW = 15.0  # rows, or groups, of the rarer class
 _SKEWNESS = 0.5
+_LEAST_SKEWED = 10  # rows of the rarer class; fewer tell too little
+_LEAST_SHARE = 0.05  # share of the pairs that are within folds
 
 
 def nested_interval(
@@ -30,33 +32,43 @@ def nested_interval(
 
     An interval for fixed predictions ignores that other rows would give other weights, and contained the true score in
     91 % of 200 generated data sets of 400 to 4,000 rows. The difference between the fitted and the nested score
-    indicates the uncertainty of the weights, of which up to three quarters are taken as their standard error; with few
-    rows of a class the difference is mostly chance, and none of it is. docs/blending.md has the coverage.
+    indicates the uncertainty of the weights: three quarters of it are their standard error, for the AUC less with few
+    rows of a class, where the difference is mostly chance, and 0 with 15 or fewer. docs/blending.md has the coverage.
 
     Two further corrections are for the AUC. Fold models on different scales reduce the pooled AUC, though not the AUC
-    of any of them on new rows; if the pairs of rows within folds have a higher AUC, the upper end is moved by the
-    difference. The AUC of few rows is skewed toward 0.5, so the end on that side is too far for its share of the error.
+    of any of them on new rows; if the pairs of rows within folds have a higher AUC, the upper end is that of an
+    interval around it. The AUC of few rows is skewed toward 0.5, so the end on that side would be missed too rarely,
+    and is brought closer, except with fewer than 10 rows of a class or with groups.
 
     Args:
         metric: metric of the blend. y: (n_rows,). nested: nested predictions. score: fitted score.
         folds: (n_rows,). groups: (n_rows,) or None.
     """
     found = score_interval(metric, y, nested, groups, replicates=REPLICATES)
+    if math.isnan(found.standard_error):
+        return found.low, found.high  # nothing is known
     gain, low, high = _OF_THE_GAIN * abs(score - found.score), found.score - found.low, found.high - found.score
-    above = 0.0
+    center = found.score
     if metric.is_auc:
-        rarer = min(len(np.unique(np.flatnonzero(y == k) if groups is None else groups[y == k])) for k in (0, 1))
+        rarer = min(_units(y == k, groups) for k in (0, 1))
         gain *= max(0.0, 1 - _NO_GAIN_BELOW / rarer)
-        skewness = _SKEWNESS * (2 * found.score - 1) / math.sqrt(rarer)
-        low, high = low * (1 - max(0.0, skewness)), high * (1 - max(0.0, -skewness))
-        above = max(0.0, _auc_within_folds(y, nested, folds) - found.score)
+        if groups is None and rarer >= _LEAST_SKEWED and 0 < found.score < 1:
+            skewness = _SKEWNESS * (2 * found.score - 1) / math.sqrt(rarer)
+            low, high = low * (1 - max(0.0, skewness)), high * (1 - max(0.0, -skewness))
+        center = max(found.score, _auc_within_folds(y, nested, folds))
+        if center > found.score > 0:
+            high *= math.sqrt(center * (1 - center) / (found.score * (1 - found.score)))
     least = found.score - math.hypot(low, 1.96 * gain)
-    most = found.score + above + math.hypot(high, 1.96 * gain)
+    most = center + math.hypot(high, 1.96 * gain)
     return max(least, metric.range[0]), min(most, metric.range[1])
 
 
+def _units(rows: NDArray[np.bool_], groups: NDArray[Any] | None) -> int:
+    return int(rows.sum()) if groups is None else len(np.unique(groups[rows]))
+
+
 def _auc_within_folds(y: NDArray[Any], scores: NDArray[Any], folds: NDArray[Any]) -> float:
-    """Return the share of the pairs within folds that are in the right order; 0 if no fold has both classes."""
+    """Return the share of the pairs within folds that are in the right order; 0 if few pairs are within folds."""
     right = pairs = 0.0
     for fold in np.unique(folds):
         inside = folds == fold
@@ -64,7 +76,8 @@ def _auc_within_folds(y: NDArray[Any], scores: NDArray[Any], folds: NDArray[Any]
         if count:
             right += count * roc_auc(y[inside], scores[inside])
             pairs += count
-    return right / pairs if pairs else 0.0
+    enough = pairs > 0 and pairs >= _LEAST_SHARE * float((y == 1).sum()) * float((y == 0).sum())
+    return right / pairs if enough else 0.0
 
 
 def compare(

@@ -53,8 +53,8 @@ def auc_interval(
     rows = 1 / positives[0] + 1 / negatives[0]
     edge = 1 / (positives[0] * negatives[0])
     ratio = variance / (_unit_variance(min(max(auc, edge), 1 - edge)) * rows)
-    prior = _PRIOR if ratio < 1 else 0.0
-    scale = rows * (freedom * ratio + prior) / (freedom + prior)
+    scale = rows * max(ratio, (freedom * ratio + _PRIOR) / (freedom + _PRIOR))
+    prior = _PRIOR * min(1.0, max(0.0, 2 - ratio))  # the model says nothing about twice its variance
     reach = float(stdtrit(freedom + prior, 1 - tail)) ** 2 * scale
     return _end(auc, reach, -1), _end(auc, reach, 1)
 

@@ -46,14 +46,15 @@ def test_folds_on_different_scales_move_the_upper_end_alone() -> None:
     same = rng.normal(size=400) + y
     shifted = same + np.linspace(-2, 2, 5)[folds]
     score = roc_auc(y, shifted)
-    assert score < roc_auc(y, same) - 0.05
-    low, high = nested_interval(METRICS["auc"], y, shifted, score, folds, None)
+    within = float(np.mean([roc_auc(y[folds == fold], shifted[folds == fold]) for fold in range(5)]))
+    assert score < within - 0.05
     fixed = score_interval("auc", y, shifted)
-    within = np.mean([roc_auc(y[folds == fold], shifted[folds == fold]) for fold in range(5)])
-    assert high == pytest.approx(fixed.high + within - score)
+    low, high = nested_interval(METRICS["auc"], y, shifted, score, folds, None)
     assert fixed.low <= low < score
-    # folds of one class have no pairs
-    assert nested_interval(METRICS["auc"], y, shifted, score, y, None)[1] == pytest.approx(fixed.high)
+    assert high == pytest.approx(score_interval("auc", y, same).high, abs=0.005)  # same pairs within folds
+    one_class, few_pairs = y, np.where(np.arange(400) < 20, 2, y)  # 100 of 40,000 pairs are within fold 2
+    for other in (one_class, few_pairs):
+        assert nested_interval(METRICS["auc"], y, shifted, score, other, None)[1] == pytest.approx(fixed.high)
 
 
 def test_the_gain_of_fitting_counts_from_15_rows_of_a_class() -> None:
@@ -70,3 +71,19 @@ def test_the_gain_of_fitting_counts_from_15_rows_of_a_class() -> None:
         mirrored = nested_interval(METRICS["auc"], y, -scores, roc_auc(y, -scores), np.zeros(len(y)), None)
         plain = nested_interval(METRICS["auc"], y, scores, roc_auc(y, scores), np.zeros(len(y)), None)
         assert mirrored == pytest.approx((1 - plain[1], 1 - plain[0]))
+
+
+@pytest.mark.parametrize("positives", [1, 5, 10, 40])
+def test_the_lower_end_is_brought_closer_only_if_enough_rows_show_the_skewness(positives: int) -> None:
+    rng = np.random.default_rng(1)
+    y = np.repeat([1, 0], [positives, 400])
+    scores = rng.normal(size=len(y)) + 2 * y
+    folds, score = np.zeros(len(y)), roc_auc(y, scores)
+    for groups in (None, np.arange(len(y))):
+        fixed = score_interval("auc", y, scores, groups)
+        low, high = nested_interval(METRICS["auc"], y, scores, score, folds, groups)
+        assert high == pytest.approx(fixed.high)
+        assert (low > fixed.low + 1e-9) == (groups is None and positives >= 10)
+    # exact ends of a perfect order, and an unknown variance, are kept
+    perfect = nested_interval(METRICS["auc"], y, y.astype(float), 1.0, folds, None)
+    assert perfect == pytest.approx((score_interval("auc", y, y.astype(float)).low, 1.0))

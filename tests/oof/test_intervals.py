@@ -9,6 +9,7 @@ from scipy.stats import norm
 
 from oof.errors import PredictionError
 from oof.metrics import METRICS, Metric, roc_auc
+from oof.metrics.auc_interval import auc_interval
 from oof.metrics.bootstrap import bootstrap_scores
 from oof.metrics.delong import auc_covariance, placements
 from oof.metrics.intervals import difference, score_interval
@@ -298,3 +299,14 @@ def test_with_many_rows_the_interval_of_a_difference_is_that_of_delong() -> None
     found = difference("auc", y, shared + y + rng.normal(size=20_000), shared + y + 1.1 * rng.normal(size=20_000))
     assert found.low == pytest.approx(found.gain - 1.96 * found.standard_error, rel=2e-3)
     assert found.high == pytest.approx(found.gain + 1.96 * found.standard_error, rel=2e-3)
+
+
+@pytest.mark.parametrize("positives", [2, 5, 10, 60])
+def test_the_interval_does_not_jump_where_the_variance_exceeds_that_of_the_model(positives: int) -> None:
+    rows = 1 / positives + 1 / 200
+    units = (positives, positives), (200, 200)
+    variances = np.linspace(0.5, 2.5, 401) * 0.0135 * rows  # around the model's for an AUC of 0.9
+    lows, highs = np.array([auc_interval(0.9, float(variance), *units) for variance in variances]).T
+    assert (np.diff(lows) < 0).all()
+    assert (np.diff(highs) > 0).all()
+    assert np.abs(np.diff(lows)).max() < 0.02
