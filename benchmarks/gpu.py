@@ -3,8 +3,8 @@
     python3 benchmarks/gpu.py [--out build/gpu.md] [--wheels DIR] [--minutes 9] [--only tests,train]
 
 The results are written to one Markdown file. Runs from a checkout, without installation, in any Python environment with
-torch, torchvision, timm, numba, opencv, pandas, scikit-learn, safetensors, pyarrow, psutil, pytest and pytest-timeout;
-nothing is downloaded. Missing packages are taken from --wheels, a folder of wheels (docs/training.md lists them). Each
+the packages that docs/training.md names; nothing is downloaded. Missing ones are taken from --wheels, a folder of
+wheels. Each
 section runs in its own process with a time limit; if one fails or times out, this is reported in the file, and the
 others still run.
 """
@@ -24,7 +24,7 @@ ROOT = HERE.parent
 MODELS = ("resnet50", "convnext_tiny", "efficientnet_b4")
 # Seconds for each section on a 16-core machine: with what comes before and after them, 9 minutes. The benchmarks end by
 # themselves before their limit, and report what they left out; the tests are ended at theirs.
-LIMITS = {"tests": 200, "train": 130, "predict": 80, "loader": 50, "precision": 60}
+LIMITS = {"tests": 200, "train": 120, "predict": 60, "loader": 40, "precision": 100}
 _AROUND_S = 20  # to unpack wheels and to describe the machine
 _TO_END_S = 15  # grace period for a benchmark to end by itself
 
@@ -47,8 +47,8 @@ def sections(folder: Path, workers: int) -> list[Section]:
     # one line per finished test, so that a stopped run shows its progress
     tests = ["-m", "pytest", *dict.fromkeys(files), *"-m gpu -v -n 0 -p no:cacheprovider --tb short".split()]
     tests += "--timeout 150 --durations 8".split()
-    train = "--size 256 --batch 64 --steps 16 --repeats 2".split()
-    predict = "--size 256 --images 64 --repeats 2".split()
+    train = [*"--size 256 --batch 64 --steps 48 --repeats 2 --only".split(), "dfens from files", "dfens from the cache"]
+    predict = "--size 256 --images 32 --repeats 2".split()
 
     def benchmark(name: str, *options: str) -> tuple[str, ...]:
         return (str(HERE / f"{name}.py"), *options, *cuda, "--seconds", str(LIMITS[name] - _TO_END_S))

@@ -93,8 +93,7 @@ def ours(store: ImageStore, device: torch.device, workers: int, *, changed: bool
     data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=device, threads=workers)
 
     def augmented() -> Iterable[Tensor]:
-        for part, images in zip(plan, data.batches(0, plan), strict=True):
-            batch = data.on_device(images, 0, part)
+        for batch in data.batches(0, plan):
             assert isinstance(batch, Tensor)
             yield batch
 

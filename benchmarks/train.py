@@ -140,8 +140,8 @@ def images_alone(settings: TimmSettings, paths: list[str], folder: Path, device:
         plan = [np.arange(start, start + size) for start in range(0, len(paths) - size + 1, size)]
 
         def run() -> int:
-            for rows, batch in zip(plan, data.batches(0, plan), strict=True):
-                data.on_device(batch, 0, rows)
+            for _ in data.batches(0, plan):
+                pass
             return len(plan) * size
 
         return run
@@ -223,6 +223,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="threads or processes that decode")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, help="most time; repeats and models that do not fit are left out")
+    parser.add_argument(
+        "--only", nargs="+", help="names of the variants to compare with training from memory and timm; default all"
+    )
     parser.add_argument("--folder", type=Path, help="folder of images, generated if empty; default temporary")
     options = parser.parse_args()
     device, budget = torch.device(options.device), Budget(options.seconds)
@@ -263,6 +266,9 @@ def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespa
     if device.type == "cuda":
         label = "dfens from files, decoded on the device"
         variants[label] = watched(label, dataclasses.replace(settings, decode="gpu"))
+    if options.only is not None:
+        chosen = ("fed from memory", *options.only, "timm loop")
+        variants = {label: variants[label] for label in chosen}
     timing = time_in_turn(variants, options.repeats, apart=device.type == "cpu", budget=budget)
     heads = ["variant", "images/s", "× fed from memory", "× timm loop", "by CPU-s: × memory", "× timm loop", "waits"]
     peak = flops = 1.0

@@ -37,6 +37,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     monkeypatch.setattr(Loader, "__init__", lambda self, threads, *, pin=False: made(self, threads, pin=False))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     return cast("torch.device", _FakeCuda("cpu"))
 
 

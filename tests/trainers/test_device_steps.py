@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.devices import DEVICES, EDGE, farthest, picture, settings
+from tests.support.devices import DEVICES, farthest, picture
+from tests.support.devices import settings as any_size
 from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.train_state import Batch, TrainState
 from trainers.networks.backbone import create_model
@@ -17,6 +18,11 @@ from trainers.networks.normalise import Normalise
 from trainers.runtime.device import EnergyMeter, amp_type, is_out_of_memory, peak_memory
 
 CPU = torch.device("cpu")
+EDGE = 32  # many CPUs emulate float16: at 64 px these tests took minutes
+
+
+def settings(**values: object) -> TimmSettings:
+    return any_size(image_size=EDGE, **values)
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +34,9 @@ def exact_convolutions() -> Iterator[None]:
     torch.backends.cudnn.deterministic = before
 
 
-def batch(count: int = 16) -> tuple[Tensor, Tensor]:
+def batch(count: int = 8) -> tuple[Tensor, Tensor]:
     """Return uint8 images (count, EDGE, EDGE, 3) and their labels."""
-    images = torch.stack([torch.from_numpy(picture(row)) for row in range(count)])
+    images = torch.stack([torch.from_numpy(picture(row, EDGE)) for row in range(count)])
     return images, (torch.arange(count) % 2).float()
 
 

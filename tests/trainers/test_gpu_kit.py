@@ -2,13 +2,16 @@
 
 import importlib.util
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def load(name: str) -> ModuleType:
@@ -58,3 +61,63 @@ def test_repeats_that_do_not_fit_are_skipped_and_reported(
     assert len(timing["a"].seconds) == len(timing["b"].seconds) == 2  # 20 s to warm up, and 20 s each
     assert "2 of 9 repeats: no time left for more." in capsys.readouterr().out
     assert len(measure.time_in_turn({"a": task}, 3, apart=False)["a"].seconds) == 3
+
+
+# Collect the GPU tests as if only some distributions and what they require were installed; arguments: names
+COLLECT = """
+import importlib.abc, importlib.metadata, re, sys
+from pathlib import Path
+
+import pytest
+
+ROOT = str(Path.cwd())
+
+
+def plain(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+there, left = set(), [plain(name) for name in sys.argv[1:]]
+while left:
+    name = left.pop()
+    if name in there:
+        continue
+    there.add(name)
+    try:
+        required = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        continue
+    left += [plain(re.match(r"[\\w.-]+", one).group()) for one in required if "extra ==" not in one]
+owners = importlib.metadata.packages_distributions()
+missing = {module for module, found in owners.items() if not there & {plain(one) for one in found}}
+
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        frame = sys._getframe(1)
+        while "importlib" in frame.f_code.co_filename:
+            frame = frame.f_back
+        importer = frame.f_code.co_filename
+        ours = importer.startswith(ROOT) and "site-packages" not in importer
+        if ours and name.split(".")[0] in missing - {"dfens", "oof", "ensemble", "trainers", "submissions", "tests"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Missing())
+files = [str(path) for path in sorted(Path("tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
+files += [str(path) for path in sorted(Path("tests").rglob("test_*.py")) if "DEVICES" in path.read_text()]
+sys.exit(pytest.main([*dict.fromkeys(files), *"-m gpu --collect-only -q -n 0 -p no:cacheprovider".split()]))
+"""
+
+
+def test_the_gpu_tests_import_no_package_that_the_documentation_does_not_name() -> None:
+    text = " ".join((ROOT / "docs" / "training.md").read_text().split())
+    there = re.search(r"any Python with (.*?) will do", text)
+    wheels = re.search(r"`make gpu WHEELS=folder`: (.*?)\. ", text)
+    assert there is not None
+    assert wheels is not None
+    names = re.split(r", | and ", f"{there[1]}, {wheels[1]}".replace("OpenCV", "opencv-python-headless"))
+    assert {"torch", "pytest-xdist", "ttach", "av"} <= set(names)
+    done = subprocess.run([sys.executable, "-c", COLLECT, *names], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "test_device_folds.py" in done.stdout

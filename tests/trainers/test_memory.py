@@ -13,8 +13,10 @@ from torch import Tensor
 
 from oof.errors import TrainingError
 from oof.files import read_json
-from tests.support.devices import picture_rows
+from tests.support.devices import AUGMENTED, fake_cuda, picture_rows, settings
 from tests.support.training import TINY, train_tiny
+from trainers.augment.pipeline import augment_batch
+from trainers.kinds.timm import fold as timm_fold
 from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.kinds.training.train_state import TrainState
@@ -56,26 +58,36 @@ def test_processes_that_train_together_do_not_retry_in_smaller_parts(
         trainer._step(torch.zeros(8, 32, 32, 3, dtype=torch.uint8), np.arange(8))
 
 
-def augmentation_out_of_memory(most: int) -> Callable[..., Any]:
-    """An ImageFoldData.on_device for which more than so many images at once do not fit."""
-    on_device = ImageFoldData.on_device
+def test_an_automatic_batch_is_split_until_its_parts_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainState, "step", out_of_memory(6))
+    train_tiny(tmp_path, dataclasses.replace(TINY, batch_size="auto"), (0,))
+    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
+    assert history["parts_of_a_step"] == 4  # 20 images in parts of 5
 
-    def fitting(self: ImageFoldData, batch: Any, epoch: int, rows: Any) -> Any:
-        if len(rows) > most:
+
+def augmented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the batches of 10 images, augmented as on CUDA."""
+    rows, chosen = picture_rows(tmp_path, 10), settings(**AUGMENTED)
+    data = ImageFoldData(chosen, rows, pd.DataFrame(), lambda table: rows, seed=0, device=fake_cuda(monkeypatch))
+    return list(data.batches(0, [np.arange(8), np.arange(8, 10)]))
+
+
+def at_most(most: int) -> Callable[..., Any]:
+    """Return an augmentation for which more than so many images at once do not fit."""
+
+    def fitting(images: Any, params: Any, size: int) -> Any:
+        if len(images) > most:
             raise RuntimeError("CUDA error: out of memory")
-        return on_device(self, batch, epoch, rows)
+        return augment_batch(images, params, size)
 
     return fitting
 
 
-@pytest.mark.parametrize("place", ["step", "augmentation"])
-def test_an_automatic_batch_is_split_until_its_parts_fit(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if place == "step":
-        monkeypatch.setattr(TrainState, "step", out_of_memory(6))
-    else:
-        monkeypatch.setattr(ImageFoldData, "on_device", augmentation_out_of_memory(6))
-    train_tiny(tmp_path, dataclasses.replace(TINY, batch_size="auto"), (0,))
-    history = read_json(tmp_path / "work" / "trainers" / "tiny" / "fold0" / "history.json")
-    assert history["parts_of_a_step"] == 4  # 20 images in parts of 5
+def test_a_batch_is_augmented_in_parts_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = augmented(tmp_path, monkeypatch)
+    monkeypatch.setattr(timm_fold, "augment_batch", at_most(3))
+    for found, whole in zip(augmented(tmp_path, monkeypatch), expected, strict=True):
+        assert torch.equal(found, whole)
+    monkeypatch.setattr(timm_fold, "augment_batch", at_most(0))
+    with pytest.raises(TrainingError, match="One image of 64 px cannot be augmented in the free memory"):
+        augmented(tmp_path, monkeypatch)

@@ -51,7 +51,7 @@ def test_bfloat16_learns() -> None:
 
 def test_normalising_does_not_change_the_images() -> None:
     keep_freed_memory()  # must have no other effect
-    grey = torch.full((1, 3, 4, 4), 100.0)
+    grey = torch.full((1, 4, 4, 3), 100, dtype=torch.uint8)
     found = Normalise(nn.Identity(), CPU)(grey)
     assert (grey == 100).all()
     expected = (100 / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])

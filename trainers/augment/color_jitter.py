@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from trainers.augment.arrays import as_image, column, round_grey, to_grey
+from trainers.augment.arrays import as_image, round_grey, to_grey
 from trainers.media.arrays import Image
 from trainers.runtime.device import on_device
 
@@ -34,6 +34,5 @@ def jitter_color(image: Image, jitter: Jitter) -> Image:
 
 def jitter_colors(batch: Tensor, jitters: Sequence[Jitter]) -> Tensor:
     """Change the colors of grey values (batch, 3, height, width); bit-identical to `jitter_color`."""
-    contrast = column([jitter[0] for jitter in jitters], batch)
-    offset = on_device(np.array([jitter[1:] for jitter in jitters], np.float32).reshape(-1, 3, 1, 1), batch.device)
-    return round_grey((batch - 128) * contrast + 128 + offset)
+    values = on_device(np.array(jitters, np.float32).reshape(-1, 4, 1, 1), batch.device)
+    return round_grey((batch - 128) * values[:, :1] + 128 + values[:, 1:])

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from trainers.augment.arrays import as_image
 from trainers.media.arrays import Image
@@ -49,18 +49,21 @@ def take_window(image: Image, window: Window, size: int) -> Image:
 
 
 def take_windows(images: Tensor, windows: Sequence[Window], size: int) -> Tensor:
-    """Cut each image's window out of square images (batch, height, width, 3); returns (batch, 3, size, size)."""
-    batch, stored_size = images.permute(0, 3, 1, 2), images.shape[1]
-    starts = [(window.top - window.border, window.left - window.border, window.flip) for window in windows]
-    top, left, flip = on_device(np.array(starts, np.int64).reshape(-1, 3), images.device).unbind(1)
-    steps = torch.arange(size, device=images.device)
+    """Cut each image's window out of square images (batch, height, width, 3).
 
-    def mirrored(at: Tensor) -> Tensor:
-        at = at.abs()
-        return torch.where(at >= stored_size, 2 * (stored_size - 1) - at, at)
+    The nearest pixel of a grid at whole pixels is that pixel itself, and reflection at the centres of border pixels is
+    OpenCV's BORDER_REFLECT_101; indexing with one tensor per axis takes several times as long on a GPU.
 
-    rows = mirrored(top[:, None] + steps)  # (batch, size)
-    columns = mirrored(left[:, None] + torch.where(flip[:, None] > 0, size - 1 - steps, steps))
-    every = torch.arange(len(batch), device=images.device)[:, None, None, None]
-    plane = torch.arange(3, device=images.device)[None, :, None, None]
-    return batch[every, plane, rows[:, None, :, None], columns[:, None, None, :]]
+    Returns:
+        Grey values as float32, shape (batch, 3, size, size).
+    """
+    values, last = images.permute(0, 3, 1, 2).float(), images.shape[1] - 1
+    # from places -1 to 1 of the window to those of the image
+    moves = np.zeros((len(windows), 2, 3), np.float32)
+    middle = (size - 1) / 2
+    for move, window in zip(moves, windows, strict=True):
+        move[0, 0] = (-1 if window.flip else 1) * (size - 1) / last
+        move[1, 1] = (size - 1) / last
+        move[:, 2] = [2 * (start - window.border + middle) / last - 1 for start in (window.left, window.top)]
+    grid = affine_grid(on_device(moves, images.device), [len(windows), 3, size, size], align_corners=True)
+    return grid_sample(values, grid, mode="nearest", padding_mode="reflection", align_corners=True)

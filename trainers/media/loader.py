@@ -16,6 +16,7 @@ from trainers.media.arrays import Image, Rows
 from trainers.media.image import read_bytes
 from trainers.media.image_gpu import decode_on_device
 from trainers.media.image_store import Subset
+from trainers.runtime.device_thread import DeviceThread
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,7 +35,7 @@ class Loader:
             cv2.setNumThreads(1)  # otherwise OpenCV wakes threads on all cores for each image
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._pin = pin
-        self._device_pool: ThreadPoolExecutor | None = None
+        self._decoder: DeviceThread | None = None
 
     def batches(self, plan: Iterable[Rows], shape: tuple[int, ...], make_row: MakeRow) -> Iterator[Tensor]:
         """Yield for each set of rows the images from `make_row`, (len(rows), *shape), uint8, in the same order.
@@ -85,17 +86,18 @@ class Loader:
         paths = [rows.images.paths[row] for row in rows.positions[rowset]]
         files = [self._pool.submit(read_bytes, path) for path in paths]
 
-        def decode() -> Tensor:
-            return decode_on_device([file.result() for file in files], paths, rows.images.size, device)
+        def decode() -> tuple[Tensor, None]:
+            return decode_on_device([file.result() for file in files], paths, rows.images.size, device), None
 
-        if self._device_pool is None:  # one thread: nvJPEG decodes a whole batch at once
-            self._device_pool = ThreadPoolExecutor(1, thread_name_prefix="nvjpeg")
-        return self._device_pool.submit(decode).result
+        if self._decoder is None:  # one thread: nvJPEG decodes a whole batch at once
+            self._decoder = DeviceThread(device, "nvjpeg")
+        decoded = self._decoder.begin(decode)
+        return lambda: decoded()[0]
 
     def close(self) -> None:
         """Stop the threads; unfinished batches are discarded."""
-        if self._device_pool is not None:
-            self._device_pool.shutdown(wait=True, cancel_futures=True)
+        if self._decoder is not None:
+            self._decoder.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -28,10 +28,8 @@ class Normalise:
         self._shift = (-mean / std).to(device)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalise uint8 (batch, edge, edge, 3) or grey values (batch, 3, edge, edge) to (batch, 3, edge, edge)."""
-        batch = images.to(self._device, non_blocking=True)
-        if batch.dtype == torch.uint8:
-            batch = batch.permute(0, 3, 1, 2)  # the memory is channels-last already
-        values = batch.to(torch.float32, copy=True)  # changed in place, so it must be a copy
+        """Normalise uint8 images (batch, edge, edge, 3) to (batch, 3, edge, edge)."""
+        batch = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2)  # the memory is channels-last already
+        values = batch.to(torch.float32)
         torch.addcmul(self._shift, values, self._scale, out=values)
         return values.contiguous(memory_format=torch.channels_last)

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from oof.errors import TrainingError
 from trainers.augment.mixing import mix
 from trainers.augment.pipeline import AugmentParams, augment_batch, augment_image, sample_params
 from trainers.augment.pseudo_fakes import PseudoFakes, pair_partners
@@ -19,10 +20,15 @@ from trainers.kinds.training.fold_data import FoldData
 from trainers.kinds.training.train_state import Batch, MakeInputs
 from trainers.media.arrays import Image, Rows
 from trainers.media.image_store import Subset
-from trainers.media.loader import Loader
+from trainers.media.loader import Loader, ahead
+from trainers.media.process_loader import ProcessLoader, process_count
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import Normalise
 from trainers.networks.optim import set_trainable
+from trainers.runtime.device import is_out_of_memory
+from trainers.runtime.device_thread import DeviceThread
+
+_PIXELS_AT_ONCE = 1 << 24  # pixels augmented together on a device, as several arrays of 200 MB
 
 
 class ImageFoldData(FoldData):
@@ -59,8 +65,8 @@ class ImageFoldData(FoldData):
         self.threads = threads
         self.ids, self.target, self.weight = train.ids, train.target, train.weight
         self.batch_text = f"images of {settings.image_size} px"
-        # by epoch and row, until they have been applied on the device
-        self._drawn: dict[tuple[int, int], AugmentParams] = {}
+        self._processes: ProcessLoader[tuple[int, Rows], list[AugmentParams]] | None = None
+        self._augmented_at_once = max(1, _PIXELS_AT_ONCE // train.images.size**2)
         partner = None if train.originals is None else pair_partners(train.ids, train.target, train.originals)
         self._pseudo_fakes = PseudoFakes(
             train.ids, train.target, seed, settings.self_blend, settings.pair_mix, settings.face_cutout, partner
@@ -81,29 +87,75 @@ class ImageFoldData(FoldData):
         return normalised_and_mixed
 
     def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
-        """Yield the images of each step; on a CPU they are already augmented, on CUDA `on_device` augments them."""
+        """Yield the augmented images of each step, prefetched.
 
-        def image_on_host(row: int) -> Image:
-            return self._image_on_host(epoch, row)
-
-        self._drawn.clear()
-        edge = self.train.images.size if self.device.type == "cuda" else self.settings.image_size
-        loader = Loader(self.threads, pin=self.device.type == "cuda")
+        On a CPU, threads decode and augment. On CUDA, processes decode, a thread copies the images of the next steps
+        to the device, and the device augments them. The thread that trains starts this itself: it takes less time than
+        handing the interpreter lock to another thread for each operation.
+        """
+        if self.device.type == "cuda":
+            yield from self._batches_on_device(epoch, plan)
+            return
+        loader, size = Loader(self.threads), self.settings.image_size
         try:
-            if self.settings.decode == "gpu":
-                yield from loader.rows(plan, self.train, self.device)
-            else:
-                yield from loader.batches(plan, (edge, edge, 3), image_on_host)
+            yield from loader.batches(plan, (size, size, 3), lambda row: self._augmented_image(epoch, row))
         finally:
             loader.close()
 
-    def _image_on_host(self, epoch: int, row: int) -> Image:
-        """Return a row's image as processed by the loader; on CUDA, only by operations without a batched version."""
+    def _augmented_image(self, epoch: int, row: int) -> Image:
+        image = self._pseudo_fakes.image(epoch, row, self._stored_image)
+        return augment_image(image, self._params(epoch, row), self.settings.image_size)
+
+    def _batches_on_device(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
+        loader, copier = Loader(self.threads, pin=True), DeviceThread(self.device, "copy")
+        try:
+            decoded = self._decoded(epoch, plan, loader)
+
+            def copied() -> tuple[Tensor, list[AugmentParams]]:
+                batch, params = next(decoded)
+                # memory that is not pinned is filled again as soon as this returns, so the copy is awaited
+                images = batch[: len(params)].to(self.device, non_blocking=batch.is_pinned())
+                return images, params
+
+            for images, params in ahead(plan, lambda rows: copier.begin(copied), 2):
+                yield self._augmented(images, params)
+        finally:
+            copier.close()
+            loader.close()
+
+    def _decoded(
+        self, epoch: int, plan: Sequence[Rows], loader: Loader
+    ) -> Iterator[tuple[Tensor, list[AugmentParams]]]:
+        """Return for each step its images as decoded, and the parameters with which the device augments them."""
+        edge, most = self.train.images.size, min(self.settings.step_rows, len(self.ids))
+        if self.settings.decode != "gpu" and self._processes is None:
+            processes = process_count(self.threads, most * self.train.images.image_bytes)
+            if processes:
+                self._processes = ProcessLoader(self._fill, (most, edge, edge, 3), processes)
+        if self._processes is not None:
+            return self._processes.batches([(epoch, rows) for rows in plan])
+        if self.settings.decode == "gpu":
+            batches = loader.rows(plan, self.train, self.device)
+        else:
+            batches = loader.batches(
+                plan, (edge, edge, 3), lambda row: self._image_for_device(row, epoch, self._params(epoch, row))
+            )
+        return (
+            (batch, [self._params(epoch, row) for row in rows.tolist()])
+            for rows, batch in zip(plan, batches, strict=True)
+        )
+
+    def _fill(self, key: tuple[int, Rows], batch: Tensor) -> list[AugmentParams]:
+        """Decode the images of a step into a batch; return the parameters of their augmentation."""
+        epoch, rows = key
+        images, params = batch.numpy(), [self._params(epoch, row) for row in rows.tolist()]
+        for place, (row, drawn) in enumerate(zip(rows.tolist(), params, strict=True)):
+            images[place] = self._image_for_device(row, epoch, drawn)
+        return params
+
+    def _image_for_device(self, row: int, epoch: int, params: AugmentParams) -> Image:
+        """Return a row's image before the operations that have a batched version."""
         image, size = self._pseudo_fakes.image(epoch, row, self._stored_image), self.settings.image_size
-        params = self._params(epoch, row)
-        if self.device.type != "cuda":
-            return augment_image(image, params, size)
-        self._drawn[epoch, row] = params  # here and not in the main thread, which keeps the network busy
         if not params.needs_host:
             return image
         place = np.zeros_like(image)  # for these images the device uses the top left window
@@ -117,13 +169,27 @@ class ImageFoldData(FoldData):
         random = ImageRandom(self.seed, epoch, self.ids[row])
         return sample_params(self.settings, self.train.images.size, self.settings.image_size, random)
 
-    def on_device(self, batch: Batch, epoch: int, rows: Rows) -> Batch:
-        if self.device.type != "cuda":
-            return batch
-        assert isinstance(batch, Tensor)
-        drawn = [self._drawn.pop((epoch, row), None) for row in rows.tolist()]
-        params = [one or self._params(epoch, row) for one, row in zip(drawn, rows.tolist(), strict=True)]
-        return augment_batch(batch.to(self.device, non_blocking=True), params, self.settings.image_size)
+    def _augmented(self, images: Tensor, params: Sequence[AugmentParams]) -> Tensor:
+        """Augment a batch on the device; in parts if memory requires it."""
+        size = self.settings.image_size
+        while True:
+            count = self._augmented_at_once
+            parts = [slice(start, start + count) for start in range(0, len(params), count)]
+            try:
+                return torch.cat([augment_batch(images[part], params[part], size) for part in parts])
+            except Exception as err:
+                if not is_out_of_memory(err):
+                    raise
+                if count == 1:
+                    raise TrainingError(
+                        f"One image of {self.train.images.size} px cannot be augmented in the free memory of "
+                        f"{self.device}. Set a smaller batch_size, or smaller inputs."
+                    ) from err
+            self._augmented_at_once = -(-min(count, len(params)) // 2)
+            torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        self._processes = None  # which ends them
 
     def targets(self, epoch: int, rows: Rows) -> Tensor:
         return torch.from_numpy(self._pseudo_fakes.labels(epoch, rows))

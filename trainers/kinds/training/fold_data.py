@@ -42,11 +42,10 @@ class FoldData(ABC):
 
     @abstractmethod
     def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
-        """Yield the batch of each step of an epoch, prefetched by threads."""
+        """Yield the augmented batch of each step of an epoch, prefetched by threads; on the CPU or on the device."""
 
-    def on_device(self, batch: Batch, epoch: int, rows: Rows) -> Batch:
-        """Move a part of a step's batch to the device and process it there; rows are those of the part."""
-        return batch
+    def close(self) -> None:  # noqa: B027  # most have nothing to release
+        """Release what prepares the batches; called after the last epoch."""
 
     def targets(self, epoch: int, rows: Rows) -> Tensor:
         """Return the targets of a step, (n,) float32 from 0 to 1."""

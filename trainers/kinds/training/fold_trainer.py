@@ -1,5 +1,6 @@
 """The training loop of one fold: epochs, saving, resuming, divergence, stop requests, choice of weights."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +153,11 @@ class FoldTrainer:
         self._totals.begin(self.history)
         steps_before = self.steps_done
         total = self.last_epoch * self.steps_per_epoch
-        with self.progress.task(self.title, total=total, unit="step") as task, StopRequest() as request:
+        with (
+            contextlib.closing(self.data),
+            self.progress.task(self.title, total=total, unit="step") as task,
+            StopRequest() as request,
+        ):
             task.advance(steps_before)
             while self.epoch < self.last_epoch:
                 self._train_epoch(task, request)
@@ -210,10 +215,6 @@ class FoldTrainer:
 
     def _step(self, batch: Batch, rows: Rows) -> None:
         """Run one step; if memory runs out and the batch size is "auto", retry it in more parts."""
-
-        def prepare(part_of_batch: Batch, part: slice) -> Batch:
-            return self.data.on_device(part_of_batch, self.epoch, rows[part])
-
         target = self.data.targets(self.epoch, rows)
         weight = None if self._weight is None else self._weight[torch.from_numpy(rows)]
         total = self.settings.epochs * self.steps_per_epoch
@@ -221,7 +222,7 @@ class FoldTrainer:
         seed = (self.seed, self.epoch, self.step, *([self.group.rank] if self.group.size > 1 else []))
         while True:
             try:
-                self.state.step(batch, target, weight, rate=rate, step=self.steps_done, seed=seed, prepare=prepare)
+                self.state.step(batch, target, weight, rate=rate, step=self.steps_done, seed=seed)
                 return
             except Exception as err:
                 if not is_out_of_memory(err):

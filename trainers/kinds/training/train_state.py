@@ -103,7 +103,6 @@ class TrainState:
         rate: float,
         step: int,
         seed: Sequence[int],
-        prepare: Callable[[Batch, slice], Batch] | None = None,
     ) -> None:
         """Train on one batch.
 
@@ -111,8 +110,6 @@ class TrainState:
             batch: input of `make_inputs`, (batch, …) or a tuple of such tensors.
             target: (batch,) 0 to 1. weight: (batch,), or None.
             rate: learning rate. step: number of earlier steps. seed: seed of dropout and mixing in this step.
-            prepare: moves a part of the batch to the device and processes it there, given its slice of the batch, so
-                that this only needs memory for one part.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
@@ -125,8 +122,7 @@ class TrainState:
         size = -(-len(target) // self.parts)
         for start in range(0, len(target), size):
             part = slice(start, start + size)
-            rows = rows_of(batch, part)
-            inputs, mixed = self._make_inputs(rows if prepare is None else prepare(rows, part), weights[part], rng)
+            inputs, mixed = self._make_inputs(rows_of(batch, part), weights[part], rng)
             with self._alone_until_last(start + size >= len(target)):
                 with torch.autocast(self.device.type, dtype=self._amp, enabled=self._amp is not None):
                     outputs = self._forward(*as_tuple(inputs))
