@@ -1,7 +1,7 @@
 """The columns of one table, converted to text, numbers or labels on request."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,12 @@ class Columns:
                 f"{examples([repr(value) for value in wrong])}. Correct them, or name another column with {option}."
             )
         return values
+
+    def join(self, names: Sequence[str], joined: str) -> None:
+        """Add a column with the only number of each row in some columns, NaN where all are empty."""
+        values = np.stack([self.numbers(name) for name in names])  # (columns, rows)
+        self._numbers[joined] = np.where(np.isnan(values).all(axis=0), np.nan, np.nansum(values, axis=0))
+        self._columns[joined] = pa.array(self._numbers[joined])
 
     def labels(self, name: str) -> NDArray[np.float64] | None:
         """Return a column as labels, shape (n,): numbers as they are, text as `oof.labels.parse_labels` reads it.

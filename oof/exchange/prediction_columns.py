@@ -18,9 +18,11 @@ _TARGET_NAMES = frozenset(
     "target targets label labels y y_true y_train true truth ground_truth gt is_fake fake class".split()
 )
 _CLASS = re.compile(r"(?:^|(?<=[^a-z0-9])|(?<=[a-z])(?=\d))([a-z]+(?:-fide)?|\d+)\]?$")
+_NUMBERED = re.compile(r"([^:]*?)\[?\d+\]?")  # a column of a matrix, or of a fold; not that of a named model
 _OPTION = "--prediction-column (--test-column for test predictions)"
 _MOST_CLASSES = 100  # a table of more columns is one of models
 _TOLERANCE = 2e-3  # tolerance of a sum of 1 for probabilities rounded to three digits
+_TOLERANCE_BY_NAME = 1.1e-2  # the same for two digits, for columns named after the classes 0 and 1
 
 
 def is_prediction_name(name: str) -> bool:
@@ -75,9 +77,24 @@ def find_predictions(
             columns.numbers(name)  # its error names the values that are not numbers
     if not found:
         raise PredictionError(_question(columns, left))
-    _check_classes(columns, found)
     ignored = [name for name in left if name not in found]
+    if parts := _parts_of_one(columns, found):
+        columns.join(found, parts)
+        notes.append(f"{parts} have one value in each row together, so they are joined to one model")
+        found = [parts]
+    _check_classes(columns, found)
     return tuple(found), (*notes, *([f"not used: {', '.join(ignored)}"] if ignored else []))
+
+
+def _parts_of_one(columns: Columns, names: Sequence[str]) -> str:
+    """Return a name for the column that numbered columns are parts of, one for each fold; else ""."""
+    numbered = [_NUMBERED.fullmatch(name) for name in names]
+    if len(names) < 2 or not all(numbered):
+        return ""
+    prefixes = {found[1] for found in numbered if found}
+    known = np.stack([~np.isnan(columns.numbers(name)) for name in names])  # (columns, rows)
+    are_parts = len(prefixes) == 1 and known.any(axis=1).all() and (known.sum(axis=0) <= 1).all()
+    return f"'{names[0]}' to '{names[-1]}'" if are_parts else ""
 
 
 def _is_called(name: str) -> bool:
@@ -169,21 +186,23 @@ def complements(columns: Columns, names: Sequence[str]) -> list[tuple[str, str]]
     partners: dict[str, list[str]] = {name: [] for name in able}
     for i, name in enumerate(able[:-1]):
         sums = drawn[i] + drawn[i + 1 :]
-        near = ((np.abs(sums - 1) < _TOLERANCE) | np.isnan(sums)).all(axis=1)
+        near = ((np.abs(sums - 1) < _TOLERANCE_BY_NAME) | np.isnan(sums)).all(axis=1)
         for j in (i + 1 + np.flatnonzero(near)).tolist():
-            if _sum_to_1(columns.numbers(name), columns.numbers(able[j])):
+            are_named = {_class_of(name), _class_of(able[j])} == {"0", "1"}
+            most = _TOLERANCE_BY_NAME if are_named else _TOLERANCE
+            if _sum_to_1(columns.numbers(name), columns.numbers(able[j]), most):
                 partners[name].append(able[j])
                 partners[able[j]].append(name)
     pairs = [(name, found[0]) for name, found in partners.items() if len(found) == 1 and partners[found[0]] == [name]]
     return [(a, b) for a, b in pairs if able.index(a) < able.index(b)]
 
 
-def _sum_to_1(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+def _sum_to_1(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: float = _TOLERANCE) -> bool:
     """Return whether two columns are probabilities of opposite classes, empty in the same rows and not constant."""
     known = ~np.isnan(a)
     if not known.any() or (known == np.isnan(b)).any():
         return False
-    return bool(a[known].min() < a[known].max() and np.abs(a[known] + b[known] - 1).max() < _TOLERANCE)
+    return bool(a[known].min() < a[known].max() and np.abs(a[known] + b[known] - 1).max() < tolerance)
 
 
 def _without_class_zero(columns: Columns, names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from oof.errors import FoldError, PredictionError
 from oof.exchange.importing import ColumnChoice, export_predictions, import_predictions, read_predictions
@@ -124,6 +125,45 @@ def test_a_softmax_matrix_is_one_model(tmp_path: Path) -> None:
     found = read_predictions(tmp_path / "resnet.npz")
     assert list(found.predictions) == ["resnet"]
     np.testing.assert_allclose(found.predictions["resnet"], VALUES, atol=1e-6)
+
+
+def test_probabilities_of_two_classes_with_different_digits_are_one_model(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": np.arange(N), "p0": np.round(1 - VALUES, 2), "p1": VALUES})
+    assert np.abs(table["p0"] + table["p1"] - 1).max() > 4e-3
+    found = read_predictions(save(tmp_path / "m.csv", table), known_ids=KNOWN)
+    assert {name: values.tolist() for name, values in found.predictions.items()} == {"m": VALUES.tolist()}
+    models = table.rename(columns={"p0": "a", "p1": "b"})  # without names of classes, it is more likely to be chance
+    assert set(read_predictions(save(tmp_path / "m.csv", models), known_ids=KNOWN).predictions) == {"a", "b"}
+
+
+def by_fold(rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return a matrix with a column for each of 5 folds, NaN for rows of other folds; (N, 5)."""
+    return np.where(rows[:, None] % 5 == np.arange(5), VALUES[rows][:, None], np.nan)
+
+
+@pytest.mark.parametrize("names", ["oof{}", "fold_{}", "pred {}", "{}"])
+def test_columns_of_folds_are_one_model(tmp_path: Path, names: str) -> None:
+    table = pd.DataFrame(by_fold(ORDER), columns=[names.format(fold) for fold in range(5)])
+    table.insert(0, "id", ORDER)
+    found = read_predictions(save(tmp_path / "m.csv", table), known_ids=KNOWN)
+    assert {name: values.tolist() for name, values in found.predictions.items()} == {"m": VALUES[ORDER].tolist()}
+    assert any("have one value in each row together, so they are joined to one model" in note for note in found.notes)
+    table.iloc[3, 1:] = 0.5  # rows with several values are of several models
+    assert len(read_predictions(save(tmp_path / "m.csv", table), known_ids=KNOWN).predictions) == 5
+
+
+def test_a_matrix_with_a_column_for_each_fold_is_one_model(tmp_path: Path) -> None:
+    values = by_fold(ORDER)
+    values[ORDER % 5 == 3] = np.nan  # a fold that has not been trained
+    np.savez(tmp_path / "m.npz", id=ORDER, oof=values[:, [0, 1, 2, 4]])
+    (found,) = read_predictions(tmp_path / "m.npz", known_ids=KNOWN).predictions.values()
+    np.testing.assert_array_equal(found, np.where(ORDER % 5 == 3, np.nan, VALUES[ORDER]))
+
+
+def test_models_with_different_folds_stay_models(tmp_path: Path) -> None:
+    values = by_fold(ORDER)
+    table = pd.DataFrame({"id": ORDER, "oof:lr": values[:, 0], "oof:xgb": values[:, 1]})
+    assert set(read_predictions(save(tmp_path / "m.csv", table), known_ids=KNOWN).predictions) == {"lr", "xgb"}
 
 
 def test_hard_labels_of_a_probability_are_left_out(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.pseudo_labels import PseudoLabels
+from trainers.runtime.settings import check_types
 
 if TYPE_CHECKING:
     from trainers.data.competition import Competition
@@ -44,6 +45,9 @@ class TrainingJob:
     processes: number of processes that share the memory of this machine.
     elsewhere: whether other machines train the models, so that it does not matter whether this one has a GPU.
     pseudo: labels of test rows on which all models are also trained, according to their setting `pseudo`, or None.
+
+    Raises:
+        ConfigError: if a setting of a model has another type than declared, or is not among its choices.
     """
 
     competition: "Competition"
@@ -57,3 +61,7 @@ class TrainingJob:
     processes: int = 1
     elsewhere: bool = False
     pseudo: PseudoLabels | None = None
+
+    def __post_init__(self) -> None:
+        for name, settings in self.models.items():
+            check_types(settings, f"model {name!r}: ")
