@@ -59,7 +59,7 @@ class BlendSettings:
         if self.features and "boosted" not in self.methods:
             raise ConfigError(
                 f"[blend] features = {', '.join(self.features)}: no method reads features. Add boosted to the methods "
-                f'(methods = ["boosted"], or --methods boosted), or leave features out.'
+                f'(methods = ["boosted"], or --methods boosted), or leave features out (--features none).'
             )
 
 

@@ -21,13 +21,17 @@ from ensemble.settings import CALIBRATIONS, FEATURES, SECOND_LEVEL, TRANSFORMS
 @names_option("--members", "Models or earlier blends to use; default all complete models.")
 @click.option("--name", default="blend", show_default=True, help="Name of the blend.")
 @click.option("--max-members", type=click.IntRange(min=1), help="Maximum number of members with a weight.")
-@click.option("--prune", is_flag=True, help="Drop members that do not improve the blend.")
+@click.option("--prune/--no-prune", default=None, help="Drop members that do not improve the blend.")
 @click.option("--calibrate", type=click.Choice(CALIBRATIONS), help="Calibrate predictions to probabilities.")
-@names_option("--methods", f"Further methods to try: {', '.join(SECOND_LEVEL)}; default [blend] methods.")
+@names_option("--methods", f"Further methods to try: {', '.join(SECOND_LEVEL)}, or none; default [blend] methods.")
 @names_option(
-    "--features", f"Features of the rows for boosted: {', '.join(FEATURES)}, tables; default [blend] features."
+    "--features", f"Features of the rows for boosted: {', '.join(FEATURES)}, tables, or none; default [blend] features."
 )
-@click.option("--importance-weighting", is_flag=True, help="Weight rows by their density in the test set, if it helps.")
+@click.option(
+    "--importance-weighting/--no-importance-weighting",
+    default=None,
+    help="Weight rows by their density in the test set, if it helps.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show all methods compared.")
 @pass_workspace
 def command(workspace: Workspace, console: Console, /, name: str, verbose: bool, **settings: Any) -> None:
@@ -40,7 +44,8 @@ def command(workspace: Workspace, console: Console, /, name: str, verbose: bool,
     from dfens.views.blend import show_blend
     from dfens.workflows.blend import blend
 
-    given = {key: value for key, value in settings.items() if value}
+    given = {key: value for key, value in settings.items() if value not in (None, ())}
+    given |= {key: () for key in ("methods", "features") if given.get(key) == ("none",)}
     found = blend(workspace, name, given, console.progress)
     console.notes(found.notes)
     console.show(found, show_blend(found, verbose=verbose))

@@ -367,7 +367,10 @@ def blend_members(
 ) -> tuple[BlendResult, NDArray[np.float64] | None]:
     """Fit the blend, and blend the test predictions if there are any."""
     if settings.importance_weighting and members.test is None:
-        raise BlendError("--importance-weighting needs test predictions, but the members have none. Leave it out.")
+        raise BlendError(
+            "--importance-weighting needs test predictions, but the members have none. Leave it out, or set "
+            "--no-importance-weighting if dfens.toml switches it on."
+        )
     folds = store.folds
     result = fit_blend(
         members.oof,

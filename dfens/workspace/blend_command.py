@@ -8,13 +8,14 @@ from typing import Any
 from ensemble.settings import BlendSettings
 
 _WITHOUT_OPTION = ("seed",)
+_NONE = ("methods", "features")  # options that take "none"
 
 
 def blend_command(facts: Mapping[str, Any], current: BlendSettings | None = None) -> str:
     """Return the command `dfens blend` for a blend that is to be made again.
 
-    Its options are the recorded settings that differ from those in [blend] of dfens.toml. An option cannot switch off
-    what dfens.toml has switched on since (`prune`), nor widen its `members` to all models.
+    Its options are the recorded settings that differ from those in [blend] of dfens.toml. An option cannot widen
+    `members` to all models, nor remove the limit `max_members`.
 
     Args:
         facts: blend.json. current: settings in dfens.toml; None for the defaults.
@@ -27,9 +28,13 @@ def blend_command(facts: Mapping[str, Any], current: BlendSettings | None = None
     for field in dataclasses.fields(BlendSettings):
         now, then = getattr(current, field.name), recorded.get(field.name)
         then = tuple(then) if isinstance(then, list | tuple) else then
-        if not then or then == now or field.name in _WITHOUT_OPTION:
+        if then == now or field.name not in recorded or field.name in _WITHOUT_OPTION:
             continue
-        words.append(f"--{field.name.replace('_', '-')}")
-        if then is not True:
-            words.append(",".join(map(str, then)) if isinstance(then, tuple) else str(then))
+        option = field.name.replace("_", "-")
+        if isinstance(then, bool):
+            words.append(f"--{option}" if then else f"--no-{option}")
+        elif then:
+            words += [f"--{option}", ",".join(map(str, then)) if isinstance(then, tuple) else str(then)]
+        elif field.name in _NONE:
+            words += [f"--{option}", "none"]
     return shlex.join(words)

@@ -278,6 +278,19 @@ def test_redundant_members_are_dropped_and_named(tmp_path: Path) -> None:
     assert {member["name"] for member in members if member["weight"] == 0} == set(dropped)
 
 
+def test_options_switch_off_what_the_configuration_switches_on(tmp_path: Path) -> None:
+    make_workspace(tmp_path, models=4)
+    plain = run(tmp_path, "--json")
+    path = tmp_path / "dfens.toml"
+    text = '[blend]\nprune = true\nimportance_weighting = true\nmethods = ["boosted"]\nfeatures = ["group"]\n'
+    path.write_text(path.read_text() + text)
+    off = ("--no-prune", "--no-importance-weighting", "--methods", "none", "--features", "none")
+    found = run(tmp_path, *off, "--json")
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["members"] == json.loads(plain.stdout)["members"]
+    assert json.loads(found.stdout)["nested_score"] == json.loads(plain.stdout)["nested_score"]
+
+
 def test_calibration_is_stored_with_its_effect(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     path = tmp_path / "dfens.toml"
@@ -385,3 +398,8 @@ def test_every_setting_of_a_blend_is_an_option_or_only_in_the_configuration() ->
     same = BlendSettings(**recorded)
     assert blend_command({"name": "b", "settings": settings}, same) == "dfens blend --name b"
     assert blend_command({"name": "b"}) == "dfens blend --name b"
+    off = {"prune": False, "importance_weighting": False, "methods": [], "features": []}
+    assert blend_command({"name": "b", "settings": off}) == "dfens blend --name b"
+    assert blend_command({"name": "b", "settings": off}, same) == (
+        "dfens blend --name b --no-prune --no-importance-weighting --methods none --features none"
+    )

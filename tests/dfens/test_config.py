@@ -147,6 +147,8 @@ def test_no_message_shows_a_password(line: str, tmp_path: Path) -> None:
 def test_a_value_out_of_range_names_its_section(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^\[models.a\] epochs = -1 is out of range"):
         read_config(write(tmp_path, TABLE + '[models.a]\nbackbone = "resnet18"\nepochs = -1\n'))
+    with pytest.raises(ConfigError, match=r"^\[models.a\] pseudo.weight = 0.0 is out of range"):
+        read_config(write(tmp_path, TABLE + '[models.a]\nbackbone = "resnet18"\npseudo = { weight = 0 }\n'))
     with pytest.raises(ConfigError, match=r"^\[competition\] submissions_per_day = 0: expected 1 or more"):
         read_config(write(tmp_path, TABLE + "[competition]\nsubmissions_per_day = 0\n"))
 

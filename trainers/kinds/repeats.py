@@ -22,9 +22,9 @@ class PseudoSettings:
     rounds: int = 1
 
     def __post_init__(self) -> None:
-        check_range(self, 1e-6, 1e3, "weight")
-        check_range(self, 0.5, 1, "confidence")
-        check_range(self, 1, 100, "rounds")
+        check_range(self, 1e-6, 1e3, "weight", table="pseudo.")
+        check_range(self, 0.5, 1, "confidence", table="pseudo.")
+        check_range(self, 1, 100, "rounds", table="pseudo.")
 
 
 @dataclass(frozen=True, kw_only=True)

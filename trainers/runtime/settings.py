@@ -21,8 +21,8 @@ def check_leaves_reals(settings: object, name: str) -> None:
         raise ConfigError(f"{name} = 1 makes a fake of every real, so none is left in training. Set {name} = 0.5.")
 
 
-def check_range(settings: object, low: float, high: float, *names: str) -> None:
-    """Check that numeric settings are in a range.
+def check_range(settings: object, low: float, high: float, *names: str, table: str = "") -> None:
+    """Check that numeric settings are in a range; `table` is what precedes their names in the message.
 
     Raises:
         ConfigError: if a setting is out of range; the message names the first one and its range.
@@ -30,7 +30,7 @@ def check_range(settings: object, low: float, high: float, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         if not low <= value <= high:
-            raise ConfigError(f"{name} = {value} is out of range; it must be from {low:g} to {high:g}.")
+            raise ConfigError(f"{table}{name} = {value} is out of range; it must be from {low:g} to {high:g}.")
 
 
 _NUMBERS: dict[Any, tuple[type, ...]] = {int: (Integral,), float: (Real,), bool: (bool, np.bool_)}
