@@ -284,7 +284,10 @@ def file_lock(path: Path) -> Iterator[None]:
             ) from err
         with contextlib.suppress(OSError):
             os.utime(file.fileno())  # records when the lock was acquired, for `locked_since`
-        yield
+        try:
+            yield
+        finally:  # closing would not suffice if a process that was forked in the meantime has the file open
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def locked_since(path: Path) -> datetime | None:

@@ -18,8 +18,9 @@ _TARGET_NAMES = frozenset(
     "target targets label labels y y_true y_train true truth ground_truth gt is_fake fake class".split()
 )
 _CLASS = re.compile(r"(?:^|(?<=[^a-z0-9])|(?<=[a-z])(?=\d))([a-z]+(?:-fide)?|\d+)\]?$")
-_NUMBERED = re.compile(r"([^:]*?)\[?\d+\]?")  # a column of a matrix, or of a fold; not that of a named model
+_NUMBERED = re.compile(r"([^:]*?)\[?(\d+)\]?")  # a column of a matrix, or of a fold; not that of a named model
 _OPTION = "--prediction-column (--test-column for test predictions)"
+_MOST_FOLDS = 20  # numbers beyond are those of networks (resnet50) or dates
 _MOST_CLASSES = 100  # a table of more columns is one of models
 _TOLERANCE = 2e-3  # tolerance of a sum of 1 for probabilities rounded to three digits
 _TOLERANCE_BY_NAME = 1.1e-2  # the same for two digits, for columns named after the classes 0 and 1
@@ -87,14 +88,29 @@ def find_predictions(
 
 
 def _parts_of_one(columns: Columns, names: Sequence[str]) -> str:
-    """Return a name for the column that numbered columns are parts of, one for each fold; else ""."""
+    """Return a name for the column that numbered columns are parts of, one for each fold; else "".
+
+    The numbers must be those of folds, from 0 or 1 on; folds that have not been trained may be missing or empty.
+
+    Raises:
+        PredictionError: if there are two and all values are at least 0.5, so that they may be confidences.
+    """
     numbered = [_NUMBERED.fullmatch(name) for name in names]
-    if len(names) < 2 or not all(numbered):
-        return ""
     prefixes = {found[1] for found in numbered if found}
-    known = np.stack([~np.isnan(columns.numbers(name)) for name in names])  # (columns, rows)
-    are_parts = len(prefixes) == 1 and known.any(axis=1).all() and (known.sum(axis=0) <= 1).all()
-    return f"'{names[0]}' to '{names[-1]}'" if are_parts else ""
+    if len(names) < 2 or not all(numbered) or len(prefixes) > 1:
+        return ""
+    folds = {int(found[2]) for found in numbered if found}
+    values = np.stack([columns.numbers(name) for name in names])  # (columns, rows)
+    counts = (~np.isnan(values)).sum(axis=0)
+    if max(folds) > _MOST_FOLDS or len(folds) < len(names) or counts.max() > 1 or (~np.isnan(values)).all(axis=1).any():
+        return ""
+    if folds == {0, 1} and np.nanmin(values) >= 0.5:
+        raise PredictionError(
+            f"{columns.path}: {joined(names)} have one value in each row together, at least 0.5: they may be the "
+            f"confidences in both classes. Save the probability of class 1 (fake) as one column, or name both with "
+            f"{_OPTION} if they are models."
+        )
+    return f"'{names[0]}' to '{names[-1]}'"
 
 
 def _is_called(name: str) -> bool:

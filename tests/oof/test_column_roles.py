@@ -160,6 +160,22 @@ def test_a_matrix_with_a_column_for_each_fold_is_one_model(tmp_path: Path) -> No
     np.testing.assert_array_equal(found, np.where(ORDER % 5 == 3, np.nan, VALUES[ORDER]))
 
 
+def test_confidences_in_both_classes_are_not_folds(tmp_path: Path) -> None:
+    sure = np.maximum(VALUES, 1 - VALUES)
+    table = pd.DataFrame({"id": np.arange(N), "p0": np.where(VALUES < 0.5, sure, np.nan)})
+    table["p1"] = np.where(VALUES >= 0.5, sure, np.nan)
+    with pytest.raises(PredictionError, match="may be the confidences in both classes"):
+        read_predictions(save(tmp_path / "m.csv", table), known_ids=KNOWN)
+
+
+def test_incomplete_models_named_after_networks_are_not_folds(tmp_path: Path) -> None:
+    values = by_fold(ORDER)
+    table = pd.DataFrame({"id": ORDER, "resnet50": values[:, 0], "resnet101": values[:, 1]})
+    assert set(read_predictions(save(tmp_path / "m.csv", table), known_ids=KNOWN).predictions) == {
+        "resnet50", "resnet101"
+    }  # fmt: skip
+
+
 def test_models_with_different_folds_stay_models(tmp_path: Path) -> None:
     values = by_fold(ORDER)
     table = pd.DataFrame({"id": ORDER, "oof:lr": values[:, 0], "oof:xgb": values[:, 1]})

@@ -1,10 +1,8 @@
 """Helpers shared by the settings of every kind: checks of types, choices and ranges, and numeric precisions."""
 
+import dataclasses
 import types
-from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from oof.errors import ConfigError
 
@@ -29,47 +27,52 @@ def check_range(settings: object, low: float, high: float, *names: str, table: s
     """
     for name in names:
         value = getattr(settings, name)
+        if not isinstance(value, int | float):
+            raise ConfigError(f"{table}{name} = {value!r}: expected an int or float from {low:g} to {high:g}.")
         if not low <= value <= high:
             raise ConfigError(f"{table}{name} = {value} is out of range; it must be from {low:g} to {high:g}.")
 
 
-_NUMBERS: dict[Any, tuple[type, ...]] = {int: (Integral,), float: (Real,), bool: (bool, np.bool_)}
+_NUMBERS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,)}
 
 
-def check_types(settings: object, where: str = "") -> None:
+def check_types(settings: Any, where: str = "") -> None:
     """Check the type of each setting, and that choices exist, for settings made in Python.
 
-    dfens.toml is checked when it is read.
+    dfens.toml is checked when it is read. Types that are none of those used by dfens's own settings are not checked.
 
     Args:
-        settings: a dataclass. where: what the message begins with.
+        settings: a dataclass, which may contain others. where: what the message begins with.
 
     Raises:
         ConfigError: if a setting has another type or is not among its choices.
     """
-    for name, hint in get_type_hints(type(settings)).items():
-        if name not in getattr(settings, "__dataclass_fields__", ()) or get_origin(hint) is ClassVar:
-            continue
-        value = getattr(settings, name)
+    try:
+        hints = get_type_hints(type(settings))
+    except NameError:  # of a plugin, imported only for type checkers
+        return
+    for field in dataclasses.fields(settings):
+        value, hint = getattr(settings, field.name), hints[field.name]
         if not _fits(value, hint):
-            raise ConfigError(f"{where}{name} = {value!r}: expected {' or '.join(_expected(hint))}.")
+            raise ConfigError(f"{where}{field.name} = {value!r}: expected {' or '.join(_expected(hint))}.")
+        if dataclasses.is_dataclass(value):
+            check_types(value, f"{where}{field.name}.")
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Return whether a value has a type, or is one of its choices."""
+    """Return whether a value has a type, or is one of its choices; True for types that are not known here."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return True
     if origin in (Union, types.UnionType):
         return any(_fits(value, one) for one in arguments)
     if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        of = arguments[:1] * len(value) if arguments[-1] is Ellipsis and isinstance(value, tuple | list) else arguments
-        return isinstance(value, tuple | list) and len(value) == len(of) and all(map(_fits, value, of))
-    kind = origin or hint
-    is_truth = isinstance(value, bool | np.bool_)
-    return isinstance(value, _NUMBERS.get(kind, (kind,))) and (kind is bool or not is_truth)
+        return isinstance(value, str | int) and value in arguments
+    if origin is tuple and arguments[-1:] == (Ellipsis,):
+        return isinstance(value, tuple | list) and all(_fits(one, arguments[0]) for one in value)
+    if hint in _NUMBERS:
+        return isinstance(value, _NUMBERS[hint]) and (hint is bool or not isinstance(value, bool))
+    if hint in (str, types.NoneType) or dataclasses.is_dataclass(hint):
+        return isinstance(value, hint)
+    return True
 
 
 def _expected(hint: Any) -> list[str]:
@@ -81,4 +84,5 @@ def _expected(hint: Any) -> list[str]:
         return [f"one of {', '.join(map(repr, arguments))}" if len(arguments) > 1 else repr(arguments[0])]
     if origin is tuple:
         return [f"a tuple, each {' or '.join(_expected(arguments[0]))}"]
-    return [{int: "an integer", float: "a number", bool: "True or False", str: "text"}.get(hint, str(hint))]
+    words = {int: "an integer", float: "a number", bool: "True or False", str: "text", types.NoneType: "None"}
+    return [words.get(hint, getattr(hint, "__name__", str(hint)))]

@@ -127,7 +127,7 @@ class ImageFoldData(FoldData):
         self, epoch: int, plan: Sequence[Rows], loader: Loader
     ) -> Iterator[tuple[Tensor, list[AugmentParams]]]:
         """Return for each step its images as decoded, and the parameters with which the device augments them."""
-        edge, most = self.train.images.size, min(self.settings.step_rows, len(self.ids))
+        edge, most = self.train.images.size, max(map(len, plan), default=0)
         if self.settings.decode != "gpu" and self._processes is None:
             processes = process_count(self.threads, most * self.train.images.image_bytes)
             if processes:
@@ -189,7 +189,9 @@ class ImageFoldData(FoldData):
             torch.cuda.empty_cache()
 
     def close(self) -> None:
-        self._processes = None  # which ends them
+        if self._processes is not None:
+            self._processes.close()
+            self._processes = None
 
     def targets(self, epoch: int, rows: Rows) -> Tensor:
         return torch.from_numpy(self._pseudo_fakes.labels(epoch, rows))

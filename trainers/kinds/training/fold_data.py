@@ -42,7 +42,7 @@ class FoldData(ABC):
 
     @abstractmethod
     def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
-        """Yield the augmented batch of each step of an epoch, prefetched by threads; on the CPU or on the device."""
+        """Yield the augmented batch of each step of an epoch, prefetched; on the CPU or on the device."""
 
     def close(self) -> None:  # noqa: B027  # most have nothing to release
         """Release what prepares the batches; called after the last epoch."""
