@@ -257,14 +257,14 @@ def test_an_option_of_another_command_is_not_renamed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "received"),
     [
-        (["--name", "--toward-test"], ("--toward-test", False)),
+        (["--name", "--toward-test"], ("--toward-test", None)),
         (["--name", "--importance-weighting", "--toward-test"], ("--importance-weighting", True)),
         (["--toward-test", "--name=--toward-test"], ("--toward-test", True)),
         (["-v", "--name", "--", "--toward-test"], ("--", True)),
     ],
 )
 def test_the_value_of_an_option_is_never_renamed(
-    given: list[str], received: tuple[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: list[str], received: tuple[str, bool | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[tuple[object, object]] = []
     known = cli.get_command(click.Context(cli), "blend")
