@@ -90,7 +90,7 @@ def find_predictions(
 def _parts_of_one(columns: Columns, names: Sequence[str]) -> str:
     """Return a name for the column that numbered columns are parts of, one for each fold; else "".
 
-    The numbers must be those of folds, from 0 or 1 on; folds that have not been trained may be missing or empty.
+    The numbers must be small, as those of folds; folds that have not been trained may be missing or empty.
 
     Raises:
         PredictionError: if there are two and all values are at least 0.5, so that they may be confidences.
