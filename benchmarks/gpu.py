@@ -24,7 +24,7 @@ ROOT = HERE.parent
 MODELS = ("resnet50", "convnext_tiny", "efficientnet_b4")
 # Seconds for each section on a 16-core machine: with what comes before and after them, 9 minutes. The benchmarks end by
 # themselves before their limit, and report what they left out; the tests are ended at theirs.
-LIMITS = {"tests": 200, "train": 120, "predict": 60, "loader": 40, "precision": 100}
+LIMITS = {"tests": 200, "train": 180, "predict": 45, "loader": 35, "precision": 60}
 _AROUND_S = 20  # to unpack wheels and to describe the machine
 _TO_END_S = 15  # grace period for a benchmark to end by itself
 
@@ -47,8 +47,8 @@ def sections(folder: Path, workers: int) -> list[Section]:
     # one line per finished test, so that a stopped run shows its progress
     tests = ["-m", "pytest", *dict.fromkeys(files), *"-m gpu -v -n 0 -p no:cacheprovider --tb short".split()]
     tests += "--timeout 150 --durations 8".split()
-    train = [*"--size 256 --batch 64 --steps 48 --repeats 2 --only".split(), "dfens from files", "dfens from the cache"]
-    predict = "--size 256 --images 32 --repeats 2".split()
+    train = [*"--size 256 --batch 64 --steps 96 --repeats 2 --only".split(), "dfens from files", "dfens from the cache"]
+    predict = "--size 256 --images 16 --repeats 2".split()
 
     def benchmark(name: str, *options: str) -> tuple[str, ...]:
         return (str(HERE / f"{name}.py"), *options, *cuda, "--seconds", str(LIMITS[name] - _TO_END_S))
@@ -58,7 +58,7 @@ def sections(folder: Path, workers: int) -> list[Section]:
         Section("train", benchmark("train", *pictures, "--model", *MODELS, *train)),
         Section("predict", benchmark("predict", *pictures, "--model", *MODELS, *predict)),
         Section("loader", benchmark("loader", *pictures, *"--image-size 256 --images 512 --repeats 2".split())),
-        Section("precision", benchmark("precision")),
+        Section("precision", benchmark("precision", "--epochs", "7")),
     ]
 
 

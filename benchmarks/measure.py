@@ -83,6 +83,11 @@ class Budget:
         return time.monotonic() + seconds < self._end
 
 
+def budgets(seconds: float | None, count: int) -> list[Budget]:
+    """Return the budgets of so many tasks in a row, which have equal shares and what the earlier ones left."""
+    return [Budget(None if seconds is None else seconds * (task + 1) / count) for task in range(count)]
+
+
 def time_in_turn(
     variants: Mapping[str, Variant], repeats: int, *, apart: bool = True, budget: Budget | None = None
 ) -> dict[str, Timing]:

@@ -27,7 +27,7 @@ import pandas as pd
 import timm
 import torch
 from loader import timm_loader_of
-from measure import Budget, Variant, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from measure import Budget, Variant, budgets, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -224,11 +224,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, help="most time; repeats and models that do not fit are left out")
     parser.add_argument(
-        "--only", nargs="+", help="names of the variants to compare with training from memory and timm; default all"
+        "--only", nargs="+", help="names of the variants to compare with training from memory; default all"
     )
     parser.add_argument("--folder", type=Path, help="folder of images, generated if empty; default temporary")
     options = parser.parse_args()
-    device, budget = torch.device(options.device), Budget(options.seconds)
+    device, seconds = torch.device(options.device), budgets(options.seconds, len(options.model))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         count = options.batch * options.steps
@@ -236,7 +236,7 @@ def main() -> None:
         paths = (pictures * -(-count // len(pictures)))[:count]
         print(f"{machine(device)}\n{options.steps} steps of {options.batch} images of {options.size} px from JPEG of ")
         print(f"512 px, {options.repeats} repeats.")
-        for name in options.model:
+        for name, budget in zip(options.model, seconds, strict=True):
             if budget.allows():
                 compare(name, paths, folder, options, budget)
             else:
@@ -267,10 +267,12 @@ def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespa
         label = "dfens from files, decoded on the device"
         variants[label] = watched(label, dataclasses.replace(settings, decode="gpu"))
     if options.only is not None:
-        chosen = ("fed from memory", *options.only, "timm loop")
-        variants = {label: variants[label] for label in chosen}
+        variants = {label: variants[label] for label in ("fed from memory", *options.only)}
     timing = time_in_turn(variants, options.repeats, apart=device.type == "cpu", budget=budget)
-    heads = ["variant", "images/s", "× fed from memory", "× timm loop", "by CPU-s: × memory", "× timm loop", "waits"]
+    peers = {"fed from memory": "memory", "timm loop": "timm loop"}
+    peers = {label: short for label, short in peers.items() if label in timing}
+    heads = ["variant", "images/s", *(f"× {label}" for label in peers)]
+    heads += [*(f"by CPU-s: × {short}" for short in peers.values()), "waits"]
     peak = flops = 1.0
     if device.type == "cuda":
         heads.append("MFU")
@@ -278,8 +280,7 @@ def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespa
     rows = []
     for label, found in timing.items():
         row: list[Any] = [f"{name}: {label}", f"{found.rate:.1f}"]
-        row += [ratio(found, timing["fed from memory"]), ratio(found, timing["timm loop"])]
-        row += [cpu_ratio(found, timing["fed from memory"]), cpu_ratio(found, timing["timm loop"])]
+        row += [ratio(found, timing[peer]) for peer in peers] + [cpu_ratio(found, timing[peer]) for peer in peers]
         row.append(waits[label].share if label in waits else "")
         if device.type == "cuda":
             row.append("" if label.startswith("images") else f"{flops * found.rate / peak:.2f}")

@@ -59,11 +59,13 @@ def take_windows(images: Tensor, windows: Sequence[Window], size: int) -> Tensor
     """
     values, last = images.permute(0, 3, 1, 2).float(), images.shape[1] - 1
     # from places -1 to 1 of the window to those of the image
-    moves = np.zeros((len(windows), 2, 3), np.float32)
-    middle = (size - 1) / 2
-    for move, window in zip(moves, windows, strict=True):
-        move[0, 0] = (-1 if window.flip else 1) * (size - 1) / last
-        move[1, 1] = (size - 1) / last
-        move[:, 2] = [2 * (start - window.border + middle) / last - 1 for start in (window.left, window.top)]
-    grid = affine_grid(on_device(moves, images.device), [len(windows), 3, size, size], align_corners=True)
+    starts = np.array([(window.left - window.border, window.top - window.border) for window in windows])
+    moves = np.zeros((len(windows), 2, 3))
+    moves[:, 0, 0] = [-1 if window.flip else 1 for window in windows]
+    moves[:, 1, 1] = 1
+    moves *= (size - 1) / last
+    moves[:, :, 2] = 2 * (starts + (size - 1) / 2) / last - 1
+    grid = affine_grid(
+        on_device(moves.astype(np.float32), images.device), [len(windows), 3, size, size], align_corners=True
+    )
     return grid_sample(values, grid, mode="nearest", padding_mode="reflection", align_corners=True)

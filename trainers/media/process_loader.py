@@ -5,6 +5,7 @@ thread that starts its work waits for the threads that decode, which halved the 
 """
 
 import contextlib
+import itertools
 import mmap
 import multiprocessing
 import os
@@ -24,10 +25,12 @@ import torch
 from torch import Tensor
 
 from oof.errors import TrainingError
+from trainers.media.arrays import Rows
 from trainers.runtime.memory import free_memory
 
-K = TypeVar("K")
 V = TypeVar("V")
+# epoch, some rows of a step, their part of the batch, which is to be filled -> what else belongs to each row
+Fill = Callable[[int, Rows, Tensor], list[V]]
 
 _AHEAD = 2  # batches that each process prepares ahead
 _SHARE_OF_MEMORY = 0.1  # fraction of the free memory for these batches
@@ -45,59 +48,69 @@ def process_count(threads: int, batch_bytes: int) -> int:
     return able if able > 1 else 0
 
 
-class ProcessLoader(Generic[K, V]):
+class ProcessLoader(Generic[V]):
     """Prepares batches in processes, which are forked here and last until `close`.
 
     The processes write into memory that they share with this one, so that batches need not be sent. It is anonymous,
     since the shared memory of containers (/dev/shm) is often limited to 64 MB.
 
     Args:
-        make: fills a tensor with the batch of a key, and returns what else belongs to it; called in the processes,
-            which have the state of this process at the time of the fork.
-        shape: shape of a batch, uint8.
+        fill: fills a part of a batch; called in the processes, which have the state of this process at the time of the
+            fork.
+        shape: shape of the largest batch, uint8.
         processes: number of processes.
     """
 
-    def __init__(self, make: Callable[[K, Tensor], V], shape: tuple[int, ...], processes: int) -> None:
+    def __init__(self, fill: Fill[V], shape: tuple[int, ...], processes: int) -> None:
         cv2.setNumThreads(1)  # a fork hangs if OpenCV has a pool of threads; each process has one thread anyway
+        self._processes = processes
         self._ahead = _AHEAD * processes
         # one place more than there are batches in preparation, for the one in use
         memory = torch.frombuffer(mmap.mmap(-1, (self._ahead + 1) * int(np.prod(shape))), dtype=torch.uint8)
         self._places = memory.view(self._ahead + 1, *shape)
-        self._running: deque[Future[Any]] = deque()
+        self._running: deque[list[Future[list[V]]]] = deque()  # the parts of each batch
         context = multiprocessing.get_context("fork")
-        self._pool = ProcessPoolExecutor(processes, context, _begin, (make, self._places, os.getpid()))
+        self._pool = ProcessPoolExecutor(processes, context, _prepare, (fill, self._places, os.getpid()))
         with warnings.catch_warnings():  # Python warns about forks of processes with threads
             warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
             self._pool.submit(os.getpid).result()  # forks all of them now, from this thread
 
-    def batches(self, keys: Sequence[K]) -> Iterator[tuple[Tensor, V]]:
-        """Yield the batches of all keys, in the same order.
+    def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[tuple[Tensor, list[V]]]:
+        """Yield the batch of each step, with what else belongs to its rows.
 
-        The tensor of a batch may only be used until the next one is requested.
+        Each process prepares a whole batch, except for the first ones, which all processes share, so that a pass does
+        not begin with a wait for a whole batch. A batch may only be used until the next one is requested.
 
         Raises:
-            TrainingError: if the system ended a process. Errors of `make` are raised at their batch.
+            TrainingError: if the system ended a process. Errors of `fill` are raised at their batch.
         """
         self._stop()  # what an abandoned pass has started writes into the same places
         done = 0
-        for at, key in enumerate(keys):
-            with _ended_process_is_named():
-                self._running.append(self._pool.submit(_run, at % len(self._places), key))
+        for at, rows in enumerate(plan):
+            self._running.append(self._begin(at, epoch, rows))
             if len(self._running) > self._ahead:
-                yield self._places[done % len(self._places)], self._result()
+                yield self._result(done)
                 done += 1
         while self._running:
-            yield self._places[done % len(self._places)], self._result()
+            yield self._result(done)
             done += 1
 
-    def _result(self) -> Any:
+    def _begin(self, at: int, epoch: int, rows: Rows) -> list[Future[list[V]]]:
+        count = self._processes if at < self._processes else 1
+        edges = np.linspace(0, len(rows), min(count, len(rows)) + 1).astype(int).tolist()
+        parts = [slice(start, end) for start, end in itertools.pairwise(edges)]
         with _ended_process_is_named():
-            return self._running.popleft().result()
+            return [self._pool.submit(_run, at % len(self._places), part, epoch, rows[part]) for part in parts]
+
+    def _result(self, at: int) -> tuple[Tensor, list[V]]:
+        with _ended_process_is_named():
+            values = [value for part in self._running[0] for value in part.result()]
+        self._running.popleft()
+        return self._places[at % len(self._places)][: len(values)], values
 
     def _stop(self) -> None:
         """Wait for what is being prepared, and discard it."""
-        wait([future for future in self._running if not future.cancel()])
+        wait([part for parts in self._running for part in parts if not part.cancel()])
         self._running.clear()
 
     def close(self) -> None:
@@ -117,14 +130,14 @@ def _ended_process_is_named() -> Iterator[None]:
 
 
 # in the processes only
-_make: Callable[[Any, Tensor], Any]
+_fill: Fill[Any]
 _shared: Tensor
 
 
-def _begin(make: Callable[[Any, Tensor], Any], places: Tensor, parent: int) -> None:
+def _prepare(fill: Fill[Any], places: Tensor, parent: int) -> None:
     """Prepare a process, which ends when its parent ends it or no longer exists."""
-    global _make, _shared
-    _make, _shared = make, places
+    global _fill, _shared
+    _fill, _shared = fill, places
     torch.set_num_threads(1)  # the threads of the parent do not exist here
     # a stop request to all processes of a group is for the parent, which still needs batches to end a step
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -139,5 +152,5 @@ def _begin(make: Callable[[Any, Tensor], Any], places: Tensor, parent: int) -> N
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _run(place: int, key: Any) -> Any:
-    return _make(key, _shared[place])
+def _run(place: int, part: slice, epoch: int, rows: Rows) -> list[Any]:
+    return _fill(epoch, rows, _shared[place][part])

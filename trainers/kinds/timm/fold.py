@@ -65,7 +65,7 @@ class ImageFoldData(FoldData):
         self.threads = threads
         self.ids, self.target, self.weight = train.ids, train.target, train.weight
         self.batch_text = f"images of {settings.image_size} px"
-        self._processes: ProcessLoader[tuple[int, Rows], list[AugmentParams]] | None = None
+        self._processes: ProcessLoader[AugmentParams] | None = None
         self._augmented_at_once = max(1, _PIXELS_AT_ONCE // train.images.size**2)
         partner = None if train.originals is None else pair_partners(train.ids, train.target, train.originals)
         self._pseudo_fakes = PseudoFakes(
@@ -114,7 +114,7 @@ class ImageFoldData(FoldData):
             def copied() -> tuple[Tensor, list[AugmentParams]]:
                 batch, params = next(decoded)
                 # memory that is not pinned is filled again as soon as this returns, so the copy is awaited
-                images = batch[: len(params)].to(self.device, non_blocking=batch.is_pinned())
+                images = batch.to(self.device, non_blocking=batch.is_pinned())
                 return images, params
 
             for images, params in ahead(plan, lambda rows: copier.begin(copied), 2):
@@ -133,7 +133,7 @@ class ImageFoldData(FoldData):
             if processes:
                 self._processes = ProcessLoader(self._fill, (most, edge, edge, 3), processes)
         if self._processes is not None:
-            return self._processes.batches([(epoch, rows) for rows in plan])
+            return self._processes.batches(epoch, plan)
         if self.settings.decode == "gpu":
             batches = loader.rows(plan, self.train, self.device)
         else:
@@ -145,9 +145,8 @@ class ImageFoldData(FoldData):
             for rows, batch in zip(plan, batches, strict=True)
         )
 
-    def _fill(self, key: tuple[int, Rows], batch: Tensor) -> list[AugmentParams]:
-        """Decode the images of a step into a batch; return the parameters of their augmentation."""
-        epoch, rows = key
+    def _fill(self, epoch: int, rows: Rows, batch: Tensor) -> list[AugmentParams]:
+        """Decode the images of rows into a part of a batch; return the parameters of their augmentation."""
         images, params = batch.numpy(), [self._params(epoch, row) for row in rows.tolist()]
         for place, (row, drawn) in enumerate(zip(rows.tolist(), params, strict=True)):
             images[place] = self._image_for_device(row, epoch, drawn)
@@ -176,7 +175,8 @@ class ImageFoldData(FoldData):
             count = self._augmented_at_once
             parts = [slice(start, start + count) for start in range(0, len(params), count)]
             try:
-                return torch.cat([augment_batch(images[part], params[part], size) for part in parts])
+                batches = [augment_batch(images[part], params[part], size) for part in parts]
+                return batches[0] if len(batches) == 1 else torch.cat(batches)
             except Exception as err:
                 if not is_out_of_memory(err):
                     raise

@@ -14,7 +14,7 @@ from trainers.networks.optim import make_optimizer
 from trainers.networks.output import NetworkOutput, as_output
 from trainers.networks.residual import residual_penalty
 from trainers.networks.settings import OptimSettings
-from trainers.runtime.device import amp_type, set_up
+from trainers.runtime.device import amp_type, on_device, set_up
 
 Batch = Tensor | tuple[Tensor, ...]
 # part of a batch, weights of its rows as reals and as fakes (n, 2), a generator -> network inputs, new weights
@@ -116,7 +116,9 @@ class TrainState:
         # seeded by the step, so that resuming needs no stored random state
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         rng = np.random.default_rng([*seed, 1])
-        weights = class_weights(target, weight, self._positive_weight).to(self.device, non_blocking=True)
+        weights = class_weights(target, weight, self._positive_weight)
+        if weights.device.type == "cpu":
+            weights = on_device(weights.numpy(), self.device)
         copy_values(self._statistics_before, self._statistics)
         total = torch.zeros((), device=self.device)
         size = -(-len(target) // self.parts)
