@@ -38,13 +38,16 @@ def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"backbone": "test_vit", "image_size": 100}, r"'m': 'test_vit' cannot .*= 100.*divisible by patch size"),
-    ({"backbone": "xcit_nano_12_p16_224", "image_size": 250}, "cannot be made .* image_size = 250 .*`patch_size`"),
-    ({"backbone": "resnet10t", "batch_size": 1}, r"1 image in the smallest part .*Expected more than 1 value"),
+    ({"backbone": "test_vit", "image_size": 100}, r"'m': 'test_vit' does not run .*= 100.*divisible by patch "
+     r"size .* It runs with image_size = 96 or image_size = 112\.$"),
+    ({"backbone": "xcit_nano_12_p16_224", "image_size": 250}, r"cannot be made .* image_size = 250 .*`patch_size`.* "
+     r"It runs with image_size = 240 or image_size = 256\.$"),
+    ({"backbone": "resnet10t", "batch_size": 1}, r"1 image in the smallest part .*Expected more than 1 value"
+     r".* It runs with 2 rows in the smallest part of a step\.$"),
     ({"backbone": "resnet10t", "batch_size": 5, "accumulate": 2}, "ok"),
     ({"backbone": "resnet10t", "batch_size": 7, "accumulate": 3}, r"1 image in the smallest part of a step"),
     ({"backbone": "test_resnet.nothing", "pretrained": True}, "'test_resnet.nothing' has no such weights in timm"),
-    ({"backbone_options": {"global_pool": ""}}, r"cannot be trained .*backbone_options = {'global_pool': ''}"),
+    ({"backbone_options": {"global_pool": ""}}, r"does not run .*backbone_options = {'global_pool': ''}"),
     ({"pretrained": "none.safetensors"}, r"'m': pretrained = 'none.safetensors' is not a file"),
     ({"backbone": "resnet10t", "pretrained": True, "backbone_options": {"depht": 3}}, "cannot be made with"),
     ({"weight_column": "wieght"}, r"^Model 'm': weight_column = 'wieght' is not a column .* has id, target, path"),
@@ -108,7 +111,8 @@ BOTH = {**FRAMES, "kind": "av", "sound_pretrained": False, "window_s": 0.2, "ban
     ({**SOUND, "backbone": "test_resnet"}, "ok"),
     ({**SOUND, "backbone": "aasist-l", "window_s": 0.5}, "ok"),
     ({**BOTH, "backbone": "test_resnet", "sound_backbone": "test_resnet"}, "ok"),
-    ({**FRAMES, "backbone": "test_vit", "frame_size": 40}, r"'test_vit' cannot .*frames of 40 px, moments = 2"),
+    ({**FRAMES, "backbone": "test_vit", "frame_size": 40}, r"'test_vit' does not run .*frames of 40 px, moments = "
+     r"2.* It runs with frame_size = 32 or frame_size = 48\.$"),
     ({**FRAMES, "backbone": "resnet10t", "moments": 1, "batch_size": 1}, r"and 1 clip in the smallest part of a step"),
     ({**FRAMES, "backbone": "test_resnet", "weight_column": "wieght"}, "weight_column = 'wieght' is not a column"),
     ({**FRAMES, "backbone": "test_resnet", "pretrained": "none.pt"}, "pretrained = 'none.pt' is not a file"),
@@ -145,7 +149,7 @@ def test_all_models_are_tried_before_the_first_is_trained(rows: Rows, tmp_path: 
         "large": dataclasses.replace(TINY, backbone="resnet10t"),
     }
     job = TrainingJob(competition, store.root, models, tmp_path, max_parameters=1_000_000)
-    with pytest.raises(TrainingError, match=r"'size': 'test_vit' cannot(.|\n)*'large' has 4,.* the competition allows"):
+    with pytest.raises(TrainingError, match=r"'size': 'test_vit' does not(.|\n)*'large' has 4,.* competition allows"):
         FoldRunner(job).check((0, 1))
 
 

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +47,6 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
         make_clip_network(only_files(settings), context.root)
     key = json.dumps([settings_record(settings), smallest_part(context)])
     if key not in _passed:
-        make = partial(make_clip_network, without_weights(settings))
 
         def describe(rows: int) -> str:
             reader = MomentReader(settings)
@@ -59,7 +57,9 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
             part = f"{rows} clip{'s' * (rows > 1)} in the smallest part of a step"
             return f"{frames}{windows}moments = {settings.moments} and {part}"
 
-        _passed[key] = parameter_count(try_network(context, make, partial(_step_and_prediction, settings), describe))
+        _passed[key] = parameter_count(
+            try_network(context, without_weights(settings), make_clip_network, _step_and_prediction, describe)
+        )
     check_parameters(context, _passed[key])
 
 

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +45,6 @@ def try_model(context: ModelContext[TimmSettings]) -> None:
         create_model(settings, settings.image_size, context.root)
     key = json.dumps([settings_record(settings), smallest_part(context)])
     if key not in _passed:
-        make = partial(create_model, replace(settings, pretrained=False), settings.image_size)
 
         def describe(rows: int) -> str:
             return (
@@ -54,8 +52,14 @@ def try_model(context: ModelContext[TimmSettings]) -> None:
                 f"and tta = {settings.tta!r}"
             )
 
-        _passed[key] = parameter_count(try_network(context, make, partial(_step_and_prediction, settings), describe))
+        _passed[key] = parameter_count(
+            try_network(context, replace(settings, pretrained=False), _make, _step_and_prediction, describe)
+        )
     check_parameters(context, _passed[key])
+
+
+def _make(settings: TimmSettings) -> nn.Module:
+    return create_model(settings, settings.image_size)
 
 
 def _step_and_prediction(settings: TimmSettings, network: nn.Module, rows: int) -> Tensor:

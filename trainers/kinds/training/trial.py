@@ -3,7 +3,8 @@
 import importlib.util
 import shutil
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -17,10 +18,14 @@ from trainers.kinds.training.outcome import device_of
 from trainers.kinds.training_rows import labelled_rows
 from trainers.networks.backbone import HUB, check_backbone, enable_checkpointing
 from trainers.networks.optim import set_trainable
+from trainers.networks.settings import NetworkSettings
 from trainers.networks.weights import first_line
 
 _META = torch.device("meta")  # tensors without values: only shapes are computed
-TryStep = Callable[[nn.Module, int], Tensor]  # the network and a number of rows -> logits of the rows
+S = TypeVar("S", bound=NetworkSettings)
+TryStep = Callable[[S, nn.Module, int], Tensor]  # settings, their network and a number of rows -> logits of the rows
+_STRIDES = (32, 28, 24, 20, 16, 14)  # of networks, whose input is often a multiple of them, pixels
+_TRIED = 4  # smaller sizes, and larger ones, that are tried for a message
 
 
 def check_batch(context: ModelContext[Any]) -> None:
@@ -112,40 +117,85 @@ def smallest_part(context: ModelContext[Any]) -> int:
 
 def try_network(
     context: ModelContext[Any],
-    make: Callable[[], nn.Module],
-    try_step: TryStep,
+    settings: S,
+    make: Callable[[S], nn.Module],
+    try_step: TryStep[S],
     describe: Callable[[int], str],
 ) -> nn.Module:
     """Run a step and a prediction with the smallest part of a step, and return the network (without values).
 
     Args:
         context: context of the model.
-        make: creates the network with random weights.
+        settings: its settings, with random weights.
+        make: creates the network of such settings.
         try_step: runs a forward and backward pass of a number of rows and a prediction of one row; returns the logits.
         describe: describes the inputs for a number of rows, with the settings to change, for the message.
 
     Raises:
-        TrainingError: if the network refuses these shapes, or does not return one number for each row.
+        TrainingError: if the network refuses these shapes, or does not return one number for each row. The nearest
+            image sizes with which it runs are named.
     """
     rows = smallest_part(context)
+    try:
+        return _tried(context, settings, make, try_step, describe, rows)
+    except TrainingError as err:
+        runs = _what_runs(settings, make, try_step, rows)
+        if not runs:
+            raise
+        raise TrainingError(f"{err} It runs with {runs}.") from err
+
+
+def _what_runs(settings: S, make: Callable[[S], nn.Module], try_step: TryStep[S], rows: int) -> str:
+    """Return with what a network runs, as far as shapes show it: two rows, or the nearest smaller and larger inputs."""
+    name = next((name for name in ("image_size", "frame_size") if getattr(settings, name, 0)), "")
+
+    def fits(rows: int, **changes: int) -> bool:
+        try:
+            changed = replace(settings, **changes)  # type: ignore[arg-type]
+            with _META:
+                try_step(changed, make(changed), rows)
+        except Exception:  # as in `_tried`
+            return False
+        return True
+
+    if rows == 1 and fits(2):  # one row cannot be normalised if a channel has one value
+        return "2 rows in the smallest part of a step"
+    if not name:  # sound
+        return ""
+    size = int(getattr(settings, name))
+    below = {size - 1 - (size - 1) % stride for stride in _STRIDES} - {0}
+    above = {size + stride - size % stride for stride in _STRIDES}
+    near = sorted(below, reverse=True)[:_TRIED], sorted(above)[:_TRIED]
+    found = [next((size for size in sizes if fits(rows, **{name: size})), 0) for sizes in near]
+    return " or ".join(f"{name} = {size}" for size in found if size)
+
+
+def _tried(
+    context: ModelContext[Any],
+    settings: S,
+    make: Callable[[S], nn.Module],
+    try_step: TryStep[S],
+    describe: Callable[[int], str],
+    rows: int,
+) -> nn.Module:
     with _META:
-        network = make()
+        network = make(settings)
     set_trainable(network, context.settings)
     if context.settings.checkpointing:
         enable_checkpointing(network)
     try:
-        logits = try_step(network, rows)
+        logits = try_step(settings, network, rows)
     # from the network, or from an operation that does not support meta tensors: only real values show which
     except Exception:
         rows = min(rows, 2)
         with torch.random.fork_rng(devices=[]):
             try:
-                logits = try_step(make(), rows)
+                logits = try_step(settings, make(settings), rows)
             except Exception as err:
                 raise TrainingError(
-                    f"Model '{context.name}': {context.settings.backbone!r} cannot be trained and predict with "
-                    f"{describe(rows)}: {first_line(err)} Change one of these (batch_size and accumulate set the "
-                    f"part), or backbone_options = {context.settings.backbone_options}."
+                    f"Model '{context.name}': {context.settings.backbone!r} does not run with {describe(rows)}: "
+                    f"{first_line(err).rstrip('.')}. Change one of these (batch_size and accumulate set the part), or "
+                    f"backbone_options = {context.settings.backbone_options}."
                 ) from err
     if logits.numel() != rows:
         raise TrainingError(
