@@ -45,7 +45,11 @@ def command(workspace: Workspace, console: Console, /, name: str, verbose: bool,
     from dfens.workflows.blend import blend
 
     given = {key: value for key, value in settings.items() if value not in (None, ())}
-    given |= {key: () for key in ("methods", "features") if given.get(key) == ("none",)}
+    for key in ("methods", "features"):
+        if "none" in given.get(key, ()):
+            if len(given[key]) > 1:
+                raise click.UsageError(f"--{key} {','.join(given[key])}: write either none or names.")
+            given[key] = ()
     found = blend(workspace, name, given, console.progress)
     console.notes(found.notes)
     console.show(found, show_blend(found, verbose=verbose))

@@ -291,6 +291,14 @@ def test_options_switch_off_what_the_configuration_switches_on(tmp_path: Path) -
     assert json.loads(found.stdout)["nested_score"] == json.loads(plain.stdout)["nested_score"]
 
 
+@pytest.mark.parametrize(("option", "value"), [("--methods", "none,boosted"), ("--features", "group,none")])
+def test_none_stands_alone(tmp_path: Path, option: str, value: str) -> None:
+    make_workspace(tmp_path)
+    found = run(tmp_path, option, value)
+    assert found.exit_code == 2
+    assert f"{option} {value}: write either none or names." in found.output
+
+
 def test_calibration_is_stored_with_its_effect(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     path = tmp_path / "dfens.toml"
