@@ -154,7 +154,8 @@ def test_members_without_predictions_by_fold_are_refused(noise: Path, tmp_path: 
     shutil.copytree(noise, folder)
     workspace = Workspace(folder)
     store = workspace.predictions
-    store.save("imported", store.folds.ids, store.load("lines").oof, np.full(len(store.test_ids), 0.5))
+    other = np.random.default_rng(0).random(len(store.folds.ids))
+    store.save("imported", store.folds.ids, (store.load("lines").oof + other) / 2, np.full(len(store.test_ids), 0.5))
     run(folder, "blend", "--members", "lines,imported", "--name", "mixed")
     message = " ".join(run(folder, "train", "--pseudo", "mixed", code=1).output.split())
     assert "has test predictions of 0 of 3 fold models, or only their mean (imported models). Labels by" in message

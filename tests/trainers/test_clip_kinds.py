@@ -316,7 +316,8 @@ NAN, INF = float("nan"), float("inf")  # valid in TOML
         (AudioSettings, {"backbone": "resnet18", "sound_seconds": NAN}, "sound_seconds = nan: expected a finite"),
         (FramesSettings, {"backbone": "resnet18", "face_margin": NAN}, "face_margin = nan: expected a finite"),
         (FramesSettings, {"backbone": "resnet18", "face_margin": INF}, "face_margin = inf: expected a finite"),
-        (AvSettings, {"backbone": "resnet18", "sound_slip_s": [0.2, INF]}, "expected two finite numbers above 0"),
+        (AvSettings, {"backbone": "resnet18", "sound_slip_s": [0.2, INF]}, "sound_slip_s = inf: expected a finite"),
+        (AvSettings, {"backbone": "resnet18", "sound_slip_s": [0.8, 0.2]}, "expected two finite numbers above 0"),
     ],
 )
 def test_settings_that_cannot_work_are_named(kind: Any, values: dict[str, Any], message: str) -> None:
