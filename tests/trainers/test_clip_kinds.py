@@ -329,5 +329,6 @@ def test_settings_that_cannot_work_are_named(kind: Any, values: dict[str, Any], 
 def test_spectrograms_without_any_frequency_are_refused_before_training(
     competition: tuple[Competition, Path], tmp_path: Path, values: dict[str, Any]
 ) -> None:
-    with pytest.raises(DfensError, match=r"No frequency of a Fourier transform of n_fft = .* Increase n_fft"):
-        FoldRunner(make_job(competition, tmp_path, "audio", **values)).check((0, 1))
+    for name in ("audio", "raw", "frames", "linear"):  # the spectrogram is stored for all of them
+        with pytest.raises(DfensError, match=r"No frequency of a Fourier transform of n_fft = .* Increase n_fft"):
+            FoldRunner(make_job(competition, tmp_path / name, name, **values)).check((0, 1))

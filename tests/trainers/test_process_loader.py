@@ -132,7 +132,7 @@ def test_a_stop_request_to_all_processes_does_not_end_those_that_prepare_batches
     def ask(epoch: int, rows: Rows, batch: Tensor) -> list[int]:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-        return rows.tolist()
+        return [int(row) for row in rows]
 
     loader = ProcessLoader(ask, (4,), 2)
     assert [values for _, values in loader.batches(0, plan(6))] == [rows.tolist() for rows in plan(6)]

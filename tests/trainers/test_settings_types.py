@@ -1,6 +1,8 @@
 """Types and choices of settings that are made in Python."""
 
-from dataclasses import dataclass, field
+import contextlib
+import math
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +11,7 @@ import pytest
 
 from oof.errors import ConfigError
 from tests.support.training import TINY, tiny_competition
+from trainers.features.settings import ExtractSettings
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
 from trainers.kinds.linear.settings import LinearSettings
@@ -41,11 +44,20 @@ def test_types_of_plugins_that_are_not_known_are_not_checked() -> None:
     check_types(Plugin())
 
 
-def test_a_setting_that_is_no_number_is_named() -> None:
-    values: Any
-    for values, shown in (({"epochs": "3"}, "epochs = '3'"), ({"batch_size": np.int64(8)}, r"batch_size = .*8.*")):
-        with pytest.raises(ConfigError, match=f"^{shown}: expected an int or float from 1"):
-            TimmSettings(backbone="resnet18", **values)
+KINDS = [
+    *(kind(backbone="resnet18") for kind in (TimmSettings, FramesSettings, AudioSettings, AvSettings)),
+    LinearSettings(),
+    ExtractSettings(),
+]
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=lambda settings: type(settings).__name__)
+def test_a_wrong_type_of_any_setting_is_a_named_error(settings: Any) -> None:
+    """A comparison of a text with a number, for example, would be a TypeError."""
+    for item in fields(settings):
+        for value in (None, "", "x", 1.5, math.nan, math.inf, -1, True, (), ("x",), (math.nan,), {}, {"x": 1}):
+            with contextlib.suppress(ConfigError):
+                check_types(replace(settings, **{item.name: value}))
 
 
 @pytest.mark.parametrize(("values", "message"), [
@@ -55,11 +67,25 @@ def test_a_setting_that_is_no_number_is_named() -> None:
     ({"lr": True}, r"lr = True: expected a number"),
     ({"inputs": ("rgb", "rbg")}, r"inputs = \('rgb', 'rbg'\): expected a tuple, each one of 'rgb', 'ycbcr'"),
     ({"pretrained": 1.5}, r"pretrained = 1\.5: expected True or False or text"),
+    ({"epochs": "3"}, r"epochs = '3': expected an integer"),
+    ({"batch_size": np.int64(8)}, r"batch_size = .*8.*: expected an integer or 'auto'"),
+    ({"backbone_options": "x"}, r"backbone_options = 'x': expected a table"),
+    ({"sound_slip_s": (0.2,)}, r"sound_slip_s = \(0\.2,\): expected a tuple of 2, each a number"),
 ])  # fmt: skip
-def test_a_wrong_setting_is_found_before_anything_is_trained(
-    values: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_a_wrong_setting_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        AvSettings(**{"backbone": "resnet18", **values})
+
+
+def test_a_wrong_setting_of_a_plugin_is_found_before_anything_is_trained(tmp_path: Path) -> None:
+    """Kinds of plugins do not check types themselves."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Plugin:
+        kind: str = "plugin"
+        limit: int = 3
+
     competition, store = tiny_competition(tmp_path)
-    models: dict[str, ModelSettings] = {"tiny": TINY, "clips": FramesSettings(**{"backbone": "resnet18", **values})}
-    with pytest.raises(ConfigError, match=f"model 'clips': {message}"):
+    models: dict[str, ModelSettings] = {"tiny": TINY, "clips": Plugin(limit="3")}  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="model 'clips': limit = '3': expected an integer"):
         TrainingJob(competition, store.root, models, tmp_path / "work")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from oof.errors import ConfigError
 from oof.files import file_sha256
+from trainers.runtime.settings import check_types
 
 FrameFormat = Literal["png", "jpeg"]
 
@@ -28,13 +29,14 @@ class MelSettings:
     fmax: float = 8_000.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("sample_rate", "n_fft", "hop", "bands"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: expected 1 or more.")
         if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
             raise ConfigError(
                 f"fmin = {self.fmin:g} and fmax = {self.fmax:g}: expected 0 <= fmin < fmax <= {self.sample_rate / 2:g} "
-                f"Hz, half the sample rate."
+                f"Hz, half of sample_rate = {self.sample_rate}."
             )
 
     def columns(self, n_samples: int) -> int:

@@ -1,6 +1,8 @@
 """Helpers shared by the settings of every kind: checks of types, choices and ranges, and numeric precisions."""
 
+import collections.abc
 import dataclasses
+import functools
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -47,16 +49,22 @@ def check_types(settings: Any, where: str = "") -> None:
     Raises:
         ConfigError: if a setting has another type or is not among its choices.
     """
-    try:
-        hints = get_type_hints(type(settings))
-    except NameError:  # of a plugin, imported only for type checkers
-        return
+    kind: type = type(settings)
+    hints = _hints(kind)
     for field in dataclasses.fields(settings):
-        value, hint = getattr(settings, field.name), hints[field.name]
+        value, hint = getattr(settings, field.name), hints.get(field.name)
         if not _fits(value, hint):
             raise ConfigError(f"{where}{field.name} = {value!r}: expected {' or '.join(_expected(hint))}.")
         if dataclasses.is_dataclass(value):
             check_types(value, f"{where}{field.name}.")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind)
+    except NameError:  # of a plugin, imported only for type checkers
+        return {}
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -68,6 +76,12 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, str | int) and value in arguments
     if origin is tuple and arguments[-1:] == (Ellipsis,):
         return isinstance(value, tuple | list) and all(_fits(one, arguments[0]) for one in value)
+    if origin is tuple:
+        if not isinstance(value, tuple | list) or len(value) != len(arguments):
+            return False
+        return all(_fits(one, kind) for one, kind in zip(value, arguments, strict=True))
+    if origin in (dict, collections.abc.Mapping):
+        return isinstance(value, collections.abc.Mapping)
     if hint in _NUMBERS:
         return isinstance(value, _NUMBERS[hint]) and (hint is bool or not isinstance(value, bool))
     if hint in (str, types.NoneType) or dataclasses.is_dataclass(hint):
@@ -83,6 +97,9 @@ def _expected(hint: Any) -> list[str]:
     if origin is Literal:
         return [f"one of {', '.join(map(repr, arguments))}" if len(arguments) > 1 else repr(arguments[0])]
     if origin is tuple:
-        return [f"a tuple, each {' or '.join(_expected(arguments[0]))}"]
+        count = "" if arguments[-1] is Ellipsis else f" of {len(arguments)}"
+        return [f"a tuple{count}, each {' or '.join(_expected(arguments[0]))}"]
+    if origin in (dict, collections.abc.Mapping):
+        return ["a table"]
     words = {int: "an integer", float: "a number", bool: "True or False", str: "text", types.NoneType: "None"}
     return [words.get(hint, getattr(hint, "__name__", str(hint)))]

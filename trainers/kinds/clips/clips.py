@@ -8,6 +8,7 @@ from oof.errors import DataError, TrainingError, examples
 from oof.paths import resolve_path
 from trainers.features.clips import clip_store, extract_clips
 from trainers.features.extract import extract_clip
+from trainers.features.mel import LogMel
 from trainers.features.settings import ExtractSettings
 from trainers.kinds.base import ModelContext
 from trainers.media.clip_record import ClipRecord, encode_record
@@ -23,15 +24,16 @@ def extraction_of(context: ModelContext[Any]) -> ExtractSettings:
     return dataclasses.replace(settings, faces=str(resolve_path(context.root, settings.faces)))
 
 
-def check_detector(context: ModelContext[Any]) -> None:
-    """Load the face detector that the settings name, if any.
+def check_extraction(context: ModelContext[Any]) -> None:
+    """Load the face detector that the settings name, if any, and make the filters of the spectrogram.
 
     Raises:
-        ConfigError: if it cannot be used.
+        ConfigError: if the detector cannot be used, or the spectrogram has no frequencies.
     """
-    faces = extraction_of(context).faces
-    if faces:
-        load_detector(Path(faces))
+    settings = extraction_of(context)
+    if settings.faces:
+        load_detector(Path(settings.faces))
+    LogMel(settings.mel)
 
 
 def prepare_clips(context: ModelContext[Any]) -> None:

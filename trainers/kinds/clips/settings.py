@@ -10,7 +10,7 @@ from trainers.features.settings import ExtractSettings
 from trainers.kinds.repeats import RepeatSettings
 from trainers.networks.clip_settings import ClipNetworkSettings, FusionSettings
 from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
-from trainers.runtime.settings import check_leaves_reals, check_range
+from trainers.runtime.settings import check_leaves_reals, check_range, check_types
 
 RAW_BACKBONES = ("aasist", "aasist-l")
 
@@ -32,6 +32,7 @@ class _ClipSettings(
     reads_sound: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         for group in (AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings):
             group.__post_init__(self)
         self.check_repeats()

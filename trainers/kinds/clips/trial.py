@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.kinds.base import ModelContext, settings_record
-from trainers.kinds.clips.clips import check_detector
+from trainers.kinds.clips.clips import check_extraction
 from trainers.kinds.clips.initial import without_starts
 from trainers.kinds.clips.moments import AnyClipSettings, MomentReader
 from trainers.kinds.clips.network import make_clip_network
@@ -32,7 +32,7 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
     settings = without_starts(context.settings)  # those are checked by `check_starts`
     check_batch(context)
     check_compile(context)
-    check_detector(context)
+    check_extraction(context)
     for fold in range(context.folds.k):
         training_rows(context, fold)
     pretrained = [settings.pretrained]

@@ -13,7 +13,7 @@ from trainers.features.clip_features import clip_features
 from trainers.features.handcrafted import Matrix
 from trainers.features.settings import ExtractSettings
 from trainers.kinds.base import FoldModels, FoldOutcome, ModelContext, ModelKind, Probabilities
-from trainers.kinds.clips.clips import ClipSource, check_detector, prepare_clips
+from trainers.kinds.clips.clips import ClipSource, check_extraction, prepare_clips
 from trainers.kinds.linear.classifier import fit_classifier, fit_linear_fold, linear_features
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.kinds.training_rows import TrainingRows, training_rows
@@ -44,7 +44,7 @@ class LinearKind(ModelKind[LinearSettings]):
 
     def check(self, context: Context) -> None:
         if _reads_clips(context):
-            check_detector(context)
+            check_extraction(context)
 
     def prepare(self, context: Context) -> None:
         if _reads_clips(context):

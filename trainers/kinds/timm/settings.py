@@ -8,6 +8,7 @@ from trainers.augment.settings import ON_HOST, AugmentSettings
 from trainers.kinds.repeats import RepeatSettings
 from trainers.media.settings import ImageSettings
 from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
+from trainers.runtime.settings import check_types
 
 _GROUPS = (NetworkSettings, ImageSettings, OptimSettings, AugmentSettings, PredictionSettings)
 
@@ -23,6 +24,7 @@ class TimmSettings(RepeatSettings, PredictionSettings, AugmentSettings, OptimSet
     preset: str = ""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for group in _GROUPS:
             group.__post_init__(self)
         self.check_repeats()
