@@ -48,6 +48,8 @@ def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **
     ({"backbone": "resnet10t", "batch_size": 7, "accumulate": 3}, r"1 image in the smallest part of a step"),
     ({"backbone": "test_resnet.nothing", "pretrained": True}, "'test_resnet.nothing' has no such weights in timm"),
     ({"backbone_options": {"global_pool": ""}}, r"does not run .*backbone_options = {'global_pool': ''}"),
+    ({"backbone_options": {"global_pool": ""}, "backbone": "test_vit"},
+     r"returns \(8, 5, 1\) for 8 rows instead of one number each\. Correct backbone_options = {'global_pool': ''}\.$"),
     ({"pretrained": "none.safetensors"}, r"'m': pretrained = 'none.safetensors' is not a file"),
     ({"backbone": "resnet10t", "pretrained": True, "backbone_options": {"depht": 3}}, "cannot be made with"),
     ({"weight_column": "wieght"}, r"^Model 'm': weight_column = 'wieght' is not a column .* has id, target, path"),

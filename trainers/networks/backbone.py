@@ -87,7 +87,8 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
         raise TrainingError(
             f"{settings.backbone!r} cannot be made with backbone_options = {settings.backbone_options}, image_size = "
-            f"{image_size} and pretrained = {settings.pretrained!r}: {first_line(err)}. Correct [models] in dfens.toml."
+            f"{image_size} and pretrained = {settings.pretrained!r}: {first_line(err).rstrip('.')}. Correct [models] "
+            f"in dfens.toml."
         ) from err
     if settings.inputs != ("rgb",):
         model = SideInputs(model, settings.inputs, *grey_mean_and_std(model))

@@ -153,10 +153,9 @@ def _what_runs(settings: S, make: Callable[[S], nn.Module], try_step: TryStep[S]
         try:
             changed = replace(settings, **changes)  # type: ignore[arg-type]
             with _META:
-                try_step(changed, make(changed), rows)
+                return try_step(changed, make(changed), rows).numel() == rows
         except Exception:  # as in `_tried`
             return False
-        return True
 
     if rows == 1 and fits(2):  # one row cannot be normalised if a channel has one value
         return "2 rows in the smallest part of a step"
