@@ -15,7 +15,7 @@ from dfens.console import Console
 from dfens.invocation import Invocation
 from dfens.workflows.processes import is_first_process
 from dfens.workspace.paths import Workspace
-from oof.errors import DfensError, disk_remedy
+from oof.errors import DfensError, disk_remedy, memory_is_full
 from trainers.runtime.signals import Stopped
 
 # the order of commands in --help; a command not listed here comes last
@@ -78,6 +78,8 @@ class _Commands(click.Group):
             raise _Failure(str(error), _console_of(ctx)) from error
         except OSError as error:  # an error of a file, folder or disk that no other module has explained
             raise _Failure(_system_error(error), _console_of(ctx)) from error
+        except MemoryError as error:
+            raise _Failure(memory_is_full(error), _console_of(ctx)) from error
         except KeyboardInterrupt:
             _console_of(ctx).say("Interrupted. Finished work is kept; run the same command again to resume.")
             ctx.exit(130)

@@ -76,3 +76,11 @@ def disk_remedy(number: int | None) -> str:
     if number == errno.EROFS:
         return "Mount this disk with write access, or work in a copy of the folder on another disk (dfens -C DIR)."
     return ""
+
+
+def memory_is_full(error: BaseException) -> str:
+    """Return the message for an error that says that memory cannot be allocated."""
+    return (
+        f"The memory of this machine is full ({str(error) or 'no details'}). Set smaller inputs or batches, or fewer "
+        f"--workers or --threads. Finished work is kept; run the same command again to resume."
+    )

@@ -99,6 +99,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> None:
             "named": DfensError("Found a, expected [b], do c."),
             "interrupted": KeyboardInterrupt(),
             "stopped": Stopped(),
+            "memory": MemoryError("Unable to allocate 439. MiB"),
             "bug": ZeroDivisionError("bug"),
         }
         if how in errors:
@@ -115,6 +116,14 @@ def test_a_named_error_ends_with_1_and_no_traceback() -> None:
     result = CliRunner().invoke(cli, ["fail", "named"])
     assert result.exit_code == 1
     assert "Error: Found a, expected [b], do c." in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.usefixtures("failing")
+def test_a_full_memory_is_named() -> None:
+    result = CliRunner().invoke(cli, ["fail", "memory"])
+    assert result.exit_code == 1
+    assert "The memory of this machine is full (Unable to allocate 439. MiB). Set smaller" in result.stderr
     assert "Traceback" not in result.output
 
 

@@ -16,6 +16,7 @@ from oof.files import read_json
 from tests.support.devices import AUGMENTED, fake_cuda, picture_rows, settings
 from tests.support.training import TINY, train_tiny
 from trainers.augment.pipeline import augment_batch
+from trainers.jobs.tasks import reason_of
 from trainers.kinds.timm import fold as timm_fold
 from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.training.fold_trainer import FoldTrainer
@@ -91,3 +92,14 @@ def test_a_batch_is_augmented_in_parts_that_fit(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(timm_fold, "augment_batch", at_most(0))
     with pytest.raises(TrainingError, match="One image of 64 px cannot be augmented in the free memory"):
         augmented(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError("Unable to allocate 439. MiB"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    MemoryError(),
+])  # fmt: skip
+def test_a_task_that_exceeds_the_memory_is_reported_without_a_traceback(error: Exception) -> None:
+    reason = reason_of(error)
+    assert reason.startswith(f"The memory of this machine is full ({str(error) or 'no details'}). Set smaller inputs")
+    assert "Traceback" not in reason

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from oof.errors import DfensError, TrainingError
+from oof.errors import DfensError, TrainingError, memory_is_full
 from oof.progress import Progress
 from oof.progress import Task as Shown
 from trainers.jobs.job import FoldResult, TrainingJob
 from trainers.jobs.runner import FoldRunner
+from trainers.runtime.device import is_out_of_memory
 
 _REPORT_EVERY_S = 0.2
 
@@ -125,9 +126,11 @@ class TaskQueue:
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a task failed: the message of a DfensError, the full traceback of any other exception."""
+    """Return why a task failed: a message for a DfensError or a full memory, the full traceback of anything else."""
     if isinstance(error, DfensError):
         return str(error)
+    if isinstance(error, MemoryError) or is_out_of_memory(error):
+        return memory_is_full(error)
     return "".join(traceback.format_exception(error)).strip()
 
 
