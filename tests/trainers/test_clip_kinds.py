@@ -28,6 +28,7 @@ from trainers.jobs.runner import FoldRunner
 from trainers.kinds.clips.deciding import moment_places, read_deciding
 from trainers.kinds.clips.moments import MomentReader, spread_places
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
+from trainers.kinds.linear.settings import LinearSettings
 from trainers.media.clip_writer import Encoding, write_clip
 
 pytestmark = pytest.mark.slow  # trains models on clips
@@ -312,8 +313,16 @@ NAN, INF = float("nan"), float("inf")  # valid in TOML
         (FramesSettings, {"backbone": "resnet18", "pooling": "dfdc", "temporal": "conv"}, "processes all together"),
         (AudioSettings, {"backbone": "aasist", "sample_rate": 22_050, "fmax": 8_000.0}, "needs waveforms of 16,000 Hz"),
         (AudioSettings, {"backbone": "resnet18", "fmax": 9_000.0}, "fmax = 9000"),
+        (AudioSettings, {"backbone": "resnet18", "fmin": 7_999.999999999999}, "fmin = 8000 and fmax = 8000"),
+        (AudioSettings, {"backbone": "resnet18", "n_fft": 10**9}, "n_fft = 1000000000 is out of range"),
+        (AudioSettings, {"backbone": "resnet18", "bands": 10**9}, "bands = 1000000000 is out of range"),
+        (LinearSettings, {"sample_rate": 10**9}, "sample_rate = 1000000000 is out of range"),
+        (LinearSettings, {"frame_size": 10**9}, "frame_size = 1000000000 is out of range"),
+        (FramesSettings, {"backbone": "resnet18", "frames": 10**9}, "frames = 1000000000 is out of range"),
         (AvSettings, {"backbone": "resnet18", "fusion": "sum"}, "fusion = 'sum'"),
         (AudioSettings, {"backbone": "resnet18", "sound_seconds": NAN}, "sound_seconds = nan: expected a finite"),
+        (AudioSettings, {"backbone": "resnet18", "sound_seconds": 1e-5}, "sound_seconds = 1e-05: expected a finite"),
+        (AudioSettings, {"backbone": "resnet18", "sound_seconds": 1e308}, "sound_seconds = 1e.308: expected a finite"),
         (FramesSettings, {"backbone": "resnet18", "face_margin": NAN}, "face_margin = nan: expected a finite"),
         (FramesSettings, {"backbone": "resnet18", "face_margin": INF}, "face_margin = inf: expected a finite"),
         (AvSettings, {"backbone": "resnet18", "sound_slip_s": [0.2, INF]}, "sound_slip_s = inf: expected a finite"),

@@ -54,7 +54,8 @@ class LogMel(torch.nn.Module):
         if filters.max() < 1e-9:  # rounding errors at fmax
             raise ConfigError(
                 f"No frequency of a Fourier transform of n_fft = {settings.n_fft} samples is inside a band from fmin = "
-                f"{settings.fmin:g} to fmax = {settings.fmax:g} Hz, so all spectrograms would be equal. Increase n_fft."
+                f"{settings.fmin:g} to fmax = {settings.fmax:g} Hz at sample_rate = {settings.sample_rate}, so all "
+                f"spectrograms would be equal. Increase n_fft."
             )
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 

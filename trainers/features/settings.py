@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from oof.errors import ConfigError
 from oof.files import file_sha256
-from trainers.runtime.settings import check_types
+from trainers.runtime.settings import check_range, check_types
 
 FrameFormat = Literal["png", "jpeg"]
 
@@ -30,13 +30,13 @@ class MelSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("sample_rate", "n_fft", "hop", "bands"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: expected 1 or more.")
-        if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
+        check_range(self, 1, 1_000_000, "sample_rate", "hop")
+        check_range(self, 1, 100_000, "n_fft")
+        check_range(self, 1, 1_000, "bands")
+        if not (0 <= self.fmin <= self.fmax - 1 and self.fmax <= self.sample_rate / 2):
             raise ConfigError(
-                f"fmin = {self.fmin:g} and fmax = {self.fmax:g}: expected 0 <= fmin < fmax <= {self.sample_rate / 2:g} "
-                f"Hz, half of sample_rate = {self.sample_rate}."
+                f"fmin = {self.fmin:g} and fmax = {self.fmax:g}: expected fmin from 0 to fmax - 1, and fmax up to "
+                f"{self.sample_rate / 2:g} Hz, half of sample_rate = {self.sample_rate}."
             )
 
     def columns(self, n_samples: int) -> int:
@@ -70,14 +70,13 @@ class ExtractSettings(MelSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("frames", "frame_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: expected 1 or more.")
+        check_range(self, 1, 100_000, "frames")
+        check_range(self, 1, 10_000, "frame_size")
         for name in ("key_frames", "face_margin"):
             if not 0 <= getattr(self, name) < math.inf:  # false for NaN, too, which is valid in TOML
                 raise ConfigError(f"{name} = {getattr(self, name)}: expected a finite number, 0 or more.")
-        if not 0 < self.sound_seconds < math.inf:
-            raise ConfigError(f"sound_seconds = {self.sound_seconds:g}: expected a finite number above 0.")
+        if not 0.01 <= self.sound_seconds <= 1_000_000:
+            raise ConfigError(f"sound_seconds = {self.sound_seconds:g}: expected a finite number from 0.01 to 1000000.")
 
     @property
     def mel(self) -> MelSettings:

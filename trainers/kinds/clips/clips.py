@@ -54,7 +54,7 @@ def prepare_clips(context: ModelContext[Any]) -> None:
             paths, settings, context.work_dir, context.root, threads=context.threads, progress=context.progress
         )
     failed = {failure.path: failure.reason for failure in summary.failures}
-    in_training = [f"{path}: {failed[path]}" for path in context.train["path"] if path in failed]
+    in_training = [f"{path}: {failed[path].rstrip('.')}" for path in context.train["path"] if path in failed]
     if in_training:
         raise TrainingError(
             f"{len(in_training)} training clips cannot be read: {examples(in_training, 3)}. Get them again, or set "

@@ -145,6 +145,12 @@ def try_network(
         raise TrainingError(f"{err} It runs with {runs}.") from err
 
 
+def _options(settings: NetworkSettings) -> str:
+    """Return the options of all backbones as settings."""
+    names = ("backbone_options", "sound_options")
+    return " or ".join(f"{name} = {getattr(settings, name)}" for name in names if hasattr(settings, name))
+
+
 def _what_runs(settings: S, make: Callable[[S], nn.Module], try_step: TryStep[S], rows: int) -> str:
     """Return with what a network runs, as far as shapes show it: two rows, or the nearest smaller and larger inputs."""
     name = next((name for name in ("image_size", "frame_size") if getattr(settings, name, 0)), "")
@@ -194,11 +200,11 @@ def _tried(
                 raise TrainingError(
                     f"Model '{context.name}': {context.settings.backbone!r} does not run with {describe(rows)}: "
                     f"{first_line(err).rstrip('.')}. Change one of these (batch_size and accumulate set the part), or "
-                    f"backbone_options = {context.settings.backbone_options}."
+                    f"{_options(context.settings)}."
                 ) from err
     if logits.numel() != rows:
         raise TrainingError(
             f"Model '{context.name}': {context.settings.backbone!r} returns {tuple(logits.shape)} for {rows} rows "
-            f"instead of one number each. Correct backbone_options = {context.settings.backbone_options}."
+            f"instead of one number each. Correct {_options(context.settings)}."
         )
     return network
