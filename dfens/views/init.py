@@ -12,7 +12,7 @@ def show_written(found: Written) -> Iterator[str]:
         yield f"The earlier file was moved to {found.kept}."
     yield f"Wrote {found.path} (recipe {found.recipe})."
     if found.recipe == "table":
-        yield "Set the files, folders and columns of your data under [data]; every line has a comment."
+        yield "Set the files, folders and columns of your data under [data]; comments explain the settings."
     yield f"Next: {found.next}"
 
 

@@ -16,6 +16,7 @@ from ensemble.settings import FEATURES
 from oof.cpus import cpu_count
 from oof.errors import BlendError, DfensError, examples
 from oof.ids import Ids, text_fingerprint
+from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
 from trainers.runtime.provenance import files_fingerprint
 
@@ -26,6 +27,8 @@ Matrix = NDArray[np.float32]
 Columns = dict[str, Matrix]  # column -> (n_rows,) values of all parts, one part after another
 
 _OF_FILES = tuple(name for name in FEATURES if name != "group")
+_MOST_LABELS = 20  # different values of a column of labels or of kinds of fakes
+_LABELS_AUC = 0.99
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,23 +298,28 @@ def _paths(rows: "pd.DataFrame | None", ids: Ids, part: str) -> list[str]:
 
 
 def _refuse_labels(name: str, columns: Columns, target: NDArray[np.int8]) -> None:
-    """Raise BlendError for a column of labels, or one that is known for one class only.
+    """Raise BlendError for a column of labels, of kinds of fakes, or one that is known for one class only.
 
     With these, trees would have a perfect nested score.
     """
     for column, values in columns.items():
         inside = values[: len(target)]
-        if len(target) > 10 and _separates(np.isnan(inside), target):
+        known = ~np.isnan(inside)
+        if known.sum() > 10 and len(np.unique(target[known])) < len(np.unique(target)):
             raise BlendError(
                 f"{name}: column '{column}' has values for only one of the classes, which reveals the labels. Add the "
                 f"values of the others, or remove it."
             )
-        known = ~np.isnan(inside)
-        if known.sum() > 10 and _separates(inside[known], target[known]):
-            raise BlendError(f"{name}: column '{column}' contains the labels, which no feature may. Remove it.")
+        if known.sum() > 10 and _tells(inside[known], target[known]):
+            raise BlendError(
+                f"{name}: column '{column}' contains the labels, or what is known only with them, which no feature "
+                f"may: its few values separate the classes with an AUC of {_LABELS_AUC} or more. Remove it."
+            )
 
 
-def _separates(values: NDArray[Any], target: NDArray[np.int8]) -> bool:
-    """Return whether values are two, one for each class."""
-    pairs = pd.DataFrame({"value": values, "target": target}).drop_duplicates()
-    return len(pairs) == 2 and bool(pairs["value"].is_unique and pairs["target"].is_unique)
+def _tells(values: NDArray[Any], target: NDArray[np.int8]) -> bool:
+    """Return whether at most 20 different values separate the classes almost perfectly."""
+    if len(np.unique(values)) > _MOST_LABELS or len(np.unique(target)) < 2:
+        return False
+    share = pd.Series(target).groupby(values).transform("mean").to_numpy(np.float64)
+    return roc_auc(target, share) >= _LABELS_AUC

@@ -97,8 +97,8 @@ def assign_roles(
         notes = (*notes, f"'{target}' is used as target")
     if not with_predictions:
         return Roles(id_name, (), target, folds, group, ())
-    if for_test and choice.target is None:  # labels in a test file, if any, are not compared
-        target, left = None, _without_labels(columns, left)
+    if no_target or (for_test and choice.target is None):  # labels that are not compared are no predictions either
+        target, left = None, _without_labels(columns, left, for_test=for_test)
     rest = [name for name in left if name != target]
     labels = [name for name in names if name not in rest]
     if not choice.predictions:
@@ -283,13 +283,13 @@ def _find_target(columns: Columns, names: Sequence[str], predictions: Sequence[s
     return None if thresholded(columns, binary[0], fractions) else binary[0]
 
 
-def _without_labels(columns: Columns, names: Sequence[str]) -> list[str]:
-    """Return the columns of a test file without one of labels or of a template, unless nothing else is a prediction.
+def _without_labels(columns: Columns, names: Sequence[str], *, for_test: bool) -> list[str]:
+    """Return the columns without one of labels or of a template; in a test file, unless nothing else is a prediction.
 
     A target column with different fractions is the prediction, as in a submission.
     """
     left = [name for name in names if not is_target_name(name) or _varies(columns, name)]
-    return left if any(columns.is_number(name) for name in left) else list(names)
+    return left if not for_test or any(columns.is_number(name) for name in left) else list(names)
 
 
 def _varies(columns: Columns, name: str) -> bool:

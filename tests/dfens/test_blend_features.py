@@ -189,6 +189,21 @@ def test_tables_that_cannot_be_features_are_refused(tmp_path: Path) -> None:
             lambda name: 7.0 if labels.get(name, 1) else None,
             "column 'mask' has values for only one of the classes",
         ),
+        (
+            "quality_of_fakes",
+            lambda name: float(name[-2:]) if labels.get(name, 1) and name[-1] < "7" else None,
+            "column 'quality_of_fakes' has values for only one of the classes",
+        ),
+        (
+            "method",
+            lambda name: labels.get(name, 0) * (1.0 + int(name[-1]) % 4),
+            "column 'method' contains the labels, or what is known only with them",
+        ),
+        (
+            "almost",
+            lambda name: float(labels.get(name, 0) != (name == "00003")),
+            "column 'almost' contains the labels",
+        ),
         ("huge", lambda name: 1e300 if name == "t003" else 1.0, "infinite values in column huge (or above 3.4e38)"),
         ("camera", lambda name: f"c{name}x", "column camera is not numeric"),
         ("flash", lambda name: ["yes", "no", "maybe"][int(name[-1]) % 3], "column flash is not numeric"),

@@ -271,6 +271,21 @@ def test_a_binary_column_of_any_name_is_the_target_and_reported(tmp_path: Path) 
     assert read_predictions(path, ColumnChoice(target="none")).target is None
 
 
+@pytest.mark.parametrize("name", ["target", "label", "class", "y"])
+@pytest.mark.parametrize("words", [("0", "1"), ("real", "fake"), ("1.0", "0.0")])
+def test_a_target_that_is_not_compared_is_no_prediction(tmp_path: Path, name: str, words: tuple[str, str]) -> None:
+    """A blend would give labels the largest weight."""
+    rows = [f"{row},{words[row % 2]},{row / 10}" for row in range(9)]
+    path = write(tmp_path / "a.csv", f"id,{name},pred", *rows)
+    found = read_predictions(path, ColumnChoice(target="none"))
+    assert found.target is None
+    assert list(found.predictions) == ["a"]
+    assert found.predictions["a"].tolist() == [row / 10 for row in range(9)]
+    only = write(tmp_path / "b.csv", f"id,{name}", *(row.rsplit(",", 1)[0] for row in rows))
+    with pytest.raises(PredictionError, match="None of id, .* looks like predictions"):
+        read_predictions(only, ColumnChoice(target="none"))
+
+
 def test_empty_and_na_are_missing_predictions(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,pred", "a,", "NA,0.5", "c, nan ", "d,NA", "e,1e-3")
     found = read_predictions(path)
