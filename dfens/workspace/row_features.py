@@ -305,7 +305,9 @@ def _refuse_labels(name: str, columns: Columns, target: NDArray[np.int8]) -> Non
     for column, values in columns.items():
         inside = values[: len(target)]
         known = ~np.isnan(inside)
-        if known.sum() > 10 and len(np.unique(target[known])) < len(np.unique(target)):
+        of_one = len(np.unique(target[known])) < len(np.unique(target))
+        of_all = not np.isin(target[~known], target[known]).any()  # known for all rows of the class
+        if of_one and (known.sum() > 10 or (of_all and len(target) > 10)):
             raise BlendError(
                 f"{name}: column '{column}' has values for only one of the classes, which reveals the labels. Add the "
                 f"values of the others, or remove it."

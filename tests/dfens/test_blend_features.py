@@ -16,7 +16,7 @@ from dfens.workflows.provenance import read_recipe
 from dfens.workflows.pseudo import pseudo_labels
 from dfens.workspace.feature_table import read_feature_table
 from dfens.workspace.paths import Workspace
-from dfens.workspace.row_features import read_again
+from dfens.workspace.row_features import _refuse_labels, read_again
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
 from ensemble.fold_safe import predict_without_fold
@@ -218,6 +218,15 @@ def test_tables_that_cannot_be_features_are_refused(tmp_path: Path) -> None:
     assert "There is no table of features" in run(tmp_path, "blend", *BOOSTED, "none.csv", code=1).stderr
     twice = run(tmp_path, "blend", *BOOSTED, "features.csv,kept.csv", code=1).stderr
     assert "Both 'features.csv' and 'kept.csv' have a feature 'focus'." in " ".join(twice.split())
+
+
+def test_a_feature_that_only_the_few_fakes_have_is_refused() -> None:
+    target = np.r_[np.ones(8), np.zeros(92)].astype(np.int8)
+    values = np.where(target == 1, 7.0, np.nan).astype(np.float32)
+    with pytest.raises(BlendError, match="column 'mask' has values for only one of the classes"):
+        _refuse_labels("rows.csv", {"mask": values}, target)
+    values[:3] = np.nan  # five of eight: by chance, perhaps
+    _refuse_labels("rows.csv", {"mask": values}, target)
 
 
 def test_features_without_trees_or_with_unknown_names_are_refused(tmp_path: Path) -> None:
