@@ -227,11 +227,11 @@ def test_a_broken_test_clip_is_reported_and_a_broken_training_clip_is_an_error(
     notes = Notes()
     job = make_job((dataclasses.replace(found, test=test), root), tmp_path, "audio")
     FoldRunner(job, notes).all([0, 1])
-    assert any("1 test clips cannot be read" in line and "broken.mp4" in line for line in notes.lines)
+    assert any("Test clips that cannot be read (1)" in line and "broken.mp4" in line for line in notes.lines)
     train_table = found.train.copy()
     train_table.loc[1, "path"] = str(broken)
     job = make_job((dataclasses.replace(found, train=train_table), root), tmp_path / "other", "audio")
-    with pytest.raises(TrainingError, match=r"1 training clips cannot be read: .*broken\.mp4: is not a clip"):
+    with pytest.raises(TrainingError, match=r"Training clips that cannot be read \(1\): .*broken\.mp4: is not a clip"):
         FoldRunner(job).all([0])
 
 
@@ -311,7 +311,18 @@ NAN, INF = float("nan"), float("inf")  # valid in TOML
         (FramesSettings, {"backbone": "resnet18", "tta": "d4"}, 'tta = "d4" is not supported for clips'),
         (FramesSettings, {"backbone": "resnet18", "image_size": 500}, "image_size = 500 must be from 0"),
         (FramesSettings, {"backbone": "resnet18", "pooling": "dfdc", "temporal": "conv"}, "processes all together"),
-        (AudioSettings, {"backbone": "aasist", "sample_rate": 22_050, "fmax": 8_000.0}, "needs waveforms of 16,000 Hz"),
+        (AudioSettings, {"backbone": "aasist", "sample_rate": 22_050}, "backbone = .aasist. needs waveforms of 16,000"),
+        (
+            AvSettings,
+            {"backbone": "test_vit", "sound_backbone": "aasist-l", "window_s": 0.3},
+            "sound_backbone = .* 0.4 s",
+        ),
+        (AudioSettings, {"backbone": "aasist", "backbone_options": {"drop_rate": 0.1}}, "no options. Set backbone_opt"),
+        (
+            AvSettings,
+            {"backbone": "test_vit", "sound_backbone": "aasist", "sound_pretrained": "a.pt"},
+            "file of weights 'a.pt'. Set sound_pretrained = false",
+        ),
         (AudioSettings, {"backbone": "resnet18", "fmax": 9_000.0}, "fmax = 9000"),
         (AudioSettings, {"backbone": "resnet18", "fmin": 7_999.999999999999}, "fmin = 8000 and fmax = 8000"),
         (AudioSettings, {"backbone": "resnet18", "n_fft": 10**9}, "n_fft = 1000000000 is out of range"),

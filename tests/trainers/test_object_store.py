@@ -81,7 +81,7 @@ def test_a_new_machine_fetches_finished_folds(tmp_path: Path, baseline: tuple[Tr
     other = make_job(tmp_path / "third", baseline=LinearSettings())
     notes = Notes()
     RemoteWorkspace.of(remote.url, other).begin(other, (0, 1), notes.note)
-    assert notes.lines == [f"baseline: fold 0, 1 was already finished at {remote.url}"]
+    assert notes.lines == [f"baseline: already finished at {remote.url}: fold 0, 1"]
     assert stored_bytes(PredictionStore(other.store_root), "baseline") == stored_bytes(
         PredictionStore(job.store_root), "baseline"
     )

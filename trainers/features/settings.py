@@ -73,7 +73,7 @@ class ExtractSettings(MelSettings):
         check_range(self, 1, 100_000, "frames")
         check_range(self, 1, 10_000, "frame_size")
         for name in ("key_frames", "face_margin"):
-            if not 0 <= getattr(self, name) < math.inf:  # false for NaN, too, which is valid in TOML
+            if not 0 <= getattr(self, name) < math.inf:  # false for NaN, too
                 raise ConfigError(f"{name} = {getattr(self, name)}: expected a finite number, 0 or more.")
         if not 0.01 <= self.sound_seconds <= 1_000_000:
             raise ConfigError(f"sound_seconds = {self.sound_seconds:g}: expected a finite number from 0.01 to 1000000.")

@@ -80,8 +80,8 @@ class RemoteWorkspace:
             for seed in range(repeats_of(settings).seeds):
                 found = [fold for fold in folds if self.fetch_result(job, name, fold, seed)]
                 if found:
-                    which = f"fold {', '.join(map(str, found))}{f' of seed {seed}' if seed else ''}"
-                    note(f"{name}: {which} was already finished at {self.url}")
+                    of_seed = f" of seed {seed}" if seed else ""
+                    note(f"{name}: already finished at {self.url}{of_seed}: fold {', '.join(map(str, found))}")
             sync = TaskSync(self, job, name, None)
             sync.send(but=sync.listing())
 

@@ -21,6 +21,8 @@ from trainers.networks.settings import NetworkSettings
 from trainers.networks.weights import first_line, load_weights
 
 HUB = ("hf-hub:", "hf_hub:")
+# arguments of timm.create_model that choose weights, or the shape of the output; other settings determine them
+_NOT_OPTIONS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "num_classes")
 
 
 def check_backbone(name: str, setting: str = "backbone") -> str:
@@ -70,6 +72,12 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
     """
     name = check_backbone(settings.backbone)
     from_hub = settings.pretrained is True
+    refused = [option for option in _NOT_OPTIONS if option in settings.backbone_options]
+    if refused:
+        raise TrainingError(
+            f"{settings.backbone!r} has the option {', '.join(refused)}, which dfens sets itself. Remove it from "
+            f'[models] in dfens.toml; pretrained = "path/to/weights.safetensors" loads weights from a file.'
+        )
     if settings.backbone_options.get("features_only"):
         raise TrainingError(
             f"{settings.backbone!r} with features_only = true returns maps of features instead of one output. Remove "

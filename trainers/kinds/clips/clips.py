@@ -57,13 +57,13 @@ def prepare_clips(context: ModelContext[Any]) -> None:
     in_training = [f"{path}: {failed[path].rstrip('.')}" for path in context.train["path"] if path in failed]
     if in_training:
         raise TrainingError(
-            f"{len(in_training)} training clips cannot be read: {examples(in_training, 3)}. Get them again, or set "
-            f"[data] skip_broken = true and run dfens check --decode, which leaves them out."
+            f"Training clips that cannot be read ({len(in_training)}): {examples(in_training, 3)}. Get them again, or "
+            f"set [data] skip_broken = true and run dfens check --decode, which leaves them out."
         )
     if failed:
         context.progress.note(
-            f"{len(failed)} test clips cannot be read: {examples(list(failed), 3)}. They are predicted as "
-            f"clips without video and sound, that is, with the base rate of the model."
+            f"Test clips that cannot be read ({len(failed)}): {examples(list(failed), 3)}. They are predicted as clips "
+            f"without video and sound, that is, with the base rate of the model."
         )
     context.shared[key] = True
 

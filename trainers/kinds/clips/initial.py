@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 
 from oof.errors import TrainingError
 from oof.files import file_sha256, read_json
+from oof.ids import is_name
 from trainers.kinds.base import WEIGHTS_FILE, ModelContext, run_label, settings_record
 from trainers.kinds.clips.moments import AnyClipSettings
 from trainers.kinds.clips.network import make_clip_network
-from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
+from trainers.kinds.clips.settings import OTHER_MODEL, AudioSettings, AvSettings, FramesSettings
 from trainers.networks.backbone import create_model
 from trainers.networks.clip_network import ClipNetwork
 
-PREFIX = "model:"
 _MEL = ("sample_rate", "n_fft", "hop", "bands", "fmin", "fmax")
 _PICTURE_KINDS, _SOUND_KINDS = ("frames", "av"), ("audio", "av")
 
@@ -40,8 +40,8 @@ def starts(settings: AnyClipSettings) -> Iterator[Start]:
     if isinstance(settings, AvSettings):
         named.append(("sound_pretrained", "sound", settings.sound_pretrained))
     for setting, encoder, value in named:
-        if isinstance(value, str) and value.startswith(PREFIX):
-            yield Start(setting, encoder, value.removeprefix(PREFIX))
+        if isinstance(value, str) and value.startswith(OTHER_MODEL):
+            yield Start(setting, encoder, value.removeprefix(OTHER_MODEL))
 
 
 def check_starts(context: ModelContext[AnyClipSettings]) -> None:
@@ -52,14 +52,17 @@ def check_starts(context: ModelContext[AnyClipSettings]) -> None:
     """
     for start in starts(context.settings):
         where = _where(context, start)
+        if not is_name(start.model):
+            raise TrainingError(
+                f'{where}: expected "{OTHER_MODEL}NAME", where NAME is another model in dfens.toml: {_others(context)}.'
+            )
         if context.name in _chain(context, start.model):
             raise TrainingError(f"{where} starts from itself. Name a model that is trained before it.")
         other = _settings_of(context, start.model)
         if other is None:
             raise TrainingError(
                 f"{where} names a model that has no trained folds and is not trained by this command. Run dfens "
-                f"train --model {start.model} first, or name one of "
-                f"{', '.join(sorted(set(context.models) - {context.name})) or '–'}."
+                f"train --model {start.model} first, or name one of {_others(context)}."
             )
         _check_same(where, start, other, context.settings)
         if context.settings.refit and not other.get("refit", False):
@@ -130,7 +133,11 @@ def _folder(context: ModelContext[AnyClipSettings], start: Start, fold: int) -> 
 
 
 def _where(context: ModelContext[AnyClipSettings], start: Start) -> str:
-    return f"Model '{context.name}': {start.setting} = \"{PREFIX}{start.model}\""
+    return f"Model '{context.name}': {start.setting} = \"{OTHER_MODEL}{start.model}\""
+
+
+def _others(context: ModelContext[AnyClipSettings]) -> str:
+    return ", ".join(sorted(set(context.models) - {context.name})) or "–"
 
 
 def _settings_of(context: ModelContext[AnyClipSettings], name: str) -> Mapping[str, Any] | None:

@@ -13,6 +13,7 @@ from trainers.networks.settings import NetworkSettings, OptimSettings, Predictio
 from trainers.runtime.settings import check_leaves_reals, check_range, check_types
 
 RAW_BACKBONES = ("aasist", "aasist-l")
+OTHER_MODEL = "model:"  # before the name of the model from which an encoder starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,7 @@ class AudioSettings(_ClipSettings, _SoundSettings, NetworkSettings):
         NetworkSettings.__post_init__(self)
         _check_features(self)
         self.check_sound()
-        _check_raw(self.backbone, self.sample_rate, self.window_s)
+        _check_raw(self, "backbone", "backbone_options", "pretrained")
         if self.inputs != ("rgb",):
             raise ConfigError("inputs applies to images. Leave it out for a model of the kind audio.")
 
@@ -166,7 +167,7 @@ class AvSettings(_ClipSettings, _PictureSettings, _SoundSettings, FusionSettings
             )
         self.check_sound()
         _check_image_size(self)
-        _check_raw(self.sound_backbone, self.sample_rate, self.window_s)
+        _check_raw(self, "sound_backbone", "sound_options", "sound_pretrained")
 
 
 def _check_features(settings: NetworkSettings) -> None:
@@ -182,9 +183,20 @@ def _check_image_size(settings: "FramesSettings | AvSettings") -> None:
         )
 
 
-def _check_raw(backbone: str, sample_rate: int, window_s: float) -> None:
-    if backbone in RAW_BACKBONES and (sample_rate != 16_000 or window_s < 0.4):
+def _check_raw(settings: "AudioSettings | AvSettings", backbone: str, options: str, pretrained: str) -> None:
+    """Check what a backbone for raw waveforms needs, and that no setting is given that it does not have."""
+    name, weights = getattr(settings, backbone), getattr(settings, pretrained)
+    if name not in RAW_BACKBONES:
+        return
+    if settings.sample_rate != 16_000 or settings.window_s < 0.4:
         raise ConfigError(
-            f'backbone "{backbone}" needs waveforms of 16,000 Hz and at least 0.4 s; here sample_rate = {sample_rate} '
-            f"and window_s = {window_s:g}."
+            f'{backbone} = "{name}" needs waveforms of 16,000 Hz and at least 0.4 s; here sample_rate = '
+            f"{settings.sample_rate} and window_s = {settings.window_s:g}."
+        )
+    if getattr(settings, options):
+        raise ConfigError(f'{backbone} = "{name}" has no options. Set {options} = {{}}.')
+    if isinstance(weights, str) and not weights.startswith(OTHER_MODEL):
+        raise ConfigError(
+            f'{backbone} = "{name}" cannot start from the file of weights {weights!r}. Set {pretrained} = false, or '
+            f'"{OTHER_MODEL}NAME" to start from another model in dfens.toml.'
         )
