@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 from dfens.cli import cli
 from dfens.demo.competition import make_competition
 from tests.support.commands import run
+from tests.support.formats import documented
 
 MODELS = """
 [models.pixels]
@@ -58,6 +61,33 @@ def test_status_shows_scores_and_the_next_command(done: Path) -> None:
     assert all(0 <= model["oof_score"] <= 1 for model in status["models"])
     assert len(status["blends"]) == 1
     assert status["next"].startswith("dfens submit")
+
+
+_NAMED_BY_THE_USER = {"settings", "packages", "fingerprints", "contains", "sizes", "references"}  # keys are not fixed
+
+
+def _keys(value: Any) -> Iterator[str]:
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield key
+        if key not in _NAMED_BY_THE_USER:
+            yield from _keys(inner)
+    for inner in value if isinstance(value, list) else ():
+        yield from _keys(inner)
+
+
+def test_the_keys_of_all_stored_json_files_are_documented(done: Path) -> None:
+    sections = {
+        "oof": documented("## work/oof", "## work/trainers"),
+        "trainers": documented("## work/trainers", "## work/ensemble"),
+        "ensemble": documented("## work/ensemble", "## work/reports"),
+        "reports": documented("## work/reports", "## work/submissions"),
+    }
+    found = {path: set(_keys(json.loads(path.read_text()))) for path in (done / "work").rglob("*.json")}
+    assert {path.name for path in found} >= {
+        "model.json", "settings.json", "history.json", "blend.json", "predictor.json", "leaks.json", "report.json"
+    }  # fmt: skip
+    missing = {path: keys - sections[path.relative_to(done / "work").parts[0]] for path, keys in found.items()}
+    assert {path: keys for path, keys in missing.items() if keys - {"version"}} == {}
 
 
 def test_invalid_folds_are_refused(done: Path) -> None:

@@ -17,6 +17,7 @@ from oof.files import read_json
 from oof.metrics import roc_auc
 from oof.store import PredictionStore
 from tests.support.clip_training import MODELS, clip_competition, make_job, moving, train
+from tests.support.formats import documented
 from tests.support.ray_cluster import ray_cluster
 from tests.support.training import Notes, stored_bytes, train_models
 from trainers.analysis.plots import plot_curves
@@ -75,6 +76,7 @@ def test_the_pooling_rule_is_chosen_and_stored_with_the_weights(
     history = read_json(folder / "history.json")
     assert read_json(folder / "pooling.json")["rule"] == history["pooling_rule"]
     assert history["pooling_rule"] in ("mean", "top_k", "confidence", "dfdc")
+    assert set(history) - documented("`history.json`, version 1:", "`state.pt` and") == {"version"}
     assert history["views"] == 4  # two views in time, each also mirrored
 
 
