@@ -32,7 +32,7 @@ def command(workspace: Workspace, console: Console, /, **options: Any) -> None:
     \b
     Exit codes: 0  submitted (with --wait: scored); with --dry-run: ready to be submitted
                 1  not submitted, and why; if that is unknown, the same command looks it up first
-                3  on Kaggle, but Kaggle cannot score it
+                3  on Kaggle, but Kaggle cannot score it, or has fewer bytes than were sent
                 4  submitted, but without a score when the wait timed out
                 5  submitted, but the ledger could not be written; the message has Kaggle's number
     """

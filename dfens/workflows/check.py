@@ -58,7 +58,7 @@ def check(
 
 
 def _sealed_ids(workspace: Workspace) -> frozenset[str] | None:
-    """Return the ids of the sealed rows; None if [folds] sealed is set, but they are not chosen yet."""
+    """Return the ids of the sealed rows; None if there are no folds with the present [folds] sealed."""
     try:
         return frozenset(workspace.sealed_ids())
     except FoldError:

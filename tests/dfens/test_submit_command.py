@@ -185,6 +185,12 @@ def test_wait_shows_score_change_cv_and_rank(folder: Path, server: KaggleServer)
     )
 
 
+def test_a_truncated_upload_is_told_and_changes_the_exit_code(folder: Path, server: KaggleServer) -> None:
+    server.fail("PUT", share=0.5)
+    assert "bytes that were sent: the upload was truncated" in run(folder, "submit", "early", code=3).stdout
+    assert server.count("CreateSubmission") == 1
+
+
 def shorten_wait(folder: Path) -> None:
     config = folder / "dfens.toml"
     config.write_text(config.read_text().replace("wait_limit_s = 600.0", "wait_limit_s = 0.5"))

@@ -149,7 +149,7 @@ def test_labels_are_not_used_before_the_sealed_rows_are_chosen(tmp_path: Path) -
     folder = new_project(tmp_path, rows=40)
     checked = json.loads(run(folder, "check", "--leaks", "--json").stdout)
     assert checked["leaks"] is None
-    assert any("not chosen yet" in note for note in checked["notes"])
+    assert any("no folds with the present [folds] sealed" in note for note in checked["notes"])
     assert "Run dfens folds first" in run(folder, "groups", code=1).stderr
     run(folder, "folds")
     assert json.loads(run(folder, "check", "--leaks", "--json").stdout)["leaks"] is not None

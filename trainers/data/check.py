@@ -37,8 +37,8 @@ _SAMPLES = {"images": 1000, "clips": 100}  # number of files to decode in each p
 _MOST_SIZES = 5
 _LEAST_AUDITED = 3  # minimum number of files of each class
 _NOT_AUDITED = (
-    "The files were not audited for leaks: an audit reads labels, and the rows of [folds] sealed are not chosen yet. "
-    "Run dfens folds, then dfens check again."
+    "The files were not audited for leaks: an audit reads labels, and there are no folds with the present [folds] "
+    "sealed, so it is not known whose labels must not be read. Run dfens folds, then dfens check again."
 )
 
 
@@ -49,7 +49,7 @@ class CheckOptions:
     decode: decode every file; otherwise all files of small parts, and a sample of large ones. leaks: audit all
     training files for leaks (at most 40,000 images or 10,000 clips); otherwise a sample of 2,000 images or 200 clips.
     threads: number of threads. k: number of folds for which there must be enough rows. sealed: ids of training rows
-    whose labels the audit must not read; None if they are not chosen yet, in which case it reads none.
+    whose labels the audit must not read; None if they are not known, in which case it reads none.
     """
 
     decode: bool = False
