@@ -5,7 +5,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ from dfens.workflows.extract import wanted
 from dfens.workspace.paths import Workspace
 from oof.cpus import cpu_count
 from submissions.kaggle.credentials import find_credentials
+from trainers.networks.hub import unreachable
 
 _PACKAGES = "torch torchvision timm ttach numpy pandas scikit-learn scipy numba kaggle ray".split()
-_HUB = ("huggingface.co", 443)
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,5 @@ def credentials_found(environment: Mapping[str, str]) -> str:
 
 
 def _hub() -> str:
-    try:
-        with socket.create_connection(_HUB, timeout=5):
-            return f"{_HUB[0]} answers"
-    except OSError as err:
-        return f"{_HUB[0]} cannot be reached ({err}); use pretrained = false or a weights file"
+    reason = unreachable()
+    return f"{reason}; use pretrained = false or a weights file" if reason else "answers"

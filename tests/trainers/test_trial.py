@@ -1,7 +1,9 @@
 """Settings that cannot work are found before training, in all models at once."""
 
+import contextlib
 import dataclasses
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,39 @@ def test_decoding_on_a_gpu_is_refused_before_training_where_there_is_none(rows: 
     _Needs.of([{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}]).check(elsewhere)
     with pytest.raises(TrainingError, match=message.format("no machine of the Ray cluster")):
         _Needs.of([{"CPU": 4.0}]).check(elsewhere)
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A hub that does not answer, with an empty cache."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_a_hub_that_does_not_answer_is_told_before_training(rows: Rows, tmp_path: Path, no_hub: Path) -> None:
+    message = r"'m': 'timm/test_resnet\.r160_in1k' could not be fetched .*127\.0\.0\.1.* Set pretrained = "
+    with pytest.raises(TrainingError, match=message):
+        check(rows, tmp_path, pretrained=True)
+    competition, store = rows
+    job = TrainingJob(competition, store.root, {"m": dataclasses.replace(TINY, pretrained=True)}, tmp_path)
+    FoldRunner(dataclasses.replace(job, elsewhere=True)).check((0, 1))  # the machines of a cluster may reach it
+    with pytest.raises(TrainingError, match=r"'me/x@main' could not be fetched .* Choose a model of timm"):
+        check(rows, tmp_path, backbone="hf-hub:me/x@main")
+    cached = no_hub / "models--timm--test_resnet.r160_in1k"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    (cached / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    check(rows, tmp_path, pretrained=True)
+
+
+def test_the_hub_is_asked_for_the_weights_of_sound(rows: Rows, tmp_path: Path, no_hub: Path) -> None:
+    settings = AvSettings(backbone="test_resnet", pretrained=False, sound_backbone="test_resnet", frame_size=32)
+    job = TrainingJob(rows[0], rows[1].root, {"m": settings}, tmp_path)
+    with pytest.raises(TrainingError, match=r"'timm/test_resnet\.r160_in1k' could not .* Set sound_pretrained = "):
+        FoldRunner(job).check((0, 1))
 
 
 def test_a_missing_compiler_is_found_before_training(rows: Rows, tmp_path: Path) -> None:

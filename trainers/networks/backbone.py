@@ -14,6 +14,7 @@ from torch import nn
 from oof.errors import TrainingError
 from oof.paths import resolve_path
 from trainers.networks.feature_head import normalise_features
+from trainers.networks.hub import check_hub
 from trainers.networks.input_stem import SideInputs
 from trainers.networks.normalise import grey_mean_and_std
 from trainers.networks.residual import factor_count
@@ -52,6 +53,29 @@ def check_backbone(name: str, setting: str = "backbone") -> str:
     return name
 
 
+def check_download(name: str, setting: str = "pretrained") -> None:
+    """Check that the files of a backbone are in the local cache of the hub, or that the hub answers.
+
+    Its client would try again for a minute, in each fold. `setting` asks for the weights, for the message.
+
+    Raises:
+        TrainingError: if neither is the case, or as in `check_backbone`.
+    """
+    if name.startswith(HUB):
+        check_hub(
+            name.partition(":")[2],
+            "Choose a model of timm with a file of weights instead, or bring the cache of the hub (HF_HOME) here.",
+        )
+        return
+    config = timm.get_pretrained_cfg(check_backbone(name), allow_unregistered=True)
+    if config is not None and config.hf_hub_id:  # the weights of some models are on other servers
+        check_hub(str(config.hf_hub_id), _from_a_file(setting))
+
+
+def _from_a_file(setting: str) -> str:
+    return f'Set {setting} = "path/to/weights.safetensors" to a file brought from elsewhere, or {setting} = false.'
+
+
 def deprecated_models() -> Mapping[str, str | None]:
     """Return timm's former model names with their current names, or None for removed models."""
     found: Mapping[str, str | None] = getattr(_registry, "_deprecated_models", {})
@@ -83,14 +107,15 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
             f"{settings.backbone!r} with features_only = true returns maps of features instead of one output. Remove "
             f"features_only from [models] in dfens.toml."
         )
+    if from_hub or name.startswith(HUB):  # for the latter, the architecture is on the hub, too
+        check_download(name)
     try:
         model: nn.Module = timm.create_model(
             name, pretrained=from_hub, num_classes=1, **_options(settings, name, image_size)
         )
     except (OSError, HfHubHTTPError) as err:
         raise TrainingError(
-            f"{settings.backbone!r} could not be fetched from the hub ({first_line(err)}). "
-            f'Set pretrained = "path/to/weights.safetensors" to a file brought from elsewhere, or pretrained = false.'
+            f"{settings.backbone!r} could not be fetched from the hub ({first_line(err)}). {_from_a_file('pretrained')}"
         ) from err
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
         raise TrainingError(

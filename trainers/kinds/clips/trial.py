@@ -15,7 +15,7 @@ from trainers.kinds.clips.settings import RAW_BACKBONES, AudioSettings, AvSettin
 from trainers.kinds.training.outcome import check_parameters
 from trainers.kinds.training.trial import check_batch, check_compile, check_weights, smallest_part, try_network
 from trainers.kinds.training_rows import training_rows
-from trainers.networks.backbone import check_backbone, parameter_count
+from trainers.networks.backbone import check_backbone, check_download, parameter_count
 from trainers.networks.output import as_output
 
 _passed: dict[str, int] = {}  # number of parameters of models that have passed in this process
@@ -35,15 +35,16 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
     check_extraction(context)
     for fold in range(context.folds.k):
         training_rows(context, fold)
-    pretrained = [settings.pretrained]
+    sources: dict[str, tuple[str, bool | str]] = {}  # setting -> backbone of timm, source of its weights
     if not (isinstance(settings, AudioSettings) and settings.backbone in RAW_BACKBONES):
         check_backbone(settings.backbone)
         check_weights(context, settings.backbone, settings.pretrained)
+        sources["pretrained"] = settings.backbone, settings.pretrained
     if isinstance(settings, AvSettings) and settings.sound_backbone not in RAW_BACKBONES:
         check_backbone(settings.sound_backbone, "sound_backbone")
         check_weights(context, settings.sound_backbone, settings.sound_pretrained, "sound_pretrained")
-        pretrained.append(settings.sound_pretrained)
-    if any(isinstance(weights, str) for weights in pretrained):  # whether they fit
+        sources["sound_pretrained"] = settings.sound_backbone, settings.sound_pretrained
+    if any(isinstance(pretrained, str) for _, pretrained in sources.values()):  # whether they fit
         make_clip_network(only_files(settings), context.root)
     key = json.dumps([settings_record(settings), smallest_part(context)])
     if key not in _passed:
@@ -61,6 +62,9 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
             try_network(context, without_weights(settings), make_clip_network, _step_and_prediction, describe)
         )
     check_parameters(context, _passed[key])
+    for setting, (backbone, pretrained) in sources.items():
+        if pretrained is True and not context.elsewhere:
+            check_download(backbone, setting)
 
 
 def without_weights(settings: AnyClipSettings) -> AnyClipSettings:

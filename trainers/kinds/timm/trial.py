@@ -13,7 +13,7 @@ from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.outcome import check_parameters
 from trainers.kinds.training.trial import check_batch, check_compile, check_weights, smallest_part, try_network
 from trainers.kinds.training_rows import training_rows
-from trainers.networks.backbone import check_backbone, create_model, parameter_count
+from trainers.networks.backbone import check_backbone, check_download, create_model, parameter_count
 from trainers.networks.output import as_output
 from trainers.networks.tta import predict
 
@@ -56,6 +56,8 @@ def try_model(context: ModelContext[TimmSettings]) -> None:
             try_network(context, replace(settings, pretrained=False), _make, _step_and_prediction, describe)
         )
     check_parameters(context, _passed[key])
+    if settings.pretrained is True and not context.elsewhere:
+        check_download(settings.backbone)
 
 
 def _make(settings: TimmSettings) -> nn.Module:

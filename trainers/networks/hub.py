@@ -1,0 +1,41 @@
+"""Access to the hub of pretrained weights, found out before its client waits and tries again for minutes."""
+
+import huggingface_hub
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import HfHubHTTPError
+
+from oof.errors import TrainingError
+
+_TIMEOUT_S = 10.0
+
+
+def check_hub(repository: str, remedy: str) -> None:
+    """Check that a repository ("timm/resnet18.a1_in1k", "owner/name@revision") can be had.
+
+    Args:
+        repository: its name on the hub. remedy: what to do without it, for the message.
+
+    Raises:
+        TrainingError: if it is not in the local cache and the hub does not answer.
+    """
+    reason = "" if _is_cached(repository) else unreachable()
+    if reason:
+        raise TrainingError(f"{repository!r} could not be fetched from the hub ({reason}). {remedy}")
+
+
+def unreachable() -> str:
+    """Return why the hub does not answer; an empty string if it does."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
+    except Exception as err:  # of requests or httpx, depending on the version of huggingface_hub
+        return f"{constants.ENDPOINT} cannot be reached: {str(err).partition(chr(10))[0].rstrip('.')}"
+    return ""
+
+
+def _is_cached(repository: str) -> bool:
+    name, _, revision = repository.partition("@")
+    try:
+        huggingface_hub.snapshot_download(name, revision=revision or None, local_files_only=True)
+    except (OSError, ValueError, HfHubHTTPError):  # ValueError: not the name of a repository, which the hub tells
+        return False
+    return True
