@@ -17,7 +17,14 @@ from trainers.augment.arrays import to_grey
 from trainers.augment.compression import DoubleJpeg, through_double_jpeg, through_jpeg
 from trainers.augment.degrade import Step, degrade, sample_chain
 from trainers.augment.noise import Noise
-from trainers.augment.pipeline import AugmentParams, augment_batch, augment_image, sample_params
+from trainers.augment.pipeline import (
+    NEUTRAL,
+    AugmentParams,
+    augment_batch,
+    augment_image,
+    sample_params,
+    start_on_host,
+)
 from trainers.augment.quantize import quantize
 from trainers.augment.random_streams import ImageRandom
 from trainers.augment.settings import DegradeSettings
@@ -209,12 +216,37 @@ def test_all_operations_together_agree(device: str) -> None:
     assert np.abs(expected - found).mean() < 0.5
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_the_host_starts_is_completed_by_the_device(device: str) -> None:
+    settings = changed_settings(
+        image_size=64, crop=80, hflip=0.5, color_jitter=0.5, blur=0.3, downscale=0.3, jpeg=0.3, grid_cutout=0.3
+    )
+    params = [sample_params(settings, 80, 64, ImageRandom(1, 2, f"x{row}")) for row in range(64)]
+    photos = [photo(row, 80) for row in range(len(params))]
+    started = [start_on_host(image, one, 64) for image, one in zip(photos, params, strict=True)]
+    rest = [one.after_start for one in params]
+    found = augment_batch(torch.from_numpy(np.stack(started)).to(device), rest, 64)
+    whole = augment_batch(torch.from_numpy(np.stack(photos)).to(device), params, 64)
+    assert torch.equal(found, whole)
+    done = [row for row, one in enumerate(rest) if one == NEUTRAL]
+    assert 4 < len(done) < 60
+    for row in done:
+        assert rest[row] is NEUTRAL
+        np.testing.assert_array_equal(started[row], augment_image(photos[row], params[row], 64))
+
+
+def test_a_batch_without_anything_to_change_is_returned_as_it_is() -> None:
+    images = torch.from_numpy(np.stack([IMAGE] * 3))
+    assert augment_batch(images, [NEUTRAL] * 3, 32) is images
+    assert augment_batch(images, [NEUTRAL] * 3, 16).shape == (3, 16, 16, 3)
+
+
 def test_every_draw_of_every_operation_can_be_applied_to_a_batch() -> None:
     settings = changed_settings(**dict.fromkeys([*OPERATIONS, "webp"], 0.4), randaugment=2)
-    images = torch.from_numpy(np.stack([IMAGE] * 8))
     for step in range(20):
         params = [sample_params(settings, 32, 32, ImageRandom(0, step, f"r{row}")) for row in range(8)]
-        found = augment_batch(images, params, 32)
+        images = torch.from_numpy(np.stack([start_on_host(IMAGE, one, 32) for one in params]))
+        found = augment_batch(images, [one.after_start for one in params], 32)
         assert found.dtype == torch.uint8
         assert found.shape == (8, 32, 32, 3)
 

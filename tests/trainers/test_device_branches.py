@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.support.devices import AUGMENTED, EDGE, fake_cuda, part_of, picture_rows, settings
-from trainers.augment.pipeline import augment_image
+from trainers.augment.pipeline import start_on_host
 from trainers.kinds.timm import fold as timm_fold
 from trainers.kinds.timm.fold import ImageFoldData
 from trainers.kinds.timm.predict import Predictor
@@ -59,25 +59,25 @@ def test_a_fold_with_all_augmentations_trains_on_cuda(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_operations_without_a_batched_version_run_where_images_are_decoded(
+def test_the_host_starts_the_augmentation_where_images_are_decoded(
     processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """WebP and RandAugment of single images would block the thread that augments on the device."""
+    """Windows, colours, WebP and RandAugment of single images would block the thread that trains."""
     monkeypatch.setattr(timm_fold, "process_count", lambda *arguments: processes)
     threads: list[str] = []
 
     def noted(*arguments: Any) -> Any:
         threads.append(threading.current_thread().name)
-        return augment_image(*arguments)
+        return start_on_host(*arguments)
 
-    monkeypatch.setattr(timm_fold, "augment_image", noted)
+    monkeypatch.setattr(timm_fold, "start_on_host", noted)
     rows = picture_rows(tmp_path, 12)
     chosen, held_out = settings(webp=0.5, hflip=0.5), pd.DataFrame({"id": [], "target": []})
     device, every = fake_cuda(monkeypatch), [np.arange(12)]
     there = ImageFoldData(chosen, rows, held_out, lambda table: rows, seed=0, device=device)
     (images,) = there.batches(0, every)
     there.close()
-    assert 0 < len(threads) < 12 if processes == 0 else not threads  # only those with WebP
+    assert len(threads) == (12 if processes == 0 else 0)
     assert all(name.startswith("decode") for name in threads)
     here = ImageFoldData(chosen, rows, held_out, lambda table: rows, seed=0, device=torch.device("cpu"))
     (expected,) = here.batches(0, every)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from oof.errors import TrainingError
 from trainers.augment.mixing import mix
-from trainers.augment.pipeline import AugmentParams, augment_batch, augment_image, sample_params
+from trainers.augment.pipeline import AugmentParams, augment_batch, augment_image, sample_params, start_on_host
 from trainers.augment.pseudo_fakes import PseudoFakes, pair_partners
 from trainers.augment.random_streams import ImageRandom
 from trainers.kinds.base import FoldModels
@@ -89,9 +89,10 @@ class ImageFoldData(FoldData):
     def batches(self, epoch: int, plan: Sequence[Rows]) -> Iterator[Batch]:
         """Yield the augmented images of each step, prefetched.
 
-        On a CPU, threads decode and augment. On CUDA, processes decode, a thread copies the images of the next steps
-        to the device, and the device augments them. The thread that trains starts this itself: it takes less time than
-        handing the interpreter lock to another thread for each operation.
+        On a CPU, threads decode and augment. On CUDA, processes decode and start the augmentation, a thread copies the
+        images of the next steps to the device, and the device completes it, if anything is left. The thread that
+        trains starts this itself: it takes less time than handing the interpreter lock to another thread for each
+        operation.
         """
         if self.device.type == "cuda":
             yield from self._batches_on_device(epoch, plan)
@@ -114,7 +115,7 @@ class ImageFoldData(FoldData):
             def copied() -> tuple[Tensor, list[AugmentParams]]:
                 batch, params = next(decoded)
                 # memory that is not pinned is filled again as soon as this returns, so the copy is awaited
-                images = batch.to(self.device, non_blocking=batch.is_pinned())
+                images = batch.to(self.device, non_blocking=batch.is_pinned(), copy=True)
                 return images, params
 
             for images, params in ahead(plan, lambda rows: copier.begin(copied), 2):
@@ -126,40 +127,35 @@ class ImageFoldData(FoldData):
     def _decoded(
         self, epoch: int, plan: Sequence[Rows], loader: Loader
     ) -> Iterator[tuple[Tensor, list[AugmentParams]]]:
-        """Return for each step its images as decoded, and the parameters with which the device augments them."""
-        edge, most = self.train.images.size, max(map(len, plan), default=0)
-        if self.settings.decode != "gpu" and self._processes is None:
+        """Return for each step its images, and the parameters with which the device augments them."""
+        edge, most = self.settings.image_size, max(map(len, plan), default=0)
+        if self.settings.decode == "gpu":
+            batches = loader.rows(plan, self.train, self.device)
+            params = ([self._params(epoch, row) for row in rows.tolist()] for rows in plan)
+            return zip(batches, params, strict=True)
+        if self._processes is None:
             processes = process_count(self.threads, most * self.train.images.image_bytes)
             if processes:
                 self._processes = ProcessLoader(self._fill, (most, edge, edge, 3), processes)
         if self._processes is not None:
             return self._processes.batches(epoch, plan)
-        if self.settings.decode == "gpu":
-            batches = loader.rows(plan, self.train, self.device)
-        else:
-            batches = loader.batches(
-                plan, (edge, edge, 3), lambda row: self._image_for_device(row, epoch, self._params(epoch, row))
-            )
-        return (
-            (batch, [self._params(epoch, row) for row in rows.tolist()])
-            for rows, batch in zip(plan, batches, strict=True)
-        )
+        batches = loader.batches(plan, (edge, edge, 3), lambda row: self._started(epoch, row, self._params(epoch, row)))
+        params = ([self._params(epoch, row).after_start for row in rows.tolist()] for rows in plan)
+        return zip(batches, params, strict=True)
 
     def _fill(self, epoch: int, rows: Rows, batch: Tensor) -> list[AugmentParams]:
-        """Decode the images of rows into a part of a batch; return the parameters of their augmentation."""
-        images, params = batch.numpy(), [self._params(epoch, row) for row in rows.tolist()]
-        for place, (row, drawn) in enumerate(zip(rows.tolist(), params, strict=True)):
-            images[place] = self._image_for_device(row, epoch, drawn)
-        return params
+        """Write images of rows into a part of a batch; return the parameters with which the device augments them."""
+        images, rest = batch.numpy(), []
+        for place, row in enumerate(rows.tolist()):
+            params = self._params(epoch, row)
+            images[place] = self._started(epoch, row, params)
+            rest.append(params.after_start)
+        return rest
 
-    def _image_for_device(self, row: int, epoch: int, params: AugmentParams) -> Image:
-        """Return a row's image before the operations that have a batched version."""
-        image, size = self._pseudo_fakes.image(epoch, row, self._stored_image), self.settings.image_size
-        if not params.needs_host:
-            return image
-        place = np.zeros_like(image)  # for these images the device uses the top left window
-        place[:size, :size] = augment_image(image, params, size)
-        return place
+    def _started(self, epoch: int, row: int, params: AugmentParams) -> Image:
+        """Return a row's image, with what the host does of its augmentation."""
+        image = self._pseudo_fakes.image(epoch, row, self._stored_image)
+        return start_on_host(image, params, self.settings.image_size)
 
     def _stored_image(self, row: int) -> Image:
         return self.train.images[int(self.train.positions[row])]
