@@ -89,20 +89,16 @@ def _fold_covariance(
 
 def average_methods(
     table: BinaryTable, tried: Sequence[FittedMethod], metric: Metric, groups: NDArray[np.intp] | None
-) -> tuple[Vector, Vector, NDArray[np.float64]]:
-    """Return mixing weights, (n_methods,), nested scores of the mixture, (n_rows,), and the weights without each fold.
+) -> tuple[Vector, NDArray[np.float64]]:
+    """Return mixing weights, (n_methods,), and those chosen without each fold, (k, n_methods).
 
     The mixture that scores a fold is chosen on the other folds, so that the choice does not inflate the score.
     """
     read = [as_metric_input(one.nested, metric) for one in tried]
     weights = method_weights(table, read, metric, groups)
-    nested = np.empty(len(table.y))
-    without = np.tile(weights, (table.k, 1))  # (k, n_methods)
-    for fold in range(table.k):
-        chosen = without[fold] = method_weights(table, read, metric, groups, fold) if table.k > 1 else weights
-        rows = table.fold == fold
-        nested[rows] = sum(w * one.nested[rows].astype(np.float64) for w, one in zip(chosen, tried, strict=True) if w)
-    return weights, nested, without
+    if table.k < 2:
+        return weights, np.tile(weights, (table.k, 1))
+    return weights, np.stack([method_weights(table, read, metric, groups, fold) for fold in range(table.k)])
 
 
 def as_metric_input(scores: NestedScores, metric: Metric) -> NestedScores:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.nested import nested_predictions
+from ensemble.nested import nested_predictions, to_distribution
 from oof.arrays import Vector
 from oof.errors import BlendError
 from oof.metrics import metric_by_name
@@ -121,7 +121,9 @@ def calibrate(
     before, after = reliability(nested, y), reliability(calibrated, y)
     losses = log_loss(y, nested), log_loss(y, calibrated)
     report = CalibrationReport(method, losses, (_error(before), _error(after)), before, after)
-    return curve, nested_predictions(fold, without, whole, plain, level=True) if level else calibrated, report
+    if level:
+        calibrated = nested_predictions(fold, without, whole, plain, level=to_distribution)
+    return curve, calibrated, report
 
 
 def fit_calibrator(method: str, predictions: NDArray[Any], y: NDArray[Any]) -> Calibrator:

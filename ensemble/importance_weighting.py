@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.binary import fit_binary, simpler_blends
-from ensemble.nested import nested_predictions
+from ensemble.nested import nested_predictions, to_distribution
 from ensemble.prepare import BlendData
 from ensemble.result import BlendResult
 from ensemble.settings import BlendOptions
@@ -59,7 +59,8 @@ def fit_importance_weighted(
                 return None
             return fit_binary(data.rows(rows), options, SILENT).predict(data.oof, features=data.features)
 
-        nested = nested_predictions(fold, without, plain.oof, plain.nested_oof, level=metric.kind == "ranking")
+        level = to_distribution if metric.kind == "ranking" else None
+        nested = nested_predictions(fold, without, plain.oof, plain.nested_oof, level=level)
         drawn = draw_rows(weights)
         # copies of a row form one group, otherwise the interval would be too narrow
         together = drawn if data.groups is None else np.unique(data.groups, return_inverse=True)[1][drawn]

@@ -13,7 +13,7 @@ from ensemble.calibration import fit_calibrator
 from ensemble.design import Design
 from ensemble.formula import Formula
 from ensemble.mixture import Output, Part
-from ensemble.nested import nested_predictions
+from ensemble.nested import nested_predictions, to_distribution
 from ensemble.solver import Fit, fit_weights
 from ensemble.table import BinaryTable
 from ensemble.transforms import PROBABILITY_TRANSFORMS
@@ -60,6 +60,7 @@ class FittedMethod:
     formula: fitted on all rows. scores: (n_rows,) of this formula. nested: (n_rows,), each fold by a
     formula fitted without it. Scores of fitted methods are log-odds.
     without: fold -> formula fitted without that fold; empty if nothing is fitted.
+    held_out: fold -> (n_rows,) scores of all rows by that formula, on its own scale.
     """
 
     method: Method
@@ -67,6 +68,7 @@ class FittedMethod:
     scores: Scores
     nested: Scores
     without: Mapping[int, Part] = field(default_factory=dict)
+    held_out: Mapping[int, Scores] = field(default_factory=dict)
 
 
 MEAN = Method("mean of probabilities", ("prob",), fitted=False, output="identity")
@@ -134,15 +136,21 @@ def fit_calibrated_mean(table: BinaryTable, *, level: bool = True) -> FittedMeth
     def without(fold: int) -> NDArray[Any] | None:
         if table.k < 2 or not table.trainable(fold):
             return None
-        slope, intercept = to_log_odds(mean, table.y, table.fold != fold)
-        return slope * mean + intercept
+        formulas[fold], held_out[fold] = fit(table.fold != fold)
+        return held_out[fold]
 
-    slope, intercept = to_log_odds(mean, table.y, np.ones(len(mean), bool))
-    scores = (slope * mean + intercept).astype(np.float32)
-    nested = nested_predictions(table.fold, without, scores, mean, level=level).astype(np.float32)
+    def fit(rows: NDArray[np.bool_]) -> tuple[Formula, Scores]:
+        slope, intercept = to_log_odds(mean, table.y, rows)
+        formula = Formula(intercept, {"rank-logit": np.full(count, slope / count)})
+        return formula, (slope * mean + intercept).astype(np.float32)
+
     count = len(table.columns)
-    formula = Formula(intercept, {"rank-logit": np.full(count, slope / count)})
-    return FittedMethod(Method("mean of rank-logits, calibrated", ("rank-logit",)), formula, scores, nested)
+    formula, scores = fit(np.ones(len(mean), bool))
+    formulas: dict[int, Part] = {}
+    held_out: dict[int, Scores] = {}
+    nested = nested_predictions(table.fold, without, scores, mean, level=to_distribution if level else None)
+    method = Method("mean of rank-logits, calibrated", ("rank-logit",))
+    return FittedMethod(method, formula, scores, nested.astype(np.float32), formulas, held_out)
 
 
 def to_log_odds(scores: Vector, y: NDArray[np.int8], rows: NDArray[np.bool_]) -> tuple[float, float]:
@@ -161,7 +169,7 @@ def fit_best_single(table: BinaryTable, metric: Metric) -> FittedMethod:
     scores = table.columns[chosen]
     nested = scores.copy()
     if set(by_fold) != {chosen}:  # models differ in scale, so the chosen ones are mapped to a common scale
-        level = metric.kind == "ranking"
+        level = to_distribution if metric.kind == "ranking" else None
         mean = table.columns.mean(axis=0, dtype=np.float64)
         found = nested_predictions(table.fold, lambda fold: table.columns[by_fold[fold]], scores, mean, level=level)
         nested = found.astype(np.float32)
@@ -212,15 +220,9 @@ def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> Fit
     tasks = {fold: task for task, fold in enumerate(left_out, start=1)}
     scores = fit.links[0].odds(fit.scores[0]).astype(np.float32)
 
-    def without(fold: int) -> NDArray[Any] | None:
-        task = tasks.get(fold)
-        if task is None:
-            return None
-        # a link never changes the order, so scores with a common distribution do not need it
-        return fit.scores[task] if level else fit.links[task].odds(fit.scores[task])
-
-    mean = table.ranks.mean(axis=0, dtype=np.float64)
-    nested = nested_predictions(table.fold, without, scores, mean, level=level)
+    held_out = {fold: fit.links[task].odds(fit.scores[task]).astype(np.float32) for fold, task in tasks.items()}
+    mean, scale = table.ranks.mean(axis=0, dtype=np.float64), to_distribution if level else None
+    nested = nested_predictions(table.fold, held_out.get, scores, mean, level=scale)
     formula, *others = map(design.formula, fit.weights, fit.links)
     by_fold = dict(zip(left_out, others, strict=True))
-    return FittedMethod(method, formula, scores, nested.astype(np.float32), by_fold)
+    return FittedMethod(method, formula, scores, nested.astype(np.float32), by_fold, held_out)

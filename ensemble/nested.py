@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from oof.arrays import Vector
 
+_SPREAD = 1e-3  # share of the range over which equal values are spread; float32 can tell 10,000 of them apart
 _KNOTS = 100_000  # maximum number of knots of a distribution function; more would not fit into the CPU caches
 
 
@@ -17,15 +18,15 @@ def nested_predictions(
     whole: NDArray[Any],
     fallback: NDArray[Any],
     *,
-    level: bool = False,
+    level: "Level | None" = None,
 ) -> Vector:
     """Return predictions of every row by a fit that has not seen its fold.
 
     The fits without each fold differ in location and scale: holding out a fold with many positives leaves few for the
     fit, which then predicts lower values for all rows. Pooling such predictions mixes up their order, which reduced
     the nested AUC by up to 0.05. With `level`, for metrics that depend only on the order, the predictions of each fit
-    are therefore mapped, over all rows, to the distribution of the fit to all rows. This shifts a fold as a whole and
-    uses none of its labels.
+    are therefore mapped, over all rows, to the scale of the fit to all rows. This never changes the order within a
+    fold, so it uses none of the labels of the fold.
 
     If no fit is possible without a fold, because the other folds have only one class, the fold is still never scored by
     a fit that has seen it: it gets the `fallback`, which fits nothing, on the scale of the fit to all rows.
@@ -36,30 +37,68 @@ def nested_predictions(
             (n_rows[, n_classes]); None if the other folds do not allow a fit.
         whole: (n_rows[, n_classes]) predictions of the fit to all rows.
         fallback: (n_rows[, n_classes]) predictions that involve no fitting, such as a mean.
-        level: whether to map each fit to the distribution of `whole`.
+        level: `to_distribution` or `to_scale` of `whole`; None for metrics that depend on more than the order.
 
     Returns:
         Nested predictions, with the shape of `whole`.
     """
     nested = np.empty(whole.shape)
-    knots = quantile_knots(whole) if whole.ndim == 1 else None
     for index in range(int(fold.max()) + 1):
         rows = np.flatnonzero(fold == index)
         if not len(rows):
             continue
         found = predict_without(index)
         scores = fallback if found is None else found
-        if knots is not None and (level or found is None):
-            nested[rows] = match_distribution(scores, knots, rows)
-        else:
-            nested[rows] = scores[rows]
+        map_rows = to_distribution if found is None else level
+        nested[rows] = scores[rows] if map_rows is None or whole.ndim > 1 else map_rows(scores, whole, rows)
     return nested
+
+
+# predictions of a fit and of the fit to all rows, (n_rows,), and some rows -> the former on the scale of the latter
+Level = Callable[[NDArray[Any], NDArray[Any], NDArray[np.intp]], Vector]
+
+
+def to_distribution(scores: NDArray[Any], whole: NDArray[Any], rows: NDArray[np.intp]) -> Vector:
+    """Map a fit to the distribution of the fit to all rows. Different predictions stay different.
+
+    The fit to all rows may have equal predictions just where a fold contradicts the others (a step of an isotonic
+    curve, weights of 0). If they became equal, half of the wrong pairs would be right: noise got a nested AUC of 0.55.
+    """
+    return match_distribution(scores, _spread(quantile_knots(whole)), rows)
+
+
+def to_scale(scores: NDArray[Any], whole: NDArray[Any], rows: NDArray[np.intp]) -> Vector:
+    """Map a fit to mean and standard deviation of the fit to all rows.
+
+    For methods such as trees, which separate the rows on which they were fitted further than others, so that the others
+    end up in between. Mapping whole distributions would place these according to the shares of the classes among the
+    former, which are the opposite of their own: in folds with 3 to 97 % positives, noise got a nested AUC of 0.54.
+    """
+    found, mean, spread = scores[rows].astype(np.float64), float(scores.mean()), float(scores.std())
+    scale = float(whole.std()) / spread if spread > 0 else 0.0
+    return np.asarray(float(whole.mean()) + (found - mean) * (scale or 1.0))
 
 
 def quantile_knots(scores: NDArray[Any]) -> NDArray[Any]:
     """Return the sorted scores, or evenly spaced quantiles if there are very many."""
     places = np.linspace(0, len(scores) - 1, min(len(scores), _KNOTS)).astype(np.intp)
     return np.asarray(np.sort(scores)[places])
+
+
+def _spread(knots: NDArray[Any]) -> NDArray[Any]:
+    """Return sorted values in the same range of which none are equal.
+
+    >>> _spread(np.array([0.1, 0.5, 0.5, 0.9])), _spread(np.array([0.2, 0.2, 0.2]))
+    (array([0.1       , 0.49986667, 0.50013333, 0.9       ]), array([0.2   , 0.2005, 0.201 ]))
+    """
+    knots = knots.astype(np.float64)
+    if (np.diff(knots) > 0).all():
+        return knots
+    low, high = knots[[0, -1]]
+    if low == high:  # towards the inside of 0 to 1, for probabilities
+        low, high = (low, low + _SPREAD) if low < 0.5 else (low - _SPREAD, low)
+        return np.linspace(low, high, len(knots))
+    return (1 - _SPREAD) * knots + _SPREAD * np.linspace(low, high, len(knots))
 
 
 def match_distribution(scores: NDArray[Any], knots: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ensemble.design import Design
 from ensemble.formula import Formula
 from ensemble.methods import FittedMethod, Method, to_log_odds
-from ensemble.nested import nested_predictions
+from ensemble.nested import nested_predictions, to_distribution
 from ensemble.table import BinaryTable
 from oof.arrays import Vector
 
@@ -74,16 +74,18 @@ def fit_ridge(method: Method, table: BinaryTable, *, level: bool = True) -> Fitt
 
     formula, scores = fit(whole, everything)
     formulas: dict[int, Formula] = {}
+    held_out: dict[int, NDArray[np.float32]] = {}
 
     def without(fold: int) -> Vector | None:
         if table.k < 2 or not table.trainable(fold):
             return None
         formulas[fold], found = fit(whole.less(by_fold[fold]), table.fold != fold)
+        held_out[fold] = found.astype(np.float32)
         return found
 
     mean = table.ranks.mean(axis=0, dtype=np.float64)
-    nested = nested_predictions(table.fold, without, scores, mean, level=level)
-    return FittedMethod(method, formula, scores.astype(np.float32), nested.astype(np.float32), formulas)
+    nested = nested_predictions(table.fold, without, scores, mean, level=to_distribution if level else None)
+    return FittedMethod(method, formula, scores.astype(np.float32), nested.astype(np.float32), formulas, held_out)
 
 
 def _sums_by_fold(design: Design) -> list[_Sums]:

@@ -1,15 +1,26 @@
 """The nested score: weights and choices that score a row were fitted without it and its group."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
+from ensemble.boosting import fit_boosted
+from ensemble.calibration import calibrate
 from ensemble.fit import fit_blend
-from ensemble.prepare import make_folds_of
+from ensemble.methods import SECOND_LEVEL, FittedMethod, Method, fit_calibrated_mean, fit_method
+from ensemble.prepare import BlendData, binary_table, make_folds_of
+from ensemble.ridge import fit_ridge
+from ensemble.table import BinaryTable
 from oof.errors import BlendError
 from oof.metrics import roc_auc
 from oof.metrics.intervals import score_interval
 from tests.support.ensemble import make_oof
+
+Fit = Callable[[BinaryTable], FittedMethod]
 
 
 def test_labels_of_a_fold_do_not_reach_its_nested_predictions() -> None:
@@ -24,6 +35,48 @@ def test_labels_of_a_fold_do_not_reach_its_nested_predictions() -> None:
     before, after = straight.nested_oof[inside], other.nested_oof[inside]
     assert np.corrcoef(np.argsort(np.argsort(before)), np.argsort(np.argsort(after)))[0, 1] > 0.9999
     assert np.abs(straight.nested_oof[~inside] - other.nested_oof[~inside]).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["isotonic", "platt", "beta"])
+def test_labels_of_a_fold_do_not_reach_the_order_of_its_calibrated_predictions(method: str) -> None:
+    """Not even as ties, which the curve of all rows has just where a fold contradicts the others."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        scores, y, folds = rng.random(60), np.arange(60) // 5 % 2, (np.arange(60) % 5).astype(np.int32)
+        inside = folds == 0
+        turned = np.where(inside, 1 - y, y)
+        before, after = (calibrate(method, scores, labels, folds, level=True)[1][inside] for labels in (y, turned))
+        np.testing.assert_array_equal(rankdata(before), rankdata(after))
+
+
+@pytest.mark.parametrize("fit", [
+    fit_calibrated_mean,
+    partial(fit_ridge, SECOND_LEVEL["ridge"]),
+    partial(fit_boosted, SECOND_LEVEL["boosted"]),
+    partial(fit_method, Method("signed", ("prob",))),
+    partial(fit_method, Method("non-negative", ("rank-logit",), non_negative=True)),
+])  # fmt: skip
+def test_labels_of_a_fold_do_not_reach_the_order_of_its_predictions_by_a_method(fit: Fit) -> None:
+    for seed in range(12):
+        oof, y = np.random.default_rng(seed).random((60, 3)).astype(np.float32), np.arange(60) // 5 % 2
+        folds = (np.arange(60) % 5).astype(np.int32)
+        found = []
+        for labels in (y, np.where(folds == 0, 1 - y, y)):
+            data = BlendData(oof, labels.astype(np.int8), folds, None, ("a", "b", "c"), seed=0, own_folds=False)
+            table = binary_table(data)
+            found.append(rankdata(table.in_input_order(fit(table).nested)[folds == 0]))
+        np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("calibrate", ["none", "isotonic"])
+def test_few_rows_of_noise_have_a_nested_score_of_one_half(calibrate: str) -> None:
+    """Ties of the fit to all rows gave 0.55, methods mixed by their spread in that fit 0.53."""
+    found = []
+    for seed in range(40):
+        y, folds = np.arange(60) // 5 % 2, np.arange(60) % 5
+        found.append(fit_blend(np.random.default_rng(seed).random((60, 2)), y, folds=folds, calibrate=calibrate))
+    nested = np.array([result.nested_score for result in found])
+    assert abs(nested.mean() - 0.5) < 2 * nested.std(ddof=1) / np.sqrt(len(nested))
 
 
 def test_folds_with_different_shares_of_positives_do_not_lower_the_nested_score() -> None:
