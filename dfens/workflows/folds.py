@@ -16,7 +16,7 @@ from oof.folds import fold_table, make_folds
 from oof.ids import Ids
 from oof.progress import SILENT, Progress
 from oof.sealed import SealedRows, choose_sealed
-from trainers.data.groups import derive_groups
+from trainers.data.groups import derive_groups, unused_originals
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def assign_folds(
     derived = derive_groups(
         competition, settings.group, work_dir=workspace.trainers_dir, progress=progress, seed=settings.seed
     )
+    notes = (None if derived is None else derived.note, unused_originals(competition, settings.group))
     seed = settings.seed if seed is None else seed
     groups = None if derived is None else derived.names
     rows = _Rows(competition.train["id"].to_numpy(object), competition.train["target"].to_numpy(), groups)
@@ -85,7 +86,7 @@ def assign_folds(
         moved,
         moved_test,
         next_command(workspace),
-        None if derived is None else derived.note,
+        ". ".join(filter(None, notes)) or None,
         0 if sealed is None else len(sealed.ids),
     )
 

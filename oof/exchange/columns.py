@@ -174,6 +174,14 @@ class Columns:
         values = self.labels(name)
         return values is not None and set(np.unique(values[~np.isnan(values)]).tolist()) == {0.0, 1.0}
 
+    def has_two_classes(self, name: str) -> bool:
+        """Return whether a column contains 0 and 1, or two different words of any kind, such as LABEL_0 and LABEL_1."""
+        if self.is_number(name):
+            return self.is_binary(name)
+        return (
+            _is_text(self._columns[name].type) and len({text for text in self.text(name) if not is_missing(text)}) == 2
+        )
+
     def _as_numbers(self, name: str) -> NDArray[np.float64] | None:
         if name not in self._numbers:
             self._numbers[name] = _numbers(self._columns[name], self._comma_decimals)

@@ -136,7 +136,7 @@ def _check_confidence(columns: Columns, names: Sequence[str], others: Sequence[s
     Raises:
         PredictionError: if one is between 0.5 and 1 and is next to a column of classes.
     """
-    classes = [name for name in others if _is_predicted_class(name) and columns.is_binary(name)]
+    classes = [name for name in others if _is_predicted_class(name) and columns.has_two_classes(name)]
     for name in names:
         values = columns.numbers(name) if columns.is_fraction(name) and ":" not in name else np.empty(0)
         if classes and len(values) and 0.5 <= np.nanmin(values) < np.nanmax(values) <= 1:

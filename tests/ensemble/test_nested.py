@@ -65,7 +65,7 @@ def test_labels_of_a_fold_do_not_reach_the_order_of_its_predictions_by_a_method(
             data = BlendData(oof, labels.astype(np.int8), folds, None, ("a", "b", "c"), seed=0, own_folds=False)
             table = binary_table(data)
             found.append(rankdata(table.in_input_order(fit(table).nested)[folds == 0]))
-        np.testing.assert_array_equal(*found)
+        np.testing.assert_array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("calibrate", ["none", "isotonic"])

@@ -320,6 +320,14 @@ HARD = (VALUES > 0.5).astype(int)
         ),
         ({"label": HARD, "score": np.maximum(VALUES, 1 - VALUES)}, "'score' .* the confidence in the class in 'label'"),
         (
+            {"label": np.where(HARD == 1, "LABEL_1", "LABEL_0"), "score": np.maximum(VALUES, 1 - VALUES)},
+            "'score' .* the confidence in the class in 'label'|'label' is called like a target",
+        ),
+        (
+            {"prediction": np.where(HARD == 1, "artificial", "human"), "confidence": np.maximum(VALUES, 1 - VALUES)},
+            "'confidence' .* the confidence in the class in 'prediction'",
+        ),
+        (
             {"pred": np.where(HARD == 1, "FAKE", "REAL"), "confidence": np.maximum(VALUES, 1 - VALUES)},
             "'confidence' .* the confidence in the class in 'pred'",
         ),

@@ -1,5 +1,6 @@
 """Label files in many formats, archives, and spellings of labels and file names."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -8,11 +9,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from oof.errors import DataError
 from tests.support.competitions import make_table, make_track
 from trainers.data.competition import Competition
+from trainers.data.groups import unused_originals
 from trainers.data.layouts import read_competition, scan_competition
 from trainers.data.settings import DataSettings
 from trainers.data.text_tables import read_text_table
@@ -275,10 +278,36 @@ def test_metadata_of_dfdc_is_a_label_file_with_originals_as_groups(tmp_path: Pat
     assert found.train["id"].tolist() == list(records)
     assert found.train["target"].tolist() == [0, 1] * 3
     assert found.train["group"].tolist() == ["", "c0.mp4", "", "c2.mp4", "", "c4.mp4"]
+    named = read_competition(dataclasses.replace(settings, target="label"))
+    assert named.train["group"].tolist() == found.train["group"].tolist()
+    assert unused_originals(named) is None
     text = json.dumps(records).removesuffix("}") + ', "c0.mp4": {"label": "FAKE"}}'
     (folder / "metadata.json").write_text(text)
     with pytest.raises(DataError, match=r"1 ids of the train rows appear more than once, with different labels: c0"):
         read_competition(settings)
+
+
+def test_originals_in_a_table_that_are_not_used_are_reported(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    table = pd.read_csv(root / "train.csv", dtype=str)
+    reals = table["img_name"][table["target"] == "0"].tolist()
+    table["original"] = [reals[0] if target == "1" else "" for target in table["target"]]
+    table.to_csv(root / "train.csv", index=False)
+    note = unused_originals(scan(root))
+    assert note is not None
+    assert "'original' names the rows that" in note
+    assert 'Set [data] group = "original"' in note
+    assert unused_originals(scan(root), "column:original") is None
+    assert unused_originals(scan(root, group="original")) is None
+
+
+def test_groups_are_the_same_with_spaces_and_in_another_unicode_form(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    table = pd.read_csv(root / "train.csv", dtype=str)
+    spellings = ["Ren\u00e9e", " Ren\u00e9e ", "Rene\u0301e"]
+    table["person"] = [spellings[row % 3] for row in range(len(table))]
+    table.to_csv(root / "train.csv", index=False)
+    assert set(scan(root, group="person").train["group"]) == {"Ren\u00e9e"}
 
 
 def test_the_label_column_of_a_csv_must_be_named(tmp_path: Path) -> None:

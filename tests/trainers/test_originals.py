@@ -29,6 +29,13 @@ def test_a_fake_shares_the_group_of_its_real(value: str) -> None:
     assert found.note == "16 rows share the group of the 8 rows that they were made from"
 
 
+def test_originals_are_found_although_labels_are_1_for_reals() -> None:
+    values, ids, target, paths = originals("")
+    found = column_groups(values, ids, 1 - target, paths, "original")
+    np.testing.assert_array_equal(found.names, column_groups(values, ids, target, paths, "original").names)
+    assert found.originals
+
+
 def test_a_fake_of_a_fake_shares_the_group_of_the_first_real() -> None:
     values, ids, target, paths = originals("")
     values[23] = "f00"  # named by its stem

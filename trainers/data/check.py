@@ -23,7 +23,7 @@ from trainers.data.check_findings import (
     unreadable_problems,
 )
 from trainers.data.competition import Problem
-from trainers.data.groups import column_groups_of
+from trainers.data.groups import column_groups_of, unused_originals
 from trainers.data.leaks import LEAKS_NAME, MOST, SAMPLES, LeakAudit, audit_leaks
 from trainers.data.originals import NO_VALUE_REMEDY, ColumnGroups, no_value_found
 from trainers.data.quarantine import read_quarantine, write_quarantine
@@ -301,7 +301,8 @@ def _file_notes(
         notes.append(
             f"{len(chosen)} of {with_bytes} {competition.media} were decoded; dfens check --decode decodes all of them."
         )
-    return [*notes, f"{groups.note}."] if groups is not None and groups.note is not None else notes
+    said = (None if groups is None else groups.note, unused_originals(competition))
+    return [*notes, *(f"{text}." for text in said if text)]
 
 
 def _write_lists(report_dir: Path, problems: Sequence[Problem], left_out: Sequence[tuple[str, str]]) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from oof.cpus import cpu_count
 from oof.errors import DataError, FoldError, examples
 from oof.progress import SILENT, Progress
-from trainers.data.originals import NO_VALUE_REMEDY, ColumnGroups, column_groups, no_value_found
+from trainers.data.originals import NO_VALUE_REMEDY, ColumnGroups, column_groups, names_originals, no_value_found
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +95,22 @@ def derive_groups(
     names = None if given is None else given.names[order]
     found[order] = _near_duplicates(train["id"].to_numpy(object)[order], hashed, names, progress)
     return RowGroups(found, note)
+
+
+def unused_originals(competition: "Competition", how: str = "none") -> str | None:
+    """Return a sentence on a column that names the rows that fakes were made from, if it does not define the groups."""
+    used = how.removeprefix("column:") if how.startswith("column:") else competition.group_column
+    for column in competition.train.columns:
+        name = str(column).removeprefix("column:")
+        if column == name or name == used or not names_originals(name):
+            continue
+        found = column_groups_of(competition, str(column))
+        if found.originals:
+            return (
+                f"The column '{name}' names the rows that {found.made_of_them} others were made from, and is not used, "
+                f'so they may be in different folds. Set [data] group = "{name}" to keep them together'
+            )
+    return None
 
 
 def _id_order(rows: "pd.DataFrame") -> NDArray[np.intp]:

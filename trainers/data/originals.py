@@ -151,6 +151,10 @@ def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts,
     # looking for the rows that values name takes most of the time
     column = _Column.of(values, target, None if expected is False else RowNames(ids, target, paths))
     are_originals = expected is not False and _are_originals(column, target)
+    if expected and not are_originals:  # the labels of some data sets are 1 for reals
+        other = _Column.of(values, 1 - target, RowNames(ids, 1 - target, paths))
+        if _are_originals(other, 1 - target):
+            column, target, are_originals = other, 1 - target, True
     doubtful = are_originals and expected is None and _may_be_numbering(column, target)
     if not are_originals or doubtful:
         return _plain_groups(column, values, ids, target, name or "group", doubtful)
@@ -163,6 +167,11 @@ def column_groups(values: Texts, ids: Texts, target: NDArray[Any], paths: Texts,
         unknown=int((~is_none & ~column.names_row & (target == 1)).sum()),
         placeholder=column.texts[placeholder] if placeholder >= 0 else "",
     )
+
+
+def names_originals(name: str) -> bool:
+    """Return whether the name of a column states that it contains originals: `original`, `parent_id`."""
+    return _expects_originals(name) is True
 
 
 def no_value_found(groups: ColumnGroups) -> str:

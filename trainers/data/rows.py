@@ -1,5 +1,6 @@
 """Read the rows of each part of a competition: ids, labels and paths, and report every kind of mistake."""
 
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +52,17 @@ class RowReader:
         assert source.target is not None
         table = self._read_table(source)
         # the records of a metadata.json use different names: {"a.mp4": {"label": "FAKE", "original": "b.mp4"}}
-        is_metadata = table.attrs["format"] == "JSON" and source.target not in table and "label" in table
-        labels = take_column(table, "label" if is_metadata else source.target, source.table, "[data] target")
+        is_metadata = table.attrs["format"] == "JSON"
+        is_named = source.target in table or not is_metadata or "label" not in table
+        labels = take_column(table, source.target if is_named else "label", source.table, "[data] target")
         rows = self._rows(table, source)
         rows.insert(1, "target", parse_labels(labels))
         group = "original" if source.group is None and is_metadata and "original" in table else source.group
         if group is not None:
-            rows["group"] = take_column(table, group, source.table, "[data] group")
+            rows["group"] = [
+                unicodedata.normalize("NFC", str(value).strip())
+                for value in take_column(table, group, source.table, "[data] group")
+            ]
             self.group_column = group
         for name in table.columns:
             rows[f"column:{name}"] = table[name]
