@@ -104,7 +104,7 @@ def calibrate(
     if nested.min() < 0 or nested.max() > 1:
         raise BlendError(
             f"calibrate = '{method}' needs predictions in [0, 1]; those of this blend are from {nested.min():g} to "
-            f"{nested.max():g}. Fit weights (optimize) instead of averaging scores."
+            f"{nested.max():g}. Average log-odds (transform = 'rank-logit'), or do not calibrate."
         )
 
     @cache

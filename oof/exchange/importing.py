@@ -14,6 +14,7 @@ from oof.exchange.checks import check_values, hard_test_labels, match_tests, row
 from oof.exchange.column_roles import ColumnChoice
 from oof.exchange.export import export_predictions
 from oof.exchange.folds import folds_of, source_of_folds
+from oof.exchange.prediction_columns import numbered_part
 from oof.exchange.prediction_files import PredictionFile, read_fold_table, read_predictions
 from oof.folds import Folds
 from oof.ids import Ids, check_name
@@ -74,6 +75,7 @@ def import_predictions(
         PredictionError: if ids are not training rows, targets disagree with those of the folds, two
             models have the same name, or predictions are infinite or absent; nothing is stored then.
     """
+    _check_not_parts(tables)
     report = ImportReport()
     report.notes += _together([*tables, *tests])
     report.notes += [] if tests else _tests_left_out(tables)
@@ -102,6 +104,12 @@ def import_predictions(
     if tests and test_ids is not None and not store.test_ids_path.exists():
         store.save_test_ids(test_ids)
         report.notes.append(f"{len(test_ids)} test ids taken from {tests[0].path.name}, in its order.")
+        shared = np.isin(test_ids.astype(str), folds.ids.astype(str))
+        if shared.any():
+            report.warnings.append(
+                f"{int(shared.sum())} of {len(test_ids)} ids in {tests[0].path.name} are also ids of training rows: "
+                f"{examples(test_ids[shared].tolist(), 3)}. If they are the same rows, these are not test predictions."
+            )
     new = []
     for name, table in models.items():
         oof, inside = table.predictions[name], rows[table.path]
@@ -177,6 +185,28 @@ def _folds_for(
             f"'{source.roles.group}', so each of them is its own group."
         )
     return folds
+
+
+def _check_not_parts(tables: Sequence[PredictionFile]) -> None:
+    """Check that files with numbered names are not the folds of one model, each of which has only its own rows.
+
+    Raises:
+        PredictionError: if they are.
+    """
+    by_prefix: dict[str, list[PredictionFile]] = {}
+    for table in tables:
+        numbered = numbered_part(*table.predictions) if len(table.predictions) == 1 else None
+        if numbered is not None:
+            by_prefix.setdefault(numbered, []).append(table)
+    for parts in by_prefix.values():
+        ids = np.concatenate([part.ids.astype(str) for part in parts])
+        if len(parts) > 1 and len(np.unique(ids)) == len(ids):
+            names = [part.path.name for part in parts]
+            raise PredictionError(
+                f"{examples(names)} have no row in common, so they are the folds of one model. Save them as one file, "
+                f"such as pandas.concat(map(pandas.read_csv, files)).to_csv(...), or import them one by one if they "
+                f"are different models."
+            )
 
 
 def _gather(tables: Sequence[PredictionFile]) -> dict[str, PredictionFile]:

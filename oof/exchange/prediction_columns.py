@@ -31,6 +31,12 @@ def is_prediction_name(name: str) -> bool:
     return bool(_NAME.search(base_name(name)))
 
 
+def numbered_part(name: str) -> str | None:
+    """Return what precedes the number of a fold in a name, such as `net_fold` for `net_fold3`; None without one."""
+    found = _NUMBERED.fullmatch(name)
+    return found[1] if found and int(found[2]) <= _MOST_FOLDS else None
+
+
 def is_target_name(name: str) -> bool:
     """Return whether a column has a usual name for targets, also with `train_` before it."""
     return base_name(name).removeprefix("train_") in _TARGET_NAMES

@@ -60,7 +60,8 @@ def _check_probabilities(values: NDArray[Any]) -> None:
         raise nan_error(values if values.ndim == 1 else values.sum(axis=1))
     raise PredictionError(
         f"Row {rows[0]} has the value {values[rows[0]]}; this metric needs probabilities in [0, 1], but {len(rows)} of "
-        f"{len(values)} rows have other values. Use a ranking metric (auc), or calibrate the predictions."
+        f"{len(values)} rows have other values. Use a ranking metric (auc), or convert logits "
+        "x to probabilities, 1 / (1 + exp(-x))."
     )
 
 

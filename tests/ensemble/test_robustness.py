@@ -136,10 +136,9 @@ def test_rare_classes_blend(share: float) -> None:
 
 def test_pure_noise_is_not_significant() -> None:
     rng = np.random.default_rng(0)
-    result = fit_blend(rng.random((500, 10)), np.arange(500) % 2)
-    assert "not statistically significant" in result.verdict
-    low, high = result.nested_interval
-    assert low < 0.5 < high
+    found = [fit_blend(rng.random((500, 10)), np.arange(500) % 2) for _ in range(12)]
+    assert not any("significantly better" in result.verdict for result in found)
+    assert sum(low < 0.5 < high for low, high in (result.nested_interval for result in found)) >= 10
 
 
 @pytest.mark.slow

@@ -54,6 +54,24 @@ def with_folds(store: PredictionStore) -> PredictionStore:
     return store
 
 
+def test_a_file_for_each_fold_is_one_model(store: PredictionStore, tmp_path: Path) -> None:
+    parts = [part for _, part in frame().groupby("fold")]
+    tables = [read_predictions(save(tmp_path / f"net_fold{row}.csv", part)) for row, part in enumerate(parts)]
+    with pytest.raises(PredictionError, match=r"net_fold0.csv, .*net_fold2.csv have no row in common, so they are the"):
+        import_predictions(with_folds(store), tables)
+    assert import_predictions(with_folds(store), tables[:1]).models == ["net_fold0"]
+    others = [read_predictions(save(tmp_path / f"m{row}.csv", frame(row))) for row in range(2)]
+    assert import_predictions(store, others).models == ["m0", "m1"]  # the same rows
+
+
+def test_test_ids_that_are_those_of_training_rows_are_reported(store: PredictionStore, tmp_path: Path) -> None:
+    oof = read_predictions(save(tmp_path / "net.csv", frame()))
+    rows = frame()[["id", "pred"]].assign(pred=lambda table: table["pred"] * 0.9)
+    tests = read_predictions(save(tmp_path / "net_test.csv", rows.iloc[:20]), for_test=True)
+    warnings = import_predictions(with_folds(store), [oof], [tests]).warnings
+    assert any(text.startswith("20 of 20 ids in net_test.csv are also ids of training rows: ") for text in warnings)
+
+
 def test_files_in_any_order_are_joined_by_id(store: PredictionStore, tmp_path: Path) -> None:
     tables = [read_predictions(save(tmp_path / f"m{seed}.csv", frame(seed))) for seed in range(3)]
     report = import_predictions(with_folds(store), tables)

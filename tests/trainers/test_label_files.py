@@ -287,6 +287,28 @@ def test_metadata_of_dfdc_is_a_label_file_with_originals_as_groups(tmp_path: Pat
         read_competition(settings)
 
 
+@pytest.mark.parametrize("ending", [".jfif", ".jpe", ".jp2", ".avif", ".ppm", ".tga", ".heic"])
+def test_a_name_without_an_ending_finds_a_file_of_any_kind_of_image(tmp_path: Path, ending: str) -> None:
+    root = make_table(tmp_path)
+    labels_in_form(root, "{stem}")
+    for path in (root / "train").iterdir():
+        path.rename(path.with_suffix(ending))
+    assert [Path(path).suffix for path in scan(root).train["path"]] == [ending] * 8
+
+
+def test_equal_names_in_two_folders_need_ids_with_folders(tmp_path: Path) -> None:
+    root = make_table(tmp_path)
+    for folder in ("real", "fake"):
+        (root / "train" / folder).mkdir()
+    names = sorted(path for path in (root / "train").iterdir() if path.is_file())
+    for row, path in enumerate(names):
+        path.rename(root / "train" / ("fake" if row % 2 else "real") / names[row // 2].name)
+    lines = [f"{names[row // 2].name},{row % 2}" for row in range(8)]
+    (root / "train.csv").write_text("\n".join(["img_name,target", *lines]) + "\n")
+    (problem,) = [one for one in scan(root).problems if one.kind == "spelling"]
+    assert problem.remedy.endswith("and name it with [data] id, since several rows have the same name.")
+
+
 def test_originals_in_a_table_that_are_not_used_are_reported(tmp_path: Path) -> None:
     root = make_table(tmp_path)
     table = pd.read_csv(root / "train.csv", dtype=str)

@@ -16,8 +16,8 @@ Media = Literal["images", "clips"]
 
 FOUND, MISSING, ESCAPES, AMBIGUOUS = 0, 1, 2, 3
 ENDINGS: Mapping[Media, tuple[str, ...]] = {
-    "images": (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    "clips": (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"),
+    "images": tuple(".jpg .jpeg .jpe .jfif .jp2 .png .webp .avif .heic .bmp .gif .tif .tiff .ppm .pgm .tga".split()),
+    "clips": tuple(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .flv .3gp".split()),
 }
 # an absolute path, a drive, a step upward, or a zero byte
 _ESCAPE = r"^/|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x00|^\\"

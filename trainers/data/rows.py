@@ -261,10 +261,10 @@ class RowReader:
             setting = "test_dir" if source.target is None else "train_dir"
             remedy = f'Set [data] {setting} = ".", since the names are relative to {settings.root}.'
         elif settings.layout == "table" and all(one.file.endswith(f"/{one.name}") for one in found):
-            remedy = (
-                "Add a column with the folder and the name, such as "
-                f"{found[0].file}, and name it with [data] path; or move the files into {source.folder}."
-            )
+            column = f"Add a column with the folder and the name, such as {found[0].file}, and name it with [data]"
+            remedy = f"{column} path; or move the files into {source.folder}."
+            if rows["id"].duplicated().any():
+                remedy = f"{column} id, since several rows have the same name."
         self._add(
             "spelling",
             source.part,
