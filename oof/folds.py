@@ -116,7 +116,7 @@ def _checked_target(target: NDArray[Any], k: int) -> NDArray[np.int8]:
         rarer = int(counts.argmin())
         raise FoldError(
             f"{k} folds need at least {k} rows of each class; class {rarer} has {counts[rarer]} of {len(target)} "
-            f"rows. Lower [folds] k to {max(2, counts.min())} or add rows."
+            f"rows. {f'Lower [folds] k to {counts[rarer]}, or add' if counts[rarer] > 1 else 'Add'} rows."
         )
     return target.astype(np.int8)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from oof.errors import DfensError, examples
 
+_NO_TABLES, _MAC = ("/", ".DS_Store", "Thumbs.db", "desktop.ini"), "__MACOSX/"  # what systems add to archives
 ZIP, GZIP = b"PK\x03\x04", b"\x1f\x8b"
 PACKED = (".gz", ".zip")
 # zipfile raises RuntimeError for a password, and its subclass NotImplementedError for rare compression methods
@@ -29,7 +30,7 @@ def unpack(data: bytes, path: Path, error: type[DfensError]) -> bytes:
     if not data.startswith(ZIP):
         return data
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        names = [name for name in archive.namelist() if not name.endswith(_NO_TABLES) and not name.startswith(_MAC)]
         if "xl/workbook.xml" in names:
             raise error(f"{path} is an Excel workbook. Save it as CSV, and name that file.")
         if len(names) != 1:

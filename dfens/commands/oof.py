@@ -82,6 +82,8 @@ def import_(
         raise click.UsageError(
             f"Give the OOF predictions of {name} too: dfens oof import {name} --oof FILE --test FILE."
         )
+    if options["test_column"] is not None and not options["tests"]:
+        raise click.UsageError("--test-column names the column of the files of --test; add --test FILE.")
     from dfens.views.oof import import_notes, show_import
     from dfens.workflows.exchange import ImportRequest, import_models
     from oof.exchange.importing import ColumnChoice

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 from dfens import __version__
 from dfens.workflows.ledger import column_settings, open_ledger, sample_submission
 from dfens.workflows.provenance import VERSION, read_recipe
-from dfens.workspace.blend_command import blend_command
-from dfens.workspace.members import changed_inputs
+from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
 from oof.git import git_state
@@ -73,7 +72,7 @@ def _check_members(workspace: Workspace, name: str) -> None:
             what = "The features have changed since the blend"
         raise SubmissionError(
             f"{what} '{name}' was made; changed or missing: "
-            f"{examples(changed)}. Run {blend_command(blends.facts(name), workspace.config.blend)}, or submit it as it "
+            f"{examples(changed)}. Run {again_command(workspace, name, workspace.config.blend)}, or submit it as it "
             f"is with --stale."
         )
 

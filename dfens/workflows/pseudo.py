@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dfens.workspace.blend_command import blend_command
-from dfens.workspace.members import changed_inputs
+from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import read_again
 from ensemble.fold_safe import predict_without_fold
@@ -37,7 +36,7 @@ def pseudo_labels(workspace: Workspace, blend: str, progress: Progress = SILENT)
         raise BlendError(_no_blend(blend, blends.list(), blend in store))
     stale, facts = changed_inputs(workspace, blend), blends.facts(blend)
     if stale:
-        again = blend_command(facts, workspace.config.blend)
+        again = again_command(workspace, blend, workspace.config.blend)
         raise BlendError(f"The blend '{blend}' is stale: {examples(stale)} changed. Run {again}.")
     names = [member["name"] for member in facts["members"]]
     members = [_apart(workspace, name, blend) for name in names]

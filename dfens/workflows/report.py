@@ -18,9 +18,8 @@ from dfens.workflows.ledger import read_entries
 from dfens.workflows.report_media import find_views
 from dfens.workflows.status import next_command
 from dfens.workflows.stored_results import read_duplicates, read_finals, read_fold_gap, read_modalities
-from dfens.workspace.blend_command import blend_command
 from dfens.workspace.config import no_config
-from dfens.workspace.members import changed_inputs
+from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from dfens.workspace.trainings import fold_histories, repeat_histories
 from ensemble.settings import BlendSettings
@@ -178,7 +177,7 @@ def _model(workspace: Workspace, name: str) -> list[ModelInput]:
 def _blend(workspace: Workspace, name: str, current: BlendSettings | None) -> BlendInput:
     stored, ids = workspace.blends.load(name), workspace.predictions.folds.ids
     rows = join_positions(ids, stored.ids, f"blend '{name}'")
-    changed, again = changed_inputs(workspace, name), blend_command(stored.facts, current)
+    changed, again = changed_inputs(workspace, name), again_command(workspace, name, current)
     return BlendInput(name, stored.facts, stored.oof[rows], stored.nested_oof[rows], tuple(changed), again)
 
 

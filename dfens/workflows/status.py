@@ -11,8 +11,7 @@ from dfens.demo import COMPETITIONS
 from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.progress import RunningWork, TimeLeft, running_work, time_left
 from dfens.workflows.selection import fold_text
-from dfens.workspace.blend_command import blend_command
-from dfens.workspace.members import changed_inputs
+from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from ensemble.blend_store import better_blend, scores_by
 from oof.errors import DfensError, PredictionError, StoreError
@@ -300,5 +299,5 @@ def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping
         return f"dfens blend --optimize {workspace.config.competition.metric}"
     newest = blends[-1]
     if newest.state != "current":
-        return blend_command(workspace.blends.facts(newest.blend), workspace.config.blend)
+        return again_command(workspace, newest.blend, workspace.config.blend)
     return f"dfens submit {newest.blend} --dry-run" if workspace.can_submit() else "dfens report"

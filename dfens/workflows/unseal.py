@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.workflows.blend import spread_parts
-from dfens.workspace.blend_command import blend_command
-from dfens.workspace.members import changed_inputs
+from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import sealed_features
 from ensemble.predictor import predict_by_folds
@@ -108,7 +107,7 @@ def sealed_predictions(workspace: Workspace, name: str) -> NDArray[np.float64]:
     """
     store, blends = workspace.predictions, workspace.blends
     facts = blends.facts(name)
-    again = blend_command(facts, workspace.config.blend)
+    again = again_command(workspace, name, workspace.config.blend)
     if facts.get("folds") != store.folds.fingerprint:
         raise BlendError(f"The blend '{name}' belongs to other folds. Run {again} first.")
     changed = changed_inputs(workspace, name)

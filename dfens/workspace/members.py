@@ -1,5 +1,7 @@
 """The stored predictions of a member of a blend: a model, or an earlier blend."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +9,7 @@ from dfens.workspace.blend_command import blend_command
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import changed_features
 from ensemble.blend_store import BlendStore
+from ensemble.settings import BlendSettings
 from oof.errors import BlendError, DfensError
 from oof.ids import join_positions
 from oof.store import PredictionStore
@@ -44,7 +47,10 @@ def member_fingerprint(store: PredictionStore, blends: BlendStore, name: str) ->
 
 
 def changed_inputs(workspace: Workspace, name: str) -> list[str]:
-    """Return the members whose predictions have changed since the blend was made, or are missing, and features."""
+    """Return the members whose predictions have changed since the blend was made, or are missing, and features.
+
+    Among them are blends that should be made again, since their own members have changed.
+    """
     store, blends = workspace.predictions, workspace.blends
     facts = blends.facts(name)
     fingerprints = facts.get("fingerprints", {})
@@ -55,4 +61,21 @@ def changed_inputs(workspace: Workspace, name: str) -> list[str]:
         if member_fingerprint(store, blends, member) != fingerprint
     ]
     members += [member for member in gone if member not in store and member not in blends]
+    members += [member for member in _stale_blends(workspace, fingerprints) if member not in members]
     return members + changed_features(workspace, facts)
+
+
+def again_command(workspace: Workspace, name: str, current: BlendSettings | None) -> str:
+    """Return the command that makes a stale blend again; if one of its members is a stale blend, this one first.
+
+    Args:
+        name: of the blend. current: settings in dfens.toml, which need not be repeated; None without the file.
+    """
+    facts = workspace.blends.facts(name)
+    inner = _stale_blends(workspace, [item["name"] for item in facts["members"]])
+    return again_command(workspace, inner[0], current) if inner else blend_command(facts, current)
+
+
+def _stale_blends(workspace: Workspace, members: Iterable[str]) -> list[str]:
+    store, blends = workspace.predictions, workspace.blends
+    return [name for name in members if name not in store and name in blends and changed_inputs(workspace, name)]

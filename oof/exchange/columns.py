@@ -103,6 +103,8 @@ class Columns:
             raise PredictionError(
                 f"{self.path}: {len(wrong)} of {len(self._columns[name])} values of column '{name}' are not numbers: "
                 f"{examples([repr(value) for value in wrong])}. Correct them, or name another column with {option}."
+                if wrong
+                else f"{self.path}: column '{name}' has no values. Name another column with {option}."
             )
         return values
 

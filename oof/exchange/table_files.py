@@ -1,5 +1,6 @@
 """Read tables of predictions as named columns from CSV, Parquet, Feather and NPZ files."""
 
+import contextlib
 import io
 import zipfile
 from collections.abc import Mapping
@@ -57,6 +58,8 @@ def read_columns(path: Path) -> Columns:
             f"{path} cannot be read: {err}. Check that it is complete and has the format of its ending."
         ) from err
     if name.endswith(_BINARY_ENDINGS):
+        with contextlib.suppress(pa.ArrowException):  # the format of a stream has no signature
+            return _from_arrow(path, pa.ipc.open_stream(native_reader(data)).read_all())
         raise PredictionError(f"{path} cannot be read: it does not have the format of its ending. Save it again.")
     hint = " A pickle can run arbitrary code when it is read." if name.endswith((".pkl", ".pickle", ".npy")) else ""
     raise PredictionError(f"{path} has an unknown format.{hint} Write it as one of {KINDS}, with a column of ids.")

@@ -249,6 +249,27 @@ def test_an_earlier_blend_is_a_member_with_its_nested_predictions(tmp_path: Path
     assert member["score"] == pytest.approx(first.nested_score, abs=1e-9)
 
 
+def test_a_blend_of_a_stale_blend_is_stale(tmp_path: Path) -> None:
+    store, _, oof = make_workspace(tmp_path)
+    run(tmp_path, "--name", "inner", "--members", "m0,m1")
+    run(tmp_path, "--name", "outer", "--members", "inner,m2")
+    store.save("m0", store.folds.ids, oof[:, 1], store.load("m0").test)
+
+    def status() -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(CliRunner().invoke(cli, ["-C", str(tmp_path), "status", "--json"]).stdout)
+        return value
+
+    found = status()
+    assert {blend["blend"]: blend["state"] for blend in found["blends"]} == {
+        "inner": "stale: m0 changed",
+        "outer": "stale: inner changed",
+    }
+    assert found["next"] == "dfens blend --name inner --members m0,m1"  # the newest blend is made of it
+    run(tmp_path, *found["next"].split()[2:])
+    run(tmp_path, "--name", "outer", "--members", "inner,m2")
+    assert [blend["state"] for blend in status()["blends"]] == ["current", "current"]
+
+
 def test_refitting_a_blend_moves_the_earlier_one_to_the_archive(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     run(tmp_path)

@@ -73,7 +73,8 @@ def too_few(rows: CheckedRows, k: int) -> list[Problem]:
     if not 0 < least < k:
         return []
     found = f"The training set has {least} rows of class {label}, but {k} folds need at least {k} of each class."
-    return [Problem("too-few", "train", found, f"Lower [folds] k to {max(2, least)}, or add rows.")]
+    remedy = f"Lower [folds] k to {least}, or add rows." if least > 1 else "Add rows of this class."
+    return [Problem("too-few", "train", found, remedy)]
 
 
 def unreadable_problems(rows: CheckedRows, bad: dict[int, str], skip_broken: bool) -> list[Problem]:
