@@ -29,10 +29,11 @@ from ensemble.methods import (
     fit_best_single,
     fit_calibrated_mean,
     fit_method,
+    level_of,
     weighted_methods,
 )
 from ensemble.mixture import Mixture, shares
-from ensemble.nested import nested_predictions, to_scale
+from ensemble.nested import nested_predictions
 from ensemble.predictor import BinaryPredictor
 from ensemble.prepare import BlendData, binary_table, odd_members, single_aucs
 from ensemble.result import BlendResult
@@ -151,7 +152,8 @@ def _nested_mixture(
         return np.asarray(sum(found))
 
     mean = table.ranks.mean(axis=0, dtype=np.float64)
-    return nested_predictions(table.fold, without, whole, mean, level=to_scale if level else None)
+    scale = level_of(one.method for one in methods) if level else None
+    return nested_predictions(table.fold, without, whole, mean, level=scale)
 
 
 def _without_each_fold(methods: Sequence[FittedMethod], weights: NDArray[np.float64]) -> tuple[Mixture, ...]:
@@ -216,8 +218,9 @@ def _nested_with_choice(
         return scores if level else mixture.predictions(scores)
 
     mean, read = table.ranks.mean(axis=0, dtype=np.float64), fitted.mixture.predictions
+    methods = [SECOND_LEVEL[name] for name in options.methods]
     if level:
-        return read(nested_predictions(table.fold, without, fitted.scores, mean, level=to_scale))
+        return read(nested_predictions(table.fold, without, fitted.scores, mean, level=level_of(methods)))
     return nested_predictions(table.fold, without, read(fitted.scores), mean)
 
 

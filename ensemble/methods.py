@@ -1,6 +1,6 @@
 """Blending methods: averages without fitting, and weights fitted to transforms of the models."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from ensemble.calibration import fit_calibrator
 from ensemble.design import Design
 from ensemble.formula import Formula
 from ensemble.mixture import Output, Part
-from ensemble.nested import nested_predictions, to_distribution
+from ensemble.nested import Level, nested_predictions, to_distribution, to_scale
 from ensemble.solver import Fit, fit_weights
 from ensemble.table import BinaryTable
 from ensemble.transforms import PROBABILITY_TRANSFORMS
@@ -37,7 +37,8 @@ class Method:
 
     name: description for display. transforms: transforms of the predictions. fitted: whether weights are fitted.
     learnt: whether the link is learned or the sigmoid. non_negative: whether weights must not be negative.
-    output: output function of an average.
+    output: output function of an average. separates: whether it separates the rows to which it was fitted further than
+    others, as trees do.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Method:
     learnt: bool = True
     non_negative: bool = False
     output: Output = "sigmoid"
+    separates: bool = False
 
     @property
     def transform(self) -> str:
@@ -88,8 +90,13 @@ AVERAGES: dict[str, Method] = {
 
 SECOND_LEVEL: dict[str, Method] = {
     "ridge": Method("ridge on three transforms", ("prob", "rank-logit", "rank")),
-    "boosted": Method("boosted trees", ("rank-logit",)),
+    "boosted": Method("boosted trees", ("rank-logit",), separates=True),
 }
+
+
+def level_of(methods: Iterable[Method]) -> Level:
+    """Return how fits of a mixture of methods are brought to one scale, for metrics that depend only on the order."""
+    return to_scale if any(method.separates for method in methods) else to_distribution
 
 
 def weighted_methods(transform: str, in_unit_range: bool, models: int) -> list[Method]:

@@ -14,6 +14,8 @@ from oof.ids import Ids
 _BOM = "\ufeff"
 _SEPARATORS = (",", "\t", ";")
 
+_QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
+
 
 @dataclass(frozen=True, eq=False)
 class Delimited:
@@ -126,13 +128,20 @@ def _plain_columns(text: str, separator: str, what: str) -> tuple[list[str], lis
 def _quoted_columns(text: str, separator: str, what: str) -> tuple[list[str], list[list[str]]]:
     """Return header and columns of a text whose quoted fields may contain separators, newlines and doubled quotes."""
     mark = re.escape(separator)
-    pattern = re.compile(rf'("[^"]*(?:""[^"]*)*"|[^{mark}\r\n]*)({mark}|\r\n|\r|\n|\Z)')
+    pattern = re.compile(rf"({_QUOTED.pattern}|[^{mark}\r\n]*)({mark}|\r\n|\r|\n|\Z)")
     lines: list[list[str]] = [[]]
     for field, end in pattern.findall(text):
         lines[-1].append(field)
         if end != separator:
             lines.append([])
     header, *body = [line for line in lines if line not in ([], [""])]
+    for row, line in enumerate([header, *body]):
+        for field in line:
+            if field[:1] == '"' and _QUOTED.fullmatch(field) is None:
+                raise SubmissionError(
+                    f"{what}: the quotes of {field[:80]!r} in line {row + 1} are not closed. It may be truncated: get "
+                    f"it again, or correct the line."
+                )
     _check_widths(header, [line for line in body if len(line) != len(header)], len(body), separator, what)
     return header, [[line[column] for line in body] for column in range(len(header))]
 

@@ -12,10 +12,10 @@ from submissions.entry import Entry
 from submissions.kaggle.client import KaggleClient, KaggleError, KaggleSubmission
 from submissions.kaggle.errors import Reason
 from submissions.ledger import Ledger, OvertakenError, new_key
+from submissions.marks import in_mark, token_of
 from submissions.states import Status
 
-_FIRST_LOOK_S, _LONGEST_LOOK_S = 1.0, 8.0
-_TOKEN = 12
+FIRST_LOOK_S, LONGEST_LOOK_S = 1.0, 8.0
 
 
 class NotRecordedError(SubmissionError):
@@ -33,16 +33,6 @@ class InDoubtError(KaggleError):
     """It is unknown whether a submission was made; the ledger keeps it in doubt."""
 
 
-def token_of(key: str) -> str:
-    """Return the unique part of the file name (or of a notebook submission's message)."""
-    return key[:_TOKEN]
-
-
-def mark_of(key: str) -> str:
-    """Return the suffix of the message of a notebook submission."""
-    return f"[dfens {token_of(key)}]"
-
-
 def matches(entry: Entry, remote: KaggleSubmission) -> bool:
     """Return whether a submission on Kaggle belongs to an entry.
 
@@ -51,7 +41,7 @@ def matches(entry: Entry, remote: KaggleSubmission) -> bool:
     if entry.ref is not None:
         return entry.ref == remote.ref
     if entry.kind == "kernel":
-        return remote.description.rstrip().endswith(mark_of(entry.key))
+        return in_mark(remote.description)[0] == token_of(entry.key)
     return remote.file_name.endswith(f"-{token_of(entry.key)}.csv")
 
 
@@ -155,7 +145,7 @@ def reconcile_entry(
         The entry; still `creating` if this account cannot see the submissions of the account that sent it.
     """
     deadline = time.monotonic() + patience_s
-    pause = _FIRST_LOOK_S
+    pause = FIRST_LOOK_S
     with progress.task("looking for it in Kaggle's list", unit="check") as task:
         while True:
             rest = deadline - time.monotonic()
@@ -167,7 +157,7 @@ def reconcile_entry(
                 break
             task.advance()
             time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
-            pause = min(2 * pause, _LONGEST_LOOK_S)
+            pause = min(2 * pause, LONGEST_LOOK_S)
     if _sent_by_another_team(client, entry, remotes):
         progress.note(
             f"{entry.file_name} was sent as {entry.who}, whose submissions these credentials do not show. It stays in "

@@ -18,26 +18,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oof.errors import ConfigError, DfensError, StoreError, SubmissionError
+from oof.errors import ConfigError, DfensError, StoreError, SubmissionError, examples
 from oof.files import atomic_path, file_sha256
 from oof.progress import SILENT, Progress
 from submissions.allowance import Allowance, check_allowance
 from submissions.database.base import SubmitLock
 from submissions.entry import Entry
-from submissions.kaggle.client import LONGEST_PAUSE_S, KaggleClient, KaggleError
+from submissions.kaggle.client import LONGEST_PAUSE_S, KaggleClient, KaggleError, KaggleSubmission
 from submissions.kaggle.errors import Reason
 from submissions.ledger import Ledger, OvertakenError, new_key
+from submissions.marks import in_mark, mark_of, token_of
 from submissions.reconcile import (
+    FIRST_LOOK_S,
+    LONGEST_LOOK_S,
     NotRecordedError,
     entry_of,
     find_match,
     in_doubt_error,
-    mark_of,
     reconcile,
     reconcile_entry,
     record,
     taken_refs,
-    token_of,
 )
 from submissions.table import SubmissionTable
 
@@ -146,7 +147,7 @@ class Submitter:
                 part.write_bytes(table.data)
 
         with self._turn() as lock:
-            _adopt_kept_copies(self.ledger, self.client, entry, folder)
+            _adopt_kept_copies(self.ledger, self.client, entry, folder, self.progress)
             return self._submit(lock, entry, send, keep)
 
     def submit_kernel(self, entry: Entry) -> Submitted:
@@ -158,13 +159,9 @@ class Submitter:
         if not re.fullmatch(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+", entry.kernel):
             raise ConfigError(f"--kernel {entry.kernel!r}: expected OWNER/SLUG, as in the notebook's URL on Kaggle.")
         what = f"notebook {entry.kernel} version {entry.kernel_version} file {entry.file_name}"
-        entry = replace(
-            entry,
-            kind="kernel",
-            message=f"{entry.message} {mark_of(entry.key)}".strip(),
-            path="",
-            sha256=hashlib.sha256(what.encode()).hexdigest(),
-        )
+        sha256 = hashlib.sha256(what.encode()).hexdigest()
+        message = f"{entry.message} {mark_of(entry.key, sha256)}".strip()
+        entry = replace(entry, kind="kernel", message=message, path="", sha256=sha256)
 
         def send(entry: Entry, on_uploaded: Callable[[], None]) -> tuple[int, str]:
             return self.client.submit_kernel(
@@ -172,6 +169,7 @@ class Submitter:
             )
 
         with self._turn() as lock:
+            _adopt_kernels(self.ledger, self.client, entry)
             return self._submit(lock, entry, send, lambda: None)
 
     @contextlib.contextmanager
@@ -350,10 +348,25 @@ def _already_sent(last: Entry) -> AlreadySentError:
     )
 
 
-def _adopt_kept_copies(ledger: Ledger, client: KaggleClient, entry: Entry, folder: Path) -> None:
-    """Record earlier submissions of these bytes from this folder that are not in the ledger, which may be new."""
-    entries = ledger.list(entry.competition)
-    known = {other.file_name for other in entries if other.sha256}
+def _adopt_kernels(ledger: Ledger, client: KaggleClient, entry: Entry) -> None:
+    """Record earlier submissions of this notebook version that the ledger, which may be new, does not know as such."""
+    if ledger.find_sha(entry.competition, entry.sha256):
+        return
+    facts = {name: getattr(entry, name) for name in ("kind", "sha256", "kernel", "kernel_version")}
+    for remote in client.submissions():
+        if in_mark(remote.description)[1] == in_mark(entry.message)[1]:
+            _adopt(ledger, entry, remote, **facts)
+
+
+def _adopt_kept_copies(
+    ledger: Ledger, client: KaggleClient, entry: Entry, folder: Path, progress: Progress = SILENT
+) -> None:
+    """Record earlier submissions of these bytes from this folder that are not in the ledger, which may be new.
+
+    A copy that Kaggle does not list either may belong to a request whose response was lost, so it is looked for as
+    long as in `reconcile`.
+    """
+    known = {other.file_name for other in ledger.list(entry.competition) if other.sha256}
     copies = {
         path.name
         for path in folder.glob("*.csv")
@@ -362,15 +375,30 @@ def _adopt_kept_copies(ledger: Ledger, client: KaggleClient, entry: Entry, folde
         and path.stat().st_size == entry.bytes
         and file_sha256(path) == entry.sha256
     }
-    by_ref = {other.ref: other for other in entries}
-    for remote in client.submissions() if copies else ():
-        if remote.file_name in copies:
-            facts: dict[str, Any] = {"sha256": entry.sha256, "bytes": entry.bytes, "rows": entry.rows}
-            other = by_ref.get(remote.ref)  # imported by sync, without its hash
-            if other is None:
-                ledger.add(replace(entry_of(entry.competition, remote), origin="dfens", **facts))
-            else:
-                ledger.update(other.key, **facts)
+    if not copies:
+        return
+    progress.note(f"The ledger does not know {examples(sorted(copies), 3)}; asking Kaggle whether it was submitted.")
+    deadline, pause = time.monotonic() + client.settings.call_limit_s + client.settings.list_lag_s, FIRST_LOOK_S
+    while copies:
+        rest = deadline - time.monotonic()
+        for remote in client.submissions():
+            if remote.file_name in copies:
+                _adopt(ledger, entry, remote, sha256=entry.sha256, bytes=entry.bytes, rows=entry.rows)
+                copies.remove(remote.file_name)
+        if rest <= 0:
+            return
+        if copies:
+            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            pause = min(2 * pause, LONGEST_LOOK_S)
+
+
+def _adopt(ledger: Ledger, entry: Entry, remote: KaggleSubmission, **facts: Any) -> None:
+    """Add facts to the entry of a submission on Kaggle, which sync imported without them, or add the entry."""
+    other = next((one for one in ledger.list(entry.competition) if one.ref == remote.ref), None)
+    if other is not None:
+        ledger.update(other.key, **facts)
+    else:
+        ledger.add(replace(entry_of(entry.competition, remote), origin="dfens", **facts))
 
 
 def _no_number(client: KaggleClient, said: str) -> KaggleError:

@@ -19,6 +19,7 @@ from submissions.kaggle.credentials import find_credentials
 from submissions.kaggle.errors import ErrorContext, Failure, Reason, explain, read_reason
 from submissions.kaggle.proxies import find_proxy_problem, proxy_variables
 from submissions.leaderboard import parse_leaderboard
+from submissions.marks import redact_message
 from submissions.settings import SubmissionSettings
 from submissions.states import ON_SERVER, Status
 
@@ -127,7 +128,7 @@ class KaggleClient:
                 competition=self.competition,
                 page=page,
             )
-            new = [self._submission(item) for item in answer["submissions"] if item["ref"] and item["ref"] not in found]
+            new = [self._submission(item) for item in answer["submissions"] if item["ref"] not in found]
             found |= {remote.ref: remote for remote in new}
             if not new:
                 break
@@ -265,7 +266,7 @@ class KaggleClient:
         return KaggleSubmission(
             item["ref"],
             datetime.fromisoformat(item["date"]).replace(tzinfo=UTC) if item["date"] else None,
-            self._redact(item["description"]),
+            redact_message(item["description"], self._redact),
             self._redact(item["error"]),
             item["file_name"],
             item["status"] if item["status"] in ON_SERVER else "pending",
@@ -330,5 +331,5 @@ def _score(text: str) -> float | None:
 def _http_date(text: str | None) -> datetime | None:
     try:
         return parsedate_to_datetime(text or "").astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

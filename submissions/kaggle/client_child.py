@@ -155,6 +155,8 @@ def _failure(err: BaseException, *, answered: bool, logged_in: bool) -> Json:
         return {"kind": "credentials" if not logged_in or "header" in text.lower() else "system", "text": text}
     if isinstance(err, exceptions.RequestException):
         return {"kind": "connection", "text": text}
+    if isinstance(err, OSError) and "certificate bundle" in text:
+        return {"kind": "system", "text": f"{text} (see REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE)"}
     if isinstance(err, OSError) and err.errno in _OF_THIS_MACHINE:
         return {"kind": "system", "text": f"{err.filename or 'a file'}: {os.strerror(err.errno)}", "errno": err.errno}
     return {"kind": "other", "text": text}
@@ -290,9 +292,13 @@ class _Calls:
     def submissions(self, competition: str, page: int) -> Json:
         found = self._api.competition_submissions(competition, page_number=page, page_size=_PAGE)
         body = self._traffic.last.json()
-        if not isinstance(body, dict) or "error" in body or "code" in body:  # the client takes it for an empty list
-            raise ValueError("it is not a list of submissions")
-        return {"submissions": [_submission(item) for item in found or []]}
+        items = body.get("submissions") if isinstance(body, dict) else None
+        if body != {} and not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
+            raise ValueError("it is not a list of submissions")  # the client takes it for an empty list
+        listed = [_submission(item) for item in found or []]
+        if len(listed) != len(items or []) or not all(item["ref"] for item in listed):
+            raise ValueError("it is a list of submissions of which some have no number")
+        return {"submissions": listed}
 
     def submission(self, ref: int) -> Json:
         from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionRequest

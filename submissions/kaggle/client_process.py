@@ -140,7 +140,7 @@ class ClientProcess:
                     raise EOFError
                 self._unread += data
         line, _, self._unread = self._unread.partition(b"\n")
-        message: Json = json.loads(line)
+        message: Json = _clean(json.loads(line))
         return message
 
     def _last_words(self) -> str:
@@ -149,3 +149,15 @@ class ClientProcess:
             self._stderr.seek(0)
             lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "its process exited without a message"
+
+
+def _clean(value: Any) -> Any:
+    """Return JSON values without what no file or database stores: halves of surrogate pairs, and NUL.
+
+    Kaggle cuts long texts, also in the middle of an emoji.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "")
+    if isinstance(value, dict):
+        return {key: _clean(one) for key, one in value.items()}
+    return [_clean(one) for one in value] if isinstance(value, list) else value

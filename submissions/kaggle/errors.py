@@ -122,7 +122,7 @@ def said_in(body: str) -> str:
     """
     try:
         value: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         title = re.search(r"(?is)<title[^>]*>(.*?)</title>", body)
         text = title.group(1) if title else re.sub(r"(?s)<[^>]+>", " ", body)
         return _short(unescape(text))

@@ -191,6 +191,8 @@ def test_a_file_in_another_order_is_reported_and_left_unchanged(tmp_path: Path) 
     [
         ("id,score\na,0.1\nb,0.2\nc,0.3\n", "has the columns id, score; the sample submission has id, target"),
         ("id,target\na,0.1\nb,x\nc,\n", "2 of 3 values of 'target' are not numbers: b: 'x', c: ''"),
+        ('id,target\na,0.1\nb,0.3\nc,"0.57', "the quotes of .* in line 4 are not closed"),
+        ('id,target\na,"0.5\nb,"0.17\nc,0.1\n', "not closed|have more or fewer"),
         ("id,target\na,0.1\nb\nc,0.3\n", "1 of its 3 rows have more or fewer; the first is 'b' with 1"),
         ("", "is empty"),
         ("id,id\na,0.1\n", "two columns with the same name"),

@@ -1,5 +1,6 @@
 """A submission is made at most once with any fault, and the ledger records the outcome."""
 
+import json
 import re
 import stat
 from pathlib import Path
@@ -11,6 +12,7 @@ from oof.progress import SILENT, Task
 from submissions.entry import Entry
 from submissions.kaggle.client import KaggleClient, KaggleError
 from submissions.reconcile import reconcile
+from submissions.sync import sync
 from submissions.upload import Submitted, Submitter, new_entry, sent_name
 from tests.support.kaggle_server import SLUG, USER, KaggleServer
 from tests.support.rights import without_root_rights
@@ -242,7 +244,7 @@ def test_a_note_says_how_kaggle_answered(kaggle: KaggleServer, tmp_path: Path) -
 
 def kernel_entry(**changes: object) -> Entry:
     facts: dict[str, object] = {"kernel": "alice/note-book", "kernel_version": 3, "file_name": "submission.csv"}
-    return new_entry(SLUG, message="from a notebook", **(facts | changes))
+    return new_entry(SLUG, **({"message": "from a notebook"} | facts | changes))
 
 
 def submit_kernel(desk: Desk, client: KaggleClient, entry: Entry) -> Submitted:
@@ -263,7 +265,7 @@ def test_a_notebooks_output_is_submitted_once(kaggle: KaggleServer, tmp_path: Pa
         "kernelSlug": "note-book",
         "kernelVersion": 3,
         "fileName": "submission.csv",
-        "submissionDescription": f"from a notebook [dfens {entry.key[:12]}]",
+        "submissionDescription": f"from a notebook [dfens {entry.key[:12]} {entry.sha256[:12]}]",
     }
     assert (entry.kind, entry.ref, entry.status) == ("kernel", 1000, "pending")
 
@@ -278,6 +280,90 @@ def test_a_notebook_submission_with_a_lost_response_is_found_by_its_mark(kaggle:
         with pytest.raises(KaggleError, match="nothing was submitted"):
             submit_kernel(desk, client, kernel_entry(kernel_version=5))
     assert desk.states() == ["pending", "failed"]
+
+
+@pytest.mark.parametrize("message", ["no pwd:", "secret:", "authorization:", "hello"])
+def test_the_mark_of_a_notebook_submission_is_found_beside_secrets(
+    message: str, kaggle: KaggleServer, tmp_path: Path
+) -> None:
+    desk = Desk(kaggle, tmp_path)
+    desk.environment["http_proxy"] = desk.environment["http_proxy"].replace("://", "://me:dfens@")  # a known secret
+    kaggle.fail("CreateCodeSubmission", drop=True, after=True)
+    with desk.client() as client:
+        assert submit_kernel(desk, client, kernel_entry(message=message)).entry.ref == 1000
+        (listed,) = client.submissions()
+    assert listed.description.startswith(message[:3])
+    assert desk.states() == ["pending"]
+
+
+@pytest.mark.parametrize("is_synced", [False, True])
+def test_a_notebook_version_is_not_sent_again_with_a_new_ledger(
+    is_synced: bool, kaggle: KaggleServer, tmp_path: Path
+) -> None:
+    first, second = Desk(kaggle, tmp_path), Desk(kaggle, tmp_path, tmp_path / "new.sqlite")
+    kaggle.add("submission.csv", "by hand [dfens 0123456789ab]")
+    with first.client() as client:
+        submit_kernel(first, client, kernel_entry())
+    with second.client() as client:
+        if is_synced:
+            sync(second.ledger, client)
+        with pytest.raises(SubmissionError, match="The same notebook version was submitted"):
+            submit_kernel(second, client, kernel_entry())
+        assert submit_kernel(second, client, kernel_entry(kernel_version=4)).entry.ref == 1002
+    assert kaggle.count("CreateCodeSubmission") == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"message": "maintenance"},
+        {"success": False},
+        {"submissions": "x"},
+        {"submissions": {}},
+        {"submissions": [{"fileName": "x.csv"}]},
+        {"submissions": ["x"]},
+    ],
+)
+def test_what_is_no_list_of_submissions_is_not_an_empty_one(
+    answer: dict[str, object], kaggle: KaggleServer, tmp_path: Path
+) -> None:
+    desk = Desk(kaggle, tmp_path)
+    kaggle.fail("CreateSubmission", drop=True, after=True)
+    kaggle.fail("ListSubmissions", raw=json.dumps(answer).encode(), times=99)
+    for _ in range(2):
+        with pytest.raises(DfensError, match="unknown whether"):
+            desk.submit()
+    assert desk.states() == ["creating"]
+    assert len(kaggle.submissions) == 1
+
+
+def test_a_new_ledger_waits_for_a_kept_copy_that_kaggle_does_not_list_yet(kaggle: KaggleServer, tmp_path: Path) -> None:
+    sent = Desk(kaggle, tmp_path).submit().entry
+    made = list(kaggle.submissions)
+    kaggle.submissions.clear()
+    answer, lists = kaggle.answer, 0
+
+    def late(method: str, body: dict[str, object]) -> dict[str, object]:
+        nonlocal lists
+        lists += method == "ListSubmissions"
+        if lists == 2 and not kaggle.submissions:
+            kaggle.submissions.extend(made)
+        return answer(method, body)
+
+    kaggle.answer = late  # type: ignore[method-assign]
+    with pytest.raises(SubmissionError, match=rf"The same bytes were submitted .* as {sent.ref}"):
+        Desk(kaggle, tmp_path, tmp_path / "new.sqlite", list_lag_s=30.0).submit()
+    assert kaggle.count("CreateSubmission") == 1
+
+
+def test_a_text_that_kaggle_cut_within_an_emoji_is_recorded(kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    kaggle.add("other.csv", "cut \ud83d and \0", team_name="\ude00")
+    kaggle.final_status, kaggle.polls_until_scored = "ERROR", 0
+    assert desk.submit().entry.ref == 1001
+    with desk.client() as client:
+        sync(desk.ledger, client)
+    assert [entry.message for entry in desk.ledger.list() if entry.ref == 1000] == ["cut \ufffd and "]
 
 
 def test_a_kernel_must_be_owner_and_slug(kaggle: KaggleServer, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from torch._inductor import config as inductor_config
 
 from oof.errors import ConfigError, DfensError, TrainingError
@@ -20,6 +21,7 @@ from trainers.jobs.ray_cluster import _Needs
 from trainers.jobs.runner import FoldRunner
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
 from trainers.kinds.training.trial import smallest_part
+from trainers.networks.hub import check_hub, unreachable
 
 Rows = tuple[Competition, PredictionStore]
 
@@ -81,6 +83,15 @@ def test_decoding_on_a_gpu_is_refused_before_training_where_there_is_none(rows: 
     _Needs.of([{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}]).check(elsewhere)
     with pytest.raises(TrainingError, match=message.format("no machine of the Ray cluster")):
         _Needs.of([{"CPU": 4.0}]).check(elsewhere)
+
+
+def test_passwords_in_the_address_of_the_hub_are_not_shown(no_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = constants.ENDPOINT.replace("://", "://me:SEKRET@")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    assert unreachable().startswith("127.0.0.1 cannot be reached (")
+    with pytest.raises(TrainingError) as caught:
+        check_hub("me/x", "")
+    assert "SEKRET" not in str(caught.value)
 
 
 @pytest.fixture

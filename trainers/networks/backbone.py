@@ -14,7 +14,7 @@ from torch import nn
 from oof.errors import TrainingError
 from oof.paths import resolve_path
 from trainers.networks.feature_head import normalise_features
-from trainers.networks.hub import check_hub
+from trainers.networks.hub import check_hub, without_passwords
 from trainers.networks.input_stem import SideInputs
 from trainers.networks.normalise import grey_mean_and_std
 from trainers.networks.residual import factor_count
@@ -114,8 +114,9 @@ def create_model(settings: NetworkSettings, image_size: int, root: Path = Path()
             name, pretrained=from_hub, num_classes=1, **_options(settings, name, image_size)
         )
     except (OSError, HfHubHTTPError) as err:
+        reason = without_passwords(first_line(err))
         raise TrainingError(
-            f"{settings.backbone!r} could not be fetched from the hub ({first_line(err)}). {_from_a_file('pretrained')}"
+            f"{settings.backbone!r} could not be fetched from the hub ({reason}). {_from_a_file('pretrained')}"
         ) from err
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
         raise TrainingError(

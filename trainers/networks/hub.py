@@ -1,5 +1,8 @@
 """Access to the hub of pretrained weights, found out before its client waits and tries again for minutes."""
 
+import re
+from urllib.parse import urlsplit
+
 import huggingface_hub
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError
@@ -28,8 +31,18 @@ def unreachable() -> str:
     try:
         get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
     except Exception as err:  # of requests or httpx, depending on the version of huggingface_hub
-        return f"{constants.ENDPOINT} cannot be reached: {str(err).partition(chr(10))[0].rstrip('.')}"
+        # their texts may contain the passwords of a proxy or of the address
+        return f"{urlsplit(constants.ENDPOINT).hostname} cannot be reached ({type(err).__name__})"
     return ""
+
+
+def without_passwords(text: str) -> str:
+    """Return a text without user names and passwords in addresses.
+
+    >>> without_passwords("GET https://me:pw@example.org/a failed")
+    'GET https://example.org/a failed'
+    """
+    return re.sub(r"(?<=://)[^\s'\"<>]*@", "", text)
 
 
 def _is_cached(repository: str) -> bool:
