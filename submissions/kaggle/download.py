@@ -14,7 +14,7 @@ from oof import files
 from oof.errors import DataError, DfensError, StoreError, examples
 from oof.progress import SILENT, Progress, Task
 from submissions.kaggle.client import KaggleClient, KaggleError
-from submissions.kaggle.unpack import Destination, is_protected, move_aside, unpack, writing_into
+from submissions.kaggle.unpack import Destination, is_protected, move_aside, move_into_place, unpack, writing_into
 
 FORMAT_VERSION = 1
 _SPARE = 64 << 20
@@ -182,7 +182,7 @@ def download_some(
                 if path.exists():
                     replaced[name] = move_aside(path, state_dir / "replaced" / name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(held, path)
+                move_into_place(held, path)
     total = sum(listed[name] for name in names)
     return Downloaded(len(names), total, fetched, changed=tuple(changed), replaced=replaced)
 

@@ -1,6 +1,7 @@
 """Unpack an untrusted ZIP file safely: nothing outside the folder, no links, no bombs, only complete files."""
 
 import contextlib
+import errno
 import hashlib
 import lzma
 import os
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from oof.errors import DataError, DfensError, examples
 from oof.files import write_remedy
@@ -183,7 +185,8 @@ def _unpack(
             if not is_there or (to.aside is not None and not _same(path, info)):
                 if is_there and to.aside is not None:
                     replaced[name] = move_aside(path, to.aside / name)
-                _write(opened, info, path)
+                with opened.open(info) as source:
+                    _write(source, path)  # zipfile never yields more than the declared size, and checks the CRC
                 written += 1
             elif not _same(path, info):
                 kept.append(name)
@@ -216,12 +219,25 @@ def _same(path: Path, info: zipfile.ZipInfo) -> bool:
     return checksum == info.CRC
 
 
-def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
+def move_into_place(source: Path, path: Path) -> None:
+    """Move a file, also to another disk; an interrupted move leaves no partial file at the new path."""
+    try:
+        source.rename(path)
+    except OSError as err:
+        if err.errno != errno.EXDEV:
+            raise
+        with source.open("rb") as opened:
+            _write(opened, path)
+        os.sync()  # before the other complete copy is removed
+        source.unlink()
+
+
+def _write(source: IO[bytes], path: Path) -> None:
+    """Copy a stream to a temporary name next to `path`, and move it into place once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.part")
     try:
-        with opened.open(info) as source, part.open("wb") as file:
-            # zipfile never yields more than the declared size, and checks the CRC
+        with part.open("wb") as file:
             shutil.copyfileobj(source, file, _CHUNK)
         part.replace(path)
     except BaseException as err:

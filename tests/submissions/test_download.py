@@ -1,9 +1,11 @@
 """Downloads resume where they stopped, are verified, and unpack only safe archives."""
 
 import base64
+import errno
 import hashlib
 import io
 import os
+import shutil
 import stat
 import struct
 import subprocess
@@ -244,6 +246,34 @@ def test_a_file_that_kaggle_zips_is_unpacked(desk: Desk, monkeypatch: pytest.Mon
     with desk.client() as client:
         download_some(client, ["train.csv"], target(desk))
     assert (desk.folder / "data" / "train.csv").read_bytes() == FILES["train.csv"]
+
+
+def test_a_move_to_another_disk_that_becomes_full_leaves_no_partial_file(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = desk.folder / "data"
+
+    def other_disk(source: object, path: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source), None, str(path))
+
+    def full(source: Any, file: Any, length: int = 0) -> None:
+        file.write(source.read(1000))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def copy(source: Any, file: Any, length: int = 0) -> None:
+        assert not (data / "train.csv").exists()  # a kill would leave it truncated
+        file.write(source.read())
+
+    with desk.client() as client, monkeypatch.context() as patch:
+        patch.setattr("os.rename", other_disk)
+        patch.setattr(shutil, "copyfileobj", full)
+        patch.setattr(shutil, "_USE_CP_SENDFILE", False)
+        with pytest.raises(DfensError, match=r"cannot be written \(No space left on device\)"):
+            download_some(client, ["train.csv"], target(desk))
+        assert not list(data.iterdir())
+        patch.setattr(shutil, "copyfileobj", copy)
+        download_some(client, ["train.csv"], target(desk))
+    assert (data / "train.csv").read_bytes() == FILES["train.csv"]
 
 
 def test_a_too_small_disk_is_reported_before_the_download(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
