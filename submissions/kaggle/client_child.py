@@ -33,6 +33,7 @@ from typing import Any
 
 _BODY = 20_000
 _CHUNK = 1 << 16  # small, so that a slow connection is not mistaken for a dead one
+_HASH_CHUNK = 1 << 20
 _REPORT_EVERY_S = 0.2
 _UPLOAD_TRIES = 4
 _PAGE = 100
@@ -411,13 +412,23 @@ class _Calls:
         )
         wanted = hashes.get("md5") or first.headers.get("Content-MD5")
         if wanted and not wrong:
-            with part.open("rb") as file:
-                found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
+            found = base64.b64encode(self._md5(part)).decode()
             wrong = "a different MD5 from the server's" if found != wanted else ""
         if wrong:
             part.unlink()
             raise _Failed({"kind": "connection", "text": f"the downloaded file has {wrong}"})
         return {"bytes": size, **facts}
+
+    def _md5(self, path: Path) -> bytes:
+        """Return the MD5 of a file; reports progress, since the parent stops a download without events as stalled."""
+        digest, reported = hashlib.md5(usedforsecurity=False), time.monotonic()
+        with path.open("rb") as file:
+            while chunk := file.read(_HASH_CHUNK):
+                digest.update(chunk)
+                if time.monotonic() - reported > _REPORT_EVERY_S:
+                    self._line.send({"event": "progress", "bytes": 0})
+                    reported = time.monotonic()
+        return digest.digest()
 
     def _copy(self, response: Any, write: Callable[[bytes], object]) -> None:
         reported, since = time.monotonic(), 0

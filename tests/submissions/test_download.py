@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from oof.errors import DataError, DfensError
+from submissions.kaggle import client_child
 from submissions.kaggle.client import KaggleError
 from submissions.kaggle.download import Downloaded, DownloadTarget, download_all, download_some
 from submissions.kaggle.unpack import Destination, unpack
@@ -121,6 +122,19 @@ def test_a_file_whose_hash_differs_from_that_of_the_server_is_fetched_again(desk
         download_some(client, ["train.csv"], target(desk))
     assert (desk.folder / "data" / "train.csv").read_bytes() == FILES["train.csv"]
     assert desk.server.count("GET") == 2
+
+
+def test_progress_is_reported_while_a_complete_file_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_child, "_REPORT_EVERY_S", -1.0)  # after each piece, whatever the time
+    data = np.random.default_rng(0).bytes((2 << 20) + 5)
+    (tmp_path / "part").write_bytes(data)
+    events: list[dict[str, Any]] = []
+    calls = client_child._Calls.__new__(client_child._Calls)  # without the official client
+    calls._line = SimpleNamespace(send=events.append)  # type: ignore[assignment]
+    md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
+    first = SimpleNamespace(headers={"Content-MD5": md5})
+    assert calls._checked(tmp_path / "part", first, {"total": len(data)}) == {"bytes": len(data), "total": len(data)}
+    assert events == [{"event": "progress", "bytes": 0}] * 3
 
 
 @pytest.mark.parametrize("name", [".", "", "../x", "/x", "work/x"])
