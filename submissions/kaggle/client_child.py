@@ -381,17 +381,21 @@ class _Calls:
             first.close()
             headers = {**first.request.headers, "Range": f"bytes={have}-", "If-Range": validator}
             response = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
-            if response.status_code == 416:  # nothing left to download, or the file on the server has become shorter
+            content_range = response.headers.get("Content-Range", "")
+            if response.status_code == 416 and content_range.rpartition("/")[2] == str(
+                have
+            ):  # nothing left to download
                 response.close()
-                if response.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
-                    return self._checked(part, first, facts)
-                response = self._requests.get(first.url, stream=True, timeout=timeout_s)
-                response.raise_for_status()
-            if response.status_code == 200:
+                return self._checked(part, first, facts)
+            resumed = response.status_code == 206 and content_range.startswith(f"bytes {have}-")
+            if not resumed and response.status_code in (206, 416):  # another range, or a file that has become shorter
+                response.close()
+                response = self._requests.get(first.url, headers=first.request.headers, stream=True, timeout=timeout_s)
+            if not resumed:
+                if response.status_code != 200:
+                    raise _Failed(_http_failure(response))
                 have = 0
                 self._line.send({"event": "begin", "total": total, "have": 0})
-            elif response.status_code != 206:
-                raise _Failed(_http_failure(response))
         if have == 0:
             part.write_bytes(b"")
             facts_path.write_text(json.dumps(facts), encoding="utf-8")

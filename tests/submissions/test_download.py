@@ -224,6 +224,16 @@ def test_a_server_without_ranges_restarts_the_download(desk: Desk) -> None:
     assert_all_there(desk)
 
 
+@pytest.mark.parametrize("start", [0, 5])
+def test_another_range_than_requested_restarts_the_download(start: int, desk: Desk) -> None:
+    data = desk.server.files["train.csv"] = np.random.default_rng(3).bytes(600_000)
+    desk.server.range_start = start
+    desk.server.fail("GET", share=0.6)
+    with desk.client() as client:
+        download_some(client, ["train.csv"], target(desk))
+    assert (desk.folder / "data" / "train.csv").read_bytes() == data
+
+
 def test_a_stalled_download_is_resumed(desk: Desk) -> None:
     desk.server.fail("GET", share=0.5, hang_s=60)
     fetch(Desk(desk.server, desk.folder, stall_limit_s=1.0))
