@@ -68,7 +68,7 @@ def unpack(archive: Path, to: Destination, progress: Progress = SILENT) -> Unpac
     try:
         with writing_into(to.folder), zipfile.ZipFile(archive) as opened:
             members = check_members(opened, archive, to)
-            _check_room(sum(info.file_size for _, info in members), to.folder)
+            _check_room(sum(info.file_size for name, info in members if _is_missing(name, info, to)), to.folder)
             return _unpack(opened, members, to, progress)
     except _DAMAGE as err:
         raise DataError(
@@ -155,6 +155,14 @@ def _fault(name: str, info: zipfile.ZipInfo) -> str:
     if info.flag_bits & 1:
         return "encrypted"
     return ""
+
+
+def _is_missing(name: str, info: zipfile.ZipInfo, to: Destination) -> bool:
+    """Return whether a member needs space on the disk: it has no file yet, or replaces one of another size."""
+    path = to.folder / name
+    if to.aside is None:
+        return not (path.exists() or path.is_symlink())
+    return path.is_symlink() or not path.is_file() or path.stat().st_size != info.file_size
 
 
 def _check_room(wanted: int, folder: Path) -> None:

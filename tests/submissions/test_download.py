@@ -432,3 +432,19 @@ def test_unpacking_resumes_after_an_interruption(tmp_path: Path) -> None:
     done = unpack(archive, Destination(tmp_path / "here"))
     assert (done.written, done.kept) == (1, ("d",))  # a differing file is the user's, never a partial one of dfens
     assert (tmp_path / "here" / "d").read_bytes() == b"9"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_resuming_needs_space_only_for_files_that_are_missing(
+    force: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = make_zip(tmp_path / "x.zip", {"a": bytes(50 << 20), "b": bytes(20 << 20)})
+    here, free = tmp_path / "here", 100 << 20  # 64 MiB of which stay free
+    to = Destination(here, tmp_path / "aside" if force else None)
+    here.mkdir()
+    (here / "a").write_bytes(bytes(50 << 20))
+    monkeypatch.setattr("submissions.kaggle.unpack.shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    assert unpack(archive, to).written == 1
+    (here / "a").unlink()
+    with pytest.raises(DfensError, match=r"needs 50.0 MiB, but the disk of .* has only 100.0 MiB free"):
+        unpack(archive, to)
