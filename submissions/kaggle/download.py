@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 import shutil
 import time
 import zipfile
@@ -172,14 +173,14 @@ def download_some(
     with _alone(state_dir, client, progress):
         for name in names:
             path = _safe_path(to, name)
-            if path.exists() and not force:
-                if path.stat().st_size != listed[name]:
+            if os.path.lexists(path) and not force:  # a link may lead to a disk that is not mounted
+                if not path.exists() or path.stat().st_size != listed[name]:
                     changed.append(name)
                 continue
             fetched += _fetch_one(client, name, listed[name], state_dir, progress)
             held = state_dir / "files" / f"{name}.held"
             with writing_into(folder):
-                if path.exists():
+                if os.path.lexists(path):
                     replaced[name] = move_aside(path, state_dir / "replaced" / name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 move_into_place(held, path)

@@ -211,7 +211,8 @@ def _unpack(
 def move_aside(path: Path, to: Path) -> Path:
     """Move a file that is about to be replaced to a free name, and return its new path."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    free = next(name for number in count(1) if not (name := to.with_name(f"{number}-{to.name}"[:200])).exists())
+    names = (to.with_name(f"{number}-{to.name}"[:200]) for number in count(1))
+    free = next(name for name in names if not os.path.lexists(name))  # a link that leads nowhere is kept too
     shutil.move(path, free)
     return free
 

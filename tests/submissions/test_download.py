@@ -260,6 +260,28 @@ def test_single_files_are_verified_against_the_list(desk: Desk) -> None:
             download_some(client, ["tarin.csv"], target(desk))
 
 
+@pytest.mark.parametrize("names", [(), ("train.csv",)])
+def test_a_link_that_leads_nowhere_is_not_replaced_silently(names: tuple[str, ...], desk: Desk) -> None:
+    train, nowhere = desk.folder / "data" / "train.csv", Path("/not-mounted/train.csv")
+
+    def get(force: bool) -> Downloaded:
+        with desk.client() as client:
+            if names:
+                return download_some(client, names, target(desk), force=force)
+            return download_all(client, target(desk), force=force)
+
+    train.parent.mkdir()
+    train.symlink_to(nowhere)
+    assert get(force=False).changed == ("train.csv",)
+    assert train.readlink() == nowhere
+    first = get(force=True).replaced["train.csv"]
+    assert train.read_bytes() == FILES["train.csv"]
+    train.unlink()
+    train.symlink_to(nowhere)
+    second = get(force=True).replaced["train.csv"]
+    assert (first.readlink(), second.readlink(), first != second) == (nowhere, nowhere, True)
+
+
 def test_a_file_that_kaggle_zips_is_unpacked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
