@@ -247,7 +247,9 @@ def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:
         return None
     if record["version"] != FORMAT_VERSION or record["folder"] != str(folder.resolve()):
         return None
-    sizes: dict[str, int] = record["files"]
+    sizes = record["files"]
+    if not isinstance(sizes, dict) or not all(type(size) is int for size in sizes.values()):  # edited by hand
+        return None
     for name in sizes:
         if not (folder / name).exists():
             return None

@@ -4,6 +4,7 @@ import base64
 import errno
 import hashlib
 import io
+import json
 import os
 import shutil
 import stat
@@ -98,6 +99,16 @@ def test_a_file_edited_by_the_user_is_not_overwritten_silently(desk: Desk) -> No
         replaced = download_some(client, ["train.csv"], target(desk), force=True).replaced
     assert replaced["train.csv"].read_bytes() == b"corrected again"
     assert train.read_bytes() == FILES["train.csv"]
+
+
+@pytest.mark.parametrize("damaged", [["train.csv"], {"train.csv": "x"}, {"train.csv": None}])
+def test_a_damaged_record_is_treated_as_absent(damaged: object, desk: Desk) -> None:
+    done = fetch(desk)
+    record = desk.folder / "state" / f"{SLUG}.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"files": damaged}))
+    assert fetch(desk) == done
+    assert json.loads(record.read_text()) == content
 
 
 def test_concurrent_downloads_give_one_complete_file(desk: Desk) -> None:
