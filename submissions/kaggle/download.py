@@ -202,9 +202,12 @@ def _fetch_one(client: KaggleClient, name: str, size: int, state_dir: Path, prog
     """Download one file to state_dir/files/NAME.held, with the size in Kaggle's list; return the bytes downloaded."""
     held = state_dir / "files" / f"{name}.held"
     fetched = _fetch(client, name, held, progress)
-    if held.stat().st_size != size and _holds_only(held, PurePosixPath(name).name):
-        _unzip(held, name, progress)  # Kaggle sends large text files zipped
     found = held.stat().st_size
+    if found != size:  # Kaggle sends large text files zipped
+        unpacked = _unpacked_size(held, PurePosixPath(name).name)
+        if unpacked == size:
+            _unzip(held, name, progress)
+        found = found if unpacked is None else unpacked
     if found != size:
         held.unlink()
         raise DataError(
@@ -230,11 +233,16 @@ def _unzip(held: Path, name: str, progress: Progress) -> None:
         shutil.rmtree(inner, ignore_errors=True)
 
 
-def _holds_only(path: Path, name: str) -> bool:
+def _unpacked_size(path: Path, name: str) -> int | None:
+    """Return the declared size of the only member of a ZIP file, or None if it is something else.
+
+    It is compared with Kaggle's list before unpacking, so that a ZIP bomb does not fill the disk.
+    """
     if not zipfile.is_zipfile(path):
-        return False
+        return None
     with zipfile.ZipFile(path) as opened:
-        return opened.namelist() == [name]
+        members = opened.infolist()
+        return members[0].file_size if [info.filename for info in members] == [name] else None
 
 
 def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:

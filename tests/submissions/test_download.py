@@ -305,6 +305,16 @@ def test_a_file_that_kaggle_zips_is_unpacked(desk: Desk, monkeypatch: pytest.Mon
     assert (desk.folder / "data" / "train.csv").read_bytes() == FILES["train.csv"]
 
 
+def test_a_zipped_file_of_another_size_than_listed_is_not_unpacked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = make_zip(desk.folder / "bomb.zip", {"train.csv": bytes(5 << 20)}).read_bytes()
+    desk.server.files["train.csv"] = bomb
+    monkeypatch.setattr("submissions.kaggle.client.KaggleClient.files", lambda self: {"train.csv": 14})
+    monkeypatch.setattr("submissions.kaggle.download.unpack", lambda *args: pytest.fail("unpacked"))
+    with desk.client() as client, pytest.raises(DataError, match="train.csv has 5242880 bytes, but 14 in Kaggle's"):
+        download_some(client, ["train.csv"], target(desk))
+    assert not list((desk.folder / "state" / "files").iterdir())
+
+
 def test_a_move_to_another_disk_that_becomes_full_leaves_no_partial_file(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
