@@ -15,7 +15,15 @@ from oof import files
 from oof.errors import DataError, DfensError, StoreError, examples
 from oof.progress import SILENT, Progress, Task
 from submissions.kaggle.client import KaggleClient, KaggleError
-from submissions.kaggle.unpack import Destination, is_protected, move_aside, move_into_place, unpack, writing_into
+from submissions.kaggle.unpack import (
+    ZIP_DAMAGE,
+    Destination,
+    is_protected,
+    move_aside,
+    move_into_place,
+    unpack,
+    writing_into,
+)
 
 FORMAT_VERSION = 1
 _SPARE = 64 << 20
@@ -234,15 +242,16 @@ def _unzip(held: Path, name: str, progress: Progress) -> None:
 
 
 def _unpacked_size(path: Path, name: str) -> int | None:
-    """Return the declared size of the only member of a ZIP file, or None if it is something else.
+    """Return the declared size of the only member of a ZIP file, or None if it is something else or damaged.
 
     It is compared with Kaggle's list before unpacking, so that a ZIP bomb does not fill the disk.
     """
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as opened:
+            members = opened.infolist()
+    except ZIP_DAMAGE:
         return None
-    with zipfile.ZipFile(path) as opened:
-        members = opened.infolist()
-        return members[0].file_size if [info.filename for info in members] == [name] else None
+    return members[0].file_size if [info.filename for info in members] == [name] else None
 
 
 def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:

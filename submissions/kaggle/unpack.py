@@ -70,14 +70,14 @@ def unpack(archive: Path, to: Destination, progress: Progress = SILENT) -> Unpac
             members = check_members(opened, archive, to)
             _check_room(sum(info.file_size for name, info in members if _is_missing(name, info, to)), to.folder)
             return _unpack(opened, members, to, progress)
-    except _DAMAGE as err:
+    except ZIP_DAMAGE as err:
         raise DataError(
             f"{archive} is not a readable ZIP file ({err}). Run dfens download --force to download it again."
         ) from err
 
 
 # exceptions of zipfile and its decompressors for damaged bytes
-_DAMAGE = (
+ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
     zlib.error,

@@ -315,6 +315,14 @@ def test_a_zipped_file_of_another_size_than_listed_is_not_unpacked(desk: Desk, m
     assert not list((desk.folder / "state" / "files").iterdir())
 
 
+def test_a_zipped_file_with_a_damaged_directory_is_discarded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    zipped = make_zip(desk.folder / "x.zip", {"train.csv": FILES["train.csv"]}).read_bytes()
+    desk.server.files["train.csv"] = zipped.replace(b"PK\x01\x02", b"PK\x01\x09")
+    monkeypatch.setattr("submissions.kaggle.client.KaggleClient.files", lambda self: {"train.csv": 14})
+    with desk.client() as client, pytest.raises(DataError, match="but 14 in Kaggle's list"):
+        download_some(client, ["train.csv"], target(desk))
+
+
 def test_a_move_to_another_disk_that_becomes_full_leaves_no_partial_file(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
