@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 _TOKEN = 12
-_MARK = re.compile(r"\[dfens (\w+)(?: (\w+))?\]\s*$")
+_MARK = re.compile(r"\[dfens ([0-9a-f]{12})(?: ([0-9a-f]{12}))?\]\s*$")
 
 
 def token_of(key: str) -> str:

@@ -294,7 +294,8 @@ class _Calls:
         found = self._api.competition_submissions(competition, page_number=page, page_size=_PAGE)
         body = self._traffic.last.json()
         items = body.get("submissions") if isinstance(body, dict) else None
-        if body != {} and not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
+        is_list = isinstance(items, list) and all(isinstance(item, dict) for item in items)
+        if not is_list and body not in ({}, {"nextPageToken": ""}):
             raise ValueError("it is not a list of submissions")  # the client takes it for an empty list
         listed = [_submission(item) for item in found or []]
         if len(listed) != len(items or []) or not all(item["ref"] for item in listed):

@@ -337,6 +337,13 @@ def test_what_is_no_list_of_submissions_is_not_an_empty_one(
     assert len(kaggle.submissions) == 1
 
 
+@pytest.mark.parametrize("answer", [b"{}", b'{"nextPageToken": ""}', b'{"submissions": []}'])
+def test_an_empty_list_of_submissions_is_one(answer: bytes, kaggle: KaggleServer, tmp_path: Path) -> None:
+    kaggle.fail("ListSubmissions", raw=answer)
+    with Desk(kaggle, tmp_path).client() as client:
+        assert client.submissions() == []
+
+
 def test_a_new_ledger_waits_for_a_kept_copy_that_kaggle_does_not_list_yet(kaggle: KaggleServer, tmp_path: Path) -> None:
     sent = Desk(kaggle, tmp_path).submit().entry
     made = list(kaggle.submissions)
