@@ -383,9 +383,8 @@ class _Calls:
             headers = {**first.request.headers, "Range": f"bytes={have}-", "If-Range": validator}
             response = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
             content_range = response.headers.get("Content-Range", "")
-            if response.status_code == 416 and content_range.rpartition("/")[2] == str(
-                have
-            ):  # nothing left to download
+            is_whole = content_range.rpartition("/")[2] == str(have)
+            if response.status_code == 416 and is_whole:  # nothing left to download
                 response.close()
                 return self._checked(part, first, facts)
             resumed = response.status_code == 206 and content_range.startswith(f"bytes {have}-")
