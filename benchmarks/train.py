@@ -11,6 +11,7 @@ the time in which the next batch is not ready, so that training is limited by de
 "timm loop": create_loader with the same number of workers, BCE, AdamW, ModelEmaV3, loss.item() in each step, as in
 timm's train.py with these options. Each method has its own process, and methods alternate within each repeat. On a GPU
 all use its 16-bit floats, and MFU is reported: forward and backward FLOP/s relative to those of a large matrix product.
+"Without a graph": the kernels of a step are started one by one instead of as a CUDA graph.
 """
 
 import argparse
@@ -62,11 +63,19 @@ def rows_of(
 
 
 def trainer_of(
-    settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, workers: int, source: Source = "files"
+    settings: TimmSettings,
+    paths: list[str],
+    folder: Path,
+    device: torch.device,
+    workers: int,
+    source: Source = "files",
+    *,
+    graph: bool = True,
 ) -> FoldTrainer:
-    """Return a trainer of one fold that never validates."""
+    """Return a trainer of one fold that never validates; on CUDA, with or without repeating steps as a graph."""
     rows = rows_of(paths, settings.image_size, workers, settings.decode, source, folder)
     data = ImageFoldData(settings, rows, pd.DataFrame(), lambda table: rows, seed=0, device=device, threads=workers)
+    data.repeats = graph
     return FoldTrainer(settings, 0, data, folder / "state.pt", device)
 
 
@@ -106,11 +115,12 @@ def training(
     *,
     source: Source = "files",
     waits: Waits,
+    graph: bool = True,
 ) -> Variant:
     """Return complete epochs of the training loop as a benchmark."""
 
     def make() -> Variant:
-        trainer = trainer_of(settings, paths, folder, device, workers, source)
+        trainer = trainer_of(settings, paths, folder, device, workers, source, graph=graph)
         batches, passes = trainer.data.batches, 0
         trainer.data.batches = lambda epoch, plan: waits.watched(batches(epoch, plan))  # type: ignore[method-assign]
 
@@ -149,10 +159,12 @@ def images_alone(settings: TimmSettings, paths: list[str], folder: Path, device:
     return lazy(make)
 
 
-def from_memory(settings: TimmSettings, paths: list[str], folder: Path, device: torch.device) -> Variant:
+def from_memory(
+    settings: TimmSettings, paths: list[str], folder: Path, device: torch.device, *, graph: bool = True
+) -> Variant:
     def make() -> Variant:
         rows = rows_of(paths, settings.image_size, 2, "area")
-        trainer = trainer_of(settings, paths, folder, device, 2)
+        trainer = trainer_of(settings, paths, folder, device, 2, graph=graph)
         size = trainer.batch_size
         images = torch.from_numpy(rows.images.take(np.arange(size))).to(device)
         target = torch.from_numpy(rows.target[:size].astype(np.float32)).to(device)
@@ -251,9 +263,9 @@ def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespa
     )
     waits: dict[str, Waits] = {}
 
-    def watched(label: str, chosen: TimmSettings, source: Source = "files") -> Variant:
+    def watched(label: str, chosen: TimmSettings, source: Source = "files", *, graph: bool = True) -> Variant:
         waits[label] = Waits()
-        return training(chosen, paths, folder, device, workers, source=source, waits=waits[label])
+        return training(chosen, paths, folder, device, workers, source=source, waits=waits[label], graph=graph)
 
     variants = {
         "fed from memory": from_memory(settings, paths, folder, device),
@@ -266,6 +278,9 @@ def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespa
     if device.type == "cuda":
         label = "dfens from files, decoded on the device"
         variants[label] = watched(label, dataclasses.replace(settings, decode="gpu"))
+        variants["fed, without a graph"] = from_memory(settings, paths, folder, device, graph=False)
+        label = "dfens from files, without a graph"
+        variants[label] = watched(label, settings, graph=False)
     if options.only is not None:
         variants = {label: variants[label] for label in ("fed from memory", *options.only)}
     timing = time_in_turn(variants, options.repeats, apart=device.type == "cpu", budget=budget)

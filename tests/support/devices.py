@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from trainers.augment.arrays import to_grey
 from trainers.kinds.timm.settings import TimmSettings
+from trainers.kinds.training import train_state
 from trainers.media.arrays import Image
 from trainers.media.image_store import ImageStore, Subset
 from trainers.media.loader import Loader
 from trainers.media.settings import DeviceDecode
+from trainers.runtime.device import Pace
 
 AUGMENTED = {
     "hflip": 0.5, "translate": 0.5, "color_jitter": 0.5, "jpeg": 0.3,
@@ -38,6 +40,8 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(Pace, "wait", lambda self: None)
+    monkeypatch.setattr(train_state, "capture_on", lambda device: lambda compute: compute)
     return cast("torch.device", _FakeCuda("cpu"))
 
 

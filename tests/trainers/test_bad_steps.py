@@ -124,13 +124,13 @@ def test_non_finite_predictions_restore_a_good_state(tmp_path: Path, monkeypatch
 def test_a_non_finite_gradient_is_skipped_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update, calls = TrainState._update, 0
 
-    def spoiling(self: TrainState, loss: Tensor, step: int) -> None:
+    def spoiling(self: TrainState, loss: Tensor) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:  # the last step of the second epoch; the loss is finite
             gradient = next(value.grad for value in self.model.parameters() if value.grad is not None)
             gradient.fill_(np.nan)
-        update(self, loss, step)
+        update(self, loss)
 
     monkeypatch.setattr(TrainState, "_update", spoiling)
     notes = Notes()

@@ -52,7 +52,7 @@ def state_on(device: str, chosen: TimmSettings, seed: int = 0) -> TrainState:
         assert isinstance(batch, Tensor)
         return normalise(batch), weights
 
-    return TrainState(chosen, model, torch.device(device), make_inputs)
+    return TrainState(chosen, model, torch.device(device), make_inputs, repeats=True)
 
 
 def run(state: TrainState, steps: int, *, first: int = 0, rate: float = 2e-3) -> list[float]:
@@ -239,6 +239,24 @@ def test_a_run_can_be_resumed_in_another_precision() -> None:
     second = state_on("cpu", settings(precision="float16"), seed=1)
     second.restore(copy.deepcopy(first.state()))
     assert run(second, 1, first=2)[0] < 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("cpu", "cpu"),
+        pytest.param("cpu", "cuda", marks=pytest.mark.gpu),
+        pytest.param("cuda", "cpu", marks=pytest.mark.gpu),
+    ],
+)
+def test_a_run_can_be_resumed_on_another_type_of_device(first: str, second: str) -> None:
+    saved, resumed = state_on(first, settings()), state_on(second, settings(), seed=1)
+    run(saved, 2)
+    if first == second:  # as on CUDA
+        for group in saved.optimizer.param_groups:
+            group.update(lr=torch.tensor(2e-3), capturable=True)
+    resumed.restore(copy.deepcopy(saved.state()))
+    assert run(resumed, 2, first=2) == pytest.approx(run(state_on("cpu", settings()), 4)[2:], rel=1e-2)
 
 
 @pytest.mark.parametrize("message", [

@@ -1,9 +1,10 @@
 """Trainable weights, optimiser, and learning rate schedule."""
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from oof.errors import TrainingError
 from trainers.networks.input_stem import SideInputs
@@ -70,11 +71,38 @@ def make_optimizer(model: nn.Module, settings: OptimSettings, device: torch.devi
         decays = parameter.ndim > 1 and names.get(parameter) not in undecayed and parameter not in factors
         decay = settings.weight_decay if decays else 0.0
         groups.setdefault((decay, scale), []).append(parameter)
+    on_cuda = device.type == "cuda"
     return torch.optim.AdamW(
-        [{"params": found, "weight_decay": decay, "lr_scale": scale} for (decay, scale), found in groups.items()],
-        lr=settings.lr,
+        [
+            {
+                "params": found,
+                "weight_decay": decay,
+                "lr_scale": scale,
+                # a tensor of its own: a CUDA graph reads it in each step
+                "lr": torch.tensor(settings.lr, device=device) if on_cuda else settings.lr,
+            }
+            for (decay, scale), found in groups.items()
+        ],
         fused=True,
+        capturable=on_cuda,
     )
+
+
+def set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step: `rate` times the `lr_scale` of each group."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["lr_scale"])
+        else:
+            group["lr"] = rate * group["lr_scale"]
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restore a state, which may have been saved on another type of device."""
+    own = [{name: group[name] for name in ("lr", "capturable")} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, values in zip(optimizer.param_groups, own, strict=True):
+        group.update(values)
 
 
 def lr_at(step: int, total: int, settings: OptimSettings) -> float:

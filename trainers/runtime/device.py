@@ -5,6 +5,7 @@ import ctypes
 import platform
 import resource
 import sys
+from collections import deque
 from functools import cache
 from typing import Any
 
@@ -115,6 +116,27 @@ def _nvml_reader(device: torch.device) -> Any:
         return 0 if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(value)) else value.value
 
     return read if read() else None
+
+
+class Pace:
+    """Keeps the host at most a few steps ahead of a CUDA device.
+
+    The batch of a step that the device has not begun is in its memory; a host that is far ahead would fill it.
+    """
+
+    def __init__(self, device: torch.device, ahead: int = 3) -> None:
+        self._device, self._ahead = device, ahead
+        self._ends: deque[torch.cuda.Event] = deque()
+
+    def wait(self) -> None:
+        """Wait, at the end of a step, until the device has completed the step `ahead` steps before it."""
+        if self._device.type != "cuda":
+            return
+        if len(self._ends) == self._ahead:
+            self._ends.popleft().synchronize()
+        end = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        end.record(torch.cuda.current_stream(self._device))
+        self._ends.append(end)
 
 
 _OUT_OF_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory")

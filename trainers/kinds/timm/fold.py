@@ -43,6 +43,8 @@ class ImageFoldData(FoldData):
         device: device of the network. root: base of relative paths of weights. threads: number of decoding threads.
     """
 
+    repeats = True
+
     def __init__(
         self,
         settings: TimmSettings,

@@ -24,6 +24,7 @@ class FoldData(ABC):
     weight: (n_rows,) float32 row weights with mean 1; None for equal weights.
     held_out: table of the held-out rows; empty for a refit.
     batch_text: description of the rows for messages, such as "images of 224 px".
+    repeats: whether the network runs the same operations in each step, so that a CUDA graph may repeat them.
     """
 
     ids: NDArray[np.object_]
@@ -31,6 +32,7 @@ class FoldData(ABC):
     weight: NDArray[np.float32] | None = None
     held_out: pd.DataFrame
     batch_text: str = "rows"
+    repeats: bool = False
 
     @abstractmethod
     def make_network(self) -> nn.Module:

@@ -115,7 +115,13 @@ class FoldTrainer:
         model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         make_inputs = self.data.make_inputs(model)
         self.state = TrainState(
-            self.settings, model, self.device, make_inputs, self._positive_weight(), self.group.size
+            self.settings,
+            model,
+            self.device,
+            make_inputs,
+            self._positive_weight(),
+            self.group.size,
+            repeats=self.data.repeats,
         )
         self.history = FoldHistory()
         self.best: tuple[int, list[Tensor]] | None = None
@@ -308,6 +314,7 @@ class FoldTrainer:
 
     def predict(self, *, tta: bool, until: Callable[[], bool] = lambda: False) -> NDArray[np.float64]:
         """Predict the held-out rows with the current weights; only some of them if `until` stops it."""
+        self.state.release_graph()
         models = self.data.fold_models(self.model, tta=tta)
         found: NDArray[np.float64] = predict_rows(models, self.data.held_out, self.group, until=until)[0]
         return found

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from trainers.networks.backbone import enable_checkpointing
 from trainers.networks.losses import alignment_loss, class_weights, loss_by_name, uniformity_loss
-from trainers.networks.optim import make_optimizer
+from trainers.networks.optim import make_optimizer, restore_optimizer, set_lr
 from trainers.networks.output import NetworkOutput, as_output
 from trainers.networks.residual import residual_penalty
 from trainers.networks.settings import OptimSettings
-from trainers.runtime.device import amp_type, on_device, set_up
+from trainers.runtime.device import Pace, amp_type, on_device, set_up
+from trainers.runtime.step_graph import StepGraph, capture_on
 
 Batch = Tensor | tuple[Tensor, ...]
 # part of a batch, weights of its rows as reals and as fakes (n, 2), a generator -> network inputs, new weights
@@ -52,6 +53,7 @@ class TrainState:
         positive_weight: weight of a fake relative to a real.
         parts: number of parts into which a step is split.
         world: number of processes that share each step.
+        repeats: whether the network runs the same operations in each step, so that a CUDA graph may repeat them.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class TrainState:
         make_inputs: MakeInputs,
         positive_weight: float = 1.0,
         world: int = 1,
+        *,
+        repeats: bool = False,
     ) -> None:
         set_up(device)
         self.settings = settings
@@ -93,6 +97,12 @@ class TrainState:
         self._statistics_before = [value.clone() for value in self._statistics]
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.bad = torch.zeros(3, dtype=torch.float32, device=device)  # total, current and longest run of bad steps
+        self._average_rate = torch.zeros((), device=device)  # 1 - decay of the average
+        self._pace = Pace(device)
+        self._graph: StepGraph | None = None
+        # checkpointing and compilation have their own use of random states and graphs
+        if repeats and device.type == "cuda" and world == 1 and not (settings.checkpointing or settings.compile):
+            self._graph = StepGraph(self._compute, self._capture)
 
     def step(
         self,
@@ -111,8 +121,8 @@ class TrainState:
             target: (batch,) 0 to 1. weight: (batch,), or None.
             rate: learning rate. step: number of earlier steps. seed: seed of dropout and mixing in this step.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_scale"]
+        set_lr(self.optimizer, rate)
+        self._average_rate.fill_(1 - min(self.settings.ema, (2 + step) / (11 + step)))
         # seeded by the step, so that resuming needs no stored random state
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         rng = np.random.default_rng([*seed, 1])
@@ -120,19 +130,31 @@ class TrainState:
         if weights.device.type == "cpu":
             weights = on_device(weights.numpy(), self.device)
         copy_values(self._statistics_before, self._statistics)
-        total = torch.zeros((), device=self.device)
-        size = -(-len(target) // self.parts)
-        for start in range(0, len(target), size):
-            part = slice(start, start + size)
-            inputs, mixed = self._make_inputs(rows_of(batch, part), weights[part], rng)
-            with self._alone_until_last(start + size >= len(target)):
-                with torch.autocast(self.device.type, dtype=self._amp, enabled=self._amp is not None):
-                    outputs = self._forward(*as_tuple(inputs))
-                loss = self._total_loss(as_output(outputs), mixed) * (len(mixed) / len(target))
-                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        self._update(total, step)
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.parts == 1:
+            inputs, mixed = self._make_inputs(batch, weights, rng)
+            (self._graph or self._compute)((*as_tuple(inputs), mixed))
+        else:
+            total = torch.zeros((), device=self.device)
+            size = -(-len(target) // self.parts)
+            for start in range(0, len(target), size):
+                part = slice(start, start + size)
+                inputs, mixed = self._make_inputs(rows_of(batch, part), weights[part], rng)
+                with self._alone_until_last(start + size >= len(target)):
+                    total += self._backward(as_tuple(inputs), mixed, len(mixed) / len(target))
+            self._update(total)
+        self._pace.wait()
+
+    def _compute(self, given: tuple[Tensor, ...]) -> None:
+        """Train on the inputs of the network and the weights of their rows."""
+        self._update(self._backward(given[:-1], given[-1], 1.0))
+
+    def _backward(self, inputs: tuple[Tensor, ...], weights: Tensor, share: float) -> Tensor:
+        """Add the gradients of a part of a step, which has this share of its rows; return its part of the loss."""
+        with torch.autocast(self.device.type, dtype=self._amp, enabled=self._amp is not None):
+            outputs = self._forward(*inputs)
+        loss = self._total_loss(as_output(outputs), weights) * share
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _total_loss(self, output: NetworkOutput, weights: Tensor) -> Tensor:
         """Return the sum of the losses on logits, further heads and features, and of the constraints on weights."""
@@ -150,8 +172,13 @@ class TrainState:
 
     def abandon(self) -> None:
         """Discard a step that an error interrupted: its gradients, its statistics, and its traces in the scaler."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.release_graph()
         copy_values(self._statistics, self._statistics_before)
+        self._discard()
+
+    def _discard(self) -> None:
+        """Discard the gradients of a step, and its traces in the scaler."""
+        self.optimizer.zero_grad(set_to_none=True)
         if self.scaler.is_enabled():
             state, self.scaler = self.scaler.state_dict(), torch.amp.GradScaler(self.device.type)
             self.scaler.load_state_dict(state)
@@ -163,7 +190,19 @@ class TrainState:
         without: contextlib.AbstractContextManager[None] = self._forward.no_sync()
         return without
 
-    def _update(self, loss: Tensor, step: int) -> None:
+    def release_graph(self) -> None:
+        """Free the memory that is kept between steps, before anything else uses the device."""
+        if self._graph is not None:
+            self._graph.release()
+
+    def _capture(self, compute: Callable[[], None]) -> Callable[[], None] | None:
+        """Capture the kernels of a step; undo what a failed capture has left."""
+        replay = capture_on(self.device)(compute)
+        if replay is None:
+            self._discard()
+        return replay
+
+    def _update(self, loss: Tensor) -> None:
         """Apply the optimiser's step and update the average, unless loss or gradient is not finite.
 
         The same code runs on all devices and does not wait for them: `found_inf` makes the fused optimiser skip, the
@@ -189,18 +228,18 @@ class TrainState:
         for value, before in zip(self._statistics, self._statistics_before, strict=True):
             torch.where(skip, before, value, out=value)
         self._count(bad, loss)
-        self._average(step, skip)
+        self._average(skip)
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _count(self, bad: Tensor, loss: Tensor) -> None:
         """Count bad steps and add up good losses, on the device."""
         self.loss_sum += torch.where(bad, 0.0, loss)
         row = (self.bad[1] + 1) * bad
-        self.bad = torch.stack([self.bad[0] + bad, row, torch.maximum(self.bad[2], row)])
+        self.bad.copy_(torch.stack([self.bad[0] + bad, row, torch.maximum(self.bad[2], row)]))
 
-    def _average(self, step: int, skip: Tensor) -> None:
+    def _average(self, skip: Tensor) -> None:
         """Update the exponential moving average of the weights; its decay increases with the steps, up to `ema`."""
-        decay = min(self.settings.ema, (2 + step) / (11 + step))
-        weight = (1 - decay) * ~skip
+        weight = self._average_rate * ~skip
         with torch.no_grad():  # one call for all tensors instead of one per tensor
             torch._foreach_lerp_(self.averaged, self.values, [weight] * len(self.values))
 
@@ -226,8 +265,9 @@ class TrainState:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore a state."""
+        self.release_graph()  # it uses the tensors that are replaced here
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         if self.scaler.is_enabled() and state["scaler"]:  # empty after a run on a device that needs no scaler
             self.scaler.load_state_dict(state["scaler"])
         self.averaged = [value.to(self.device) for value in state["averaged"]]
