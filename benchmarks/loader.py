@@ -20,7 +20,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from measure import Budget, Variant, cpu_ratio, machine, make_pictures, peak_memory, ratio, show, time_in_turn
+from measure import (
+    Budget,
+    Variant,
+    cpu_ratio,
+    each_in_time,
+    machine,
+    make_pictures,
+    peak_memory,
+    ratio,
+    show,
+    time_in_turn,
+)
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -219,7 +230,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="most time; repeats that do not fit are left out")
     parser.add_argument("--only", help="run this variant alone, once, and print nothing (for memory)")
     options = parser.parse_args()
-    device, budget = torch.device(options.device), Budget(options.seconds)
+    device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         paths = make_pictures(folder, options.images)
@@ -232,7 +243,8 @@ def main() -> None:
         print(machine(device))
         print(f"{len(paths)} JPEG of 512 px, {bytes_each / 1e3:.0f} kB each, to {options.image_size} px; ")
         print(f"{options.workers} workers, {options.repeats} repeats.")
-        for kind in ("plain", "changed"):
+
+        def compare(kind: str, budget: Budget) -> None:
             chosen = {name: variant for name, variant in variants.items() if name.startswith(kind)}
             timing = time_in_turn(chosen, options.repeats, apart=device.type == "cpu", budget=budget)
             base = timing[f"{kind}: timm create_loader"]
@@ -249,6 +261,8 @@ def main() -> None:
                     for name, found in timing.items()
                 ],
             )
+
+        each_in_time(["plain", "changed"], options.seconds, compare)
         if options.memory:
             show_memory(list(variants), folder, options)
 

@@ -76,16 +76,32 @@ class Budget:
     """The seconds that a benchmark may take; work that does not fit is left out and reported."""
 
     def __init__(self, seconds: float | None = None) -> None:
-        self._end = math.inf if seconds is None else time.monotonic() + seconds
+        self._begun, self._seconds = time.monotonic(), math.inf if seconds is None else seconds
 
     def allows(self, seconds: float = 0.0) -> bool:
         """Return whether this many more seconds are left."""
-        return time.monotonic() + seconds < self._end
+        return time.monotonic() + seconds < self._begun + self._seconds
+
+    def part(self, share: float) -> "Budget":
+        """Return the budget of the first share of the time."""
+        found = Budget(self._seconds * share)
+        found._begun = self._begun
+        return found
 
 
-def budgets(seconds: float | None, count: int) -> list[Budget]:
-    """Return the budgets of so many tasks in a row, which have equal shares and what the earlier ones left."""
-    return [Budget(None if seconds is None else seconds * (task + 1) / count) for task in range(count)]
+def each_in_time(names: Sequence[str], seconds: float | None, compare: Callable[[str, Budget], None]) -> None:
+    """Compare one model after the other, each with an equal share of the time and what the earlier ones left.
+
+    A model is left out, and named, if less time is left than the one before it took.
+    """
+    whole, last = Budget(seconds), 0.0
+    for place, name in enumerate(names, start=1):
+        if not whole.allows(last):
+            print(f"\n{name}: left out, no time left.")
+            continue
+        started = time.monotonic()
+        compare(name, whole.part(place / len(names)))
+        last = time.monotonic() - started
 
 
 def time_in_turn(

@@ -17,7 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from loader import Files, read_pillow, read_torchvision
-from measure import Budget, Variant, budgets, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from measure import (
+    Budget,
+    Variant,
+    cpu_ratio,
+    each_in_time,
+    machine,
+    make_pictures,
+    matmul_flops,
+    ratio,
+    show,
+    time_in_turn,
+)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -78,16 +89,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="most time; repeats and models that do not fit are left out")
     parser.add_argument("--folder", type=Path, help="folder of images, generated if empty; default temporary")
     options = parser.parse_args()
-    device, seconds = torch.device(options.device), budgets(options.seconds, len(options.model))
+    device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
         paths = make_pictures(options.folder or Path(temporary), options.images)
         print(f"{machine(device)}\n{FOLDS} folds x {VIEWS} views of {len(paths)} JPEG of 512 px at {options.size} px, ")
         print(f"{options.repeats} repeats.")
-        for name, budget in zip(options.model, seconds, strict=True):
-            if budget.allows():
-                compare(name, paths, options, budget)
-            else:
-                print(f"\n{name}: left out, no time left.")
+        each_in_time(options.model, options.seconds, lambda name, budget: compare(name, paths, options, budget))
 
 
 def compare(name: str, paths: list[str], options: argparse.Namespace, budget: Budget) -> None:

@@ -28,7 +28,18 @@ import pandas as pd
 import timm
 import torch
 from loader import timm_loader_of
-from measure import Budget, Variant, budgets, cpu_ratio, machine, make_pictures, matmul_flops, ratio, show, time_in_turn
+from measure import (
+    Budget,
+    Variant,
+    cpu_ratio,
+    each_in_time,
+    machine,
+    make_pictures,
+    matmul_flops,
+    ratio,
+    show,
+    time_in_turn,
+)
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -240,7 +251,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="folder of images, generated if empty; default temporary")
     options = parser.parse_args()
-    device, seconds = torch.device(options.device), budgets(options.seconds, len(options.model))
+    device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         count = options.batch * options.steps
@@ -248,11 +259,7 @@ def main() -> None:
         paths = (pictures * -(-count // len(pictures)))[:count]
         print(f"{machine(device)}\n{options.steps} steps of {options.batch} images of {options.size} px from JPEG of ")
         print(f"512 px, {options.repeats} repeats.")
-        for name, budget in zip(options.model, seconds, strict=True):
-            if budget.allows():
-                compare(name, paths, folder, options, budget)
-            else:
-                print(f"\n{name}: left out, no time left.")
+        each_in_time(options.model, options.seconds, lambda name, budget: compare(name, paths, folder, options, budget))
 
 
 def compare(name: str, paths: list[str], folder: Path, options: argparse.Namespace, budget: Budget) -> None:

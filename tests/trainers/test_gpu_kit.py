@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,26 @@ def test_all_sections_fit_into_nine_minutes(tmp_path: Path) -> None:
     assert sum(kit.LIMITS.values()) + kit._AROUND_S <= 9 * 60
     found = kit.sections(tmp_path, 4)
     assert [section.name for section in found] == list(kit.LIMITS)
+    assert kit.with_limit(found[0], 99) == found[0]
     for section in found[1:]:  # benchmarks end by themselves; the tests are stopped
-        at = section.arguments.index("--seconds")
-        assert float(section.arguments[at + 1]) < kit.LIMITS[section.name]
+        assert kit.with_limit(section, 99).arguments[-2:] == ("--seconds", "84")
+
+
+def test_models_share_the_time_and_one_that_does_not_fit_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure = load("measure")
+    now, compared = 0.0, []
+
+    def compare(name: str, budget: Any) -> None:
+        nonlocal now
+        compared.append((name, budget.allows(29), budget.allows(31)))
+        now += 35
+
+    monkeypatch.setattr(measure.time, "monotonic", lambda: now)
+    measure.each_in_time(["a", "b", "c"], 90, compare)
+    assert compared == [("a", True, False), ("b", False, False)]
+    assert "c: left out, no time left." in capsys.readouterr().out
 
 
 def test_a_section_that_fails_or_runs_out_of_time_is_reported() -> None:
