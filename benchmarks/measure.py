@@ -92,16 +92,17 @@ class Budget:
 def each_in_time(names: Sequence[str], seconds: float | None, compare: Callable[[str, Budget], None]) -> None:
     """Compare one model after the other, each with an equal share of the time and what the earlier ones left.
 
-    A model is left out, and named, if less time is left than the one before it took.
+    A model is left out, and named, if less time is left than its share and than the one before it took.
     """
     whole, last = Budget(seconds), 0.0
+    share = math.inf if seconds is None else seconds / len(names)
     for place, name in enumerate(names, start=1):
         if not whole.allows(last):
             print(f"\n{name}: left out, no time left.")
             continue
         started = time.monotonic()
         compare(name, whole.part(place / len(names)))
-        last = time.monotonic() - started
+        last = min(share, time.monotonic() - started)
 
 
 def time_in_turn(

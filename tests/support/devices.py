@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from trainers.augment.arrays import to_grey
 from trainers.kinds.timm.settings import TimmSettings
-from trainers.kinds.training import train_state
 from trainers.media.arrays import Image
 from trainers.media.image_store import ImageStore, Subset
 from trainers.media.loader import Loader
 from trainers.media.settings import DeviceDecode
+from trainers.runtime import step_graph
 from trainers.runtime.device import Pace
 
 AUGMENTED = {
@@ -41,7 +41,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     monkeypatch.setattr(Pace, "wait", lambda self: None)
-    monkeypatch.setattr(train_state, "capture_on", lambda device: lambda compute: compute)
+    monkeypatch.setattr(step_graph, "capture", lambda device, compute: compute)
     return cast("torch.device", _FakeCuda("cpu"))
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ from trainers.runtime.settings import Precision
 
 
 def fold_trainer(
-    chosen: TimmSettings, rows: Subset, folder: Path, device: str, notes: Notes | None = None
+    chosen: TimmSettings, rows: Subset, folder: Path, device: str | torch.device, notes: Notes | None = None
 ) -> FoldTrainer:
     """Return a trainer on three quarters of the rows, with the last quarter held out."""
     count = len(rows.ids)
@@ -43,8 +44,9 @@ def fold_trainer(
     def images_of(asked: pd.DataFrame) -> Subset:
         return part_of(held_out, np.flatnonzero(table["id"].isin(asked["id"])))
 
-    data = ImageFoldData(chosen, train, table, images_of, seed=0, device=torch.device(device))
-    return FoldTrainer(chosen, 0, data, folder / "state.pt", torch.device(device), progress=notes or Notes())
+    where = torch.device(device) if type(device) is str else cast("torch.device", device)  # not that of fake_cuda
+    data = ImageFoldData(chosen, train, table, images_of, seed=0, device=where)
+    return FoldTrainer(chosen, 0, data, folder / "state.pt", where, progress=notes or Notes())
 
 
 def train(chosen: TimmSettings, rows: Subset, folder: Path, device: str) -> TrainedFold:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.support.devices import DEVICES, farthest, picture
 from tests.support.devices import settings as any_size
@@ -15,6 +15,7 @@ from trainers.kinds.timm.settings import TimmSettings
 from trainers.kinds.training.train_state import Batch, TrainState
 from trainers.networks.backbone import create_model
 from trainers.networks.normalise import Normalise
+from trainers.runtime import step_graph
 from trainers.runtime.device import EnergyMeter, amp_type, is_out_of_memory, peak_memory
 
 CPU = torch.device("cpu")
@@ -239,6 +240,111 @@ def test_a_run_can_be_resumed_in_another_precision() -> None:
     second = state_on("cpu", settings(precision="float16"), seed=1)
     second.restore(copy.deepcopy(first.state()))
     assert run(second, 1, first=2)[0] < 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("values", [
+    {}, {"precision": "bfloat16"}, {"precision": "float16"}, {"grad_clip": 0.1}, {"loss": "auc"},
+    {"backbone": "test_vit", "backbone_options": {"img_size": EDGE, "drop_path_rate": 0.3}, "layer_decay": 0.7},
+], ids=str)  # fmt: skip
+def test_steps_of_a_graph_equal_direct_ones(values: dict[str, object]) -> None:
+    """Losses, weights and averages after steps at different rates; random numbers are the same as well."""
+    graph, direct = state_on("cuda", settings(**values)), state_on("cuda", settings(**values))
+    direct._graph = None
+    for first in range(0, 12, 3):
+        rate = 1e-3 / (1 + first)
+        assert run(graph, 3, first=first, rate=rate) == pytest.approx(
+            run(direct, 3, first=first, rate=rate), rel=1e-4, abs=1e-5
+        )
+    assert graph._graph is not None
+    assert graph._graph.holds_memory
+    for one, other in zip((*graph.values, *graph.averaged), (*direct.values, *direct.averaged), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_bad_step_within_a_graph_changes_nothing(precision: str) -> None:
+    state = state_on("cuda", settings(precision=precision))
+    run(state, 6)
+    before = [value.clone() for value in (*state.values, *state.averaged)]
+    images, target = batch()
+    state.step(images, target * float("nan"), None, rate=1e-3, step=6, seed=(0, 6))
+    assert state.bad.tolist() == [1, 1, 1]
+    for old, new in zip(before, (*state.values, *state.averaged), strict=True):
+        assert torch.equal(old, new)
+    run(state, 1, first=7)
+    assert state.bad.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_state_is_restored_into_one_that_has_trained_on(device: str, precision: str) -> None:
+    """As after a divergence; on CUDA its graph uses tensors that are replaced."""
+    state = state_on(device, settings(precision=precision))
+    run(state, 5)
+    stored: Any = copy.deepcopy(state.state())
+    expected = run(state, 6, first=5)
+    state.restore(copy.deepcopy(stored))
+    assert run(state, 6, first=5) == pytest.approx(expected, rel=1e-4)
+
+
+class Waiting(nn.Module):
+    """A network of which an operation waits for the device, so that it cannot be captured."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.network(nn.functional.dropout(images, 0.1, training=True))
+        return found * (1.0 if float(found.detach().sum()) < 1e9 else 0.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("is_noticed", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_network_that_cannot_be_captured_trains_directly(
+    precision: str, is_noticed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_noticed:  # so that the capture itself fails
+        monkeypatch.setattr(step_graph, "_waits", lambda *given: False)
+
+    def waiting(direct: bool) -> TrainState:
+        state = state_on("cuda", settings(precision=precision))
+        state._forward = Waiting(state.model)
+        if direct:
+            state._graph = None
+        return state
+
+    tried, direct = waiting(False), waiting(True)
+    assert run(tried, 8) == pytest.approx(run(direct, 8), rel=1e-4, abs=1e-5)
+    assert tried.graph_failure
+    # memory that another stream has used is given back, and other networks are captured as before
+    side, held = torch.cuda.Stream(), []  # type: ignore[no-untyped-call]
+    for _ in range(4):
+        used = torch.empty(1 << 24, device="cuda")
+        used.record_stream(side)
+        del used
+        torch.cuda.synchronize()
+        torch.empty(1, device="cuda")
+        held.append(torch.cuda.memory_stats()["active_bytes.all.current"])
+    assert held[0] == held[-1]
+    other = state_on("cuda", settings())
+    run(other, 5)
+    assert other._graph is not None
+    assert other._graph.holds_memory
+
+
+@pytest.mark.gpu
+def test_a_released_graph_gives_its_memory_back() -> None:
+    state = state_on("cuda", settings())
+    run(state, 2)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    run(state, 4, first=2)
+    state.release_graph()
+    assert torch.cuda.memory_reserved() <= before + (4 << 20)  # a segment or two of small tensors
 
 
 @pytest.mark.parametrize(

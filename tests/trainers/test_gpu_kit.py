@@ -50,7 +50,7 @@ def test_models_share_the_time_and_one_that_does_not_fit_is_left_out(
     monkeypatch.setattr(measure.time, "monotonic", lambda: now)
     measure.each_in_time(["a", "b", "c"], 90, compare)
     assert compared == [("a", True, False), ("b", False, False)]
-    assert "c: left out, no time left." in capsys.readouterr().out
+    assert "c: left out, no time left." in capsys.readouterr().out  # 20 of 90 s are left, and its share is 30 s
 
 
 def test_a_section_that_fails_or_runs_out_of_time_is_reported() -> None:

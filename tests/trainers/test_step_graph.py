@@ -1,154 +1,213 @@
-"""Training steps that are repeated as a CUDA graph must equal those that are computed directly."""
+"""Steps that are repeated as a CUDA graph, with a stand-in for CUDA; test_device_steps.py uses a device."""
 
+import gc
+import weakref
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
-from tests.support.devices import settings
-from tests.trainers.test_device_steps import EDGE, batch, exact_convolutions, run, state_on
+from tests.support.devices import fake_cuda, picture_rows, settings
+from tests.support.training import Notes
+from tests.trainers.test_device_folds import fold_trainer
+from tests.trainers.test_device_steps import batch, run, state_on
+from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.kinds.training.train_state import TrainState
-from trainers.runtime.step_graph import StepGraph
-
-assert exact_convolutions  # the fixture applies to this file as well
-
-
-def chosen(**values: object) -> Any:
-    return settings(image_size=EDGE, **values)
+from trainers.runtime import step_graph
+from trainers.runtime.step_graph import Compute, HostWaits, StepGraph
 
 
 class Captures:
     """Stands in for CUDA: a capture runs nothing, a replay runs the function that was captured."""
 
-    def __init__(self, *, works: bool = True) -> None:
-        self.works, self.captures, self.replays = works, 0, 0
+    def __init__(self) -> None:
+        self.error: RuntimeError | None = None
+        self.captures = self.replays = 0
 
-    def __call__(self, compute: Callable[[], None]) -> Callable[[], None] | None:
+    def __call__(self, device: torch.device, compute: Callable[[], None]) -> Callable[[], None]:
         self.captures += 1
+        if self.error is not None:
+            raise self.error
 
         def replay() -> None:
             self.replays += 1
             compute()
 
-        return replay if self.works else None
+        return replay
 
 
-def sums(count: int, captures: Captures, *, shapes: dict[int, int] | None = None) -> tuple[list[float], StepGraph]:
-    """Return what a graph computes from rows of ones, twos and so on, with other shapes in some calls."""
-    found: list[float] = []
-    graph = StepGraph(lambda given: found.append(float(given[0].sum())), captures)
+@pytest.fixture
+def captures(monkeypatch: pytest.MonkeyPatch) -> Captures:
+    found = Captures()
+    monkeypatch.setattr(step_graph, "capture", found)
+    return found
+
+
+def sums(count: int, *, shapes: dict[int, int] | None = None) -> tuple[list[Tensor], StepGraph]:
+    """Return what a graph computes from rows of zeros, ones and so on, with other shapes in some calls."""
+    found: list[Tensor] = []
+    graph = StepGraph(torch.device("cpu"))
     for call in range(count):
-        graph((torch.full((shapes or {}).get(call, 4) * (1,), float(call)),))
+        size = (shapes or {}).get(call, 4)
+        graph(lambda given: found.append(given[0].sum()), (torch.full((size,), float(call)),))
     return found, graph
 
 
-def test_calls_after_the_first_are_replayed_with_their_own_values() -> None:
-    captures = Captures()
-    found, _ = sums(6, captures)
-    assert found == [0, 1, 2, 3, 4, 5]
+def applied(change: Callable[[Tensor], Tensor]) -> Compute:
+    """Return the step that applies a function to its first input."""
+
+    def compute(given: tuple[Tensor, ...]) -> None:
+        change(given[0])
+
+    return compute
+
+
+def test_calls_after_the_first_are_replayed_with_their_own_values(captures: Captures) -> None:
+    assert sums(6)[0] == [0, 4, 8, 12, 16, 20]
     assert (captures.captures, captures.replays) == (1, 3)
 
 
-def test_inputs_of_another_shape_are_computed_directly() -> None:
-    captures = Captures()
-    found, _ = sums(7, captures, shapes={4: 3})
-    assert found == [0, 1, 2, 3, 4, 5, 6]
+def test_inputs_of_another_shape_are_computed_directly(captures: Captures) -> None:
+    assert sums(7, shapes={4: 3})[0] == [0, 4, 8, 12, 12, 20, 24]
     assert (captures.captures, captures.replays) == (1, 3)
 
 
-def test_everything_is_computed_directly_after_a_failed_capture() -> None:
-    captures = Captures(works=False)
-    found, _ = sums(7, captures)
-    assert found == [0, 1, 2, 3, 4, 5, 6]
+def test_everything_is_computed_directly_after_a_failed_capture(captures: Captures) -> None:
+    captures.error = RuntimeError("operation not permitted\nlong advice")
+    found, graph = sums(7)
+    assert found == [0, 4, 8, 12, 16, 20, 24]
     assert (captures.captures, captures.replays) == (1, 0)
+    assert graph.failure == "operation not permitted"
+    assert not graph.holds_memory
 
 
-def test_a_released_graph_is_captured_again() -> None:
-    captures = Captures()
-    found, graph = sums(5, captures)
+def test_a_released_graph_is_captured_again_after_direct_calls(captures: Captures) -> None:
+    found, graph = sums(5)
     graph.release()
-    graph((torch.full((4,), 2.0),))
-    assert found[-1] == 8
+    assert not graph.holds_memory
+    for _ in range(4):
+        graph(lambda given: found.append(given[0].sum()), (torch.full((4,), 2.0),))
+    assert found[5:] == [8, 8, 8, 8]
     assert (captures.captures, captures.replays) == (2, 3)
 
 
-VARIANTS = [
-    {}, {"precision": "bfloat16"}, {"precision": "float16"}, {"grad_clip": 0.1}, {"loss": "auc"},
-    {"backbone": "test_vit", "backbone_options": {"img_size": EDGE, "drop_path_rate": 0.3}, "layer_decay": 0.7},
+@pytest.mark.parametrize("wait", [
+    lambda x: x * float(x.sum()), lambda x: x[x > 0], lambda x: x.nonzero(), lambda x: x if x.any() else -x,
+    lambda x: x.repeat_interleave(torch.ones(len(x), dtype=torch.int64)), lambda x: x.to("meta"),
+    lambda x: torch.zeros(3).index_put((x[:3] > 0,), torch.tensor(1.0)),
+])  # fmt: skip
+def test_operations_that_wait_for_the_device_are_found(captures: Captures, wait: Callable[[Tensor], Tensor]) -> None:
+    graph = StepGraph(torch.device("cpu"))
+    for _ in range(6):
+        graph(applied(wait), (torch.arange(1.0, 5.0),))
+    assert graph.failure.endswith("waits for the device")
+    assert captures.captures == 0
+
+
+@pytest.mark.parametrize("direct", [
+    lambda x: x[torch.tensor([1, 0])], lambda x: torch.where(x > 0, x, 0.0), lambda x: x.masked_fill(x > 2, 0),
+    lambda x: nn.functional.dropout(x), lambda x: x * 2.0 + torch.tensor(1.0),
+])  # fmt: skip
+def test_other_operations_are_captured(captures: Captures, direct: Callable[[Tensor], Tensor]) -> None:
+    graph = StepGraph(torch.device("cpu"))
+    for _ in range(6):
+        graph(applied(direct), (torch.arange(1.0, 5.0),))
+    assert (captures.captures, captures.replays) == (1, 3)
+
+
+FAMILIES = [
+    "resnet18", "convnext_atto", "efficientnet_b0", "regnety_002", "vit_tiny_patch16_224",
+    "swin_tiny_patch4_window7_224", "maxvit_nano_rw_256", "xcit_nano_12_p16_224",
 ]  # fmt: skip
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("values", VARIANTS, ids=str)
-def test_steps_of_a_graph_equal_direct_ones(values: dict[str, object]) -> None:
-    """Losses, weights and averages after steps at different rates; random numbers are the same as well."""
-    graph, direct = state_on("cuda", chosen(**values)), state_on("cuda", chosen(**values))
-    direct._graph = None
-    for first in range(0, 12, 3):
-        rate = 1e-3 / (1 + first)
-        assert run(graph, 3, first=first, rate=rate) == pytest.approx(
-            run(direct, 3, first=first, rate=rate), rel=1e-4, abs=1e-5
-        )
-    assert graph._graph is not None
-    assert graph._graph._replay is not None
-    for one, other in zip((*graph.values, *graph.averaged), (*direct.values, *direct.averaged), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_no_operation_of_common_backbones_waits(backbone: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(backbone, num_classes=1, drop_path_rate=0.1)
+        config = timm.get_pretrained_cfg(backbone)
+        assert config is not None
+        images = torch.zeros(2, *config.input_size)
+        with HostWaits() as waits:
+            model.train()(images).sum().backward()
+    assert waits.found == ""
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_bad_step_within_a_graph_changes_nothing(precision: str) -> None:
-    state = state_on("cuda", chosen(precision=precision))
-    run(state, 6)
-    before = [value.clone() for value in (*state.values, *state.averaged)]
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_no_operation_of_a_step_waits(precision: str) -> None:
+    state = state_on("cpu", settings(image_size=32, precision=precision, grad_clip=1.0, loss="classes"))
+    run(state, 1)
     images, target = batch()
-    state.step(images, target * float("nan"), None, rate=1e-3, step=6, seed=(0, 6))
-    assert state.bad.tolist() == [1, 1, 1]
-    for old, new in zip(before, (*state.values, *state.averaged), strict=True):
-        assert torch.equal(old, new)
-    run(state, 1, first=7)
-    assert state.bad.tolist() == [1, 0, 1]
+    with HostWaits() as waits:
+        inputs, weights = state._make_inputs(images, torch.stack([1 - target, target], 1), np.random.default_rng(0))
+        assert isinstance(inputs, Tensor)
+        state._compute((inputs, weights))
+    assert waits.found == ""
 
 
-class Waiting(nn.Module):
-    """A network of which an operation waits for the device, so that it cannot be captured."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        found: Tensor = self.network(nn.functional.dropout(images, 0.1, training=True))
-        return found * (1.0 if float(found.detach().sum()) < 1e9 else 0.0)
+def on_fake_cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, captures: Captures, **values: object) -> FoldTrainer:
+    """Return a trainer of a fold of 20 steps per epoch, whose graphs are `captures`."""
+    device = fake_cuda(monkeypatch)
+    monkeypatch.setattr(step_graph, "capture", captures)
+    rows = picture_rows(tmp_path, 108)
+    return fold_trainer(settings(batch_size=4, **values), rows, tmp_path, device, Notes())
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_network_that_cannot_be_captured_trains_directly(precision: str) -> None:
-    def waiting(direct: bool) -> TrainState:
-        state = state_on("cuda", chosen(precision=precision))
-        state._forward = Waiting(state.model)
-        if direct:
-            state._graph = None
-        return state
+def test_each_epoch_of_a_fold_is_captured_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, captures: Captures
+) -> None:
+    trainer = on_fake_cuda(monkeypatch, tmp_path, captures)
+    trainer.run()
+    assert (captures.captures, captures.replays) == (2, 2 * 17)
 
-    tried, direct = waiting(False), waiting(True)
-    assert run(tried, 8) == pytest.approx(run(direct, 8), rel=1e-4, abs=1e-5)
-    assert tried._graph is not None
-    assert tried._graph._fails
-    # memory that another stream has used is given back, and other networks are captured as before
-    side, held = torch.cuda.Stream(), []  # type: ignore[no-untyped-call]
-    for _ in range(4):
-        used = torch.empty(1 << 24, device="cuda")
-        used.record_stream(side)
-        del used
-        torch.cuda.synchronize()
-        torch.empty(1, device="cuda")
-        held.append(torch.cuda.memory_allocated())
-    assert held[0] == held[-1]
-    other = state_on("cuda", chosen())
-    run(other, 5)
-    assert other._graph is not None
-    assert other._graph._replay is not None
+
+def test_a_step_that_lacks_the_memory_of_the_graph_is_repeated_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, captures: Captures
+) -> None:
+    """Neither is the batch split, nor is the training ended."""
+    trainer = on_fake_cuda(monkeypatch, tmp_path, captures)
+    make_inputs, calls = trainer.state._make_inputs, 0
+
+    def short(*given: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return make_inputs(*given)  # type: ignore[arg-type]
+
+    trainer.state._make_inputs = short  # type: ignore[assignment]
+    trainer.run()
+    assert trainer.state.parts == 1
+    assert (captures.captures, captures.replays) == (1, 6)
+    assert calls == 41  # no other step is repeated
+
+
+def test_why_there_is_no_graph_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, captures: Captures
+) -> None:
+    captures.error = RuntimeError("operation not permitted when stream is capturing")
+    trainer = on_fake_cuda(monkeypatch, tmp_path, captures)
+    trainer.run()
+    assert isinstance(trainer.progress, Notes)
+    assert [line for line in trainer.progress.lines if "no CUDA graph" in line] == [
+        ": no CUDA graph, steps may be slower: operation not permitted when stream is capturing"
+    ]
+
+
+def test_a_state_with_a_graph_is_freed_without_garbage_collection(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, captures: Captures
+) -> None:
+    trainer = on_fake_cuda(monkeypatch, tmp_path, captures)
+    trainer.run()
+    found: weakref.ref[TrainState] = weakref.ref(trainer.state)
+    gc.collect()
+    gc.disable()
+    try:
+        trainer._begin()
+        assert found() is None
+    finally:
+        gc.enable()

@@ -233,7 +233,8 @@ class FoldTrainer:
             except Exception as err:
                 if not is_out_of_memory(err):
                     raise
-                self.state.abandon()
+                if self.state.abandon():
+                    continue
                 # the other processes of a group would wait forever while this one retries
                 fixed = self.settings.batch_size != "auto" or self.group.size > 1
                 if fixed or self.state.parts >= self.batch_size:
@@ -273,6 +274,7 @@ class FoldTrainer:
         if self.group.broadcast(good.exists()):
             self._restore(checkpoint.load(good))
         else:
+            self.state.release_graph()
             self._begin()
         self.state.bad.zero_()
         self.state.bad[0] = skipped
@@ -310,6 +312,8 @@ class FoldTrainer:
                 self.best = (self.epoch + 1, [value.clone() for value in self.state.averaged])
         self.state.loss_sum.zero_()
         self.epoch, self.step = self.epoch + 1, 0
+        if self.epoch == 1 and self.state.graph_failure:
+            self.progress.note(f"{self.title}: no CUDA graph, steps may be slower: {self.state.graph_failure}")
         self._save(is_good_state=True)
 
     def predict(self, *, tta: bool, until: Callable[[], bool] = lambda: False) -> NDArray[np.float64]:

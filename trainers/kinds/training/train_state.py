@@ -15,7 +15,7 @@ from trainers.networks.output import NetworkOutput, as_output
 from trainers.networks.residual import residual_penalty
 from trainers.networks.settings import OptimSettings
 from trainers.runtime.device import Pace, amp_type, on_device, set_up
-from trainers.runtime.step_graph import StepGraph, capture_on
+from trainers.runtime.step_graph import StepGraph
 
 Batch = Tensor | tuple[Tensor, ...]
 # part of a batch, weights of its rows as reals and as fakes (n, 2), a generator -> network inputs, new weights
@@ -102,7 +102,7 @@ class TrainState:
         self._graph: StepGraph | None = None
         # checkpointing and compilation have their own use of random states and graphs
         if repeats and device.type == "cuda" and world == 1 and not (settings.checkpointing or settings.compile):
-            self._graph = StepGraph(self._compute, self._capture)
+            self._graph = StepGraph(device)
 
     def step(
         self,
@@ -132,7 +132,11 @@ class TrainState:
         copy_values(self._statistics_before, self._statistics)
         if self.parts == 1:
             inputs, mixed = self._make_inputs(batch, weights, rng)
-            (self._graph or self._compute)((*as_tuple(inputs), mixed))
+            given = (*as_tuple(inputs), mixed)
+            if self._graph is None:
+                self._compute(given)
+            else:
+                self._graph(self._compute, given)
         else:
             total = torch.zeros((), device=self.device)
             size = -(-len(target) // self.parts)
@@ -146,7 +150,11 @@ class TrainState:
 
     def _compute(self, given: tuple[Tensor, ...]) -> None:
         """Train on the inputs of the network and the weights of their rows."""
-        self._update(self._backward(given[:-1], given[-1], 1.0))
+        try:
+            self._update(self._backward(given[:-1], given[-1], 1.0))
+        except Exception:
+            self._discard()  # a step that cannot be captured is computed directly afterwards
+            raise
 
     def _backward(self, inputs: tuple[Tensor, ...], weights: Tensor, share: float) -> Tensor:
         """Add the gradients of a part of a step, which has this share of its rows; return its part of the loss."""
@@ -170,11 +178,19 @@ class TrainState:
             loss = loss + settings.residual_penalty * penalty
         return loss
 
-    def abandon(self) -> None:
-        """Discard a step that an error interrupted: its gradients, its statistics, and its traces in the scaler."""
+    def abandon(self) -> bool:
+        """Discard a step that an error interrupted: its gradients, its statistics, and its traces in the scaler.
+
+        Returns:
+            Whether memory was given back: that of a graph, which is not used again.
+        """
+        held = self._graph is not None and self._graph.holds_memory
         self.release_graph()
+        if held:
+            self._graph = None
         copy_values(self._statistics, self._statistics_before)
         self._discard()
+        return held
 
     def _discard(self) -> None:
         """Discard the gradients of a step, and its traces in the scaler."""
@@ -191,16 +207,14 @@ class TrainState:
         return without
 
     def release_graph(self) -> None:
-        """Free the memory that is kept between steps, before anything else uses the device."""
+        """Give back the memory that is kept between steps, before anything else uses the device."""
         if self._graph is not None:
             self._graph.release()
 
-    def _capture(self, compute: Callable[[], None]) -> Callable[[], None] | None:
-        """Capture the kernels of a step; undo what a failed capture has left."""
-        replay = capture_on(self.device)(compute)
-        if replay is None:
-            self._discard()
-        return replay
+    @property
+    def graph_failure(self) -> str:
+        """Why steps cannot be repeated as a graph; empty if they can, or if it is not tried."""
+        return "" if self._graph is None else self._graph.failure
 
     def _update(self, loss: Tensor) -> None:
         """Apply the optimiser's step and update the average, unless loss or gradient is not finite.
