@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,22 @@ _NAME = re.compile(
 _TARGET_NAMES = frozenset(
     "target targets label labels y y_true y_train true truth ground_truth gt is_fake fake class".split()
 )
-_CLASS = re.compile(r"(?:^|(?<=[^a-z0-9])|(?<=[a-z])(?=\d))([a-z]+(?:-fide)?|\d+)\]?$")
+# a word of a name, also in camel case; not the "no" before a number
+_WORD = re.compile(r"(?!(?i:no)[^A-Za-z0-9]?\d)(?:[A-Z]+(?![a-z])|[A-Z]?[a-z]+)|\d+")
+# words that say what a number is, and not of which class
+_OUTPUT_WORDS = frozenset(
+    "pred preds predicted prediction predictions prob probs proba probas probability probabilities oof test score "
+    "scores logit logits p hat yhat confidence conf likelihood rate percent pct mean avg average fold seed".split()
+)
+# names of class 0 besides those that are valid labels: a wrong refusal costs an option, a wrong guess inverts a model
+_REAL_WORDS = (
+    "authentic authenticity original originals pristine human natural live liveness legit legitimate realness "
+    "genuineness unaltered unmanipulated untouched nonfake notfake"
+).split()
+_CLASS_OF_WORD = {**dict.fromkeys(_REAL_WORDS, 0), **LABEL_OF_WORD}
+_NEGATIONS = frozenset("no non not minus".split())
+# not `pred_0` or `0`, as pandas numbers the only column of an array
+_NUMBER_OF_CLASS_ZERO = re.compile(r"(^|[^a-z])(class|label|p|probs?|probas?|probability)[^a-z0-9]?0([^0-9]|$)")
 _NUMBERED = re.compile(r"([^:]*?)\[?(\d+)\]?")  # a column of a matrix, or of a fold; not that of a named model
 _OPTION = "--prediction-column (--test-column for test predictions)"
 _MOST_FOLDS = 20  # numbers beyond are those of networks (resnet50) or dates
@@ -43,9 +59,8 @@ def is_target_name(name: str) -> bool:
 
 
 def is_class_zero(name: str) -> bool:
-    """Return whether a name ends in a word for class 0: `prob_real`, `is_genuine`."""
-    word = _CLASS.search(name.lower().strip())
-    return word is not None and not word[1].isdecimal() and _class_of(name) == "0"
+    """Return whether a name ends in a word for class 0, or in words for both: `real_prob`, `real_vs_fake`."""
+    return 0 in _classes_in_words(name)
 
 
 def find_predictions(
@@ -177,9 +192,11 @@ def _check_classes(columns: Columns, found: Sequence[str]) -> None:
             f"probability of class 1 (fake) as one column, such as softmax(logits)[:, 1]; if they are two models, "
             f"name both with {_OPTION}."
         )
+    zero += plain if len(plain) == 1 and _NUMBER_OF_CLASS_ZERO.search(plain[0].lower()) else []
     if zero:
+        what = "both classes" if 1 in _classes_in_words(zero[0]) else "class 0 (real)"
         raise PredictionError(
-            f"{columns.path}: column '{zero[0]}' is named after class 0 (real). Expected predictions that are higher "
+            f"{columns.path}: column '{zero[0]}' is named after {what}. Expected predictions that are higher "
             f"for class 1 (fake): save 1 - probability under another name. If '{zero[0]}' already is higher for "
             f"fakes, confirm it with {_OPTION}."
         )
@@ -234,7 +251,8 @@ def _without_class_zero(columns: Columns, names: Sequence[str]) -> tuple[list[st
         classes = [_class_of(name) for name in pair]
         if all(":" in name for name in pair) and "" in classes:
             continue  # two models with these names
-        if sorted(classes, key=str) != ["0", "1"]:
+        in_words = {bool(_classes_in_words(name)) for name in pair}  # `neg_prob` and `y_pred_1` may be of other kinds
+        if sorted(classes) != ["0", "1"] or len(in_words) > 1:
             raise PredictionError(
                 f"{columns.path}: {joined(pair)} sum to 1 in every row, so they are the probabilities of both classes. "
                 f"Name the column of class 1 (fake) with {_OPTION}."
@@ -247,10 +265,26 @@ def _without_class_zero(columns: Columns, names: Sequence[str]) -> tuple[list[st
 
 def _class_of(name: str) -> str:
     """Return the class, "0" or "1", that the last word or digit of a name indicates, else ""."""
-    found = _CLASS.search(name.lower().strip())
-    if found is None:
-        return ""
-    return found[1] if found[1] in ("0", "1") else str(LABEL_OF_WORD.get(found[1], ""))
+    if in_words := _classes_in_words(name):
+        return str(in_words[-1])
+    words = _WORD.findall(name)
+    return words[-1] if words and words[-1] in ("0", "1") else ""
+
+
+def _classes_in_words(name: str) -> list[int]:
+    """Return the classes, 0 or 1, that the words of a name indicate if the last one does; no number, `prob` or `mean`.
+
+    Words before the last may be those of a network or a data set (`real_esrgan_prob`).
+    """
+    words = _WORD.findall(re.sub(r"bona[^a-z0-9]?fide", "bonafide", name, flags=re.IGNORECASE))
+    words = [word.lower() for word in words if not word.isdecimal() and word.lower() not in _OUTPUT_WORDS]
+    if not words or words[-1] not in _CLASS_OF_WORD:
+        return []
+    return [
+        _CLASS_OF_WORD[word] ^ (before in _NEGATIONS)
+        for before, word in pairwise(["", *words])
+        if word in _CLASS_OF_WORD
+    ]
 
 
 def _without_hard_labels(columns: Columns, names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -32,8 +32,9 @@ def read_columns(path: Path) -> Columns:
     Archives and binary formats are recognised by their content, whatever the file name; other files are read
     as CSV if the ending of their name says so, or that they are packed. CSV: see `oof.exchange.csv_files`; it may be
     gzipped, or in a ZIP archive of one file. NPZ: one-dimensional arrays are columns; an array (n_rows, k) is k
-    columns, named `NAME:LABEL` if there is an array of k texts, otherwise `NAME[0]` to `NAME[k-1]`; other arrays are
-    only listed with their shapes, also an array (k, n_rows), which has a row instead of a column for each model.
+    columns, named `NAME:LABEL` if there is an array of k texts (`NAME_LABEL` if it is called `classes`), otherwise
+    `NAME[0]` to `NAME[k-1]`; other arrays are only listed with their shapes, also an array (k, n_rows), which has a row
+    instead of a column for each model.
 
     Raises:
         PredictionError: if the file is missing, empty, broken or in an unknown format.
@@ -137,5 +138,6 @@ def _labels(name: str, array: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) 
         labels_it = texts.dtype.kind == "U" and texts.shape == (array.shape[1],)
         may_be_ids = labels_it and len(texts) == len(array) and key not in _NAMES_OF_COLUMNS
         if labels_it and not may_be_ids:
-            return [f"{name}:{text}" for text in texts]
+            sign = "_" if key.lower().startswith(("class", "label")) else ":"  # names of classes are no names of models
+            return [f"{name}{sign}{text}" for text in texts]
     return [name] if array.shape[1] == 1 else [f"{name}[{index}]" for index in range(array.shape[1])]

@@ -106,7 +106,15 @@ def test_numbers_as_names_of_columns_are_a_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zero", "one"), [("prob_0", "prob_1"), ("real", "fake"), ("p0", "p1"), ("0", "1"), ("neg_prob", "y_pred_1")]
+    ("zero", "one"),
+    [
+        ("prob_0", "prob_1"),
+        ("real", "fake"),
+        ("real_prob", "fake_prob"),
+        ("p0", "p1"),
+        ("0", "1"),
+        ("neg_prob", "y_pred_1"),
+    ],
 )
 def test_the_probability_of_class_1_is_used_if_there_are_two(tmp_path: Path, zero: str, one: str) -> None:
     table = pd.DataFrame({"id": ORDER, zero: np.round(1 - VALUES, 3)[ORDER], one: np.round(VALUES, 3)[ORDER]})
@@ -125,6 +133,20 @@ def test_a_softmax_matrix_is_one_model(tmp_path: Path) -> None:
     found = read_predictions(tmp_path / "resnet.npz")
     assert list(found.predictions) == ["resnet"]
     np.testing.assert_allclose(found.predictions["resnet"], VALUES, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", ["classes", "label_names"])
+def test_names_of_classes_in_an_npz_are_no_names_of_models(tmp_path: Path, key: str) -> None:
+    arrays: dict[str, Any] = {"ids": KNOWN.astype(str), key: np.array(["real", "fake"])}
+    np.savez(tmp_path / "net.npz", probs=np.stack([1 - VALUES, VALUES], 1), **arrays)
+    found = read_predictions(tmp_path / "net.npz", for_test=True).predictions
+    assert {name: values.tolist() for name, values in found.items()} == {"net": VALUES.tolist()}
+    np.savez(tmp_path / "net.npz", logits=np.stack([LOGITS, VALUES], 1), **arrays)
+    with pytest.raises(PredictionError, match="'logits_real' and 'logits_fake' do not sum to 1"):
+        read_predictions(tmp_path / "net.npz", for_test=True)
+    np.savez(tmp_path / "net.npz", probs=VALUES[:, None], **arrays | {key: np.array(["real"])})
+    with pytest.raises(PredictionError, match="'probs_real' is named after class 0"):
+        read_predictions(tmp_path / "net.npz", for_test=True)
 
 
 def test_probabilities_of_two_classes_with_different_digits_are_one_model(tmp_path: Path) -> None:
@@ -258,6 +280,8 @@ def test_arrays_of_an_npz_are_assigned_by_their_names(tmp_path: Path, n_test: in
         ["id", "target", "fold"],
         ["0", "1"],
         ["only"],
+        ["authentic", "net"],
+        ["net", "net_std", "net_count"],
         ["test_a", "a"],
         ["m.1", "m_1", "m-1"],
     ],
@@ -312,7 +336,8 @@ HARD = (VALUES > 0.5).astype(int)
         ({"GENUINE": 1 - VALUES}, "'GENUINE' is named after class 0"),
         ({"logit_0": -LOGITS, "logit_1": LOGITS}, "'logit_0' and 'logit_1' do not sum to 1.*softmax"),
         ({"0": LOGITS, "1": LOGITS + VALUES}, "'0' and '1' do not sum to 1"),
-        ({"real_logit": LOGITS, "fake_logit": VALUES}, ""),
+        ({"real_logit": LOGITS, "fake_logit": VALUES}, "'real_logit' and 'fake_logit' do not sum to 1"),
+        ({"real_esrgan_pred": VALUES, "original_size_pred": 1 - VALUES**2}, ""),
         ({"p_real": LOGITS, "p_fake": VALUES}, "'p_real' and 'p_fake' do not sum to 1"),
         (
             {"prob_0": VALUES / 2, "prob_1": VALUES / 2, "prob_2": 1 - VALUES},
@@ -349,6 +374,34 @@ def test_outputs_that_are_not_the_probability_of_class_1_are_named(
     chosen = ColumnChoice(predictions=tuple(columns)[-1:])
     if pd.api.types.is_numeric_dtype(pd.Series(columns[chosen.predictions[0]])):
         assert len(read_predictions(path, chosen, for_test=True).predictions) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    "real_prob realProb P(real) real_mean pred_real_prob prob_real_1 authentic p_authentic authenticity original_score "
+    "human_prob pristine liveness bona_fide bonafide_score neg_prob not_fake_prob 1-minus-fake prob_0 p0 LABEL_0 "
+    "class0_prob".split(),
+)
+def test_a_probability_of_the_real_class_is_refused_unless_it_is_confirmed(tmp_path: Path, name: str) -> None:
+    """Test predictions have no target that would show the inversion."""
+    path = save(tmp_path / "m.csv", pd.DataFrame({"id": KNOWN, name: 1 - VALUES}))
+    for for_test in (False, True):
+        with pytest.raises(PredictionError, match="is named after class 0 .*save 1 - probability.*--test-column"):
+            read_predictions(path, for_test=for_test)
+        assert len(read_predictions(path, ColumnChoice(predictions=(name,)), for_test=for_test).predictions) == 1
+
+
+@pytest.mark.parametrize("name", ["real_vs_fake_prob", "fake_real_score", "real_or_fake"])
+def test_a_name_of_both_classes_is_a_question(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / "m.csv", pd.DataFrame({"id": KNOWN, name: VALUES}))
+    with pytest.raises(PredictionError, match="is named after both classes.*confirm it with --prediction-column"):
+        read_predictions(path, for_test=True)
+
+
+@pytest.mark.parametrize("name", "fake_prob not_real_prob real_esrgan_pred model_no_1 pred_0 0 original_size".split())
+def test_other_names_with_such_words_are_predictions(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / "m.csv", pd.DataFrame({"id": KNOWN, name: VALUES}))
+    assert read_predictions(path, for_test=True).predictions["m"].tolist() == VALUES.tolist()
 
 
 def test_names_that_end_in_digits_are_models(tmp_path: Path) -> None:
