@@ -32,6 +32,10 @@ _REAL_WORDS = (
 ).split()
 _CLASS_OF_WORD = {**dict.fromkeys(_REAL_WORDS, 0), **LABEL_OF_WORD}
 _NEGATIONS = frozenset("no non not minus".split())
+_AVERAGES = frozenset("mean avg average median".split())
+# words for numbers that accompany a prediction; the second kind are also parts of names of models
+_SPREADS = frozenset("std stdev stddev variance uncertainty entropy count counts".split())
+_ALSO_SPREADS = frozenset("sd se sem var n num err error ci low high lower upper quantile".split())
 # not `pred_0` or `0`, as pandas numbers the only column of an array
 _NUMBER_OF_CLASS_ZERO = re.compile(r"(^|[^a-z])(class|label|p|probs?|probas?|probability)[^a-z0-9]?0([^0-9]|$)")
 _NUMBERED = re.compile(r"([^:]*?)\[?(\d+)\]?")  # a column of a matrix, or of a fold; not that of a named model
@@ -105,6 +109,7 @@ def find_predictions(
         notes.append(f"{parts} have one value in each row together, so they are joined to one model")
         found = [parts]
     _check_classes(columns, found)
+    _check_spreads(columns, found)
     return tuple(found), (*notes, *([f"not used: {', '.join(ignored)}"] if ignored else []))
 
 
@@ -199,6 +204,25 @@ def _check_classes(columns: Columns, found: Sequence[str]) -> None:
             f"{columns.path}: column '{zero[0]}' is named after {what}. Expected predictions that are higher "
             f"for class 1 (fake): save 1 - probability under another name. If '{zero[0]}' already is higher for "
             f"fakes, confirm it with {_OPTION}."
+        )
+
+
+def _check_spreads(columns: Columns, found: Sequence[str]) -> None:
+    """Check that no column is a spread, a bound or a count that accompanies predictions: `pred_std`, `n_preds`.
+
+    Raises:
+        PredictionError: if a name says so, or names of two columns differ only in such a word.
+    """
+    words = {name: {word.lower() for word in _WORD.findall(name)} for name in found if ":" not in name}
+    spreads = _SPREADS | _ALSO_SPREADS
+    stems = {name: {word.rstrip("s") for word in all_ - spreads - _AVERAGES} for name, all_ in words.items()}
+    others = [stems[name] for name, all_ in words.items() if not all_ & spreads]
+    odd = [name for name, all_ in words.items() if all_ & _SPREADS or (all_ & spreads and stems[name] in others)]
+    if odd:
+        raise PredictionError(
+            f"{columns.path}: {examples(odd)} may be a spread, a bound or a count and not the predictions of a model. "
+            f"Candidates are {examples(found, 20)}. Name the column of predictions with {_OPTION}, several times for "
+            f"several models."
         )
 
 

@@ -391,6 +391,33 @@ def test_a_probability_of_the_real_class_is_refused_unless_it_is_confirmed(tmp_p
         assert len(read_predictions(path, ColumnChoice(predictions=(name,)), for_test=for_test).predictions) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "spread"),
+    [
+        ("pred_mean", "pred_std"),
+        ("pred", "pred_var"),
+        ("mean_pred", "std_pred"),
+        ("net", "net_count"),
+        ("predMean", "predSd"),
+        ("pred", "n_preds"),
+        ("pred", "pred_ci_upper"),
+        ("pred", "prob_uncertainty"),
+    ],
+)
+def test_a_spread_beside_a_prediction_is_not_a_model(tmp_path: Path, name: str, spread: str) -> None:
+    path = save(tmp_path / "m.csv", pd.DataFrame({"id": KNOWN, name: VALUES, spread: VALUES / 7}))
+    for for_test in (False, True):
+        with pytest.raises(PredictionError, match=f"m.csv: {spread} may be a spread, .*--prediction-column"):
+            read_predictions(path, for_test=for_test)
+    assert list(read_predictions(path, ColumnChoice(predictions=(name,))).predictions) == ["m"]
+
+
+@pytest.mark.parametrize("names", [("var_pred", "vit_pred"), ("cv_pred", "pred"), ("pred_mean", "pred_median")])
+def test_models_with_similar_names_are_models(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = save(tmp_path / "m.csv", pd.DataFrame({"id": KNOWN, names[0]: VALUES, names[1]: VALUES**2}))
+    assert list(read_predictions(path).predictions) == list(names)
+
+
 @pytest.mark.parametrize("name", ["real_vs_fake_prob", "fake_real_score", "real_or_fake"])
 def test_a_name_of_both_classes_is_a_question(tmp_path: Path, name: str) -> None:
     path = save(tmp_path / "m.csv", pd.DataFrame({"id": KNOWN, name: VALUES}))
