@@ -15,7 +15,8 @@ from oof.exchange.table_files import read_columns
 from oof.ids import Ids, as_ids
 from oof.missing import is_missing
 
-_AFFIX = re.compile(r"(^(oof|test|train|preds?|submission)[_.-]+)|([_.-]+(oof|test|train|preds?|submission)$)", re.I)
+_PART = r"(oof|test|train|preds?|predictions?|submission)"  # also several: `lr_oof_preds`
+_AFFIX = re.compile(rf"(^({_PART}[_.-]+)+)|(([_.-]+{_PART})+$)", re.I)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ def read_predictions(
     Args:
         path: CSV, Parquet, Feather or NPZ (`oof.exchange.table_files`).
         choice: columns named by the user; the others are assigned by `assign_roles`.
-        name: name of the model; default: the file's name without `oof_`, `_test` and the like, or for
+        name: name of the model; default: the file's name without `oof_`, `_test_preds` and the like, or for
             several prediction columns the columns' names.
         known_ids: ids of the training (or test) rows, which help to find the id column.
         for_test: whether the file contains test predictions.

@@ -263,6 +263,19 @@ def test_test_predictions_are_joined_to_their_models(store: PredictionStore, tmp
     assert not store.summary("m2").has_test
 
 
+def test_files_named_after_models_and_their_parts_are_matched(store: PredictionStore, tmp_path: Path) -> None:
+    oof = [read_predictions(save(tmp_path / f"m{seed}_oof_preds.csv", frame(seed))) for seed in range(2)]
+    rows = [pd.DataFrame({"id": ["t0", "t1"], "pred": [0.1 + seed, 0.2]}) for seed in range(2)]
+    tests = [
+        read_predictions(save(tmp_path / f"m{seed}_test_predictions.csv", rows[seed]), for_test=True) for seed in (1, 0)
+    ]
+    report = import_predictions(with_folds(store), oof, tests)
+    assert report.with_test == ["m0", "m1"]
+    found = store.load("m1").test
+    assert found is not None
+    assert found.tolist() == np.array([1.1, 0.2], np.float32).tolist()
+
+
 def test_one_model_on_each_side_needs_no_name(store: PredictionStore, tmp_path: Path) -> None:
     oof = read_predictions(save(tmp_path / "a.csv", frame()), name="mine")
     test = read_predictions(save(tmp_path / "sub.csv", pd.DataFrame({"id": ["x", "y"], "p": [0.5, 0.25]})))

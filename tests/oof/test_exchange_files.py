@@ -249,7 +249,18 @@ def test_several_prediction_columns_are_several_models(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "model"),
-    [("oof_b7.csv", "b7"), ("b7_oof.csv", "b7"), ("b7-380.test.csv", "b7-380"), ("oof.csv", "oof"), ("ä b.csv", "b")],
+    [
+        ("oof_b7.csv", "b7"),
+        ("b7_oof.csv", "b7"),
+        ("b7-380.test.csv", "b7-380"),
+        ("oof.csv", "oof"),
+        ("ä b.csv", "b"),
+        ("b7_oof_preds.csv", "b7"),
+        ("b7-test-predictions.csv", "b7"),
+        ("b7_OOF_prediction.csv", "b7"),
+        ("train_preds_b7.csv", "b7"),
+        ("b7_protest.csv", "b7_protest"),
+    ],
 )
 def test_a_model_is_named_after_its_file(tmp_path: Path, file: str, model: str) -> None:
     assert list(read_predictions(write(tmp_path / file, "id,pred", "a,0.5")).predictions) == [model]
