@@ -106,7 +106,7 @@ def _fit_mixture(table: BinaryTable, options: BlendOptions, groups: Groups, prog
     seconds: dict[str, float] = {}
     with progress.task("blend", total=len(methods) + 1, unit="method") as task:
         with ThreadPoolExecutor(min(_THREADS, cpu_count())) as pool:
-            _ = table.ranks  # computed once, before the methods share it
+            _ = table.ranks, table.mean_ranks  # computed once, before the methods share them
             for found, elapsed_s in pool.map(partial(_timed, table, options.metric), methods):
                 tried.append(found)
                 seconds[found.method.name] = elapsed_s
@@ -151,7 +151,7 @@ def _nested_mixture(
         found = [w * one.held_out[fold].astype(np.float64) for w, one in zip(weights[fold], methods, strict=True) if w]
         return np.asarray(sum(found))
 
-    mean = table.ranks.mean(axis=0, dtype=np.float64)
+    mean = table.mean_ranks
     scale = level_of(one.method for one in methods) if level else None
     return nested_predictions(table.fold, without, whole, mean, level=scale)
 
@@ -217,7 +217,7 @@ def _nested_with_choice(
         scores = mixture.scores(table.transforms.only(chosen), columns, table.features)
         return scores if level else mixture.predictions(scores)
 
-    mean, read = table.ranks.mean(axis=0, dtype=np.float64), fitted.mixture.predictions
+    mean, read = table.mean_ranks, fitted.mixture.predictions
     methods = [SECOND_LEVEL[name] for name in options.methods]
     if level:
         return read(nested_predictions(table.fold, without, fitted.scores, mean, level=level_of(methods)))

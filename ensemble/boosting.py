@@ -49,7 +49,7 @@ def fit_boosted(method: Method, table: BinaryTable, *, level: bool = True) -> Fi
         held_out[fold] = found.astype(np.float32)
         return found
 
-    mean = table.ranks.mean(axis=0, dtype=np.float64)
+    mean = table.mean_ranks
     nested = nested_predictions(table.fold, without, scores, mean, level=to_scale if level else None)
     return FittedMethod(method, formula, scores.astype(np.float32), nested.astype(np.float32), formulas, held_out)
 

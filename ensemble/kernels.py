@@ -142,7 +142,7 @@ def ranks_of(
     knots: NDArray[np.float64],
     cdf: NDArray[np.float64],
     guide: NDArray[np.int64],
-    out: NDArray[np.float32],
+    out: NDArray[np.float32] | NDArray[np.float64],
 ) -> None:
     """Write the interpolated distribution function of each value; NaN stays NaN, order is preserved beyond the ends.
 

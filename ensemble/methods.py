@@ -131,8 +131,11 @@ def fit_average(method: Method, table: BinaryTable) -> FittedMethod:
     scores = np.empty(len(table.y), np.float32)
     for rows in table.blocks():
         inside = slice(rows.begin, rows.end)
-        values = table.ranks[:, inside] if name == "rank" else table.transforms.apply(name, table.columns[:, inside])
-        scores[inside] = values.mean(axis=0, dtype=np.float64)
+        scores[inside] = (
+            table.mean_ranks[inside]
+            if name == "rank"
+            else table.transforms.apply(name, table.columns[:, inside]).mean(axis=0, dtype=np.float64)
+        )
     return FittedMethod(method, formula, scores, scores)
 
 
@@ -228,7 +231,7 @@ def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> Fit
     scores = fit.links[0].odds(fit.scores[0]).astype(np.float32)
 
     held_out = {fold: fit.links[task].odds(fit.scores[task]).astype(np.float32) for fold, task in tasks.items()}
-    mean, scale = table.ranks.mean(axis=0, dtype=np.float64), to_distribution if level else None
+    mean, scale = table.mean_ranks, to_distribution if level else None
     nested = nested_predictions(table.fold, held_out.get, scores, mean, level=scale)
     formula, *others = map(design.formula, fit.weights, fit.links)
     by_fold = dict(zip(left_out, others, strict=True))

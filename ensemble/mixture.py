@@ -61,6 +61,8 @@ class Mixture:
 
     def scores(self, transforms: FittedTransforms, columns: Columns, features: Features = None) -> Vector:
         """Return the mean before the output function, (n_rows,), from (n_models, n_rows) without NaN and features."""
+        if self.transforms == ("rank",) and self.output == "identity":  # the mean of ranks
+            return transforms.mean_ranks(columns)
         found = np.empty(columns.shape[1])
         for begin in range(0, columns.shape[1], _BLOCK):
             rows = slice(begin, begin + _BLOCK)

@@ -83,7 +83,7 @@ def fit_ridge(method: Method, table: BinaryTable, *, level: bool = True) -> Fitt
         held_out[fold] = found.astype(np.float32)
         return found
 
-    mean = table.ranks.mean(axis=0, dtype=np.float64)
+    mean = table.mean_ranks
     nested = nested_predictions(table.fold, without, scores, mean, level=to_distribution if level else None)
     return FittedMethod(method, formula, scores.astype(np.float32), nested.astype(np.float32), formulas, held_out)
 

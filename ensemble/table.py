@@ -56,6 +56,11 @@ class BinaryTable:
         return self.transforms.apply("rank", self.columns)
 
     @cached_property
+    def mean_ranks(self) -> NDArray[np.float64]:
+        """Return the mean rank of each row over the models, (n_rows,)."""
+        return self.transforms.mean_ranks(self.columns)
+
+    @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """Return the segments of rows by class and fold."""
         key = self.y.astype(np.int64) * self.k + self.fold

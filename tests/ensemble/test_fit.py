@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from ensemble.fit import fit_blend
 from ensemble.settings import TRANSFORMS
 from oof.errors import BlendError
 from oof.metrics import metric_by_name, roc_auc
 from tests.support.ensemble import make_oof
+from tests.support.slow_scores import pairwise_auc
 
 
 def test_weights_sum_to_one_and_scores_belong_to_their_predictions() -> None:
@@ -185,6 +187,21 @@ def test_predictions_too_large_to_be_summed_are_named(value: float, optimize: st
     real = np.where(np.arange(100) == 3, value, y.astype(np.float64))
     with pytest.raises(BlendError, match=r"y has values beyond 1e\+15"):
         fit_blend(oof, real, optimize="rmse")
+
+
+@pytest.mark.parametrize(("rows", "models"), [(24, 4), (23, 3), (210, 7)])
+def test_equal_sums_of_ranks_are_ties(rows: int, models: int) -> None:
+    """Sums of ranks in float32 are put in the order of their rounding errors."""
+    rng = np.random.default_rng(rows)
+    oof = rng.random((rows, models))
+    y = np.arange(rows) % 2
+    twice = np.sum([(2 * rankdata(column)).astype(int) for column in oof.T], axis=0)
+    assert len(np.unique(twice)) < rows
+    result = fit_blend(oof, y, optimize="none", transform="rank")
+    assert result.score == pytest.approx(pairwise_auc(y, twice), abs=1e-12)
+    assert result.references["mean of ranks"] == (result.score, result.score)
+    predictions = result.predict(oof[None])
+    assert np.unique(predictions, return_inverse=True)[1].tolist() == np.unique(twice, return_inverse=True)[1].tolist()
 
 
 @pytest.mark.parametrize("transform", ["auto", "prob", "rank"])
