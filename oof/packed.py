@@ -9,7 +9,7 @@ from pathlib import Path
 from oof.errors import DfensError, examples
 
 _NO_TABLES, _MAC = ("/", ".DS_Store", "Thumbs.db", "desktop.ini"), "__MACOSX/"  # what systems add to archives
-ZIP, GZIP = b"PK\x03\x04", b"\x1f\x8b"
+ZIP, GZIP, _EMPTY_ZIP = b"PK\x03\x04", b"\x1f\x8b", b"PK\x05\x06"
 PACKED = (".gz", ".zip")
 # zipfile raises RuntimeError for a password, and its subclass NotImplementedError for rare compression methods
 UNPACK_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -22,11 +22,13 @@ def unpack(data: bytes, path: Path, error: type[DfensError]) -> bytes:
         data: bytes of the file. path: path of the file, for messages. error: class of the error to raise.
 
     Raises:
-        error: if it is an archive of several files, naming them, or an Excel workbook.
+        error: if it is an archive of several files, naming them, or of another archive, or an Excel workbook.
         One of UNPACK_ERRORS: if a compressed file is damaged.
     """
     if data.startswith(GZIP):
-        return gzip.decompress(data)
+        return _table(gzip.decompress(data), path, "its content", error)
+    if data.startswith(_EMPTY_ZIP):
+        raise error(f"{path} is a zip archive without files. Get it again, or name the table.")
     if not data.startswith(ZIP):
         return data
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -38,4 +40,12 @@ def unpack(data: bytes, path: Path, error: type[DfensError]) -> bytes:
                 f"{path} is a zip archive of {len(names)} files ({examples(names, 3)}); expected one table. Unpack it, "
                 f"and name the table."
             )
-        return archive.read(names[0])
+        return _table(archive.read(names[0]), path, f"'{names[0]}'", error)
+
+
+def _table(data: bytes, path: Path, what: str, error: type[DfensError]) -> bytes:
+    """Return unpacked bytes; raise the error if they are an archive themselves."""
+    if data.startswith((ZIP, GZIP)):
+        kind = "a zip archive (or an Excel workbook or NPZ)" if data.startswith(ZIP) else "a gzip file"
+        raise error(f"{path} is packed twice: {what} is {kind}. Unpack the outer one, and name the file in it.")
+    return data

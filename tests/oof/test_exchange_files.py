@@ -1,6 +1,7 @@
 """Files of predictions in many formats: each is read exactly, and ambiguous columns are listed."""
 
 import gzip
+import io
 import os
 import re
 import zipfile
@@ -18,6 +19,14 @@ from oof.store import PredictionStore
 
 IDS = ["00012", "1e5", "a b", "x,y", 'q"t', "ü"]
 VALUES = [0.1, 0.2, 0.3, 1e-7, 1.0, 0.25]
+
+
+def zip_of(members: dict[str, bytes]) -> bytes:
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return found.getvalue()
 
 
 def table() -> pd.DataFrame:
@@ -467,6 +476,16 @@ def test_python_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
         ("a.npz", b"PK cut", "no whole NPZ|cannot be read|Python objects"),
         ("a.pkl", b"x", "has an unknown format. A pickle can run arbitrary code"),
         ("a.xlsx", b"x", "has an unknown format. Write it as one of .csv"),
+        ("a.csv", b'{"a": {"pred": 0.5}}', "contains JSON instead of a CSV. Save the predictions as a table"),
+        ("a.csv", b"\xef\xbb\xbf\n[1, 2]\n", "contains JSON instead of a CSV"),
+        ("a.zip", zip_of({"p.json": b'{"a": {"pred": 0.5}}'}), "a.zip contains JSON instead of a CSV"),
+        ("a.csv", b"<!DOCTYPE html>\n<html>\n", "contains HTML or XML instead of a CSV"),
+        ("a.tar.gz", gzip.compress(b"p.csv" + bytes(600)), "contains a binary format instead of a CSV"),
+        ("a.zip", zip_of({"p.csv.gz": gzip.compress(b"id,pred")}), "packed twice: 'p.csv.gz' is a gzip file. Unpack"),
+        ("a.zip", zip_of({"b.zip": zip_of({"p.csv": b""})}), "packed twice: 'b.zip' is a zip archive .*Unpack"),
+        ("a.csv.gz", gzip.compress(gzip.compress(b"id,pred")), "packed twice: its content is a gzip file"),
+        ("a.zip", zip_of({}), "is a zip archive without files"),
+        ("a.csv", b"id,pred", "has a header but no rows"),
     ],
 )
 def test_broken_and_unknown_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
