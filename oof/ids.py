@@ -29,9 +29,11 @@ def as_ids(values: Sequence[str] | NDArray[np.object_] | pd.Series, what: str) -
     wrong = [i for i, value in enumerate(ids) if not isinstance(value, str) or not value]
     if wrong:
         remedy = (
-            "Give each row an id, and remove other rows, such as one of totals."
+            "Give each row an id (if it was NA or null, pandas.read_csv made it empty: read it with dtype=str, "
+            "keep_default_na=False), and remove other rows, such as one of totals."
             if all(ids[i] is None or ids[i] == "" for i in wrong)
-            else "Read the id column as text (dtype=str) so that '00012' stays '00012'."
+            else "Read the id column as text (dtype=str, keep_default_na=False) so that '00012' stays '00012', and NA "
+            "stays NA."
         )
         raise PredictionError(
             f"{what}: id number {wrong[0]} is {ids[wrong[0]]!r}, and {len(wrong)} of {len(ids)} are not "

@@ -177,12 +177,14 @@ class Columns:
         return values is not None and set(np.unique(values[~np.isnan(values)]).tolist()) == {0.0, 1.0}
 
     def has_two_classes(self, name: str) -> bool:
-        """Return whether a column contains 0 and 1, or two different words of any kind, such as LABEL_0 and LABEL_1."""
+        """Return whether a column contains 0 and 1, or two different words of any kind, such as LABEL_0 and LABEL_1.
+
+        A word such as NA may be missing, or the name of a class.
+        """
         if self.is_number(name):
             return self.is_binary(name)
-        return (
-            _is_text(self._columns[name].type) and len({text for text in self.text(name) if not is_missing(text)}) == 2
-        )
+        words = set(self.text(name)) - {None, ""} if _is_text(self._columns[name].type) else set()
+        return 2 in (len(words), len([word for word in words if not is_missing(word)]))
 
     def _as_numbers(self, name: str) -> NDArray[np.float64] | None:
         if name not in self._numbers:

@@ -39,10 +39,10 @@ def read_csv(data: bytes, path: Path) -> Columns:
     text = text[blank.end() :] if (blank := _BLANK_LINES.match(text)) else text
     if not text.strip():
         raise PredictionError(f"{path} is empty. Expected a header line and one line per row.")
-    found = "a binary format" if "\0" in text[:4096] else _OTHER_TEXT.get(text.lstrip()[0])
-    if found is not None:
+    other = "a binary format" if "\0" in text[:4096] else _OTHER_TEXT.get(text.lstrip()[0])
+    if other is not None:
         raise PredictionError(
-            f"{path} contains {found} instead of a CSV. Save the predictions as a table with a column of ids, such as "
+            f"{path} contains {other} instead of a CSV. Save the predictions as a table with a column of ids, such as "
             f"pandas.DataFrame(...).to_csv('predictions.csv', index=False), and name that file."
         )
     if "\n" not in text:

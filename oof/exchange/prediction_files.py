@@ -69,11 +69,17 @@ def read_predictions(
     names = model_names(path, roles.predictions, name)
     ids = as_ids(columns.text(roles.id), str(path))
     groups, ungrouped = _groups(columns, roles.group, ids)
+    target = _target(columns, roles.target)
+    if target is not None and np.isnan(target).any():
+        notes.append(
+            f"{int(np.isnan(target).sum())} of {len(target)} values of the target '{roles.target}' are missing (empty, "
+            f"NA, …) and are not compared"
+        )
     return PredictionFile(
         path,
         ids,
         {model: columns.numbers(column) for model, column in zip(names, roles.predictions, strict=True)},
-        _target(columns, roles.target),
+        target,
         _folds_by_model(columns, roles, names),
         groups,
         roles,

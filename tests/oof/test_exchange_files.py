@@ -14,7 +14,14 @@ import pyarrow as pa
 import pytest
 
 from oof.errors import PredictionError
-from oof.exchange.importing import ColumnChoice, PredictionFile, import_predictions, read_predictions
+from oof.exchange.importing import (
+    ColumnChoice,
+    PredictionFile,
+    export_predictions,
+    import_predictions,
+    read_predictions,
+)
+from oof.folds import make_folds
 from oof.store import PredictionStore
 
 IDS = ["00012", "1e5", "a b", "x,y", 'q"t', "ü"]
@@ -312,6 +319,27 @@ def test_empty_and_na_are_missing_predictions(tmp_path: Path) -> None:
     found = read_predictions(path)
     assert found.ids.tolist() == ["a", "NA", "c", "d", "e"]  # as an id, NA is text
     assert np.isnan(found.predictions["a"]).tolist() == [True, False, True, True, False]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "feather", "npz"])
+def test_ids_that_look_like_missing_values_stay_text(tmp_path: Path, kind: str) -> None:
+    ids = np.array(["NA", "nan", "None", "null", "N/A", "<NA>", "7", "8"], object)
+    store = PredictionStore(tmp_path / "oof")
+    store.save_folds(make_folds(ids, np.arange(8) % 2, k=2, seed=0))
+    frame = pd.DataFrame({"id": ids, "pred": np.arange(8) / 10})
+    import_predictions(store, [read_predictions(write(tmp_path / "m.csv", *frame.to_csv(index=False).splitlines()))])
+    assert store.load("m").oof.tolist() == frame["pred"].to_numpy(np.float32).tolist()
+    export_predictions(store, tmp_path / f"wide.{kind}")
+    found = read_predictions(tmp_path / f"wide.{kind}", known_ids=ids)
+    assert found.ids.tolist() == ids.tolist()
+
+
+def test_na_as_the_label_of_a_class_is_reported(tmp_path: Path) -> None:
+    rows = [f"r{row},{('NA', 'fake')[row % 2]},{0.5 + row / 20}" for row in range(8)]
+    (note,) = read_predictions(write(tmp_path / "m.csv", "id,target,pred", *rows)).notes
+    assert note == "4 of 8 values of the target 'target' are missing (empty, NA, …) and are not compared"
+    with pytest.raises(PredictionError, match="'score' .* the confidence in the class in 'prediction'"):
+        read_predictions(write(tmp_path / "m.csv", "id,prediction,score", *rows), for_test=True)
 
 
 @pytest.mark.parametrize(
