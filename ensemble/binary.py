@@ -248,7 +248,7 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
         predictions = curve(predictions)
     score = metric(table.y, predictions)
     others = {one.method.name: one.nested for one in references if one.method in (BEST_SINGLE, MEAN)}
-    comparisons = compare(metric, table.y, nested_out, others, groups)
+    comparisons = compare(metric, table.y, nested_out, others, groups, score)
     aucs = single_aucs(data.oof, data.y)
     interval = nested_interval(metric, table.y, nested_out, score, table.fold, groups)
     weights, *fold_weights = _member_weights(fitted, part, chosen, len(table.columns))

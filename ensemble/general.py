@@ -86,8 +86,8 @@ def fit_general(data: BlendData, options: BlendOptions, progress: Progress = SIL
     predictions = np.asarray(sum(w * one.predictions for w, one in kept))
     by_name = {one.method.name: one for one in fitted}
     others = {name: by_name[name].nested for name in (_BEST_SINGLE, "mean")}
-    comparisons = compare(metric, y, nested, others, data.groups)
     score = metric(y, predictions)
+    comparisons = compare(metric, y, nested, others, data.groups, score)
     return BlendResult(
         weights=_shares(predictor, filled),
         score=score,

@@ -84,7 +84,7 @@ def _with_weights(
     """Return a blend of weighted rows with its scores on all rows, which count equally."""
     predictions, y = whole.predict(data.oof, features=data.features), data.y
     score = metric(y, predictions)
-    comparisons = compare(metric, y, nested, simpler_blends(data, metric), data.groups)
+    comparisons = compare(metric, y, nested, simpler_blends(data, metric), data.groups, score)
     return replace(
         plain,
         weights=whole.weights,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from ensemble.significance import nested_interval, verdict
+from ensemble.significance import compare, nested_interval, verdict
 from ensemble.summary import Comparison
 from oof.metrics import METRICS, roc_auc
-from oof.metrics.intervals import score_interval
+from oof.metrics.intervals import difference, score_interval
 
 MEAN, SINGLE = "mean of ranks", "best single"
 
@@ -71,6 +71,38 @@ def test_the_gain_of_fitting_counts_from_15_rows_of_a_class() -> None:
         mirrored = nested_interval(METRICS["auc"], y, -scores, roc_auc(y, -scores), np.zeros(len(y)), None)
         plain = nested_interval(METRICS["auc"], y, scores, roc_auc(y, scores), np.zeros(len(y)), None)
         assert mirrored == pytest.approx((1 - plain[1], 1 - plain[0]))
+
+
+def test_differences_from_simpler_blends_include_the_uncertainty_of_the_weights() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    blend, other = (rng.normal(size=400) + y for _ in range(2))
+    fixed = difference("auc", y, blend, other)
+    nested_score = roc_auc(y, blend)
+    for fitted in (0.0, 0.01, 0.2):
+        (found,) = compare(METRICS["auc"], y, blend, {MEAN: other}, None, nested_score + fitted)
+        error = 1.96 * 0.75 * (1 - 15 / 200) * fitted
+        assert found.gain == fixed.gain
+        low, high = (
+            fixed.gain - np.hypot(fixed.low - fixed.gain, error),
+            fixed.gain + np.hypot(fixed.high - fixed.gain, error),
+        )
+        assert found.interval == pytest.approx((low, high))
+        assert (found.p_value < 0.05) == (not low <= 0 <= high)
+        assert found.p_value > fixed.p_value or not fitted
+    few = np.arange(400) < 15
+    (found,) = compare(METRICS["auc"], few, blend, {MEAN: other}, None, 1.0)
+    assert found.p_value == pytest.approx(difference("auc", few, blend, other).p_value)
+
+
+def test_a_difference_that_is_clear_only_for_fixed_weights_is_not_significant() -> None:
+    y = np.arange(400) % 2
+    other = np.random.default_rng(0).normal(size=400) + y
+    blend = other + 0.1 * y  # nearly the same order, so the paired difference of fixed predictions is very clear
+    score = roc_auc(y, blend)
+    p_values = [compare(METRICS["auc"], y, blend, {MEAN: other}, None, score + more)[0].p_value for more in (0, 0.1)]
+    assert p_values[0] < 0.001
+    assert p_values[1] > 0.5
 
 
 @pytest.mark.parametrize("positives", [1, 5, 10, 40])
