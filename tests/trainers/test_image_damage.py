@@ -120,6 +120,25 @@ def test_a_png_with_a_wrong_checksum_names_the_chunk(name: bytes, tmp_path: Path
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("fields", "pixels", "message"),
+    [
+        ((3, 2, 0, 0, 0), zlib.compress(bytes(400)), "its header .IHDR. is invalid"),
+        ((8, 5, 0, 0, 0), zlib.compress(bytes(400)), "its header .IHDR. is invalid"),
+        ((8, 2, 1, 0, 0), zlib.compress(bytes(400)), "its header .IHDR. is invalid"),
+        ((8, 2, 0, 0, 7), zlib.compress(bytes(400)), "its header .IHDR. is invalid"),
+        ((8, 3, 0, 0, 0), zlib.compress(bytes(72)), "it has no palette .PLTE."),
+        ((8, 2, 0, 0, 0), bytes(range(100)), "its chunk 'IDAT' contains no compressed data"),
+    ],
+)
+def test_a_png_that_libpng_refuses_is_named_without_its_line(
+    fields: tuple[int, ...], pixels: bytes, message: str, tmp_path: Path, capfd: Any
+) -> None:
+    refused(png_of(struct.pack(">IIBBBBB", 8, 8, *fields), pixels), tmp_path, message)
+    assert capfd.readouterr().err == ""
+    refused(png_of(b"\0", pixels), tmp_path, "its header .IHDR. is invalid")
+
+
 def test_a_png_truncated_at_any_length_is_refused(tmp_path: Path) -> None:
     data = saved(NOISE, "PNG")
     for kept in (20, 33, 60, len(data) // 2, len(data) - 13, len(data) - 1):
@@ -215,8 +234,11 @@ def test_sixteen_bits_of_full_range_and_black_are_read(tmp_path: Path) -> None:
 
 
 def huge_png(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    return png_of(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), zlib.compress(b""))
+
+
+def png_of(header: bytes, pixels: bytes) -> bytes:
+    parts = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
     )

@@ -18,6 +18,9 @@ from trainers.media.arrays import Image
 
 MOST_PIXELS = 178_956_970  # same limit as in Pillow; half a gigabyte as RGB
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = struct.Struct(">IIBBBBB")
+_PALETTE = 3  # a colour type
+_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), _PALETTE: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # bits by colour type
 # warnings of libjpeg about headers of intact files, such as those of phones
 _HARMLESS = re.compile(r"SOS parameters|JFIF revision|Adobe color transform|extraneous bytes before marker 0xd8")
 _HOLE = bytes(64)  # entropy-coded data look random: 512 consecutive zero bits indicate a lost disk or download block
@@ -95,12 +98,14 @@ def check_jpeg(data: bytes) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Check the structure of a PNG: every chunk with its checksum, up to the end.
+    """Check the structure of a PNG: header, palette, and every chunk with its checksum, up to the end.
+
+    What libpng refuses is found here where that is cheap, since libpng prints a line without a file name.
 
     Raises:
         ImageDamageError: if a chunk is truncated or damaged (the message names it), or the image is too large.
     """
-    at = len(_PNG)
+    at, names = len(_PNG), set[bytes]()
     while True:
         if at + 12 > len(data):
             raise ImageDamageError("it ends before its last chunk (IEND)")
@@ -114,10 +119,20 @@ def check_png(data: bytes) -> None:
         if not name[:1].islower() and zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             raise ImageDamageError(f"the checksum of its chunk {label!r} is wrong")
         if name == b"IHDR":
-            width, height = struct.unpack(">II", data[at + 8 : at + 16])
+            if length != _PNG_HEADER.size:
+                raise ImageDamageError("its header (IHDR) is invalid")
+            width, height, depth, colour, packing, filters, interlaced = _PNG_HEADER.unpack(data[at + 8 : end - 4])
             check_size(height, width)
+            if depth not in _PNG_DEPTHS.get(colour, ()) or packing or filters or interlaced > 1:
+                raise ImageDamageError("its header (IHDR) is invalid")
+        if name == b"IDAT" and name not in names:
+            if data[25:26] == bytes([_PALETTE]) and b"PLTE" not in names:
+                raise ImageDamageError("it has no palette (PLTE)")
+            if length > 1 and (data[at + 8] & 15 != 8 or int.from_bytes(data[at + 8 : at + 10], "big") % 31):
+                raise ImageDamageError("its chunk 'IDAT' contains no compressed data")
         if name == b"IEND":
             return
+        names.add(name)
         at = end
 
 
