@@ -173,13 +173,15 @@ def _entry_of(workspace: Workspace, message: str, facts: Mapping[str, Any], **fi
 
 
 def _made(wait: bool, submit: Callable[[], Submitted]) -> Submitted:
-    """Submit; with --wait, resume waiting for an earlier submission that has no score yet."""
+    """Submit; with --wait, return an earlier submission of the same, which is waited for if it has no score yet."""
     try:
         return submit()
     except AlreadySentError as err:
-        if not wait or err.entry.status != "pending":
+        if not wait or not err.entry.on_server:
             raise
-        return Submitted(err.entry, None, "The same file was sent before and has no score yet.")
+        what = "file" if err.entry.kind == "file" else "notebook version"
+        state = " and has no score yet" if err.entry.status == "pending" else ""
+        return Submitted(err.entry, None, f"The same {what} was sent before{state}.")
 
 
 def _followed(

@@ -219,7 +219,27 @@ def test_the_same_command_resumes_waiting(folder: Path, server: KaggleServer) ->
     assert "The same file was sent before and has no score yet. It is 1000" in again.stderr
     assert "Public score 0.91234" in again.stdout
     assert len(server.submissions) == 1
-    assert "The same bytes were submitted" in run(folder, "submit", "--wait", code=1).stderr
+    assert "The same bytes were submitted" in run(folder, "submit", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("final", "code", "message"),
+    [("COMPLETE", 0, "Public score 0.91234"), ("ERROR", 3, "Kaggle cannot score it: Evaluation Exception")],
+)
+def test_the_same_command_shows_the_score_that_sync_has_recorded(
+    final: str, code: int, message: str, folder: Path, server: KaggleServer
+) -> None:
+    shorten_wait(folder)
+    server.polls_until_scored = 10_000
+    run(folder, "submit", "--wait", code=4)
+    (sent,) = server.submissions
+    sent.status, sent.public_score = final, "0.91234" if code == 0 else ""
+    sent.error = "" if code == 0 else "Evaluation Exception"
+    run(folder, "submissions", "sync")
+    again = run(folder, "submit", "--wait", code=code)
+    assert "The same file was sent before. It is 1000" in again.stderr
+    assert message in again.stdout
+    assert server.count("PUT") == server.count("CreateSubmission") == len(server.submissions) == 1
 
 
 def test_an_unavailable_leaderboard_is_left_out(folder: Path, server: KaggleServer) -> None:
