@@ -279,7 +279,10 @@ def _inner(sizes: dict[str, int]) -> tuple[str, ...]:
 
 
 def _fetch(client: KaggleClient, name: str, path: Path, progress: Progress) -> int:
-    """Download one file to `path`, retrying as long as attempts make progress; return the bytes downloaded."""
+    """Download one file to `path`, retrying as long as attempts make progress; return the bytes downloaded.
+
+    Without progress, a lost connection is retried `retries` times, and a silent one once.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     settings = client.settings
@@ -293,7 +296,8 @@ def _fetch(client: KaggleClient, name: str, path: Path, progress: Progress) -> i
                 break
             except KaggleError as err:
                 idle = 0 if meter.received > before and meter.restarts <= settings.retries else idle + 1
-                if not err.reason.retry or idle > settings.retries:
+                late = err.reason.kind == "timeout" and idle > 1
+                if not err.reason.retry or idle > settings.retries or late:
                     kept = part.stat().st_size if part.exists() else 0
                     more = f" {kept} bytes are kept; running the same command again resumes there." if kept else ""
                     raise KaggleError(f"{err}{more}", err.reason) from err
@@ -334,6 +338,8 @@ class _Meter:
                 )
             if self._task is None:
                 self._task = self._stack.enter_context(self._progress.task(self._title, total=total, unit="B"))
+            else:
+                self.received += max(0, have - self._shown)  # arrived just before the client was killed
             self.restarts += self.received > 0 and have == 0
             self._task.advance(have - self._shown)
             self._shown = have

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,11 @@ import numpy as np
 import pytest
 
 from oof.errors import DataError, DfensError
-from submissions.kaggle import client_child
+from oof.progress import SILENT
+from submissions.kaggle import client_child, download
 from submissions.kaggle.client import KaggleError
 from submissions.kaggle.download import Downloaded, DownloadTarget, download_all, download_some
+from submissions.kaggle.errors import Reason
 from submissions.kaggle.unpack import Destination, unpack
 from tests.support.archives import make_zip
 from tests.support.kaggle_server import SLUG, KaggleServer
@@ -229,6 +232,40 @@ def test_a_stalled_download_is_resumed(desk: Desk) -> None:
     desk.server.fail("GET", share=0.5, hang_s=60)
     fetch(Desk(desk.server, desk.folder, stall_limit_s=1.0))
     assert_all_there(desk)
+
+
+def test_a_connection_that_stays_silent_is_tried_twice(desk: Desk) -> None:
+    patient = Desk(desk.server, desk.folder, stall_limit_s=0.7, call_limit_s=0.7, retries=5)
+    for method in ("GET", "DownloadDataFiles"):
+        desk.server.fail(method, hang_s=60, times=99)
+        desk.server.calls.clear()
+        with pytest.raises(KaggleError, match=r"did not respond in time \(no response for 0\.7 s\)") as caught:
+            fetch(patient)
+        assert caught.value.reason.kind == "timeout"
+        assert desk.server.count(method) <= 2
+        desk.server.faults.clear()
+
+
+def test_bytes_that_arrive_before_each_silence_are_progress(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    meters: list[tuple[int, int]] = []
+
+    class Client:
+        """A client that is killed each time before it reports the bytes that it has written."""
+
+        settings, have = desk.settings, 0
+
+        def download(self, name: str, part: Path, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+            on_event({"event": "begin", "total": 5, "have": self.have})
+            self.have += 1
+            part.write_bytes(b"x" * self.have)
+            if self.have < 5:
+                raise KaggleError("silent", Reason("timeout", retry=True))
+            on_event({"event": "progress", "bytes": 1})
+            return {"bytes": 5}
+
+    monkeypatch.setattr("submissions.kaggle.download.time.sleep", lambda pause: meters.append(pause))
+    assert download._fetch(Client(), "x", desk.folder / "x", SILENT) == 5  # type: ignore[arg-type]
+    assert len(meters) == 4
 
 
 def test_unaccepted_rules_are_reported(desk: Desk) -> None:
