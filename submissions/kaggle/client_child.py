@@ -336,11 +336,22 @@ class _Calls:
             request.competition_name = competition
             return {"data": base64.b64encode(client.download_leaderboard(request).content).decode()}
 
+    def version(self, competition: str) -> Json:
+        """Return the facts by which `download` recognises the current version of the archive of all files."""
+        with self._asked(competition, "") as first:
+            return _facts(first)
+
     def download(self, competition: str, file_name: str, path: str, timeout_s: float) -> Json:
         """Download the archive of all files (or one file) to `path`, resuming after an existing part.
 
         `path`.json records what the part belongs to; the part of another version is downloaded again.
         """
+        with self._asked(competition, file_name) as first, _naming(Path(path).parent):
+            return self._stream(first, Path(path), timeout_s)
+
+    @contextlib.contextmanager
+    def _asked(self, competition: str, file_name: str) -> Iterator[Any]:
+        """Request the archive of all files (or one file); the response is closed at the end."""
         from kagglesdk.competitions.types.competition_api_service import (
             ApiDownloadDataFileRequest,
             ApiDownloadDataFilesRequest,
@@ -355,8 +366,8 @@ class _Calls:
                 every = ApiDownloadDataFilesRequest()
                 every.competition_name = competition
                 first = client.download_data_files(every)
-            with contextlib.closing(first), _naming(Path(path).parent):
-                return self._stream(first, Path(path), timeout_s)
+            with contextlib.closing(first):
+                yield first
 
     def _stream(self, first: Any, part: Path, timeout_s: float) -> Json:
         if first.headers.get("Content-Encoding", "identity") != "identity":
@@ -365,10 +376,8 @@ class _Calls:
             first = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
             first.raise_for_status()
         facts_path = part.with_name(part.name + ".json")
-        validator = first.headers.get("ETag") or first.headers.get("Last-Modified") or ""
-        total = int(first.headers["Content-Length"]) if "Content-Length" in first.headers else None
-        name = first.url.split("?")[0].rpartition("/")[2]
-        facts = {"validator": validator, "total": total, "name": name}
+        facts = _facts(first)
+        validator, total = facts["validator"], facts["total"]
         have = part.stat().st_size if part.exists() else 0
         try:
             known = json.loads(facts_path.read_text(encoding="utf-8"))
@@ -445,6 +454,16 @@ class _Calls:
                     reported, since = time.monotonic(), 0
         finally:
             self._line.send({"event": "progress", "bytes": since})
+
+
+def _facts(response: Any) -> Json:
+    """Return what identifies the version of a file on the server."""
+    headers = response.headers
+    return {
+        "validator": headers.get("ETag") or headers.get("Last-Modified") or "",
+        "total": int(headers["Content-Length"]) if "Content-Length" in headers else None,
+        "name": response.url.split("?")[0].rpartition("/")[2],
+    }
 
 
 @contextlib.contextmanager

@@ -2,12 +2,14 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,6 +79,7 @@ def download_all(
             SLUG.zip.part        partial download, which the next run resumes
             SLUG.zip.part.json   what it belongs to: version on the server, size
             SLUG.zip             complete; removed after unpacking unless it is to be kept
+            SLUG.zip.json        its version on the server; a kept archive is used again as long as this is the newest
             SLUG.json            list of unpacked files; if present, a second run does nothing
             replaced/            files replaced by --force
 
@@ -100,7 +103,7 @@ def download_all(
             changed = tuple(name for name, size in known.items() if (folder / name).stat().st_size != size)
             return Downloaded(len(known), sum(known.values()), 0, _inner(known), changed)
         fetched = 0
-        if force or not archive.exists():
+        if force or not _is_newest(client, archive, progress):
             fetched = _fetch(client, "", archive, progress)
             if not zipfile.is_zipfile(archive):
                 archive.unlink()
@@ -115,6 +118,7 @@ def download_all(
         )
         if not keep_archive:
             archive.unlink()
+            _version_path(archive).unlink(missing_ok=True)
     return Downloaded(
         len(unpacked.sizes),
         sum(unpacked.sizes.values()),
@@ -123,6 +127,32 @@ def download_all(
         unpacked.kept,
         unpacked.replaced,
     )
+
+
+def _is_newest(client: KaggleClient, archive: Path, progress: Progress) -> bool:
+    """Return whether an archive exists and is Kaggle's version, or may be since Kaggle cannot be asked."""
+    if not archive.exists():
+        return False
+    try:
+        version = client.archive_version()
+    except KaggleError as err:
+        made = datetime.fromtimestamp(archive.stat().st_mtime, UTC)
+        progress.note(
+            f"{err} The archive of {made:%Y-%m-%d %H:%M} UTC is used, without knowing if there is a newer one."
+        )
+        return True
+    try:
+        known = json.loads(_version_path(archive).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # of an earlier version of dfens, or truncated
+        known = None
+    if known == version and version["validator"]:
+        return True
+    progress.note(f"The archive {archive.name} is not known to be Kaggle's newest; downloading it again.")
+    return False
+
+
+def _version_path(archive: Path) -> Path:
+    return archive.with_name(f"{archive.name}.json")
 
 
 @contextlib.contextmanager
@@ -310,8 +340,14 @@ def _fetch(client: KaggleClient, name: str, path: Path, progress: Progress) -> i
             f"The download of {name or client.competition} was changed by another program in {path.parent} and was "
             f"discarded. Run the same command again."
         )
-    part.replace(path)
-    part.with_name(part.name + ".json").unlink(missing_ok=True)
+    facts_path = part.with_name(part.name + ".json")
+    if name:
+        part.replace(path)
+        facts_path.unlink(missing_ok=True)
+    else:  # the version never belongs to another archive, whenever this is interrupted
+        _version_path(path).unlink(missing_ok=True)
+        part.replace(path)
+        facts_path.replace(_version_path(path))
     return meter.received
 
 

@@ -83,6 +83,35 @@ def test_a_missing_file_is_fetched_again_and_the_others_are_left(desk: Desk) -> 
     assert fetch(desk, force=True).fetched > 0
 
 
+def test_a_kept_archive_is_unpacked_again_only_while_it_is_the_newest(desk: Desk) -> None:
+    fetch(desk, keep_archive=True)
+    archive = desk.folder / "state" / f"{SLUG}.zip"
+    train = desk.folder / "data" / "train.csv"
+    desk.server.files, desk.server.archive, desk.server.etag = FILES | {"train.csv": b"corrected"}, None, '"v2"'
+    train.unlink()
+    assert fetch(desk, keep_archive=True).fetched == len(desk.server.zipped())
+    assert_all_there(desk)
+    train.unlink()
+    assert fetch(desk, keep_archive=True).fetched == 0
+    archive.with_name(f"{SLUG}.zip.json").unlink()  # kept by an earlier version of dfens
+    train.unlink()
+    assert fetch(desk).fetched == len(desk.server.zipped())
+    assert sorted(path.name for path in archive.parent.iterdir()) == ["lock", f"{SLUG}.json"]
+
+
+def test_without_a_connection_a_kept_archive_is_used_with_its_date(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch(desk, keep_archive=True)
+    os.utime(desk.folder / "state" / f"{SLUG}.zip", (0, 0))
+    (desk.folder / "data" / "train.csv").unlink()
+    desk.server.fail("DownloadDataFiles", drop=True, times=9)
+    notes: list[str] = []
+    monkeypatch.setattr(SILENT, "note", notes.append)
+    assert fetch(desk, keep_archive=True).fetched == 0
+    assert_all_there(desk)
+    assert "could not be reached" in notes[-1]
+    assert "The archive of 1970-01-01 00:00 UTC is used" in notes[-1]
+
+
 def test_a_file_edited_by_the_user_is_not_overwritten_silently(desk: Desk) -> None:
     train = desk.folder / "data" / "train.csv"
     train.parent.mkdir()
