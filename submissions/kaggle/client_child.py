@@ -423,6 +423,8 @@ class _Calls:
         hashes = dict(
             item.strip().partition("=")[::2] for item in first.headers.get("x-goog-hash", "").split(",") if "=" in item
         )
+        if first.headers.get("x-goog-stored-content-encoding", "identity") != "identity":
+            hashes = {}  # those of the compressed bytes, which the storage has decompressed for this response
         wanted = hashes.get("md5") or first.headers.get("Content-MD5")
         if wanted and not wrong:
             found = base64.b64encode(self._md5(part)).decode()

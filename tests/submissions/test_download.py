@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -164,6 +165,22 @@ def test_a_file_whose_hash_differs_from_that_of_the_server_is_fetched_again(desk
         download_some(client, ["train.csv"], target(desk))
     assert (desk.folder / "data" / "train.csv").read_bytes() == FILES["train.csv"]
     assert desk.server.count("GET") == 2
+
+
+def test_the_hash_of_a_file_that_the_storage_decompresses_is_not_compared(desk: Desk) -> None:
+    stored = base64.b64encode(hashlib.md5(gzip.compress(FILES["train.csv"])).digest()).decode()
+    desk.server.file_headers = {
+        "x-goog-hash": f"crc32c=AAAAAA==,md5={stored}",
+        "x-goog-stored-content-encoding": "gzip",
+    }
+    with desk.client() as client:
+        download_some(client, ["train.csv"], target(desk))
+        assert desk.server.count("GET") == 1
+        # as it is stored, and therefore compared
+        desk.server.file_headers["x-goog-stored-content-encoding"] = "identity"
+        with pytest.raises(KaggleError, match="has a different MD5 from the server's"):
+            download_some(client, ["train.csv"], target(desk), force=True)
+    assert (desk.folder / "data" / "train.csv").read_bytes() == FILES["train.csv"]
 
 
 def test_progress_is_reported_while_a_complete_file_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
