@@ -100,7 +100,7 @@ def download_all(
     with _alone(state_dir, client, progress):
         known = None if force else _unpacked_before(record_path, folder)
         if known is not None:
-            changed = tuple(name for name, size in known.items() if (folder / name).stat().st_size != size)
+            changed = tuple(name for name, size in known.items() if not _has_size(folder / name, size))
             return Downloaded(len(known), sum(known.values()), 0, _inner(known), changed)
         fetched = 0
         if force or not _is_newest(client, archive, progress):
@@ -114,7 +114,13 @@ def download_all(
         unpacked = unpack(archive, destination, progress)
         files.write_json(
             record_path,
-            {"version": FORMAT_VERSION, "competition": slug, "folder": str(folder.resolve()), "files": unpacked.sizes},
+            {
+                "version": FORMAT_VERSION,
+                "competition": slug,
+                "folder": str(folder.resolve()),
+                "relative_folder": _relative(folder, state_dir),
+                "files": unpacked.sizes,
+            },
         )
         if not keep_archive:
             archive.unlink()
@@ -212,7 +218,7 @@ def download_some(
         for name in names:
             path = _safe_path(to, name)
             if os.path.lexists(path) and not force:  # a link may lead to a disk that is not mounted
-                if not path.exists() or path.stat().st_size != listed[name]:
+                if not _has_size(path, listed[name]):
                     changed.append(name)
                 continue
             fetched += _fetch_one(client, name, listed[name], state_dir, progress)
@@ -292,15 +298,22 @@ def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:
         record = files.read_json(record_path, "version", "folder", "files")
     except StoreError:
         return None
-    if record["version"] != FORMAT_VERSION or record["folder"] != str(folder.resolve()):
+    is_moved = record.get("relative_folder") == _relative(folder, record_path.parent)  # with the whole project
+    if record["version"] != FORMAT_VERSION or not (is_moved or record["folder"] == str(folder.resolve())):
         return None
     sizes = record["files"]
     if not isinstance(sizes, dict) or not all(type(size) is int for size in sizes.values()):  # edited by hand
         return None
-    for name in sizes:
-        if not (folder / name).exists():
-            return None
-    return sizes
+    return sizes if all(os.path.lexists(folder / name) for name in sizes) else None
+
+
+def _relative(folder: Path, state_dir: Path) -> str:
+    return os.path.relpath(folder.resolve(), state_dir.resolve())
+
+
+def _has_size(path: Path, size: int) -> bool:
+    """Return whether a file exists with this size; a link may lead to a disk that is not mounted."""
+    return path.exists() and path.stat().st_size == size
 
 
 def _inner(sizes: dict[str, int]) -> tuple[str, ...]:

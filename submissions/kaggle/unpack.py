@@ -213,7 +213,12 @@ def move_aside(path: Path, to: Path) -> Path:
     to.parent.mkdir(parents=True, exist_ok=True)
     names = (to.with_name(f"{number}-{to.name}"[:200]) for number in count(1))
     free = next(name for name in names if not os.path.lexists(name))  # a link that leads nowhere is kept too
-    shutil.move(path, free)
+    try:
+        path.rename(free)
+    except OSError as err:
+        if err.errno != errno.EXDEV:
+            raise
+        shutil.move(path, free)  # to another disk
     return free
 
 

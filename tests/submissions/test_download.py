@@ -84,6 +84,19 @@ def test_a_missing_file_is_fetched_again_and_the_others_are_left(desk: Desk) -> 
     assert fetch(desk, force=True).fetched > 0
 
 
+def test_a_project_that_was_moved_as_a_whole_downloads_nothing(desk: Desk) -> None:
+    (desk.folder / "here").mkdir()
+    first = Desk(desk.server, desk.folder / "here")
+    fetch(first)
+    calls = len(desk.server.calls)
+    moved = Desk(desk.server, first.folder.rename(desk.folder / "there"))
+    assert fetch(moved) == Downloaded(4, sum(map(len, FILES.values())), 0)
+    assert len(desk.server.calls) == calls
+    with desk.client() as client:
+        other = DownloadTarget(desk.folder / "elsewhere", moved.folder / "state")
+        assert download_all(client, other).fetched > 0
+
+
 def test_a_kept_archive_is_unpacked_again_only_while_it_is_the_newest(desk: Desk) -> None:
     fetch(desk, keep_archive=True)
     archive = desk.folder / "state" / f"{SLUG}.zip"
@@ -348,6 +361,8 @@ def test_a_link_that_leads_nowhere_is_not_replaced_silently(names: tuple[str, ..
     train.symlink_to(nowhere)
     assert get(force=False).changed == ("train.csv",)
     assert train.readlink() == nowhere
+    again = get(force=False)
+    assert (again.fetched, again.changed) == (0, ("train.csv",))
     first = get(force=True).replaced["train.csv"]
     assert train.read_bytes() == FILES["train.csv"]
     train.unlink()

@@ -1,5 +1,7 @@
 """Only safe archives are unpacked, and an interrupted unpacking resumes."""
 
+import errno
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from oof.errors import DataError, DfensError
-from submissions.kaggle.unpack import Destination, unpack
+from submissions.kaggle.unpack import Destination, move_aside, unpack
 from tests.support.archives import make_zip
 
 
@@ -133,3 +135,21 @@ def test_resuming_needs_space_only_for_files_that_are_missing(
     (here / "a").unlink()
     with pytest.raises(DfensError, match=r"needs 50.0 MiB, but the disk of .* has only 100.0 MiB free"):
         unpack(archive, to)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EXDEV])
+def test_a_file_is_copied_aside_only_to_another_disk(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(source: object, path: object) -> None:
+        raise OSError(number, os.strerror(number), str(source), None, str(path))
+
+    (tmp_path / "x").write_text("old")
+    monkeypatch.setattr("os.rename", rename)
+    if number == errno.EXDEV:
+        assert move_aside(tmp_path / "x", tmp_path / "y").read_text() == "old"
+        assert not (tmp_path / "x").exists()
+    else:
+        with pytest.raises(PermissionError):
+            move_aside(tmp_path / "x", tmp_path / "y")
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
