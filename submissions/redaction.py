@@ -4,7 +4,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
@@ -14,8 +14,20 @@ _SHORTEST_WORD = 8
 _LEFT_IN_URLS = ("", "/", "!$&'()*+,;=", "!$&'()*+,;=:@", "!#$%&'()*+,/:;=?@[]~", "!$&'()*+,;=:@/?")
 _WORD = re.compile(rf"[\w.~+/=-]{{{_SHORTEST_WORD},}}")
 
+
+def _hide_login(part: re.Match[str]) -> str:
+    """Hide what is before the last @ of a URL, in a part of a text without spaces and quotes.
+
+    As one pattern with a lookbehind, it would be tried at each `://` up to the end of the part, which takes quadratic
+    time; so would the pattern of queries at each slash.
+    """
+    head, mark, rest = part[0].partition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{head}{mark}{HIDDEN}@{host}" if at else part[0]
+
+
 # patterns of secrets in general: headers, Kaggle tokens, passwords in URLs and queries
-_PATTERNS = (
+_PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (
         re.compile(
             r"(?i)((?:proxy-)?authorization\\?['\"]?\s*[:=]\s*(?:b?\\?['\"])?)(?:(?:basic|bearer)\s+)?[^\s'\",}\\]+"
@@ -24,15 +36,15 @@ _PATTERNS = (
     ),
     (re.compile(r"(?i)\b(basic|bearer)\s+[\w.~+/=-]{6,}"), rf"\1 {HIDDEN}"),
     (re.compile(r"KGAT_\w{6,}"), HIDDEN),
-    (re.compile(r"(?<=://)[^\s'\"<>]*@"), f"{HIDDEN}@"),
+    (re.compile(r"[^\s'\"<>]+"), _hide_login),
     (
         re.compile(
             r"(?i)\b((?:\w*password|passwd|pwd|secret|api_?key|access_token|refresh_token)['\"]?\s*[=:]\s*['\"]?)[^\s'\"&,}]+"
         ),
         rf"\1{HIDDEN}",
     ),
-    (re.compile(r"(?<=/)([^\s?'\"]*)\?[^\s'\")]+"), rf"\1?{HIDDEN}"),  # URLs signed by Kaggle
 )
+_QUERY = re.compile(r"[^\s'\")]+")
 
 
 class Redactor:
@@ -57,7 +69,21 @@ class Redactor:
             text = text.replace(form, HIDDEN)
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
-        return text
+        return _hide_queries(text)
+
+
+def _hide_queries(text: str) -> str:
+    """Hide what follows a question mark after a slash, as in URLs signed by Kaggle."""
+    parts, start = [], 0
+    while (mark := text.find("?", start)) >= 0:
+        before = re.split(r"[\s'\"]", text[max(0, start - 1) : mark])[-1]  # with the end of a query just hidden
+        query = _QUERY.match(text, mark + 1) if "/" in before else None
+        parts.append(text[start : mark + 1])
+        start = mark + 1
+        if query:
+            parts.append(HIDDEN)
+            start = query.end()
+    return "".join([*parts, text[start:]])
 
 
 def secret_forms(secret: str) -> set[str]:
