@@ -288,7 +288,7 @@ class KaggleClient:
         reason = read_reason(hidden)
         credentials = self._credentials
         # the client reports such a proxy in many ways, also as unusable credentials
-        proxy_problem = "" if reason.status else find_proxy_problem(credentials.environment)
+        proxy_problem = "" if reason.status else find_proxy_problem(credentials.environment, failure.address)
         if proxy_problem and credentials.used is not None:
             reason = Reason("proxy", proxy_problem)
         problems = credentials.problems
@@ -304,7 +304,7 @@ class KaggleClient:
             [source.name for source in credentials.sources if not source.problem],
             problems,
             self._entered() if reason.kind == "slug" else None,
-            proxy_variables(credentials.environment),
+            proxy_variables(credentials.environment, failure.address),
             datetime.now(UTC).astimezone(),
             proxy_problem,
         )

@@ -30,6 +30,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _BODY = 20_000
 _CHUNK = 1 << 16  # small, so that a slow connection is not mistaken for a dead one
@@ -107,7 +108,8 @@ def main() -> None:
             if traffic.answers and 300 <= traffic.last.status_code < 400:
                 raise ValueError(f"a redirect without a target ({traffic.last.status_code})")  # the client accepts it
         except BaseException as err:  # including SystemExit: the client exits if it finds no credentials
-            line.send({"failure": _failure(err, answered=traffic.answers > 0, logged_in=calls is not None)})
+            failure = _failure(err, answered=traffic.answers > 0, logged_in=calls is not None)
+            line.send({"failure": {"address": _address(err), **failure}})
         else:
             line.send({"answer": answer})
 
@@ -161,6 +163,14 @@ def _failure(err: BaseException, *, answered: bool, logged_in: bool) -> Json:
     if isinstance(err, OSError) and err.errno in _OF_THIS_MACHINE:
         return {"kind": "system", "text": f"{err.filename or 'a file'}: {os.strerror(err.errno)}", "errno": err.errno}
     return {"kind": "other", "text": text}
+
+
+def _address(err: BaseException) -> str:
+    """Return scheme and host of the request that failed, or an empty string if unknown."""
+    with contextlib.suppress(AttributeError, ValueError):
+        parts = urlsplit(err.request.url)  # type: ignore[attr-defined]
+        return f"{parts.scheme}://{parts.hostname}" if parts.hostname else ""
+    return ""
 
 
 def _words(err: BaseException) -> str:

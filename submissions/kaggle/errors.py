@@ -61,7 +61,7 @@ class Failure:
         credentials (none usable), system (this machine: disk, permissions, settings), missing (a package),
         died (the process), other.
     status, body, retry_after: of an HTTP response. text: message of the client. errno: error number of kind system,
-        None if the operating system did not report one.
+        None if the operating system did not report one. address: scheme and host of the request, empty if unknown.
     """
 
     kind: str
@@ -70,6 +70,7 @@ class Failure:
     text: str = ""
     retry_after: str | None = None
     errno: int | None = None
+    address: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,46 @@
 import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 
 _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _VARIABLE = re.compile(r"(?:https?|all)_proxy", re.IGNORECASE)
 
 
-def proxy_variables(environment: Mapping[str, str]) -> list[str]:
-    """Return the names of the variables that set a proxy."""
-    return [name for name in environment if _VARIABLE.fullmatch(name)]
+def proxy_variables(environment: Mapping[str, str], address: str = "") -> list[str]:
+    """Return the names of the variables that set a proxy, if requests to an address go through one.
+
+    Args:
+        address: scheme and host, such as `https://storage.googleapis.com`; that of Kaggle by default.
+
+    >>> proxy_variables({"HTTPS_PROXY": "http://proxy:80", "http_proxy": ""})
+    ['HTTPS_PROXY']
+    >>> proxy_variables({"HTTPS_PROXY": "http://proxy:80", "no_proxy": ".kaggle.com"})
+    []
+    """
+    if not _variable_for(environment, address):
+        return []
+    return [name for name in environment if _VARIABLE.fullmatch(name) and _is_used(environment, name)]
 
 
-def find_proxy_problem(environment: Mapping[str, str]) -> str:
-    """Return what is wrong with the URL of the proxy for Kaggle, with its variable, or an empty string.
+def _variable_for(environment: Mapping[str, str], address: str) -> str:
+    """Return the name of the variable that sets the proxy for an address, or an empty string if there is none."""
+    is_local = environment.get("KAGGLE_API_ENVIRONMENT") == "LOCALHOST"
+    parts = urlsplit(address or ("http://localhost" if is_local else "https://api.kaggle.com"))
+    excluded = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    if proxy_bypass_environment(parts.netloc, {"no": excluded}):
+        return ""
+    names = [name for kind in (f"{parts.scheme}_proxy", "all_proxy") for name in (kind, kind.upper())]
+    return next((name for name in names if _is_used(environment, name)), "")
+
+
+def _is_used(environment: Mapping[str, str], name: str) -> bool:
+    """Return whether a variable sets a proxy; as in urllib, the lower-case name takes precedence, also if empty."""
+    return bool(environment.get(name)) and (name.islower() or name.lower() not in environment)
+
+
+def find_proxy_problem(environment: Mapping[str, str], address: str = "") -> str:
+    """Return what is wrong with the URL of the proxy for an address, with its variable, or an empty string.
 
     No part of the URL is quoted: if it is not valid, any part may be the password.
 
@@ -23,14 +51,9 @@ def find_proxy_problem(environment: Mapping[str, str]) -> str:
     >>> find_proxy_problem({"HTTPS_PROXY": "http://proxy.example:8080"})
     ''
     """
-    scheme = "http" if environment.get("KAGGLE_API_ENVIRONMENT") == "LOCALHOST" else "https"
-    for kind in (f"{scheme}_proxy", "all_proxy"):
-        # as in urllib: the lower-case name takes precedence, also if it is empty
-        name = kind if kind in environment else kind.upper()
-        if environment.get(name):
-            problem = _problem(environment[name].strip())
-            return f"{name} {problem}" if problem else ""
-    return ""
+    name = _variable_for(environment, address)
+    problem = _problem(environment[name].strip()) if name else ""
+    return f"{name} {problem}" if problem else ""
 
 
 def _problem(url: str) -> str:

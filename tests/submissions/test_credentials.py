@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from submissions.kaggle.client import KaggleClient, KaggleError
+from submissions.kaggle.client_process import CallFailed, ClientProcess
 from submissions.kaggle.credentials import find_credentials
-from submissions.kaggle.proxies import find_proxy_problem
+from submissions.kaggle.errors import Failure
+from submissions.kaggle.proxies import find_proxy_problem, proxy_variables
 from tests.support.kaggle_server import KEY, SLUG, TOKEN, USER, KaggleServer
 from tests.support.submissions import quick
 
@@ -135,6 +137,44 @@ def test_what_is_wrong_with_a_proxy_is_named_with_its_variable(proxy: str, probl
         assert find_proxy_problem({name: proxy}) == (f"{name} {problem}" if problem else "")
     assert find_proxy_problem({"HTTP_PROXY": proxy}) == ""  # Kaggle is reached by https
     assert find_proxy_problem({"HTTPS_PROXY": proxy, "https_proxy": "proxy:80"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "address", "names"),
+    [
+        ({"https_proxy": "p:1", "HTTP_PROXY": "p:1"}, "", ["https_proxy", "HTTP_PROXY"]),
+        ({"http_proxy": "p:1"}, "", []),  # Kaggle is reached by https
+        ({"all_proxy": "p:1"}, "", ["all_proxy"]),
+        ({"https_proxy": "", "HTTPS_PROXY": "p:1"}, "", []),
+        ({"HTTPS_PROXY": "p:1", "http_proxy": ""}, "", ["HTTPS_PROXY"]),
+        ({"https_proxy": "p:1", "NO_PROXY": "kaggle.com"}, "", []),
+        ({"https_proxy": "p:1", "no_proxy": "*"}, "", []),
+        ({"https_proxy": "p:1", "no_proxy": ".kaggle.com"}, "https://storage.googleapis.com", ["https_proxy"]),
+        ({"https_proxy": "p:1", "no_proxy": "googleapis.com"}, "https://storage.googleapis.com", []),
+    ],
+)
+def test_a_proxy_is_named_only_for_a_host_that_is_reached_through_it(
+    environment: dict[str, str], address: str, names: list[str]
+) -> None:
+    assert proxy_variables(environment, address) == names
+    broken = {name: value and "http://:80" for name, value in environment.items() if not name.lower().startswith("no_")}
+    problem = find_proxy_problem(environment | broken, address)
+    assert problem == (f"{names[0]} has no host" if names else "")
+
+
+def test_an_unreachable_host_without_a_proxy_is_not_blamed_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise CallFailed(Failure("connection", text="refused", address="http://localhost"))
+
+    monkeypatch.setattr(ClientProcess, "call", fail)
+    login = {"KAGGLE_USERNAME": "alice", "KAGGLE_KEY": "0" * 32, "KAGGLE_API_ENVIRONMENT": "LOCALHOST"}
+    environment = login | {"HOME": str(tmp_path), "http_proxy": "http://:8080", "no_proxy": "localhost"}
+    with KaggleClient(SLUG, quick(retries=0), environment) as client, pytest.raises(KaggleError) as caught:
+        client.limits()
+    assert "Kaggle could not be reached (refused)" in str(caught.value)
+    assert "proxy" not in str(caught.value)
 
 
 def test_an_unusable_proxy_is_an_error_with_a_remedy(kaggle: KaggleServer, tmp_path: Path) -> None:
