@@ -97,6 +97,7 @@ class KaggleClient:
         self._redact = self._credentials.redactor.redact
         self.process = ClientProcess(self._credentials.environment)
         self._progress = progress
+        self._noted: set[tuple[int, str]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -264,7 +265,7 @@ class KaggleClient:
         try:
             return self.process.call(name, args, limit_s, on_event)
         except CallFailed as err:
-            raise self._error(doing, err.failure) from None
+            raise self._error(doing, err.failure, name) from None
 
     def _submission(self, item: Json) -> KaggleSubmission:
         return KaggleSubmission(
@@ -273,7 +274,7 @@ class KaggleClient:
             redact_message(item["description"], self._redact),
             self._redact(item["error"]),
             item["file_name"],
-            item["status"] if item["status"] in ON_SERVER else "pending",
+            self._status(item["ref"], item["status"]),
             _score(item["public_score"]),
             _score(item["private_score"]),
             item["bytes"],
@@ -281,11 +282,25 @@ class KaggleClient:
             item["team"],
         )
 
+    def _status(self, ref: int, text: str) -> Status:
+        """Return the status of a submission; one that is unknown counts as pending, and is noted once."""
+        known = next((status for status in ON_SERVER if status == text), None)
+        if known is None and (ref, text) not in self._noted:
+            self._noted.add((ref, text))
+            self._progress.note(
+                f"Kaggle gives submission {ref} the status '{self._redact(text)[:80]}', which this version of dfens "
+                f"does not know; it counts as pending. See "
+                f"https://www.kaggle.com/competitions/{self.competition}/submissions."
+            )
+        return known or "pending"
+
     # ---- errors -------------------------------------------------------------
 
-    def _error(self, doing: str, failure: Failure) -> KaggleError:
+    def _error(self, doing: str, failure: Failure, call: str = "") -> KaggleError:
         hidden = replace(failure, body=self._redact(failure.body), text=self._redact(failure.text))
         reason = read_reason(hidden)
+        if call == "submit_kernel" and reason.kind == "slug" and "competition" not in reason.said.lower():
+            reason = replace(reason, kind="kernel")  # Kaggle has just given the allowance of the competition
         credentials = self._credentials
         # the client reports such a proxy in many ways, also as unusable credentials
         proxy_problem = "" if reason.status else find_proxy_problem(credentials.environment, failure.address)

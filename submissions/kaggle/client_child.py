@@ -38,6 +38,8 @@ _HASH_CHUNK = 1 << 20
 _REPORT_EVERY_S = 0.2
 _UPLOAD_TRIES = 4
 _PAGE = 100
+# words of requests about the address of a request, which comes from Kaggle, and not about that of a proxy
+_NO_ADDRESS = re.compile(r"^(No connection adapters were found for|Invalid URL )")
 _MOST_PAGES = 1000
 _OF_THIS_MACHINE = (
     errno.ENOSPC,
@@ -149,6 +151,8 @@ def _failure(err: BaseException, *, answered: bool, logged_in: bool) -> Json:
         return {"kind": "tls", "text": text}
     if isinstance(err, exceptions.Timeout):
         return {"kind": "timeout", "text": text}
+    if isinstance(err, exceptions.InvalidSchema | exceptions.InvalidURL) and _NO_ADDRESS.search(str(err)):
+        return {"kind": "malformed", "text": "a redirect to an invalid address"}
     if isinstance(err, exceptions.InvalidProxyURL | exceptions.InvalidURL | exceptions.InvalidSchema):
         return {"kind": "proxy", "text": text}
     if isinstance(err, ValueError | KeyError | TypeError | AttributeError | RecursionError):  # also of invalid JSON
@@ -194,6 +198,7 @@ def _http_failure(response: Any) -> Json:
     return {
         "kind": "http",
         "status": response.status_code,
+        "method": response.request.method,
         "body": body,
         "retry_after": _retry_after(response.headers),
     }
@@ -230,8 +235,17 @@ class _Calls:
         requests.Session.send = send  # type: ignore[method-assign,assignment]
         import kaggle  # logs in; without credentials it prints a message and continues
         from kaggle.api.kaggle_api_extended import KaggleApi, ResumableUploadResult
+        from kagglesdk.competitions.types.submission_status import SubmissionStatus
+        from kagglesdk.kaggle_object import EnumSerializer
         from urllib3.util import Retry
 
+        plain_enum = EnumSerializer._from_str
+
+        def enum(kind: Any, text: Any) -> Any:
+            # it fails for a status that it does not know, or takes one for another that ends in the same letters
+            return SubmissionStatus.PENDING if kind is SubmissionStatus else plain_enum(kind, text)
+
+        EnumSerializer._from_str = staticmethod(enum)
         # else an upload would wait inside the client, however long Retry-After is
         Retry.RETRY_AFTER_STATUS_CODES = frozenset()
 
@@ -270,6 +284,12 @@ class _Calls:
         if not self._line.next().get("go"):
             raise _Failed({"kind": "other", "text": "cancelled before the submission was made"})
 
+    def _refuse_message(self) -> None:
+        """Raise the failure if the last response is only a message, which the client takes for an empty answer."""
+        body = self._traffic.last.json()
+        if isinstance(body, dict) and body and body.keys() <= {"message", "error", "code", "status", "details"}:
+            raise _Failed(_http_failure(self._traffic.last))
+
     @contextlib.contextmanager
     def _competitions(self) -> Iterator[Any]:
         with self._api.build_kaggle_client() as client:
@@ -283,6 +303,7 @@ class _Calls:
 
     def limits(self, competition: str) -> Json:
         found = self._api.competition_get_submission_limits(competition)
+        self._refuse_message()
         return {
             "today": _integer(found.num_today),
             "total": _integer(found.num_total),
@@ -302,14 +323,15 @@ class _Calls:
 
     def submissions(self, competition: str, page: int) -> Json:
         found = self._api.competition_submissions(competition, page_number=page, page_size=_PAGE)
+        self._refuse_message()
         body = self._traffic.last.json()
         items = body.get("submissions") if isinstance(body, dict) else None
         is_list = isinstance(items, list) and all(isinstance(item, dict) for item in items)
         if not is_list and body not in ({}, {"nextPageToken": ""}):
             raise ValueError("it is not a list of submissions")  # the client takes it for an empty list
-        listed = [_submission(item) for item in found or []]
-        if len(listed) != len(items or []) or not all(item["ref"] for item in listed):
+        if len(found or []) != len(items or []) or not all(_integer(item.ref) for item in found or []):
             raise ValueError("it is a list of submissions of which some have no number")
+        listed = [_submission(item, raw) for item, raw in zip(found or [], items or [], strict=True)]
         return {"submissions": listed}
 
     def submission(self, ref: int) -> Json:
@@ -318,7 +340,9 @@ class _Calls:
         with self._competitions() as client:
             request = ApiGetSubmissionRequest()
             request.ref = ref
-            found = _submission(client.get_submission(request))
+            answer = client.get_submission(request)
+        self._refuse_message()
+        found = _submission(answer, self._traffic.last.json())
         if found["ref"] not in (0, ref):
             raise ValueError(f"it is about submission {found['ref']}")
         return found
@@ -332,6 +356,7 @@ class _Calls:
         token = None
         for _ in range(_MOST_PAGES):
             page = self._api.competition_list_files(competition, page_token=token, page_size=1000)
+            self._refuse_message()
             found += [{"name": str(item.name), "bytes": _integer(item.total_bytes)} for item in page.files or []]
             token = page.next_page_token
             if not token:
@@ -489,7 +514,8 @@ def _naming(folder: Path) -> Iterator[None]:
         raise
 
 
-def _submission(item: Any) -> Json:
+def _submission(item: Any, raw: Json) -> Json:
+    """Return a submission; its status is read from the response itself, see `_Calls`."""
     date: datetime | None = item.date
     return {
         "ref": _integer(item.ref),
@@ -497,7 +523,7 @@ def _submission(item: Any) -> Json:
         "description": str(item.description or ""),
         "error": str(item.error_description or ""),
         "file_name": str(item.file_name or ""),
-        "status": item.status.name.lower(),
+        "status": re.sub("^submission_?status_?", "", str(raw.get("status") or "pending").lower()),
         "public_score": str(item.public_score or ""),
         "private_score": str(item.private_score or ""),
         "bytes": None if item.total_bytes is None else _integer(item.total_bytes),

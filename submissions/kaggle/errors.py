@@ -20,6 +20,9 @@ Kind = Literal[
     "credentials",
     "closed",
     "code_only",
+    "kernel",
+    "file",
+    "storage",
     "refused",
     "busy",
     "server",
@@ -37,19 +40,26 @@ _LONGEST = 400
 # Kaggle's messages as reported by users (github.com/Kaggle/kaggle-cli issues 21, 177, 488, 530, 555);
 # the order matters: the message about the allowance mentions neither rules nor a deadline
 _WORDS: tuple[tuple[Kind, str], ...] = (
+    ("file", r"\b\d+(\.\d+)? ?[kmg]i?b\b|(file|submission) (is |was )?too (large|big)"),
     ("total_limit", r"total submission (allowance|limit)|maximum number of submissions for this competition"),
     ("daily_limit", r"daily submission|submissions? (allowance|limit)|per day|too many submissions today"),
     (
         "code_only",
         r"code competition|kernels? only|notebooks? only|only accepts? .*(kernel|notebook)|from (kernels|notebooks)",
     ),
+    ("kernel", r"(kernel|notebook)\b.* (not found|does not exist)"),
     ("rules", r"accept.* rules|rules.* accept"),
     (
         "closed",
-        r"deadline|no longer accepting|has (ended|closed|finished)|is (over|closed|finished)|not accepting|disabled",
+        r"deadline|no longer accepting|has (ended|closed|finished)|is (over(?! (the|your|its|a) )|closed|finished)"
+        r"|not accepting|disabled",
     ),
     ("credentials", r"unauthenticated|unauthori[sz]ed|invalid (token|credential|api key)|must be (logged|signed) in"),
-    ("slug", r"(competition|resource|page).* not found|not ?found|permission '?competitions\.\w+'? was denied"),
+    ("file", r"\b(columns?|rows?|header|csv)\b"),
+    (
+        "slug",
+        r"(competition|resource|page)( [\w'-]+)?( was| is)? not found|permission '?competitions\.\w+'? was denied",
+    ),
 )
 
 
@@ -61,7 +71,8 @@ class Failure:
         credentials (none usable), system (this machine: disk, permissions, settings), missing (a package),
         died (the process), other.
     status, body, retry_after: of an HTTP response. text: message of the client. errno: error number of kind system,
-        None if the operating system did not report one. address: scheme and host of the request, empty if unknown.
+        None if the operating system did not report one. method, address: of the request (scheme and host), empty if
+        unknown.
     """
 
     kind: str
@@ -70,6 +81,7 @@ class Failure:
     text: str = ""
     retry_after: str | None = None
     errno: int | None = None
+    method: str = ""
     address: str = ""
 
 
@@ -137,22 +149,35 @@ def _of_answer(failure: Failure) -> Reason:
     said = said_in(failure.body)
     status = failure.status
     after = _seconds(failure.retry_after)
+    kind: Kind = next((kind for kind, words in _WORDS if re.search(words, said, re.IGNORECASE)), "refused")
     if status < 400:
-        return Reason("malformed", said, status)  # redirects that do not end
+        if not _is_message(failure.body):
+            return Reason("malformed", said, status)  # redirects that do not end
+        kind = "server" if kind == "refused" else kind  # such as one of a maintenance
+        return Reason(kind, said, status, retry=kind == "server")
     if status == 429:
         return Reason("busy", said, status, certain=True, retry=True, retry_after_s=after)
     if status >= 500 or status == 408:
         return Reason("server", said, status, retry=True, retry_after_s=after)
     if status == 407:
         return Reason("proxy", said, status, certain=True)
-    kind: Kind = next((kind for kind, words in _WORDS if re.search(words, said, re.IGNORECASE)), "refused")
-    if status == 401:
+    if failure.method in ("GET", "PUT"):  # of Kaggle's own calls, each is a POST
+        kind = "storage"
+    elif status == 401:
         kind = "credentials"
-    elif status == 404 and kind not in ("closed", "code_only"):
+    elif status == 404 and kind not in ("closed", "code_only", "kernel"):
         kind = "slug"
     elif status == 403 and kind == "refused":
         kind = "slug" if not said or said.lower() == "forbidden" else "refused"
     return Reason(kind, said, status, certain=400 <= status < 500)
+
+
+def _is_message(body: str) -> bool:
+    """Return whether a body is a JSON object with a message, as Kaggle's errors are."""
+    try:
+        return isinstance(json.loads(body), dict) and bool(said_in(body))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -193,7 +218,8 @@ def explain(reason: Reason, at: ErrorContext) -> str:
     """Return the message: what was attempted, what Kaggle said, what to do next."""
     head = f"{at.doing[:1].upper()}{at.doing[1:]} failed"
     head += f" ({reason.status})" if reason.status else ""
-    quoted = f"{head}: Kaggle says “{reason.said}”." if reason.status and reason.said else f"{head}."
+    speaker = "Kaggle's storage" if reason.kind == "storage" else "Kaggle"
+    quoted = f"{head}: {speaker} says “{reason.said}”." if reason.status and reason.said else f"{head}."
     return f"{quoted} {_advice(reason, at)}"
 
 
@@ -217,6 +243,22 @@ def _advice(reason: Reason, at: ErrorContext) -> str:
             return (
                 "This competition accepts only notebooks. Push one whose output is the submission file, then run "
                 "dfens submit --kernel OWNER/SLUG --kernel-version N --file NAME."
+            )
+        case "kernel":
+            return (
+                "Kaggle has no such notebook version or output file, or it is not yours. Open the notebook on "
+                "https://www.kaggle.com/code: the version must have run to its end, with this file as output. Correct "
+                "--kernel, --kernel-version or --file, then run dfens submit again."
+            )
+        case "file":
+            return (
+                f"Kaggle does not accept this file. Correct what it names (see {link}/data for the sample submission), "
+                f"then submit the corrected file."
+            )
+        case "storage":
+            return (
+                "The host that stores files for Kaggle refused the request; the competition and your credentials are "
+                "not the cause. Run the same command again; if this continues, a firewall or proxy may block the host."
             )
         case "busy":
             pause = f"at least {reason.retry_after_s:.0f} s" if reason.retry_after_s else "a few minutes"

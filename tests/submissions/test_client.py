@@ -1,5 +1,6 @@
 """The official client, unmodified, in its own process against a server on this machine."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from oof.progress import SILENT
 from submissions.kaggle.client import KaggleClient, KaggleError
 from submissions.kaggle.credentials import child_environment, find_credentials
 from submissions.kaggle.errors import ErrorContext, Failure, explain, read_reason, reset_time, said_in
@@ -89,6 +91,11 @@ def test_kaggles_messages_are_read_from_every_format(shape: str, kaggle: KaggleS
         (400, "This competition only accepts Submissions from Notebooks", "code_only", "--kernel OWNER/SLUG"),
         (400, "used its daily Submission allowance (5)", "daily_limit", "00:00 UTC"),
         (400, "reached the total submission limit", "total_limit", f"competitions/{SLUG}/submissions"),
+        (400, "Required column 'target' not found in submission", "file", "then submit the corrected file"),
+        (400, "The submission file is over the limit of 100 MB", "file", "then submit the corrected file"),
+        (400, "Larger than the submission limit of 100MB", "file", "then submit the corrected file"),
+        (400, "The competition is over", "closed", "accepts no submissions now"),
+        (400, "The notebook version does not exist", "kernel", "--kernel-version or --file"),
     ],
 )
 def test_each_refusal_has_a_remedy(
@@ -100,6 +107,49 @@ def test_each_refusal_has_a_remedy(
     assert error.reason.certain
     assert message in str(error)
     assert "Traceback" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind"),
+    [
+        (404, "Kernel version not found", "kernel"),
+        (404, "Not found", "kernel"),
+        (403, "", "kernel"),
+        (403, "Permission 'competitions.participate' was denied", "slug"),
+    ],
+)
+def test_an_unknown_notebook_is_not_taken_for_an_unknown_competition(
+    status: int, said: str, kind: str, kaggle: KaggleServer, tmp_path: Path
+) -> None:
+    kaggle.fail("CreateCodeSubmission", status=status, message=said)
+    with Desk(kaggle, tmp_path).client() as client, pytest.raises(KaggleError) as caught:
+        client.submit_kernel("alice/nb", 3, "submission.csv", "", lambda: None)
+    assert (caught.value.reason.kind, caught.value.reason.certain) == (kind, True)
+    assert ("Correct --kernel, --kernel-version or --file" in str(caught.value)) == (kind == "kernel")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "message"),
+    [
+        ("down for maintenance", "server", "Kaggle says “down for maintenance”. Kaggle has a problem on its side."),
+        ("You must accept this competition's rules", "rules", f"Accept the rules in a browser at .*/{SLUG}/rules"),
+    ],
+)
+def test_a_message_in_place_of_an_answer_is_shown(
+    said: str, kind: str, message: str, kaggle: KaggleServer, tmp_path: Path
+) -> None:
+    answer = json.dumps({"message": said}).encode()
+    with Desk(kaggle, tmp_path, retries=0).client() as client:
+        for method, call in (
+            ("GetSubmissionLimits", client.limits),
+            ("ListSubmissions", client.submissions),
+            ("GetSubmission", lambda: client.submission(1000)),
+            ("ListDataFiles", client.files),
+        ):
+            kaggle.fail(method, raw=answer)
+            with pytest.raises(KaggleError, match=message) as caught:
+                call()
+            assert (caught.value.reason.kind, caught.value.reason.certain) == (kind, False)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
@@ -180,6 +230,22 @@ def test_a_number_that_the_ledger_cannot_store_is_an_invalid_answer(kaggle: Kagg
         client.submissions()
 
 
+@pytest.mark.parametrize("status", ["QUEUED", "TE", "R", "", "NOT_COMPLETE"])
+def test_an_unknown_status_counts_as_pending_and_is_noted(
+    status: str, kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(SILENT, "note", notes.append)
+    kaggle.add("a.csv", score="0.5", status=status)
+    kaggle.add("b.csv", score="0.5", status="SUBMISSION_STATUS_COMPLETE")
+    with Desk(kaggle, tmp_path).client() as client:
+        assert [remote.status for remote in client.submissions()] == ["complete", "pending"]
+        assert client.submission(1000).status == "pending"
+    if status:
+        (note,) = notes
+        assert f"submission 1000 the status '{status.lower()}', which this version of dfens does not know" in note
+
+
 def test_the_answer_about_another_submission_is_invalid(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.add("a.csv", score="0.5")
     with Desk(kaggle, tmp_path).client() as client:
@@ -192,6 +258,13 @@ def test_the_answer_about_another_submission_is_invalid(kaggle: KaggleServer, tm
 def test_a_redirect_without_end_is_not_an_answer_of_kaggle(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.fail("GetSubmissionLimits", status=307, headers={"Location": "/v1/GetSubmissionLimits"}, times=99)
     assert "The response was not from Kaggle" in str(failing(kaggle, tmp_path))
+
+
+def test_a_redirect_to_an_unknown_scheme_is_not_blamed_on_a_proxy(kaggle: KaggleServer, tmp_path: Path) -> None:
+    kaggle.fail("GetSubmissionLimits", status=302, headers={"Location": "foo://x/y"}, times=9)
+    error = failing(kaggle, tmp_path)
+    assert error.reason.kind == "malformed"
+    assert "The response was not from Kaggle (a redirect to an invalid address)" in str(error)
 
 
 def test_an_unreachable_proxy_is_named_without_its_password(tmp_path: Path, kaggle: KaggleServer) -> None:

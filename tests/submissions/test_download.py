@@ -336,6 +336,15 @@ def test_unaccepted_rules_are_reported(desk: Desk) -> None:
         fetch(desk)
 
 
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("shape", ["empty", "html"])
+def test_a_refusal_of_the_storage_is_not_taken_for_an_unknown_competition(status: int, shape: str, desk: Desk) -> None:
+    desk.server.fail("GET", status=status, shape=shape, message="NoSuchKey")
+    with pytest.raises(KaggleError, match="The host that stores files for Kaggle refused the request") as caught:
+        fetch(desk)
+    assert ("Kaggle's storage says “NoSuchKey”" in str(caught.value)) == (shape == "html")
+
+
 def test_single_files_are_verified_against_the_list(desk: Desk) -> None:
     with desk.client() as client:
         data = desk.folder / "data"
