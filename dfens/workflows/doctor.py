@@ -16,6 +16,7 @@ from dfens import __version__
 from dfens.workflows.extract import wanted
 from dfens.workspace.paths import Workspace
 from oof.cpus import cpu_count
+from oof.errors import DfensError
 from submissions.kaggle.credentials import find_credentials
 from trainers.networks.hub import unreachable
 
@@ -40,7 +41,6 @@ def examine_machine(workspace: Workspace, *, offline: bool) -> Machine:
     """
     memory = psutil.virtual_memory()
     disk = shutil.disk_usage(workspace.root)
-    config = workspace.config_path
     return Machine(
         {
             "dfens": __version__,
@@ -50,7 +50,7 @@ def examine_machine(workspace: Workspace, *, offline: bool) -> Machine:
             "devices": _devices(),
             "memory": f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}",
             "disk": f"{disk.free / 2**30:.1f} GiB free at {workspace.root}",
-            "dfens.toml": str(config) if config.exists() else "none here (dfens init writes one)",
+            "dfens.toml": _settings(workspace),
             "faces in clips": _faces(workspace),
             "Kaggle credentials": credentials_found(os.environ),
             "weights hub": "not tried (--offline)" if offline else _hub(),
@@ -65,13 +65,28 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+def _settings(workspace: Workspace) -> str:
+    """Return the path of dfens.toml, or what is wrong with it."""
+    path = workspace.config_path
+    if not path.exists():
+        return "none here (dfens init writes one)"
+    try:
+        workspace.config  # noqa: B018  # reads it
+    except DfensError as err:
+        return f"{path} cannot be used: {err}"
+    return str(path)
+
+
 def _faces(workspace: Workspace) -> str:
     """Return how faces in clips are found."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "centre crop (onnxruntime is not installed; pip install 'dfens[faces]' for a detector)"
     if not workspace.config_path.exists():
         return "centre crop unless a model sets faces = FILE.onnx"
-    files = sorted({settings.faces for settings, _ in wanted(workspace) if settings.faces})
+    try:
+        files = sorted({settings.faces for settings, _ in wanted(workspace) if settings.faces})
+    except DfensError as err:
+        return f"unknown: {err}"
     return ", ".join(files) or "centre crop (no model sets faces = FILE.onnx)"
 
 

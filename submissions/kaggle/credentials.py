@@ -5,6 +5,7 @@ import codecs
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,6 +194,9 @@ def _as_file(token: str) -> Path | None:
 def _read(path: Path) -> tuple[str, str]:
     """Return the text of a file in any usual encoding, and why it cannot be read; both empty if there is no file."""
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe may never be written
+            return "", "it is not a regular file"
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return "", ""

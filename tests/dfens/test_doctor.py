@@ -1,6 +1,7 @@
 """`dfens doctor` shows the environment and never a secret."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from dfens.cli import cli
 from dfens.workflows.doctor import _devices, credentials_found
+from submissions.kaggle.credentials import find_secrets
 
 
 def test_doctor_shows_versions_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +24,31 @@ def test_doctor_shows_versions_and_devices(tmp_path: Path, monkeypatch: pytest.M
     assert facts["dfens.toml"].startswith("none here")
     assert "unknown" not in facts["devices"]
     assert "very_secret" not in result.output
+
+
+@pytest.mark.parametrize("text", ["[competition", "[submision]\nretries = 4\n", '[models.a]\nkind = "nothing"\n'])
+def test_a_broken_dfens_toml_is_one_row(text: str, tmp_path: Path) -> None:
+    (tmp_path / "dfens.toml").write_text(text)
+    result = CliRunner().invoke(cli, ["-C", str(tmp_path), "doctor", "--offline", "--json"])
+    assert result.exit_code == 0
+    facts = json.loads(result.stdout)
+    assert facts["dfens.toml"].startswith(f"{tmp_path / 'dfens.toml'} cannot be used: ")
+    assert facts["faces in clips"].startswith(("unknown: ", "centre crop"))
+    assert facts["torch"].startswith("2.")
+
+
+def test_a_pipe_as_credentials_is_named_instead_of_waited_for(tmp_path: Path) -> None:
+    (tmp_path / ".kaggle").mkdir()
+    for name in ("access_token", "kaggle.json"):
+        os.mkfifo(tmp_path / ".kaggle" / name)
+    found = credentials_found({"HOME": str(tmp_path)})
+    assert (
+        f"The credentials in {tmp_path / '.kaggle' / 'access_token'} cannot be used: it is not a regular file." in found
+    )
+    assert (
+        f"The credentials in {tmp_path / '.kaggle' / 'kaggle.json'} cannot be used: it is not a regular file." in found
+    )
+    assert not find_secrets({"HOME": str(tmp_path)})
 
 
 def test_credentials_are_named_in_the_clients_order(tmp_path: Path) -> None:
