@@ -158,8 +158,8 @@ class Submitter:
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+", entry.kernel):
             raise ConfigError(f"--kernel {entry.kernel!r}: expected OWNER/SLUG, as in the notebook's URL on Kaggle.")
-        what = f"notebook {entry.kernel} version {entry.kernel_version} file {entry.file_name}"
-        sha256 = hashlib.sha256(what.encode()).hexdigest()
+        sha256 = _kernel_sha256(replace(entry, kernel=entry.kernel.lower()))
+        as_typed = _kernel_sha256(entry)  # by which earlier versions of dfens recognised it
         message = f"{entry.message} {mark_of(entry.key, sha256)}".strip()
         entry = replace(entry, kind="kernel", message=message, path="", sha256=sha256)
 
@@ -169,7 +169,7 @@ class Submitter:
             )
 
         with self._turn() as lock:
-            _adopt_kernels(self.ledger, self.client, entry)
+            _adopt_kernels(self.ledger, self.client, entry, as_typed)
             return self._submit(lock, entry, send, lambda: None)
 
     @contextlib.contextmanager
@@ -348,13 +348,27 @@ def _already_sent(last: Entry) -> AlreadySentError:
     )
 
 
-def _adopt_kernels(ledger: Ledger, client: KaggleClient, entry: Entry) -> None:
-    """Record earlier submissions of this notebook version that the ledger, which may be new, does not know as such."""
+def _kernel_sha256(entry: Entry) -> str:
+    """Return the hash that identifies a notebook version and its file, in place of the bytes, which are on Kaggle."""
+    what = f"notebook {entry.kernel} version {entry.kernel_version} file {entry.file_name}"
+    return hashlib.sha256(what.encode()).hexdigest()
+
+
+def _adopt_kernels(ledger: Ledger, client: KaggleClient, entry: Entry, as_typed: str) -> None:
+    """Record earlier submissions of this notebook version that the ledger, which may be new, does not know as such.
+
+    Args:
+        as_typed: hash by which earlier versions of dfens recognised it, which distinguished upper and lower case.
+    """
+    same = (entry.kernel.lower(), entry.kernel_version, entry.file_name)
+    for other in ledger.list(entry.competition):
+        if (other.kernel.lower(), other.kernel_version, other.file_name) == same and other.sha256 != entry.sha256:
+            ledger.update(other.key, sha256=entry.sha256)
     if ledger.find_sha(entry.competition, entry.sha256):
         return
     facts = {name: getattr(entry, name) for name in ("kind", "sha256", "kernel", "kernel_version")}
     for remote in client.submissions():
-        if in_mark(remote.description)[1] == in_mark(entry.message)[1]:
+        if in_mark(remote.description)[1] in (in_mark(entry.message)[1], in_mark(mark_of(entry.key, as_typed))[1]):
             _adopt(ledger, entry, remote, **facts)
 
 

@@ -1,8 +1,10 @@
 """A submission is made at most once with any fault, and the ledger records the outcome."""
 
+import hashlib
 import json
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from oof.errors import ConfigError, DfensError, SubmissionError
 from oof.progress import SILENT, Task
 from submissions.entry import Entry
 from submissions.kaggle.client import KaggleClient, KaggleError
+from submissions.marks import mark_of
 from submissions.reconcile import reconcile
 from submissions.sync import sync
 from submissions.upload import Submitted, Submitter, new_entry, sent_name
@@ -311,6 +314,25 @@ def test_a_notebook_version_is_not_sent_again_with_a_new_ledger(
             submit_kernel(second, client, kernel_entry())
         assert submit_kernel(second, client, kernel_entry(kernel_version=4)).entry.ref == 1002
     assert kaggle.count("CreateCodeSubmission") == 2
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_upper_and_lower_case_are_the_same_notebook(is_new: bool, kaggle: KaggleServer, tmp_path: Path) -> None:
+    desk = Desk(kaggle, tmp_path)
+    typed = kernel_entry(kernel="Alice/NB")
+    # as earlier versions of dfens hashed it
+    former = hashlib.sha256(b"notebook Alice/NB version 3 file submission.csv").hexdigest()
+    kaggle.add("submission.csv", f"old {mark_of(typed.key, former)}", "0.5")
+    if not is_new:
+        desk.ledger.add(replace(typed, kind="kernel", sha256=former, ref=1000, status="complete"))
+    with desk.client() as client:
+        for kernel in ("Alice/NB", "alice/nb"):
+            with pytest.raises(SubmissionError, match="The same notebook version was submitted"):
+                submit_kernel(desk, client, kernel_entry(kernel=kernel))
+        submit_kernel(desk, client, kernel_entry(kernel="Alice/NB", kernel_version=4))
+        with pytest.raises(SubmissionError, match="The same notebook version was submitted"):
+            submit_kernel(desk, client, kernel_entry(kernel="alice/nb", kernel_version=4))
+    assert kaggle.count("CreateCodeSubmission") == 1
 
 
 @pytest.mark.parametrize(
