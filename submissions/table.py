@@ -125,6 +125,11 @@ def validate_file(
     expected = parse_delimited(sample_data, sample, "sample submission")
     id_name, column = _columns(expected, id_column, prediction_column)
     table = parse_delimited(data, path, "submission file")
+    if table.separator != expected.separator:
+        raise SubmissionError(
+            f"The columns of {path} are separated by {table.separator!r}, those of the sample submission by "
+            f"{expected.separator!r}, which Kaggle expects. Save it again with {expected.separator!r}."
+        )
     if set(table.names) != set(expected.names):
         same = {name.strip() for name in table.names} == {name.strip() for name in expected.names}
         names = [map(repr, item.names) if same else item.names for item in (table, expected)]
@@ -141,7 +146,7 @@ def validate_file(
         notes.append(f"The columns are in a different order from the sample ({', '.join(table.names)}).")
     if (positions != np.arange(len(positions))).any():
         notes.append("The rows are in a different order from the sample; Kaggle joins them by id.")
-    for habit, name in (("separator", "separator"), ("newline", "line end"), ("bom", "byte order mark")):
+    for habit, name in (("newline", "line end"), ("bom", "byte order mark")):
         if getattr(table, habit) != getattr(expected, habit):
             notes.append(f"The {name} differs from the sample's.")
     return SubmissionTable(data, ids, values, column, sha256_of(sample_data), tuple(notes))

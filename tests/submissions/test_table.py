@@ -197,6 +197,8 @@ def test_a_file_in_another_order_is_reported_and_left_unchanged(tmp_path: Path) 
         ("", "is empty"),
         ("id,id\na,0.1\n", "two columns with the same name"),
         ("id,target\na,0.1\nb,0.2\n", "1 of 3 ids are missing: c"),
+        ("id;target\na;0.1\nb;0.2\nc;0.3\n", "separated by ';', those of the sample submission by ','"),
+        ("\nid\ttarget\na\t0.1\nb\t0.2\nc\t0.3\n", r"separated by '\\t', those of the sample submission by ','"),
     ],
 )
 def test_a_file_with_errors_is_refused(tmp_path: Path, text: str, message: str) -> None:
