@@ -57,6 +57,16 @@ def unquoted(field: str) -> str:
     return field[1:-1].replace('""', '"') if field[:1] == '"' else field
 
 
+def first_line(text: str) -> str:
+    """Return the first line that is not empty, without its end, which may be LF, CRLF or CR.
+
+    >>> first_line("\\r\\rid,target\\ra,0.1")
+    'id,target'
+    """
+    found = re.search(r"[^\r\n]+", text)
+    return found[0] if found else ""
+
+
 def read_bytes(path: Path, what: str) -> bytes:
     """Read a file once, so that exactly the checked bytes are sent, also from a pipe or a file that changes.
 
@@ -101,7 +111,7 @@ def parse_delimited(data: bytes, path: Path, what: str) -> Delimited:
     text = text.removeprefix(_BOM)
     if not text.strip():
         raise SubmissionError(f"The {what} {path} is empty; expected a header and one line per id.")
-    first = re.split(r"\r\n|\r|\n", text, maxsplit=1)[0]
+    first = first_line(text)
     separator = next((mark for mark in _SEPARATORS if mark in first), ",")
     ends = re.search(r"\r\n|\r|\n", text)
     header, columns = (_quoted_columns if '"' in text else _plain_columns)(text, separator, f"The {what} {path}")

@@ -1,6 +1,7 @@
 """Prepare the checked table of a submission with its provenance, before anything is sent."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,9 +15,12 @@ from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
 from oof.git import git_state
+from submissions.delimited import first_line
 from submissions.kaggle.credentials import find_secrets
 from submissions.message import make_message
 from submissions.table import SubmissionTable, build_table, validate_file
+
+_LONGEST_STEM = 200  # bytes of a file name without the hash and ending; file systems allow 255 in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +131,8 @@ def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
     """Write the table and describe what was checked; needs neither credentials nor network."""
     table = draft.table
     mark = f"-{table.sha256[:8]}"
-    path = workspace.table_path(f"{draft.name.removesuffix(mark)}{mark}")
+    stem = draft.name.removesuffix(mark).encode()[:_LONGEST_STEM].decode(errors="ignore")
+    path = workspace.table_path(f"{stem}{mark}")
     table.write(path)
     low, high = float(table.predictions.min()), float(table.predictions.max())
     checks = [
@@ -135,13 +140,14 @@ def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
         f"values of '{table.column}': {low:.6g} to {high:.6g}, no NaN, not constant",
     ]
     checks += _sent_before(workspace, table.sha256)
-    command = f"dfens submit {draft.blend}" if draft.blend else f"dfens submit --file {workspace.shown(path)}"
+    what = draft.blend or f"--file {shlex.quote(workspace.shown(path))}"
+    command = f"dfens submit {what}"
     if not workspace.config.competition.slug:
         command = f"set [competition] slug in dfens.toml, then {command}"
     return DryRun(
         path,
         table.rows,
-        table.data.split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r"),
+        first_line(table.data.decode("utf-8-sig")),
         table.sha256,
         draft.message,
         tuple(checks),

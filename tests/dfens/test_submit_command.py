@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,26 @@ def test_blends_models_and_files_can_be_named(folder: Path) -> None:
     )
     lost = run(folder, "submit", "nothing", "--dry-run", code=1)
     assert "There is no blend or model 'nothing'; existing ones:" in lost.stderr
+
+
+@pytest.mark.parametrize(("start", "end"), [("", "\r"), ("\n\n", "\n"), ("\ufeff\r\n", "\r\n")])
+def test_the_header_is_the_first_line_that_is_not_empty(start: str, end: str, folder: Path) -> None:
+    ids = [f"t{row}" for row in range(50)]
+    lines = ["id,target", *(f"{name},{row / 50}" for row, name in enumerate(ids)), ""]
+    (folder / "x.csv").write_bytes((start + end.join(lines)).encode())
+    found = json.loads(run(folder, "submit", "--file", "x.csv", "--dry-run", "--json").stdout)
+    assert (found["header"], found["rows"]) == ("id,target", 50)
+
+
+@pytest.mark.parametrize("stem", ["my table (1)", "it's", "n" * 250, "é" * 120])
+def test_any_name_of_a_file_can_be_submitted_as_shown(stem: str, folder: Path) -> None:
+    made = json.loads(run(folder, "submit", "m1", "--dry-run", "--json").stdout)
+    shutil.copy(made["path"], folder / f"{stem}.csv")
+    found = json.loads(run(folder, "submit", "--file", f"{stem}.csv", "--dry-run", "--json").stdout)
+    command = shlex.split(found["next"])
+    assert (folder / command[-1]).read_bytes() == Path(made["path"]).read_bytes()
+    again = json.loads(run(folder, *command[1:], "--dry-run", "--json").stdout)
+    assert again["path"] == found["path"]
 
 
 def test_messages_are_filled_from_the_blend(folder: Path) -> None:
