@@ -14,6 +14,7 @@ from typing import Self
 from oof.errors import SubmissionError
 from oof.files import atomic_path
 from oof.progress import SILENT, Progress
+from submissions.kaggle.client_child import boot_time
 from submissions.kaggle.client_process import CallFailed, ClientProcess, Json
 from submissions.kaggle.credentials import find_credentials
 from submissions.kaggle.errors import ErrorContext, Failure, Reason, explain, read_reason
@@ -221,8 +222,10 @@ class KaggleClient:
 
     def _submitted(self, name: str, on_uploaded: Callable[[], None], limit_s: float, **args: object) -> tuple[int, str]:
         def handle(event: Json) -> float:
+            # another run that has got the lock since then waits for longer before it takes it for not made
+            before = boot_time() + self.settings.call_limit_s
             on_uploaded()
-            self.process.write({"go": True})
+            self.process.write({"go": True, "before": before})
             return self.settings.call_limit_s
 
         answer = self._call(f"submitting to {self.competition}", name, limit_s, args, handle)

@@ -10,7 +10,8 @@ upload never outlives the process that writes the ledger.
     <- {"answer": {…}}  or  {"failure": {"kind": "http", "status": 400, "body": "…", …}}
 
 A submission has two steps: the file is uploaded and `{"event": "uploaded"}` is sent; the
-submission itself is made only after the parent has responded with `{"go": true}`.
+submission itself is made only after the parent has responded with `{"go": true, "before": …}`, and
+only before this time by `boot_time`.
 """
 
 import base64
@@ -57,6 +58,12 @@ _OF_THIS_MACHINE = (
 )
 
 Json = dict[str, Any]
+
+
+def boot_time() -> float:
+    """Return seconds by a clock of this machine, the same in all processes, that also runs while it is suspended."""
+    # on macOS there is no CLOCK_BOOTTIME, and CLOCK_MONOTONIC runs on; time.monotonic does not on either
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class _Line:
@@ -235,6 +242,16 @@ class _Calls:
         requests.Session.send = send  # type: ignore[method-assign,assignment]
         import kaggle  # logs in; without credentials it prints a message and continues
         from kaggle.api.kaggle_api_extended import KaggleApi, ResumableUploadResult
+        from urllib3.connection import HTTPConnection
+
+        self._before: float | None = None
+        plain_request = HTTPConnection.request
+
+        def request(connection: Any, *args: Any, **kwargs: Any) -> None:
+            calls._check_time()  # for https, the connection is open by now
+            plain_request(connection, *args, **kwargs)
+
+        HTTPConnection.request = request  # type: ignore[method-assign,assignment]
         from kagglesdk.competitions.types.submission_status import SubmissionStatus
         from kagglesdk.kaggle_object import EnumSerializer
         from urllib3.util import Retry
@@ -281,8 +298,23 @@ class _Calls:
 
     def _confirm(self) -> None:
         self._line.send({"event": "uploaded"})
-        if not self._line.next().get("go"):
+        response = self._line.next()
+        if not response.get("go"):
             raise _Failed({"kind": "other", "text": "cancelled before the submission was made"})
+        self._before = response["before"]
+
+    @contextlib.contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Limit the time of requests after `_confirm` to the end of the block."""
+        try:
+            yield
+        finally:
+            self._before = None
+
+    def _check_time(self) -> None:
+        """Raise if the submission is about to be requested so late that another run may take it for not made."""
+        if self._before is not None and boot_time() > self._before:
+            raise _Failed({"kind": "late"})
 
     def _refuse_message(self) -> None:
         """Raise the failure if the last response is only a message, which the client takes for an empty answer."""
@@ -313,12 +345,14 @@ class _Calls:
         }
 
     def submit(self, competition: str, path: str, message: str) -> Json:
-        answer = self._api.competition_submit(path, message, competition, quiet=True)
+        with self._in_time():
+            answer = self._api.competition_submit(path, message, competition, quiet=True)
         return {"ref": _integer(answer.ref), "message": str(answer.message or "")}
 
     def submit_kernel(self, competition: str, kernel: str, version: int, file_name: str, message: str) -> Json:
-        self._confirm()
-        answer = self._api.competition_submit_code(file_name, message, competition, kernel, version, quiet=True)
+        with self._in_time():
+            self._confirm()
+            answer = self._api.competition_submit_code(file_name, message, competition, kernel, version, quiet=True)
         return {"ref": _integer(answer.ref), "message": str(answer.message or "")}
 
     def submissions(self, competition: str, page: int) -> Json:

@@ -30,6 +30,7 @@ Kind = Literal[
     "tls",
     "network",
     "timeout",
+    "late",
     "malformed",
     "system",
     "client",
@@ -67,9 +68,9 @@ _WORDS: tuple[tuple[Kind, str], ...] = (
 class Failure:
     """A failed call, as reported by the client's process.
 
-    kind: http (Kaggle responded), connection, proxy, tls, timeout, malformed (an invalid response),
-        credentials (none usable), system (this machine: disk, permissions, settings), missing (a package),
-        died (the process), other.
+    kind: http (Kaggle responded), connection, proxy, tls, timeout, late (not sent, since too much time had passed),
+        malformed (an invalid response), credentials (none usable), system (this machine: disk, permissions,
+        settings), missing (a package), died (the process), other.
     status, body, retry_after: of an HTTP response. text: message of the client. errno: error number of kind system,
         None if the operating system did not report one. method, address: of the request (scheme and host), empty if
         unknown.
@@ -111,6 +112,7 @@ def read_reason(failure: Failure) -> Reason:
         "proxy": "proxy",
         "tls": "tls",
         "timeout": "timeout",
+        "late": "late",
         "connection": "network",
         "malformed": "malformed",
         "credentials": "credentials",
@@ -120,6 +122,7 @@ def read_reason(failure: Failure) -> Reason:
     return Reason(
         kind,
         _short(failure.text),
+        certain=kind == "late",
         retry=kind in ("network", "timeout", "malformed"),
         errno=failure.errno,
     )
@@ -285,6 +288,11 @@ def _advice(reason: Reason, at: ErrorContext) -> str:
             return (
                 f"Kaggle did not respond in time{plain}. Run the same command again; [submissions] call_limit_s and "
                 f"upload_limit_s set how long to wait."
+            )
+        case "late":
+            return (
+                "This machine was suspended, or dfens was stopped, after the upload, so Kaggle was not asked to make "
+                "the submission: another run may have made it since. Run the same command again; it looks first."
             )
         case "malformed":
             return (

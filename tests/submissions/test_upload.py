@@ -13,6 +13,7 @@ from oof.errors import ConfigError, DfensError, SubmissionError
 from oof.progress import SILENT, Task
 from submissions.entry import Entry
 from submissions.kaggle.client import KaggleClient, KaggleError
+from submissions.kaggle.client_child import boot_time
 from submissions.marks import mark_of
 from submissions.reconcile import reconcile
 from submissions.sync import sync
@@ -167,6 +168,27 @@ def test_a_submission_created_after_it_was_given_up_is_found_before_the_next_is_
     assert (found.entry.key, found.entry.ref) == (entry.key, 1000)
     assert len(kaggle.submissions) == 1
     assert desk.states() == ["pending"]
+
+
+@pytest.mark.parametrize("is_kernel", [False, True])
+def test_a_machine_suspended_before_the_request_submits_nothing(
+    is_kernel: bool, kaggle: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(kaggle, tmp_path)
+
+    def send() -> Entry:
+        with desk.client() as client:
+            return (submit_kernel(desk, client, kernel_entry()) if is_kernel else desk.submit()).entry
+
+    with monkeypatch.context() as patch:
+        # the time before the entry became `creating`, seen by a client that wakes up a day later
+        patch.setattr("submissions.kaggle.client.boot_time", lambda: boot_time() - 86_400)
+        with pytest.raises(KaggleError, match=r"suspended.* so Kaggle was not asked to make the submission") as caught:
+            send()
+    assert (caught.value.reason.certain, caught.value.reason.retry) == (True, False)
+    assert desk.states() == ["failed"]
+    assert kaggle.count("CreateSubmission") == kaggle.count("CreateCodeSubmission") == 0
+    assert send().ref == 1000
 
 
 def test_another_submission_is_not_mistaken_for_it(kaggle: KaggleServer, tmp_path: Path) -> None:
