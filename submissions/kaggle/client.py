@@ -192,7 +192,12 @@ class KaggleClient:
 
     def archive_version(self) -> Json:
         """Return what identifies the version of the archive of all files on Kaggle."""
-        return self._safely(f"querying the files of {self.competition}", "version", competition=self.competition)
+        return self._safely(
+            f"querying the files of {self.competition}",
+            "version",
+            competition=self.competition,
+            timeout_s=self.settings.stall_limit_s,
+        )
 
     def download(self, file_name: str, path: Path, on_event: Callable[[Json], None]) -> Json:
         """Download all files as one archive (empty `file_name`) or one file to `path`; resumes a partial download.

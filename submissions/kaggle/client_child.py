@@ -405,9 +405,9 @@ class _Calls:
             request.competition_name = competition
             return {"data": base64.b64encode(client.download_leaderboard(request).content).decode()}
 
-    def version(self, competition: str) -> Json:
+    def version(self, competition: str, timeout_s: float) -> Json:
         """Return the facts by which `download` recognises the current version of the archive of all files."""
-        with self._asked(competition, "") as first:
+        with self._asked(competition, "", timeout_s) as first:
             return _facts(first)
 
     def download(self, competition: str, file_name: str, path: str, timeout_s: float) -> Json:
@@ -415,11 +415,11 @@ class _Calls:
 
         `path`.json records what the part belongs to; the part of another version is downloaded again.
         """
-        with self._asked(competition, file_name) as first, _naming(Path(path).parent):
+        with self._asked(competition, file_name, timeout_s) as first, _naming(Path(path).parent):
             return self._stream(first, Path(path), timeout_s)
 
     @contextlib.contextmanager
-    def _asked(self, competition: str, file_name: str) -> Iterator[Any]:
+    def _asked(self, competition: str, file_name: str, timeout_s: float) -> Iterator[Any]:
         """Request the archive of all files (or one file); the response is closed at the end."""
         from kagglesdk.competitions.types.competition_api_service import (
             ApiDownloadDataFileRequest,
@@ -435,15 +435,15 @@ class _Calls:
                 every = ApiDownloadDataFilesRequest()
                 every.competition_name = competition
                 first = client.download_data_files(every)
+            if first.headers.get("Content-Encoding", "identity") != "identity":
+                first.close()  # its bytes would not belong to the file
+                headers = {**first.request.headers, "Accept-Encoding": "identity"}
+                first = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
+                first.raise_for_status()
             with contextlib.closing(first):
                 yield first
 
     def _stream(self, first: Any, part: Path, timeout_s: float) -> Json:
-        if first.headers.get("Content-Encoding", "identity") != "identity":
-            first.close()  # its bytes would not belong to the file
-            headers = {**first.request.headers, "Accept-Encoding": "identity"}
-            first = self._requests.get(first.url, headers=headers, stream=True, timeout=timeout_s)
-            first.raise_for_status()
         facts_path = part.with_name(part.name + ".json")
         facts = _facts(first)
         validator, total = facts["validator"], facts["total"]
