@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/noise.py [--sets 100] [--rows 300]
 
-Half of the sets have 5 models, half 15; predictions and labels are independent. Each true AUC is 0.5, so each significant
-difference is wrong, and an interval should contain 0.
+Half of the sets have 5 models, half 15; predictions and labels are independent. Each true AUC is 0.5, so each
+significant difference is wrong, and an interval should contain 0.
 """
 
 import argparse
