@@ -1,12 +1,14 @@
 """Compare training of folds on an idle and a busy CPU: the default against one process with many threads.
 
     python benchmarks/busy.py [--images 256] [--epochs 10] [--repeats 3] [--models 1] [--busy 0 1 2] [--before TREE]
+    python benchmarks/busy.py --demo resnet10 [--images 512] [--repeats 1] [--before TREE]
 
 "Now": `dfens train` with its defaults: folds in parallel, one thread each, with threads that sleep while they wait.
 "Before": one fold at a time on all cores, with threads that spin while they wait (torch's default). `--before`
 specifies a checkout of an older version to run instead, with the same data and its own defaults. The two alternate
 within each repeat, as separate commands; seconds include the start of Python. "Predict" changes `tta`, so that the
-trained folds predict again; "blend" blends generated predictions.
+trained folds predict again; "blend" blends generated predictions. `--demo` trains a model of `dfens demo`, with the
+settings that each checkout has for it, and nothing else.
 """
 
 import argparse
@@ -62,6 +64,7 @@ class Command:
 
     def __init__(self, tree: Path, environment: Mapping[str, str], options: tuple[str, ...] = ()) -> None:
         unset = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"}
+        self.tree = tree
         self.environment = {key: value for key, value in os.environ.items() if key not in unset}
         self.environment |= {"PYTHONPATH": str(tree), **environment}
         self.options = options
@@ -86,10 +89,21 @@ def write_config(folder: Path, given: argparse.Namespace, tta: str) -> None:
 
 
 def train(command: Command, folder: Path, given: argparse.Namespace) -> float:
-    shutil.rmtree(folder / "work", ignore_errors=True)
+    """Train all folds of the models anew."""
     write_config(folder, given, "none")
+    return trained(command, folder)
+
+
+def train_demo(command: Command, folder: Path, model: str) -> float:
+    """Train all folds of a model of the demo anew."""
+    shutil.copy(command.tree / "dfens" / "recipes" / "demo.toml", folder / "dfens.toml")
+    return trained(command, folder, "--model", model)
+
+
+def trained(command: Command, folder: Path, *options: str) -> float:
+    shutil.rmtree(folder / "work", ignore_errors=True)
     command(folder, "folds")
-    return command(folder, "train", "--fold", "0-4", *command.options)
+    return command(folder, "train", "--fold", "0-4", *options, *command.options)
 
 
 def predict(command: Command, folder: Path, given: argparse.Namespace) -> float:
@@ -133,6 +147,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=1, help="trained on 5 folds each")
     parser.add_argument("--busy", type=int, nargs="*", default=[0, 1, 2], help="numbers of busy processes")
     parser.add_argument("--before", type=Path, help="checkout of an older version")
+    parser.add_argument("--demo", metavar="MODEL", help="train this model of the demo instead")
     given = parser.parse_args()
     spinning = {"OMP_WAIT_POLICY": "ACTIVE"}
     now = Command(HERE, {})
@@ -144,22 +159,27 @@ def main() -> None:
         folders = {name: Path(scratch) / name for name in ("before", "now")}
         for folder in folders.values():
             make_competition(folder, train_rows=given.images, test_rows=given.images // 2)
-        write_predictions(Path(scratch), 30_000, 10)
-        steps: dict[str, dict[str, Callable[[], float]]] = {
-            f"train {5 * given.models} folds": {
+        steps: dict[str, dict[str, Callable[[], float]]] = {}
+        if given.demo:
+            steps[f"train {given.demo} of the demo"] = {
+                "before": lambda: train_demo(before, folders["before"], given.demo),
+                "now": lambda: train_demo(now, folders["now"], given.demo),
+            }
+        else:
+            steps[f"train {5 * given.models} folds"] = {
                 "before": lambda: train(before, folders["before"], given),
                 "now": lambda: train(now, folders["now"], given),
             }
-        }
-        if not given.before:  # older versions retrain when `tta` changes
-            steps["predict again"] = {
-                "before": lambda: predict(before, folders["before"], given),
-                "now": lambda: predict(now, folders["now"], given),
+            if not given.before:  # older versions retrain when `tta` changes
+                steps["predict again"] = {
+                    "before": lambda: predict(before, folders["before"], given),
+                    "now": lambda: predict(now, folders["now"], given),
+                }
+            write_predictions(Path(scratch), 30_000, 10)
+            steps["blend 30,000 x 10"] = {
+                "before": lambda: blend(HERE, spinning, Path(scratch)),
+                "now": lambda: blend(HERE, {}, Path(scratch)),
             }
-        steps["blend 30,000 x 10"] = {
-            "before": lambda: blend(HERE, spinning, Path(scratch)),
-            "now": lambda: blend(HERE, {}, Path(scratch)),
-        }
         for others in given.busy:
             with busy(others):
                 seconds: dict[str, dict[str, list[float]]] = {}
