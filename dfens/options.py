@@ -24,7 +24,14 @@ def threads_option(what: str) -> Callable[[F], F]:
 
 def names_option(option: str, what: str) -> Callable[[F], F]:
     """Return an option for names separated by commas."""
-    return click.option(option, metavar="A,B,…", callback=lambda ctx, param, value: split_names(value), help=what)
+    return click.option(option, metavar="A,B,…", callback=lambda ctx, param, value: _given_names(value), help=what)
+
+
+def _given_names(text: str | None) -> tuple[str, ...]:
+    names = split_names(text)
+    if text is not None and not names:  # such as an unset variable of the shell; it must not mean "all"
+        raise click.BadParameter("is empty. Give names separated by commas, or leave the option out.")
+    return names
 
 
 def split_names(text: str | None) -> tuple[str, ...]:

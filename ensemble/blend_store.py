@@ -227,9 +227,10 @@ class BlendStore:
 
     def _facts(self, name: str) -> dict[str, Any]:
         if name not in self._names():
+            listed = examples(self._names(), 10)
             raise StoreError(
-                f"There is no blend '{name}'; existing blends: {examples(self._names(), 10) or 'none'}. "
-                f"Run dfens blend --name {name}."
+                f"There is no blend '{name}'; existing blends: {listed or 'none'}. "
+                f"{'Choose one of them, or run' if listed else 'Run'} dfens blend --name {name}."
             )
         path = self.path(name) / "blend.json"
         facts = files.read_json(path, "version")

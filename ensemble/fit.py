@@ -13,7 +13,7 @@ from ensemble.general import fit_general
 from ensemble.importance_weighting import fit_importance_weighted
 from ensemble.prepare import BlendData, check_features, check_shapes, make_folds_of, numeric_target
 from ensemble.result import BlendResult
-from ensemble.settings import BlendOptions
+from ensemble.settings import BlendOptions, check_seed
 from ensemble.shift import model_shifts
 from oof.errors import BlendError
 from oof.metrics import Metric, metric_by_name
@@ -83,6 +83,7 @@ def fit_blend(
     """
     oof, y = np.asarray(oof), numeric_target(np.asarray(y))
     found_names = check_shapes(oof, y, names)
+    check_seed("", seed, BlendError)
     options = BlendOptions(
         metric=metric_by_name("auc" if optimize == "none" else optimize),
         transform=transform,
@@ -116,8 +117,21 @@ def fit_blend(
 
 def _check_options(options: BlendOptions, *, general: bool, weighting: bool, has_test: bool) -> None:
     """Raise BlendError for options that are not possible with these data."""
-    if options.average_only and (general or weighting or options.selects or options.methods):
-        raise BlendError('optimize = "none" averages binary predictions as they are and allows no other options.')
+    if options.average_only:
+        if general:
+            raise BlendError('optimize = "none" averages predictions of binary labels only. Choose a metric.')
+        fitted = {
+            "max_members": options.max_members is not None,
+            "prune": options.prune,
+            "methods": bool(options.methods),
+            "importance_weighting": weighting,
+        }
+        unused = [name for name, wanted in fitted.items() if wanted]
+        if unused:
+            raise BlendError(
+                f'optimize = "none" fits no weights, so it cannot be combined with {", ".join(unused)}. Leave that '
+                f"out, in [blend] of dfens.toml too, or choose a metric."
+            )
     if weighting and (general or not has_test):
         raise BlendError("Importance weighting needs test predictions and binary labels.")
     if general:

@@ -50,6 +50,7 @@ class BlendSettings:
 
     def __post_init__(self) -> None:
         _check("[blend] ", self.transform, self.max_members, self.calibrate, self.methods, ConfigError)
+        check_seed("[blend] ", self.seed, ConfigError)
         for name in self.features:
             if name not in FEATURES and not name.lower().endswith(_TABLES):
                 raise ConfigError(
@@ -85,6 +86,12 @@ class BlendOptions:
     def selects(self) -> bool:
         """Return whether members are selected."""
         return self.prune or self.max_members is not None
+
+
+def check_seed(where: str, seed: int, error: type[BlendError] | type[ConfigError]) -> None:
+    """Raise an error for a seed that NumPy's and scikit-learn's generators do not take."""
+    if not 0 <= seed < 2**32:
+        raise error(f"{where}seed = {seed} is out of range; it must be from 0 to 4294967295.")
 
 
 def _check(

@@ -6,6 +6,9 @@ from typing import Any
 
 from ensemble.calibration import CalibrationReport, ReliabilityBin
 
+SCORE_OF = "the rows that the weights were fitted on"
+NESTED_SCORE_OF = "each fold, with the weights fitted without it"
+
 
 @dataclass(frozen=True)
 class MethodScore:
@@ -78,8 +81,8 @@ class BlendSummary:
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values, with a description of each score."""
         return asdict(self) | {
-            "score_of": "the rows that the weights were fitted on",
-            "nested_score_of": "each fold, with the weights fitted without it",
+            "score_of": SCORE_OF,
+            "nested_score_of": NESTED_SCORE_OF,
             "references": {
                 name: {"score": score, "nested_score": nested} for name, (score, nested) in self.references.items()
             },

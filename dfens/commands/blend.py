@@ -1,5 +1,6 @@
 """`dfens blend`: fit and store a blend, with a nested score."""
 
+import re
 from typing import Any
 
 import click
@@ -10,6 +11,17 @@ from dfens.options import names_option
 from dfens.workspace.paths import Workspace
 from ensemble.settings import CALIBRATIONS, FEATURES, SECOND_LEVEL, TRANSFORMS
 
+NO_LIMIT = 0  # of --max-members
+
+
+def _limit(text: str | None) -> int | None:
+    """Parse the value of --max-members; None if it is not given."""
+    if text is None or text == "none":
+        return None if text is None else NO_LIMIT
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
+        raise click.BadParameter(f"{text!r} is not a number of members. Give 1 or more, or none for no limit.")
+    return int(text)
+
 
 @click.command("blend", short_help="Blend the models, with a nested score.")
 @click.option(
@@ -18,9 +30,14 @@ from ensemble.settings import CALIBRATIONS, FEATURES, SECOND_LEVEL, TRANSFORMS
 @click.option(
     "--transform", type=click.Choice(TRANSFORMS), help="Transform before weighting; default [blend] transform."
 )
-@names_option("--members", "Models or earlier blends to use; default all complete models.")
+@names_option("--members", "Models or earlier blends to use, or all complete models (all); default [blend] members.")
 @click.option("--name", default="blend", show_default=True, help="Name of the blend.")
-@click.option("--max-members", type=click.IntRange(min=1), help="Maximum number of members with a weight.")
+@click.option(
+    "--max-members",
+    metavar="N",
+    callback=lambda ctx, param, value: _limit(value),
+    help="Maximum number of members with a weight, or none; default [blend] max_members.",
+)
 @click.option("--prune/--no-prune", default=None, help="Drop members that do not improve the blend.")
 @click.option("--calibrate", type=click.Choice(CALIBRATIONS), help="Calibrate predictions to probabilities.")
 @names_option("--methods", f"Further methods to try: {', '.join(SECOND_LEVEL)}, or none; default [blend] methods.")
@@ -45,11 +62,13 @@ def command(workspace: Workspace, console: Console, /, name: str, verbose: bool,
     from dfens.workflows.blend import blend
 
     given = {key: value for key, value in settings.items() if value not in (None, ())}
-    for key in ("methods", "features"):
-        if "none" in given.get(key, ()):
+    for key, word in (("methods", "none"), ("features", "none"), ("members", "all")):
+        if word in given.get(key, ()):
             if len(given[key]) > 1:
-                raise click.UsageError(f"--{key} {','.join(given[key])}: write either none or names.")
+                raise click.UsageError(f"--{key} {','.join(given[key])}: write either {word} or names.")
             given[key] = ()
+    if given.get("max_members") == NO_LIMIT:
+        given["max_members"] = None
     found = blend(workspace, name, given, console.progress)
     console.notes(found.notes)
     console.show(found, show_blend(found, verbose=verbose))

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from dfens.values import duration
 from dfens.views.tables import FittedTable, make_table
 from dfens.workflows.progress import RunningWork, TimeLeft
-from dfens.workflows.status import Status, SubmissionStatus
+from dfens.workflows.status import BlendStatus, Status, SubmissionStatus
 
 
 def show_status(found: Status) -> Iterator[FittedTable | str]:
@@ -16,7 +17,7 @@ def show_status(found: Status) -> Iterator[FittedTable | str]:
         rows = [{_renamed(key, found.metric): value for key, value in vars(row).items()} for row in found.models]
         yield make_table(rows, title="Models", optional=["kind", "rows"])
     if found.blends:
-        yield make_table([dataclasses.asdict(row) for row in found.blends], title="Blends", optional=["metric"])
+        yield make_table([_blend_row(row) for row in found.blends], title="Blends", optional=["metric"])
     yield from found.facts
     if found.left is not None and found.models:
         yield _left_line(found.left)
@@ -50,6 +51,13 @@ def _submission_line(found: SubmissionStatus) -> str:
     if found.best_public is not None:
         text += f"; best public score {found.best_public:.5f} ({found.best})"
     return text + "."
+
+
+def _blend_row(blend: BlendStatus) -> dict[str, Any]:
+    """Return a row of the table, whose headings name the rows of the scores."""
+    row = dataclasses.asdict(blend)
+    del row["score_of"], row["nested_score_of"]
+    return {"score_on_the_rows_fitted" if column == "score" else column: value for column, value in row.items()}
 
 
 def _renamed(column: str, metric: str) -> str:

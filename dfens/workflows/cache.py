@@ -56,7 +56,7 @@ def update_caches(
     }
     if remove and not dry_run:
         patterns = [f"{size}px-{decode}-*" for size, decode in wanted] if names else ["*px-*"]
-        for old in {path for pattern in patterns for path in folder.glob(pattern)}:
+        for old in {path for pattern in patterns for path in folder.glob(pattern) if path.is_dir()}:
             shutil.rmtree(old)
     states, broken, used = [], [], set()
     for size, decode in sorted(wanted):

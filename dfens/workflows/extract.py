@@ -80,7 +80,7 @@ def extract(workspace: Workspace, request: ExtractRequest, progress: Progress = 
         )
     paths = list(dict.fromkeys(competition.paths))
     if request.remove and not request.dry_run:
-        shutil.rmtree(workspace.clips_dir(), ignore_errors=True)
+        _empty(workspace.clips_dir())
     started = time.monotonic()
     found = tuple(_extract(workspace, paths, *entry, request, progress) for entry in wanted(workspace))
     elapsed = time.monotonic() - started
@@ -88,6 +88,15 @@ def extract(workspace: Workspace, request: ExtractRequest, progress: Progress = 
         return Extractions(found, elapsed)
     _draw(workspace, paths, request.sheet, request.sheet_clips)
     return Extractions(found, elapsed, workspace.shown(request.sheet))
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything in a folder, which may be a link to one on another disk."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _extract(

@@ -1,6 +1,7 @@
 """Write a dfens.toml from a recipe."""
 
 import shlex
+import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def write_recipe(folder: Path, recipe: str, slug: str | None, *, force: bool) ->
 
     Raises:
         ConfigError: if the slug is not valid, or a dfens.toml exists and `force` is not given; with it, the file is
-            renamed to a free name.
+            kept under a free name.
     """
     if slug is not None:
         check_slug(slug)
@@ -52,10 +53,13 @@ def write_recipe(folder: Path, recipe: str, slug: str | None, *, force: bool) ->
     if path.exists() or path.is_symlink():
         if not force:
             raise ConfigError(
-                f"{path} exists. Edit it, or run dfens init --force, which renames it to {path.name}.old."
+                f"{path} exists. Edit it, or add --force to this command, which keeps it as {path.name}.old."
             )
         kept = free_path(path.with_name(path.name + ".old"))
-        path.rename(kept)
+        if path.is_file() and not path.is_symlink():
+            shutil.copy2(path, kept)  # the file itself stays until the new one is complete
+        else:
+            path.rename(kept)
     text = recipe_text(recipe, slug)
     write_text(path, text)
     return Written(path, recipe, kept, _next(path, recipe, tomllib.loads(text), slug))
@@ -64,9 +68,10 @@ def write_recipe(folder: Path, recipe: str, slug: str | None, *, force: bool) ->
 def _next(path: Path, recipe: str, settings: Mapping[str, Any], slug: str | None) -> str:
     """Return what to do with a new dfens.toml, by where its data come from."""
     data = path.parent / settings["data"]["root"]
+    at = "" if path.parent.resolve() == Path.cwd() else f" -C {shlex.quote(str(path.parent))}"
     if recipe in COMPETITIONS and slug is None:
         which = "" if recipe == next(iter(COMPETITIONS)) else f" --recipe {recipe}"
         return f"dfens demo{which} {shlex.quote(str(path.parent))}, which generates the data and runs every step"
     if settings["competition"]["slug"]:
-        return f"put the data into {data} (dfens download does this), then run dfens check"
-    return f"put the data into {data}, then run dfens check"
+        return f"put the data into {data} (dfens{at} download does this), then run dfens{at} check"
+    return f"put the data into {data}, then run dfens{at} check"

@@ -14,6 +14,7 @@ from dfens.workflows.selection import fold_text
 from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from ensemble.blend_store import better_blend, scores_by
+from ensemble.summary import NESTED_SCORE_OF, SCORE_OF
 from oof.errors import DfensError, PredictionError, StoreError
 from oof.ids import join_positions
 from oof.metrics import Metric, metric_by_name, metric_label
@@ -39,7 +40,10 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class BlendStatus:
-    """One blend; its state is current, or stale with the members and features that changed."""
+    """One blend; its state is current, or stale with the members and features that changed.
+
+    score_of, nested_score_of: the rows of these scores.
+    """
 
     blend: str
     members: int
@@ -47,6 +51,8 @@ class BlendStatus:
     score: float
     nested_score: float
     state: str
+    score_of: str = SCORE_OF
+    nested_score_of: str = NESTED_SCORE_OF
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ def _of_member(workspace: Workspace, name: str) -> NDArray[np.float32]:
     if found is None:
         raise BlendError(
             f"The model '{name}' does not predict the sealed rows, so a blend with it has no score on them. Blend "
-            f"without it (dfens blend --members), or import its predictions of them (dfens oof import --sealed FILE)."
+            f"without it (dfens blend --members A,B,…), or import it again with all of its predictions (dfens oof "
+            f"import {name} --oof FILE --test FILE --sealed FILE)."
         )
     return found

@@ -8,14 +8,13 @@ from typing import Any
 from ensemble.settings import BlendSettings
 
 _WITHOUT_OPTION = ("seed",)
-_NONE = ("methods", "features")  # options that take "none"
+_EMPTY = {"methods": "none", "features": "none", "members": "all", "max_members": "none"}  # what options call it
 
 
 def blend_command(facts: Mapping[str, Any], current: BlendSettings | None = None) -> str:
     """Return the command `dfens blend` for a blend that is to be made again.
 
-    Its options are the recorded settings that differ from those in [blend] of dfens.toml. An option cannot widen
-    `members` to all models, nor remove the limit `max_members`.
+    Its options are the recorded settings that differ from those in [blend] of dfens.toml.
 
     Args:
         facts: blend.json. current: settings in dfens.toml; None for the defaults.
@@ -35,6 +34,6 @@ def blend_command(facts: Mapping[str, Any], current: BlendSettings | None = None
             words.append(f"--{option}" if then else f"--no-{option}")
         elif then:
             words += [f"--{option}", ",".join(map(str, then)) if isinstance(then, tuple) else str(then)]
-        elif field.name in _NONE:
-            words += [f"--{option}", "none"]
+        elif field.name in _EMPTY:
+            words += [f"--{option}", _EMPTY[field.name]]
     return shlex.join(words)

@@ -161,7 +161,9 @@ def read_config(path: Path) -> Config:
         raise ConfigError(
             f"{path} cannot be read ({err.strerror}). Expected a text file that this user can read."
         ) from err
-    except ValueError as err:  # invalid TOML, bytes that are not UTF-8, or an integer of thousands of digits
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {err.start}). Save it as UTF-8.") from err
+    except ValueError as err:  # invalid TOML, or an integer of thousands of digits
         raise ConfigError(f"{path} is not valid TOML: {err}. Correct that line; strings need quotes.") from err
     except RecursionError as err:
         raise ConfigError(f"{path} is nested too deeply. Sections have one level, models two.") from err

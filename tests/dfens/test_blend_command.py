@@ -427,8 +427,62 @@ def test_every_setting_of_a_blend_is_an_option_or_only_in_the_configuration() ->
     same = BlendSettings(**recorded)
     assert blend_command({"name": "b", "settings": settings}, same) == "dfens blend --name b"
     assert blend_command({"name": "b"}) == "dfens blend --name b"
-    off = {"prune": False, "importance_weighting": False, "methods": [], "features": []}
+    off = {
+        "prune": False, "importance_weighting": False, "methods": [], "features": [], "members": [],
+        "max_members": None,
+    }  # fmt: skip
     assert blend_command({"name": "b", "settings": off}) == "dfens blend --name b"
     assert blend_command({"name": "b", "settings": off}, same) == (
-        "dfens blend --name b --no-prune --no-importance-weighting --methods none --features none"
+        "dfens blend --name b --members all --max-members none --no-prune --no-importance-weighting --methods none "
+        "--features none"
     )
+
+
+def test_a_stale_blend_of_all_models_is_made_again_beside_a_limit_in_the_configuration(tmp_path: Path) -> None:
+    store, folds, oof = make_workspace(tmp_path)
+    assert run(tmp_path).exit_code == 0
+    for fold in range(folds.k):
+        rows = folds.rows(fold)
+        store.save_oof("m1", folds.ids[rows], oof[rows, 1] / 2, fold=fold)
+    (tmp_path / "dfens.toml").write_text(CONFIG + '[blend]\nmembers = ["m0", "m1"]\nmax_members = 1\n')
+    advised = json.loads(CliRunner().invoke(cli, ["-C", str(tmp_path), "status", "--json"]).stdout)["next"]
+    assert advised == "dfens blend --name blend --members all --max-members none"
+    assert CliRunner().invoke(cli, ["-C", str(tmp_path), *shlex.split(advised)[1:]]).exit_code == 0
+    facts = BlendStore(tmp_path / "work" / "ensemble").facts("blend")
+    assert len(facts["members"]) == 3
+    assert (facts["settings"]["members"], facts["settings"]["max_members"]) == ([], None)
+
+
+@pytest.mark.parametrize("option", ["--members", "--methods", "--features"])
+def test_an_empty_list_of_names_is_refused(tmp_path: Path, option: str) -> None:
+    """An unset variable of the shell must not mean all models."""
+    make_workspace(tmp_path)
+    found = run(tmp_path, option, "")
+    assert found.exit_code == 2
+    assert f"'{option}': is empty" in found.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", ""])
+def test_a_limit_that_is_no_number_of_members_is_refused(tmp_path: Path, value: str) -> None:
+    make_workspace(tmp_path)
+    found = run(tmp_path, "--max-members", value)
+    assert found.exit_code == 2
+    assert "is not a number of members" in found.stderr
+
+
+def test_a_seed_out_of_range_is_named(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    (tmp_path / "dfens.toml").write_text(CONFIG + "[blend]\nseed = -1\n")
+    found = run(tmp_path, "--methods", "boosted")
+    assert found.exit_code == 1
+    assert "[blend] seed = -1 is out of range; it must be from 0 to 4294967295." in found.stderr
+
+
+def test_status_says_on_which_rows_a_blend_is_scored(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    assert run(tmp_path).exit_code == 0
+    shown = CliRunner().invoke(cli, ["-C", str(tmp_path), "status"], env={"COLUMNS": "200"}).stdout
+    assert "score on the rows fitted" in shown
+    (row,) = json.loads(CliRunner().invoke(cli, ["-C", str(tmp_path), "status", "--json"]).stdout)["blends"]
+    assert row["score_of"] == "the rows that the weights were fitted on"
+    assert row["nested_score_of"] == "each fold, with the weights fitted without it"

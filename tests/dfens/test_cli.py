@@ -1,5 +1,6 @@
 """The command line: help, exit codes, where output goes, and what --help does not load."""
 
+import errno
 import json
 import os
 import subprocess
@@ -206,9 +207,17 @@ def test_init_writes_a_recipe_and_never_overwrites(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "download", "expected"),
     [
-        ((), True, "put the data into {folder}/data (dfens download does this), then run dfens check"),
-        (("--recipe", "table"), False, "put the data into {folder}/data, then run dfens check"),
-        (("--recipe", "table", "--competition", "x"), True, "put the data into {folder}/data (dfens download"),
+        (
+            (),
+            True,
+            "put the data into {folder}/data (dfens -C {folder} download does this), then run dfens -C",
+        ),
+        (("--recipe", "table"), False, "put the data into {folder}/data, then run dfens -C"),
+        (
+            ("--recipe", "table", "--competition", "x"),
+            True,
+            "put the data into {folder}/data (dfens -C {folder} down",
+        ),
         (("--recipe", "demo"), False, "dfens demo {folder}, which generates the data"),
         (("--recipe", "demo-av"), False, "dfens demo --recipe demo-av {folder}, which generates the data"),
     ],
@@ -219,7 +228,35 @@ def test_the_step_after_init_fits_the_recipe(
     result = CliRunner().invoke(cli, ["init", str(tmp_path), *options])
     assert result.exit_code == 0
     assert f"Next: {expected.format(folder=tmp_path)}" in result.stdout.replace("\n", " ")
-    assert ("dfens download" in result.stdout) == download
+    assert (" download does this" in result.stdout.replace("\n", " ")) == download
+
+
+def test_the_step_after_init_in_the_current_folder_needs_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "(dfens download does this), then run dfens check" in CliRunner().invoke(cli, ["init"]).stdout.replace(
+        "\n", " "
+    )
+
+
+def test_a_failed_init_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk or a kill between renaming the old file and writing the new one would leave no dfens.toml."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "dfens.toml").write_text("# mine\n")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    failed = CliRunner().invoke(cli, ["-C", str(tmp_path), "init", "--force"])
+    assert failed.exit_code == 1
+    assert (tmp_path / "dfens.toml").read_text() == "# mine\n"
+
+
+def test_the_advice_of_a_refused_init_names_no_other_file(tmp_path: Path) -> None:
+    for _ in range(2):
+        result = CliRunner().invoke(cli, ["init", str(tmp_path / "sub")])
+    assert "or add --force to this command" in result.stderr.replace("\n", " ")
 
 
 def test_init_refuses_an_invalid_slug(tmp_path: Path) -> None:

@@ -210,6 +210,12 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
         read_config(write(tmp_path, '[data]\nlayout = ffdi"\n'))
 
 
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dfens.toml").write_bytes('[competition]\nslug = "x"\n'.encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"dfens\.toml is not UTF-8 text \(byte 0\)\. Save it as UTF-8\."):
+        read_config(tmp_path / "dfens.toml")
+
+
 def test_no_file_names_init(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"There is no dfens\.toml in .*Run dfens init"):
         read_config(tmp_path / "dfens.toml")

@@ -53,6 +53,18 @@ def test_clips_are_read_once_and_removed_on_request(folder: Path) -> None:
     assert counts(folder, "--remove")["stored"] == 0
 
 
+def test_features_on_another_disk_are_removed_too(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """`work/trainers/clips` may be a link; the link stays, for the next extraction."""
+    other = tmp_path_factory.mktemp("disk")
+    clips = folder / "work" / "trainers" / "clips"
+    clips.parent.mkdir(parents=True)
+    clips.symlink_to(other)
+    assert counts(folder)["stored"] == 4
+    assert counts(folder, "--remove")["stored"] == 0
+    assert clips.is_symlink()
+    assert list(other.iterdir()) == []
+
+
 def test_center_crops_and_broken_clips_are_reported(folder: Path) -> None:
     (folder / "data" / "trainset" / "clip 2.mp4").write_text("text, not a clip")
     result = run(folder)

@@ -177,8 +177,10 @@ def test_features_that_are_missing_or_useless_are_named() -> None:
         fit_blend(oof, y, methods=["boosted"], features=quality[:100])
     with pytest.raises(BlendError, match="methods = 'stacking' is unknown. Use ridge, boosted"):
         fit_blend(oof, y, methods=["stacking"])
-    with pytest.raises(BlendError, match="allows no other options"):
-        fit_blend(oof, y, optimize="none", methods=["ridge"])
+    with pytest.raises(BlendError, match="fits no weights, so it cannot be combined with max_members, methods"):
+        fit_blend(oof, y, optimize="none", methods=["ridge"], max_members=1)
+    with pytest.raises(BlendError, match="seed = -1 is out of range"):
+        fit_blend(oof, y, seed=-1)
 
 
 # ---- noise --------------------------------------------------------------------

@@ -3,14 +3,17 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from oof.errors import TrainingError
 from oof.folds import make_folds
 from oof.metrics import roc_auc
+from oof.metrics.intervals import Interval, score_interval
 from oof.store import PredictionStore
 from tests.support.competitions import face, make_table
 from tests.support.training import train_models
@@ -117,3 +120,33 @@ def test_a_model_without_weights_is_named(tmp_path: Path) -> None:
     settings = TimmSettings(backbone="resnet10t", pretrained=False)
     with pytest.raises(TrainingError, match=r"Model 'tiny' has no weights in .*Run dfens train --model tiny"):
         robustness_curves(job_of(tmp_path, competition, {"tiny": settings}))
+
+
+def test_weights_that_did_not_make_the_predictions_are_refused(tmp_path: Path) -> None:
+    competition, store = prepare(tmp_path, rows=16)
+    models = {"pixels": LinearSettings(image_size=8)}
+    train_models(competition, store, models, [0, 1], tmp_path / "work" / "trainers")
+    with pytest.raises(TrainingError, match="trained with other settings or folds than those of now"):
+        robustness_curves(job_of(tmp_path, competition, {"pixels": LinearSettings(image_size=16)}), corruptions=[])
+    store.archive("pixels")
+    store.save_oof("pixels", store.folds.ids, np.linspace(0, 1, 16), fold=None)
+    store.save_model("pixels", "import", {})
+    with pytest.raises(TrainingError, match="are of kind 'import', not 'linear'"):
+        robustness_curves(job_of(tmp_path, competition, models), corruptions=[])
+
+
+def test_rows_are_drawn_from_the_folds_that_are_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    competition, store = prepare(tmp_path, rows=40)
+    models = {"pixels": LinearSettings(image_size=8)}
+    train_models(competition, store, models, [1], tmp_path / "work" / "trainers")
+    scored: list[int] = []
+
+    def interval(metric: str, target: NDArray[Any], *rest: NDArray[Any]) -> Interval:
+        scored.append(len(target))
+        return score_interval(metric, target, *rest)
+
+    monkeypatch.setattr("trainers.analysis.robustness.score_interval", interval)
+    robustness_curves(job_of(tmp_path, competition, models), corruptions=[], rows=16)
+    assert scored == [16]
+    with pytest.raises(TrainingError, match="requires both classes, and the 1 drawn rows have one"):
+        robustness_curves(job_of(tmp_path, competition, models), corruptions=[], rows=1)

@@ -62,7 +62,8 @@ def robustness_curves(
         progress: reports each batch and severity.
 
     Raises:
-        TrainingError: if a model has no weights, or the models have no fold in common.
+        TrainingError: if a model has no weights, or only those of other settings, folds or predictions; if the models
+            have no fold in common; or if the drawn rows are of one class.
     """
     known: Mapping[str, Perturbation | ClipChange] = (
         PERTURBATIONS if job.competition.media == "images" else CLIP_CHANGES
@@ -70,9 +71,11 @@ def robustness_curves(
     names = known if corruptions is None else corruptions
     runner = FoldRunner(job, progress)
     folds = runner.store.folds
-    common = _common_folds(runner, folds.k)
-    chosen = _draw(folds.target, folds.fold, rows, seed)
-    chosen = chosen[np.isin(folds.fold[chosen], common)]
+    common = _common_folds(runner)
+    usable = np.flatnonzero(np.isin(folds.fold, common))
+    chosen = usable[_draw(folds.target[usable], folds.fold[usable], rows, seed)]
+    if len(np.unique(folds.target[chosen])) < 2:
+        raise TrainingError(f"An AUC requires both classes, and the {len(chosen)} drawn rows have one. Draw more rows.")
     severities = [("none", 0.0), *((name, value) for name in names for value in known[name].severities)]
     points = []
     groups = None if folds.groups is None else folds.groups[chosen]
@@ -144,18 +147,34 @@ def _draw(target: NDArray[Any], fold: NDArray[Any], rows: int, seed: int) -> NDA
     return np.sort(order[np.linspace(0, len(order) - 1, rows).astype(int)])
 
 
-def _common_folds(runner: FoldRunner, k: int) -> list[int]:
-    """Return the folds for which all models have weights."""
-    found = []
-    for name, settings in runner.job.models.items():
-        kind = kind_of(settings)
-        there = {fold for fold in range(k) if kind.has_weights(runner.folder(name, fold))}
-        if not there:
-            raise TrainingError(
-                f"Model '{name}' has no weights in {runner.job.work_dir / name}. Run dfens train --model {name}."
-            )
-        found.append(there)
+def _common_folds(runner: FoldRunner) -> list[int]:
+    """Return the folds for which all models have weights of their present settings and predictions."""
+    found = [_usable_folds(runner, name) for name in runner.job.models]
     common = sorted(set.intersection(*found))
     if not common:
         raise TrainingError("These models have no trained fold in common. Run dfens train for the same folds of each.")
     return common
+
+
+def _usable_folds(runner: FoldRunner, name: str) -> set[int]:
+    """Return the folds whose weights are those that made the model's predictions.
+
+    Weights of other settings, or beside predictions that were imported, would give curves of another model.
+    """
+    settings, folder = runner.job.models[name], runner.job.work_dir / name
+    stored = runner.store.load(name).kind if name in runner.store else settings.kind
+    if stored != settings.kind:
+        raise TrainingError(
+            f"The predictions of '{name}' are of kind '{stored}', not '{settings.kind}' as in the configuration, so "
+            f"the weights in {folder} did not make them. Train the model under a different name, and compare that one."
+        )
+    folds = range(runner.store.folds.k)
+    found = {fold for fold in folds if runner.has_trained_weights(name, fold)}
+    if found:
+        return found
+    if any(kind_of(settings).has_weights(runner.folder(name, fold)) for fold in folds):
+        raise TrainingError(
+            f"The weights in {folder} were trained with other settings or folds than those of now. Restore the "
+            f"settings, or train model '{name}' with those of now: dfens train --model {name} --force."
+        )
+    raise TrainingError(f"Model '{name}' has no weights in {folder}. Run dfens train --model {name}.")

@@ -160,7 +160,7 @@ class FoldRunner:
                 return self._done(name, fold, seed)
             check_still_own(self.job.work_dir / name, self.job.models[name])
             self._prepare(name)
-            if self.group.broadcast(self._has_trained_weights(name, fold, seed)):
+            if self.group.broadcast(self.has_trained_weights(name, fold, seed)):
                 self._predict_held_out(name, fold, seed)
                 return self._done(name, fold, seed)
             context = self._training_context(name, fold, seed)
@@ -181,7 +181,7 @@ class FoldRunner:
     def is_trained(self, name: str, fold: int, seed: int = 0) -> bool:
         """Return whether a training is done, so that at most its test predictions are missing."""
         if fold == self.store.folds.refit:
-            return self.store.has(name, "test", fold, seed) or self._has_trained_weights(name, fold, seed)
+            return self.store.has(name, "test", fold, seed) or self.has_trained_weights(name, fold, seed)
         if not self.store.has(name, "oof", fold, seed):
             return False
         has_weights = kind_of(self.job.models[name]).has_weights(self.folder(name, fold, seed))
@@ -203,8 +203,8 @@ class FoldRunner:
         found: dict[str, Any] = read_json(path) if path.exists() else {}
         return found
 
-    def _has_trained_weights(self, name: str, fold: int, seed: int) -> bool:
-        """Return whether a fold is fully trained and only its predictions are missing."""
+    def has_trained_weights(self, name: str, fold: int, seed: int = 0) -> bool:
+        """Return whether there are weights of a complete training with the present settings and folds."""
         folder, settings = self.folder(name, fold, seed), self._settings(name, seed)
         history = folder / "history.json"
         if any((folder / running).exists() for running in RUNNING_FILES) or not history.exists():
