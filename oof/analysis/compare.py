@@ -30,7 +30,7 @@ class Gain:
 
     gain: positive if the model is better, also for losses. low, high: 95 % interval. p_value: of this comparison alone;
     p_adjusted: after Holm's correction for all comparisons. folds_better: number of `folds` in which the model is
-    better.
+    better. by_fold: gain in each fold, NaN where a model does not cover it.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Gain:
     p_adjusted: float
     folds_better: int
     folds: int
+    by_fold: tuple[float, ...]
 
     @property
     def verdict(self) -> str:
@@ -122,11 +123,11 @@ def _gains(metric: Metric, scores: Sequence[ModelScore], found: Sequence[Differe
     adjusted = holm([one.p_value for one in found])
     gains = []
     for model, one, p_adjusted in zip(others, found, adjusted, strict=True):
-        steps = [metric.gain(1.0) * (a - b) for a, b in zip(model.by_fold, reference.by_fold, strict=True)]
-        known = [step for step in steps if not np.isnan(step)]
+        by_fold = tuple(metric.gain(a - b) for a, b in zip(model.by_fold, reference.by_fold, strict=True))
+        known = [step for step in by_fold if not np.isnan(step)]
         better = sum(step > 0 for step in known)
         interval = (one.gain, one.low, one.high)
-        gains.append(Gain(model.name, reference.name, *interval, one.p_value, p_adjusted, better, len(known)))
+        gains.append(Gain(model.name, reference.name, *interval, one.p_value, p_adjusted, better, len(known), by_fold))
     return tuple(gains)
 
 

@@ -3,10 +3,12 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.axes import Axes
 
 from dfens.cli import cli
 from oof.analysis.compare import compare_models, holm
@@ -15,6 +17,7 @@ from oof.folds import make_folds
 from oof.metrics import roc_auc
 from oof.metrics.intervals import difference
 from oof.store import PredictionStore
+from trainers.analysis.plots import plot_gains
 
 
 def make_store(root: Path, *, groups: bool = False, rows: int = 600) -> PredictionStore:
@@ -90,6 +93,29 @@ def test_a_loss_gains_by_falling(tmp_path: Path) -> None:
     found = compare_models(store, ["unsure", "sure"], metric="log_loss")
     assert found.gains[0].gain > 0
     assert found.gains[0].verdict == "better"
+    assert found.gains[0].by_fold == pytest.approx((np.log(0.8) - np.log(0.5),) * 3)
+
+
+def test_the_plot_shows_gains_of_single_folds_on_the_side_of_the_gain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a loss, a lower score is a gain, in the dots of the folds as well."""
+    store = make_store(tmp_path)
+    for name, values in (("sure", np.where(store.folds.target == 1, 0.8, 0.2)), ("unsure", np.full(600, 0.5))):
+        store.save(name, store.folds.ids, values)
+    drawn = []
+    plot = Axes.plot
+
+    def recorded(axes: Axes, *args: Any, **options: Any) -> Any:
+        drawn.append(args)
+        return plot(axes, *args, **options)
+
+    monkeypatch.setattr(Axes, "plot", recorded)
+    found = compare_models(store, ["unsure", "sure"], metric="log_loss")
+    plot_gains(tmp_path / "gains.png", found)
+    (dots,) = [args[0] for args in drawn if args[2:] == (".",)]
+    assert len(dots) == 3
+    assert min(dots) > 0
 
 
 def test_holm_agrees_with_its_definition() -> None:

@@ -26,13 +26,12 @@ def plot_gains(path: Path, comparison: "Comparison") -> Path:
     figure = Figure(figsize=(8, 1.2 + 0.6 * len(comparison.gains)), layout="constrained")
     axes = figure.add_subplot()
     reference = comparison.scores[0]
-    for at, (gain, model) in enumerate(zip(comparison.gains, comparison.scores[1:], strict=True)):
+    for at, gain in enumerate(comparison.gains):
         colour = {"better": "tab:green", "worse": "tab:red"}.get(gain.verdict, "tab:grey")
         axes.errorbar(
             gain.gain, at, xerr=[[gain.gain - gain.low], [gain.high - gain.gain]], fmt="o", color=colour, capsize=4
         )
-        steps = [a - b for a, b in zip(model.by_fold, reference.by_fold, strict=True)]
-        axes.plot(steps, [at + 0.2] * len(steps), ".", color="tab:blue", alpha=0.5)
+        axes.plot(gain.by_fold, [at + 0.2] * len(gain.by_fold), ".", color="tab:blue", alpha=0.5)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(comparison.gains)), [_safe(gain.name) for gain in comparison.gains])
     axes.set_ylim(len(comparison.gains) - 0.5, -0.5)
