@@ -75,8 +75,7 @@ def images_panel(inputs: ReportInputs, find_views: FindViews) -> ImagesPanel | N
     """
     if not inputs.models:
         return None
-    blend = inputs.newest_blend
-    scored, scores = (blend.name, blend.nested_oof) if blend else (inputs.models[0].name, inputs.models[0].oof)
+    scored, scores = inputs.scored
     known = np.flatnonzero(np.isfinite(scores))
     if len(set(inputs.target[known].tolist())) < 2:
         return None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ensemble.blend_store import better_blend, scores_by
 from ensemble.summary import BlendSummary
+from oof.errors import DfensError
 from oof.metrics import Metric
 from oof.sealed import Look
 from submissions.entry import Entry
@@ -138,6 +139,31 @@ class ReportInputs:
     def newest_blend(self) -> BlendInput | None:
         """The blend that `dfens submit` sends; the other panels describe it too."""
         return self.blends[-1] if self.blends else None
+
+    @cached_property
+    def scored(self) -> tuple[str, NDArray[np.float64] | NDArray[np.float32]]:
+        """Name and held-out predictions, (n_rows,), that the panels of images and groups describe.
+
+        Those of the newest blend (nested); without a blend, of the best model by the competition's metric. A model
+        that the metric cannot score comes last, and there must be a model or a blend.
+        """
+        if self.newest_blend:
+            return self.newest_blend.name, self.newest_blend.nested_oof
+        gains = [self._gain(model.oof) for model in self.models]
+        best = self.models[int(np.argmax(gains))]
+        return best.name, best.oof
+
+    def _gain(self, oof: NDArray[np.float32]) -> float:
+        """Return the score of predictions, negated for losses; -inf if the metric is not defined for them."""
+        known = np.isfinite(oof)
+        y = self.target[known]
+        if not 0 < int(y.sum()) < len(y):
+            return -np.inf
+        try:
+            score = self.metric.gain(self.metric(y, oof[known]))
+        except DfensError:  # predictions unsuitable for the metric, such as logits for log loss
+            return -np.inf
+        return -np.inf if np.isnan(score) else score
 
     @property
     def better_blend(self) -> tuple[str, float] | None:

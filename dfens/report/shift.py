@@ -82,8 +82,7 @@ def shift_panel(inputs: ReportInputs) -> ShiftPanel | None:
         if known.sum() >= 50 and len(tests) >= 50:
             interval = adversarial_auc(oof[known], test)
             adversarial = (interval.score, interval.low, interval.high)
-    blend = inputs.newest_blend
-    scored, scores = (blend.name, blend.nested_oof) if blend else (inputs.models[0].name, inputs.models[0].oof)
+    scored, scores = inputs.scored
     return ShiftPanel(
         shifts,
         adversarial,

@@ -313,6 +313,21 @@ def test_grids_show_the_rows_described_by_their_titles() -> None:
         assert (picture.score > 0.5) == (picture.target == 1)
 
 
+@pytest.mark.parametrize("metric", ["auc", "log_loss"])
+def test_without_a_blend_images_and_groups_are_those_of_the_best_model(metric: str) -> None:
+    inputs = make_inputs(rows=200, names=["a-poor", "b-best", "c-logits"], blends=[], metric=metric_by_name(metric))
+    poor, best, logits = inputs.models
+    y = inputs.target.astype(np.float32)
+    best = replace(best, oof=0.9 * y + 0.05 + 0.01 * best.oof)
+    logits = replace(logits, oof=1 - 10 * y)  # reversed, and unsuitable for log loss
+    inputs = replace(inputs, models=[poor, best, logits])
+    images, shift = images_panel(inputs, all_views), shift_panel(inputs)
+    assert images is not None
+    assert shift is not None
+    assert images.scored == shift.scored == "b-best"
+    assert {group.auc for group in shift.groups} == {1.0}
+
+
 def test_rows_that_one_model_predicts_are_not_disputed() -> None:
     inputs = make_inputs(rows=60, count=2)
     first, second = inputs.models
