@@ -11,13 +11,11 @@ from dfens.options import names_option
 from dfens.workspace.paths import Workspace
 from ensemble.settings import CALIBRATIONS, FEATURES, SECOND_LEVEL, TRANSFORMS
 
-NO_LIMIT = 0  # of --max-members
 
-
-def _limit(text: str | None) -> int | None:
-    """Parse the value of --max-members; None if it is not given."""
+def _limit(text: str | None) -> int | str | None:
+    """Parse the value of --max-members: a number, "none", or None if it is not given."""
     if text is None or text == "none":
-        return None if text is None else NO_LIMIT
+        return text
     if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
         raise click.BadParameter(f"{text!r} is not a number of members. Give 1 or more, or none for no limit.")
     return int(text)
@@ -67,7 +65,7 @@ def command(workspace: Workspace, console: Console, /, name: str, verbose: bool,
             if len(given[key]) > 1:
                 raise click.UsageError(f"--{key} {','.join(given[key])}: write either {word} or names.")
             given[key] = ()
-    if given.get("max_members") == NO_LIMIT:
+    if given.get("max_members") == "none":
         given["max_members"] = None
     found = blend(workspace, name, given, console.progress)
     console.notes(found.notes)

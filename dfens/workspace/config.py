@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from ensemble.settings import BlendSettings
+from ensemble.settings import BlendSettings, check_seed
 from oof.errors import ConfigError
 from oof.ids import check_name
 from oof.paths import resolve_path
@@ -103,8 +103,7 @@ class FoldSettings:
     def __post_init__(self) -> None:
         if self.k < 2:
             raise ConfigError(f"[folds] k = {self.k}: at least 2 folds are needed.")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"[folds] seed = {self.seed} is out of range; it must be from 0 to 4294967295.")
+        check_seed("[folds] ", self.seed, ConfigError)
         if self.group not in ("none", "duplicates", "clusters") and not self.group.startswith("column:"):
             raise ConfigError(
                 f"[folds] group = {self.group!r} is unknown. Use none, duplicates, clusters, or column:NAME."

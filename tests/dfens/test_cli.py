@@ -207,17 +207,9 @@ def test_init_writes_a_recipe_and_never_overwrites(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "download", "expected"),
     [
-        (
-            (),
-            True,
-            "put the data into {folder}/data (dfens -C {folder} download does this), then run dfens -C",
-        ),
-        (("--recipe", "table"), False, "put the data into {folder}/data, then run dfens -C"),
-        (
-            ("--recipe", "table", "--competition", "x"),
-            True,
-            "put the data into {folder}/data (dfens -C {folder} down",
-        ),
+        ((), True, "put the data into {folder}/data (dfens{at} download does this), then run dfens{at} check"),
+        (("--recipe", "table"), False, "put the data into {folder}/data, then run dfens{at} check"),
+        (("--recipe", "table", "--competition", "x"), True, "put the data into {folder}/data (dfens{at} download"),
         (("--recipe", "demo"), False, "dfens demo {folder}, which generates the data"),
         (("--recipe", "demo-av"), False, "dfens demo --recipe demo-av {folder}, which generates the data"),
     ],
@@ -227,7 +219,7 @@ def test_the_step_after_init_fits_the_recipe(
 ) -> None:
     result = CliRunner().invoke(cli, ["init", str(tmp_path), *options])
     assert result.exit_code == 0
-    assert f"Next: {expected.format(folder=tmp_path)}" in result.stdout.replace("\n", " ")
+    assert f"Next: {expected.format(folder=tmp_path, at=f' -C {tmp_path}')}" in result.stdout.replace("\n", " ")
     assert (" download does this" in result.stdout.replace("\n", " ")) == download
 
 
