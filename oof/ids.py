@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -70,6 +70,11 @@ def text_fingerprint(texts: Sequence[str]) -> str:
         digest.update(b"%d:" % len(data))
         digest.update(data)
     return digest.hexdigest()[:32]
+
+
+def labels_fingerprint(ids: Iterable[str], target: Iterable[object]) -> str:
+    """Return the fingerprint of labelled rows, which does not depend on their order."""
+    return text_fingerprint(sorted(f"{id_}\t{label}" for id_, label in zip(ids, target, strict=True)))
 
 
 def spelling_note(unknown: Sequence[str] | Ids, known: Ids) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from oof import files
 from oof.errors import FoldError, StoreError
-from oof.ids import Ids, as_ids, text_fingerprint
+from oof.ids import Ids, as_ids, labels_fingerprint
 
 FORMAT_VERSION = 1
 N_DRAWS = 8
@@ -37,8 +37,7 @@ class SealedRows:
     @cached_property
     def fingerprint(self) -> str:
         """Fingerprint of ids and targets, independent of the order of the rows."""
-        rows = zip(self.ids, self.target, strict=True)
-        return text_fingerprint(sorted(f"{id_}\t{target}" for id_, target in rows))
+        return labels_fingerprint(self.ids, self.target)
 
 
 def choose_sealed(

@@ -82,7 +82,7 @@ def images_panel(inputs: ReportInputs, find_views: FindViews) -> ImagesPanel | N
     ranks = np.full(len(scores), np.nan)
     ranks[known] = (rankdata(scores[known]) - 0.5) / len(known)
     wrong = np.where(inputs.target == 1, 1 - ranks, ranks)  # 1: at the far end of the other class
-    chosen = _choose(inputs, known, wrong)
+    chosen = _choose(inputs, known, wrong, _mistaken(inputs, scores))
     views = find_views(list(dict.fromkeys(str(inputs.ids[row]) for _, _, rows in chosen for row, _ in rows)))
     grids = tuple(
         Grid(
@@ -97,11 +97,19 @@ def images_panel(inputs: ReportInputs, find_views: FindViews) -> ImagesPanel | N
     return ImagesPanel(scored, grids, missing)
 
 
+def _mistaken(inputs: ReportInputs, scores: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Return which rows score beyond at least one row of the other class; those of a perfect ranking do not."""
+    fake = inputs.target == 1
+    beyond: NDArray[np.bool_] = np.where(fake, scores < np.nanmax(scores[~fake]), scores > np.nanmin(scores[fake]))
+    return beyond
+
+
 def _choose(
-    inputs: ReportInputs, known: NDArray[np.intp], wrong: NDArray[np.float64]
+    inputs: ReportInputs, known: NDArray[np.intp], wrong: NDArray[np.float64], mistaken: NDArray[np.bool_]
 ) -> list[tuple[str, str, list[tuple[int, str]]]]:
     rows = inputs.sample_rows()
-    mistakes = known[np.argsort(-wrong[known], kind="stable")][:PER_GRID]
+    mistakes = known[np.argsort(-wrong[known], kind="stable")]
+    mistakes = mistakes[mistaken[mistakes]][:PER_GRID]
     sides = depth_in_other_class(inputs, rows)  # (n_models, n_rows) of `rows`, NaN where not predicted
     voted = np.isfinite(sides).sum(axis=0)
     enough = voted == voted.max(initial=0)
@@ -110,8 +118,8 @@ def _choose(
     spread[compared] = np.nanstd(sides[:, compared], axis=0)
     disagreed = rows[compared[np.argsort(-spread[compared], kind="stable")][:PER_GRID]]
     lowest = np.where(enough, np.nanmin(np.where(np.isfinite(sides), sides, np.inf), axis=0), -1)
-    against = np.argsort(-lowest, kind="stable")[:PER_GRID]
-    against = against[lowest[against] > 0.75]
+    against = np.argsort(-lowest, kind="stable")
+    against = against[(lowest[against] > 0.75) & mistaken[rows[against]]][:PER_GRID]
     right = known[wrong[known] < 0.25]
     draw = np.random.default_rng(0).permutation(right)[:PER_GRID]
 
@@ -120,7 +128,7 @@ def _choose(
 
     place = {int(row): index for index, row in enumerate(rows)}
     return [
-        ("Most confident mistakes", "Rows that rank deepest in the other class.",
+        ("Most confident mistakes", "Rows that rank deepest in the other class, beyond at least one of its rows.",
          said(mistakes, lambda row: f"further into the other class than {100 * wrong[row]:.1f} % of all rows")),
         ("Most disputed rows", "Rows whose ranks differ most between the models.",
          said(disagreed, lambda row: f"standard deviation of ranks {spread[place[row]]:.2f}")),

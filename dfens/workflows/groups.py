@@ -10,6 +10,7 @@ from dfens.workflows.stored_results import save_duplicates, save_fold_gap
 from dfens.workspace.paths import Workspace
 from oof.errors import ConfigError, DataError, FoldError
 from oof.folds import make_folds
+from oof.ids import labels_fingerprint
 from oof.metrics.intervals import score_interval
 from oof.progress import SILENT, Progress
 from trainers.analysis.baseline import baseline_features, baseline_oof
@@ -49,6 +50,9 @@ def compare_groupings(
 ) -> Groupings:
     """Score a linear baseline out of fold with random folds, near-duplicates together, and whole clusters held out.
 
+    Random folds ("none") are those without any groups. The groups of [data] group are scored as "data", and are kept
+    whole by the other groupings.
+
     With `embed_with`, a model of dfens.toml, features of its pretrained backbone are stored first and define the
     clusters from then on.
 
@@ -66,10 +70,11 @@ def compare_groupings(
     if embed_with is not None:
         _embed(workspace, embed_with, competition, threads, progress)
     x = baseline_features(competition.train["path"].tolist(), threads=threads, progress=progress)
-    methods = dict.fromkeys(["none", "duplicates", "clusters", settings.group])
+    given = ["data"] if "group" in competition.train else []
+    methods = dict.fromkeys(["none", *given, "duplicates", "clusters", settings.group])
     found = {how: _score(workspace, competition, x, how, threads, progress) for how in methods}
     grouped = {how: item.baseline_auc for how, item in found.items() if how != "none"}
-    save_fold_gap(workspace, found["none"].baseline_auc, grouped)
+    save_fold_gap(workspace, found["none"].baseline_auc, grouped, _labels(competition))
     return Groupings(tuple(found.values()))
 
 
@@ -83,17 +88,19 @@ def _score(
 ) -> Grouping:
     settings = workspace.config.folds
     ids, y = competition.train["id"].to_numpy(object), competition.train["target"].to_numpy()
-    found = derive_groups(
-        competition,
-        how,
-        work_dir=workspace.trainers_dir,
-        threads=threads,
-        progress=progress,
-        seed=settings.seed,
-    )
+    found = None
+    if how != "none":
+        found = derive_groups(
+            competition,
+            "none" if how == "data" else how,
+            work_dir=workspace.trainers_dir,
+            threads=threads,
+            progress=progress,
+            seed=settings.seed,
+        )
     groups = None if found is None else found.names
-    if how == "duplicates" and groups is not None:
-        save_duplicates(workspace, ids, groups)
+    if found is not None and found.copies is not None:
+        save_duplicates(workspace, ids, found.copies, _labels(competition))
     sizes = np.ones(len(ids), int) if groups is None else pd.Series(groups).value_counts().to_numpy()
     counts = (how, len(sizes), int(sizes.max()), int(sizes[sizes > 1].sum()))
     try:
@@ -102,6 +109,10 @@ def _score(
         return Grouping(*counts, None, None, None, str(err))
     interval = score_interval("auc", y, baseline_oof(x, y, folds.fold), groups)
     return Grouping(*counts, interval.score, interval.low, interval.high)
+
+
+def _labels(competition: Competition) -> str:
+    return labels_fingerprint(competition.train["id"], competition.train["target"])
 
 
 def _embed(workspace: Workspace, name: str, competition: Competition, threads: int, progress: Progress) -> None:

@@ -26,7 +26,7 @@ from ensemble.settings import BlendSettings
 from oof.errors import DfensError
 from oof.files import write_json, write_text
 from oof.folds import Folds
-from oof.ids import join_positions
+from oof.ids import join_positions, labels_fingerprint
 from oof.metrics import Metric, metric_by_name
 from oof.progress import SILENT, Progress
 from oof.sealed import count_looks
@@ -68,7 +68,7 @@ def write_report(
     report = build_report(
         inputs,
         find_views=partial(find_views, workspace, inputs),
-        clips=_files_panel(workspace),
+        clips=_files_panel(workspace, inputs),
         progress=progress,
     )
     text = render_page(report)
@@ -77,12 +77,18 @@ def write_report(
     return WrittenReport(report, page, facts, len(text.encode()))
 
 
-def _files_panel(workspace: Workspace) -> ClipsPanel | None:
-    """Return the panel of leaks and scores by modality; None if neither is known."""
+def _files_panel(workspace: Workspace, inputs: ReportInputs) -> ClipsPanel | None:
+    """Return the panel of leaks and scores by modality; None if neither is known.
+
+    An audit of other rows or labels than those of the folds counts as none.
+    """
     try:
-        leaks = leak_rows(read_leak_audit(workspace.check_dir()))
+        audit = read_leak_audit(workspace.check_dir())
     except DfensError:  # another version; dfens check writes it again
-        leaks = ()
+        audit = None
+    if audit is not None and len(inputs.ids) and audit.labels != labels_fingerprint(inputs.ids, inputs.target):
+        audit = None
+    leaks = leak_rows(audit)
     modalities, changed = read_modalities(workspace)
     return ClipsPanel(modalities, leaks, changed) if leaks or modalities else None
 
@@ -121,7 +127,7 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
         next_command=_or_problem(lambda: _next_command(workspace, len(models)), problems) or "dfens status",
         submissions_per_day=config.competition.submissions_per_day if config else None,
         medals=_or_problem(lambda: _medals(workspace, metric), problems) or (),
-        fold_gap=read_fold_gap(workspace),
+        fold_gap=read_fold_gap(workspace, folds),
         duplicates=read_duplicates(workspace, folds),
         finals=read_finals(workspace),
         sealed=0 if sealed is None else len(sealed.ids),

@@ -23,7 +23,7 @@ from dfens.workspace.paths import Workspace
 from oof.errors import DfensError
 from oof.files import read_json, read_parquet, write_json, write_parquet
 from oof.folds import Folds
-from oof.ids import Ids
+from oof.ids import Ids, labels_fingerprint
 
 _VERSION = 1
 T = TypeVar("T")
@@ -50,15 +50,26 @@ def read_modalities(workspace: Workspace) -> tuple[tuple[ModalityScore, ...], tu
     return _read(workspace.modalities_path(), parse) or ((), ())
 
 
-def save_fold_gap(workspace: Workspace, random_auc: float | None, by_group: Mapping[str, float | None]) -> None:
-    """Store the baseline's AUC with random folds and with each grouping; None if there are no such folds."""
-    _write(workspace.groupings_path(), {"random": random_auc, "grouped": dict(by_group)})
+def save_fold_gap(
+    workspace: Workspace, random_auc: float | None, by_group: Mapping[str, float | None], labels: str
+) -> None:
+    """Store the baseline's AUC with random folds and with each grouping; None if there are no such folds.
+
+    Args:
+        labels: `labels_fingerprint` of the rows.
+    """
+    _write(workspace.groupings_path(), {"random": random_auc, "grouped": dict(by_group), "labels": labels})
 
 
-def read_fold_gap(workspace: Workspace) -> FoldGap | None:
-    """Return the effect of random folds, for the grouping that lowers the baseline most; None before `dfens groups`."""
+def read_fold_gap(workspace: Workspace, folds: Folds) -> FoldGap | None:
+    """Return the effect of random folds, for the grouping that lowers the baseline most.
+
+    None before `dfens groups`, and if it ran on other rows or labels.
+    """
 
     def parse(stored: Mapping[str, Any]) -> FoldGap | None:
+        if stored.get("labels") != labels_fingerprint(folds.ids, folds.target):
+            return None
         scored = {name: float(auc) for name, auc in stored["grouped"].items() if auc is not None}
         if stored["random"] is None or not scored:
             return None
@@ -68,20 +79,20 @@ def read_fold_gap(workspace: Workspace) -> FoldGap | None:
     return _read(workspace.groupings_path(), parse)
 
 
-def save_duplicates(workspace: Workspace, ids: Ids, groups: NDArray[np.object_]) -> None:
-    """Store the sets of near-duplicates: id and set of each row that has any."""
+def save_duplicates(workspace: Workspace, ids: Ids, groups: NDArray[np.object_], labels: str) -> None:
+    """Store the sets of near-duplicates: id and set of each row that has any; `labels` as in `save_fold_gap`."""
     table = pd.DataFrame({"id": ids, "set": groups})
     table = table[table["set"].map(table["set"].value_counts()) > 1]
-    write_parquet(workspace.duplicates_path(), table, {"version": _VERSION, "kind": "duplicates"})
+    write_parquet(workspace.duplicates_path(), table, {"version": _VERSION, "kind": "duplicates", "labels": labels})
 
 
 def read_duplicates(workspace: Workspace, folds: Folds) -> DuplicateSets | None:
-    """Return how many sets of near-duplicates are in several folds; None before `dfens groups`."""
+    """Return how many sets of near-duplicates are in several folds; None as in `read_fold_gap`."""
     try:
         table, header = read_parquet(workspace.duplicates_path())
     except (FileNotFoundError, DfensError):
         return None
-    if header.get("version") != _VERSION:
+    if header.get("version") != _VERSION or header.get("labels") != labels_fingerprint(folds.ids, folds.target):
         return None
     fold = table["id"].map(pd.Series(folds.fold, index=folds.ids))
     by_set = fold.groupby(table["set"]).nunique()

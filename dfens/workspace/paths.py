@@ -1,6 +1,7 @@
 """The workspace of a project: paths of its files, and access to settings and stores."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -239,7 +240,10 @@ class Workspace:
 
     def compare_plot(self, models: Sequence[str], name: str) -> Path:
         """Return the path of a plot of `dfens compare`: gains or robustness."""
-        return self.reports_dir / "compare" / "-vs-".join(models)[:100] / f"{name}.png"
+        folder = "-vs-".join(models)
+        if len(folder) > 100:  # names that are cut must not be those of another comparison
+            folder = f"{folder[:91]}-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+        return self.reports_dir / "compare" / folder / f"{name}.png"
 
     def modalities_path(self) -> Path:
         """Return the path of the scores of `dfens compare --modalities`, shown in the report."""

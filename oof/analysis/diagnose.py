@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, rankdata
 
 from oof.errors import PredictionError
 from oof.folds import Folds
@@ -112,9 +112,10 @@ def find_label_issues(folds: Folds, oof: Mapping[str, NDArray[Any]], *, limit: i
 
     Confident learning in its simplest form (Northcutt, Jiang and Chuang, Confident Learning: Estimating
     Uncertainty in Dataset Labels, JAIR 2021), on ranks, so that no model needs calibrated probabilities.
-    A model contradicts a label if the row ranks further into the other class than a quarter of that class;
-    a row is listed if most models contradict its label. Hard rows are listed too: look at the images
-    before changing a label.
+    A model contradicts a label if the row ranks as far into the other class as a quarter of that class, and
+    further than the median of its own class; a row is listed if most models contradict its label. Hard rows are
+    listed too: look at the images before changing a label. Equal predictions get equal ranks. A model has no vote
+    in a fold where all its predictions are equal, or are of one class.
 
     Args:
         folds: rows, targets and folds; ranks are taken within a fold, since each fold has its own model.
@@ -133,15 +134,17 @@ def find_label_issues(folds: Folds, oof: Mapping[str, NDArray[Any]], *, limit: i
         beyond = np.zeros(len(y), bool)
         for fold in range(folds.k):
             rows = np.flatnonzero((folds.fold == fold) & ~np.isnan(scores))
-            if len(rows) < 2:
+            labels = y[rows]
+            if len(np.unique(scores[rows])) < 2 or len(np.unique(labels)) < 2:
                 continue
-            rank = np.argsort(np.argsort(scores[rows], kind="stable"), kind="stable") / (len(rows) - 1)
-            side[rows] = np.where(y[rows] == 1, 1 - rank, rank)
-            for label in (0, 1):
-                own = rows[y[rows] == label]
-                other = rows[y[rows] != label]
-                if len(own) and len(other):
-                    beyond[own] = side[own] >= np.quantile(1 - side[other], 0.25)
+            rank = (rankdata(scores[rows]) - 1) / (len(rows) - 1)
+            for label, depth in ((0, rank), (1, 1 - rank)):
+                own, other = depth[labels == label], depth[labels != label]
+                threshold = np.quantile(other, 0.25)
+                # most rows may have one score, which then equals the threshold and says nothing about any of them
+                typical = np.median(own) if len(own) > 1 else threshold
+                side[rows[labels == label]] = own
+                beyond[rows[labels == label]] = (own >= threshold) & (own > typical)
         scores_by_model.append(side)
         against.append(beyond)
     stacked = np.stack(scores_by_model)

@@ -89,6 +89,24 @@ def test_groups_compares_the_groupings(folder: Path) -> None:
     assert "Out-of-fold AUC of the linear baseline" in run(folder, "groups").stdout
 
 
+def test_given_groups_are_neither_random_folds_nor_near_duplicates(folder: Path) -> None:
+    write_image(folder / "data" / "train" / "a003.jpg", face(1, fake=True), quality=70)  # a copy of a001
+    labels = folder / "data" / "train.csv"
+    header, *lines = labels.read_text().splitlines()
+    rows = [f"{line},p{row // 4}" for row, line in enumerate(lines)]
+    labels.write_text("\n".join([f"{header},person", *rows]) + "\n")
+    config = folder / "dfens.toml"
+    config.write_text(config.read_text().replace("[data]\n", '[data]\ngroup = "person"\n'))
+    found = {row["group"]: row for row in json.loads(run(folder, "groups", "--json").stdout)["groupings"]}
+    assert list(found) == ["none", "data", "duplicates", "clusters"]
+    assert (found["none"]["groups"], found["data"]["groups"]) == (48, 12)
+    stored = json.loads((folder / "work" / "reports" / "groups.json").read_text())
+    assert stored["random"] == found["none"]["baseline_auc"]
+    assert stored["grouped"]["data"] == found["data"]["baseline_auc"]
+    copies = pd.read_parquet(folder / "work" / "reports" / "duplicates.parquet")
+    assert sorted(copies["id"]) == ["a001.jpg", "a003.jpg"]
+
+
 def test_clusters_use_features_of_a_frozen_backbone(folder: Path) -> None:
     torch.manual_seed(0)
     save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), folder / "weights.safetensors")

@@ -14,6 +14,7 @@ from rich.console import Console
 from dfens.cli import cli
 from dfens.terminal import TerminalProgress, amount_done, make_console, printable
 from dfens.views.tables import make_table
+from dfens.workspace.paths import Workspace
 from oof.store import PredictionStore
 from tests.support.ensemble import make_workspace
 
@@ -200,3 +201,12 @@ def test_init_keeps_every_earlier_file(tmp_path: Path) -> None:
         assert CliRunner().invoke(cli, ["-C", str(tmp_path), "init", "--force"]).exit_code == 0
     assert (tmp_path / "dfens.toml.old").read_text() == "first"
     assert (tmp_path / "dfens.toml.old-2").read_text() == "second"
+
+
+def test_plots_of_different_comparisons_have_different_paths(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert workspace.compare_plot(["a", "b"], "gains").parent.name == "a-vs-b"
+    long = ["x" * 95, "first"], ["x" * 95, "other"]
+    first, other = (workspace.compare_plot(names, "gains") for names in long)
+    assert first != other
+    assert len(first.parent.name) == 100

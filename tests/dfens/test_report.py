@@ -313,6 +313,28 @@ def test_grids_show_the_rows_described_by_their_titles() -> None:
         assert (picture.score > 0.5) == (picture.target == 1)
 
 
+def test_rows_that_rank_correctly_are_no_mistakes() -> None:
+    """Of a rare class, most rows of the other one rank far up without being beyond a row of the rare one."""
+    inputs = make_inputs(rows=200, names=["a", "b"], blends=[])
+    target = np.zeros(200, np.int8)
+    target[::10] = 1
+    perfect = (target + np.arange(200) / 1000).astype(np.float32)
+    models = [replace(model, oof=perfect.copy()) for model in inputs.models]
+    inputs = replace(inputs, target=target, models=models)
+    panel = images_panel(inputs, all_views)
+    assert panel is not None
+    grids = {grid.title: grid.pictures for grid in panel.grids}
+    assert (grids["Most confident mistakes"], grids["Likely label errors"]) == ((), ())
+    for model in models:
+        model.oof[199] = 2.0  # a real beyond all fakes
+    panel = images_panel(replace(inputs, models=list(models)), all_views)
+    assert panel is not None
+    grids = {grid.title: grid.pictures for grid in panel.grids}
+    assert [picture.id for picture in grids["Likely label errors"]] == [inputs.ids[199]]
+    assert grids["Most confident mistakes"][0].id == inputs.ids[199]
+    assert len(grids["Most confident mistakes"]) > 1  # and the fakes that it is beyond
+
+
 @pytest.mark.parametrize("metric", ["auc", "log_loss"])
 def test_without_a_blend_images_and_groups_are_those_of_the_best_model(metric: str) -> None:
     inputs = make_inputs(rows=200, names=["a-poor", "b-best", "c-logits"], blends=[], metric=metric_by_name(metric))

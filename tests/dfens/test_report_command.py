@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dfens.demo.competition import make_competition
@@ -55,6 +56,33 @@ def test_the_leak_audit_of_the_last_check_is_shown(workspace: Path) -> None:
     assert "file size (kB)" in (workspace / "work" / "reports" / "report.html").read_text()
     (workspace / "work" / "reports" / "check" / "leaks.json").write_text("{}")
     assert json.loads(run(workspace, "report", "--json").stdout)["clips"] is None
+
+
+def test_results_for_other_labels_count_as_unknown(workspace: Path, tmp_path: Path) -> None:
+    """The order of rows is not content; labels are."""
+    workspace = Path(shutil.copytree(workspace, tmp_path / "copy"))
+
+    def outcomes() -> dict[str, str]:
+        found = json.loads(run(workspace, "report", "--json").stdout)["checks"]
+        return {check["name"]: check["sentence"] for check in found}
+
+    run(workspace, "check")
+    run(workspace, "groups")
+    before = outcomes()
+    assert "linear baseline has AUC" in before["Random or grouped folds"]
+    assert "near-duplicate" in before["Duplicates across folds"]
+    assert "properties of the files" in before["Leaks"] or "AUC" in before["Leaks"]
+    labels = workspace / "data" / "train.csv"
+    table = pd.read_csv(labels)
+    table[::-1].to_csv(labels, index=False)
+    run(workspace, "folds", "--force")
+    assert outcomes() == before
+    table.assign(target=1 - table["target"]).to_csv(labels, index=False)
+    run(workspace, "folds", "--force")
+    after = outcomes()
+    assert "linear baseline has AUC" not in after["Random or grouped folds"]
+    assert after["Duplicates across folds"] == "Near-duplicates were not searched for yet. Run dfens groups."
+    assert after["Leaks"] == "The files were not audited yet. Run dfens check --leaks."
 
 
 def test_the_name_of_the_page_can_be_chosen(workspace: Path, tmp_path: Path) -> None:

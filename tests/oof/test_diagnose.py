@@ -71,6 +71,45 @@ def test_models_on_other_scales_give_the_same_issues() -> None:
     assert [issue.id for issue in find_label_issues(folds, {"a": shifted})] == expected
 
 
+def labelled(target: list[int], fold: list[int] | None = None) -> Folds:
+    ids = np.array([f"{row:03d}" for row in range(len(target))], object)
+    return Folds(ids, np.array(target, np.int8), np.array(fold or [0] * len(target), np.int16))
+
+
+def test_constant_predictions_contradict_no_label() -> None:
+    folds = labelled([0, 1, 1] * 20)
+    assert find_label_issues(folds, {"a": np.full(60, 0.5)}) == []
+    nearly = np.full(60, 0.5)
+    nearly[[0, 1]] = 0.9, 0.6  # a real and a fake
+    assert [issue.id for issue in find_label_issues(folds, {"a": nearly})] == ["000"]
+
+
+def test_a_constant_model_has_no_vote() -> None:
+    folds, rng = make()
+    scores = folds.target + rng.normal(size=1200)
+    expected = find_label_issues(folds, {"a": scores})
+    assert find_label_issues(folds, {"a": scores, "b": np.zeros(1200), "c": np.ones(1200)}) == expected
+
+
+def test_a_fold_of_one_class_has_no_issues() -> None:
+    folds = labelled([0, 0, 1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1])
+    scores = np.array([0.1, 0.9, 0.95, 0.8, 0.1, 0.2, 0.3, 0.4])
+    issues = find_label_issues(folds, {"a": scores})
+    assert {(issue.id, issue.models) for issue in issues} == {("001", 1), ("003", 1)}
+
+
+def test_equal_predictions_of_equal_labels_are_equally_suspicious() -> None:
+    """The order of rows does not matter, also if a model predicts only 0 and 1."""
+    target = np.array([0] * 20 + [1] * 40)
+    hard = target.copy()
+    hard[[3, 7, 30]] = 1 - hard[[3, 7, 30]]
+    for order in (np.arange(60), np.arange(60)[::-1]):
+        found = find_label_issues(labelled(target[order].tolist()), {"a": hard[order].astype(float)})
+        assert sorted(int(order[int(issue.id)]) for issue in found) == [3, 7, 30]
+        for label in (0, 1):
+            assert len({issue.label_error_score for issue in found if issue.target == label}) == 1
+
+
 def test_rows_without_predictions_are_never_listed() -> None:
     folds, rng = make(400)
     scores = folds.target + rng.normal(size=400)

@@ -66,6 +66,14 @@ def test_changes_that_make_no_sense_are_refused(folder: Path, change: str, messa
     assert message in result.stderr
 
 
+def test_a_variant_named_like_the_model_is_refused_before_training(folder: Path) -> None:
+    config = folder / "dfens.toml"
+    config.write_text(config.read_text().replace("[models.pixels]", '[models."image_size-16"]'))
+    result = run(folder, "ablate", "image_size-16", "--set", "image_size=16", code=1)
+    assert "The variant image_size-16 has the name of the model. Rename the model in dfens.toml." in result.stderr
+    assert not (folder / "work" / "trainers" / "ablations").exists()
+
+
 def test_variants_read_the_cache_and_take_lists(tmp_path: Path) -> None:
     tiny_competition(tmp_path)
     run(tmp_path, "cache")

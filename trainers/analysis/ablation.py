@@ -51,7 +51,7 @@ def ablate(
         metric: metric to compare.
 
     Raises:
-        ConfigError: if there are no variants, or one changes nothing.
+        ConfigError: if there are no variants, or one changes nothing or has the name of the model.
     """
     if not variants:
         raise ConfigError("An ablation needs changes: give --set KEY=VALUE once per variant.")
@@ -59,6 +59,8 @@ def ablate(
     variants = {change: _trained(variant, unless=seeds) for change, variant in variants.items()}
     settings = _trained(job.models[name], unless=seeds)
     for change, variant in variants.items():
+        if change == name:
+            raise ConfigError(f"The variant {change} has the name of the model. Rename the model in dfens.toml.")
         if variant == settings:
             raise ConfigError(f"The variant {change} changes nothing: '{name}' already has this setting.")
     own = ablation_store(job.work_dir, name)

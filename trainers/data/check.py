@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from oof.files import write_json, write_text
+from oof.ids import labels_fingerprint
 from oof.progress import SILENT, Progress
 from trainers.data.check_clips import ClipCheck, ClipCounts, clip_problems, count_clips, inspect_clip
 from trainers.data.check_findings import (
@@ -209,7 +210,10 @@ def _audit(
     is_audited = ~competition.train["id"].isin(options.sealed).to_numpy()
     names = None if groups is None else groups.names[is_audited]
     most = (MOST if options.leaks else SAMPLES)[competition.media]
-    return audit_leaks(paths, y, competition.media, groups=names, most=most, threads=options.threads, progress=progress)
+    audit = audit_leaks(
+        paths, y, competition.media, groups=names, most=most, threads=options.threads, progress=progress
+    )
+    return replace(audit, labels=labels_fingerprint(train["id"], y))
 
 
 Inspected = dict[int, ImageInfo] | dict[int, ClipCheck]

@@ -27,10 +27,12 @@ class RowGroups:
     """Groups of rows that must share a fold.
 
     names: (n_rows,) text. note: a sentence on the interpretation of the column that defines them, if it needs one.
+    copies: (n_rows,) near-duplicates alone, before they are united with given groups; None for other methods.
     """
 
     names: NDArray[np.object_]
     note: str | None = None
+    copies: NDArray[np.object_] | None = None
 
 
 def derive_groups(
@@ -90,11 +92,11 @@ def derive_groups(
         clusters = image_clusters(train, work_dir=work_dir, threads=threads, progress=progress, seed=seed)
         return RowGroups(clusters if given is None else _whole(clusters, given.names), note)
     order = _id_order(train)
-    found = np.empty(len(train), object)
+    found, copies = np.empty(len(train), object), np.empty(len(train), object)
     hashed = _hash_images(train.iloc[order], competition.root, work_dir, threads or cpu_count(), progress)
     names = None if given is None else given.names[order]
-    found[order] = _near_duplicates(train["id"].to_numpy(object)[order], hashed, names, progress)
-    return RowGroups(found, note)
+    found[order], copies[order] = _near_duplicates(train["id"].to_numpy(object)[order], hashed, names, progress)
+    return RowGroups(found, note, copies)
 
 
 def unused_originals(competition: "Competition", how: str = "none") -> str | None:
@@ -180,17 +182,21 @@ def _hash_images(
 
 def _near_duplicates(
     ids: NDArray[np.object_], hashes: NDArray[np.uint64], given: NDArray[np.object_] | None, progress: Progress
-) -> NDArray[np.object_]:
-    """Group near-duplicates by perceptual hash; a group is named after its first row."""
+) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    """Group near-duplicates by perceptual hash; a group is named after its first row.
+
+    Returns:
+        The groups, with given ones united, and the near-duplicates alone.
+    """
     from trainers.features.perceptual_hash import near_groups
 
-    first = near_groups(hashes)
-    found = len(np.unique(first))
+    first = copies = near_groups(hashes)
+    found = len(np.unique(copies))
     if given is not None:
-        first = _united(first, given)
+        first = _united(copies, given)
     together = int((np.bincount(first, minlength=len(first)) > 1).sum())
     progress.note(f"{len(ids)} images, {found} of them different; {together} groups of two rows or more share a fold")
-    return np.asarray(ids[first], object)
+    return np.asarray(ids[first], object), np.asarray(ids[copies], object)
 
 
 def _united(first: NDArray[np.int64], given: NDArray[np.object_]) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ class LeakAudit:
 
     media: "images" or "clips". real, fake: number of files that were read. all_rows: number of labelled files.
     scores: best first. constant: properties that are the same for all files. unreadable: number of files left out.
-    confidence_level: of all intervals together.
+    confidence_level: of all intervals together. labels: `labels_fingerprint` of the labelled files' rows.
     """
 
     media: Media
@@ -43,6 +43,7 @@ class LeakAudit:
     constant: tuple[str, ...]
     unreadable: int
     confidence_level: float = FAMILY_LEVEL
+    labels: str = ""
 
     @property
     def leaks(self) -> tuple[PropertyScore, ...]:
