@@ -32,6 +32,18 @@ _RENAMED_OPTIONS = {
 }
 
 
+class _Folder(click.Path):
+    """An existing folder; a `~` that the shell has left (`-C~/deepfakes`) is the home folder, as in other paths."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        try:
+            return super().convert(Path(value).expanduser(), param, ctx)
+        except RuntimeError:
+            self.fail(f"The home folder in {value!r} is unknown. Write the path without '~'.", param, ctx)
+
+
 class _Failure(click.ClickException):
     """A named error, shown without a traceback; exit code 1."""
 
@@ -146,7 +158,7 @@ def _system_error(error: OSError) -> str:
     "-C",
     "folder",
     metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=_Folder(exists=True, file_okay=False, path_type=Path),
     default=Path(),
     help="Run in this folder instead of the current one; paths in other options are relative to it.",
 )

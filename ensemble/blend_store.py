@@ -17,7 +17,7 @@ from ensemble.result import BlendResult
 from ensemble.summary import BlendSummary
 from oof import files
 from oof.errors import PredictionError, StoreError, examples
-from oof.ids import Ids, check_name, ids_fingerprint
+from oof.ids import Ids, check_case, check_name, ids_fingerprint
 from oof.metrics import Metric
 
 FORMAT_VERSION = 2
@@ -168,6 +168,20 @@ class BlendStore:
     def __contains__(self, name: str) -> bool:
         return name in self.list()
 
+    def check_new(self, name: str) -> None:
+        """Check that a blend can be stored under a name.
+
+        Raises:
+            ConfigError: if it cannot be a folder name, or differs from another folder's only in case.
+            StoreError: if it is `archive`.
+        """
+        check_name(name, "blend name")
+        if name == self.archive_dir.name:
+            raise StoreError(
+                "A blend cannot be named 'archive', which is the folder of earlier blends. Choose another --name."
+            )
+        check_case([name], [*self.list(), self.archive_dir.name])
+
     def _turn(self) -> contextlib.AbstractContextManager[None]:
         """Return a context that keeps writers out."""
         return files.shared_lock(self.root / ".lock")
@@ -191,11 +205,8 @@ class BlendStore:
             test_ids, test: (n_test,) the blended test predictions, or None.
             details: further facts for blend.json: member fingerprints, fold fingerprint, settings.
         """
+        self.check_new(name)
         path = self.path(name)
-        if name == self.archive_dir.name:
-            raise StoreError(
-                "A blend cannot be named 'archive', which is the folder of earlier blends. Choose another --name."
-            )
         facts = {"version": FORMAT_VERSION, "kind": "blend", "name": name, "ids": ids_fingerprint(ids)}
         facts |= result.summary.to_json() | dict(details or {})
         facts["made_at"] = datetime.now(UTC).strftime(_TIME)

@@ -57,6 +57,8 @@ class BlendSettings:
                     f"[blend] features = {name!r} is unknown. Use {', '.join(FEATURES)}, or the path of a table (.csv, "
                     f".parquet)."
                 )
+        if "" in self.members:
+            raise ConfigError("[blend] members has an empty name. Remove it; members = [] means all complete models.")
         if self.features and "boosted" not in self.methods:
             raise ConfigError(
                 f"[blend] features = {', '.join(self.features)}: no method reads features. Add boosted to the methods "

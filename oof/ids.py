@@ -152,3 +152,24 @@ def check_name(name: str, what: str) -> str:
             f"beginning with a letter or digit, 100 characters at most."
         )
     return name
+
+
+def check_case(names: Iterable[str], others: Iterable[str] = (), label: str = "'{}'") -> None:
+    """Check that names of folders can be told from each other, and from those of other folders, without their case.
+
+    Args:
+        names: of folders that are about to be written; a name that is repeated, or is one of `others`, is no error.
+        others: names of existing folders.
+        label: how messages show a name.
+
+    Raises:
+        ConfigError: if two names differ only in case.
+    """
+    known = set(others)
+    by_folded = {other.casefold(): other for other in known}
+    for name in names:
+        if name not in known and (other := by_folded.setdefault(name.casefold(), name)) != name:
+            raise ConfigError(
+                f"{label.format(name)} and {label.format(other)} differ only in case, and would share a folder on "
+                f"macOS and Windows. Rename one of them."
+            )

@@ -65,6 +65,10 @@ class PredictionReader(RowStore):
     def _parts(self, name: str) -> dict[Part, dict[PartKey, Path]]:
         return parts_of(self.model_dir(name))
 
+    def stored_parts(self, name: str) -> set[Part]:
+        """Return which predictions of a model are stored, of all folds or some; empty for an unknown model."""
+        return {part for part, found in self._parts(name).items() if found}
+
     def _is_import(self, name: str) -> bool:
         return any(WHOLE in found for found in self._parts(name).values())
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oof import files
 from oof.errors import PredictionError
-from oof.ids import Ids, as_ids, join_positions
+from oof.ids import Ids, as_ids, check_case, join_positions
 from oof.part_files import (
     FORMAT_VERSION,
     Part,
@@ -62,7 +62,11 @@ class PredictionStore(PredictionReader):
             name, kind, details: of the model.
             seeds: number of trainings of each fold, averaged as one model; a fold is missing until all are present.
             refit_weight: share of the refit in the test predictions, 0 for none.
+
+        Raises:
+            ConfigError: if the name differs from that of a stored model only in case.
         """
+        check_case([name], model_names(self.models_dir))
         self._save_model(self.model_dir(name), name, kind, details, (seeds, refit_weight))
 
     def _save_model(
@@ -207,8 +211,10 @@ class PredictionStore(PredictionReader):
             The archive folder of each replaced model, by name.
 
         Raises:
-            PredictionError: if ids, values or names are invalid; nothing is changed then.
+            PredictionError: if ids or values are invalid; nothing is changed then.
+            ConfigError: if a name is invalid, or differs from another one only in case; likewise.
         """
+        check_case([model.name for model in models], model_names(self.models_dir))
         archived = {}
         with contextlib.ExitStack() as stack:
             written = {}

@@ -10,6 +10,22 @@ from oof.errors import ConfigError
 
 # Kaggle documents no limit; longer descriptions are not readable on its pages
 LONGEST = 500
+# the fields of a template, with examples of their values
+FIELDS: Mapping[str, object] = {
+    "blend": "b7",
+    "score": 0.98765,
+    "nested_score": 0.98654,
+    "metric": "auc",
+    "method": "weights",
+    "transform": "rank",
+    "members": "convnext+effnet",
+    "n_members": 2,
+    "rows": 1000,
+    "competition": "multi-ffdi",
+    "date": "2026-01-31",
+    "git": "0123abcd",
+    "dfens": "0.1.0",
+}
 _SHORTEST_SECRET = 12  # shorter passwords of proxies occur in ordinary text
 _UNKNOWN = "n/a"
 _UNSHOWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # the last range: command-line bytes that are not UTF-8
@@ -56,6 +72,11 @@ def make_message(template: str, fields: Mapping[str, object], secrets: Iterable[
     if len(text) > LONGEST:
         raise ConfigError(f"The message has {len(text)} characters; the maximum is {LONGEST}. Shorten it.")
     return text
+
+
+def check_template(template: str) -> None:
+    """Check a template before there are values for it; raises as `make_message`."""
+    make_message(template, FIELDS)
 
 
 def _filled(name: str | None, spec: str | None, conversion: str | None, fields: Mapping[str, object]) -> str:

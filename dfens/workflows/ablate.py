@@ -21,6 +21,7 @@ from trainers.analysis.plots import plot_gains
 from trainers.presets import with_preset
 
 _LONGEST_NAME = 80  # maximum length of a variant's name, which is used for a folder
+_READABLE = re.compile(r"""([a-z0-9_.=\[\]"'-]|, ?)*[a-z0-9_\]"']""")  # changes told apart by their letters and digits
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,15 @@ def _toml_value(text: str) -> Any:
 
 
 def variant_name(change: str) -> str:
-    """Return a name for a change that is valid for a folder.
+    """Return a name for a change that is valid for a folder, and different for different changes.
 
-    >>> variant_name('inputs=["rgb","srm"]')
+    >>> variant_name('inputs=["rgb", "srm"]')
     'inputs-rgb-srm'
+    >>> variant_name("weights=old/b4.pth")
+    'weights-old-b4.pth-dfbb44d2'
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", change).strip("-.") or "variant"
-    if len(name) <= _LONGEST_NAME:
+    if len(name) <= _LONGEST_NAME and _READABLE.fullmatch(change):
         return name
     return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(change.encode()).hexdigest()[:8]}"
 

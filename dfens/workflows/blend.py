@@ -69,6 +69,7 @@ def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress:
         changes = {"features": (), **changes}
     settings = dataclasses.replace(workspace.config.blend, **changes)
     store, blends = workspace.predictions, workspace.blends
+    blends.check_new(name)
     if name in store:
         raise BlendError(f"There is a model '{name}', and a blend cannot have the same name. Choose another --name.")
     members = gather_members(store, blends, settings.members, name)

@@ -1,12 +1,13 @@
 """Store resized images, so that no epoch decodes them again."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dfens.workflows.selection import chosen_models
 from dfens.workspace.paths import Workspace
 from oof.progress import SILENT, Progress
+from trainers.kinds.base import CachedImages, ModelSettings
 from trainers.kinds.registry import kind_of
 from trainers.media.image_cache import ImageCache
 
@@ -49,17 +50,18 @@ def update_caches(
     """Create the caches of all models or of those named; or only inspect or remove them."""
     folder = workspace.image_cache_dir()
     paths = workspace.whole_competition().paths
-    wanted = {
-        (images.size, images.decode)
-        for settings in chosen_models(workspace.config.models, names).values()
-        if (images := kind_of(settings).cached_images(settings)) is not None
-    }
-    if remove and not dry_run:
-        patterns = [f"{size}px-{decode}-*" for size, decode in wanted] if names else ["*px-*"]
-        for old in {path for pattern in patterns for path in folder.glob(pattern) if path.is_dir()}:
+    chosen = chosen_models(workspace.config.models, names)
+    wanted = set(_images_of(chosen).values())
+    if remove:
+        others = {name: settings for name, settings in workspace.config.models.items() if name not in chosen}
+        shared = {images: name for name, images in _images_of(others).items() if images in wanted}
+        for images, name in shared.items():
+            progress.note(f"Kept {_folder_of(images)}: {name} uses it, too. To remove it, add --model {name}.")
+        patterns = [f"{_folder_of(images)}-*" for images in wanted - shared.keys()] if names else ["*px-*"]
+        for old in () if dry_run else {path for each in patterns for path in folder.glob(each) if path.is_dir()}:
             shutil.rmtree(old)
     states, broken, used = [], [], set()
-    for size, decode in sorted(wanted):
+    for size, decode in sorted((images.size, images.decode) for images in wanted):
         cache = ImageCache(folder, size, decode, workspace.root)
         used.add(cache.folder.name)
         plan = cache.plan(paths, threads)
@@ -84,3 +86,14 @@ def update_caches(
         )
     unused = () if names else sorted(path.name for path in folder.glob("*px-*") if path.name not in used)
     return Caches(tuple(states), tuple(dict.fromkeys(broken)), tuple(unused))
+
+
+def _images_of(models: Mapping[str, ModelSettings]) -> dict[str, CachedImages]:
+    """Return the cached images of each model that can read a cache."""
+    cached = {name: kind_of(settings).cached_images(settings) for name, settings in models.items()}
+    return {name: images for name, images in cached.items() if images is not None}
+
+
+def _folder_of(images: CachedImages) -> str:
+    """Return the start of the name of a cache's folder; a fingerprint follows."""
+    return f"{images.size}px-{images.decode}"

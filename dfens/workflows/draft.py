@@ -89,7 +89,7 @@ def message_fields(
     rows: int | None,
     facts: Mapping[str, Any],
 ) -> dict[str, object]:
-    """Return the fields of a message template."""
+    """Return the values of the fields of a message template, `submissions.message.FIELDS`."""
     members = list(facts.get("member_order") or facts.get("members") or ())
     return {
         "blend": name,

@@ -13,8 +13,9 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from ensemble.settings import BlendSettings, check_seed
 from oof.errors import ConfigError
-from oof.ids import check_name
+from oof.ids import check_case, check_name
 from oof.paths import resolve_path
+from submissions.message import check_template
 from submissions.redaction import Redactor
 from submissions.settings import SubmissionSettings
 from trainers.data.settings import DataSettings
@@ -104,7 +105,7 @@ class FoldSettings:
         if self.k < 2:
             raise ConfigError(f"[folds] k = {self.k}: at least 2 folds are needed.")
         check_seed("[folds] ", self.seed, ConfigError)
-        if self.group not in ("none", "duplicates", "clusters") and not self.group.startswith("column:"):
+        if self.group not in ("none", "duplicates", "clusters") and not re.fullmatch("column:.+", self.group):
             raise ConfigError(
                 f"[folds] group = {self.group!r} is unknown. Use none, duplicates, clusters, or column:NAME."
             )
@@ -120,6 +121,9 @@ class SubmitSettings:
     """
 
     message: str = "{blend} oof={score:.5f} nested={nested_score:.5f}"
+
+    def __post_init__(self) -> None:
+        check_template(self.message)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,15 +204,10 @@ def _models(defaults: Mapping[str, Any], models: Mapping[str, Any], root: Path) 
     defaults = _renamed(defaults, set().union(*fields_by_kind.values()), "[train]")
     _known(defaults, set().union(*fields_by_kind.values()), "[train]", "key")
     found: dict[str, ModelSettings] = {}
-    by_folded: dict[str, str] = {}
     used = set[str]()
+    check_case(models, label="[models.{}]")
     for name, own in models.items():
         where = f"[models.{check_name(name, 'model name')}]"
-        if (other := by_folded.setdefault(name.casefold(), name)) != name:
-            raise ConfigError(
-                f"{where} and [models.{other}] differ only in case, and would share a folder on macOS and Windows. "
-                f"Rename one of them."
-            )
         if name in _FOLDERS or name.endswith(_FILES):
             raise ConfigError(f"{where}: work/trainers/{name} is used otherwise. Choose another name for the model.")
         if not isinstance(own, Mapping):

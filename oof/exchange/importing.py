@@ -17,7 +17,7 @@ from oof.exchange.folds import folds_of, source_of_folds
 from oof.exchange.prediction_columns import numbered_part
 from oof.exchange.prediction_files import PredictionFile, read_fold_table, read_predictions
 from oof.folds import Folds
-from oof.ids import Ids, check_name
+from oof.ids import Ids, check_case, check_name
 from oof.predictions import NewModel
 from oof.store import PredictionStore
 
@@ -90,6 +90,7 @@ def import_predictions(
     sealed_by_model = match_tests(models, sealed, sealed_ids, "sealed")
     if tests:
         report.notes += [f"{name}: no test predictions." for name in models if name not in test_by_model]
+    check_case(models, store.names())
     for name, table in models.items():
         check_name(name, "model name")
         inside = rows[table.path]
@@ -119,6 +120,7 @@ def import_predictions(
         if of_sealed is None and name in store and _is_stored(store, name, inside, oof, test):
             report.notes.append(f"{name}: the same predictions are already stored.")
             continue
+        report.warnings += _lost_predictions(store, name, test, of_sealed)
         details = _details(table, name, folds.fold[inside])
         new.append(NewModel(name=name, ids=table.ids, oof=oof, test=test, sealed=of_sealed, details=details))
     report.warnings += _other_folds(new)
@@ -232,6 +234,20 @@ def _check_replaced(store: PredictionStore, name: str, replace: bool) -> None:
             f"Model '{name}' was trained here (kind {kind}). Import under another name, or move it to the archive "
             f"with --replace."
         )
+
+
+def _lost_predictions(
+    store: PredictionStore, name: str, test: NDArray[np.float64] | None, of_sealed: NDArray[np.float64] | None
+) -> list[str]:
+    """Return a warning if the stored model has test or sealed predictions, and the one that replaces it has none."""
+    stored, parts = store.stored_parts(name), {"test": test, "sealed": of_sealed}
+    lost = [part for part, new in parts.items() if new is None and part in stored]
+    if not lost:
+        return []
+    return [
+        f"{name}: the earlier model had predictions of the {' and '.join(lost)} rows, which this one lacks. "
+        f"Import it again with {' and '.join(f'--{part} FILE' for part in lost)}."
+    ]
 
 
 def _details(table: PredictionFile, name: str, store_fold: NDArray[np.int16]) -> dict[str, Any]:

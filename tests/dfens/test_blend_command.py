@@ -184,6 +184,21 @@ def test_test_predictions_that_are_means_are_not_taken_for_those_of_a_fold_model
     assert np.abs(blend.test - result.predict(mixed)).max() > 0.01
 
 
+@pytest.mark.parametrize(("name", "message"), [
+    ("archive", "cannot be named 'archive', which is the folder of earlier blends"),
+    ("Archive", "'Archive' and 'archive' differ only in case"),
+    ("a/b", "blend name 'a/b' cannot be a folder name"),
+])  # fmt: skip
+def test_a_name_that_no_blend_can_have_is_refused_before_fitting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    make_workspace(tmp_path)
+    monkeypatch.setattr("dfens.workflows.blend.blend_members", lambda *_: pytest.fail("fitted"))
+    found = run(tmp_path, "--name", name)
+    assert found.exit_code == 1
+    assert message in found.stderr
+
+
 def test_a_blend_cannot_have_the_name_of_a_model(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     found = run(tmp_path, "--name", "m0")

@@ -67,6 +67,17 @@ def test_a_broken_file_is_reported_and_the_rest_is_cached(folder: Path) -> None:
     assert row["cached"] == 11
 
 
+def test_a_cache_that_another_model_uses_is_kept(folder: Path) -> None:
+    with (folder / "dfens.toml").open("a") as file:
+        file.write('[models.second]\nbackbone = "test_resnet2"\npretrained = false\nimage_size = 16\n')
+    assert run(folder).exit_code == 0
+    result = run(folder, "--model", "small", "--model", "large", "--remove")
+    assert "Kept 16px-area: second uses it, too. To remove it, add --model second." in result.stderr
+    assert [row["cached"] for row in run_json(folder, "--dry-run")["caches"]] == [12, 0]
+    assert "Kept" not in run(folder, "--model", "small", "--model", "second", "--remove").stderr
+    assert [row["cached"] for row in run_json(folder, "--dry-run")["caches"]] == [0, 0]
+
+
 def test_caches_are_removed(folder: Path) -> None:
     run_json(folder)
     (small,) = run_json(folder, "--model", "small", "--remove")["caches"]

@@ -191,6 +191,16 @@ def test_a_folder_without_configuration_names_init(tmp_path: Path, command: str)
     assert "dfens oof import" in result.stderr
 
 
+def test_the_folder_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "deepfakes").mkdir()
+    assert CliRunner().invoke(cli, ["-C~/deepfakes", "init"]).exit_code == 0
+    assert (tmp_path / "deepfakes" / "dfens.toml").exists()
+    found = CliRunner().invoke(cli, ["-C", "~no-such-user/deepfakes", "init"])
+    assert found.exit_code == 2
+    assert "The home folder in '~no-such-user/deepfakes' is unknown" in found.stderr
+
+
 def test_init_writes_a_recipe_and_never_overwrites(tmp_path: Path) -> None:
     first = CliRunner().invoke(cli, ["-C", str(tmp_path), "init", "--competition", "my-contest"])
     assert first.exit_code == 0

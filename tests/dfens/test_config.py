@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from dfens.recipes import recipe_names, recipe_text
-from dfens.workflows.ablate import parse_change
+from dfens.workflows.ablate import parse_change, variant_name
 from dfens.workspace.config import parse_config, read_config
 from oof.errors import ConfigError
+from oof.ids import is_name
 
 TABLE = """
 [data]
@@ -244,6 +245,13 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
         (f"[folds]\nk = {'9' * 5000}\n", "is not valid TOML: Exceeds the limit"),
         (f"[folds]\nk = 0x{'f' * 5000}\n", r"\[folds\] k is an integer of 20000 bits: expected one of 63 bits"),
         ("[competition]\nslug = 2020-01-01\n", r"\[competition\] slug = 2020-01-01 is a date or time.*in quotes"),
+        (
+            '[submit]\nmessage = "{nested}"\n',
+            r"\[submit\] The message has an unknown field \{nested\}; did you mean nested",
+        ),
+        ('[submit]\nmessage = " "\n', r"\[submit\] The message ' ' is empty when filled in"),
+        ('[blend]\nmembers = ["a", ""]\n', r"\[blend\] members has an empty name"),
+        ('[folds]\ngroup = "column:"\n', r"\[folds\] group = 'column:' is unknown. Use none, .* column:NAME"),
         ("[submit]\nmessage = 07:32:00\n", r"\[submit\] message = 07:32:00 is a date or time"),
         ("[blend]\nmembers = [2020-01-01]\n", r"\[blend\] members = 2020-01-01 is a date or time"),
         (
@@ -287,6 +295,17 @@ def test_the_data_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.
 ])  # fmt: skip
 def test_values_of_a_variant_are_read_as_in_dfens_toml(change: str, found: dict[str, object]) -> None:
     assert parse_change(change) == found
+
+
+def test_different_variants_have_different_names() -> None:
+    changes = (
+        'weights=a/b.pth weights=a-b.pth weights=a_b.pth weights=A-b.pth lr=1 lr=1. lr=-1 lr=- lr= inputs=["rgb"] '
+        f"backbone={'x' * 90} backbone={'x' * 91}"
+    )
+    names = [variant_name(change) for change in changes.split()]
+    assert len({name.casefold() for name in names}) == len(names)
+    assert {"weights-a-b.pth", "lr-1", "lr--1", "inputs-rgb"} <= set(names)
+    assert all(is_name(name) for name in names)
 
 
 def test_a_setting_given_twice_in_one_variant_is_refused() -> None:

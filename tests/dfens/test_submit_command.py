@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from dfens.workflows.draft import message_fields
 from dfens.workflows.ledger import open_ledger
 from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
 from oof.git import GitState, git_state
 from submissions.entry import Entry
 from submissions.ledger import Ledger
+from submissions.message import FIELDS
 from tests.support.commands import run
 from tests.support.ensemble import make_workspace
 from tests.support.kaggle_server import KEY, KaggleServer
@@ -405,3 +407,8 @@ def test_git_state_of_a_repository_and_of_none(tmp_path: Path) -> None:
     assert (len(commit), dirty) == (40, False)
     (tmp_path / "x").write_text("2")
     assert git_state(tmp_path) == GitState(commit, True)
+
+
+def test_templates_are_checked_with_the_fields_that_are_filled_in(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    assert message_fields(Workspace(tmp_path), "b7", None, None, None, {}).keys() == FIELDS.keys()

@@ -14,7 +14,7 @@ import pytest
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
 from ensemble.result import BlendResult
-from oof.errors import StoreError
+from oof.errors import ConfigError, StoreError
 from tests.support.ensemble import make_oof
 from tests.support.side_by_side import run_together
 
@@ -142,3 +142,14 @@ def test_a_blend_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 9}))
     with pytest.raises(StoreError, match="format version 9; this dfens reads 2"):
         store.load("b")
+
+
+@pytest.mark.parametrize(("name", "other"), [("Best", "best"), ("Archive", "archive")])
+def test_a_blend_whose_name_differs_from_another_folder_only_in_case_is_refused(
+    tmp_path: Path, name: str, other: str
+) -> None:
+    store = BlendStore(tmp_path)
+    store.save("best", _result(), IDS)
+    with pytest.raises(ConfigError, match=f"'{name}' and '{other}' differ only in case"):
+        store.save(name, _result(), IDS)
+    assert store.list() == ["best"]

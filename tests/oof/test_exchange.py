@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oof.errors import FoldError, PredictionError
+from oof.errors import ConfigError, FoldError, PredictionError
 from oof.exchange.importing import (
     ColumnChoice,
     export_predictions,
@@ -331,6 +331,32 @@ def test_importing_again_changes_nothing_or_archives(store: PredictionStore, tmp
     report = import_predictions(store, [read_predictions(path)])
     assert "The earlier 'a' was moved to" in report.notes[0]
     assert len(list(store.archive_dir.iterdir())) == 1
+
+
+def test_predictions_that_an_import_does_not_replace_are_named(store: PredictionStore, tmp_path: Path) -> None:
+    table = read_predictions(save(tmp_path / "a.csv", frame()))
+    tests = pd.DataFrame({"id": [f"t{row}" for row in range(20)], "pred": np.linspace(0, 1, 20)})
+    test = read_predictions(save(tmp_path / "a_test.csv", tests), name="a", for_test=True)
+    import_predictions(store, [table], [test])
+    report = import_predictions(store, [table])
+    assert (
+        "a: the earlier model had predictions of the test rows, which this one lacks. Import it again with --test FILE."
+        in report.warnings
+    )
+    assert not any("lacks" in warning for warning in import_predictions(store, [table], [test]).warnings)
+    assert store.load("a").test is not None
+
+
+@pytest.mark.parametrize("others", [("A",), ("b", "B")])
+def test_names_that_differ_only_in_case_are_refused(
+    store: PredictionStore, tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    table = read_predictions(save(tmp_path / "x.csv", frame()), name="a")
+    import_predictions(with_folds(store), [table])
+    tables = [read_predictions(table.path, name=other) for other in others]
+    with pytest.raises(ConfigError, match=rf"'{others[-1]}' and '[ab]' differ only in case"):
+        import_predictions(store, tables)
+    assert store.names() == ["a"]
 
 
 def test_a_model_trained_here_is_replaced_only_on_request(store: PredictionStore, tmp_path: Path) -> None:

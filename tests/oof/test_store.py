@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oof.errors import FoldError, PredictionError, StoreError
+from oof.errors import ConfigError, FoldError, PredictionError, StoreError
 from oof.folds import make_folds
 from oof.store import PredictionStore
 
@@ -226,3 +226,12 @@ def test_pandas_reads_the_files(store: PredictionStore) -> None:
     frame = pd.read_parquet(store.root / "models" / "m" / "oof.fold0.parquet")
     assert list(frame.columns) == ["id", "prediction"]
     assert str(frame["prediction"].dtype) == "float32"
+
+
+def test_models_whose_names_differ_only_in_case_are_refused(store: PredictionStore) -> None:
+    fill(store, "net")
+    with pytest.raises(ConfigError, match="'Net' and 'net' differ only in case, and would share a folder on macOS"):
+        store.save_model("Net", "timm", {})
+    (store.models_dir / "net").rename(store.models_dir / "Net")
+    fill(store, "Net")
+    assert store.names() == ["Net"]

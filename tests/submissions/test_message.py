@@ -2,8 +2,9 @@
 
 import pytest
 
+import submissions.message
 from oof.errors import ConfigError
-from submissions.message import LONGEST, make_message
+from submissions.message import LONGEST, check_template, make_message
 
 FIELDS = {"blend": "b7", "score": 0.98765432, "nested_score": 0.98, "members": 3, "public": None}
 
@@ -47,3 +48,9 @@ def test_a_field_without_a_value_is_reported() -> None:
 def test_a_template_that_cannot_be_filled_is_refused(template: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_message(template, FIELDS)
+
+
+def test_a_template_is_checked_before_there_are_values() -> None:
+    check_template(" ".join(f"{{{name}}}" for name in submissions.message.FIELDS))
+    with pytest.raises(ConfigError, match="does not fit its value"):
+        check_template("{members:.5f}")
