@@ -1,4 +1,4 @@
-"""Compare the out-of-fold AUC of a network in float32, bfloat16 and float16 on the same folds, as a Markdown table.
+"""Compare the out-of-fold AUC and the time of a network in float32, bfloat16 and float16, as a Markdown table.
 
     python benchmarks/precision.py [--model resnet18] [--rows 1024] [--size 96] [--device cuda]
 
@@ -9,6 +9,7 @@ each precision. Training amplifies rounding, so equal AUCs are not expected; the
 
 import argparse
 import dataclasses
+import statistics
 import tempfile
 import time
 from functools import partial
@@ -65,7 +66,7 @@ def main() -> None:
             f"{machine(device)}\n{options.rows} faces of {options.size} px, {options.model}, {options.epochs} epochs."
         )
         precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
-        found = {}
+        found, seconds = {}, dict[str, list[float]]()
         for precision in precisions:
             if not budget.allows(last):
                 print(f"{precision}: left out, no time left.")
@@ -84,7 +85,9 @@ def main() -> None:
                     threads=options.workers,
                 )  # fmt: skip
                 state = folder / precision / str(fold) / "state.pt"
+                begin = time.perf_counter()
                 oof[folds.fold == fold] = FoldTrainer(chosen, fold, data, state, device).run().oof
+                seconds.setdefault(precision, []).append(time.perf_counter() - begin)
             found[precision] = oof
             last = time.monotonic() - started
         rows = []
@@ -97,9 +100,10 @@ def main() -> None:
                     f"{interval.score:.4f}",
                     f"{interval.low:.4f} to {interval.high:.4f}",
                     f"{gain.gain:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})",
+                    f"{statistics.median(seconds[precision]):.1f}",
                 ]
             )
-        show(["precision", "OOF AUC", "95 % interval", "minus float32 (paired)"], rows)
+        show(["precision", "OOF AUC", "95 % interval", "minus float32 (paired)", "seconds per fold (median)"], rows)
 
 
 if __name__ == "__main__":

@@ -171,5 +171,5 @@ def check_case(names: Iterable[str], others: Iterable[str] = (), label: str = "'
         if name not in known and (other := by_folded.setdefault(name.casefold(), name)) != name:
             raise ConfigError(
                 f"{label.format(name)} and {label.format(other)} differ only in case, and would share a folder on "
-                f"macOS and Windows. Rename one of them."
+                f"macOS and Windows. Choose another name for {label.format(name)}."
             )
