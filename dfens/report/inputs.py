@@ -86,7 +86,7 @@ class ChosenFinals:
     """The pair that `dfens submissions select` recommended.
 
     expected: its best-of-two private score. gain: over "best public + best CV"; beats: probability to beat that pair.
-    candidates: labels of the submissions that were compared.
+    candidates: labels of the submissions that were compared. public_scores: those of the ledger at that time, by name.
     """
 
     pair: tuple[str, str]
@@ -94,6 +94,7 @@ class ChosenFinals:
     gain: float
     beats: float
     candidates: tuple[str, ...]
+    public_scores: Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfens.report.inputs import ChosenFinals, ReportInputs
+from dfens.report.inputs import ReportInputs
 from submissions.correlation import correlate
 from submissions.entry import Entry
 
@@ -88,8 +88,12 @@ def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, .
     gain = inputs.metric.gain
     stored = inputs.finals
     if stored is not None:
-        fresh = [entry.name for entry in scored if entry.public_score is not None and not _was_compared(entry, stored)]
-        newer = f" {len(fresh)} submissions were scored since: run dfens submissions select again." if fresh else ""
+        changed = dict(public_scores(scored).items() ^ stored.public_scores.items())
+        newer = (
+            f" Public scores that are new or have changed since: {len(changed)}. Run dfens submissions select again."
+            if changed
+            else ""
+        )
         return stored.pair, (
             f"Simulated by dfens submissions select over {len(stored.candidates)} submissions: expected best-of-two "
             f"private score {stored.expected:.5f}, {stored.gain:+.5f} against the best public score with the best CV."
@@ -109,5 +113,6 @@ def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, .
     )
 
 
-def _was_compared(entry: Entry, finals: ChosenFinals) -> bool:
-    return any(label.split(" ")[0] == entry.name for label in finals.candidates)
+def public_scores(entries: Sequence[Entry]) -> dict[str, float]:
+    """Return the public score of each submission that has one and is not faulty, by name."""
+    return {entry.name: entry.public_score for entry in entries if entry.public_score is not None and not entry.error}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dfens.report.inputs import ChosenFinals
+from dfens.report.ledger import public_scores
 from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.provenance import submitted_oof
 from dfens.workflows.stored_results import save_finals
@@ -58,7 +59,8 @@ def choose_finals(
     config, store = workspace.config, workspace.predictions
     public_share = public_share or config.submissions.public_share
     folds = store.folds
-    candidates, left_out = gather_candidates(workspace, read_entries(workspace))
+    entries = read_entries(workspace)
+    candidates, left_out = gather_candidates(workspace, entries)
     covered = np.ones(len(folds.ids), dtype=bool)
     for candidate in candidates:
         covered &= ~np.isnan(candidate.oof)
@@ -76,7 +78,12 @@ def choose_finals(
     save_finals(
         workspace,
         ChosenFinals(
-            (best.first, best.second), best.expected, best.gain, best.beats, tuple(item.name for item in candidates)
+            pair=(best.first, best.second),
+            expected=best.expected,
+            gain=best.gain,
+            beats=best.beats,
+            candidates=tuple(item.name for item in candidates),
+            public_scores=public_scores(entries),
         ),
     )
     link = f"https://www.kaggle.com/competitions/{config.competition.slug}/submissions"

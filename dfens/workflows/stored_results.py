@@ -23,7 +23,7 @@ from dfens.workspace.paths import Workspace
 from oof.errors import DfensError
 from oof.files import read_json, read_parquet, write_json, write_parquet
 from oof.folds import Folds
-from oof.ids import Ids, labels_fingerprint
+from oof.ids import Ids, ids_fingerprint, labels_fingerprint
 
 _VERSION = 1
 T = TypeVar("T")
@@ -100,18 +100,33 @@ def read_duplicates(workspace: Workspace, folds: Folds) -> DuplicateSets | None:
 
 
 def save_finals(workspace: Workspace, finals: ChosenFinals) -> None:
-    """Store the recommended pair."""
-    _write(workspace.finals_path(), {"finals": json_value(finals)})
+    """Store the recommended pair, and what it was simulated with."""
+    _write(workspace.finals_path(), {"finals": json_value(finals), **_inputs_of_finals(workspace)})
 
 
 def read_finals(workspace: Workspace) -> ChosenFinals | None:
-    """Return the pair that the last simulation recommended, or None."""
+    """Return the pair that the last simulation recommended; None before, and after other labels, folds or metric."""
 
-    def parse(stored: Mapping[str, Any]) -> ChosenFinals:
+    def parse(stored: Mapping[str, Any]) -> ChosenFinals | None:
+        if any(stored[key] != now for key, now in _inputs_of_finals(workspace).items()):
+            return None
         value = stored["finals"]
         return ChosenFinals(**value | {key: tuple(value[key]) for key in ("pair", "candidates")})
 
     return _read(workspace.finals_path(), parse)
+
+
+def _inputs_of_finals(workspace: Workspace) -> dict[str, str]:
+    """Return what the simulation depends on, apart from the public scores, which the report compares with the ledger.
+
+    The fingerprint of the folds covers ids, labels and folds, and thereby whose out-of-fold predictions are simulated.
+    """
+    store = workspace.predictions
+    return {
+        "metric": workspace.config.competition.metric,
+        "folds": store.folds.fingerprint,
+        "test_ids": ids_fingerprint(store.test_ids),
+    }
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

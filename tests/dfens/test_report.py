@@ -257,11 +257,20 @@ def test_medal_lines_are_drawn_and_listed() -> None:
 
 
 def test_the_simulated_pair_is_recommended_if_there_is_a_simulation() -> None:
-    finals = ChosenFinals(("1003 blend3", "1001 blend1"), 0.9412, 0.0012, 0.7, ("1003 blend3", "1001 blend1"))
+    names = ("1003 blend3", "1001 blend1")
+    finals = ChosenFinals(names, 0.9412, 0.0012, 0.7, names, {"1003": 0.91, "1001": 0.89})
     panel = submissions_panel(make_inputs(finals=finals))
     assert panel is not None
-    assert panel.finals == ("1003 blend3", "1001 blend1")
-    assert "3 submissions were scored since" in panel.finals_reason
+    assert panel.finals == names
+    assert (
+        "Public scores that are new or have changed since: 3. Run dfens submissions select again."
+        in panel.finals_reason
+    )
+    now = {str(1000 + number): 0.88 + 0.01 * number for number in range(5)}
+    for scores, changed in ((now, False), (now | {"1004": 0.5}, True), (now | {"1009": 0.9}, True)):
+        panel = submissions_panel(make_inputs(finals=replace(finals, public_scores=scores)))
+        assert panel is not None
+        assert ("have changed since: 1." in panel.finals_reason) == changed
     simple = submissions_panel(make_inputs())
     assert simple is not None
     assert set(simple.finals) == {"1004", "1003"}

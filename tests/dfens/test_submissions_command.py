@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from dfens.cli import cli
 from dfens.workflows.ledger import open_ledger, sample_submission, table_of
 from dfens.workflows.provenance import read_recipe
+from dfens.workflows.stored_results import read_finals
 from dfens.workspace.paths import Workspace
 from oof.metrics import roc_auc
 from submissions.entry import Entry
@@ -163,6 +165,33 @@ def test_select_recommends_a_pair_and_prints_the_link(workspace: Path) -> None:
     (workspace / "dfens.toml").write_text(config + "[submissions]\npublic_share = 0.4\n")
     assert json.loads(submissions(workspace, "select", "--draws", "200", "--json").stdout) == value
     (workspace / "dfens.toml").write_text(config)
+
+
+def test_a_pair_simulated_with_other_labels_folds_or_metric_counts_as_unknown(workspace: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(workspace, tmp_path / "copy"))
+
+    def reason() -> str:
+        found = json.loads(run(copy, "report", "--json").stdout)["submissions"]["finals_reason"]
+        return str(found)
+
+    submissions(copy, "select", "--draws", "100")
+    assert reason().startswith("Simulated by dfens submissions select over")
+    assert "have changed since" not in reason()  # the submission that was left out is not a new one
+    config = copy / "dfens.toml"
+    config.write_text(CONFIG.replace("[data]", 'metric = "log_loss"\n[data]'))
+    assert "Simulated" not in reason()
+    config.write_text(CONFIG)
+    store = Workspace(copy).predictions
+    folds = store.folds
+    flipped, moved = 1 - folds.target, (folds.fold + 1) % folds.k
+    for other in (dataclasses.replace(folds, target=flipped), dataclasses.replace(folds, fold=moved)):
+        store.save_folds(other, force=True)
+        assert read_finals(Workspace(copy)) is None
+        store.save_folds(folds, force=True)
+    assert read_finals(Workspace(copy)) is not None
+    ledger = open_ledger(Workspace(copy))
+    ledger.update(ledger.get(1003).key, public_score=0.6)
+    assert "have changed since: 1. Run dfens submissions select again." in reason()
 
 
 def test_a_truncated_upload_is_ignored_in_the_fit_and_the_finals(workspace: Path) -> None:
