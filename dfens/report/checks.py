@@ -221,7 +221,7 @@ def _blends(inputs: ReportInputs) -> Iterator[Check]:
         changed = list(dict.fromkeys(name for blend in stale for name in blend.changed_members))
         yield Check(
             "Stale blends", "fail",
-            f"{names} {_verb(stale, 'was', 'were')} fitted to predictions or features that have changed since "
+            f"{names} {_verb(stale, 'was', 'were')} made from predictions or features that have changed since "
             f"({_names(changed)}). Run {stale[-1].command}.",
         )  # fmt: skip
     else:

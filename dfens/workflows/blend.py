@@ -13,7 +13,7 @@ from dfens.workflows.selection import fold_text
 from dfens.workspace.blend_command import blend_command
 from dfens.workspace.members import read_member
 from dfens.workspace.paths import Workspace
-from dfens.workspace.row_features import RowFeatures, read_features
+from dfens.workspace.row_features import RowFeatures, read_features, sealed_fingerprints
 from dfens.workspace.trainings import network_parameters
 from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
@@ -76,13 +76,17 @@ def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress:
     _check_parameters(workspace, members.names)
     features = read_features(workspace, settings.features, progress)
     result, test = blend_members(store, members, settings, features, progress)
+    details = members.details(store, settings)
+    if features is not None:
+        sealed = sealed_fingerprints(workspace, features.facts)
+        details["features"] = {**features.facts, **({"sealed": sealed} if sealed else {})}
     archived = blends.save(
         name,
         result,
         store.folds.ids,
         test_ids=None if test is None else store.test_ids,
         test=test,
-        details=members.details(store, settings) | ({} if features is None else {"features": features.facts}),
+        details=details,
     )
     return NewBlend(
         name,

@@ -18,6 +18,7 @@ from oof.errors import BlendError, DfensError, examples
 from oof.ids import Ids, text_fingerprint
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress
+from submissions.table import values_fingerprint
 from trainers.runtime.provenance import files_fingerprint
 
 if TYPE_CHECKING:
@@ -121,11 +122,33 @@ def sealed_features(workspace: Workspace, facts: Mapping[str, Any]) -> Matrix | 
     recorded = facts.get("features")
     if not recorded:
         return None
+    return _of_sealed(workspace, [(item["feature"], item["column"]) for item in recorded["columns"]])
+
+
+def _of_sealed(workspace: Workspace, columns: Sequence[tuple[str, str]]) -> Matrix:
+    """Return some columns, each with its feature, of the sealed rows, (n_sealed, n_columns)."""
     # with the other rows, by which the id column of a table is found
     rows = _Rows(workspace, {**_training_and_test(workspace), "sealed": workspace.predictions.sealed_ids})
-    found = rows.read(list(_by_feature(recorded)), SILENT)
-    stacked = np.stack([found[item["feature"]][item["column"]] for item in recorded["columns"]], axis=1)
+    found = rows.read([feature for feature, _ in columns], SILENT)
+    stacked = np.stack([found[feature][column] for feature, column in columns], axis=1)
     return dict(rows.by_part(stacked))["sealed"]
+
+
+def sealed_fingerprints(workspace: Workspace, recorded: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the fingerprint of each feature of the sealed rows; None if it cannot be read; empty without such rows.
+
+    The blend does not depend on them, but its predictions of the sealed rows do. Features of files are not among them,
+    since the fingerprint of the files covers those of the sealed rows.
+    """
+    ids = workspace.predictions.sealed_ids
+    found: dict[str, str | None] = {}
+    for name, columns in _by_feature(recorded).items() if len(ids) else ():
+        if name not in _OF_FILES:
+            try:
+                found[name] = values_fingerprint(ids, _of_sealed(workspace, [(name, column) for column in columns]))
+            except (DfensError, KeyError):
+                found[name] = None
+    return found
 
 
 def changed_features(workspace: Workspace, facts: Mapping[str, Any]) -> list[str]:
@@ -145,7 +168,13 @@ def changed_features(workspace: Workspace, facts: Mapping[str, Any]) -> list[str
         else:
             is_changed = rows.fingerprint_now(name, columns) != recorded["fingerprints"][name]
         changed += [f"feature {name}"] if is_changed else []
-    return changed
+    of_sealed = recorded.get("sealed")  # absent without sealed rows, and from blends of earlier versions
+    now = sealed_fingerprints(workspace, recorded) if of_sealed else {}
+    return changed + [
+        f"feature {name} of sealed rows"
+        for name, fingerprint in now.items()
+        if fingerprint != of_sealed[name] and f"feature {name}" not in changed
+    ]
 
 
 def _by_feature(recorded: Mapping[str, Any]) -> dict[str, list[str]]:

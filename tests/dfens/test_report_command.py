@@ -146,7 +146,7 @@ def test_single_broken_and_missing_images_do_not_affect_the_others(copy: Path) -
 def test_a_blend_with_missing_members_is_reported(copy: Path) -> None:
     shutil.rmtree(copy / "work" / "oof" / "models" / "a")
     page = page_of(copy)
-    assert "&#39;both&#39; was fitted to predictions or features that have changed since (&#39;a&#39;)" in page
+    assert "&#39;both&#39; was made from predictions or features that have changed since (&#39;a&#39;)" in page
     assert 'Run dfens blend <span class="unbroken">--name</span> both.' in page
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from dfens.workflows.unseal import sealed_predictions
+from dfens.workspace.members import changed_inputs
 from dfens.workspace.paths import Workspace
+from dfens.workspace.row_features import read_again
 from ensemble.blend_store import BlendStore
 from oof.metrics import roc_auc
 from oof.sealed import SealedRows
@@ -202,7 +204,15 @@ def test_the_sealed_rows_are_scored_with_their_features(project: Path) -> None:
     expected = np.mean([predictor.predict(part, fold, features=features) for fold, part in enumerate(by_fold)], axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert json.loads(run(project, "unseal", "--json").stdout)["score"] == roc_auc(y[ids].to_numpy(), found)
+    # other values of the sealed rows alone: the same blend would have another score
+    table.assign(bright=table["bright"].where(~table["id"].isin(ids), 0.5)).to_csv(project / "bright.csv", index=False)
+    refused = " ".join(run(project, "unseal", "--again", code=1).stderr.split())
+    assert "is stale: feature bright.csv of sealed rows changed since it was made. Run dfens blend" in refused
+    assert read_again(Workspace(project), BlendStore(project / "work" / "ensemble").facts("blend")) is not None
+    table.sample(frac=1, random_state=0).to_csv(project / "bright.csv", index=False)
+    assert changed_inputs(Workspace(project), "blend") == []
     table[~table["id"].isin(ids[:3])].to_csv(project / "bright.csv", index=False)
+    assert changed_inputs(Workspace(project), "blend") == ["feature bright.csv of sealed rows"]
     run(project, "blend", "--methods", "boosted", "--features", "bright.csv")
     refused = " ".join(run(project, "unseal", "--again", code=1).stderr.split())
     assert "lacks 3 of 24 sealed rows" in refused
