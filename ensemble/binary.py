@@ -62,14 +62,18 @@ Groups = NDArray[np.intp] | None
 def fit_table(data: BlendData) -> BinaryTable:
     """Return the table, with missing predictions imputed in the way that scores best out of fold."""
     table = binary_table(data)
-    if not any(np.isnan(column).any() for column in data.oof.T):
-        return table
-    if not _enough(table) or not table.transforms.in_unit_range:
+    if not _chooses_imputation(data, table):
         return table
     other: Imputation = "mean"
     tables = [table, binary_table(data, other)]
     scores = [_auc(table, fit_method(TRIAL, table).nested) for table in tables]
     return tables[int(np.argmax(scores))]
+
+
+def _chooses_imputation(data: BlendData, table: BinaryTable) -> bool:
+    """Return whether predictions are missing, and there are enough rows for choosing how to impute them."""
+    missing = any(np.isnan(column).any() for column in data.oof.T)
+    return missing and _enough(table) and table.transforms.in_unit_range
 
 
 def _enough(table: BinaryTable) -> bool:
@@ -252,6 +256,12 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
     aucs = single_aucs(data.oof, data.y)
     interval = nested_interval(metric, table.y, nested_out, score, table.fold, groups)
     weights, *fold_weights = _member_weights(fitted, part, chosen, len(table.columns))
+    by_labels = {
+        "weights": bool(fitted.tried),
+        "members": len(chosen) < len(table.columns),
+        "imputation": _chooses_imputation(data, table),
+        "calibration": curve is not None,
+    }
     return BlendResult(
         weights=weights,
         score=score,
@@ -272,6 +282,7 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
         predictor=BinaryPredictor(fitted.mixture, table.transforms, chosen, alignment, curve),
         calibration=calibration,
         fold_weights=np.stack(fold_weights) if fold_weights else None,
+        fitted=tuple(name for name, is_fitted in by_labels.items() if is_fitted),
     )
 
 

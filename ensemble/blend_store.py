@@ -133,16 +133,19 @@ class BlendStore:
         return sorted(path.parent.name for path in self.root.glob("*/blend.json") if path.parent.name[0] != ".")
 
     def overview(self) -> "builtins.list[dict[str, Any]]":
-        """Return name, members, fitted and nested score of each blend, oldest first."""
+        """Return name, members, and score and nested score with their rows, of each blend, oldest first."""
         return [
             {
                 "blend": name,
-                "members": len(facts["members"]),
-                "metric": facts["metric"],
-                "score_on_the_rows_fitted": facts["score"],
-                "nested_score": facts["nested_score"],
+                "members": len(summary.members),
+                "metric": summary.metric,
+                "score": summary.score,
+                "nested_score": summary.nested_score,
+                "score_of": summary.score_of,
+                "nested_score_of": summary.nested_score_of,
             }
             for name, facts in self._by_time()
+            for summary in [BlendSummary.from_json(facts)]
         ]
 
     def newest(self) -> str:

@@ -99,4 +99,5 @@ def _with_weights(
         verdict=verdict(comparisons),
         predictor=whole.predictor,
         calibration=whole.calibration,
+        fitted=whole.fitted,
     )

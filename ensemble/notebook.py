@@ -18,8 +18,8 @@ def blend_html(summary: BlendSummary) -> str:
     low, high = summary.nested_interval
     several = len(summary.members) > 1  # a single member equals what it would be compared with
     parts = [
-        f"<p><b>Nested {metric} {summary.nested_score:.5f}</b> ({low:.5f} to {high:.5f}, 95 %), on rows that the "
-        f"weights have not seen; {summary.score:.5f} on the rows on which they were fitted.</p>",
+        f"<p><b>Nested {metric} {summary.nested_score:.5f}</b> ({low:.5f} to {high:.5f}, 95 %), on "
+        f"{summary.nested_score_of}. {summary.score:.5f} on {summary.score_of}.</p>",
         f"<p>{escape(summary.verdict)}</p>" if several else "",
         _members(summary),
         _table(("compared with", "gain", "95 %"), _comparisons(summary)) if several else "",

@@ -19,7 +19,7 @@ class BlendResult:
     """A fitted blend.
 
     weights: (n_models,) float, sum to 1: the share of each model.
-    score: metric on the rows on which the weights were fitted; optimistic by construction.
+    score: metric on the rows on which the weights were fitted; optimistic by construction, except for plain averages.
     nested_score: metric with weights fitted without the fold that is scored; the score to expect on new rows.
     nested_interval: (low, high), 95 %.
     names: names of the models. metric: metric optimised. transform: transforms of the predictions, joined by +.
@@ -33,6 +33,7 @@ class BlendResult:
     predictor: the blend as a function.
     calibration: effect of calibration on the nested predictions; None without calibration.
     fold_weights: (k, n_models) the weights without each fold, in the order of the folds; None if none are fitted.
+    fitted: what was fitted or chosen by the labels: weights, members, imputation, calibration.
     """
 
     weights: NDArray[np.float64]
@@ -54,6 +55,7 @@ class BlendResult:
     predictor: Predictor
     calibration: CalibrationReport | None = None
     fold_weights: NDArray[np.float64] | None = None
+    fitted: tuple[str, ...] = ("weights",)
 
     def predict(
         self,
@@ -121,4 +123,5 @@ class BlendResult:
             calibration=self.calibration,
             verdict=self.verdict,
             warnings=self.warnings,
+            fitted=self.fitted,
         )

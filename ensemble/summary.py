@@ -7,7 +7,8 @@ from typing import Any
 from ensemble.calibration import CalibrationReport, ReliabilityBin
 
 SCORE_OF = "the rows that the weights were fitted on"
-NESTED_SCORE_OF = "each fold, with the weights fitted without it"
+_NESTED_SCORE_OF = "each fold, with the weights fitted without it"
+_NO_WEIGHTS = "no weights were fitted"
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ class MemberScore:
 class BlendSummary:
     """A blend without its predictions.
 
-    score: metric on the rows on which the weights were fitted. nested_score: each fold with weights fitted without
+    score: metric on the training rows, `score_of`. nested_score: each fold with weights fitted without
     it; the score to expect on new rows. nested_interval: (low, high), 95 %.
     references: name -> (score, nested score) of the best single model and the plain averages.
     methods: all methods compared, best nested score first. calibration: its effect, or None.
     verdict: sentence on whether the gain is significant. warnings: sentences.
+    fitted: what was fitted or chosen by the labels of the training rows: weights, members, imputation, calibration.
     """
 
     metric: str
@@ -77,12 +79,31 @@ class BlendSummary:
     calibration: CalibrationReport | None
     verdict: str
     warnings: tuple[str, ...]
+    fitted: tuple[str, ...] = ("weights",)
+
+    @property
+    def score_of(self) -> str:
+        """The rows of `score`, and what was fitted or chosen on them."""
+        if "weights" in self.fitted:
+            return SCORE_OF
+        rows = f"the rows used for choosing {' and '.join(self.fitted)}" if self.fitted else "all training rows"
+        return f"{rows}; {_NO_WEIGHTS}"
+
+    @property
+    def nested_score_of(self) -> str:
+        """The rows of `nested_score`, and what was fitted or chosen without them."""
+        if "weights" in self.fitted:
+            return _NESTED_SCORE_OF
+        repeated = [name for name in self.fitted if name != "imputation"]  # which is chosen once, on all rows
+        return (
+            f"each fold, with {' and '.join(repeated)} chosen without it; {_NO_WEIGHTS}" if repeated else self.score_of
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values, with a description of each score."""
         return asdict(self) | {
-            "score_of": SCORE_OF,
-            "nested_score_of": NESTED_SCORE_OF,
+            "score_of": self.score_of,
+            "nested_score_of": self.nested_score_of,
             "references": {
                 name: {"score": score, "nested_score": nested} for name, (score, nested) in self.references.items()
             },
@@ -111,7 +132,16 @@ class BlendSummary:
             calibration=_calibration(value.get("calibration")),
             verdict=value["verdict"],
             warnings=tuple(value["warnings"]),
+            fitted=_fitted(value),
         )
+
+
+def _fitted(value: Mapping[str, Any]) -> tuple[str, ...]:
+    if "fitted" in value:
+        return tuple(value["fitted"])
+    # blends of earlier versions
+    weights = () if dict(value.get("settings") or {}).get("optimize") == "none" else ("weights",)
+    return weights if value.get("calibration") is None else (*weights, "calibration")
 
 
 def _calibration(value: Mapping[str, Any] | None) -> CalibrationReport | None:

@@ -23,11 +23,11 @@ FORMAT_VERSION = 1
 class Head:
     """The head of the page.
 
-    blend: the newest, which dfens submit sends. score: by `metric`, on the rows that its weights were fitted on.
-    better: an earlier blend with a better nested score, and that score. nested_score, with its 95 %
-    interval: on rows that they have not seen. None without a blend, or if it optimised another metric that its
-    predictions are not suitable for. sealed_rows: number of sealed rows. looks: recorded looks at
-    them, oldest first. looked: phrase that states how often they were looked at.
+    blend: the newest, which dfens submit sends. score, nested_score (with its 95 % interval): by `metric`, of the rows
+    that `score_of` and `nested_score_of` state. None without a blend, or if it optimised another metric that its
+    predictions are not suitable for. better: an earlier blend with a better nested score, and that score.
+    sealed_rows: number of sealed rows. looks: recorded looks at them, oldest first. looked: phrase that states how
+    often they were looked at.
     """
 
     competition: str
@@ -49,6 +49,8 @@ class Head:
     looks: tuple[Look, ...] = ()
     looked: str = ""
     better: tuple[str, float] | None = None
+    score_of: str = ""
+    nested_score_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,4 +139,6 @@ def _head(inputs: ReportInputs, ledger: SubmissionsPanel | None) -> Head:
         tuple(inputs.looks),
         inputs.looked,
         inputs.better_blend,
+        blend.summary.score_of if blend else "",
+        blend.summary.nested_score_of if blend else "",
     )

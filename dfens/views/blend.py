@@ -22,6 +22,8 @@ def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedT
         f"Blend '{name}': {method}. Nested {result.metric} {result.nested_score:.5f}, 95 % interval {low:.5f} to "
         f"{high:.5f}."
     )
+    if "weights" not in result.fitted:
+        yield rows_of_scores(name, result.summary.score_of, result.summary.nested_score_of)
     if found.features:
         share = sum(item.share for item in result.methods if item.name == "boosted trees")
         yield f"Features of the rows, read by boosted trees (share {share:.0%}): {', '.join(found.features)}."
@@ -49,10 +51,22 @@ def show_blend(found: "NewBlend", *, verbose: bool = False) -> "Iterator[FittedT
     yield f"Next: {found.next}"
 
 
+def rows_of_scores(name: str, score_of: str, nested_score_of: str) -> str:
+    """Return a sentence on the rows of the scores of a blend, for those without fitted weights."""
+    if score_of == nested_score_of:
+        return f"Both scores of '{name}' are of {score_of}."
+    return f"The score of '{name}' is of {score_of}. Its nested score is of {nested_score_of}."
+
+
+def _score_heading(found: "NewBlend") -> str:
+    rows = "the rows fitted" if "weights" in found.result.fitted else "all rows"
+    return f"{found.result.metric} on {rows}"
+
+
 def _member_table(found: "NewBlend") -> FittedTable:
     result = found.result
     metric = result.metric
-    fitted, nested = f"{metric} on the rows fitted", f"nested {metric}"
+    fitted, nested = _score_heading(found), f"nested {metric}"
     order = sorted(range(len(result.names)), key=lambda index: -result.weights[index])
     empty: dict[str, Any] = dict.fromkeys(["", "weight", f"OOF {metric}", fitted, nested])
     rows = [
@@ -91,7 +105,7 @@ def _method_table(found: "NewBlend") -> FittedTable:
     rows = [
         {
             "method": method.name,
-            f"{metric} on the rows fitted": method.score,
+            _score_heading(found): method.score,
             f"nested {metric}": method.nested_score,
             "share": method.share,
             "seconds": f"{method.seconds:.2f}",

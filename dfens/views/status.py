@@ -1,13 +1,15 @@
 """The status of a project as text."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dfens.values import duration
+from dfens.views.blend import rows_of_scores
 from dfens.views.tables import FittedTable, make_table
 from dfens.workflows.progress import RunningWork, TimeLeft
 from dfens.workflows.status import BlendStatus, Status, SubmissionStatus
+from ensemble.summary import SCORE_OF
 
 
 def show_status(found: Status) -> Iterator[FittedTable | str]:
@@ -17,7 +19,7 @@ def show_status(found: Status) -> Iterator[FittedTable | str]:
         rows = [{_renamed(key, found.metric): value for key, value in vars(row).items()} for row in found.models]
         yield make_table(rows, title="Models", optional=["kind", "rows"])
     if found.blends:
-        yield make_table([_blend_row(row) for row in found.blends], title="Blends", optional=["metric"])
+        yield from _show_blends(found.blends)
     yield from found.facts
     if found.left is not None and found.models:
         yield _left_line(found.left)
@@ -53,11 +55,17 @@ def _submission_line(found: SubmissionStatus) -> str:
     return text + "."
 
 
-def _blend_row(blend: BlendStatus) -> dict[str, Any]:
-    """Return a row of the table, whose headings name the rows of the scores."""
-    row = dataclasses.asdict(blend)
-    del row["score_of"], row["nested_score_of"]
-    return {"score_on_the_rows_fitted" if column == "score" else column: value for column, value in row.items()}
+def _show_blends(blends: Sequence[BlendStatus]) -> Iterator[FittedTable | str]:
+    """Show a table whose headings name the rows of the scores, and the blends for which no weights were fitted."""
+    plain = [blend for blend in blends if blend.score_of != SCORE_OF]
+    heading = "score_on_all_rows" if plain else "score_on_the_rows_fitted"
+    rows = []
+    for blend in blends:
+        row: dict[str, Any] = dataclasses.asdict(blend)
+        del row["score_of"], row["nested_score_of"]
+        rows.append({heading if column == "score" else column: value for column, value in row.items()})
+    yield make_table(rows, title="Blends", optional=["metric"])
+    yield from (rows_of_scores(blend.blend, blend.score_of, blend.nested_score_of) for blend in plain)
 
 
 def _renamed(column: str, metric: str) -> str:

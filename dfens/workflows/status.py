@@ -14,7 +14,6 @@ from dfens.workflows.selection import fold_text
 from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from ensemble.blend_store import better_blend, scores_by
-from ensemble.summary import NESTED_SCORE_OF, SCORE_OF
 from oof.errors import DfensError, PredictionError, StoreError
 from oof.ids import join_positions
 from oof.metrics import Metric, metric_by_name, metric_label
@@ -42,7 +41,7 @@ class ModelStatus:
 class BlendStatus:
     """One blend; its state is current, or stale with the members and features that changed.
 
-    score_of, nested_score_of: the rows of these scores.
+    score_of, nested_score_of: the rows of these scores, and what was fitted on or without them.
     """
 
     blend: str
@@ -51,8 +50,8 @@ class BlendStatus:
     score: float
     nested_score: float
     state: str
-    score_of: str = SCORE_OF
-    nested_score_of: str = NESTED_SCORE_OF
+    score_of: str
+    nested_score_of: str
 
 
 @dataclass(frozen=True)
@@ -241,17 +240,7 @@ def _blends(workspace: Workspace) -> tuple[BlendStatus, ...]:
     found = []
     for item in workspace.blends.overview():
         changed = changed_inputs(workspace, item["blend"])
-        state = f"stale: {', '.join(changed)} changed" if changed else "current"
-        found.append(
-            BlendStatus(
-                item["blend"],
-                item["members"],
-                item["metric"],
-                item["score_on_the_rows_fitted"],
-                item["nested_score"],
-                state,
-            )
-        )
+        found.append(BlendStatus(**item, state=f"stale: {', '.join(changed)} changed" if changed else "current"))
     return tuple(found)
 
 

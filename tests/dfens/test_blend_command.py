@@ -394,6 +394,58 @@ def test_optimize_none_gives_the_plain_average(tmp_path: Path, transform: str, a
         np.testing.assert_allclose(plain.test, means, rtol=1e-6)
 
 
+def test_scores_of_an_average_do_not_claim_fitted_weights(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+
+    def dfens(*arguments: str) -> str:
+        return CliRunner().invoke(cli, ["-C", str(tmp_path), *arguments], env={"COLUMNS": "200"}).stdout
+
+    all_rows = "all training rows; no weights were fitted"
+    shown = dfens("blend", "--optimize", "none", "--name", "plain", "-v")
+    assert "auc on all rows" in shown
+    assert "rows fitted" not in shown
+    assert f"Both scores of 'plain' are of {all_rows}." in shown
+    curved = "each fold, with calibration chosen without it; no weights were fitted"
+    on_rows = "the rows used for choosing calibration; no weights were fitted"
+    value = json.loads(dfens("blend", "--optimize", "none", "--calibrate", "isotonic", "--name", "curved", "--json"))
+    assert (value["score_of"], value["nested_score_of"], value["fitted"]) == (on_rows, curved, ["calibration"])
+    dfens("blend", "--name", "weighted")
+    labels = {
+        row["blend"]: (row["score_of"], row["nested_score_of"])
+        for row in json.loads(dfens("status", "--json"))["blends"]
+    }
+    assert labels["plain"] == (all_rows, all_rows)
+    assert labels["curved"] == (on_rows, curved)
+    assert labels["weighted"] == (
+        "the rows that the weights were fitted on",
+        "each fold, with the weights fitted without it",
+    )
+    shown = dfens("status")
+    assert "score on all rows" in shown
+    assert "rows fitted" not in shown
+    assert f"Both scores of 'plain' are of {all_rows}." in shown
+    assert f"The score of 'curved' is of {on_rows}. Its nested score is of {curved}." in shown
+    assert "of 'weighted'" not in shown
+    for name, words in (("plain", all_rows), ("curved", curved)):
+        dfens("blend", "--optimize", "none", "--name", name, *(["--calibrate", "isotonic"] if name == "curved" else []))
+        assert json.loads(dfens("report", "--json"))["head"]["nested_score_of"] == words
+        page = (tmp_path / "work" / "reports" / "report.html").read_text()
+        assert words in page
+        assert ("Fitted AUC" in page) == (name == "curved")
+        assert "the weights were fitted on" not in page
+
+
+def test_an_average_of_an_earlier_version_does_not_claim_fitted_weights(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    assert run(tmp_path, "--optimize", "none").exit_code == 0
+    path = tmp_path / "work" / "ensemble" / "blend" / "blend.json"
+    facts = json.loads(path.read_text())
+    del facts["fitted"]
+    path.write_text(json.dumps(facts | {"score_of": "the rows that the weights were fitted on"}))
+    (row,) = json.loads(CliRunner().invoke(cli, ["-C", str(tmp_path), "status", "--json"]).stdout)["blends"]
+    assert row["score_of"] == "all training rows; no weights were fitted"
+
+
 def test_a_stale_blend_is_made_again_by_the_command_that_status_names(tmp_path: Path) -> None:
     """Its options are repeated, except where dfens.toml has the same ones."""
     store, _, oof = make_workspace(tmp_path)

@@ -229,3 +229,46 @@ def test_weights_fitted_without_a_fold_do_not_depend_on_its_labels() -> None:
     np.testing.assert_allclose(whole.fold_weights[2], other.fold_weights[2], atol=0.02)
     assert np.abs(whole.fold_weights[1] - other.fold_weights[1]).max() > 0.1
     assert whole.summary.members[1].fold_weights == tuple(whole.fold_weights[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("positives", "models", "changes", "fitted", "score_of"),
+    [
+        (100, 3, {}, ("weights",), "the rows that the weights were fitted on"),
+        (100, 1, {}, (), "all training rows; no weights were fitted"),
+        (9, 3, {}, (), "all training rows; no weights were fitted"),
+        (9, 3, {"max_members": 3}, (), "all training rows; no weights were fitted"),
+        (9, 3, {"max_members": 2}, ("members",), "the rows used for choosing members; no weights were fitted"),
+        (
+            9,
+            3,
+            {"max_members": 2, "calibrate": "beta"},
+            ("members", "calibration"),
+            "the rows used for choosing members and calibration; no weights were fitted",
+        ),
+        (100, 3, {"optimize": "none"}, (), "all training rows; no weights were fitted"),
+    ],
+)
+def test_scores_name_what_was_fitted(
+    positives: int, models: int, changes: dict[str, Any], fitted: tuple[str, ...], score_of: str
+) -> None:
+    oof, _ = make_oof(200, models)
+    result = fit_blend(oof, np.arange(200) < positives, **changes)
+    assert (result.fitted, result.summary.score_of) == (fitted, score_of)
+    assert (result.fold_weights is not None) == ("weights" in fitted)
+    nested = {
+        ("weights",): "each fold, with the weights fitted without it",
+        (): "all training rows; no weights were fitted",
+    }
+    chosen = f"each fold, with {' and '.join(fitted)} chosen without it; no weights were fitted"
+    assert result.summary.nested_score_of == nested.get(fitted, chosen)
+    if not fitted:
+        assert result.score == result.nested_score
+
+
+def test_an_average_names_the_imputation_that_was_chosen_on_its_rows() -> None:
+    oof, y = make_oof(200, 3)
+    oof[::7, 1] = np.nan
+    summary = fit_blend(oof, y, optimize="none").summary
+    assert summary.score_of == "the rows used for choosing imputation; no weights were fitted"
+    assert summary.nested_score_of == summary.score_of  # it is not chosen again without each fold

@@ -12,7 +12,7 @@ def test_a_notebook_shows_both_scores_and_all_members() -> None:
     result = fit_blend(oof, y, folds=np.arange(200) % 5, names=["<b>a</b>", "b"])
     page = result._repr_html_()
     assert f"{result.nested_score:.5f}</b>" in page
-    assert f"{result.score:.5f} on the rows on which they were fitted" in page
+    assert f"{result.score:.5f} on the rows that the weights were fitted on" in page
     assert "&lt;b&gt;a&lt;/b&gt;" in page
     assert "<b>a</b>" not in page
     for weight in result.weights:
