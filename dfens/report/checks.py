@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfens.report.clips import ClipsPanel
 from dfens.report.images import depth_in_other_class
@@ -13,6 +14,7 @@ from dfens.report.ledger import SubmissionsPanel
 from dfens.report.models import ModelScores, ModelsPanel
 from dfens.report.shift import ShiftPanel
 from oof.errors import examples
+from oof.metrics.intervals import difference, score_interval
 from oof.predictions import train_command
 from trainers.kinds.registry import baseline_kinds
 from trainers.media.image import is_clip
@@ -163,22 +165,40 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
         yield Check("Fold spread", "pass", "The AUC differs between folds no more than their size explains.")
     kinds = baseline_kinds()
     baselines = [row for row in rows if row.kind in kinds]
-    floor = max([row.auc for row in baselines], default=0.5)
     others = [row for row in rows if row.kind not in kinds]
-    weak = [row.name for row in others if row.auc <= floor]
-    baseline = "the baseline" if baselines else "chance"
-    if weak:
-        yield Check(
-            "Baseline",
-            "warn",
-            f"{_names(weak)} {_verb(weak, 'scores', 'score')} no better than {baseline} (AUC {floor:.4f}).",
-        )
-    elif not others:
+    if others:
+        yield _baseline(inputs, [row.name for row in others], max(baselines, key=lambda row: row.auc, default=None))
+    else:
         names, verb = _names([row.name for row in baselines]), _verb(baselines, "has", "have")
         yield Check("Baseline", "unknown", f"Only {names} {verb} a score so far.")
-    else:
-        yield Check("Baseline", "pass", f"Every model beats {baseline} (AUC {floor:.4f}).")
     yield _calibration(inputs, models)
+
+
+def _baseline(inputs: ReportInputs, names: list[str], best: ModelScores | None) -> Check:
+    """Compare models with the best baseline on the same rows, or with chance, by the 95 % interval of the AUC."""
+    oof = {model.name: model.oof for model in inputs.models}
+    weak = [name for name in names if not _least_gain(inputs, oof[name], None if best is None else oof[best.name]) > 0]
+    than = "chance (AUC 0.5)" if best is None else f"the baseline '{best.name}' (AUC {best.auc:.4f})"
+    interval = "the AUC" if best is None else "the difference in AUC on the same rows"
+    zero = "0.5" if best is None else "0"
+    if not weak:
+        return Check("Baseline", "pass", f"Every model beats {than}: the 95 % interval of {interval} is above {zero}.")
+    return Check(
+        "Baseline", "warn",
+        f"{_names(weak)} {_verb(weak, 'is', 'are')} not shown to beat {than}: the 95 % interval of {interval} is not "
+        f"above {zero}. Run dfens diagnose.",
+    )  # fmt: skip
+
+
+def _least_gain(inputs: ReportInputs, oof: NDArray[np.float32], baseline: NDArray[np.float32] | None) -> float:
+    """Return the lower end of the interval of an AUC less that of the baseline, or less chance; NaN if unknown."""
+    known = np.isfinite(oof) if baseline is None else np.isfinite(oof) & np.isfinite(baseline)
+    y, groups = inputs.target[known], None if inputs.group_codes is None else inputs.group_codes[known]
+    if not 0 < int(y.sum()) < len(y):
+        return float("nan")
+    if baseline is None:
+        return score_interval("auc", y, oof[known], groups).low - 0.5
+    return difference("auc", y, oof[known], baseline[known], groups).low
 
 
 def _calibration(inputs: ReportInputs, models: ModelsPanel) -> Check:

@@ -184,6 +184,11 @@ class ReportInputs:
         return {name: scores for name, scores in found.items() if scores is not None}
 
     @cached_property
+    def group_codes(self) -> NDArray[np.intp] | None:
+        """A number for the group of each row, (n_rows,), for intervals; None if folds are not grouped."""
+        return None if self.group is None else pd.factorize(self.group)[0]
+
+    @cached_property
     def blocks(self) -> tuple[NDArray[np.intp], tuple[str, ...]]:
         """The block of each row, (n_rows,), and the names of the blocks; see `blocks_of`."""
         if self.group is not None:

@@ -103,7 +103,8 @@ def model_scores(
             name, kind, role, int(known.sum()), _NAN, _NAN, _NAN, _NAN, folds, _NAN, _NAN, 0,
             (_NAN,) * len(RATES), _NAN, _NAN, _NAN, _NAN, *training,
         )  # fmt: skip
-    score, low, high = _score(inputs.metric, y, scores, name)
+    groups = None if inputs.group_codes is None else inputs.group_codes[known][order]
+    score, low, high = _score(inputs.metric, y, scores, groups)
     by_fold = tuple(_auc(inputs, oof, known & (inputs.fold == fold)) for fold in range(inputs.k))
     if inputs.blocks_of == "groups":
         group_auc, groups = _mean_group_auc(inputs, oof, known)
@@ -133,10 +134,12 @@ def model_scores(
     )
 
 
-def _score(metric: Metric, y: NDArray[Any], scores: NDArray[Any], name: str) -> tuple[float, float, float]:
+def _score(
+    metric: Metric, y: NDArray[Any], scores: NDArray[Any], groups: NDArray[np.intp] | None
+) -> tuple[float, float, float]:
     """Return the competition's metric with its interval; on large sets bootstrapped metrics have none, to save time."""
     if metric.is_auc:
-        interval = score_interval(metric, y, scores)
+        interval = score_interval(metric, y, scores, groups)
         return interval.score, interval.low, interval.high
     try:
         return metric(y, scores), _NAN, _NAN

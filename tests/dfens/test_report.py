@@ -187,6 +187,53 @@ def test_uneven_folds_are_a_warning_and_even_ones_are_not() -> None:
     assert checks_of(replace(inputs, models=models))["Fold spread"].outcome == "warn"
 
 
+def test_a_model_whose_interval_includes_chance_is_not_shown_to_beat_it() -> None:
+    """The AUC of noise is above 0.5 half of the time."""
+    inputs = make_inputs(rows=100, count=1, blends=[])
+    noise = np.random.default_rng(1).random(100).astype(np.float32)
+
+    def check(kind: str = "timm", **changes: Any) -> Check:
+        models = [replace(inputs.models[0], name="noise", oof=noise), replace(inputs.models[0], kind=kind)]
+        return checks_of(replace(inputs, models=models, **changes))["Baseline"]
+
+    assert 0.5 < roc_auc(inputs.target, noise) < 0.6
+    expected = "'noise' is not shown to beat chance (AUC 0.5): the 95 % interval of the AUC is not above 0.5."
+    for metric in ("auc", "log_loss"):
+        found = check(metric=metric_by_name(metric))
+        assert (found.outcome, found.sentence) == ("warn", f"{expected} Run dfens diagnose.")
+    found = checks_of(inputs)["Baseline"]
+    assert found.outcome == "pass"
+    assert found.sentence == "Every model beats chance (AUC 0.5): the 95 % interval of the AUC is above 0.5."
+    assert check("linear").outcome == "warn"  # model-0 is the baseline
+
+
+@pytest.mark.parametrize(("noise", "outcome"), [(0.0, "warn"), (0.02, "warn"), (-3.0, "pass")])
+def test_a_model_beats_the_baseline_if_the_interval_of_the_difference_does(noise: float, outcome: str) -> None:
+    """By the same rows: a model that repeats the baseline does not beat it, however good both are."""
+    inputs = make_inputs(rows=1000, count=1, blends=[])
+    first = inputs.models[0]
+    rng = np.random.default_rng(1)
+    other = first.oof + noise * (rng.normal(size=1000) if noise > 0 else 1 - 2 * inputs.target) * 0.05
+    models = [replace(first, kind="linear"), replace(first, name="other", oof=other.astype(np.float32))]
+    check = checks_of(replace(inputs, models=models))["Baseline"]
+    assert check.outcome == outcome
+    assert "the baseline 'model-0' (AUC 0." in check.sentence
+    assert "the 95 % interval of the difference in AUC on the same rows" in check.sentence
+
+
+def test_rows_of_one_group_are_not_independent_in_the_intervals_of_the_report() -> None:
+    """Copies of each row are one group each, and do not make the interval narrower."""
+    once = make_inputs(rows=100, count=1, blends=[])
+    four = np.repeat(np.arange(100), 4)
+    model = once.models[0]
+    many = replace(
+        once, ids=np.array([f"{row}" for row in range(400)], object), target=once.target[four], fold=once.fold[four],
+        group=np.array([f"g{row}" for row in four], object), models=[replace(model, oof=model.oof[four])],
+    )  # fmt: skip
+    (one, *_), (copies, *_) = models_panel(once).rows, models_panel(many).rows
+    assert copies.high - copies.low == pytest.approx(one.high - one.low, rel=0.1)
+
+
 def test_baselines_alone_are_not_said_to_beat_themselves() -> None:
     inputs = make_inputs(count=1)
     check = checks_of(replace(inputs, models=[replace(inputs.models[0], kind="linear")], blends=[]))["Baseline"]
