@@ -150,9 +150,13 @@ class ReportInputs:
         """
         if self.newest_blend:
             return self.newest_blend.name, self.newest_blend.nested_oof
-        gains = [self._gain(model.oof) for model in self.models]
-        best = self.models[int(np.argmax(gains))]
+        best = max(self.models, key=lambda model: self.gains[model.name])
         return best.name, best.oof
+
+    @cached_property
+    def gains(self) -> dict[str, float]:
+        """The score of each model by the competition's metric, negated for losses; -inf if it has none."""
+        return {model.name: self._gain(model.oof) for model in self.models}
 
     def _gain(self, oof: NDArray[np.float32]) -> float:
         """Return the score of predictions, negated for losses; -inf if the metric is not defined for them."""

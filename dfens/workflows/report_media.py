@@ -64,12 +64,15 @@ class _Moment:
 
 
 def _deciding_moments(workspace: Workspace, inputs: ReportInputs, ids: Sequence[str]) -> dict[str, list[_Moment]]:
-    """Return the deciding moments of clips for two models, one with video and one with only sound, by weight."""
+    """Return the deciding moments of clips for two models, one with video and one with only sound.
+
+    Both have the largest weight in the newest blend; among equal weights, and without a blend, the best score.
+    """
     weights = inputs.newest_blend.weights if inputs.newest_blend else {}
     models = workspace.config.models
     wanted_ids, found = set(ids), dict[str, list[_Moment]]()
     chosen: set[bool] = set()
-    for name in sorted(models, key=lambda name: -weights.get(name, 0.0)):
+    for name in sorted(models, key=lambda name: (-weights.get(name, 0.0), -inputs.gains.get(name, -np.inf))):
         uses_video = "picture" in kind_of(models[name]).modalities(models[name])
         if uses_video in chosen:
             continue

@@ -1,6 +1,7 @@
 """`dfens extract`: reads clips once, lists broken ones, draws contact sheets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dfens.cli import cli
+from dfens.report.inputs import BlendInput
 from dfens.workflows.report import load_inputs
 from dfens.workflows.report_media import find_views
 from dfens.workspace.paths import Workspace
@@ -173,20 +175,27 @@ def test_modalities_are_compared_on_clips_without_sound(folder: Path) -> None:
 
 
 def test_the_report_shows_the_decisive_frame(folder: Path) -> None:
+    """Of the best model without a blend, and of the one with the largest weight in a blend; first is the poor one."""
+    network = 'kind = "frames"\nbackbone = "test_resnet"\nframes = 4\nframe_size = 32\n'
     (folder / "dfens.toml").write_text(
-        '[data]\nlayout = "ffdv"\nroot = "data"\n[folds]\nk = 2\n'
-        '[models.picture]\nkind = "frames"\nbackbone = "test_resnet"\nframes = 4\nframe_size = 32\n'
+        f'[data]\nlayout = "ffdv"\nroot = "data"\n[folds]\nk = 2\n[models.poor]\n{network}[models.picture]\n{network}'
     )
     for command in ("folds", "extract"):
         assert CliRunner().invoke(cli, ["-C", str(folder), command]).exit_code == 0
     store = PredictionStore(folder / "work" / "oof")
     for fold in (0, 1):
         ids = store.folds.ids[store.folds.rows(fold)]
-        store.save_oof("picture", ids, np.linspace(0.2, 0.8, len(ids)), fold=fold)
-        path = folder / "work" / "trainers" / "picture" / f"fold{fold}" / "deciding.parquet"
-        save_deciding(path, ids, np.full(len(ids), 0.99), np.full(len(ids), 0.87))
+        y = store.folds.target[store.folds.rows(fold)]
+        for name, oof, probability in (("poor", 1 - y, 0.11), ("picture", y, 0.87)):
+            store.save_oof(name, ids, 0.2 + 0.6 * oof, fold=fold)
+            path = folder / "work" / "trainers" / name / f"fold{fold}" / "deciding.parquet"
+            save_deciding(path, ids, np.full(len(ids), 0.99), np.full(len(ids), probability))
     workspace = Workspace(folder)
-    views = find_views(workspace, load_inputs(workspace), list(store.folds.ids))
+    inputs = load_inputs(workspace)
+    blend = BlendInput("blend", {"members": [{"name": "poor", "weight": 0.8}]}, np.empty(0), np.empty(0))
+    weighted = find_views(workspace, replace(inputs, blends=[blend]), list(store.folds.ids))
+    assert all("0.11 by poor" in read().caption for read in weighted.values())
+    views = find_views(workspace, inputs, list(store.folds.ids))
     found = {name: read() for name, read in views.items()}
     assert len(found) == 4
     last = 11 / 25 - 0.5 * 12 / 25 / 4  # the last of 4 frames spread over 12 at 25 a second
