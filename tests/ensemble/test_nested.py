@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,22 @@ def test_labels_of_a_fold_do_not_reach_the_order_of_its_predictions_by_a_method(
         changed += not np.array_equal(found[0], found[1])
     searches = isinstance(fit, partial) and fit.func is fit_method
     assert changed <= searches
+
+
+def test_labels_of_a_fold_reach_its_calibration_only_through_the_nested_predictions_of_other_folds() -> None:
+    """As docs/blending.md says: those come from fits with the scored fold, but its own labels are not used."""
+    oof, y = make_oof(400, 3)
+    folds = (np.arange(400) % 4).astype(np.int32)
+    inside = folds == 2
+    turned = np.where(inside, 1 - y, y)
+    options: dict[str, Any] = {"folds": folds, "optimize": "log_loss"}  # not mapped to the distribution of all rows
+    found = []
+    for labels in (y, turned):
+        nested = fit_blend(oof, labels, **options).nested_oof
+        found.append(fit_blend(oof, labels, calibrate="platt", **options).nested_oof[inside])
+        for others in (y, turned):
+            np.testing.assert_allclose(calibrate("platt", nested, others, folds)[1][inside], found[-1], rtol=1e-6)
+    assert not np.allclose(*found)
 
 
 @pytest.mark.parametrize("calibrate", ["none", "isotonic"])
