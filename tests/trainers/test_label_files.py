@@ -52,6 +52,19 @@ def test_every_form_of_a_table_gives_the_same_rows(tmp_path: Path, content: byte
     assert table.to_dict("list") == {"id": ["a.jpg", "00012"], "target": ["0", "1"]}
 
 
+def test_bytes_of_text_in_parquet_are_text_and_other_bytes_are_named(tmp_path: Path) -> None:
+    make_table(tmp_path)
+    settings = DataSettings(root=tmp_path, id="img_name")
+    labels = pd.read_csv(tmp_path / "train.csv", dtype=str)
+    labels["picture"] = [b"\xff\xd8"] * len(labels)
+    labels["faces"] = [[0, 1]] * len(labels)
+    labels.assign(img_name=labels["img_name"].str.encode("utf-8")).to_parquet(tmp_path / "train.csv")
+    assert list(read_competition(settings).train["id"]) == list(labels["img_name"])
+    for name in ("picture", "faces"):
+        with pytest.raises(DataError, match=rf"'{name}' contains lists, records or bytes.*\[data\] id"):
+            read_competition(dataclasses.replace(settings, id=name))
+
+
 def test_a_zip_is_read_whatever_its_name(tmp_path: Path) -> None:
     zipped({"train.csv": CSV, "__MACOSX/train.csv": "x"}, tmp_path / "train.csv")
     assert list(read_text_table(tmp_path / "train.csv", "label file")["id"]) == ["a.jpg", "00012"]

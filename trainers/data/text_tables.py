@@ -115,20 +115,28 @@ def _read_csv(data: bytes, path: Path) -> Any:
 
 def _read_parquet(data: bytes) -> Any:
     import pyarrow as pa
-    import pyarrow.compute as pc
     from pyarrow import parquet
 
     from oof.native_sources import native_reader
 
     table = parquet.read_table(native_reader(data))
-    columns = []
-    for field in table.schema:
-        column = table[field.name]
-        if pa.types.is_dictionary(field.type):
-            column = column.cast(field.type.value_type)
-        nested = pa.types.is_nested(field.type) or pa.types.is_binary(field.type)
-        columns.append(pa.nulls(len(column), pa.string()) if nested else pc.fill_null(column.cast(pa.string()), ""))
+    columns = [_as_text(table[name]) for name in table.column_names]
     return pa.table(columns, names=table.column_names)
+
+
+def _as_text(column: Any) -> Any:
+    """Return a column of Parquet as text; nulls for one that has no text form, such as lists or the bytes of images."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not pa.types.is_nested(column.type):
+        try:
+            return pc.fill_null(column.cast(pa.string()), "")
+        except pa.ArrowInvalid:  # bytes that are not UTF-8
+            pass
+    return pa.nulls(len(column), pa.string())
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -176,7 +184,7 @@ def take_column(table: "pd.DataFrame", name: str, path: Path, setting: str) -> N
     """Return one column of a table, shape (n_rows,).
 
     Raises:
-        DataError: if there is no such column, listing the existing ones.
+        DataError: if there is no such column, listing the existing ones, or it has values without a text form.
     """
     if name not in table:
         raise DataError(
@@ -184,4 +192,9 @@ def take_column(table: "pd.DataFrame", name: str, path: Path, setting: str) -> N
             f"Correct the header line, or name the correct column ({setting})."
         )
     column: NDArray[np.object_] = table[name].to_numpy(object)
+    if len(column) and column[0] is None:
+        raise DataError(
+            f"{path}: column '{name}' contains lists, records or bytes that are not text; expected text or numbers. "
+            f"Save it as text, or name the correct column ({setting})."
+        )
     return column
