@@ -9,7 +9,7 @@ import numpy as np
 from oof.errors import PredictionError, examples
 from oof.exchange.columns import Columns, is_number_text
 from oof.exchange.csv_files import not_a_header
-from oof.exchange.id_column import base_name, find_id, is_id_name, is_row_number, joined
+from oof.exchange.id_column import are_text_ids, base_name, find_id, is_id_name, is_row_number, joined
 from oof.exchange.prediction_columns import (
     complements,
     find_predictions,
@@ -223,7 +223,7 @@ def _of_part(columns: Columns, for_test: bool) -> list[str]:
     has_ids = _has_test_ids(columns, tests)
     if has_ids or (apart and not for_test):
         return tests if for_test else others
-    oof = [name for name in others if columns.is_fraction(name)]
+    oof = [name for name in others if columns.is_fraction(name) and not are_text_ids(columns, name)]
     if not oof or not any(columns.is_fraction(name) for name in tests):
         return columns.names
     if for_test:

@@ -84,9 +84,13 @@ class Columns:
         """Return whether the file itself declares a column as whole numbers (Parquet, Feather, NPZ; never CSV)."""
         return bool(pa.types.is_integer(self._columns[name].type))
 
+    def is_text(self, name: str) -> bool:
+        """Return whether a column is text, as every column of a CSV is."""
+        return _is_text(self._columns[name].type)
+
     def may_be_ids(self, name: str) -> bool:
         """Return whether a column is text or whole numbers."""
-        return (_is_text(self._columns[name].type) or self.is_typed_number(name)) and not self.is_fraction(name)
+        return (self.is_text(name) or self.is_typed_number(name)) and not self.is_fraction(name)
 
     def numbers(self, name: str, option: str = "--prediction-column") -> NDArray[np.float64]:
         """Return a column as float64, shape (n,), NaN for empty values and texts such as `nan`.

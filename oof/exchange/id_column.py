@@ -32,7 +32,12 @@ def base_name(name: str) -> str:
 
 def is_id_name(name: str) -> bool:
     """Return whether a column has a usual name for ids."""
-    return re.sub(r"^(test|train|oof)_", "", base_name(name)) in _NAMES
+    return _without_part(name) in _NAMES
+
+
+def _without_part(name: str) -> str:
+    """Return a column's name without its label and a part before it: `test_id` becomes `id`."""
+    return re.sub(r"^(test|train|oof)_", "", base_name(name))
 
 
 def is_row_number(columns: Columns, name: str) -> bool:
@@ -49,12 +54,13 @@ def find_id(columns: Columns, names: Sequence[str], known_ids: Ids | None) -> tu
     With known ids: the column with a usual name that contains only known ids, each once; otherwise the
     only other such column; otherwise, in the same order, a column of which more than half of the values
     are known. Without known ids, or if nothing matches: the only column with a usual name, or the
-    only text column. A column that counts the rows and has a usual name for row numbers never qualifies.
+    only text column. A column that counts the rows and has a usual name for row numbers never qualifies, and text with
+    fractions (`12.5`) only if it is called `id` or all of it are known ids.
 
     Raises:
         PredictionError: if no column or several columns qualify, naming them and --id-column.
     """
-    able = [name for name in names if columns.may_be_ids(name) and not is_row_number(columns, name)]
+    able = [name for name in names if _may_be_ids(columns, name, known_ids) and not is_row_number(columns, name)]
     text = {name: pd.Index(columns.text(name)) for name in able}
     unique = [name for name in able if text[name].is_unique]
     named = [name for name in able if is_id_name(name)]
@@ -75,6 +81,17 @@ def find_id(columns: Columns, names: Sequence[str], known_ids: Ids | None) -> tu
     if not pool and (unable := [name for name in names if is_id_name(name) and name not in able]):
         columns.text(unable[0])  # its error states the type of the column
     return _only(columns, pool), _notes(pool[0], named)
+
+
+def are_text_ids(columns: Columns, name: str) -> bool:
+    """Return whether a column of text is called `id`, so that fractions in it (`12.5`) are ids too."""
+    return columns.is_text(name) and _without_part(name) in ("id", "ids")
+
+
+def _may_be_ids(columns: Columns, name: str, known_ids: Ids | None) -> bool:
+    if columns.may_be_ids(name) or are_text_ids(columns, name):
+        return True
+    return known_ids is not None and columns.is_text(name) and bool(pd.Index(columns.text(name)).isin(known_ids).all())
 
 
 def _called(names: Sequence[str], named: Sequence[str]) -> list[str]:

@@ -312,6 +312,29 @@ def test_every_export_can_be_read_back(tmp_path: Path, kind: str, names: list[st
     assert {name: other.fingerprint(name) for name in names} == {name: store.fingerprint(name) for name in names}
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "feather", "npz"])
+def test_an_export_with_decimal_numbers_as_ids_can_be_read_back(tmp_path: Path, kind: str) -> None:
+    ids = np.array([f"{row}.5" for row in range(N)], object)
+    store, other = PredictionStore(tmp_path / "oof"), PredictionStore(tmp_path / "other")
+    store.save_folds(make_folds(ids, TRUTH, k=3, seed=0))
+    store.save_test_ids(np.array([f"-{row}.50" for row in range(7)], object))
+    store.save("net", ids, RNG.random(N, np.float32), RNG.random(7, np.float32))
+    out, test = tmp_path / f"wide.{kind}", tmp_path / f"wide_test.{kind}"
+    export_predictions(store, out)
+    export_predictions(store, test, part="test")
+    import_predictions(other, [read_predictions(out)], [read_predictions(test, for_test=True)])
+    assert other.fingerprint("net") == store.fingerprint("net")
+    assert read_predictions(out, known_ids=ids).ids.tolist() == ids.tolist()
+
+
+def test_decimal_numbers_in_a_column_of_another_name_are_ids_if_they_are_known(tmp_path: Path) -> None:
+    ids = np.array([f"{row}.5" for row in range(N)], object)
+    path = save(tmp_path / "mine.csv", pd.DataFrame({"time": ids[::-1], "image": VALUES}))
+    assert read_predictions(path, known_ids=ids).ids.tolist() == ids[::-1].tolist()
+    with pytest.raises(PredictionError, match="which column contains the ids"):
+        read_predictions(path)
+
+
 def test_test_predictions_given_twice_are_named(tmp_path: Path) -> None:
     store = PredictionStore(tmp_path / "oof")
     store.save_folds(make_folds(KNOWN, TRUTH, k=3, seed=0))
