@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -119,7 +120,7 @@ def read_leaderboard(path: Path) -> list[Team]:
 
 
 def parse_leaderboard(data: bytes) -> list[Team]:
-    """Return the teams in the bytes of a leaderboard, a CSV or a ZIP file that contains one.
+    """Return the teams with a score in the bytes of a leaderboard, a CSV or a ZIP file that contains one.
 
     Raises:
         ValueError: if they are anything else.
@@ -135,7 +136,8 @@ def parse_leaderboard(data: bytes) -> list[Team]:
         missing = {"TeamName", "Score"} - set(reader.fieldnames or ())
         if missing:
             raise ValueError(f"there is no column {' and no column '.join(sorted(missing))}")
-        return [Team(row["TeamName"], float(row["Score"])) for row in reader if row["Score"]]
+        teams = [Team(row["TeamName"], float(row["Score"])) for row in reader if row["Score"]]
+        return [team for team in teams if math.isfinite(team.score)]  # NaN has no place in an order
     except _NOT_A_LEADERBOARD as err:
         raise ValueError(f"expected a CSV with the columns TeamName and Score, or a ZIP file of it ({err})") from err
 

@@ -51,6 +51,13 @@ def test_medals_follow_the_published_zones(rank: int, teams: int, medal: str) ->
     assert medal_of(rank, teams) == medal
 
 
+def test_teams_without_a_finite_score_are_not_ranked(tmp_path: Path) -> None:
+    path = tmp_path / "leaderboard.csv"
+    path.write_text("TeamName,Score\na,0.9\nb,NaN\nc,0.8\nd,inf\ne,-inf\nf,0.7\n")
+    found = rank_score(read_leaderboard(path), 0.75)
+    assert (found.rank, found.teams, found.ahead) == (3, 4, Team("c", 0.8))
+
+
 def test_a_leaderboard_is_read_from_csv_and_zip(tmp_path: Path) -> None:
     plain = tmp_path / "leaderboard.csv"
     plain.write_text(CSV, encoding="utf-8-sig")
