@@ -76,6 +76,23 @@ def test_phase_1_before_its_validation_labels_are_out(tmp_path: Path) -> None:
     assert found.notes == ("The validation set has valset/ but no val_label.txt: none of it is used for training.",)
 
 
+@pytest.mark.parametrize("folder", ["", "phase1"])
+def test_a_plain_test_set_may_come_after_the_validation_set(tmp_path: Path, folder: str) -> None:
+    make_track(tmp_path)
+    base = tmp_path / folder
+    if not folder:
+        for path in (tmp_path / "phase1").iterdir():
+            path.rename(tmp_path / path.name)
+    names = list(make_set(base / "testset", "t", 3, first_seed=700))
+    write_names(base / "testset_nolabel.txt", names)
+    found = read_competition(ffdi(tmp_path))
+    assert list(found.test["id"]) == names
+    assert found.sample_submission is None
+    assert any("template of another phase" in note for note in found.notes)
+    write_labels(base / "prediction.txt.csv", dict.fromkeys(reversed(names), 0.5), "img_name,y_pred")
+    assert list(read_competition(ffdi(tmp_path)).test["id"]) == names[::-1]
+
+
 def test_phase_2_has_a_separate_test_set(tmp_path: Path) -> None:
     make_track(tmp_path)
     add_phase_2(tmp_path)

@@ -109,7 +109,7 @@ def _locate_track(settings: "DataSettings") -> Sources:
         there, absent = ("labels", "valset/") if validation_dir is None else ("valset/", "val_label.txt")
         notes.append(f"The validation set has {there} but no {absent}: none of it is used for training.")
     test, bases = _locate_test(settings, column, first, second)
-    sample, certain = _template(settings, bases)
+    sample, certain = _template(settings, bases, None if test is None else validation_dir)
     if test is None:
         if validation_dir is None and settings.layout == "ffdv":
             notes.append(_NO_TEST)
@@ -171,12 +171,20 @@ def _locate_test(
     return None, first
 
 
-def _template(settings: "DataSettings", bases: Sequence[Path]) -> tuple[Path | None, bool]:
-    """Return the sample submission, and whether it certainly belongs to this test set."""
+def _template(settings: "DataSettings", bases: Sequence[Path], validation: Path | None) -> tuple[Path | None, bool]:
+    """Return the sample submission, and whether it certainly belongs to this test set.
+
+    In phase 1 the rows to predict are the validation set, whose template may still be next to it, or in root.
+
+    Args:
+        validation: folder of the validation set, if the rows to predict are others.
+    """
     if settings.sample_submission is not None:
         return resolve_path(settings.root, settings.sample_submission), True
-    found = _first(bases, _TEMPLATES)
-    return found, found is None or found.parent != settings.root or not (settings.root / "phase2").is_dir()
+    found, root = _first(bases, _TEMPLATES), settings.root
+    of_phase_1 = [root] if (root / "phase2").is_dir() else []
+    of_phase_1 += [] if validation is None else [root, validation.parent]
+    return found, found is None or found.parent not in of_phase_1
 
 
 def _label_names(part: str) -> list[str]:
