@@ -406,3 +406,12 @@ def test_a_file_of_a_row_with_an_unusable_label_has_a_row(tmp_path: Path) -> Non
     assert [problem.kind for problem in found.problems] == ["labels"]
     assert lines[2].split(",")[0] not in found.train["id"].tolist()
     assert [Path(path).name for path in found.unlabelled["train"]] == [lines[-1].split(",")[0]]
+
+
+def test_the_column_of_invalid_labels_in_a_metadata_json_is_named(tmp_path: Path) -> None:
+    make_table(tmp_path)
+    records = {f"a{row:03d}.jpg": {"label": ("REAL", "FAKE", "UNKNOWN")[row % 3]} for row in range(8)}
+    (tmp_path / "train" / "metadata.json").write_text(json.dumps(records))
+    settings = DataSettings(root=tmp_path, train="train/metadata.json", test="", id="filename")
+    with pytest.raises(DataError, match="The column 'label' has the values FAKE, REAL, UNKNOWN"):
+        read_competition(settings)

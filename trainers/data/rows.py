@@ -54,7 +54,8 @@ class RowReader:
         # the records of a metadata.json use different names: {"a.mp4": {"label": "FAKE", "original": "b.mp4"}}
         is_metadata = table.attrs["format"] == "JSON"
         is_named = source.target in table or not is_metadata or "label" not in table
-        labels = take_column(table, source.target if is_named else "label", source.table, "[data] target")
+        target = source.target if is_named else "label"
+        labels = take_column(table, target, source.table, "[data] target")
         rows = self._rows(table, source)
         rows.insert(1, "target", parse_labels(labels))
         group = "original" if source.group is None and is_metadata and "original" in table else source.group
@@ -68,12 +69,12 @@ class RowReader:
             rows[f"column:{name}"] = table[name]
         wrong = rows["target"].to_numpy() < 0
         if wrong.any():
-            self._add_labels_problem(rows, labels, wrong, source)
+            self._add_labels_problem(rows, labels, wrong, source, target)
         rows = self._find_files(rows, source)
         return _without(rows, rows["target"].to_numpy() < 0) if wrong.any() else rows
 
     def _add_labels_problem(
-        self, rows: pd.DataFrame, labels: NDArray[np.object_], wrong: Mask, source: "Source"
+        self, rows: pd.DataFrame, labels: NDArray[np.object_], wrong: Mask, source: "Source", target: str
     ) -> None:
         pairs = [f"{id_} ({label!r})" for id_, label in zip(rows["id"][wrong], labels[wrong], strict=True)]
         distinct = sorted({str(label).strip() for label in labels.tolist()})
@@ -81,7 +82,7 @@ class RowReader:
             "labels",
             source.part,
             f"{source.table}: {len(pairs)} of {len(rows)} labels are neither 0 (real) nor 1 (fake): "
-            f"{examples(pairs)}. The column '{source.target}' has the values {examples(distinct)}.",
+            f"{examples(pairs)}. The column '{target}' has the values {examples(distinct)}.",
             f"Valid labels are {KNOWN_LABELS}: write 0 and 1 for other values, or name the correct column "
             f"([data] target).",
             list(rows["id"][wrong]),
