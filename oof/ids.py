@@ -135,6 +135,18 @@ def join_positions(wanted: Ids, found: Ids, what: str, *, extra: str = "error") 
     return positions
 
 
+def data_columns(names: Sequence[str]) -> Sequence[str]:
+    """Return the names of a table's columns without an empty one, which has row numbers next to two or more others.
+
+    pandas writes them so. Next to one other column, the column without a name is the index with the ids.
+
+    >>> data_columns(["", "id", "target"]), data_columns(["", "target"])
+    (['id', 'target'], ['', 'target'])
+    """
+    named = [name for name in names if name]
+    return named if len(named) > 1 else names
+
+
 def is_name(name: str) -> bool:
     """Return whether a name is safe as a folder name."""
     return bool(_NAME.fullmatch(name))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from oof.files import file_sha256
 from oof.ids import Ids
 from submissions.delimited import parse_delimited, read_bytes
-from submissions.table import SubmissionTable, build_table, values_fingerprint
+from submissions.table import SubmissionTable, build_table, default_id_column, values_fingerprint
 
 _SHOWN = 12  # digits of a hash in a message
 
@@ -96,7 +96,7 @@ def rebuild(
 def _same_ids(sample: Path, source: Source, columns: Mapping[str, Any]) -> bool:
     """Return whether the sample still has these ids; a changed sample is reported as a change, not as an error."""
     table = parse_delimited(read_bytes(sample, "sample submission"), sample, "sample submission")
-    name = columns.get("id_column") or table.names[0]
+    name = columns.get("id_column") or default_id_column(table, columns.get("prediction_column", ""))
     return name in table.names and set(table.values(name)) == set(source.ids)
 
 

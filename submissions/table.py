@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from oof.errors import SubmissionError, examples
 from oof.files import atomic_path
-from oof.ids import Ids
+from oof.ids import Ids, data_columns
 from submissions.delimited import Delimited, parse_delimited, read_bytes
 
 # what every CSV reader accepts as a number: Python's float also accepts 0_3 and digits of other scripts
@@ -76,7 +76,7 @@ def build_table(
         predictions: (n_rows,) float32 or float64 for these ids.
         id_column: id column of the sample; by default its first.
         prediction_column: prediction column of the sample; by default the only other one. Further columns keep the
-            sample's values.
+            sample's values, also row numbers in a column without a name.
         lowest, highest: allowed range; predictions outside by less than 1e-9 are set to the limit.
 
     Raises:
@@ -226,29 +226,34 @@ def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[
                 f"The sample submission {table.path} has no column '{wanted}'; it has {', '.join(table.names)}. "
                 f"Correct the column name in dfens.toml."
             )
-    candidates = [name for name in table.names if name != prediction_column]
-    id_name = id_column or (candidates or table.names)[0]
-    if id_name == prediction_column:
+    id_name = id_column or default_id_column(table, prediction_column)
+    if prediction_column and id_name == prediction_column:
         raise SubmissionError(
             f"'{id_name}' cannot be both the id and the prediction column of the sample submission {table.path}. "
             f"Correct [submissions] id_column or prediction_column."
         )
     if not id_column and _repeats(table, id_name):
-        unique = [name for name in table.names if not _repeats(table, name)]
+        unique = [name for name in data_columns(table.names) if not _repeats(table, name)]
         if len(unique) == 1:
             raise SubmissionError(
                 f"The first column of the sample submission {table.path}, '{id_name}', does not contain ids: its "
                 f"values repeat. Those of '{unique[0]}' do not. Name it: [submissions] id_column = \"{unique[0]}\"."
             )
-    others = [name for name in table.names if name != id_name]
-    if prediction_column in others:
+    if prediction_column:
         return id_name, prediction_column
+    others = [name for name in data_columns(table.names) if name != id_name]
     if len(others) != 1:
         raise SubmissionError(
             f"The sample submission {table.path} has {len(others)} columns in addition to the id '{id_name}': "
             f"{examples(others, 12) or 'none'}. dfens fills one: name it with [submissions] prediction_column."
         )
     return id_name, others[0]
+
+
+def default_id_column(table: Delimited, prediction_column: str = "") -> str:
+    """Return the first column of a sample submission, apart from that of the predictions and of row numbers."""
+    found = [name for name in data_columns(table.names) if not prediction_column or name != prediction_column]
+    return (found or table.names)[0]
 
 
 def _repeats(table: Delimited, name: str) -> bool:

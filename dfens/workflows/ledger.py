@@ -11,6 +11,7 @@ from dfens.workspace.row_features import changed_features
 from oof.errors import SubmissionError, examples
 from oof.files import file_sha256
 from oof.paths import resolve_path
+from submissions.delimited import header_names
 from submissions.entry import Entry
 from submissions.ledger import Ledger
 from submissions.rebuild import Rebuilt, rebuild
@@ -57,13 +58,17 @@ def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
     )
 
 
-def column_settings(workspace: Workspace) -> dict[str, Any]:
-    """Return the column settings of the submission table from [submissions]."""
+def column_settings(workspace: Workspace, sample: Path) -> dict[str, Any]:
+    """Return the column settings of the submission table from [submissions].
+
+    The id column of [data] is that of the sample submission, too, if it has one of this name, as when rows are read.
+    """
     settings, data = workspace.config.submissions, workspace.config.data
-    # the id column set in [data], unless it is the default, which may not apply
-    named = data.id if data.layout == "table" and data.id != "id" else ""
+    id_column = settings.id_column
+    if not id_column and data.layout == "table" and data.id in header_names(sample, "sample submission"):
+        id_column = data.id
     return {
-        "id_column": settings.id_column or named,
+        "id_column": id_column,
         "prediction_column": settings.prediction_column,
         "lowest": settings.lowest,
         "highest": settings.highest,
@@ -118,7 +123,7 @@ def rebuild_entry(workspace: Workspace, entry: Entry, sample: Path) -> Rebuilt:
         sample,
         stored_sources(workspace, facts),
         members_now(workspace, facts),
-        **column_settings(workspace),
+        **column_settings(workspace, sample),
     )
     changed = changed_features(workspace, facts) if found.table is None else []
     return replace(found, changes=(*found.changes, *(f"The {item} has changed since." for item in changed)))
@@ -137,7 +142,7 @@ def table_of(
     if path.is_file():
         digest = file_sha256(path)
         known = next((entry for entry in reversed(entries) if entry.sha256 == digest), None)
-        return wanted, validate_file(path, sample, **column_settings(workspace)), known
+        return wanted, validate_file(path, sample, **column_settings(workspace, sample)), known
     entry = find_entry(entries, wanted)
     kept = _kept_table(workspace, entry, sample)
     if kept is not None:
@@ -155,4 +160,4 @@ def _kept_table(workspace: Workspace, entry: Entry, sample: Path) -> SubmissionT
     path = workspace.root / entry.path
     if not entry.path or not path.is_file() or file_sha256(path) != entry.sha256:
         return None
-    return validate_file(path, sample, **column_settings(workspace))
+    return validate_file(path, sample, **column_settings(workspace, sample))

@@ -98,6 +98,20 @@ def test_blends_models_and_files_can_be_named(folder: Path) -> None:
     assert "There is no blend or model 'nothing'; existing ones:" in lost.stderr
 
 
+def test_the_id_column_of_the_labels_may_have_another_name_in_the_sample_submission(folder: Path) -> None:
+    config, sample = folder / "dfens.toml", folder / "data" / "sample_submission.csv"
+    config.write_text(config.read_text().replace("[data]", '[data]\nid = "img_name"'))
+    lines = sample.read_text().splitlines()
+    for first, header in ((",id,target", "id"), (",target,img_name", "img_name")):
+        numbered = [f"{row},{line}" for row, line in enumerate(lines[1:])]
+        if header == "img_name":  # found by its name in any place
+            numbered = [",".join((row, value, id_)) for row, id_, value in (line.split(",") for line in numbered)]
+        sample.write_text("\n".join([first, *numbered]) + "\n")
+        found = run(folder, "submit", "m0", "--dry-run").stdout
+        assert f"{len(lines) - 1} rows, header {first}" in found
+        assert "Checked values of 'target'" in found
+
+
 @pytest.mark.parametrize(("start", "end"), [("", "\r"), ("\n\n", "\n"), ("\ufeff\r\n", "\r\n")])
 def test_the_header_is_the_first_line_that_is_not_empty(start: str, end: str, folder: Path) -> None:
     ids = [f"t{row}" for row in range(50)]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from oof.errors import SubmissionError
-from submissions.table import build_table, number_texts, validate_file, values_fingerprint
+from submissions.delimited import parse_delimited
+from submissions.table import build_table, default_id_column, number_texts, validate_file, values_fingerprint
 
 PLAIN = "id,target\na,0\nb,0\nc,0\n"
 
@@ -261,6 +262,26 @@ def test_the_id_and_the_prediction_column_are_different_columns(tmp_path: Path) 
     assert build_table(sample, ["a", "b"], values, prediction_column="target").data == b"target,id\n0.7,a\n0.8,b\n"
     with pytest.raises(SubmissionError, match="'id' cannot be both the id and the prediction column"):
         build_table(sample, ["a", "b"], values, id_column="id", prediction_column="id")
+
+
+def test_row_numbers_of_pandas_are_neither_ids_nor_predictions(tmp_path: Path) -> None:
+    sample, values = write(tmp_path, ",id,target\n0,b,0\n1,a,0\n"), np.array([0.7, 0.8])
+    found = build_table(sample, ["a", "b"], values)
+    assert (found.data, found.column) == (b",id,target\n0,b,0.8\n1,a,0.7\n", "target")
+    assert default_id_column(parse_delimited(sample.read_bytes(), sample, "sample")) == "id"
+    mine = write(tmp_path, ",id,target\n0,b,0.8\n1,a,0.7\n", "mine.csv")
+    assert validate_file(mine, sample).predictions.tolist() == [0.8, 0.7]
+    sample = write(tmp_path, ",id,target,note\n0,b,0,x\n1,a,0,y\n")
+    with pytest.raises(SubmissionError, match="2 columns in addition to the id 'id': target, note"):
+        build_table(sample, ["a", "b"], values)
+    sample = write(tmp_path, ",target,id\n0,0,b\n1,0,a\n")
+    with pytest.raises(SubmissionError, match="'target', does not contain ids.*id_column = \"id\""):
+        build_table(sample, ["a", "b"], values)
+
+
+def test_ids_without_a_name_are_those_of_a_data_frame_with_an_index(tmp_path: Path) -> None:
+    sample = write(tmp_path, ",target\nb,0\na,0\n")
+    assert build_table(sample, ["a", "b"], np.array([0.7, 0.8])).data == b",target\nb,0.8\na,0.7\n"
 
 
 def test_a_sample_without_ids_in_its_first_column_is_reported(tmp_path: Path) -> None:

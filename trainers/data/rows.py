@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oof.errors import examples
+from oof.ids import data_columns
 from oof.labels import KNOWN_LABELS, parse_labels
 from trainers.data.competition import BrokenRow, Problem
 from trainers.data.file_index import AMBIGUOUS, ESCAPES, FOUND, MISSING, FileIndex, Media, media_of
@@ -174,7 +175,7 @@ class RowReader:
     def _sample_ids(self, sample: Path, column: str) -> NDArray[np.object_]:
         table = read_text_table(sample, "sample submission", key=column)
         if column not in table and len(table.columns) >= 2:
-            column = str(table.columns[0])  # Kaggle's convention: the id comes first
+            column = data_columns([str(name) for name in table.columns])[0]  # Kaggle's convention: the id comes first
         return take_column(table, column, sample, "[data] id")
 
     def _match_sample(
