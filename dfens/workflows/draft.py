@@ -16,6 +16,7 @@ from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
 from oof.git import git_state
 from submissions.delimited import first_line
+from submissions.entry import Entry
 from submissions.kaggle.credentials import find_secrets
 from submissions.message import make_message
 from submissions.table import SubmissionTable, build_table, validate_file
@@ -113,7 +114,7 @@ class DryRun:
     """A checked table written to work/submissions; nothing was sent.
 
     checks: what was checked, with the numbers found. notes: what was changed to match the sample. next: the command
-    that submits it.
+    that submits it, or shows it if it is on Kaggle already.
     """
 
     path: Path
@@ -139,11 +140,15 @@ def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
         f"ids: the {table.rows} of the sample submission, each once",
         f"values of '{table.column}': {low:.6g} to {high:.6g}, no NaN, not constant",
     ]
-    checks += _sent_before(workspace, table.sha256)
+    sent = _sent_before(workspace, table.sha256)
+    if sent is not None:
+        checks.append(f"against the ledger: the same bytes were submitted as {sent.name}")
     what = draft.blend or f"--file {shlex.quote(workspace.shown(path))}"
     command = f"dfens submit {what}"
     if not workspace.config.competition.slug:
         command = f"set [competition] slug in dfens.toml, then {command}"
+    if sent is not None and sent.on_server:  # `dfens submit` would refuse it
+        command = f"dfens submissions show {sent.name}"
     return DryRun(
         path,
         table.rows,
@@ -156,9 +161,9 @@ def dry_run(workspace: Workspace, draft: Draft) -> DryRun:
     )
 
 
-def _sent_before(workspace: Workspace, sha256: str) -> list[str]:
-    """Return a sentence if the ledger has these bytes; a ledger on a server is not queried."""
+def _sent_before(workspace: Workspace, sha256: str) -> Entry | None:
+    """Return the last entry with these bytes, None without one; a ledger on a server is not queried."""
     if "://" in workspace.config.submissions.ledger:
-        return []
+        return None
     copies = open_ledger(workspace).find_sha(workspace.config.competition.slug, sha256)
-    return [f"against the ledger: the same bytes were submitted as {copies[-1].name}"] if copies else []
+    return copies[-1] if copies else None

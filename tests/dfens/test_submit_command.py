@@ -199,7 +199,9 @@ def test_a_submission_records_how_its_blend_was_made(folder: Path, server: Kaggl
     refused = run(folder, "submit", code=1).stderr
     assert "The same bytes were submitted on" in refused
     assert "dry-run" not in refused
-    assert "as 1000" in run(folder, "submit", "--dry-run").stdout
+    shown = run(folder, "submit", "--dry-run").stdout
+    assert "the same bytes were submitted as 1000" in shown
+    assert shown.endswith("Nothing was sent. Next: dfens submissions show 1000\n")
     assert "as 1001" in run(folder, "submit", "--again").stdout
 
 
