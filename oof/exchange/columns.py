@@ -15,7 +15,8 @@ from oof.labels import parse_labels
 from oof.missing import MISSING_TEXTS, is_missing
 
 _NO_VALUE = pa.array(sorted(MISSING_TEXTS))
-_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+# a column without any value has the type null, and is empty numbers as in a CSV
+_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
 _OTHER_TEXT = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string_view, pa.types.is_binary_view)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 

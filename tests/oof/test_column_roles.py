@@ -233,6 +233,14 @@ def test_a_target_column_is_compared_with_the_known_targets(tmp_path: Path, labe
         import_predictions(store, [read_predictions(save(tmp_path / "b.csv", wrong), known_ids=KNOWN)])
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_target_without_any_value_is_not_compared(tmp_path: Path, kind: str) -> None:
+    path = save(tmp_path / f"mine.{kind}", rows().assign(target=None))
+    found = read_predictions(path, known_ids=KNOWN)
+    assert found.predictions["mine"].tolist() == VALUES[ORDER].tolist()
+    assert any("60 of 60 values of the target 'target' are missing" in note for note in found.notes)
+
+
 def test_two_different_targets_are_ambiguous(tmp_path: Path) -> None:
     table = rows().assign(target=TRUTH[ORDER], label=TRUTH[ORDER])
     assert read_predictions(save(tmp_path / "m.csv", table)).roles.target == "target"
