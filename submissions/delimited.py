@@ -125,12 +125,6 @@ def parse_delimited(data: bytes, path: Path, what: str) -> Delimited:
     return found
 
 
-def header_names(path: Path, what: str) -> tuple[str, ...]:
-    """Return the column names of a CSV without parsing its rows; arguments and errors as in `parse_delimited`."""
-    text = read_bytes(path, what).decode("utf-8", "replace")  # `parse_delimited` reports other encodings
-    return parse_delimited(first_line(text.removeprefix(_BOM)).encode(), path, what).names
-
-
 def _plain_columns(text: str, separator: str, what: str) -> tuple[list[str], list[list[str]]]:
     """Return header and columns of a text without quotes; a list per line would cost more than all the rest."""
     lines = list(filter(None, re.sub(r"\r\n?", "\n", text).split("\n")))

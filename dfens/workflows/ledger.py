@@ -11,7 +11,7 @@ from dfens.workspace.row_features import changed_features
 from oof.errors import SubmissionError, examples
 from oof.files import file_sha256
 from oof.paths import resolve_path
-from submissions.delimited import header_names
+from submissions.delimited import parse_delimited, read_bytes
 from submissions.entry import Entry
 from submissions.ledger import Ledger
 from submissions.rebuild import Rebuilt, rebuild
@@ -65,8 +65,9 @@ def column_settings(workspace: Workspace, sample: Path) -> dict[str, Any]:
     """
     settings, data = workspace.config.submissions, workspace.config.data
     id_column = settings.id_column
-    if not id_column and data.layout == "table" and data.id in header_names(sample, "sample submission"):
-        id_column = data.id
+    if not id_column and data.layout == "table":
+        what = "sample submission"
+        id_column = data.id if data.id in parse_delimited(read_bytes(sample, what), sample, what).names else ""
     return {
         "id_column": id_column,
         "prediction_column": settings.prediction_column,
