@@ -88,6 +88,29 @@ def test_sound_keeps_its_time_and_its_end(tmp_path: Path, name: str) -> None:
     assert shown_s == pytest.approx(expected_s, abs=0.002)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_frames_of_an_avi_are_counted_as_in_the_extraction(tmp_path: Path, codec: str) -> None:
+    """FFmpeg's guesses of their times are out of order if frames are stored in another order than displayed."""
+    options = {"bf": "2"} if codec == "mpeg4" else {"x264-params": "bframes=3:b-adapt=0"}
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(24):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * index, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    settings = ExtractSettings(frames=24, key_frames=0, frame_size=32)
+    before = extract_clip(str(path), settings)
+    target, info = changed(path, "re-encoding", 28)
+    after = extract_clip(str(target), settings)
+    assert info.picture is not None
+    assert info.picture.frames == len(before.images) == 24
+    assert after.times_s == pytest.approx(before.times_s, abs=0.002)
+    brightness = [[float(image.mean()) for image in found.images] for found in (before, after)]
+    assert brightness[1] == pytest.approx(brightness[0], abs=6)
+
+
 def test_a_damaged_clip_is_changed_as_far_as_it_can_be_decoded(path: Path) -> None:
     data = bytearray(path.read_bytes())
     start = data.index(b"mdat")

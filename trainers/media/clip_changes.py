@@ -16,7 +16,7 @@ from trainers.media.audio import audio_stream, read_audio
 from trainers.media.clip_info import Container, open_clip
 from trainers.media.clip_writer import Encoding, write_clip
 from trainers.media.image import resize_image
-from trainers.media.video import one_thread, upright_image, video_stream
+from trainers.media.video import has_frame_times, one_thread, upright_image, video_stream
 
 _MOST_FRAMES = 600
 _MOST_ERRORS = 50  # consecutive packets that cannot be decoded before the rest of the clip is skipped
@@ -144,9 +144,11 @@ def _read_clip(path: str) -> _Clip:
             rate = float(video.average_rate or Fraction(25))
             for frame in islice(_decoded(container, video), _MOST_FRAMES):
                 images.append(_even(upright_image(frame)))
-                times_s.append(len(times_s) / rate if frame.time is None else frame.time)
+                is_counted = frame.time is None or not has_frame_times(container)
+                times_s.append(len(times_s) / rate if is_counted else frame.time)
         video_s = 0.0 if video is None else float((video.start_time or 0) * (video.time_base or 0))
-        lost_s = times_s[0] - video_s if times_s else 0.0  # of frames at the start that cannot be decoded
+        # of frames at the start that cannot be decoded
+        lost_s = times_s[0] - video_s if times_s and has_frame_times(container) else 0.0
         times_s = [time_s - times_s[0] for time_s in times_s]
         is_constant = all(abs(time_s - index / rate) < 0.5 / rate for index, time_s in enumerate(times_s))
         audio, sound, start_s = audio_stream(container), None, 0.0
@@ -174,8 +176,10 @@ def _decoded(container: Container, video: av.VideoStream) -> Iterator[av.VideoFr
     for packet in container.demux(video):
         try:
             for frame in packet.decode():
-                if frame.time is None or frame.time > last:
-                    last = last if frame.time is None else frame.time
+                if frame.time is None or not has_frame_times(container):
+                    yield frame
+                elif frame.time > last:
+                    last = frame.time
                     yield frame
             errors = 0
         except av.FFmpegError:

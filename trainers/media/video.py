@@ -50,6 +50,11 @@ def video_stream(container: InputContainer) -> av.VideoStream | None:
     return next((s for s in container.streams.video if not s.disposition & s.disposition.attached_pic), None)
 
 
+def has_frame_times(container: InputContainer) -> bool:
+    """Return whether a container stores presentation times; FFmpeg's guesses for AVI are out of order after B-frames."""
+    return container.format.name != "avi"
+
+
 def one_thread(stream: av.VideoStream) -> None:
     """Make the decoder use one thread; reading several clips in parallel scales better than decoder threads."""
     if not stream.codec_context.is_open:
@@ -165,8 +170,7 @@ class _Reader:
     def __init__(self, container: InputContainer, stream: av.VideoStream, wanted: list[int]) -> None:
         self._container, self._stream, self._wanted = container, stream, wanted
         self._index = _Index.of(stream)
-        # AVI stores no presentation times, and FFmpeg's guesses are out of order after B-frames
-        self._counted = container.format.name == "avi"
+        self._counted = not has_frame_times(container)
         self._chooses = self._index.is_whole and not self._counted
         self._next_pts = stream.start_time or 0  # used where frames are counted
         self._late = 0  # delay of key frames relative to the index
