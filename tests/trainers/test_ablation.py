@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from oof.files import read_json
@@ -43,6 +44,34 @@ def test_a_model_that_learnt_from_other_images_is_trained_again(folder: Path) ->
         write_image(path, face(7))
     result = run(folder, "ablate", "pixels", "--set", "image_size=4", "--fold", "1")
     assert "pixels fold 1" in result.stderr
+
+
+def test_a_model_that_was_trained_anew_is_not_trained_again(folder: Path) -> None:
+    config = folder / "dfens.toml"
+    for classifier in ("logistic", "svm"):
+        config.write_text(
+            config.read_text().replace('kind = "linear"', f'kind = "linear"\nclassifier = "{classifier}"', 1)
+        )
+        run(folder, "train", "--model", "pixels", "--force")
+        result = run(folder, "ablate", "pixels", "--set", "image_size=4")
+        config.write_text(config.read_text().replace(f'classifier = "{classifier}"\n', ""))
+        assert "pixels fold" not in result.stderr
+    assert "pixels: the model with other settings was moved to" in result.stderr
+    own = PredictionStore(folder / "work" / "trainers" / "ablations" / "pixels" / "oof")
+    assert own.load("pixels").oof.tolist() == PredictionStore(folder / "work" / "oof").load("pixels").oof.tolist()
+
+
+def test_a_model_that_was_trained_with_other_weights_of_rows_is_trained_again(tmp_path: Path) -> None:
+    tiny_competition(tmp_path)
+    config, table = tmp_path / "dfens.toml", tmp_path / "data" / "train.csv"
+    config.write_text(config.read_text().replace("epochs = 3", 'epochs = 1\nweight_column = "w"'))
+    rows = pd.read_csv(table, dtype=str)
+    for row in (0, 1):
+        rows.assign(w=["2" if at == row else "1" for at in range(len(rows))]).to_csv(table, index=False)
+        if row == 0:
+            run(tmp_path, "train", "--workers", "1")
+    result = run(tmp_path, "ablate", "tiny", "--set", "epochs=2", "--fold", "0")
+    assert "tiny fold 0" in result.stderr
 
 
 def test_an_untrained_model_is_trained_together_with_its_variants(folder: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ from oof.errors import TrainingError
 from oof.files import read_json
 from oof.folds import make_folds
 from oof.metrics.intervals import score_interval
+from oof.progress import Progress
 from oof.store import PredictionStore
 from tests.support.toy_kind import ToySettings
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
+from trainers.jobs import side_by_side
+from trainers.jobs.job import TrainingJob
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.runner import FoldRunner
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.kinds.repeats import RepeatSettings, repeats_of, without_repeats
+from trainers.kinds.timm.kind import TimmKind
 from trainers.kinds.training.fold_trainer import FoldTrainer
-from trainers.train import FoldResult
+from trainers.train import FoldResult, train_here
 
 FOLDS = (0, 1)
 
@@ -152,6 +157,63 @@ def test_an_interrupted_refit_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
     store, done = train(tmp_path / "cut", settings=settings)
     assert [result.skipped for result in done] == [True, True, False]
     assert stored_bytes(store, "m") == stored_bytes(undisturbed, "m")
+
+
+def test_a_refit_killed_while_it_removes_its_checkpoints_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(TINY, refit=True, epochs=1)
+    remove = Path.unlink
+
+    def stop_after_first(path: Path, *, missing_ok: bool = False) -> None:
+        remove(path, missing_ok=missing_ok)
+        if path.parent.name == "refit" and path.suffix == ".pt":
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stop_after_first)
+        with pytest.raises(Stop):
+            train(tmp_path, settings=settings)
+
+    def train_epoch(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(FoldTrainer, "_train_epoch", train_epoch)
+    store, done = train(tmp_path, settings=settings)
+    assert [result.refit for result in done] == [False, False, True]
+    assert store.summary("m").complete
+
+
+def test_settings_are_checked_before_a_refit_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, settings=dataclasses.replace(TINY, epochs=1))
+
+    def check(*_: object) -> None:
+        raise TrainingError("Model 'm' cannot work.")
+
+    monkeypatch.setattr(TimmKind, "check", check)
+    with pytest.raises(TrainingError, match="cannot work"):
+        train(tmp_path, settings=dataclasses.replace(TINY, epochs=1, refit=True))
+
+
+def test_a_refit_added_later_is_trained_with_the_threads_of_a_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a run that trains folds and refit: the weights do not depend on when it was interrupted."""
+    counts = list[int]()
+
+    def in_workers(
+        job: TrainingJob, folds: Sequence[int], progress: Progress, *, workers: int, shares: int, test_rows: bool
+    ) -> list[FoldResult]:
+        counts.append(shares)
+        return train_here(job, folds, progress)
+
+    monkeypatch.setattr(side_by_side, "train_in_workers", in_workers)
+    monkeypatch.setattr(side_by_side, "cpu_count", lambda: 2)
+    monkeypatch.setattr(side_by_side, "has_cuda", lambda: False)
+    once = dataclasses.replace(TINY, epochs=1)
+    for settings in (once, dataclasses.replace(once, refit=True), dataclasses.replace(once, refit=True)):
+        train(tmp_path, settings=settings, engine=side_by_side.train_side_by_side)
+    assert counts == [2, 2]  # folds, then the refit; nothing is left for the third run
 
 
 @pytest.mark.parametrize("kind", ["linear", "toy"])

@@ -7,16 +7,16 @@ from typing import Any
 
 from oof.analysis.compare import Comparison, compare_models
 from oof.errors import ConfigError
-from oof.files import read_json
 from oof.ids import join_positions
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from trainers.jobs.job import TrainingJob
+from trainers.jobs.model_record import check_settings_unchanged, is_unchanged
 from trainers.jobs.run import run_job
+from trainers.jobs.runner import FoldRunner
 from trainers.jobs.side_by_side import start_early, train_side_by_side
 from trainers.kinds.base import ModelSettings, settings_record
-from trainers.kinds.repeats import RepeatSettings, repeats_of, without_repeats
-from trainers.runtime.provenance import files_fingerprint
+from trainers.kinds.repeats import RepeatSettings, repeats_of
 
 
 def ablation_store(work_dir: Path, name: str) -> PredictionStore:
@@ -67,7 +67,6 @@ def ablate(
     own.save_folds(store.folds, force=True)
     first_row = job.competition.test.iloc[:1].reset_index(drop=True)
     own.save_test_ids(first_row["id"].to_numpy(object))
-    _reuse(job, own, name, folds)
     variants_job = dataclasses.replace(
         job,
         competition=dataclasses.replace(job.competition, test=first_row),
@@ -75,6 +74,9 @@ def ablate(
         models={name: settings, **variants},
         work_dir=own.root.parent,
     )
+    # before predictions are copied: those of other settings move to the archive
+    check_settings_unchanged(FoldRunner(variants_job).context(name), own, force=True, progress=progress)
+    _reuse(job, own, name, folds)
     start_early(variants_job, folds)
     run_job(variants_job, folds, engine=train_side_by_side, force=True, progress=progress)
     return compare_models(own, [name, *variants], metric=metric)
@@ -91,15 +93,9 @@ def _trained(settings: ModelSettings, *, unless: int) -> ModelSettings:
 
 
 def _reuse(job: TrainingJob, own: PredictionStore, name: str, folds: Sequence[int]) -> None:
-    """Copy the predictions of the unchanged model from the real store, if it learnt from the images as they are now."""
+    """Copy the predictions of the unchanged model from the real store, if it was trained on the data of now."""
     settings, store = job.models[name], PredictionStore(job.store_root)
-    path = job.work_dir / name / "settings.json"
-    if not path.exists():
-        return
-    record, images = read_json(path), job.competition.train["path"].tolist()
-    if without_repeats(record.get("settings", {})) != without_repeats(settings_record(settings)):
-        return
-    if "data" in record and record["data"] != files_fingerprint(images)["fingerprint"]:
+    if not is_unchanged(FoldRunner(job).context(name), store):
         return
     model = store.load(name, seed=0)
     row = join_positions(own.test_ids, store.test_ids, "the test ids", extra="ignore")

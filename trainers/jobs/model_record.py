@@ -38,24 +38,11 @@ def check_settings_unchanged(
             another process is training it.
     """
     folder = context.folder
-    path = folder / RECORD
-    record: dict[str, Any] = {
-        "version": FORMAT_VERSION,
-        "settings": settings_record(context.settings),
-        "folds": store.folds.fingerprint,
-        "data": files_fingerprint(context.train["path"].tolist())["fingerprint"],
-    }
-    columns = _columns_fingerprint(context)
-    if columns:
-        record["columns"] = columns
-    if context.pseudo is not None:
-        record["pseudo_labels"] = pseudo_record(*context.pseudo, store.test_ids)
+    path, record = folder / RECORD, _record(context, store)
     with file_lock(folder.parent / ".lock"):
         is_new = True
         if path.exists():
-            before = read_json(path)
-            if columns and before.get("columns") == _columns_fingerprint(context, as_written=True):
-                before["columns"] = columns  # an earlier version recorded the spelling of the originals
+            before = _read_record(context, record)
             changed = _changes(before, record, context.settings)
             if changed:
                 _move_old(context, store, changed, force=force, progress=progress)
@@ -66,6 +53,37 @@ def check_settings_unchanged(
         if is_new:
             write_json(path, record)
     save_model(context, store)
+
+
+def is_unchanged(context: ModelContext[Any], store: PredictionStore) -> bool:
+    """Return whether a model was trained with the settings, those of prediction included, folds and data of now."""
+    if not is_recorded(context.folder, context.settings):
+        return False
+    record = _record(context, store)
+    return not _changes(_read_record(context, record), record, context.settings)
+
+
+def _record(context: ModelContext[Any], store: PredictionStore) -> dict[str, Any]:
+    """Return everything that the trainings of a model depend on, as JSON values."""
+    record: dict[str, Any] = {
+        "version": FORMAT_VERSION,
+        "settings": settings_record(context.settings),
+        "folds": store.folds.fingerprint,
+        "data": files_fingerprint(context.train["path"].tolist())["fingerprint"],
+    }
+    if columns := _columns_fingerprint(context):
+        record["columns"] = columns
+    if context.pseudo is not None:
+        record["pseudo_labels"] = pseudo_record(*context.pseudo, store.test_ids)
+    return record
+
+
+def _read_record(context: ModelContext[Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stored record of a model, as the version of now would have written it."""
+    before: dict[str, Any] = read_json(context.folder / RECORD)
+    if "columns" in now and before.get("columns") == _columns_fingerprint(context, as_written=True):
+        before["columns"] = now["columns"]  # an earlier version recorded the spelling of the originals
+    return before
 
 
 def save_model(context: ModelContext[Any], store: PredictionStore) -> None:

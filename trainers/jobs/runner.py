@@ -72,6 +72,11 @@ class FoldRunner:
         """Return fold and seed of each training of a model on some folds: all folds of a seed, then the next seed."""
         return [(fold, seed) for seed in range(self.repeats(name).seeds) for fold in folds]
 
+    def missing(self, name: str, folds: Sequence[int]) -> int:
+        """Return the number of trainings that a model lacks: of some folds, and the refits that follow them."""
+        due = [*self.trainings(name, folds), *((self.store.folds.refit, seed) for seed in self.refits_due(name))]
+        return sum(not self.is_trained(name, fold, seed) for fold, seed in due)
+
     def check(self, folds: Sequence[int]) -> None:
         """Check the settings of all models that are unfinished or changed before anything is trained or archived.
 
@@ -80,8 +85,7 @@ class FoldRunner:
         """
         problems = []
         for name, settings in self.job.models.items():
-            done = all(self.is_trained(name, fold, seed) for fold, seed in self.trainings(name, folds))
-            if done and is_recorded(self.job.work_dir / name, settings):
+            if not self.missing(name, folds) and is_recorded(self.job.work_dir / name, settings):
                 continue
             try:
                 self._check_repeats(name)
@@ -268,7 +272,7 @@ class FoldRunner:
             rows = self.store.folds.rows(fold)
             self.store.save_oof(name, self.store.folds.ids[rows], outcome.oof, fold=fold, seed=seed)
             auc = self._stored_auc(context.title(fold), self.store.folds.target[rows], outcome.oof)
-        for running in RUNNING_FILES:
+        for running in reversed(RUNNING_FILES):  # the state last: a process killed before that resumes at the end
             (folder / running).unlink(missing_ok=True)
         what = "trained on all rows" if refit else f"AUC {auc:.4f}"
         self.progress.note(f"{context.title(fold)}: {what}{_chosen_epoch(outcome)}")

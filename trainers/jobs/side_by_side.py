@@ -29,8 +29,7 @@ def train_side_by_side(job: TrainingJob, folds: Sequence[int], progress: Progres
     """
     runner = FoldRunner(job, progress)
     shares = min(cpu_count(), runner.store.folds.k)
-    trainings = [(name, *training) for name in job.models for training in runner.trainings(name, folds)]
-    missing = sum(not runner.is_trained(*training) for training in trainings)
+    missing = sum(runner.missing(name, folds) for name in job.models)
     if shares == 1 or not missing or not uses_gpu(job) or has_cuda():
         return train_here(job, folds, progress)
     workers = max(1, min(shares, missing, free_memory() // _MEMORY_OF_PROCESS))

@@ -51,7 +51,7 @@ def video_stream(container: InputContainer) -> av.VideoStream | None:
 
 
 def has_frame_times(container: InputContainer) -> bool:
-    """Return whether a container stores presentation times; FFmpeg's guesses for AVI are out of order after B-frames."""
+    """Return whether a container stores presentation times; FFmpeg guesses those of AVI, wrongly after B-frames."""
     return container.format.name != "avi"
 
 
