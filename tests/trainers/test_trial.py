@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
@@ -20,6 +21,8 @@ from trainers.jobs.job import TrainingJob
 from trainers.jobs.ray_cluster import _Needs
 from trainers.jobs.runner import FoldRunner
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
+from trainers.kinds.pseudo_labels import PseudoLabels
+from trainers.kinds.repeats import PseudoSettings
 from trainers.kinds.training.trial import smallest_part
 from trainers.networks.hub import check_hub, unreachable
 
@@ -146,6 +149,18 @@ def test_the_fold_with_the_smallest_part_is_considered(tmp_path: Path) -> None:
     rows = tiny_competition(tmp_path, k=3)  # folds of 14, 13 and 13 rows
     with pytest.raises(TrainingError, match="1 image in the smallest part of a step"):
         check(rows, tmp_path, batch_size=64, accumulate=25)  # 27 rows in twos, and one more; 26 rows in twos
+
+
+def test_the_parts_of_a_refit_and_of_pseudo_labels_are_considered(tmp_path: Path) -> None:
+    rows = tiny_competition(tmp_path, train_rows=41)
+    check(rows, tmp_path, batch_size=64, accumulate=9)  # 20 or 21 rows in threes, and two or none more
+    with pytest.raises(TrainingError, match="1 image in the smallest part of a step"):
+        check(rows, tmp_path, batch_size=64, accumulate=9, refit=True)  # 41 rows in fives, and one more
+    labels = PseudoLabels(np.full((3, 8), 1, np.float32))
+    settings = dataclasses.replace(TINY, batch_size=64, accumulate=9, pseudo=PseudoSettings())
+    job = TrainingJob(rows[0], rows[1].root, {"m": settings}, tmp_path, pseudo=labels)
+    with pytest.raises(TrainingError, match="1 image in the smallest part of a step"):
+        FoldRunner(job).check((0, 1))  # with 8 test rows 29 in fours, and one more
 
 
 FRAMES = {"kind": "frames", "pretrained": False, "frame_size": 32, "moments": 2, "batch_size": 8}

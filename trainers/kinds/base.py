@@ -12,7 +12,7 @@ from trainers.kinds.prediction import FoldModels as FoldModels
 from trainers.kinds.prediction import Probabilities as Probabilities
 from trainers.kinds.prediction import predict_rows
 from trainers.kinds.pseudo_labels import PseudoLabels
-from trainers.kinds.repeats import PseudoSettings
+from trainers.kinds.repeats import PseudoSettings, repeats_of
 from trainers.media.settings import Decode
 from trainers.runtime.process_group import ALONE, ProcessGroup
 
@@ -116,6 +116,11 @@ class ModelContext(Generic[S]):
     def fold_folder(self, fold: int) -> Path:
         """Return the folder of one fold; fold k is the refit."""
         return self.folder / run_label(fold, self.folds.k)
+
+    @property
+    def trainings(self) -> range:
+        """Return the folds that are held out, and fold k if the model is also trained on all rows."""
+        return range(self.folds.k + repeats_of(self.settings).refit)
 
     def title(self, fold: int) -> str:
         """Return the name of a training in messages: tiny fold 0, tiny fold 0 seed 1, tiny refit."""

@@ -55,6 +55,12 @@ def training_rows(context: ModelContext[Any], fold: int) -> TrainingRows:
     return TrainingRows(joined, np.concatenate([target, label]), weights / weights.mean())
 
 
+def row_count(context: ModelContext[Any], fold: int) -> int:
+    """Return the number of `training_rows`."""
+    test_rows = 0 if context.pseudo is None else len(context.pseudo[0].chosen(fold, context.pseudo[1]))
+    return int(labelled_rows(context, fold).sum()) + test_rows
+
+
 def labelled_rows(context: ModelContext[Any], fold: int) -> NDArray[np.bool_]:
     """Return a mask of the labelled rows that a fold is trained on, (n_rows,): the other folds, or only their reals.
 

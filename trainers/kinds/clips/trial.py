@@ -33,7 +33,7 @@ def try_clip_model(context: ModelContext[AnyClipSettings]) -> None:
     check_batch(context)
     check_compile(context)
     check_extraction(context)
-    for fold in range(context.folds.k):
+    for fold in context.trainings:
         training_rows(context, fold)
     sources: dict[str, tuple[str, bool | str]] = {}  # setting -> backbone of timm, source of its weights
     if not (isinstance(settings, AudioSettings) and settings.backbone in RAW_BACKBONES):

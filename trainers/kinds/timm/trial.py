@@ -32,7 +32,7 @@ def try_model(context: ModelContext[TimmSettings]) -> None:
     settings = context.settings
     check_batch(context)
     check_compile(context)
-    for fold in range(context.folds.k):
+    for fold in context.trainings:
         training_rows(context, fold)
     pairs = originals(context, context.train, settings.pair_column)
     if pairs is not None:

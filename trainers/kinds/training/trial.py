@@ -15,7 +15,7 @@ from oof.errors import TrainingError, examples
 from oof.paths import resolve_path
 from trainers.kinds.base import ModelContext
 from trainers.kinds.training.outcome import device_of
-from trainers.kinds.training_rows import labelled_rows
+from trainers.kinds.training_rows import row_count
 from trainers.networks.backbone import HUB, check_backbone, enable_checkpointing
 from trainers.networks.optim import set_trainable
 from trainers.networks.settings import NetworkSettings
@@ -104,11 +104,11 @@ def check_weights(
 
 
 def smallest_part(context: ModelContext[Any]) -> int:
-    """Return the number of rows in the smallest part of any step of any fold."""
+    """Return the number of rows in the smallest part of any step of any training."""
     settings, processes = context.settings, context.group.size
     found: list[int] = []
-    for fold in range(context.folds.k):
-        train_rows = int(labelled_rows(context, fold).sum())
+    for fold in context.trainings:
+        train_rows = row_count(context, fold)
         rows = min(settings.step_rows, max(1, train_rows // processes) * processes) // processes
         part = -(-rows // settings.accumulate)
         found.append(rows % part or part)
