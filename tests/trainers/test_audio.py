@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from trainers.features.settings import MelSettings
 from trainers.media.audio import Sound, _start, audio_stream, read_audio
 from trainers.media.clip_info import open_clip
 from trainers.media.clip_writer import Encoding, write_clip
+from trainers.media.sound_levels import measure_sound
 
 
 def tone(frequency: float, seconds: float, sample_rate: int, level: float = 0.3) -> NDArray[np.float32]:
@@ -173,3 +175,30 @@ def test_frequencies_out_of_range_are_named(fmin: float, fmax: float) -> None:
 
     with pytest.raises(ConfigError, match=f"fmax = {fmax}"):
         MelSettings(fmin=fmin, fmax=fmax)
+
+
+def write_tone(path: Path, layout: str) -> Path:
+    """Write a second of a tone at half of full scale in all channels."""
+    samples = (32_768 * tone(440, 1.0, 16_000, 0.5)).astype(np.int16)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=16_000)
+        stream.layout = layout
+        count = len(stream.layout.channels)
+        whole = av.AudioFrame.from_ndarray(np.repeat(samples, count)[None], format="s16", layout=layout)
+        whole.sample_rate = 16_000
+        for frame in av.AudioResampler(format=stream.format.name, layout=layout, rate=16_000).resample(whole):
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
+def test_the_level_does_not_depend_on_the_number_of_channels(tmp_path: Path, layout: str) -> None:
+    path = write_tone(tmp_path / "a.mov", layout)
+    levels = measure_sound(path)
+    assert levels is not None
+    assert levels.peak_db == pytest.approx(-6.02, abs=0.05)
+    assert levels.loudness_db == pytest.approx(-9.03, abs=0.05)
+    with open_clip(path) as container:
+        samples = read_audio(container, container.streams.audio[0]).samples
+    assert 20 * np.log10(np.abs(samples.astype(float)).max() / 32_768) == pytest.approx(levels.peak_db, abs=0.05)

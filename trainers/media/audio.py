@@ -1,7 +1,7 @@
 """Read the sound of a clip as mono at a given sample rate."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -61,7 +61,8 @@ def read_audio(
     reader = _Decoder(container, stream)
     blocks: list[Waveform] = []
     count = 0
-    for block in _resampled(reader, sample_rate):
+    for frame in mono_frames(reader, "s16", sample_rate):
+        block = np.asarray(frame.to_ndarray(), np.int16).reshape(-1)
         blocks.append(block)
         count += len(block)
         if count > limit:
@@ -92,26 +93,26 @@ class _Decoder:
                     return
 
 
-def _resampled(frames: "_Decoder", sample_rate: int) -> Iterator[Waveform]:
-    """Yield frames as mono at a sample rate; a new resampler is created if the track changes its format midway."""
+def mono_frames(frames: Iterable[av.AudioFrame], form: str, sample_rate: int) -> Iterator[av.AudioFrame]:
+    """Yield frames as mono at a sample rate; a new resampler is created if the track changes its format midway.
+
+    Args:
+        frames: decoded frames. form: FFmpeg's name of the sample format, such as "s16".
+        sample_rate: sample rate of the result, in Hz.
+    """
     resampler: AudioResampler | None = None
-    form: tuple[str, str, int] | None = None
+    before: tuple[str, str, int] | None = None
     for frame in frames:
         found = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if found != form:
+        if found != before:
             if resampler is not None:
-                yield from _samples(resampler, None)
-            resampler, form = AudioResampler(format="s16", layout="mono", rate=sample_rate), found
+                yield from resampler.resample(None)
+            resampler, before = AudioResampler(format=form, layout="mono", rate=sample_rate), found
         assert resampler is not None
         frame.pts = None  # gaps in the time stamps are not filled, so lengths are those of the recording
-        yield from _samples(resampler, frame)
+        yield from resampler.resample(frame)
     if resampler is not None:
-        yield from _samples(resampler, None)
-
-
-def _samples(resampler: AudioResampler, frame: av.AudioFrame | None) -> Iterator[Waveform]:
-    for part in resampler.resample(frame):
-        yield np.asarray(part.to_ndarray(), np.int16).reshape(-1)
+        yield from resampler.resample(None)
 
 
 def _start(container: InputContainer, stream: av.AudioStream) -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from oof.errors import DataError
+from trainers.media.audio import mono_frames
 from trainers.media.clip_info import open_clip
 
 SILENCE_DB = -60.0  # relative to full scale: the level of digital silence after lossy encoding
@@ -72,12 +74,29 @@ def measure_sound(path: str | Path) -> SoundLevels | None:
 
 
 def _decoded(container: InputContainer, stream: av.AudioStream) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks of mono samples, each of shape (n_samples,)."""
-    resampler = av.AudioResampler(format="fltp", layout="mono")
-    for frame in container.decode(stream):
-        frame.pts = None  # not needed, and a gap would make the resampler fail
-        for block in resampler.resample(frame):
-            yield block.to_ndarray()[0]
+    """Yield blocks of mono samples, each of shape (n_samples,).
+
+    Channels are mixed as in the extraction: FFmpeg lowers a mix of integers so that it cannot exceed full scale, but
+    not one of floats, whose level would depend on the number of channels.
+    """
+    gain = 1.0
+
+    def decoded() -> Iterator[av.AudioFrame]:
+        nonlocal gain
+        for frame in container.decode(stream):
+            gain = _mix_gain(frame.layout.name, frame.layout.nb_channels)
+            yield frame
+
+    for mono in mono_frames(decoded(), "fltp", stream.codec_context.sample_rate):
+        yield mono.to_ndarray()[0] / np.float32(gain)
+
+
+@lru_cache
+def _mix_gain(layout: str, channels: int) -> float:
+    """Return the level of FFmpeg's mix of floats to mono if all channels are at full scale."""
+    full = av.AudioFrame.from_ndarray(np.ones((1, 64 * channels), np.float32), format="flt", layout=layout)
+    full.sample_rate = 8_000
+    return max(1.0, *(float(mono.to_ndarray().max()) for mono in mono_frames([full], "fltp", 8_000)))
 
 
 def _samples(blocks: Iterator[NDArray[np.float32]], rate: int, most_s: float) -> NDArray[np.float32]:
