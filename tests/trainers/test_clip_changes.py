@@ -94,7 +94,7 @@ def test_frames_of_an_avi_are_counted_as_in_the_extraction(tmp_path: Path, codec
     options = {"bf": "2"} if codec == "mpeg4" else {"x264-params": "bframes=3:b-adapt=0"}
     path = tmp_path / "a.avi"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=24, options=options)
+        stream = container.add_stream("libx264" if codec == "libx264" else "mpeg4", rate=24, options=options)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for index in range(24):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * index, np.uint8), format="rgb24")

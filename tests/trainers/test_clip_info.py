@@ -6,6 +6,9 @@ import pytest
 
 from oof.errors import DataError
 from tests.support.clips import voice, write_clip
+from trainers.data.check_clips import inspect_clip
+from trainers.features.extract import extract_clip
+from trainers.features.settings import ExtractSettings
 from trainers.media.clip_info import probe_clip, undecodable_tail
 
 
@@ -39,6 +42,24 @@ def test_clip_without_sound_or_without_picture(tmp_path: Path, ending: str) -> N
     heard = probe_clip(write_clip(tmp_path / f"b{ending}", frames=0, sound=voice(0.5), options={}))
     assert heard.picture is None
     assert heard.sound is not None
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_video_that_is_shorter_than_the_sound_is_intact(tmp_path: Path, ending: str) -> None:
+    """Matroska states the length of the file only, and that of each track in a tag."""
+    path = write_clip(tmp_path / f"a{ending}", frames=30, rate=15, sound=voice(4.0), options={}, codec="libx264")
+    info = probe_clip(path)
+    assert info.picture is not None
+    assert info.picture.duration_s == pytest.approx(2.0, abs=0.1)
+    assert info.sound_minus_picture_s == pytest.approx(2.0, abs=0.2)
+    assert undecodable_tail(path) == 0.0
+    assert inspect_clip(str(path)).error is None
+    assert extract_clip(str(path), ExtractSettings(frames=4, key_frames=0, frame_size=32)).notes == ()
+    data = path.read_bytes()
+    if ending == ".mkv":
+        path.write_bytes(data[: len(data) // 3])
+        assert undecodable_tail(path) > 0.5
+        assert "is truncated or damaged" in (inspect_clip(str(path)).error or "")
 
 
 def test_x264_leaves_its_version_and_quality(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from trainers.features.mel import log_mel
 from trainers.features.settings import ExtractSettings
 from trainers.media.arrays import Image
 from trainers.media.audio import audio_stream, read_audio
-from trainers.media.clip_info import Container, open_clip, read_info
+from trainers.media.clip_info import Container, open_clip, read_info, tagged_end_s
 from trainers.media.clip_record import ClipParts
 from trainers.media.face_detector import Boxes, FaceDetector, crop_centre, crop_square, main_face
 from trainers.media.image import resize_image
@@ -116,7 +116,8 @@ def _picture(
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     # if the end is missing, the frames are spread over the rest
     if candidates and end + start < spread[-1] - step / 2 - 2 / rate:
-        notes.append(f"video ends after {end:.1f} of {duration:.1f} s: the file is truncated or damaged")
+        if end + start < (tagged_end_s(stream) or start + duration) - 2 / rate:  # not only shorter than the sound
+            notes.append(f"video ends after {end:.1f} of {duration:.1f} s: the file is truncated or damaged")
         end += 1 / rate
         spread = frame_times(settings.frames, start, end)
         candidates = _read(container, spread, [key for key in keys if key < start + end], settings, detector)

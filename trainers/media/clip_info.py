@@ -17,6 +17,7 @@ from oof.errors import DataError
 _ENCODER = re.compile(rb"(x26[45]) [^\0]{0,12}core (\d+)|Lavc[\d.]+|Xvid\d+", re.ASCII)
 _SETTINGS = re.compile(rb"\b(crf=[\d.]+|bitrate=\d+|qp=\d+)")
 _FIRST_BYTES = 8192
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")  # 00:00:02.000000000
 
 Container = InputContainer  # an open clip; the name that other packages use for this type
 
@@ -161,7 +162,7 @@ def _picture_track(container: InputContainer, stream: av.VideoStream) -> Picture
         frame_rate=float(stream.average_rate or stream.guessed_rate or 0),
         frames=stream.frames or len(stream.index_entries),
         start_s=_seconds(stream.start_time, stream.time_base),
-        duration_s=_seconds(stream.duration, stream.time_base),
+        duration_s=track_duration_s(stream),
         bit_rate=stream.bit_rate or 0,
         rotation=rotation,
         encoder="" if encoder is None else re.sub(r" .*core ", " core ", encoder[0].decode("ascii", "replace")),
@@ -190,13 +191,27 @@ def _sound_track(stream: av.AudioStream) -> SoundTrack:
         sample_rate=context.sample_rate or 0,
         channels=context.channels,
         start_s=_seconds(stream.start_time, stream.time_base),
-        duration_s=_seconds(stream.duration, stream.time_base),
+        duration_s=track_duration_s(stream),
         bit_rate=context.bit_rate or 0,
     )
 
 
 def _seconds(value: int | None, unit: Fraction | None) -> float:
     return 0.0 if value is None or unit is None else float(value * unit)
+
+
+def tagged_end_s(stream: Stream) -> float:
+    """Return the end of a track in seconds by its tag, 0.0 without one; Matroska has no other place for it."""
+    tag = next((text for name, text in stream.metadata.items() if name.upper().startswith("DURATION")), "")
+    clock = _CLOCK.match(tag)
+    return 0.0 if clock is None else 3600 * int(clock[1]) + 60 * int(clock[2]) + float(clock[3])
+
+
+def track_duration_s(stream: Stream) -> float:
+    """Return the duration of a track in seconds, 0.0 if unknown."""
+    if stream.duration:
+        return _seconds(stream.duration, stream.time_base)
+    return max(0.0, tagged_end_s(stream) - max(0.0, _seconds(stream.start_time, stream.time_base)))
 
 
 def _end_of_index(stream: Stream) -> int:
@@ -223,8 +238,8 @@ def undecodable_tail(path: str | Path) -> float:
         stream.thread_type = "AUTO"
         unit = stream.time_base or Fraction(1, av.time_base)
         end = (stream.start_time or 0) + (stream.duration or 0)
-        if not stream.duration and container.duration:
-            end = int(container.duration / av.time_base / unit)
+        if not stream.duration:  # the file may be longer, if its sound is
+            end = int((tagged_end_s(stream) or (container.duration or 0) / av.time_base) / unit)
         if end > 0:
             container.seek(end, stream=stream, backward=True)
         last = None

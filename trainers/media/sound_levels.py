@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from oof.errors import DataError
 from trainers.media.audio import mono_frames
-from trainers.media.clip_info import open_clip
+from trainers.media.clip_info import open_clip, track_duration_s
 
 SILENCE_DB = -60.0  # relative to full scale: the level of digital silence after lossy encoding
 PAUSE_DB = -40.0  # relative to the loudest sample: room noise before speech starts
@@ -60,7 +60,7 @@ def measure_sound(path: str | Path) -> SoundLevels | None:
             return None
         rate = stream.codec_context.sample_rate
         unit = stream.time_base or 1
-        length_s = float(stream.duration * unit) if stream.duration else (container.duration or 0) / av.time_base
+        length_s = track_duration_s(stream) or (container.duration or 0) / av.time_base
         is_long = length_s > 2 * _END_S
         start = end = _samples(_decoded(container, stream), rate, _END_S if is_long else _UNKNOWN_S)
         if is_long:
