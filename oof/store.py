@@ -66,7 +66,7 @@ class PredictionStore(PredictionReader):
         Raises:
             ConfigError: if the name differs from that of a stored model only in case.
         """
-        check_case([name], model_names(self.models_dir))
+        check_case([name], self.names())
         self._save_model(self.model_dir(name), name, kind, details, (seeds, refit_weight))
 
     def _save_model(
@@ -214,7 +214,6 @@ class PredictionStore(PredictionReader):
             PredictionError: if ids or values are invalid; nothing is changed then.
             ConfigError: if a name is invalid, or differs from another one only in case; likewise.
         """
-        check_case([model.name for model in models], model_names(self.models_dir))
         archived = {}
         with contextlib.ExitStack() as stack:
             written = {}
@@ -230,6 +229,7 @@ class PredictionStore(PredictionReader):
                     self._save_sealed(folder, model.name, self.sealed_ids, model.sealed, _AS_A_WHOLE)
                 self._save_model(folder, model.name, model.kind, model.details)
             with files.file_lock(self._lock_path):
+                check_case([model.name for model in models], model_names(self.models_dir))
                 for place, folder in written.items():
                     if place.exists():
                         archived[place.name] = files.archive(place, self.archive_dir)
