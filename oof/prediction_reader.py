@@ -67,7 +67,7 @@ class PredictionReader(RowStore):
 
     def stored_parts(self, name: str) -> set[Part]:
         """Return which predictions of a model are stored, of all folds or some; empty for an unknown model."""
-        return {part for part, found in self._parts(name).items() if found}
+        return self._read_whole(name, lambda: {part for part, found in self._parts(name).items() if found})
 
     def _is_import(self, name: str) -> bool:
         return any(WHOLE in found for found in self._parts(name).values())
