@@ -5,7 +5,7 @@ import functools
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import psutil
 import pytest
 
 from oof.errors import TrainingError
+from oof.progress import Progress
 from oof.store import PredictionStore
 from tests.support.ray_cluster import ray_cluster
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
-from trainers.jobs.job import TrainingJob
+from trainers.jobs.job import FoldResult, TrainingJob
 from trainers.jobs.object_store import RemoteWorkspace, TaskSync
 from trainers.jobs.ray_cluster import train_on_ray
 from trainers.jobs.runner import FoldRunner
@@ -114,6 +115,27 @@ def test_other_settings_or_folds_are_stored_separately(
     competition, store = tiny_competition(tmp_path / "other", k=3)
     folds = dataclasses.replace(job, store_root=store.root, competition=competition)
     assert RemoteWorkspace.of(remote.url, folds).keys != remote.keys
+
+
+def test_a_model_of_replaced_files_is_not_fetched(
+    tmp_path: Path, baseline: tuple[TrainingJob, RemoteWorkspace]
+) -> None:
+    """--force moves the model of the earlier files away; its folds on the share are not those of the new files."""
+    job, remote = baseline
+    with remote.task(job, "baseline", 0, Notes().note):
+        FoldRunner(job).train("baseline", 0)
+    image = Path(job.competition.train["path"].iloc[0])
+    image.write_bytes(Path(job.competition.train["path"].iloc[1]).read_bytes())
+    notes = Notes()
+
+    def begin(now: TrainingJob, folds: Sequence[int], progress: Progress) -> list[FoldResult]:
+        RemoteWorkspace.of(remote.url, now).begin(now, folds, progress.note)
+        return []
+
+    store = PredictionStore(job.store_root)
+    train_models(job.competition, store, job.models, (0, 1), job.work_dir, engine=begin, force=True, progress=notes)
+    assert [line for line in notes.lines if "already finished" in line] == []
+    assert not FoldRunner(job).is_trained("baseline", 0)
 
 
 def test_the_state_is_uploaded_after_each_save_and_removed_once_the_fold_is_done(

@@ -69,13 +69,19 @@ def _record(context: ModelContext[Any], store: PredictionStore) -> dict[str, Any
         "version": FORMAT_VERSION,
         "settings": settings_record(context.settings),
         "folds": store.folds.fingerprint,
-        "data": files_fingerprint(context.train["path"].tolist())["fingerprint"],
+        **data_fingerprints(context),
     }
-    if columns := _columns_fingerprint(context):
-        record["columns"] = columns
     if context.pseudo is not None:
         record["pseudo_labels"] = pseudo_record(*context.pseudo, store.test_ids)
     return record
+
+
+def data_fingerprints(context: ModelContext[Any]) -> dict[str, str]:
+    """Return the fingerprints of the files of the training rows, and of the columns that a model reads, if any."""
+    found = {"data": files_fingerprint(context.train["path"].tolist())["fingerprint"]}
+    if columns := _columns_fingerprint(context):
+        found["columns"] = columns
+    return found
 
 
 def _read_record(context: ModelContext[Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """A workspace shared by machines without a common disk: a folder in an object store, given by URL.
 
-    URL/NAME-KEY/                       one model; KEY is the hash of its settings, folds and test ids
+    URL/NAME-KEY/                       one model; KEY is the hash of its settings, folds, training files and test ids
     ├── oof/folds.parquet, test_ids.parquet, sealed.parquet, models/NAME/…
     └── trainers/NAME/…                 as in the workspace of one machine
 
 Each task works in a local folder of its machine: it fetches what it needs, and uploads what it writes while it runs.
-Models with other settings or folds have another key, so they cannot be mixed up. The store is accessed with fsspec
-(filesystem-spec.readthedocs.io), through a package for each kind of store (s3fs, gcsfs, adlfs and others).
+Models with other settings, folds or files have another key, so they cannot be mixed up. The store is accessed with
+fsspec (filesystem-spec.readthedocs.io), through a package for each kind of store (s3fs, gcsfs, adlfs and others).
 """
 
 import contextlib
@@ -24,8 +24,9 @@ from urllib.parse import parse_qs, urlsplit
 from oof.errors import TrainingError
 from oof.files import atomic_path
 from oof.ids import ids_fingerprint
-from oof.store import PredictionStore
 from trainers.jobs.job import TrainingJob
+from trainers.jobs.model_record import data_fingerprints
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.base import RUNNING_FILES, run_label, settings_record
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import repeats_of, without_repeats
@@ -39,7 +40,7 @@ _SECRET = re.compile(r"key|secret|token|password|sig", re.IGNORECASE)
 class RemoteWorkspace:
     """The folder through which machines exchange their work; plain values that can be sent to another process.
 
-    url: URL of the folder. keys: hash of settings, folds and test ids of each model. k: number of folds.
+    url: URL of the folder. keys: hash of everything that the trainings of each model depend on. k: number of folds.
     """
 
     url: str
@@ -54,11 +55,12 @@ class RemoteWorkspace:
             TrainingError: if the URL contains credentials, has an unknown scheme, or cannot be reached.
         """
         _check_url(url)
-        store = PredictionStore(job.store_root)
-        keys = {}
+        runner = FoldRunner(job)
+        store, keys = runner.store, {}
         for name, settings in job.models.items():
             record = without_repeats(settings_record(settings))
             parts = [record, store.folds.fingerprint, ids_fingerprint(store.test_ids)]
+            parts += data_fingerprints(runner.context(name)).values()
             parts += [job.pseudo.fingerprint_of(store.test_ids)] if job.pseudo is not None else []
             keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         remote = cls(url, keys, store.folds.k)
