@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfens.workflows.after_blend import after_blend, complete_members
 from dfens.workflows.selection import fold_text
-from dfens.workspace.blend_command import blend_command
 from dfens.workspace.members import read_member
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import RowFeatures, read_features, sealed_fingerprints
@@ -95,18 +95,17 @@ def blend(workspace: Workspace, name: str, changes: Mapping[str, Any], progress:
         (*members.notes, *(() if features is None else features.notes), *_dropped(result, settings)),
         archived,
         test is not None,
-        _next(workspace, name, settings, test is not None),
+        _next(workspace, name, test is not None),
         () if features is None else tuple(features.names),
     )
 
 
-def _next(workspace: Workspace, name: str, settings: BlendSettings, has_test: bool) -> str:
-    """Return the command to run after blending."""
+def _next(workspace: Workspace, name: str, has_test: bool) -> str:
+    """Return the command to run after blending; without a dfens.toml, also what a submission needs."""
+    if workspace.config_path.exists():
+        return after_blend(workspace, name)
     if not has_test:
-        again = blend_command({"name": name, "settings": dataclasses.asdict(settings)}, workspace.config.blend)
-        return f"dfens train, or dfens oof import NAME --oof FILE --test FILE, then {again}"
-    if workspace.can_submit():
-        return f"dfens submit {name} --dry-run"
+        return complete_members(workspace, name)
     return "dfens report; to submit, run dfens init --recipe table and name the sample submission under [data]"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.demo import COMPETITIONS
+from dfens.workflows.after_blend import after_blend
 from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.progress import RunningWork, TimeLeft, running_work, time_left
 from dfens.workflows.selection import fold_text
@@ -295,4 +296,4 @@ def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping
     newest = blends[-1]
     if newest.state != "current":
         return again_command(workspace, newest.blend, workspace.config.blend)
-    return f"dfens submit {newest.blend} --dry-run" if workspace.can_submit() else "dfens report"
+    return after_blend(workspace, newest.blend)

@@ -190,8 +190,10 @@ def test_every_step_works_without_rows_to_predict(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "data" / "test")
     (tmp_path / "data" / "sample_submission.csv").unlink()
     assert "There is no test set" in run(tmp_path, "check").output
-    for command in ("folds", "train", "blend", "report"):
+    for command in ("folds", "train"):
         run(tmp_path, command)
+    assert "Next: dfens report\n" in run(tmp_path, "blend").stdout
+    run(tmp_path, "report")
     status = json.loads(run(tmp_path, "status", "--json").stdout)
     assert {model["state"] for model in status["models"]} == {"complete"}
     assert status["next"] == "dfens report"

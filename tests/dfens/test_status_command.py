@@ -15,6 +15,7 @@ from dfens.values import duration
 from dfens.workspace.paths import Workspace
 from oof.files import file_lock, locked_since, write_json
 from submissions.ledger import Ledger
+from submissions.table import values_fingerprint
 from submissions.upload import new_entry
 from tests.support.ensemble import make_workspace
 
@@ -125,6 +126,53 @@ def test_submissions_are_summed_up(workspace: Workspace) -> None:
     assert (found["best"], found["best_public"]) == ("1006 second", 0.9)
     shown = CliRunner().invoke(cli, ["-C", str(workspace.root), "status"]).stdout
     assert "3 submissions, 3 of 5 today, 1 without a score yet" in shown
+
+
+def test_the_next_step_follows_the_submission_of_the_newest_blend(workspace: Workspace) -> None:
+    (workspace.root / "dfens.toml").write_text(CONFIG.replace('[models.new]\nkind = "linear"\n', ""))
+    blend = ["-C", str(workspace.root), "blend", "--name", "b", "--members", "m0,m1"]
+    assert CliRunner().invoke(cli, blend).exit_code == 0
+    stored = workspace.blends.load("b")
+    assert stored.test is not None
+    assert stored.test_ids is not None
+    facts = {"source": "blend", "blend_fingerprint": values_fingerprint(stored.test_ids, stored.test)}
+    ledger = Ledger(workspace.ledger_path())
+    entry = ledger.add(new_entry("tiny", blend="b", message="", provenance=facts))
+    found = []
+    for change in (
+        {"status": "failed"},
+        {"status": "creating"},
+        {"status": "pending", "ref": 1005},
+        {"status": "error", "error": "bad rows"},
+        {"status": "complete", "error": "", "public_score": 0.8},
+    ):
+        ledger.update(entry.key, **change)
+        found.append(status(workspace)["next"])
+    assert found == [
+        "dfens submit b --dry-run",
+        "dfens submissions sync",
+        "dfens submissions sync",
+        "dfens submissions show 1005",
+        "dfens submissions list, then a further [models.NAME] section",
+    ]
+    assert found[-1] in CliRunner().invoke(cli, blend).output  # the same predictions again
+    earlier = ledger.add(new_entry("tiny", blend="a", message=""))
+    ledger.update(earlier.key, status="complete", ref=1004, public_score=0.7)
+    assert status(workspace)["next"] == "dfens submissions list, then dfens submissions select for the two finals"
+    assert CliRunner().invoke(cli, [*blend[:-1], "m0"]).exit_code == 0
+    assert status(workspace)["next"] == "dfens submit b --dry-run"  # other predictions under the same name
+
+
+def test_a_blend_without_test_predictions_is_not_submitted_next(workspace: Workspace) -> None:
+    (workspace.root / "dfens.toml").write_text(CONFIG.split("[models.m0]")[0])
+    for path in workspace.predictions.model_dir("m1").glob("test.*"):
+        path.unlink()
+    blend = ["-C", str(workspace.root), "blend", "--name", "b", "--members", "m1"]
+    made = CliRunner().invoke(cli, blend)
+    assert made.exit_code == 0, made.output
+    wanted = "dfens train, or dfens oof import NAME --oof FILE --test FILE, then dfens blend --name b --members m1"
+    assert status(workspace)["next"] == wanted
+    assert f"Next: {wanted}" in made.stdout
 
 
 @pytest.mark.parametrize("metric", ["auc", "log_loss"])
