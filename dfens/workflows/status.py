@@ -16,11 +16,14 @@ from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from ensemble.blend_store import better_blend, scores_by
 from oof.errors import DfensError, PredictionError, StoreError
+from oof.files import read_json
 from oof.ids import join_positions
 from oof.metrics import Metric, metric_by_name, metric_label
 from oof.part_files import PartKey
+from oof.predictions import train_command
 from oof.sealed import count_looks
 from oof.store import ModelSummary
+from trainers.kinds.base import changed_settings
 from trainers.kinds.repeats import repeats_of
 
 _MOVE_BROKEN = "move the broken file away, then dfens status"
@@ -106,7 +109,8 @@ def read_status(workspace: Workspace) -> Status:
         return Status(metric=metric, folder=folder, facts=("No folds yet.",), next="dfens check, then dfens folds")
     folds = store.folds
     how = ", ".join(f"{key} {value}" for key, value in folds.how.items())
-    notes = [f"{len(folds.ids)} training rows in {folds.k} folds ({how}).", *_sealed_note(workspace)]
+    notes = [f"{len(folds.ids)} training rows in {folds.k} folds ({how}).", *_changed_folds(workspace)]
+    notes += _sealed_note(workspace)
     stored: dict[str, ModelSummary | None] = {}  # None: a file of the model cannot be read
     predictions: dict[str, NDArray[np.float32]] = {}
     for name in store.names():
@@ -139,9 +143,45 @@ def read_status(workspace: Workspace) -> Status:
         running=running,
         left=time_left(workspace, missing, running, folds.k) if any(missing.values()) else None,
         submissions=_submissions(workspace),
-        facts=(*notes, *_better_note(workspace, blends)),
+        facts=(*notes, *_changed_settings(workspace, stored), *_better_note(workspace, blends)),
         next=_next(workspace, blends, stored) if is_readable else _MOVE_BROKEN,
     )
+
+
+def _changed_folds(workspace: Workspace) -> list[str]:
+    """Return a sentence if [folds] differs from the settings with which the folds were made; otherwise nothing."""
+    how, now = workspace.predictions.folds.how, workspace.config.folds
+    made = {**how, "sealed": how.get("sealed", 0.0)}
+    if made.get("group") == "data":  # the groups of [data] group, with [folds] group = "none"
+        made["group"] = "none"
+    changed = [
+        f"{key} = {value} instead of {made[key]}"
+        for key, value in vars(now).items()
+        if made.get(key) is not None and made[key] != value
+    ]
+    if not changed:
+        return []
+    return [
+        f"[folds] in dfens.toml differs from the stored folds: {', '.join(changed)}. The folds stay as they are until "
+        f"dfens folds --force, which moves trained models to the archive."
+    ]
+
+
+def _changed_settings(workspace: Workspace, stored: Mapping[str, ModelSummary | None]) -> list[str]:
+    """Return a sentence for each model whose settings differ from those with which it was trained."""
+    found = []
+    for name, settings in workspace.config.models.items():
+        summary, path = stored.get(name), workspace.settings_path(name)
+        if summary is None or summary.imported or not path.exists():
+            continue
+        changed = changed_settings(read_json(path).get("settings", {}), settings)
+        if changed:
+            values = ", ".join(f"{key} {then!r} to {now!r}" for key, (then, now) in changed.items())
+            found.append(
+                f"The settings of '{name}' have changed since it was trained: {values}. Its predictions are those of "
+                f"the earlier settings until {train_command(name, {})}, or with --force if the weights depend on them."
+            )
+    return found
 
 
 def _sealed_note(workspace: Workspace) -> list[str]:

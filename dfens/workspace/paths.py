@@ -184,6 +184,10 @@ class Workspace:
         """Return the path of the training history of a refit on all rows."""
         return self._seed_dir(model, seed) / "refit" / "history.json"
 
+    def settings_path(self, model: str) -> Path:
+        """Return the path of the record of the settings with which a model was trained."""
+        return self.trainers_dir / model / "settings.json"
+
     def deciding_path(self, model: str, fold: int) -> Path:
         """Return the path of the deciding moments of a fold's held-out clips."""
         return self.trainers_dir / model / f"fold{fold}" / "deciding.parquet"

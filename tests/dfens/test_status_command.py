@@ -14,10 +14,12 @@ from dfens.cli import cli
 from dfens.values import duration
 from dfens.workspace.paths import Workspace
 from oof.files import file_lock, locked_since, write_json
+from oof.folds import make_folds
 from submissions.ledger import Ledger
 from submissions.table import values_fingerprint
 from submissions.upload import new_entry
 from tests.support.ensemble import make_workspace
+from trainers.kinds.base import settings_record
 
 CONFIG = """
 [competition]
@@ -173,6 +175,33 @@ def test_a_blend_without_test_predictions_is_not_submitted_next(workspace: Works
     wanted = "dfens train, or dfens oof import NAME --oof FILE --test FILE, then dfens blend --name b --members m1"
     assert status(workspace)["next"] == wanted
     assert f"Next: {wanted}" in made.stdout
+
+
+def test_settings_changed_since_the_training_are_shown(workspace: Workspace) -> None:
+    record = settings_record(workspace.config.models["m0"])
+    write_json(workspace.settings_path("m0"), {"settings": record})
+    facts = status(workspace)["facts"]
+    text = CONFIG.replace('[models.m0]\nkind = "linear"', '[models.m0]\nkind = "linear"\nclassifier = "svm"\nseeds = 2')
+    workspace.config_path.write_text(text)
+    assert status(workspace)["facts"] == [
+        *facts,
+        "The settings of 'm0' have changed since it was trained: classifier 'logistic' to 'svm'. Its predictions are "
+        "those of the earlier settings until dfens train --model m0, or with --force if the weights depend on them.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"), [("k = 5", "k = 5"), ("seed = 3", "seed = 3"), ('group = "clusters"', "group = clusters")]
+)
+def test_folds_other_than_those_of_the_settings_are_shown(workspace: Workspace, line: str, changed: str) -> None:
+    folds = workspace.predictions.folds
+    made = make_folds(folds.ids, folds.target, k=4, seed=0)
+    workspace.predictions.save_folds(made, force=True)
+    assert not any("[folds]" in fact for fact in status(workspace)["facts"])
+    workspace.config_path.write_text(CONFIG.replace("k = 4", line if line.startswith("k") else f"k = 4\n{line}"))
+    (fact,) = [fact for fact in status(workspace)["facts"] if "[folds]" in fact]
+    assert fact.startswith(f"[folds] in dfens.toml differs from the stored folds: {changed} instead of")
+    assert "until dfens folds --force, which moves trained models to the archive." in fact
 
 
 @pytest.mark.parametrize("metric", ["auc", "log_loss"])

@@ -13,11 +13,11 @@ from oof.ids import text_fingerprint
 from oof.predictions import train_command
 from oof.progress import Progress
 from oof.store import PredictionStore
-from trainers.kinds.base import ModelContext, ModelSettings, default_record, settings_record
+from trainers.kinds.base import ModelContext, ModelSettings, changed_settings, settings_record
 from trainers.kinds.images import originals
 from trainers.kinds.pseudo_labels import pseudo_record
 from trainers.kinds.registry import kind_of
-from trainers.kinds.repeats import REPEAT_NAMES, RepeatSettings, repeats_of
+from trainers.kinds.repeats import RepeatSettings, repeats_of
 from trainers.runtime.locks import nobody_works_in
 from trainers.runtime.provenance import files_fingerprint
 
@@ -215,20 +215,13 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelS
 
 
 def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, prediction: bool = False) -> dict[str, str]:
-    """Return changed settings of training, or of prediction; a setting missing in the record counts as its default.
-
-    Settings that only say which trainings make up the model (`RepeatSettings`) are neither.
-    """
-    now, defaults = settings_record(settings), default_record(settings)
-    kind, former = kind_of(settings), getattr(settings, "former", ())
-    found = {}
-    for key in sorted((before.keys() | now.keys()) - REPEAT_NAMES):
-        if key in former and key not in now:
-            continue
-        then = before.get(key, defaults.get(key))
-        if then != now.get(key) and kind.only_predicts(key, then, now.get(key)) == prediction:
-            found[key] = f"{key} {then!r} to {now.get(key)!r}"
-    return found
+    """Return changed settings of training, or of prediction."""
+    kind = kind_of(settings)
+    return {
+        key: f"{key} {then!r} to {now!r}"
+        for key, (then, now) in changed_settings(before, settings).items()
+        if kind.only_predicts(key, then, now) == prediction
+    }
 
 
 def _archive(folder: Path) -> Path:

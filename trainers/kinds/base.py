@@ -12,7 +12,7 @@ from trainers.kinds.prediction import FoldModels as FoldModels
 from trainers.kinds.prediction import Probabilities as Probabilities
 from trainers.kinds.prediction import predict_rows
 from trainers.kinds.pseudo_labels import PseudoLabels
-from trainers.kinds.repeats import PseudoSettings, repeats_of
+from trainers.kinds.repeats import REPEAT_NAMES, PseudoSettings, repeats_of
 from trainers.media.settings import Decode
 from trainers.runtime.process_group import ALONE, ProcessGroup
 
@@ -277,6 +277,21 @@ def default_record(settings: ModelSettings) -> dict[str, Any]:
             found[item.name] = _json_value(item.default)
         elif item.default_factory is not MISSING:
             found[item.name] = _json_value(item.default_factory())
+    return found
+
+
+def changed_settings(before: Mapping[str, Any], settings: ModelSettings) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ from a record, with the values then and now, sorted by name.
+
+    A setting missing in the record counts as its default. Those that only say which trainings make up the model
+    (`RepeatSettings`) are left out.
+    """
+    now, defaults, former = settings_record(settings), default_record(settings), getattr(settings, "former", ())
+    found = {}
+    for key in sorted((before.keys() | now.keys()) - REPEAT_NAMES):
+        then = before.get(key, defaults.get(key))
+        if then != now.get(key) and not (key in former and key not in now):
+            found[key] = (then, now.get(key))
     return found
 
 
