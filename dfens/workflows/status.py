@@ -174,7 +174,11 @@ def _changed_settings(workspace: Workspace, stored: Mapping[str, ModelSummary | 
         summary, path = stored.get(name), workspace.settings_path(name)
         if summary is None or summary.imported or not path.exists():
             continue
-        changed = changed_settings(read_json(path).get("settings", {}), settings)
+        try:
+            changed = changed_settings(read_json(path).get("settings", {}), settings)
+        except StoreError as err:
+            found.append(str(err))
+            continue
         if changed:
             values = ", ".join(f"{key} {then!r} to {now!r}" for key, (then, now) in changed.items())
             found.append(

@@ -188,6 +188,8 @@ def test_settings_changed_since_the_training_are_shown(workspace: Workspace) -> 
         "The settings of 'm0' have changed since it was trained: classifier 'logistic' to 'svm'. Its predictions are "
         "those of the earlier settings until dfens train --model m0, or with --force if the weights depend on them.",
     ]
+    workspace.settings_path("m0").write_text("{")
+    assert "m0/settings.json is not readable JSON" in status(workspace)["facts"][-1]
 
 
 @pytest.mark.parametrize(
