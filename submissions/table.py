@@ -103,7 +103,10 @@ def build_table(
     texts = number_texts(values)
     columns = list(table.columns)
     columns[table.names.index(column)] = [f'"{text}"' for text in texts] if quoted else texts
-    return SubmissionTable(_bytes(table, columns), wanted, values.astype(np.float64), column, sha256_of(sample_data))
+    kept = [name for name in data_columns(table.names) if name not in (id_name, column)]
+    notes = (f"Only '{column}' is filled; other columns keep the sample's values: {examples(kept)}.",) if kept else ()
+    data = _bytes(table, columns)
+    return SubmissionTable(data, wanted, values.astype(np.float64), column, sha256_of(sample_data), notes)
 
 
 def validate_file(

@@ -1,5 +1,6 @@
 """Prepare the checked table of a submission with its provenance, before anything is sent."""
 
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from dfens.workflows.provenance import VERSION, read_recipe
 from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
+from oof.exchange.prediction_columns import class_of_only_column
 from oof.git import git_state
 from submissions.delimited import first_line
 from submissions.entry import Entry
@@ -59,12 +61,30 @@ def make_draft(
         if not stale:
             _check_members(workspace, recipe.name)
         table = build_table(sample, recipe.ids, recipe.predictions, **column_settings(workspace, sample))
+        _check_column(workspace, table.column, sample)
         facts, blend, label = recipe.facts, recipe.name, recipe.name
         score, nested = recipe.score, recipe.nested_score
     facts = {**facts, "sample_sha256": table.sample_sha256}
     fields = message_fields(workspace, label, score, nested, table.rows, facts)
     text = make_message(message or workspace.config.submit.message, fields, find_secrets(os.environ))
     return Draft(label, table, text, blend, score, nested, facts)
+
+
+def _check_column(workspace: Workspace, column: str, sample: Path) -> None:
+    """Raise SubmissionError if the column is named after class 0: the submission would be inverted.
+
+    A column that is named in dfens.toml, or that has the name of the labels in training, is accepted.
+    """
+    config = workspace.config
+    labels = config.data.target if config.data.layout == "table" else ""
+    what = class_of_only_column(column)
+    if what and column not in (config.submissions.prediction_column, labels):
+        raise SubmissionError(
+            f"The prediction column '{column}' of the sample submission {sample} is named after {what}. dfens writes "
+            f"predictions that are higher for class 1 (fake). If the competition expects these, confirm the column "
+            f"with [submissions] prediction_column = {json.dumps(column, ensure_ascii=False)}; otherwise write a "
+            f"table of 1 - prediction and submit it with --file."
+        )
 
 
 def _check_members(workspace: Workspace, name: str) -> None:

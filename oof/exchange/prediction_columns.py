@@ -67,6 +67,16 @@ def is_class_zero(name: str) -> bool:
     return 0 in _classes_in_words(name)
 
 
+def class_of_only_column(name: str) -> str:
+    """Return what the only column of predictions is named after if not class 1: "both classes" or "class 0 (real)".
+
+    The name says so in words, or by a number (`prob_0`); an empty string otherwise.
+    """
+    if is_class_zero(name):
+        return "both classes" if 1 in _classes_in_words(name) else "class 0 (real)"
+    return "class 0 (real)" if _NUMBER_OF_CLASS_ZERO.search(name.lower()) else ""
+
+
 def find_predictions(
     columns: Columns, names: Sequence[str], labels: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -197,9 +207,9 @@ def _check_classes(columns: Columns, found: Sequence[str]) -> None:
             f"probability of class 1 (fake) as one column, such as softmax(logits)[:, 1]; if they are two models, "
             f"name both with {_OPTION}."
         )
-    zero += plain if len(plain) == 1 and _NUMBER_OF_CLASS_ZERO.search(plain[0].lower()) else []
+    zero += plain if len(plain) == 1 and class_of_only_column(plain[0]) else []
     if zero:
-        what = "both classes" if 1 in _classes_in_words(zero[0]) else "class 0 (real)"
+        what = class_of_only_column(zero[0])
         raise PredictionError(
             f"{columns.path}: column '{zero[0]}' is named after {what}. Expected predictions that are higher "
             f"for class 1 (fake): save 1 - probability under another name. If '{zero[0]}' already is higher for "

@@ -132,6 +132,46 @@ def test_any_name_of_a_file_can_be_submitted_as_shown(stem: str, folder: Path) -
     assert again["path"] == found["path"]
 
 
+@pytest.mark.parametrize(
+    ("column", "what"),
+    [("real", "class 0 (real)"), ("is_real", "class 0 (real)"), ("prob_0", "class 0 (real)"),
+     ("real_vs_fake", "both classes")],
+)  # fmt: skip
+def test_a_prediction_column_of_class_0_is_refused_until_it_is_confirmed(column: str, what: str, folder: Path) -> None:
+    """Predictions of fake in a column of real are an inverted submission."""
+    sample = folder / "data" / "sample_submission.csv"
+    rows = [line.split(",")[0] for line in sample.read_text().splitlines()[1:]]
+    sample.write_text("".join([f"id,{column}\n", *(f"{name},0.5\n" for name in rows)]))
+    said = run(folder, "submit", "--dry-run", code=1).stderr
+    assert f"'{column}'" in said
+    assert f"named after {what}" in said
+    assert f'prediction_column = "{column}"' in said
+    assert not list((folder / "work" / "submissions").glob("late-*.csv"))
+
+    config = folder / "dfens.toml"
+    written = config.read_text()
+    config.write_text(written.replace("[submissions]", f'[submissions]\nprediction_column = "{column}"'))
+    run(folder, "submit", "--dry-run")
+    config.write_text(written.replace("[data]", f'[data]\ntarget = "{column}"'))  # the labels of training
+    (path,) = (folder / "work" / "submissions").glob("late-*.csv")
+    path.unlink()
+    run(folder, "submit", "--dry-run")
+    (path,) = (folder / "work" / "submissions").glob("late-*.csv")
+    config.write_text(written)
+    run(folder, "submit", "--file", str(path), "--dry-run")
+
+
+def test_columns_that_are_not_filled_are_mentioned(folder: Path) -> None:
+    """Probabilities of both classes no longer sum to 1 if only one of them is filled."""
+    sample = folder / "data" / "sample_submission.csv"
+    rows = [line.split(",")[0] for line in sample.read_text().splitlines()[1:]]
+    sample.write_text("".join([",id,real,fake\n", *(f"{row},{name},0.5,0.5\n" for row, name in enumerate(rows))]))
+    config = folder / "dfens.toml"
+    config.write_text(config.read_text().replace("[submissions]", '[submissions]\nprediction_column = "fake"'))
+    said = run(folder, "submit", "--dry-run")
+    assert "Only 'fake' is filled; other columns keep the sample's values: real." in said.stdout + said.stderr
+
+
 def test_messages_are_filled_from_the_blend(folder: Path) -> None:
     said = run(folder, "submit", "--dry-run", "--json", "--message", "{members} {metric} {nested_score:.3f} {rows}")
     assert json.loads(said.stdout)["message"].startswith("m0+m1+m2 auc 0.")
