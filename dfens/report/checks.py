@@ -1,5 +1,6 @@
 """Panel "checks": possible problems with the scores on this page, each as pass, warn or fail with one sentence."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -159,7 +160,7 @@ def _scores(inputs: ReportInputs, models: ModelsPanel) -> Iterator[Check]:
         yield Check(
             "Fold spread", "warn",
             f"The AUC of {_names(uneven)} differs more between folds than their size explains: a fold model may have "
-            "failed, or the folds contain different kinds of data. Run dfens diagnose.",
+            f"failed, or the folds contain different kinds of data. {_diagnose(uneven)}",
         )  # fmt: skip
     else:
         yield Check("Fold spread", "pass", "The AUC differs between folds no more than their size explains.")
@@ -186,7 +187,7 @@ def _baseline(inputs: ReportInputs, names: list[str], best: ModelScores | None) 
     return Check(
         "Baseline", "warn",
         f"{_names(weak)} {_verb(weak, 'is', 'are')} not shown to beat {than}: the 95 % interval of {interval} is not "
-        f"above {zero}. Run dfens diagnose.",
+        f"above {zero}. {_diagnose(weak)}",
     )  # fmt: skip
 
 
@@ -307,6 +308,10 @@ def _names(names: list[str] | tuple[str, ...]) -> str:
     shown = [f"'{name}'" for name in names[:3]]
     rest = f"{len(names) - 3} more" if len(names) > 3 else shown.pop()
     return f"{', '.join(shown)} and {rest}" if shown else rest
+
+
+def _diagnose(names: list[str]) -> str:
+    return f"Run {examples([f'dfens diagnose {shlex.quote(name)}' for name in names], 3)}."
 
 
 def _verb(subjects: Sequence[object], singular: str, plural: str) -> str:

@@ -184,7 +184,9 @@ def test_uneven_folds_are_a_warning_and_even_ones_are_not() -> None:
     bad = inputs.models[0].oof.copy()
     bad[inputs.fold == 3] = np.random.default_rng(1).random((inputs.fold == 3).sum())
     models = [replace(inputs.models[0], oof=bad), *inputs.models[1:]]
-    assert checks_of(replace(inputs, models=models))["Fold spread"].outcome == "warn"
+    found = checks_of(replace(inputs, models=models))["Fold spread"]
+    assert found.outcome == "warn"
+    assert re.search(r"Run dfens diagnose model-\d\.$", found.sentence), found.sentence
 
 
 def test_a_model_whose_interval_includes_chance_is_not_shown_to_beat_it() -> None:
@@ -200,7 +202,7 @@ def test_a_model_whose_interval_includes_chance_is_not_shown_to_beat_it() -> Non
     expected = "'noise' is not shown to beat chance (AUC 0.5): the 95 % interval of the AUC is not above 0.5."
     for metric in ("auc", "log_loss"):
         found = check(metric=metric_by_name(metric))
-        assert (found.outcome, found.sentence) == ("warn", f"{expected} Run dfens diagnose.")
+        assert (found.outcome, found.sentence) == ("warn", f"{expected} Run dfens diagnose noise.")
     found = checks_of(inputs)["Baseline"]
     assert found.outcome == "pass"
     assert found.sentence == "Every model beats chance (AUC 0.5): the 95 % interval of the AUC is above 0.5."
