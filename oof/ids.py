@@ -106,16 +106,24 @@ def join_positions(wanted: Ids, found: Ids, what: str, *, extra: str = "error") 
         extra: "error" if `found` must not contain other ids, "ignore" if it may.
 
     Raises:
-        PredictionError: if ids are missing or (unless ignored) not wanted, naming some.
+        PredictionError: if ids are missing, duplicate or (unless ignored) not wanted, naming some.
     """
     if len(wanted) == len(found) and (wanted == found).all():
         return np.arange(len(wanted))
-    positions = pd.Index(found).get_indexer(pd.Index(wanted))
+    index = pd.Index(found)
+    if not index.is_unique:
+        doubled = list(map(str, index[index.duplicated()].unique()))
+        raise PredictionError(
+            f"{what} contains {len(doubled)} ids more than once: {examples(doubled)}. Each id needs one row: restore "
+            f"the file, or make it again."
+        )
+    positions = index.get_indexer(pd.Index(wanted))
     missing = wanted[positions < 0]
     if 0 < len(missing) == len(wanted) and len(found):
+        texts = list(map(str, found))  # a damaged file may contain numbers
         raise PredictionError(
-            f"{what} covers 0 of {len(wanted)} ids: it has {examples(list(found), 3)}; expected "
-            f"{examples(list(wanted), 3)}. {spelling_note(found, wanted)}Check that it belongs to this competition."
+            f"{what} covers 0 of {len(wanted)} ids: it has {examples(texts, 3)}; expected "
+            f"{examples(list(wanted), 3)}. {spelling_note(texts, wanted)}Check that it belongs to this competition."
         )
     if len(missing):
         raise PredictionError(
@@ -124,9 +132,9 @@ def join_positions(wanted: Ids, found: Ids, what: str, *, extra: str = "error") 
         )
     if extra == "error" and len(found) != len(wanted):
         unknown = (
-            [value for value in found if value not in set(wanted)]
+            [str(value) for value in found if value not in set(wanted)]
             if len(found) < 10_000
-            else list(pd.Index(found).difference(pd.Index(wanted)))
+            else list(map(str, index.difference(pd.Index(wanted))))
         )
         raise PredictionError(
             f"{what} contains {len(unknown)} ids that are not expected: {examples(unknown)}. "

@@ -50,3 +50,14 @@ def test_join_names_missing_and_extra_ids() -> None:
 def test_names_that_could_leave_the_folder_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be a folder name"):
         check_name(name, "model name")
+
+
+def test_ids_of_a_damaged_file_are_named() -> None:
+    """Duplicates and numbers ended in a traceback of pandas or of the message."""
+    for extra in ("error", "ignore"):
+        with pytest.raises(PredictionError, match=r"file contains 1 ids more than once: a\. Each id needs one row"):
+            join_positions(ids("a", "b"), ids("a", "b", "a"), "file", extra=extra)
+    with pytest.raises(PredictionError, match=r"covers 0 of 2 ids: it has 1\.0, 2\.0; expected 1, 2\."):
+        join_positions(ids("1", "2"), np.array([1.0, 2.0]), "file")
+    with pytest.raises(PredictionError, match="contains 1 ids that are not expected: None"):
+        join_positions(ids("a"), np.array(["a", None], object), "file")
