@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.kaggle_server import KaggleServer
 from tests.support.postgres_server import PostgresMissing, PostgresServer
 
 # Every run draws the same examples, so that a failure can be repeated and is caused by a change.
-# HYPOTHESIS_PROFILE=explore draws others.
-settings.register_profile("repeatable", derandomize=True, database=None)
-settings.register_profile("explore", derandomize=False, print_blob=True)
+# HYPOTHESIS_PROFILE=explore draws others. A busy machine draws and runs examples slowly, which is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("patient"), derandomize=True, database=None)
+settings.register_profile("explore", settings.get_profile("patient"), derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 # Sums of several threads differ in the last bit from those of one, and tests compare bits; set before torch is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"

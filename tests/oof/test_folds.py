@@ -14,7 +14,7 @@ def rows(n: int, positive_every: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return ids, (np.arange(n) % positive_every == 0).astype(int)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(40, 200), st.integers(2, 5), st.integers(0, 1000))
 def test_every_fold_has_the_same_balance(n: int, k: int, seed: int) -> None:
     ids, y = rows(n)

@@ -20,7 +20,7 @@ from tests.support.slow_scores import pairwise_auc, tied_scores
 EDGES = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, 5e-324, -5e-324, 1e-45, 1e308, -1e308, 3.4e38, 1 + 2**-52, 1 - 2**-53]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.tuples(st.booleans(), st.one_of(st.sampled_from(EDGES), st.floats(allow_nan=False))), min_size=2, max_size=60

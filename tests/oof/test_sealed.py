@@ -40,7 +40,7 @@ def folds_of(ids: np.ndarray, y: np.ndarray, share: float) -> Folds:
 # ---- the choice ---------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(40, 300), st.floats(0.05, 0.5), st.integers(0, 1000), st.integers(2, 6))
 def test_each_class_is_sealed_in_proportion(n: int, share: float, seed: int, positive_every: int) -> None:
     ids, y = rows(n, positive_every)
@@ -49,7 +49,7 @@ def test_each_class_is_sealed_in_proportion(n: int, share: float, seed: int, pos
         assert abs(inside[y == label].sum() - share * (y == label).sum()) <= 0.5 + 1e-9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 1000))
 def test_groups_are_sealed_whole_and_near_the_share(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -66,7 +66,7 @@ def test_no_form_of_a_secret_is_left(secret: str, around: str, form: str) -> Non
                 assert piece not in text, (place, text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     secret=st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=6, max_size=40).filter(
         lambda text: len(text.strip()) >= 6
@@ -103,7 +103,7 @@ def test_ordinary_words_next_to_a_token_are_kept() -> None:
     assert redact("the token for Kaggle's competition") == "the token for Kaggle's competition"
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.text("/:@?)'\" a\n<", max_size=40).map(lambda text: text.replace("a", "ab://")))
 def test_urls_are_hidden_as_by_patterns_that_try_every_position(text: str) -> None:
     slow = re.sub(r"(?<=://)[^\s'\"<>]*@", "***@", text)

@@ -207,7 +207,6 @@ def _settings(examples: int) -> settings:
     return settings(
         max_examples=examples,
         stateful_step_count=12,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
