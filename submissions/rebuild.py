@@ -96,7 +96,8 @@ def rebuild(
 def _same_ids(sample: Path, source: Source, columns: Mapping[str, Any]) -> bool:
     """Return whether the sample still has these ids; a changed sample is reported as a change, not as an error."""
     table = parse_delimited(read_bytes(sample, "sample submission"), sample, "sample submission")
-    name = columns.get("id_column") or default_id_column(table, columns.get("prediction_column", ""))
+    defaults = columns.get("default_id", ""), columns.get("prediction_column", "")
+    name = columns.get("id_column") or default_id_column(table, *defaults)
     return name in table.names and set(table.values(name)) == set(source.ids)
 
 

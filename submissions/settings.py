@@ -14,7 +14,8 @@ class SubmissionSettings:
     ledger: a path (relative to the folder of dfens.toml) or the URL of a team's ledger, such as
         postgresql+psycopg://user@host/database (keep the password in ~/.pgpass); empty for
         work/submissions/ledger.sqlite.
-    id_column, prediction_column: names in the sample submission; by default the first and the only other column.
+    id_column, prediction_column: names in the sample submission; by default [data] id, or the first column if there
+        is none of this name, and the only other column.
     lowest, highest: range of valid predictions.
     public_share: public share of the test rows, see the competition's leaderboard page; for choosing the finals.
     call_limit_s: maximum duration of one call to Kaggle, after which the client is killed.

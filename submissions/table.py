@@ -60,6 +60,7 @@ def build_table(
     predictions: NDArray[Any],
     *,
     id_column: str = "",
+    default_id: str = "",
     prediction_column: str = "",
     lowest: float = 0.0,
     highest: float = 1.0,
@@ -74,7 +75,7 @@ def build_table(
         sample: the sample submission, CSV.
         ids: (n_rows,) text, in any order.
         predictions: (n_rows,) float32 or float64 for these ids.
-        id_column: id column of the sample; by default its first.
+        id_column: id column of the sample; by default `default_id` if the sample has this column, otherwise its first.
         prediction_column: prediction column of the sample; by default the only other one. Further columns keep the
             sample's values, also row numbers in a column without a name.
         lowest, highest: allowed range; predictions outside by less than 1e-9 are set to the limit.
@@ -85,7 +86,7 @@ def build_table(
     """
     sample_data = read_bytes(sample, "sample submission")
     table = parse_delimited(sample_data, sample, "sample submission")
-    id_name, column = _columns(table, id_column, prediction_column)
+    id_name, column = _columns(table, id_column, default_id, prediction_column)
     wanted = table.values(id_name)
     _check_unique(wanted, f"The sample submission {sample}", "Get the file again.")
     found = _texts(ids)
@@ -114,6 +115,7 @@ def validate_file(
     sample: Path,
     *,
     id_column: str = "",
+    default_id: str = "",
     prediction_column: str = "",
     lowest: float = 0.0,
     highest: float = 1.0,
@@ -126,7 +128,7 @@ def validate_file(
     """
     sample_data, data = read_bytes(sample, "sample submission"), read_bytes(path, "submission file")
     expected = parse_delimited(sample_data, sample, "sample submission")
-    id_name, column = _columns(expected, id_column, prediction_column)
+    id_name, column = _columns(expected, id_column, default_id, prediction_column)
     table = parse_delimited(data, path, "submission file")
     if table.separator != expected.separator:
         raise SubmissionError(
@@ -221,7 +223,7 @@ def number_texts(values: NDArray[Any]) -> list[str]:
     ]
 
 
-def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[str, str]:
+def _columns(table: Delimited, id_column: str, default_id: str, prediction_column: str) -> tuple[str, str]:
     """Return the names of the id column and the prediction column."""
     for wanted in filter(None, (id_column, prediction_column)):
         if wanted not in table.names:
@@ -229,7 +231,7 @@ def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[
                 f"The sample submission {table.path} has no column '{wanted}'; it has {', '.join(table.names)}. "
                 f"Correct the column name in dfens.toml."
             )
-    id_name = id_column or default_id_column(table, prediction_column)
+    id_name = id_column or default_id_column(table, default_id, prediction_column)
     if prediction_column and id_name == prediction_column:
         raise SubmissionError(
             f"'{id_name}' cannot be both the id and the prediction column of the sample submission {table.path}. "
@@ -253,8 +255,13 @@ def _columns(table: Delimited, id_column: str, prediction_column: str) -> tuple[
     return id_name, others[0]
 
 
-def default_id_column(table: Delimited, prediction_column: str = "") -> str:
-    """Return the first column of a sample submission, apart from that of the predictions and of row numbers."""
+def default_id_column(table: Delimited, default_id: str = "", prediction_column: str = "") -> str:
+    """Return `default_id` if a sample submission has this column, otherwise the first that may contain ids.
+
+    The columns of the predictions and of row numbers do not.
+    """
+    if default_id and default_id in table.names:
+        return default_id
     found = [name for name in data_columns(table.names) if not prediction_column or name != prediction_column]
     return (found or table.names)[0]
 

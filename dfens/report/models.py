@@ -103,8 +103,8 @@ def model_scores(
             name, kind, role, int(known.sum()), _NAN, _NAN, _NAN, _NAN, folds, _NAN, _NAN, 0,
             (_NAN,) * len(RATES), _NAN, _NAN, _NAN, _NAN, *training,
         )  # fmt: skip
-    groups = None if inputs.group_codes is None else inputs.group_codes[known][order]
-    score, low, high = _score(inputs.metric, y, scores, groups)
+    codes = None if inputs.group_codes is None else inputs.group_codes[known][order]
+    score, low, high = _score(inputs.metric, y, scores, codes)
     by_fold = tuple(_auc(inputs, oof, known & (inputs.fold == fold)) for fold in range(inputs.k))
     if inputs.blocks_of == "groups":
         group_auc, groups = _mean_group_auc(inputs, oof, known)

@@ -11,6 +11,7 @@ from typing import Any
 
 from dfens.workflows.jobs import make_job
 from dfens.workflows.selection import FoldRanges, chosen_models, fold_indices
+from dfens.workspace.changes import unchanged_competition
 from dfens.workspace.config import build
 from dfens.workspace.paths import Workspace
 from oof.analysis.compare import Comparison
@@ -55,7 +56,7 @@ def run_ablation(
         if variant in variants:
             raise ConfigError(f"--set {change!r} repeats the variant '{variant}'. Give each variant once.")
         variants[variant] = build(type(settings), values, f"--set {change} ({name} is a {settings.kind} model)")
-    job = make_job(workspace, {name: settings}, threads=threads)
+    job = make_job(workspace, {name: settings}, threads=threads, competition=unchanged_competition(workspace))
     chosen = fold_indices(folds, workspace.predictions.folds.k)
     comparison = ablate(job, name, variants, chosen, metric=config.competition.metric, progress=progress)
     return AblationResult(comparison, plot_gains(workspace.ablation_plot(name), comparison))

@@ -18,7 +18,7 @@ from trainers.rules import broken_rules
 class DataCheck:
     """The result of `dfens check`.
 
-    changes: how labels, test rows and files differ from those used for folds and models. rules: how models
+    changes: how labels, groups, test rows and files differ from those used for folds and models. rules: how models
     break `[competition] rules`. next: the command to run, or None if training would go wrong.
     """
 
@@ -50,7 +50,7 @@ def check(
     following, changes = "dfens folds", list[str]()
     if workspace.predictions.has_folds():
         following = next_command(workspace)
-        changes = changes_since_folds(workspace.predictions, competition)
+        changes = changes_since_folds(workspace, competition)
         changes += files_changed_since_training(workspace, competition)
     rules = config.competition.rules
     broken = broken_rules(config.models, rules) if rules != "none" else []

@@ -53,14 +53,14 @@ def make_draft(
     sample = sample_submission(workspace)
     if file is not None:
         path = workspace.resolve(file)
-        table = validate_file(path, sample, **column_settings(workspace, sample))
+        table = validate_file(path, sample, **column_settings(workspace))
         facts: dict[str, Any] = {"version": VERSION, "source": "file", "name": path.name}
         blend, label, score, nested = "", path.stem, None, None
     else:
         recipe = read_recipe(workspace, name)
         if not stale:
             _check_members(workspace, recipe.name)
-        table = build_table(sample, recipe.ids, recipe.predictions, **column_settings(workspace, sample))
+        table = build_table(sample, recipe.ids, recipe.predictions, **column_settings(workspace))
         _check_column(workspace, table.column, sample)
         facts, blend, label = recipe.facts, recipe.name, recipe.name
         score, nested = recipe.score, recipe.nested_score

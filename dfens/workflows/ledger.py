@@ -11,7 +11,6 @@ from dfens.workspace.row_features import changed_features
 from oof.errors import SubmissionError, examples
 from oof.files import file_sha256
 from oof.paths import resolve_path
-from submissions.delimited import parse_delimited, read_bytes
 from submissions.entry import Entry
 from submissions.ledger import Ledger
 from submissions.rebuild import Rebuilt, rebuild
@@ -58,18 +57,15 @@ def find_entry(entries: Sequence[Entry], wanted: str) -> Entry:
     )
 
 
-def column_settings(workspace: Workspace, sample: Path) -> dict[str, Any]:
+def column_settings(workspace: Workspace) -> dict[str, Any]:
     """Return the column settings of the submission table from [submissions].
 
     The id column of [data] is that of the sample submission, too, if it has one of this name, as when rows are read.
     """
     settings, data = workspace.config.submissions, workspace.config.data
-    id_column = settings.id_column
-    if not id_column and data.layout == "table":
-        what = "sample submission"
-        id_column = data.id if data.id in parse_delimited(read_bytes(sample, what), sample, what).names else ""
     return {
-        "id_column": id_column,
+        "id_column": settings.id_column,
+        "default_id": data.id if data.layout == "table" else "",
         "prediction_column": settings.prediction_column,
         "lowest": settings.lowest,
         "highest": settings.highest,
@@ -124,7 +120,7 @@ def rebuild_entry(workspace: Workspace, entry: Entry, sample: Path) -> Rebuilt:
         sample,
         stored_sources(workspace, facts),
         members_now(workspace, facts),
-        **column_settings(workspace, sample),
+        **column_settings(workspace),
     )
     changed = changed_features(workspace, facts) if found.table is None else []
     return replace(found, changes=(*found.changes, *(f"The {item} has changed since." for item in changed)))
@@ -143,7 +139,7 @@ def table_of(
     if path.is_file():
         digest = file_sha256(path)
         known = next((entry for entry in reversed(entries) if entry.sha256 == digest), None)
-        return wanted, validate_file(path, sample, **column_settings(workspace, sample)), known
+        return wanted, validate_file(path, sample, **column_settings(workspace)), known
     entry = find_entry(entries, wanted)
     kept = _kept_table(workspace, entry, sample)
     if kept is not None:
@@ -161,4 +157,4 @@ def _kept_table(workspace: Workspace, entry: Entry, sample: Path) -> SubmissionT
     path = workspace.root / entry.path
     if not entry.path or not path.is_file() or file_sha256(path) != entry.sha256:
         return None
-    return validate_file(path, sample, **column_settings(workspace, sample))
+    return validate_file(path, sample, **column_settings(workspace))

@@ -123,6 +123,8 @@ def submit(workspace: Workspace, request: SubmitRequest, progress: Progress = SI
         draft = make_draft(workspace, request.blend, request.file, request.message, stale=request.stale)
         if request.dry_run:
             return dry_run(workspace, draft)
+        for note in draft.table.notes:
+            progress.note(f"Note: {note}")
         send = _sender_of_table(workspace, draft)
     per_day = workspace.config.competition.submissions_per_day
     ledger = open_ledger(workspace)

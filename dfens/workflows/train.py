@@ -11,9 +11,8 @@ from dfens.workflows.pseudo import pseudo_labels, pseudo_models
 from dfens.workflows.selection import FoldRanges, chosen_models, fold_indices
 from dfens.workflows.status import next_command
 from dfens.workflows.stored_models import refuse_names_of_blends
-from dfens.workspace.changes import changes_since_folds
+from dfens.workspace.changes import unchanged_competition
 from dfens.workspace.paths import Workspace
-from oof.errors import DataError
 from oof.progress import SILENT, Progress
 from trainers.jobs.side_by_side import start_early, train_side_by_side
 from trainers.kinds.repeats import repeats_of
@@ -68,13 +67,8 @@ def train(workspace: Workspace, options: TrainOptions, progress: Progress = SILE
         labels = pseudo_labels(workspace, options.pseudo, progress)
         models = pseudo_models(models, labels, list(config.models))
     refuse_names_of_blends(workspace, models, "Rename its section in dfens.toml.")
-    competition = workspace.whole_competition()
-    changes = changes_since_folds(store, competition)
-    if changes:
-        raise DataError(" ".join(changes))
-    rows = competition.set_apart(workspace.sealed_ids())
     job = replace(
-        make_job(workspace, models, threads=options.threads, competition=rows),
+        make_job(workspace, models, threads=options.threads, competition=unchanged_competition(workspace)),
         elsewhere=options.cluster is not None,
         pseudo=labels,
     )

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from oof.errors import examples
+from oof.errors import DataError, examples
 from oof.files import archive, read_json
 from oof.predictions import train_command
+from trainers.data.groups import column_groups_of
 from trainers.runtime.locks import nobody_works_in
 from trainers.runtime.provenance import files_fingerprint
 
 if TYPE_CHECKING:
     from dfens.workspace.paths import Workspace
-    from oof.store import PredictionStore
     from trainers.data.competition import Competition
 
 _KEPT = ("archive", "cache", "clips")  # archives, and data read from media, which do not depend on folds
@@ -47,15 +47,29 @@ def _dependents(folder: Path) -> list[Path]:
     return [path for path in found if path.is_dir() and path.name not in _KEPT and not path.name.startswith(".")]
 
 
-def changes_since_folds(store: "PredictionStore", competition: "Competition") -> list[str]:
-    """Return how the label file and the list of test rows have changed since the folds were made; empty if unchanged.
+def unchanged_competition(workspace: "Workspace") -> "Competition":
+    """Return the competition for training, with the sealed rows set apart.
+
+    Raises:
+        DataError: if labels, groups or test rows have changed since the folds were made.
+    """
+    competition = workspace.whole_competition()
+    changes = changes_since_folds(workspace, competition)
+    if changes:
+        raise DataError(" ".join(changes))
+    return competition.set_apart(workspace.sealed_ids())
+
+
+def changes_since_folds(workspace: "Workspace", competition: "Competition") -> list[str]:
+    """Return how labels, groups and the list of test rows have changed since the folds were made; empty if unchanged.
 
     Models are trained on the rows and labels stored with the folds, so a corrected label has no effect
     until the folds are assigned again.
 
     Args:
-        store: of the folds. competition: with the sealed rows among the training rows.
+        workspace: of the folds. competition: with the sealed rows among the training rows.
     """
+    store = workspace.predictions
     if not store.has_folds():
         return []
     found = []
@@ -73,6 +87,8 @@ def changes_since_folds(store: "PredictionStore", competition: "Competition") ->
             f"The training rows differ from those of the folds: {'; '.join(parts)}. Restore them, or run dfens folds "
             f"--force, which moves trained models to the archive, and train again."
         )
+    else:
+        found += _split_groups(workspace, competition)
     if store.test_ids_path.exists():
         before, after = pd.Index(store.test_ids), pd.Index(competition.test["id"].to_numpy(object))
         parts = _named("new", after.difference(before)) + _named("gone", before.difference(after))
@@ -82,6 +98,28 @@ def changes_since_folds(store: "PredictionStore", competition: "Competition") ->
                 f"folds, then dfens train, which predicts them with the stored weights."
             )
     return found
+
+
+def _split_groups(workspace: "Workspace", competition: "Competition") -> list[str]:
+    """Return a sentence if folds that were made with other groups split the present groups; otherwise nothing."""
+    how, train = workspace.config.folds.group, competition.train
+    is_named = how.startswith("column:")
+    if (how if is_named else "group") not in train:
+        return []
+    store = workspace.predictions
+    place = pd.Series(store.folds.fold, store.folds.ids)
+    place = pd.concat([place, pd.Series(-1, pd.Index(store.sealed_ids, dtype=object))])
+    groups = column_groups_of(competition, how).names
+    spread = place[train["id"].to_numpy(object)].groupby(groups).nunique()
+    split = spread.index[spread > 1].tolist()
+    if not split:
+        return []
+    setting = f'[folds] group = "{how}"' if is_named else f'[data] group = "{competition.group_column}"'
+    return [
+        f"{len(split)} of {len(spread)} groups of {setting} are split between folds or sealed rows, so validation rows "
+        f"leak into training: {examples(split, 3)}. The folds were made with other groups: run dfens folds --force, "
+        f"which moves trained models to the archive, and train again, or remove the setting."
+    ]
 
 
 def files_changed_since_training(workspace: "Workspace", competition: "Competition") -> list[str]:

@@ -1,5 +1,6 @@
 """Replacing folds archives the models and blends that depend on them, but not beside a running training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,32 @@ def test_rows_are_not_replaced_beside_a_running_training(tmp_path: Path, change:
     run(tmp_path, *arguments)
     store = Workspace(tmp_path).predictions
     assert (store.folds.fingerprint == before, len(store.test_ids)) == ((False, 3) if change == "folds" else (True, 2))
+
+
+@pytest.mark.parametrize("setting", ['[data] group = "person"', '[folds] group = "column:person"'])
+def test_folds_that_split_the_present_groups_are_refused(tmp_path: Path, setting: str) -> None:
+    """Training on them would leak labels: the setting is newer than the folds, or rows have moved to another group."""
+    make_linear_competition(tmp_path, rows=12)
+    labels, config = tmp_path / "data" / "train.csv", tmp_path / "dfens.toml"
+    header, *rows = labels.read_text().splitlines()
+
+    def write_people(people: Sequence[str]) -> None:
+        lines = [f"{row},{person}" for row, person in zip(rows, people, strict=True)]
+        labels.write_text("\n".join([f"{header},person", *lines]) + "\n")
+
+    write_people([f"p{row // 3}" for row in range(12)])
+    without, (section, value) = config.read_text(), setting.split(" ", 1)
+    config.write_text(without.replace(section, f"{section}\n{value}"))
+    for command in (["train"], ["ablate", "pixels", "--set", "image_size=16"]):
+        message = " ".join(run(tmp_path, *command, code=1).output.split())
+        assert f"of 4 groups of {setting} are split between folds or sealed rows" in message
+        assert "run dfens folds --force" in message
+    assert f"groups of {setting} are split" in " ".join(run(tmp_path, "check").stdout.split())
+    run(tmp_path, "folds", "--force")
+    run(tmp_path, "train")
+
+    write_people(["p0"] * 12)
+    message = " ".join(run(tmp_path, "train", code=1).output.split())
+    assert f"1 of 1 groups of {setting} are split between folds or sealed rows" in message
+    config.write_text(without)
+    run(tmp_path, "train")

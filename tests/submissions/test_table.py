@@ -264,6 +264,16 @@ def test_the_id_and_the_prediction_column_are_different_columns(tmp_path: Path) 
         build_table(sample, ["a", "b"], values, id_column="id", prediction_column="id")
 
 
+def test_the_id_column_of_the_data_is_that_of_the_sample_if_it_has_one_of_this_name(tmp_path: Path) -> None:
+    sample, values = write(tmp_path, "kind,id,target\nx,b,0\ny,a,0\n"), np.array([0.7, 0.8])
+    found = build_table(sample, ["a", "b"], values, default_id="id", prediction_column="target")
+    assert found.data == b"kind,id,target\nx,b,0.8\ny,a,0.7\n"
+    with pytest.raises(SubmissionError, match="2 of 2 ids are missing: x, y"):
+        build_table(sample, ["a", "b"], values, id_column="kind", default_id="id", prediction_column="target")
+    sample = write(tmp_path, "name,target\nb,0\na,0\n")
+    assert build_table(sample, ["a", "b"], values, default_id="id").data == b"name,target\nb,0.8\na,0.7\n"
+
+
 def test_row_numbers_of_pandas_are_neither_ids_nor_predictions(tmp_path: Path) -> None:
     sample, values = write(tmp_path, ",id,target\n0,b,0\n1,a,0\n"), np.array([0.7, 0.8])
     found = build_table(sample, ["a", "b"], values)
