@@ -24,6 +24,7 @@ from oof.predictions import train_command
 from oof.sealed import count_looks
 from oof.store import ModelSummary
 from trainers.kinds.base import changed_settings
+from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import repeats_of
 
 _MOVE_BROKEN = "move the broken file away, then dfens status"
@@ -181,9 +182,11 @@ def _changed_settings(workspace: Workspace, stored: Mapping[str, ModelSummary | 
             continue
         if changed:
             values = ", ".join(f"{key} {then!r} to {now!r}" for key, (then, now) in changed.items())
+            only_predicts = all(kind_of(settings).only_predicts(key, *pair) for key, pair in changed.items())
+            command = train_command(name, {}, "" if only_predicts else "--force")
             found.append(
                 f"The settings of '{name}' have changed since it was trained: {values}. Its predictions are those of "
-                f"the earlier settings until {train_command(name, {})}, or with --force if the weights depend on them."
+                f"the earlier settings until {command}, which {'predicts' if only_predicts else 'trains it'} again."
             )
     return found
 

@@ -186,8 +186,13 @@ def test_settings_changed_since_the_training_are_shown(workspace: Workspace) -> 
     assert status(workspace)["facts"] == [
         *facts,
         "The settings of 'm0' have changed since it was trained: classifier 'logistic' to 'svm'. Its predictions are "
-        "those of the earlier settings until dfens train --model m0, or with --force if the weights depend on them.",
+        "those of the earlier settings until dfens train --model m0 --force, which trains it again.",
     ]
+    network = '[models.m0]\nbackbone = "resnet10t"'
+    workspace.config_path.write_text(CONFIG.replace('[models.m0]\nkind = "linear"', network))
+    record = settings_record(Workspace(workspace.root).config.models["m0"])
+    write_json(workspace.settings_path("m0"), {"settings": record | {"tta": "none"}})
+    assert status(workspace)["facts"][-1].endswith("until dfens train --model m0, which predicts again.")
     workspace.settings_path("m0").write_text("{")
     assert "m0/settings.json is not readable JSON" in status(workspace)["facts"][-1]
 
