@@ -94,6 +94,11 @@ def _npz_columns(path: Path, data: bytes) -> Columns:
     for name, array in arrays.items():
         if array.dtype.kind == "S":
             arrays[name] = _as_text(path, name, array)
+        elif array.dtype.kind in "cV":
+            raise PredictionError(
+                f"{path}: '{name}' has the type {array.dtype}. Expected an array of text or of real numbers for each "
+                f"column: save '{name}' in this way, or leave it out."
+            )
     for name, array in arrays.items():
         if array.ndim == 1:
             columns[name] = _arrow(array)
@@ -122,6 +127,8 @@ def _lies_across(array: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> boo
 def _arrow(array: NDArray[Any]) -> Any:
     if array.dtype.kind == "U":
         return pa.array(array.tolist())
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # long double, which Arrow lacks
+        array = array.astype(np.float64)
     return pa.array(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 

@@ -36,6 +36,17 @@ def test_text_that_is_not_utf8_and_names_that_are_too_long_are_named(tmp_path: P
             )
 
 
+def test_types_of_arrays_in_an_npz(tmp_path: Path) -> None:
+    path, ids = tmp_path / "a.npz", np.array(["a", "b"])
+    np.savez(path, id=ids, pred=np.array([0.5, 0.25], np.longdouble))
+    (values,) = read_predictions(path).predictions.values()
+    assert values.tolist() == [0.5, 0.25]
+    for wrong in (np.array([0.5, 0.25], complex), np.zeros(2, [("id", "U1"), ("pred", "f4")])):
+        np.savez(path, id=ids, pred=wrong)
+        with pytest.raises(PredictionError, match="'pred' has the type .*Expected an array of text or of real numbers"):
+            read_predictions(path)
+
+
 def test_python_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", id=np.array(["a", None], object), pred=np.array([0.5, 0.25]))
     with pytest.raises(PredictionError, match="Python objects.*Save text as np.array"):
