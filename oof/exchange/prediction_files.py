@@ -1,6 +1,7 @@
 """Read a file of predictions made elsewhere: ids, models, target and folds."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,7 +146,7 @@ def model_names(path: Path, predictions: Sequence[str], name: str | None = None)
         numbered = ":" not in column and label.isdecimal()  # a column of a matrix without names
         prefix = f"{name or stem}." if numbered else f"{name}." if name else ""
         parts.append(_as_name(prefix + label))
-    doubled = sorted({part for part in parts if parts.count(part) > 1})
+    doubled = sorted(part for part, count in Counter(parts).items() if count > 1)
     if doubled:
         raise PredictionError(
             f"{path}: several prediction columns would become the same model {examples(doubled)}. "

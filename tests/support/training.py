@@ -27,7 +27,6 @@ DATA_TOML = """
 [data]
 layout = "table"
 id = "img_name"
-group = "person"
 
 [folds]
 k = 2
@@ -51,7 +50,7 @@ def tiny_competition(folder: Path, *, train_rows: int = 40, k: int = 2) -> tuple
     """Write images, and store folds and test ids."""
     make_competition(folder, train_rows=train_rows, test_rows=8, size=32)
     (folder / "dfens.toml").write_text(TOML)
-    competition = read_competition(DataSettings(layout="table", root=folder / "data", id="img_name", group="person"))
+    competition = read_competition(DataSettings(layout="table", root=folder / "data", id="img_name"))
     store = PredictionStore(folder / "work" / "oof")
     train = competition.train
     store.save_folds(make_folds(train["id"].to_numpy(object), train["target"].to_numpy(), k=k, seed=0))

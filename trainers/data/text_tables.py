@@ -3,6 +3,7 @@
 import codecs
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
         else:
             table = _read_parquet(data) if kind == "Parquet" else _read_csv(data, path)
             names = [name.strip() for name in table.column_names]
-            duplicate = sorted({name for name in names if names.count(name) > 1})
+            duplicate = sorted(name for name, count in Counter(names).items() if count > 1)
             if duplicate:
                 raise DataError(
                     f"The {what} {path} has two columns named {examples(duplicate)}. Give each column a unique name."
