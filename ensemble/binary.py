@@ -146,7 +146,7 @@ def _nested_mixture(
         methods: the methods. weights: (k, n_methods) chosen without each fold. whole: (n_rows,) the fit to all rows.
         level: as in `nested_predictions`.
     """
-    if not any(one.held_out for one in methods):
+    if not any(one.method.fitted for one in methods):
         return whole
 
     def without(fold: int) -> Vector | None:
@@ -237,7 +237,7 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
     fits = _enough(table) and not options.average_only
     alignment: Alignment | None = None
     if data.own_folds and fits:
-        table, alignment = align_folds(table)
+        table, alignment = align_folds(table, groups)
     chosen = select_members(table, options, groups, fitted=fits)
     part = table.only(chosen)
     fitted = _fit_mixture(part, options, groups, progress)

@@ -165,9 +165,12 @@ def fit_calibrated_mean(table: BinaryTable, *, level: bool = True) -> FittedMeth
 
 def to_log_odds(scores: Vector, y: NDArray[np.int8], rows: NDArray[np.bool_]) -> tuple[float, float]:
     """Return slope and intercept that make scores (n_rows,) log-odds, fitted to some of the rows."""
-    spread = float(scores[rows].std()) or 1.0
-    slope, intercept = fit_calibrator("platt", expit(scores[rows] / spread), y[rows]).coefficients
-    return slope / spread, intercept
+    mean, spread = float(scores[rows].mean()), float(scores[rows].std())
+    if spread <= 1e-9 * abs(mean):  # equal but for rounding
+        spread = 1.0
+    # standardised, since the calibrator clips logits at 16: weak predictions around 0.5 differ by less than 0.5 / 16
+    slope, intercept = fit_calibrator("platt", expit((scores[rows] - mean) / spread), y[rows]).coefficients
+    return slope / spread, intercept - slope / spread * mean
 
 
 def fit_best_single(table: BinaryTable, metric: Metric) -> FittedMethod:

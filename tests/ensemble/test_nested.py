@@ -249,6 +249,15 @@ def test_the_labels_of_a_fold_do_not_reach_the_choice_of_members_that_scores_it(
     assert np.corrcoef(order, turned_order)[0, 1] > 0.9999
 
 
+def test_folds_of_one_class_each_are_scored_without_a_fit() -> None:
+    """No fit is possible without either of them, so the fit to all rows must not score them."""
+    rng = np.random.default_rng(0)
+    oof, y = rng.random((200, 6)), np.arange(200) % 2
+    result = fit_blend(oof, y, folds=y)
+    assert result.score > 0.55
+    assert result.nested_score == pytest.approx(roc_auc(y, rankdata(oof, axis=0).mean(axis=1)), abs=1e-3)
+
+
 def test_the_best_single_model_is_the_best_by_the_metric() -> None:
     rng = np.random.default_rng(0)
     y = (rng.random(3_000) < 0.5).astype(int)

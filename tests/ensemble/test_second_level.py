@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from ensemble.blend_store import BlendStore
 from ensemble.boosting import _nodes_of, fit_boosted
 from ensemble.design import Design
 from ensemble.fit import fit_blend
-from ensemble.methods import SECOND_LEVEL, FittedMethod, Method
+from ensemble.methods import SECOND_LEVEL, FittedMethod, Method, to_log_odds
 from ensemble.predictor import predictor_from_json
 from ensemble.prepare import BlendData, binary_table
 from ensemble.ridge import _solve, _Sums, _sums_by_fold, fit_ridge
@@ -41,6 +41,21 @@ def specialists(rows: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[
     sees = np.stack([quality < 0.5, quality >= 0.5], axis=1)
     logits = 2.5 * (2 * y[:, None] - 1) * sees + rng.normal(0, 1.5, (rows, 2))
     return (1 / (1 + np.exp(-logits))).astype(np.float32), y, quality[:, None]
+
+
+def test_weak_predictions_become_log_odds_wherever_they_are() -> None:
+    """Of weak models, ridge regression predicts nearly the share of positives; divided by its spread, this is large."""
+    rng = np.random.default_rng(0)
+    y = (rng.random(4000) < 0.8).astype(np.int8)
+    scores = 0.02 * (0.5 * y + rng.normal(size=4000))
+    rows = np.arange(4000) % 4 > 0
+    model = LogisticRegression(C=1e9).fit(50 * scores[rows, None], y[rows])
+    for place in (0.0, 0.8, -30.0):
+        slope, intercept = to_log_odds(place + scores, y, rows)
+        assert slope == pytest.approx(50 * model.coef_[0, 0], rel=0.01)
+        assert intercept + slope * place == pytest.approx(model.intercept_[0], abs=0.01)
+    slope, intercept = to_log_odds(np.full(4000, 0.8), y, rows)
+    assert slope * 0.8 + intercept == pytest.approx(np.log(y[rows].sum() / (rows.sum() - y[rows].sum())), abs=0.01)
 
 
 # ---- ridge --------------------------------------------------------------------
