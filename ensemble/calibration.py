@@ -17,6 +17,7 @@ from ensemble.nested import nested_predictions, to_distribution
 from oof.arrays import Vector
 from oof.errors import BlendError
 from oof.metrics import metric_by_name
+from oof.metrics.probabilities import reliability_bins
 
 _EDGE = 1e-7
 _BINS = 10
@@ -186,11 +187,8 @@ def _isotonic(p: Vector, y: NDArray[Any]) -> Calibrator:
 
 def reliability(predictions: NDArray[Any], y: NDArray[Any]) -> tuple[ReliabilityBin, ...]:
     """Return mean prediction and share of positives in ten bins of equal size."""
-    order = np.argsort(predictions, kind="stable")
-    found = []
-    for rows in np.array_split(order, min(_BINS, len(order))):
-        found.append(ReliabilityBin(len(rows), float(np.mean(predictions[rows])), float(np.mean(y[rows]))))
-    return tuple(found)
+    columns = (values.tolist() for values in reliability_bins(y, predictions, _BINS))
+    return tuple(ReliabilityBin(rows, mean, share) for mean, share, rows in zip(*columns, strict=True))
 
 
 def _error(bins: tuple[ReliabilityBin, ...]) -> float:

@@ -13,6 +13,7 @@ from oof.cpus import cpu_count
 from oof.errors import DfensError
 from oof.metrics import Metric, metric_by_name, roc_auc
 from oof.metrics.intervals import score_interval
+from oof.metrics.probabilities import reliability_bins
 from oof.metrics.ranking import tprs_at_fprs
 
 _NAN = float("nan")
@@ -169,12 +170,7 @@ def _mean_group_auc(inputs: ReportInputs, oof: NDArray[Any], known: NDArray[np.b
 
 def reliability(y: NDArray[Any], probabilities: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return mean probability, share of positives and number of rows of up to 15 bins of equal size."""
-    order = np.argsort(probabilities, kind="stable")
-    bins = max(2, min(_BINS, len(order) // _LEAST_OF_A_BIN))
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    mean = np.array([probabilities[part].mean(dtype=np.float64) for part in parts])
-    frequency = np.array([y[part].mean() for part in parts])
-    return mean, frequency, np.array([len(part) for part in parts])
+    return reliability_bins(y, probabilities, max(2, min(_BINS, len(y) // _LEAST_OF_A_BIN)))
 
 
 def calibration_error(y: NDArray[Any], probabilities: NDArray[Any]) -> float:

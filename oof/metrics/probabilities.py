@@ -1,4 +1,4 @@
-"""Metrics of probabilities: log loss, Brier loss, accuracy.
+"""Metrics of probabilities: log loss, Brier loss, accuracy, reliability.
 
 y and scores are (n_rows,) for two classes; log loss and accuracy also accept scores
 (n_rows, n_classes) with y (n_rows,) of class indices 0..n_classes-1.
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oof.arrays import Vector
 from oof.errors import PredictionError
 from oof.metrics.inputs import as_floats, checked, nan_error
 
@@ -49,6 +50,24 @@ def accuracy(y: NDArray[Any], scores: NDArray[Any]) -> float:
     labels, probabilities = checked(y, scores)
     _check_probabilities(probabilities)
     return float(((probabilities > 0.5) == labels).mean())
+
+
+def reliability_bins(
+    y: NDArray[Any], probabilities: NDArray[Any], bins: int
+) -> tuple[Vector, Vector, NDArray[np.intp]]:
+    """Return mean probability, share of positives and number of rows of bins of equal size, at most one per row.
+
+    Equal probabilities may be in two bins; each of their rows then counts as the share of positives among all of them,
+    so that the bins do not depend on the order of the rows.
+
+    >>> reliability_bins(np.array([0, 0, 1, 1]), np.array([0.5, 0.5, 0.5, 0.5]), 2)
+    (array([0.5, 0.5]), array([0.5, 0.5]), array([2, 2]))
+    """
+    tied = np.unique(probabilities, return_inverse=True)[1]
+    positive = (np.bincount(tied, y) / np.bincount(tied))[tied]
+    parts = np.array_split(np.argsort(tied, kind="stable"), min(bins, len(tied)))
+    means = np.array([probabilities[part].mean(dtype=np.float64) for part in parts])
+    return means, np.array([positive[part].mean() for part in parts]), np.array([len(part) for part in parts])
 
 
 def _check_probabilities(values: NDArray[Any]) -> None:

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from oof.errors import ConfigError, PredictionError
 from oof.metrics import METRICS, metric_by_name
-from oof.metrics.probabilities import accuracy, brier_loss, log_loss
+from oof.metrics.probabilities import accuracy, brier_loss, log_loss, reliability_bins
 from oof.metrics.regression import rmse
 
 
@@ -75,6 +75,35 @@ def test_wrong_classes_are_named() -> None:
     p[1] = 0.5, np.nan, 0.5
     with pytest.raises(PredictionError, match="row 1 is NaN"):
         log_loss(np.array([0, 1, 2]), p)
+
+
+def test_bins_of_equal_probabilities_do_not_depend_on_the_order_of_the_rows() -> None:
+    """Of rows sorted by class, some bins would have only negatives, others only positives."""
+    p = np.repeat([0.2, 0.8], 100)
+    y = np.concatenate([np.arange(100) >= 80, np.arange(100) >= 20]).astype(np.int64)
+    means, shares, rows = reliability_bins(y, p, 10)
+    np.testing.assert_allclose(means, shares)
+    assert rows.tolist() == [20] * 10
+    y, p = _binary()
+    rng, p = np.random.default_rng(0), p.round(1)
+    order = rng.permutation(len(y))
+    expected = reliability_bins(y, p, 7)
+    np.testing.assert_allclose(reliability_bins(y[order], p[order], 7), expected)
+    # equal probabilities in random order have these shares on average
+    drawn = [np.lexsort((rng.random(len(y)), p)) for _ in range(2000)]
+    shares = np.mean([[y[part].mean() for part in np.array_split(one, 7)] for one in drawn], axis=0)
+    np.testing.assert_allclose(shares, expected[1], atol=0.01)
+
+
+def test_bins_of_distinct_probabilities_are_their_means() -> None:
+    y, p = _binary()
+    order = np.argsort(p)
+    means, shares, rows = reliability_bins(y, p, 6)
+    parts = np.array_split(order, 6)
+    np.testing.assert_allclose(means, [p[part].mean() for part in parts])
+    np.testing.assert_allclose(shares, [y[part].mean() for part in parts])
+    assert rows.tolist() == [len(part) for part in parts]
+    assert len(reliability_bins(y[:3], p[:3], 6)[2]) == 3
 
 
 def test_rmse_errors() -> None:
