@@ -129,6 +129,7 @@ def counted_auc(y: NDArray[Any], scores: NDArray[Any]) -> Callable[[NDArray[np.s
     from oof.metrics import interval_kernel
 
     labels, values = checked(y, scores)
+    _both_classes(len(labels) - int(labels.sum()), int(labels.sum()))
     order = np.lexsort((labels, values)).astype(np.int32)  # half the memory to read, 1.5 times as fast
     ordered, ordered_labels = values[order], labels[order]
     begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])

@@ -177,6 +177,24 @@ def test_every_metric_has_an_interval(name: str) -> None:
     assert gain.high > gain.gain > gain.low
 
 
+def test_groups_of_many_classes_vary_between_replicates() -> None:
+    """Each group has other classes; drawn only among groups of the same classes, it would be in every replicate."""
+    rng = np.random.default_rng(0)
+    y, groups, scores = rng.integers(0, 8, 120), np.repeat(np.arange(30), 4), rng.dirichlet(np.ones(8), 120)
+    mean = np.array([[METRICS["log_loss"](y[groups == group], scores[groups == group])] for group in range(30)])
+    found = score_interval("log_loss", y, scores, groups)
+    assert found.standard_error == pytest.approx(mean.std(ddof=1) / np.sqrt(30), rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["auc", "average_precision", "log_loss"])
+def test_two_or_three_rows_are_drawn_within_their_class(name: str) -> None:
+    for y in ([0, 1], [0, 1, 1]):
+        found = score_interval(name, np.array(y), np.linspace(0.2, 0.8, len(y)), method="bootstrap", replicates=50)
+        assert found.low <= found.score <= found.high
+    with pytest.raises(PredictionError, match="needs both classes"):
+        score_interval("auc", np.ones(3), np.arange(3.0), method="bootstrap")
+
+
 def test_classes_and_real_targets_have_intervals() -> None:
     rng = np.random.default_rng(11)
     y = rng.integers(0, 3, 200)
