@@ -76,7 +76,7 @@ def drift(table: BinaryTable) -> float:
     return float(np.sqrt(np.mean(np.concatenate(found, axis=1) ** 2)))
 
 
-def align_folds(table: BinaryTable) -> tuple[BinaryTable, Alignment | None]:
+def align_folds(table: BinaryTable, groups: NDArray[np.intp] | None = None) -> tuple[BinaryTable, Alignment | None]:
     """Map fold models to one scale if they drift and the nested score improves by at least one standard error."""
     rows_by_fold = np.bincount(table.fold, minlength=table.k)
     if table.k < 2 or rows_by_fold.min() < _LEAST_ROWS or drift(table) < _SUSPECT:
@@ -92,7 +92,7 @@ def align_folds(table: BinaryTable) -> tuple[BinaryTable, Alignment | None]:
     before, after = fit_method(TRIAL, table).nested, fit_method(TRIAL, other).nested
     if _auc(table, after) <= _auc(table, before):
         return table, None
-    gap = difference("auc", table.y, after, before)
+    gap = difference("auc", table.y, after, before, groups)
     if not gap.gain > gap.standard_error:
         return table, None
     return other, Alignment(tuple(by_fold))

@@ -99,5 +99,6 @@ def _with_weights(
         verdict=verdict(comparisons),
         predictor=whole.predictor,
         calibration=whole.calibration,
+        fold_weights=whole.fold_weights,
         fitted=whole.fitted,
     )

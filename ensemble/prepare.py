@@ -38,8 +38,8 @@ class BlendData:
     features: NDArray[np.float32] | None = None
 
     def rows(self, chosen: NDArray[np.intp]) -> "BlendData":
-        """Return a subset of the rows, possibly with repetitions."""
-        groups = None if self.groups is None else self.groups[chosen]
+        """Return a subset of the rows, possibly with repetitions; copies of a row are dependent, as rows of a group."""
+        groups = chosen if self.groups is None else self.groups[chosen]
         features = None if self.features is None else self.features[chosen]
         return replace(
             self,

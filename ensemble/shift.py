@@ -133,8 +133,8 @@ def adversarial_auc(oof: NDArray[Any], test: NDArray[Any], *, rng: np.random.Gen
     model from the others is cross-validated (4 folds, at most 20,000 rows of each kind).
     """
     generator = _rng(rng)
-    values, labels, _ = _sample(*_checked(oof, test), generator)
-    return score_interval("auc", labels, _cross_fitted(_Features(values)(values), labels, generator))
+    values, labels, units, _ = _sample(*_checked(oof, test), generator)
+    return score_interval("auc", labels, _cross_fitted(_Features(values)(values), labels, units, generator), units)
 
 
 def shift_weights(
@@ -158,11 +158,11 @@ def shift_weights(
     """
     oof, test = _checked(oof, test)
     generator = _rng(rng)
-    values, labels, rows = _sample(oof, test, generator)
+    values, labels, units, rows = _sample(oof, test, generator)
     featured = _Features(values)
     features = featured(values)
-    share = _cross_fitted(features, labels, generator)
-    interval = score_interval("auc", labels, share)
+    share = _cross_fitted(features, labels, units, generator)
+    interval = score_interval("auc", labels, share, units)
     if interval.low <= 0.5:
         return np.ones(len(oof))
     probability = np.empty(len(oof))
@@ -215,13 +215,17 @@ def _agreement(values: NDArray[Any]) -> Vector:
 
 def _sample(
     oof: NDArray[Any], test: NDArray[Any], rng: np.random.Generator
-) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.intp]]:
-    """Return a sample of OOF and test rows, whether each is a test row, and the positions of the OOF rows."""
+) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.intp], NDArray[np.intp]]:
+    """Return a sample of OOF and test rows, whether each is a test row, their units, and the positions of the OOF rows.
+
+    The predictions of a test row by several fold models are one unit: nearly equal, they are no independent evidence.
+    """
     stacked = test.reshape(-1, test.shape[-1])
     rows = np.sort(rng.permutation(len(oof))[:_MOST_ROWS])
     taken = np.sort(rng.permutation(len(stacked))[:_MOST_ROWS])
     labels = np.repeat(np.array([0, 1], np.uint8), [len(rows), len(taken)])
-    return np.concatenate([oof[rows], stacked[taken]]), labels, rows
+    units = np.concatenate([rows, len(oof) + taken % test.shape[-2]])
+    return np.concatenate([oof[rows], stacked[taken]]), labels, units, rows
 
 
 class _Features:
@@ -250,14 +254,18 @@ def _fitted(features: Vector, labels: NDArray[np.uint8]) -> Any:
     return LogisticRegression(solver="newton-cholesky", class_weight="balanced").fit(features, labels)
 
 
-def _cross_fitted(features: Vector, labels: NDArray[np.uint8], rng: np.random.Generator) -> Vector:
-    """Return the probability that each row is a test row, by a classifier that has not seen it."""
-    if min(np.bincount(labels, minlength=2)) < _FOLDS:
-        raise BlendError(f"Comparing OOF and test rows needs at least {_FOLDS} rows of each.")
-    fold = np.empty(len(labels), np.intp)
+def _cross_fitted(
+    features: Vector, labels: NDArray[np.uint8], units: NDArray[np.intp], rng: np.random.Generator
+) -> Vector:
+    """Return the probability that each row is a test row, by a classifier that has not seen its unit."""
+    distinct, unit = np.unique(units, return_inverse=True)
+    fold_of_unit = np.empty(len(distinct), np.intp)
     for side in (0, 1):
-        inside = np.flatnonzero(labels == side)
-        fold[rng.permutation(inside)] = np.arange(len(inside)) % _FOLDS
+        inside = np.unique(unit[labels == side])
+        if len(inside) < _FOLDS:
+            raise BlendError(f"Comparing OOF and test rows needs at least {_FOLDS} rows of each.")
+        fold_of_unit[rng.permutation(inside)] = np.arange(len(inside)) % _FOLDS
+    fold = fold_of_unit[unit]
     found = np.empty(len(labels))
     for held_out in range(_FOLDS):
         known = fold != held_out

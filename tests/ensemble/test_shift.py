@@ -107,6 +107,17 @@ def test_similar_rows_cannot_be_separated_and_have_weight_one() -> None:
     assert shift_weights(oof, test).tolist() == [1.0] * 2000
 
 
+def test_the_predictions_of_a_row_by_several_fold_models_are_one_row() -> None:
+    """They are nearly equal: taken as rows of their own, they were in training and held-out rows of the classifier."""
+    found = []
+    for seed in range(25):
+        oof, test = make_data(600, 2 * seed)[0], make_data(100, 2 * seed + 1)[0]
+        noise = np.random.default_rng(seed).normal(0, 0.01, (5, 100, oof.shape[1]))
+        found.append(adversarial_auc(oof, np.clip(test + noise, 1e-6, 1 - 1e-6)))
+    assert np.mean([interval.score for interval in found]) < 0.52
+    assert sum(interval.low > 0.5 for interval in found) <= 3
+
+
 def test_shifted_rows_are_separated_even_if_only_the_spread_differs() -> None:
     oof, test = make_data(2000, 0)[0], make_data(1000, 1, hard=0.9)[0]
     assert abs(model_shifts(oof, test)[0].auc - 0.5) < 0.05  # neither higher nor lower
@@ -176,6 +187,8 @@ def test_weighting_toward_another_mix_of_kinds_improves_the_score_on_it() -> Non
     assert roc_auc(truth, weighted.predict(test)) > roc_auc(truth, plain.predict(test)) + 0.005
     assert weighted.score == pytest.approx(roc_auc(y, weighted.oof))
     assert weighted.nested_score == pytest.approx(roc_auc(y, weighted.nested_oof))
+    assert weighted.fold_weights is not None
+    np.testing.assert_allclose(weighted.fold_weights.mean(axis=0), weighted.weights, atol=0.1)
 
 
 def test_rows_have_equal_weights_if_the_test_set_has_the_same_mix() -> None:
