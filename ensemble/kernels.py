@@ -166,6 +166,11 @@ def ranks_of(
             begin, end = guide[part], count - 1
             if part + 1 < len(guide):
                 end = min(guide[part + 1] + 1, count - 1)
+            # in a range of 1e15, the part of a value is not exact
+            while begin > 0 and knots[begin] > value:
+                begin -= 1
+            while end < count - 1 and knots[end] <= value:
+                end += 1
             while end - begin > 1:
                 middle = (begin + end) // 2
                 if knots[middle] <= value:

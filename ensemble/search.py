@@ -94,9 +94,10 @@ def _contenders(
     columns: Columns, total: Vector, split: int, pool: ThreadPoolExecutor, ends: tuple[float, float]
 ) -> NDArray[np.intp]:
     """Return the models that may increase the AUC of the total most, i.e. that a histogram does not rule out."""
-    single = total.astype(np.float32)
+    single = (total - total.mean()).astype(np.float32)  # a constant changes no AUC, and would cost precision
     low, high = float(single.min()) + ends[0], float(single.max()) + ends[1]
-    rounding = 1e-4 * max(high - low, 1e-9)  # for rounding errors
+    # for rounding errors, also of sums that are far from 0 or nearly equal: the kernel does not check its bins
+    rounding = 1e-4 * (high - low) + 1e-6 * max(abs(low), abs(high)) + 1e-9
     first, per_unit = np.float32(low - rounding), np.float32((_BINS - 1) / (high - low + 2 * rounding))
 
     def score(part: Columns) -> Vector:

@@ -82,6 +82,31 @@ def test_signed_line_search_gives_an_inverted_model_a_negative_weight() -> None:
     assert roc_auc(y, weights @ columns) > max(roc_auc(y, column) for column in columns)
 
 
+@pytest.mark.parametrize(("place", "spread"), [(0.5, 1e-6), (0.7, 0.0), (1e6, 1.0), (-3.0, 1e-3)])
+def test_nearly_equal_scores_stay_within_the_bins(place: float, spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel does not check its bins, so a sum beyond the last one would be written outside of the array."""
+    places: list[float] = []
+
+    def checked(
+        total: NDArray[np.float32],
+        columns: NDArray[np.float32],
+        split: int,
+        low: np.float32,
+        per_unit: np.float32,
+        bins: int,
+    ) -> NDArray[np.float64]:
+        inside = (total + columns - low) * per_unit
+        assert inside.min() > 0
+        assert inside.max() < bins
+        places.append(float(inside.max()))
+        return aucs_by_bins(total, columns, split, low, per_unit, bins)
+
+    monkeypatch.setattr("ensemble.search.aucs_by_bins", checked)
+    columns, split, _ = columns_of(5_000, 6)
+    greedy_selection((place + spread * columns).astype(np.float32), split, rounds=40)
+    assert places
+
+
 def test_the_histogram_bounds_its_error() -> None:
     columns, split, _ = columns_of(20_000, 2)
     exact = auc_of_classes((columns[0] + columns[1])[:split], (columns[0] + columns[1])[split:])

@@ -31,6 +31,15 @@ def test_order_is_kept_outside_the_fitted_range() -> None:
     assert ((ranks > 0) & (ranks < 1)).all()
 
 
+@pytest.mark.parametrize("far", [1e3, 1e15])
+def test_rows_between_far_ones_keep_their_order(far: float) -> None:
+    rng = np.random.default_rng(0)
+    values = np.r_[-far, far, rng.normal(size=5000)].astype(np.float32)
+    found = fit_distribution(values)
+    new = np.sort(rng.normal(size=20_000)).astype(np.float32)
+    np.testing.assert_allclose(found.exact_ranks(new), np.interp(new, found.knots, found.cdf), atol=1e-9)
+
+
 def test_one_row_at_a_time_gives_the_same_transforms() -> None:
     oof, _ = make_oof(500, 3)
     columns = np.ascontiguousarray(oof.T)
