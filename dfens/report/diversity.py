@@ -94,12 +94,13 @@ def _member_values(inputs: ReportInputs, blend: BlendInput, rows: NDArray[np.int
     y = inputs.target[rows][whole]
     if len(weights) < 2 or len(set(y.tolist())) < 2 or inputs.metric.kind != "ranking":
         return ()
+    groups = None if inputs.group is None else inputs.group[rows][whole]
     ranks = np.stack([average_ranks(column) for column in values[whole].T])  # (n_members, n_rows)
     share = np.array(list(weights.values()))
     everyone = share @ ranks
     found = []
     for place, name in enumerate(weights):
-        gain = difference("auc", y, everyone, everyone - share[place] * ranks[place])
+        gain = difference("auc", y, everyone, everyone - share[place] * ranks[place], groups)
         found.append(MemberValue(name, float(share[place]), gain.gain, gain.low, gain.high))
     return tuple(sorted(found, key=lambda item: -item.weight))
 

@@ -75,7 +75,7 @@ def cluster_scores(folds: Folds, oof: NDArray[Any], clusters: NDArray[np.object_
     and its reals against all fakes.
 
     Args:
-        folds: rows and targets.
+        folds: rows, targets and groups; rows of one group are treated as dependent.
         oof: predictions of one model or blend, shape (n_rows,); rows with NaN are left out.
         clusters: names of clusters, shape (n_rows,), e.g. from `trainers.data.groups.image_clusters`.
     """
@@ -87,7 +87,10 @@ def cluster_scores(folds: Folds, oof: NDArray[Any], clusters: NDArray[np.object_
         fake, real = rows & (y == 1), rows & (y == 0)
         interval = None
         if fake.any() and real.any():
-            interval = score_interval("auc", y[rows], oof[rows])
+            groups = None if folds.groups is None else folds.groups[rows]
+            if groups is not None and (groups == groups[0]).all():
+                groups = None  # the interval is for other rows of this group
+            interval = score_interval("auc", y[rows], oof[rows], groups)
         found.append(
             ClusterScore(
                 name,

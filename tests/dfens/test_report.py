@@ -11,6 +11,7 @@ import pytest
 
 from dfens.report.checks import Check, all_checks
 from dfens.report.clips import ClipsPanel, LeakRow
+from dfens.report.diversity import _member_values
 from dfens.report.figures import submissions_figure
 from dfens.report.images import RowView, depth_in_other_class, images_panel
 from dfens.report.inputs import ChosenFinals, DuplicateSets, FoldGap, ReportInputs
@@ -234,6 +235,21 @@ def test_rows_of_one_group_are_not_independent_in_the_intervals_of_the_report() 
     )  # fmt: skip
     (one, *_), (copies, *_) = models_panel(once).rows, models_panel(many).rows
     assert copies.high - copies.low == pytest.approx(one.high - one.low, rel=0.1)
+
+
+def test_rows_of_one_group_are_not_independent_in_the_gains_of_members() -> None:
+    """Taken as rows of their own, four copies of each would make the interval half as wide."""
+    once = make_inputs(rows=400)
+    four = np.repeat(np.arange(400), 4)
+    many = replace(
+        once, ids=np.array([f"{row}" for row in range(1600)], object), target=once.target[four], fold=once.fold[four],
+        group=np.array([f"g{row}" for row in four], object),
+        models=[replace(model, oof=model.oof[four]) for model in once.models],
+    )  # fmt: skip
+    single = _member_values(once, once.blends[0], np.arange(400))
+    for one, copies in zip(single, _member_values(many, once.blends[0], np.arange(1600)), strict=True):
+        assert copies.gain == pytest.approx(one.gain)
+        assert copies.high - copies.low == pytest.approx(one.high - one.low, rel=0.25)
 
 
 def test_baselines_alone_are_not_said_to_beat_themselves() -> None:

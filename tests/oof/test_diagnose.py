@@ -42,6 +42,21 @@ def test_a_cluster_of_one_class_is_scored_against_all_other_rows() -> None:
     assert sum(one.rows for one in found.values()) == 1199
 
 
+def test_rows_of_one_group_are_not_independent_in_the_interval_of_a_cluster() -> None:
+    """Four copies of each row say as much as the row alone; a cluster within one group is taken as it is."""
+    folds, rng = make(200)
+    scores = folds.target + rng.normal(size=200)
+    (single,) = cluster_scores(folds, scores, np.full(200, "a", object))
+    ids = np.array([f"{row:04d}" for row in range(800)], object)
+    names = np.repeat(folds.ids, 4)
+    copies = Folds(ids, np.repeat(folds.target, 4), np.repeat(folds.fold, 4), names)
+    (copied,) = cluster_scores(copies, np.repeat(scores, 4), np.full(800, "a", object))
+    assert copied.auc == pytest.approx(single.auc)
+    assert copied.high - copied.low == pytest.approx(single.high - single.low, rel=0.05)
+    alone = Folds(folds.ids, folds.target, folds.fold, np.full(200, "a", object))
+    assert cluster_scores(alone, scores, np.full(200, "a", object)) == [single]
+
+
 def test_planted_wrong_labels_are_found() -> None:
     folds, rng = make()
     truth = folds.target.copy()

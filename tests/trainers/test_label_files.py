@@ -72,6 +72,13 @@ def test_a_zip_is_read_whatever_its_name(tmp_path: Path) -> None:
     assert list(read_text_table(tmp_path / "other.csv", "label file")["id"]) == ["a.jpg", "00012"]
 
 
+def test_records_of_json_lines_may_contain_unicode_line_separators(tmp_path: Path) -> None:
+    text = '{"id": "a\u2028b.jpg", "target": 0}\r\n\r\n{"id": "00012", "target": 1}\r\n'
+    (tmp_path / "train.jsonl").write_bytes(text.encode())
+    table = read_text_table(tmp_path / "train.jsonl", "label file")
+    assert table.to_dict("list") == {"id": ["a\u2028b.jpg", "00012"], "target": ["0", "1"]}
+
+
 def test_a_header_wider_than_a_block_is_read(tmp_path: Path) -> None:
     names = [f"a_column_with_a_rather_long_name_{number:06d}" for number in range(40_000)]
     (tmp_path / "wide.csv").write_text(",".join(names) + "\n" + ",".join(["1"] * len(names)) + "\n")

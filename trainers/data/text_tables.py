@@ -20,6 +20,7 @@ _PARQUET = b"PAR1"
 _READ_ERRORS = (*UNPACK_ERRORS, ValueError, KeyError)
 _BLANK_LINES = re.compile(rb"\A(?:[ \t]*(?:\r\n|\r|\n))+")
 _FIRST_LINE = re.compile(rb"[^\r\n]*")
+_LINE_ENDS = re.compile(r"[\r\n]+")
 
 
 def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.DataFrame":
@@ -151,7 +152,7 @@ def _json_columns(data: bytes, path: Path, key: str) -> dict[str, list[str]]:
     try:
         value = decoder.decode(text)
     except json.JSONDecodeError:
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [line for line in _LINE_ENDS.split(text) if line.strip()]  # splitlines would split within strings
         if len(lines) < 2:
             raise
         value = [decoder.decode(line) for line in lines]
