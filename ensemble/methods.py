@@ -220,7 +220,8 @@ def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> Fit
     iterations = 12
     if len(table.y) > 2 * _START_ROWS:
         thin = design.like(table.thin(_START_ROWS))
-        start = fit_weights(thin, learnt=method.learnt, non_negative=method.non_negative)
+        # of each task its own: from a start that has seen a fold, the few steps do not lead away from its labels
+        start = fit_weights(thin, learnt=method.learnt, non_negative=method.non_negative, left_out=(-1, *left_out))
         iterations = 4
     fit = fit_weights(
         design,

@@ -73,6 +73,24 @@ def test_labels_of_a_fold_do_not_reach_the_order_of_its_predictions_by_a_method(
     assert changed <= searches
 
 
+def test_labels_of_a_fold_do_not_reach_its_fit_by_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits to many rows start from a fit to fewer rows, and take few steps, so the start must not have seen the fold.
+
+    Of a few sets, rounding errors decide where a search ends, hence the median.
+    """
+    monkeypatch.setattr("ensemble.methods._START_ROWS", 120)
+    y, folds = np.arange(300) // 5 % 2, (np.arange(300) % 5).astype(np.int32)
+    found = []
+    for seed in range(3):
+        oof, fits = np.random.default_rng(seed).random((300, 5)).astype(np.float32), []
+        for labels in (y, np.where(folds == 0, 1 - y, y)):
+            data = BlendData(oof, labels.astype(np.int8), folds, None, tuple("abcde"), seed=0, own_folds=False)
+            table = binary_table(data)
+            fits.append(table.in_input_order(fit_method(Method("signed", ("rank-logit",)), table).held_out[0]))
+        found.append(np.corrcoef(fits)[0, 1])
+    assert np.median(found) > 0.9999
+
+
 def test_labels_of_a_fold_reach_its_calibration_only_through_the_nested_predictions_of_other_folds() -> None:
     """As docs/blending.md says: those come from fits with the scored fold, but its own labels are not used."""
     oof, y = make_oof(400, 3)
