@@ -11,7 +11,7 @@ from ensemble.link import Link
 from ensemble.table import BinaryTable, Segment
 from oof.arrays import Vector
 
-FLAT = 1e-7
+_FLAT = 1e-7  # standard deviation relative to the mean: the resolution of float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Design:
         assert shift is not None
         mean = total / n
         deviation = np.sqrt(np.maximum(square / n - mean**2, 0.0))
-        flat = deviation < FLAT
+        flat = deviation <= _FLAT * np.abs(shift + mean)
         scale = np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, deviation))
         return (shift + mean).astype(np.float32)[:, None], scale.astype(np.float32)[:, None]
 

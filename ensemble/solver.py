@@ -2,8 +2,9 @@
 
 Every task (all rows, or all but one fold) has its own weights, link and shrinkage; the tasks share
 the passes over the columns. With few rows, each task computes its own curvature. With many rows, the
-curvature of a fold at the weights of all rows is subtracted from the total: the difference is small, and since
-gradients are exact, the tasks still reach their optimum.
+curvature of a fold at the weights of all rows is subtracted from the total: the difference is small, and gradients are
+those of the task. If the loss is nearly flat, as for noise, the tasks stop before they reach their own optimum, and the
+nested AUC is too high by up to half of its standard error.
 
 Shrinkage: a normal prior for each group of columns, with the width of maximum marginal
 likelihood (MacKay, Bayesian interpolation, 1992), so that nothing needs to be tuned.

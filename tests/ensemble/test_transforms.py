@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from ensemble.fit import fit_blend
 from ensemble.link import BINS, learnt_link, sigmoid_link
 from ensemble.transforms import Distribution, fill_missing, fit_distribution, fit_transforms
 from oof.errors import BlendError
@@ -29,6 +30,14 @@ def test_order_is_kept_outside_the_fitted_range() -> None:
     ranks = distribution.ranks(new)
     assert (np.diff(ranks) > 0).all()
     assert ((ranks > 0) & (ranks < 1)).all()
+
+
+def test_weights_of_probabilities_do_not_depend_on_their_unit() -> None:
+    """Predictions in a range of 1e-9 are not constant."""
+    oof, y = make_oof(250, 3)
+    one, small = (fit_blend(oof * np.float32(unit), y, transform="prob") for unit in (1.0, 1e-9))
+    assert small.score == pytest.approx(one.score, abs=1e-4)
+    assert small.nested_score == pytest.approx(one.nested_score, abs=1e-4)
 
 
 @pytest.mark.parametrize("far", [1e3, 1e15])
