@@ -21,12 +21,14 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     DateTime,
     Double,
     MetaData,
     String,
     Table,
+    func,
     insert,
     select,
     types,
@@ -233,7 +235,7 @@ class Ledger:
         """Return entries, oldest first."""
         query = select(_TABLE).order_by(_TABLE.c.created, _TABLE.c.key)
         if competition is not None:
-            query = query.where(_TABLE.c.competition == competition)
+            query = query.where(_is_of(competition))
         if status is not None:
             query = query.where(_TABLE.c.status.in_(status))
         with self._reading() as connection:
@@ -288,12 +290,17 @@ class Ledger:
             lock.release()
 
 
+def _is_of(competition: str) -> ColumnElement[bool]:
+    """Return the condition for the entries of a competition, whose name Kaggle accepts in upper and lower case."""
+    return func.lower(_TABLE.c.competition) == competition.lower()
+
+
 def _check_ref(connection: Connection, key: str, competition: str, ref: int | None) -> None:
     """Refuse a Kaggle number that another entry has, with a better message than the database would give."""
     if ref is None:
         return
     columns = _TABLE.c
-    query = select(columns.key).where(columns.competition == competition, columns.ref == ref, columns.key != key)
+    query = select(columns.key).where(_is_of(competition), columns.ref == ref, columns.key != key)
     other = connection.execute(query).scalar()
     if other is not None:
         raise SubmissionError(f"Submission {ref} is already in the ledger, as the entry {other[:12]}.")

@@ -113,7 +113,7 @@ class AdvisoryLock:
 
     def __init__(self, database: PostgresDatabase, competition: str) -> None:
         self._database = database
-        self._number = int.from_bytes(sha256(f"dfens {competition}".encode()).digest()[:8], "big", signed=True)
+        self._number = int.from_bytes(sha256(f"dfens {competition.lower()}".encode()).digest()[:8], "big", signed=True)
         self._connection: Connection | None = None
 
     def acquire(self) -> bool:

@@ -141,6 +141,13 @@ class TestLedger:
         )
         assert ledger.find_sha("c", "aa") == [sent]
 
+    def test_a_competition_is_the_same_in_upper_and_lower_case(self, url: str) -> None:
+        ledger = Ledger(url)
+        sent = ledger.add(entry(sha256="aa", status="pending", ref=1))
+        assert ledger.find_sha("C", "aa") == [sent]
+        with pytest.raises(SubmissionError, match="Submission 1 is already in the ledger"):
+            ledger.add(entry("C", ref=1))
+
     def test_a_ref_is_unique(self, url: str) -> None:
         ledger = Ledger(url)
         ledger.add(entry(ref=1))
