@@ -7,6 +7,7 @@ from oof.errors import SubmissionError
 from submissions.kaggle.client import KaggleClient, Limits
 from submissions.kaggle.errors import reset_time
 from submissions.ledger import Ledger
+from submissions.states import COUNTED
 
 _SITE = "https://www.kaggle.com/competitions"
 _LAG = timedelta(minutes=10)  # delay until Kaggle's count includes a new submission
@@ -38,7 +39,7 @@ def check_allowance(ledger: Ledger, client: KaggleClient, per_day: int | None) -
     """
     limits = client.limits()
     now = limits.now or datetime.now(UTC)
-    made = [entry.submitted or entry.created for entry in ledger.list(client.competition, ("pending", "complete"))]
+    made = [entry.submitted or entry.created for entry in ledger.list(client.competition, COUNTED)]
     today = [moment for moment in made if moment.date() == now.date()]
     recent = sum(abs(now - moment) < _LAG for moment in today)
     unseen = max(0, min(len(today) - limits.today, recent))

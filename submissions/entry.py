@@ -91,6 +91,11 @@ class Entry:
         return score if nested is None else nested
 
     @property
+    def own_public_score(self) -> float | None:
+        """Return the public score of the submitted file; None for a truncated upload."""
+        return None if self.error else self.public_score
+
+    @property
     def transform(self) -> str:
         """Return the transform that mapped the members' predictions to a common scale."""
         return str(self.provenance.get("transform", ""))

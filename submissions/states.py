@@ -20,6 +20,7 @@ Status = Literal["prepared", "uploading", "creating", "failed", "pending", "comp
 
 IN_DOUBT: tuple[Status, ...] = ("prepared", "uploading", "creating")
 ON_SERVER: tuple[Status, ...] = ("pending", "complete", "error")
+COUNTED: tuple[Status, ...] = ("pending", "complete")  # by Kaggle, which gives back what it cannot score
 
 
 @dataclass(frozen=True)

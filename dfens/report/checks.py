@@ -212,7 +212,9 @@ def _calibration(inputs: ReportInputs, models: ModelsPanel) -> Check:
     text = f"Probabilities of {what} differ from the observed frequencies by {best.calibration_error:.3f} on average."
     if best.calibration_error < 0.05:
         return Check("Calibration", "pass", text)
-    remedy = " Try dfens blend --calibrate platt." if best.role == "blend" else ""
+    blend = inputs.newest_blend if newest else None
+    settled = blend is None or blend.summary.calibration or blend.changed_members
+    remedy = "" if blend is None or settled else f" Try {blend.command} --calibrate platt."
     return Check("Calibration", "warn", f"{text} This affects log loss, but not AUC.{remedy}")
 
 
@@ -271,7 +273,7 @@ def _ledger(ledger: SubmissionsPanel | None) -> Check:
     if ledger is None or ledger.fit is None:
         return Check("CV against public score", "unknown", "Fewer than three scored submissions with a CV.")
     off = sum(bool(row.remark) and row.public is not None for row in ledger.rows)
-    outcome: Outcome = "warn" if off or "does not" in ledger.verdict or "can't" in ledger.verdict else "pass"
+    outcome: Outcome = "warn" if off or "does not" in ledger.verdict or "cannot" in ledger.verdict else "pass"
     return Check("CV against public score", outcome, ledger.verdict)
 
 

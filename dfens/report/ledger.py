@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dfens.report.inputs import ReportInputs
 from submissions.correlation import correlate
 from submissions.entry import Entry
+from submissions.states import COUNTED
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ def submissions_panel(inputs: ReportInputs) -> SubmissionsPanel | None:
         return None
     entries = sorted(inputs.entries, key=lambda entry: entry.submitted or entry.created)
     scored = [entry for entry in entries if entry.on_server]
-    cv, public = [entry.cv_by(inputs.metric.name) for entry in scored], [entry.public_score for entry in scored]
+    cv, public = [entry.cv_by(inputs.metric.name) for entry in scored], [entry.own_public_score for entry in scored]
     found = correlate(cv, public, higher_is_better=inputs.metric.higher_is_better, chance=inputs.metric.chance)
     remarks = {scored[item.position].key: item.meaning for item in found.outliers}
     today = inputs.made.date()
-    used = sum(entry.on_server and (entry.submitted or entry.created).date() == today for entry in entries)
+    used = sum(entry.status in COUNTED and (entry.submitted or entry.created).date() == today for entry in entries)
     left = None if inputs.submissions_per_day is None else max(0, inputs.submissions_per_day - used)
     known = [entry.public_score for entry in scored if entry.public_score is not None]
     best = (max(known) if inputs.metric.higher_is_better else min(known)) if known else None
@@ -100,7 +101,7 @@ def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, .
             f"{newer}"
         )
     cv = {entry.key: entry.cv_by(inputs.metric.name) for entry in scored}
-    having = [entry for entry in scored if entry.public_score is not None and cv[entry.key] is not None]
+    having = [entry for entry in scored if entry.own_public_score is not None and cv[entry.key] is not None]
     if len(having) < 2:
         return (), "At least two scored submissions with a CV are needed."
     by_cv = max(having, key=lambda entry: gain(cv[entry.key] or 0))
@@ -115,4 +116,5 @@ def _finals(inputs: ReportInputs, scored: Sequence[Entry]) -> tuple[tuple[str, .
 
 def public_scores(entries: Sequence[Entry]) -> dict[str, float]:
     """Return the public score of each submission that has one and is not faulty, by name."""
-    return {entry.name: entry.public_score for entry in entries if entry.public_score is not None and not entry.error}
+    scores = {entry.name: entry.own_public_score for entry in entries}
+    return {name: score for name, score in scores.items() if score is not None}

@@ -71,8 +71,7 @@ def list_submissions(workspace: Workspace, *, plot: bool = False) -> SubmissionL
     metric = metric_by_name(workspace.config.competition.metric)
     entries = read_entries(workspace)
     cv = [entry.cv_by(metric.name) for entry in entries]
-    # a truncated file has a different score
-    public = [None if entry.error else entry.public_score for entry in entries]
+    public = [entry.own_public_score for entry in entries]
     found = correlate(cv, public, higher_is_better=metric.higher_is_better, chance=metric.chance)
     plots: tuple[Path, ...] = ()
     if plot:
