@@ -1,10 +1,11 @@
 """Summary of a blend as values, for the command, its JSON, the store and the report."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from ensemble.calibration import CalibrationReport, ReliabilityBin
+from ensemble.calibration import CalibrationReport
+from oof.typed import typed
 
 SCORE_OF = "the rows that the weights were fitted on"
 _NESTED_SCORE_OF = "each fold, with the weights fitted without it"
@@ -112,28 +113,10 @@ class BlendSummary:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "BlendSummary":
         """Return the summary written by `to_json`; other keys are ignored."""
-        low, high = value["nested_interval"]
-        return BlendSummary(
-            metric=value["metric"],
-            method=value["method"],
-            transform=value["transform"],
-            score=value["score"],
-            nested_score=value["nested_score"],
-            nested_interval=(low, high),
-            members=tuple(
-                MemberScore(**item | {"fold_weights": tuple(item.get("fold_weights", ()))}) for item in value["members"]
-            ),
-            comparisons=tuple(
-                Comparison(item["other"], item["gain"], (item["interval"][0], item["interval"][1]), item["p_value"])
-                for item in value["comparisons"]
-            ),
-            methods=tuple(MethodScore(**item) for item in value["methods"]),
-            references={name: (item["score"], item["nested_score"]) for name, item in value["references"].items()},
-            calibration=_calibration(value.get("calibration")),
-            verdict=value["verdict"],
-            warnings=tuple(value["warnings"]),
-            fitted=_fitted(value),
-        )
+        names = [field.name for field in fields(BlendSummary)]
+        known = {"calibration": None} | {name: value[name] for name in names if name in value}
+        references = {name: (item["score"], item["nested_score"]) for name, item in value["references"].items()}
+        return typed(BlendSummary, known | {"references": references, "fitted": _fitted(value)})
 
 
 def _fitted(value: Mapping[str, Any]) -> tuple[str, ...]:
@@ -142,11 +125,3 @@ def _fitted(value: Mapping[str, Any]) -> tuple[str, ...]:
     # blends of earlier versions
     weights = () if dict(value.get("settings") or {}).get("optimize") == "none" else ("weights",)
     return weights if value.get("calibration") is None else (*weights, "calibration")
-
-
-def _calibration(value: Mapping[str, Any] | None) -> CalibrationReport | None:
-    if value is None:
-        return None
-    before, after = (tuple(ReliabilityBin(**item) for item in value[key]) for key in ("before", "after"))
-    loss, error = value["log_loss"], value["calibration_error"]
-    return CalibrationReport(value["method"], (loss[0], loss[1]), (error[0], error[1]), before, after)

@@ -195,7 +195,8 @@ def write_parquet(path: Path, table: pd.DataFrame, header: Mapping[str, Any]) ->
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     metadata = {**(arrow.schema.metadata or {}), _HEADER: json.dumps(header, sort_keys=True).encode()}
     with atomic_path(path) as part:
-        pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd")
+        # checksums find changed bits, which otherwise would be read as other values
+        pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd", write_page_checksum=True)
 
 
 def read_parquet(path: Path, *columns: str) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -218,15 +219,17 @@ def read_arrow(path: Path, *columns: str) -> tuple[pa.Table, dict[str, Any]]:
         StoreError: if the file cannot be read, is truncated, is not Parquet, has no dfens header or lacks a column.
     """
     with _named_parquet_error(path):
-        arrow = pq.read_table(native_file(path))
+        arrow = pq.read_table(native_file(path), page_checksum_verification=True)
+        arrow.validate(full=True)  # text that is not UTF-8
+        names = arrow.column_names
     header = _header_of(path, arrow.schema)
-    missing = [name for name in columns if name not in arrow.column_names]
+    missing = [name for name in columns if name not in names]
     if missing:
         raise StoreError(
             f"{path} lacks the column '{missing[0]}': it was replaced by another file. Restore it, or move it away and "
             f"run dfens status."
         )
-    return arrow, header
+    return arrow.replace_schema_metadata(), header  # what pandas wrote there is not needed, and may be damaged
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -242,7 +245,7 @@ def _named_parquet_error(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as err:
+    except (OSError, ValueError, pa.ArrowException) as err:  # ValueError: a name that is not UTF-8
         if isinstance(err, OSError) and err.errno is not None and not isinstance(err, pa.ArrowException):
             raise StoreError(read_error(path, err)) from err
         reason = str(err).splitlines()[0].split(". ")[0].rstrip(".")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from oof import files
 from oof.errors import FoldError, StoreError
 from oof.ids import Ids, as_ids, labels_fingerprint
+from oof.typed import typed
 
 FORMAT_VERSION = 1
 N_DRAWS = 8
@@ -162,7 +163,7 @@ class LookRecord:
                 f"that wrote it, or a newer one."
             )
         try:
-            return tuple(Look(**item) for item in value["looks"])
+            return typed(tuple[Look, ...], value["looks"])
         except TypeError as err:
             raise StoreError(
                 f"{self.path} is not a record of looks ({err}). It was edited by hand: restore it."

@@ -14,8 +14,9 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -45,6 +46,7 @@ from submissions.states import IN_DOUBT, TRANSITIONS, Status
 
 VERSION = len(STEPS)
 _LOOK_S = 0.1
+_ENTRY = TypeAdapter(Entry)  # SQLite stores values of any type in any column
 
 
 class _Utc(types.TypeDecorator[datetime]):
@@ -311,7 +313,8 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _entry(row: Any) -> Entry:
-    entry = Entry(**cast(dict[str, Any], row._mapping))
-    if not isinstance(entry.provenance, dict):
-        raise TypeError("its provenance is not an object")
-    return entry
+    try:
+        return _ENTRY.validate_python(dict(row._mapping))
+    except ValidationError as err:
+        problem = err.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from err

@@ -24,6 +24,7 @@ from oof.errors import DfensError
 from oof.files import read_json, read_parquet, write_json, write_parquet
 from oof.folds import Folds
 from oof.ids import Ids, ids_fingerprint, labels_fingerprint
+from oof.typed import typed
 
 _VERSION = 1
 T = TypeVar("T")
@@ -39,7 +40,7 @@ def read_modalities(workspace: Workspace) -> tuple[tuple[ModalityScore, ...], tu
     """Return the scores by modality, and the models whose predictions have changed since; empty before the command."""
 
     def parse(stored: Mapping[str, Any]) -> tuple[tuple[ModalityScore, ...], tuple[str, ...]]:
-        scores = tuple(ModalityScore(**item | {"modalities": tuple(item["modalities"])}) for item in stored["scores"])
+        scores = typed(tuple[ModalityScore, ...], stored["scores"])
         changed = tuple(
             name
             for name, fingerprint in stored["fingerprints"].items()
@@ -70,11 +71,12 @@ def read_fold_gap(workspace: Workspace, folds: Folds) -> FoldGap | None:
     def parse(stored: Mapping[str, Any]) -> FoldGap | None:
         if stored.get("labels") != labels_fingerprint(folds.ids, folds.target):
             return None
-        scored = {name: float(auc) for name, auc in stored["grouped"].items() if auc is not None}
-        if stored["random"] is None or not scored:
+        if stored["random"] is None:
             return None
-        worst = min(scored, key=lambda name: scored[name])
-        return FoldGap(float(stored["random"]), worst, scored[worst])
+        grouped = typed(dict[str, float | None], stored["grouped"])
+        scored = {name: auc for name, auc in grouped.items() if auc is not None}
+        worst = min(scored, key=lambda name: scored[name], default=None)
+        return None if worst is None else FoldGap(typed(float, stored["random"]), worst, scored[worst])
 
     return _read(workspace.groupings_path(), parse)
 
@@ -89,7 +91,7 @@ def save_duplicates(workspace: Workspace, ids: Ids, groups: NDArray[np.object_],
 def read_duplicates(workspace: Workspace, folds: Folds) -> DuplicateSets | None:
     """Return how many sets of near-duplicates are in several folds; None as in `read_fold_gap`."""
     try:
-        table, header = read_parquet(workspace.duplicates_path())
+        table, header = read_parquet(workspace.duplicates_path(), "id", "set")
     except (FileNotFoundError, DfensError):
         return None
     if header.get("version") != _VERSION or header.get("labels") != labels_fingerprint(folds.ids, folds.target):
@@ -110,8 +112,7 @@ def read_finals(workspace: Workspace) -> ChosenFinals | None:
     def parse(stored: Mapping[str, Any]) -> ChosenFinals | None:
         if any(stored[key] != now for key, now in _inputs_of_finals(workspace).items()):
             return None
-        value = stored["finals"]
-        return ChosenFinals(**value | {key: tuple(value[key]) for key in ("pair", "candidates")})
+        return typed(ChosenFinals, stored["finals"])
 
     return _read(workspace.finals_path(), parse)
 

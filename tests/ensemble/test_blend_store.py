@@ -106,6 +106,32 @@ def test_an_edited_value_of_a_blend_is_named(tmp_path: Path, key: str, value: ob
         store.load("b")
 
 
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("members", 0, "weight"), "0.5"),
+        (("members", 0, "score"), None),
+        (("comparisons", 0, "gain"), float("nan")),
+        (("comparisons", 0, "interval"), [0.1]),
+        (("references", "best single", "score"), []),
+        (("warnings",), "none"),
+        (("verdict",), None),
+    ],
+)
+def test_an_edited_value_within_a_blend_is_named(tmp_path: Path, keys: tuple[str | int, ...], value: object) -> None:
+    store = BlendStore(tmp_path)
+    store.save("b", _result(), IDS)
+    path = tmp_path / "b" / "blend.json"
+    facts = json.loads(path.read_text())
+    inner = facts
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(facts))
+    with pytest.raises(StoreError, match=r"b/blend.json is damaged .* run dfens blend --name b with its options"):
+        store.overview()
+
+
 @pytest.mark.parametrize("name", ["oof.parquet", "test.parquet", "distributions.parquet", "predictor.json"])
 @pytest.mark.parametrize("damage", ["removed", "another file", "cut"])
 def test_a_missing_or_replaced_file_of_a_blend_is_named(tmp_path: Path, name: str, damage: str) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -68,6 +69,22 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(StoreError, match="cannot be read as Parquet"):
         files.read_parquet(path)
+
+
+def test_a_changed_bit_is_reported_or_changes_no_value(tmp_path: Path) -> None:
+    path, values = tmp_path / "a.parquet", np.linspace(0, 1, 20, dtype=np.float32)
+    files.write_parquet(path, pd.DataFrame({"id": [f"ä{row}" for row in range(20)], "prediction": values}), {"v": 1})
+    whole, data, reported = files.read_parquet(path)[0], path.read_bytes(), 0
+    for place in range(0, len(data), 2):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        try:
+            found = files.read_parquet(path, "id", "prediction")[0]
+        except StoreError:
+            reported += 1
+        else:
+            assert found["prediction"].tolist() == whole["prediction"].tolist(), place
+            assert [name if isinstance(name, str) else name.decode() for name in found["id"]] == list(whole["id"])
+    assert reported > len(data) / 5
 
 
 def test_a_parquet_file_of_another_program_is_refused(tmp_path: Path) -> None:

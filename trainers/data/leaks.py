@@ -5,7 +5,7 @@ perfectly, and models that learned it fail when it is trimmed (Smeu et al., CVPR
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from oof.errors import StoreError, examples
 from oof.files import read_json
 from oof.progress import SILENT, Progress
+from oof.typed import typed
 from trainers.data.competition import Problem
 from trainers.data.file_index import Media
 from trainers.data.leak_properties import read_properties
@@ -63,12 +64,9 @@ class LeakAudit:
             StoreError: if it has another version.
         """
         try:
-            names = [item.name for item in fields(PropertyScore)]
-            scores = tuple(PropertyScore(**{name: score[name] for name in names}) for score in stored["scores"])
-            facts = {item.name: stored[item.name] for item in fields(cls)}
-        except (KeyError, TypeError) as err:
+            return typed(cls, stored)
+        except TypeError as err:
             raise StoreError(f"The leak audit has another version ({err}). Run dfens check again.") from err
-        return cls(**{**facts, "scores": scores, "constant": tuple(facts["constant"])})
 
     def problems(self) -> list[Problem]:
         """Return one warning for each remedy, naming the properties it applies to."""
