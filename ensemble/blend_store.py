@@ -19,6 +19,7 @@ from oof import files
 from oof.errors import PredictionError, StoreError, examples
 from oof.ids import Ids, check_case, check_name, ids_fingerprint
 from oof.metrics import Metric
+from oof.typed import typed
 
 FORMAT_VERSION = 2
 _READABLE = (1, 2)  # version 1 has no predictor
@@ -260,6 +261,9 @@ class BlendStore:
                 facts |= {"made_at": written.strftime(_TIME), "calibration": None}
             datetime.strptime(facts["made_at"], _TIME)
             BlendSummary.from_json(facts)  # checks types
+            prints = {key: facts[key] for key in ("fingerprints", "contains") if key in facts}
+            typed(dict[str, dict[str, str]], prints)
+            typed(dict[str, Any], facts.get("settings", {}))
         return facts
 
     def models_of(self, name: str) -> dict[str, str]:
@@ -316,7 +320,10 @@ class BlendStore:
                 )
             with _named_damage(folder, name):
                 value = files.read_json(folder / "predictor.json", "predictor")
-                table = files.read_parquet(folder / "distributions.parquet", "fold", "model", "knot", "cdf")[0]
+                parts = folder / "distributions.parquet"
+                table, header = files.read_parquet(parts, "fold", "model", "knot", "cdf")
+                _check_owner(folder / "predictor.json", value, facts)
+                _check_owner(parts, header, facts)
                 return predictor_from_json(_joined(value, table, [member["name"] for member in facts["members"]]))
 
 
@@ -336,7 +343,17 @@ def _read_part(path: Path, facts: Mapping[str, Any], ids: str, *columns: str) ->
     table, header = files.read_parquet(path, "id", "prediction", *columns)
     if header.get(ids) != facts[ids]:
         raise StoreError(f"{path} has other ids than blend.json: it belongs to another blend. Restore it.")
+    _check_owner(path, header, facts)
     return table
+
+
+def _check_owner(path: Path, header: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Raise StoreError if a file was written for another blend than blend.json."""
+    if header.get("blend") != facts["name"]:
+        raise StoreError(
+            f"{path} belongs to the blend '{header.get('blend')}', but blend.json to '{facts['name']}': one of them "
+            f"was copied from another folder. Restore it, or run dfens blend --name {facts['name']} with its options."
+        )
 
 
 def _split(predictor: dict[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], pd.DataFrame]:

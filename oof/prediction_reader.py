@@ -144,6 +144,11 @@ class PredictionReader(RowStore):
     def _model_json(self, name: str) -> dict[str, Any]:
         path = self.model_dir(name) / "model.json"
         if not path.exists():
+            if any(key.seed or key.label == "refit" for parts in self._parts(name).values() for key in parts):
+                raise StoreError(
+                    f"{path} is missing, which says how the predictions of several trainings are averaged. Restore it, "
+                    f"or run dfens train --model {name}, which writes it again."
+                )
             return {"kind": "unknown", "details": {}, "seeds": 1, "refit_weight": 0.0}
         value = files.read_json(path, "version", "kind", "details")
         if value["version"] == OF_SEVERAL_TRAININGS:
@@ -296,6 +301,14 @@ class PredictionReader(RowStore):
             raise StoreError(
                 f"{path} contains predictions of fold {header.get('fold')}, seed {header.get('seed', 0)}, which does "
                 f"not match its name. Restore its name, or move it away."
+            )
+        info = path.with_name("model.json")
+        owner = files.read_json(info).get("name") if info.exists() else None
+        if owner not in (None, header.get("model")):
+            raise StoreError(
+                f"{path} contains predictions of the model '{header.get('model')}', not of '{owner}': it was copied "
+                f"from another folder. Restore it, or run dfens oof archive {path.parent.name} and train or import the "
+                f"model again."
             )
         for what, expected in self._fingerprints(part, fold).items():
             if header.get(what) != expected:

@@ -18,6 +18,8 @@ from oof.ids import Ids, as_ids, ids_fingerprint, join_positions
 from oof.part_files import Part, check_header, header_of, model_names, parts_of
 from oof.sealed import LookRecord, SealedRows
 
+_MAKE_AGAIN = "Run dfens folds --force to create it again."
+
 
 class RowStore:
     """Folds, test ids and sealed rows, in `folds.parquet`, `test_ids.parquet` and `sealed.parquet`.
@@ -76,18 +78,19 @@ class RowStore:
         except FileNotFoundError as err:
             raise StoreError(f"There are no folds yet ({self.folds_path} is missing). Run dfens folds.") from err
         check_header(self.folds_path, header, "folds")
-        folds = Folds(
-            as_ids(table["id"], str(self.folds_path)),
-            table["target"].to_numpy(np.int8),
-            table["fold"].to_numpy(np.int16),
-            table["group"].to_numpy(object) if "group" in table else None,
-            header["how"],
-        )
-        if folds.fingerprint != header["folds"]:
-            raise StoreError(
-                f"{self.folds_path} was changed after it was written (its fingerprint is {folds.fingerprint}, "
-                f"but its header says {header['folds']}). Run dfens folds --force to create it again."
+        try:
+            folds = Folds(
+                as_ids(table["id"], str(self.folds_path)),
+                table["target"].to_numpy(np.int8),
+                table["fold"].to_numpy(np.int16),
+                table["group"].to_numpy(object) if "group" in table else None,
+                dict(header["how"]),
             )
+            found = f"its fingerprint is {folds.fingerprint}, but its header says {header['folds']}"
+        except (KeyError, TypeError, ValueError) as err:
+            raise StoreError(f"{self.folds_path} was changed after it was written ({err!r}). {_MAKE_AGAIN}") from err
+        if folds.fingerprint != header["folds"]:
+            raise StoreError(f"{self.folds_path} was changed after it was written ({found}). {_MAKE_AGAIN}")
         return folds
 
     @cached_property

@@ -157,6 +157,8 @@ class LookRecord:
             value = files.read_json(self.path, "version", "looks")
         except FileNotFoundError:
             return ()
+        except StoreError as err:  # whose advice to move the file away would make a later look the first
+            raise StoreError(f"{self.path} is not a readable record of looks. Restore it from a copy.") from err
         if value["version"] != FORMAT_VERSION:
             raise StoreError(
                 f"{self.path} has format version {value['version']}; this dfens reads {FORMAT_VERSION}. Use the dfens "

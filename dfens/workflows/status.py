@@ -23,6 +23,7 @@ from oof.part_files import PartKey
 from oof.predictions import train_command
 from oof.sealed import count_looks
 from oof.store import ModelSummary
+from submissions.states import COUNTED
 from trainers.kinds.base import changed_settings
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import repeats_of
@@ -63,7 +64,7 @@ class BlendStatus:
 class SubmissionStatus:
     """A summary of the ledger; `best` is the label of the submission with the best public score, or None.
 
-    today: number made today (UTC). per_day: the limit in dfens.toml, None for Kaggle's limit alone.
+    today: number made today (UTC) that Kaggle counts. per_day: the limit in dfens.toml, None for Kaggle's limit alone.
     """
 
     made: int
@@ -245,7 +246,7 @@ def _submissions(workspace: Workspace) -> SubmissionStatus | None:
     today = datetime.now(UTC).date()
     return SubmissionStatus(
         made=len(sent),
-        today=sum((entry.submitted or entry.created).date() == today for entry in sent),
+        today=sum((entry.submitted or entry.created).date() == today for entry in sent if entry.status in COUNTED),
         per_day=settings.submissions_per_day,
         pending=sum(entry.status == "pending" for entry in sent),
         best=None if best is None else label_of(best),
@@ -323,7 +324,9 @@ def _nested_score(workspace: Workspace, blend: BlendStatus, metric: Metric) -> f
 
 
 def _next(workspace: Workspace, blends: tuple[BlendStatus, ...], stored: Mapping[str, ModelSummary | None]) -> str:
-    k = workspace.predictions.folds.k
+    store, k = workspace.predictions, workspace.predictions.folds.k
+    if not store.test_ids_path.exists() and any("test" in store.stored_parts(name) for name in stored):
+        return "dfens folds"
     if None in stored.values():
         return _MOVE_BROKEN
     models = workspace.config.models

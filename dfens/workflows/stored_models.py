@@ -147,7 +147,7 @@ class Archived:
 def archive_models(workspace: Workspace, names: Sequence[str]) -> Archived:
     """Move models of the store to its archive."""
     store = workspace.predictions
-    known = [summary.name for summary in store.list()] if store.has_folds() else []
+    known = store.names()
     unknown = [name for name in names if name not in known]
     if unknown:
         raise StoreError(f"The store has no model {examples(unknown)}; it has {examples(known, 10) or 'none'}.")

@@ -145,6 +145,7 @@ def test_export_and_archive(tmp_path: Path) -> None:
     found = run(tmp_path, "export", "--out", out, "--models", "m0,m2")
     assert found.exit_code == 0, found.output
     assert list(pd.read_csv(out)) == ["id", "target", "fold", "m0", "m2"]
+    (tmp_path / "work" / "oof" / "models" / "m0" / "oof.all.parquet").write_bytes(b"truncated")
     found = run(tmp_path, "archive", "m0", "m1")
     assert found.exit_code == 0, found.output
     assert "m0 was moved to" in found.stdout

@@ -165,6 +165,13 @@ def test_the_next_step_follows_the_submission_of_the_newest_blend(workspace: Wor
     assert status(workspace)["next"] == "dfens submit b --dry-run"  # other predictions under the same name
 
 
+def test_missing_test_ids_are_made_again_next(workspace: Workspace) -> None:
+    workspace.predictions.test_ids_path.unlink()
+    found = status(workspace)
+    assert any("Run dfens folds." in fact for fact in found["facts"])
+    assert found["next"] == "dfens folds"
+
+
 def test_a_blend_without_test_predictions_is_not_submitted_next(workspace: Workspace) -> None:
     (workspace.root / "dfens.toml").write_text(CONFIG.split("[models.m0]")[0])
     for path in workspace.predictions.model_dir("m1").glob("test.*"):

@@ -116,6 +116,9 @@ def test_an_edited_value_of_a_blend_is_named(tmp_path: Path, key: str, value: ob
         (("references", "best single", "score"), []),
         (("warnings",), "none"),
         (("verdict",), None),
+        (("fingerprints",), []),
+        (("contains",), "m0"),
+        (("settings",), 3),
     ],
 )
 def test_an_edited_value_within_a_blend_is_named(tmp_path: Path, keys: tuple[str | int, ...], value: object) -> None:
@@ -133,7 +136,7 @@ def test_an_edited_value_within_a_blend_is_named(tmp_path: Path, keys: tuple[str
 
 
 @pytest.mark.parametrize("name", ["oof.parquet", "test.parquet", "distributions.parquet", "predictor.json"])
-@pytest.mark.parametrize("damage", ["removed", "another file", "cut"])
+@pytest.mark.parametrize("damage", ["removed", "another file", "of another blend", "cut"])
 def test_a_missing_or_replaced_file_of_a_blend_is_named(tmp_path: Path, name: str, damage: str) -> None:
     store = BlendStore(tmp_path)
     store.save("b", _result(), IDS, test_ids=IDS, test=np.zeros(len(IDS)))
@@ -141,6 +144,9 @@ def test_a_missing_or_replaced_file_of_a_blend_is_named(tmp_path: Path, name: st
     others = {"oof.parquet": "distributions.parquet", "predictor.json": "blend.json"}
     if damage == "removed":
         path.unlink()
+    elif damage == "of another blend":
+        store.save("other", _result(), IDS, test_ids=IDS, test=np.zeros(len(IDS)))
+        shutil.copy(tmp_path / "other" / name, path)
     elif damage == "another file":
         shutil.copy(path.with_name(others.get(name, "oof.parquet")), path)
     else:

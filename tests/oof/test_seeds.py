@@ -28,6 +28,18 @@ def store(tmp_path: Path) -> PredictionStore:
     return store
 
 
+def test_model_json_is_not_missed_silently_if_it_says_what_is_averaged(store: PredictionStore) -> None:
+    fill(store, 0)
+    store.save_model("m", "timm", {})
+    (store.model_dir("m") / "model.json").unlink()
+    assert store.load("m").seeds == store.summary("m").seeds == 1
+    fill(store, 1)
+    for read in (store.load, store.summary, store.load_sealed):
+        with pytest.raises(StoreError, match=r"m/model.json is missing.* run dfens train --model m"):
+            read("m")
+    assert store.has("m", "oof", 0, seed=1)  # so dfens train skips it, and writes model.json again
+
+
 def drawn(*key: int, rows: int) -> NDArray[np.float32]:
     return np.random.default_rng(key).uniform(0.01, 0.99, rows).astype(np.float32)
 

@@ -1,11 +1,13 @@
 """The store joins by id, refuses predictions of other folds, and loses nothing."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from oof import files
 from oof.errors import ConfigError, FoldError, PredictionError, StoreError
 from oof.folds import make_folds
 from oof.store import PredictionStore
@@ -39,6 +41,17 @@ def test_predictions_are_returned_by_id(store: PredictionStore) -> None:
     np.testing.assert_array_equal(model.test, np.arange(N_TEST) + 150.0)
     assert model.oof.dtype == np.float32
     assert (model.kind, model.details) == ("timm", {"epochs": 1})
+
+
+@pytest.mark.parametrize("name", ["oof.fold1.parquet", "test.fold1.parquet"])
+def test_a_file_of_another_model_is_named(store: PredictionStore, name: str) -> None:
+    for model in ("m", "other"):
+        fill(store, model)
+    shutil.copy(store.model_dir("other") / name, store.model_dir("m") / name)
+    with pytest.raises(StoreError, match=f"m/{name} contains predictions of the model 'other', not of 'm'"):
+        store.load("m")
+    store.model_dir("other").rename(store.models_dir / "renamed")
+    assert store.load("renamed").oof.shape == (N,)
 
 
 @pytest.mark.parametrize("change", ["folds", "rows to predict"])
@@ -182,6 +195,20 @@ def test_a_truncated_file_is_an_error_and_not_part_of_a_model(store: PredictionS
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(StoreError, match=r"oof\.fold2\.parquet cannot be read as Parquet"):
         store.load("m")
+
+
+@pytest.mark.parametrize("change", [{"how": None}, {"how": 3}, {"folds": []}, "how", "folds", "target"])
+def test_folds_with_an_edited_header_are_named(store: PredictionStore, change: dict[str, object] | str) -> None:
+    table, header = files.read_parquet(store.folds_path)
+    if change == "target":
+        table["target"] = "x"
+    elif isinstance(change, str):
+        del header[change]
+    else:
+        header |= change
+    files.write_parquet(store.folds_path, table, header)
+    with pytest.raises(StoreError, match=r"folds.parquet was changed after .* Run dfens folds --force"):
+        PredictionStore(store.root).folds  # noqa: B018
 
 
 def test_folds_edited_by_hand_are_detected(store: PredictionStore) -> None:

@@ -104,8 +104,8 @@ def load_fold_weights(model: nn.Module, path: Path) -> None:
         if isinstance(err, MemoryError) or is_out_of_memory(err):
             raise
         raise StoreError(
-            f"The weights {path} cannot be read ({first_line(err)}). Remove this file: dfens train then trains the "
-            f"fold again."
+            f"The weights {path} cannot be read ({first_line(err)}). Remove this file, and the predictions of "
+            f"the fold in work/oof/models if there are any: dfens train then trains the fold again."
         ) from err
 
 
