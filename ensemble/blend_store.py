@@ -26,6 +26,22 @@ _READABLE = (1, 2)  # version 1 has no predictor
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
+@dataclass(frozen=True)
+class _FeatureColumn:
+    feature: str
+    column: str
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Types of the key `features` of blend.json (docs/formats.md)."""
+
+    columns: tuple[_FeatureColumn, ...]
+    fingerprints: Mapping[str, str]
+    files: Mapping[str, Any] | None
+    sealed: Mapping[str, str | None] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class StoredBlend:
     """A blend read from disk.
@@ -264,6 +280,8 @@ class BlendStore:
             prints = {key: facts[key] for key in ("fingerprints", "contains") if key in facts}
             typed(dict[str, dict[str, str]], prints)
             typed(dict[str, Any], facts.get("settings", {}))
+            if facts.get("features"):
+                typed(_Features, facts["features"])
         return facts
 
     def models_of(self, name: str) -> dict[str, str]:

@@ -141,7 +141,7 @@ class Workspace:
         made = store.folds.how.get("sealed", 0.0)
         if made != share:
             raise FoldError(
-                f"[folds] sealed = {share:g}, but the folds were made with {made:g}. Set it back, or run dfens folds "
+                f"[folds] sealed = {share:g}, but the folds were made with {made}. Set it back, or run dfens folds "
                 f"(with --force if there are trained models, which are then moved to the archive)."
             )
         return list(store.sealed_ids)

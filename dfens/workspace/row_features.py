@@ -130,6 +130,9 @@ def _of_sealed(workspace: Workspace, columns: Sequence[tuple[str, str]]) -> Matr
     # with the other rows, by which the id column of a table is found
     rows = _Rows(workspace, {**_training_and_test(workspace), "sealed": workspace.predictions.sealed_ids})
     found = rows.read([feature for feature, _ in columns], SILENT)
+    missing = [column for feature, column in columns if column not in found[feature]]
+    if missing or not columns:
+        raise BlendError(f"Features of the blend are missing: {examples(missing) or 'all'}. Blend again.")
     stacked = np.stack([found[feature][column] for feature, column in columns], axis=1)
     return dict(rows.by_part(stacked))["sealed"]
 
@@ -146,7 +149,7 @@ def sealed_fingerprints(workspace: Workspace, recorded: Mapping[str, Any]) -> di
         if name not in _OF_FILES:
             try:
                 found[name] = values_fingerprint(ids, _of_sealed(workspace, [(name, column) for column in columns]))
-            except (DfensError, KeyError):
+            except DfensError:
                 found[name] = None
     return found
 
@@ -166,14 +169,14 @@ def changed_features(workspace: Workspace, facts: Mapping[str, Any]) -> list[str
         if name in _OF_FILES:
             is_changed = rows.files_now not in (None, recorded["files"])
         else:
-            is_changed = rows.fingerprint_now(name, columns) != recorded["fingerprints"][name]
+            is_changed = rows.fingerprint_now(name, columns) != recorded["fingerprints"].get(name)
         changed += [f"feature {name}"] if is_changed else []
     of_sealed = recorded.get("sealed")  # absent without sealed rows, and from blends of earlier versions
     now = sealed_fingerprints(workspace, recorded) if of_sealed else {}
     return changed + [
         f"feature {name} of sealed rows"
         for name, fingerprint in now.items()
-        if fingerprint != of_sealed[name] and f"feature {name}" not in changed
+        if fingerprint != of_sealed.get(name) and f"feature {name}" not in changed
     ]
 
 

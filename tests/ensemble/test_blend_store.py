@@ -119,6 +119,7 @@ def test_an_edited_value_of_a_blend_is_named(tmp_path: Path, key: str, value: ob
         (("fingerprints",), []),
         (("contains",), "m0"),
         (("settings",), 3),
+        (("features",), {"columns": [{"feature": "size"}], "fingerprints": {}, "files": None}),
     ],
 )
 def test_an_edited_value_within_a_blend_is_named(tmp_path: Path, keys: tuple[str | int, ...], value: object) -> None:
