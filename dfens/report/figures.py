@@ -218,7 +218,7 @@ def weights_figure(summary: BlendSummary) -> Markup:
         axes.axvline(0, color=_MUTED, linewidth=0.8)
         axes.set_yticks(range(len(members)), [_short(member.name) for member in members])
         axes.set_xlabel("weight in the blend; ticks: without each fold")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         return _svg(figure, f"Weights of {len(members)} members, and their spread over the folds")
 

@@ -11,7 +11,11 @@ from submissions.states import COUNTED
 
 @dataclass(frozen=True)
 class SubmissionRow:
-    """One submission or attempt. when: UTC. cv: the nested score if there is one, otherwise the fitted score."""
+    """One submission or attempt.
+
+    when: UTC. cv: the nested score if there is one, otherwise the score of a model, or the fitted score of a blend.
+    source: "blend", "model" or "file"; empty if unknown.
+    """
 
     name: str
     when: str
@@ -23,6 +27,7 @@ class SubmissionRow:
     private: float | None
     message: str
     remark: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ def _row(entry: Entry, metric: str, remark: str) -> SubmissionRow:
     return SubmissionRow(
         entry.name, f"{when:%Y-%m-%d %H:%M}", entry.blend or entry.file_name, entry.status, cv, nested,
         entry.public_score, entry.private_score, entry.message, remark or entry.error,
+        str(entry.provenance.get("source", "")),
     )  # fmt: skip
 
 

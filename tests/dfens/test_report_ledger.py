@@ -1,17 +1,23 @@
 """The report agrees with the ledger's commands, and its advice fits the blend on the page."""
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dfens.report.checks import Check, all_checks
+from dfens.report.figures import weights_figure
 from dfens.report.inputs import BlendInput, ReportInputs
 from dfens.report.ledger import SubmissionsPanel, submissions_panel
 from dfens.report.models import models_panel
+from dfens.report.page import render_page
+from dfens.report.report import build_report
+from ensemble.summary import MemberScore
 from submissions.correlation import correlate
 from submissions.entry import Entry
-from tests.support.reports import make_inputs
+from tests.support.reports import all_views, make_inputs
 
 
 def panel_of(inputs: ReportInputs) -> SubmissionsPanel:
@@ -35,6 +41,28 @@ def test_a_truncated_upload_is_neither_in_the_fit_nor_in_the_finals() -> None:
     cut = replace(last, public_score=0.99, nested_score=0.99, error="Kaggle has 3 of the 9 bytes that were sent")
     panel, without = panel_of(replace(inputs, entries=[*entries, cut])), panel_of(replace(inputs, entries=entries))
     assert (panel.fit, panel.verdict, panel.finals) == (without.fit, without.verdict, without.finals)
+
+
+def page_of(inputs: ReportInputs) -> str:
+    panels: dict[str, Any] = dict.fromkeys(("diversity", "shift", "images"))
+    return render_page(replace(build_report(inputs, find_views=all_views), **panels))
+
+
+def test_the_page_says_what_each_score_and_curve_is_of() -> None:
+    inputs = make_inputs(count=9)
+    first, second, *rest = (replace(entry, nested_score=None) for entry in inputs.entries)
+    sources = [replace(first, provenance={"source": "blend"}), replace(second, provenance={"source": "model"})]
+    page = page_of(replace(inputs, entries=[*sources, *rest]))
+    assert f"{first.score:.5f} (fitted)" in page
+    assert f"{second.score:.5f} (OOF)" in page
+    assert "The newest blend and the best models are drawn; 4 more are in the table." in page
+
+
+def test_small_weights_have_distinct_ticks() -> None:
+    members = [MemberScore(f"m{number}", 0.02, 0.9, (0.019, 0.021)) for number in range(3)]
+    figure = weights_figure(replace(make_inputs(count=2).blends[0].summary, members=tuple(members)))
+    ticks = re.findall(r">([\d.]+) %</text>", figure)
+    assert len(set(ticks)) == len(ticks) > 2
 
 
 def test_what_kaggle_could_not_score_does_not_count_towards_todays_submissions() -> None:
