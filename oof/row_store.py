@@ -129,7 +129,14 @@ class RowStore:
             ) from err
         check_header(self.sealed_path, header, "sealed_rows")
         groups = table["group"].to_numpy(object) if "group" in table else None
-        rows = SealedRows(as_ids(table["id"], str(self.sealed_path)), table["target"].to_numpy(np.int8), groups)
+        ids = as_ids(table["id"], str(self.sealed_path))
+        try:
+            rows = SealedRows(ids, table["target"].to_numpy(np.int8), groups)
+        except (TypeError, ValueError) as err:
+            raise StoreError(
+                f"{self.sealed_path} was changed after it was written ({err!r}). Run dfens folds, which writes it "
+                f"again."
+            ) from err
         if rows.fingerprint != wanted:
             raise StoreError(
                 f"{self.sealed_path} does not contain the rows that the folds leave out (their fingerprint is "

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oof.errors import FoldError, PredictionError, StoreError
+from oof.files import read_parquet, write_parquet
 from oof.folds import Folds, make_folds
 from oof.sealed import Look, LookRecord, SealedRows, choose_sealed, count_looks
 from oof.store import PredictionStore
@@ -122,6 +123,14 @@ def test_lost_sealed_rows_are_detected_and_rewritten(tmp_path: Path) -> None:
     folds = store.folds
     assert PredictionStore(tmp_path).save_folds(folds, sealed=sealed) is None
     assert list(PredictionStore(tmp_path).sealed_ids) == list(sealed.ids)
+
+
+def test_sealed_rows_whose_targets_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    store, _ = sealed_store(tmp_path)
+    table, header = read_parquet(store.sealed_path)
+    write_parquet(store.sealed_path, table.assign(target="x"), header)
+    with pytest.raises(StoreError, match=r"sealed.parquet was changed after .* Run dfens folds"):
+        PredictionStore(tmp_path).sealed_rows()
 
 
 def test_sealed_rows_of_another_choice_are_refused(tmp_path: Path) -> None:
