@@ -156,10 +156,12 @@ class LeaderboardSplit:
         """Return the sizes of the parts; raise SubmissionError if one is too small to be scored."""
         public_rows = round(self.rows * self.public_share)
         if not 10 <= public_rows <= self.rows - 10:
+            remedy = "Give the share on the competition's leaderboard page with --public-share."
+            if self.rows < 20:
+                remedy = "With so few rows, no pair can be recommended: choose the best by CV."
             raise SubmissionError(
                 f"A public share of {self.public_share:.3g} leaves {public_rows} of {self.rows} test rows public; "
-                f"expected at least 10 in each part. The share is given on the competition's leaderboard page: "
-                f"--public-share 0.3."
+                f"expected at least 10 in each part. {remedy}"
             )
         return SplitSizes(public_rows, self.rows - public_rows, positive_share)
 

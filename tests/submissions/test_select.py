@@ -214,6 +214,12 @@ def test_impossible_simulations_are_refused() -> None:
         select_pair([a, b], LabelledRows(np.zeros(100)), LeaderboardSplit(100, 0.3), rng=rng)
 
 
+@pytest.mark.parametrize(("rows", "advice"), [(20, "with --public-share"), (19, "choose the best by CV")])
+def test_a_share_is_only_asked_for_if_some_share_would_do(rows: int, advice: str) -> None:
+    with pytest.raises(SubmissionError, match=advice):
+        LeaderboardSplit(rows, 0.3).sizes(0.5)
+
+
 def test_variants_of_one_order_are_accepted_for_any_metric() -> None:
     """A blend before and after calibration has the same TPR in each draw; a TPR of 1 has a far larger logit."""
     y, (column, better), _ = make_candidates(300, [1.5, 5.0])
