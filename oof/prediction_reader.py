@@ -3,6 +3,7 @@
 import builtins
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,10 +28,21 @@ from oof.part_files import (
 )
 from oof.predictions import ModelPredictions, ModelSummary
 from oof.row_store import RowStore
+from oof.typed import typed
 
 T = TypeVar("T")
 OF_SEVERAL_TRAININGS = 2  # version of model.json for models with several seeds or a refit
 _READS = 3  # attempts to read a model that is being replaced, before waiting for the lock
+
+
+@dataclass(frozen=True)
+class _ModelJson:
+    """Types of the values of model.json (docs/formats.md)."""
+
+    kind: str
+    details: Mapping[str, Any]
+    seeds: int = 1
+    refit_weight: float = 0.0
 
 
 class PredictionReader(RowStore):
@@ -151,6 +163,12 @@ class PredictionReader(RowStore):
                 )
             return {"kind": "unknown", "details": {}, "seeds": 1, "refit_weight": 0.0}
         value = files.read_json(path, "version", "kind", "details")
+        try:
+            typed(_ModelJson, value)
+        except TypeError as err:
+            raise StoreError(
+                f"{path} was edited by hand ({err}). Restore it, or move it away and run dfens status."
+            ) from err
         if value["version"] == OF_SEVERAL_TRAININGS:
             return files.read_json(path, "seeds", "refit_weight", "kind", "details")
         check_version(path, value)

@@ -197,6 +197,16 @@ def test_a_truncated_file_is_an_error_and_not_part_of_a_model(store: PredictionS
         store.load("m")
 
 
+@pytest.mark.parametrize("change", [{"details": None}, {"details": []}, {"kind": 3}])
+def test_an_edited_model_json_is_named(store: PredictionStore, change: dict[str, object]) -> None:
+    fill(store, "m")
+    path = store.model_dir("m") / "model.json"
+    files.write_json(path, files.read_json(path) | change)
+    for read in (store.load, store.summary):
+        with pytest.raises(StoreError, match=r"m/model.json was edited by hand"):
+            read("m")
+
+
 @pytest.mark.parametrize("change", [{"how": None}, {"how": 3}, {"folds": []}, "how", "folds", "target"])
 def test_folds_with_an_edited_header_are_named(store: PredictionStore, change: dict[str, object] | str) -> None:
     table, header = files.read_parquet(store.folds_path)

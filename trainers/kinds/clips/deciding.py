@@ -48,6 +48,6 @@ def read_deciding(path: Path) -> dict[str, tuple[float, float]]:
     """Return id -> (place, probability) of the clips of one fold; empty if the fold has no such file."""
     if not path.is_file():
         return {}
-    table, _ = read_parquet(path)
+    table, _ = read_parquet(path, "id", "place", "probability")
     moments = zip(table["place"].astype(float), table["probability"].astype(float), strict=True)
     return dict(zip(table["id"].astype(str), moments, strict=True))
