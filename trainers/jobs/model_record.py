@@ -142,8 +142,11 @@ def _move_old(
             f"Model '{name}' was trained with other settings; changed: {', '.join(changed.values())}. "
             f"{rename or 'Run '}{train_command(name, labels, '--force')}, which moves the old model to the archive."
         )
-    moved = [_archive(context.folder)]
-    moved += [store.archive(name)] if name in store else []
+    folder = context.folder
+    with nobody_works_in(folder, "train the new settings under a different name"):
+        # the record of the settings last: if this process is killed in between, the next one finds the change again
+        moved = [store.archive(name)] if name in store else []
+        moved.insert(0, archive(folder, folder.parent / "archive"))
     progress.note(f"{name}: the model with other settings was moved to {' and '.join(map(str, moved))}")
 
 
@@ -222,9 +225,3 @@ def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, pred
         for key, (then, now) in changed_settings(before, settings).items()
         if kind.only_predicts(key, then, now) == prediction
     }
-
-
-def _archive(folder: Path) -> Path:
-    """Move a model to the archive, unless another process is using it."""
-    with nobody_works_in(folder, "train the new settings under a different name"):
-        return archive(folder, folder.parent / "archive")
