@@ -247,6 +247,14 @@ class BlendStore:
                 part.rename(path)
         return archived
 
+    def archive_all(self) -> "builtins.list[Path]":
+        """Move all blends, also damaged ones, to the archive, and return their new paths."""
+        if not self.root.is_dir():
+            return []
+        with files.file_lock(self.root / ".lock"):
+            folders = [path for path in sorted(self.root.iterdir()) if path.is_dir() and path.name[0] != "."]
+            return [files.archive(path, self.archive_dir) for path in folders if path != self.archive_dir]
+
     def facts(self, name: str) -> dict[str, Any]:
         """Return blend.json of a blend, without reading its predictions.
 

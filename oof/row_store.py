@@ -1,7 +1,7 @@
 """The rows of a competition on disk: folds and test ids, to which all predictions in the store belong."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -177,7 +177,14 @@ class RowStore:
                     f"predictions are not stored. Run the command again."
                 )
 
-    def save_folds(self, folds: Folds, *, sealed: SealedRows | None = None, force: bool = False) -> Path | None:
+    def save_folds(
+        self,
+        folds: Folds,
+        *,
+        sealed: SealedRows | None = None,
+        force: bool = False,
+        archive_others: Callable[[], object] = bool,
+    ) -> Path | None:
         """Write the folds; an identical assignment, in any row order, leaves the file as it is.
 
         Args:
@@ -185,6 +192,8 @@ class RowStore:
             sealed: rows that are in no fold and are kept apart.
             force: whether to replace other folds even if models depend on them; these models and the
                 old folds are moved to the archive.
+            archive_others: moves what else depends on the old folds. It is called before these are replaced: if this
+                process is killed in between, the next call does the rest.
 
         Returns:
             The archive folder of what was replaced, or None.
@@ -195,7 +204,7 @@ class RowStore:
         check_folds(folds)
         with files.file_lock(self._lock_path):
             known = self._has_these(folds) and self._has_sealed(sealed)
-            archived = None if known else self._archive_dependents(folds, sealed, force)
+            archived = None if known else self._archive_dependents(folds, sealed, force, archive_others)
             if sealed is not None:
                 self._save_sealed_rows(sealed)
             if known:
@@ -243,8 +252,10 @@ class RowStore:
         rows = join_positions(old.ids, folds.ids, "folds")
         return bool((old.groups == folds.groups[rows]).all())
 
-    def _archive_dependents(self, folds: Folds, sealed: SealedRows | None, force: bool) -> Path | None:
-        """Move models of other folds, and the old folds, to the archive; called with the lock held."""
+    def _archive_dependents(
+        self, folds: Folds, sealed: SealedRows | None, force: bool, archive_others: Callable[[], object]
+    ) -> Path | None:
+        """Move models of other folds, and last the old folds, to the archive; called with the lock held."""
         try:
             old = self.folds.fingerprint
         except StoreError:  # missing or broken: the models' own files record their folds
@@ -266,11 +277,13 @@ class RowStore:
         target = self._new_archive("folds")
         for name in dependent:
             _move(self.models_dir / name, target / "models" / name)
-        if self.has_folds():
-            _move(self.folds_path, target / self.folds_path.name)
-            if self.sealed_path.exists():
-                _move(self.sealed_path, target / self.sealed_path.name)
-        return target if dependent or old is not None else None
+        replaced = target if dependent or old is not None else None
+        if replaced is not None:
+            archive_others()
+        for path in (self.sealed_path, self.folds_path) if self.has_folds() else ():
+            if path.exists():
+                _move(path, target / path.name)
+        return replaced
 
     def _is_of_other_folds(self, name: str, folds: Folds, *, with_empty: bool) -> bool:
         """Return whether a model belongs to other folds (an import: to other rows); `with_empty` if empty."""

@@ -73,8 +73,10 @@ def assign_folds(
     test_ids = competition.test["id"].to_numpy(object)
     instead = "keep the folds and the rows to predict as they are"
     with contextlib.nullcontext() if store.has_rows(folds, sealed, test_ids) else nobody_trains(workspace, instead):
-        archived = store.save_folds(folds, sealed=sealed, force=force)
-        moved = () if archived is None else (archived, *archive_dependents(workspace))
+        others: list[Path] = []
+        archived = store.save_folds(
+            folds, sealed=sealed, force=force, archive_others=lambda: others.extend(archive_dependents(workspace))
+        )
         moved_test = store.save_test_ids(test_ids)
     return NewFolds(
         store.folds_path,
@@ -83,7 +85,7 @@ def assign_folds(
         len(folds.ids),
         len(competition.test),
         folds.fingerprint,
-        moved,
+        () if archived is None else (archived, *others),
         moved_test,
         next_command(workspace),
         ". ".join(filter(None, notes)) or None,

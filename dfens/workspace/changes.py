@@ -24,8 +24,9 @@ _KEPT = ("archive", "cache", "clips")  # archives, and data read from media, whi
 
 def archive_dependents(workspace: "Workspace") -> list[Path]:
     """Move checkpoints and blends of replaced folds into the archive of their package; return their new paths."""
-    folders = (workspace.trainers_dir, workspace.ensemble_dir)
-    return [archive(path, folder / "archive") for folder in folders for path in _dependents(folder)]
+    archive_dir = workspace.trainers_dir / "archive"
+    moved = [archive(path, archive_dir) for path in _dependents(workspace.trainers_dir)]
+    return [*moved, *workspace.blends.archive_all()]
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def nobody_trains(workspace: "Workspace", instead: str) -> Iterator[None]:
 
 
 def _dependents(folder: Path) -> list[Path]:
-    """Return the folders of models or blends that depend on the folds."""
+    """Return the folders of models, which depend on the folds."""
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in found if path.is_dir() and path.name not in _KEPT and not path.name.startswith(".")]
 

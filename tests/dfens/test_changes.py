@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from dfens.cli import cli
 from dfens.workspace.changes import archive_dependents
 from dfens.workspace.paths import Workspace
+from oof import files
 from oof.files import file_lock
 from tests.support.commands import make_linear_competition, run
 
@@ -75,3 +79,36 @@ def test_folds_that_split_the_present_groups_are_refused(tmp_path: Path, setting
     assert f"1 of 1 groups of {setting} are split between folds or sealed rows" in message
     config.write_text(without)
     run(tmp_path, "train")
+
+
+@pytest.mark.parametrize("moves", range(6))
+def test_killed_folds_archive_the_rest_in_the_next_run(
+    moves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model or blend left behind would belong to folds that no longer exist, and stop every later training."""
+    make_linear_competition(tmp_path, rows=12)
+    workspace = Workspace(tmp_path)
+    before, store = workspace.predictions.folds, workspace.predictions
+    for name in ("a", "b"):
+        rows = before.rows(0)
+        store.save_oof(name, before.ids[rows], np.linspace(0, 1, len(rows)), fold=0)
+    for folder in ("trainers/a", "ensemble/blend"):
+        (workspace.work_dir / folder).mkdir(parents=True)
+    move, moved = files.move, list[Path]()
+
+    def move_or_die(path: Path, target: Path) -> None:
+        if len(moved) == moves:
+            raise KeyboardInterrupt  # as if killed
+        move(path, target)
+        moved.append(path)
+
+    monkeypatch.setattr(files, "move", move_or_die)
+    CliRunner().invoke(cli, ["-C", str(tmp_path), "folds", "--seed", "5", "--force"])
+    assert len(moved) == min(moves, 5)
+    monkeypatch.setattr(files, "move", move)
+    run(tmp_path, "folds", "--seed", "5", "--force")
+    workspace = Workspace(tmp_path)
+    assert workspace.predictions.folds.fingerprint != before.fingerprint
+    assert workspace.predictions.names() == []
+    assert [path.name for path in workspace.trainers_dir.iterdir() if path.is_dir()] == ["archive"]
+    assert [path.name for path in workspace.ensemble_dir.iterdir() if path.is_dir()] == ["archive"]
