@@ -9,10 +9,10 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -31,31 +31,88 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The temporary file is in the same folder, is flushed to disk before the move
     (after a power cut either the old or the new file exists, never half of one), and is
-    removed if the block fails.
+    removed if the block fails. That of a killed process is removed by the next one that writes to `path`.
 
     Raises:
         DfensError: if the disk is full, the folder is not writable or `path` is a folder, naming it.
     """
     with _named_write_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
+        with _own_part(path, _make_file) as part:
+            try:
+                part.chmod(0o666 & ~_umask())
+                yield part
+                _flush(part)
+                part.replace(path)
+                _flush(path.parent)
+            except Exception as err:
+                is_full = not isinstance(err, OSError) and _means_full_disk(err, part)
+                part.unlink(missing_ok=True)
+                if is_full:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from err
+                raise
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+
+
+def _make_file(**place: Any) -> str:
+    handle, name = tempfile.mkstemp(**place)
+    os.close(handle)
+    return str(name)
+
+
+@contextlib.contextmanager
+def _own_part(path: Path, make: Callable[..., str]) -> Iterator[Path]:
+    """Yield a new temporary file or folder next to `path`, locked so that other processes see that it is in use.
+
+    Args:
+        path: what will be written.
+        make: creates it, `tempfile.mkdtemp` or `_make_file`.
+    """
+    _remove_leftovers(path)
+    while True:
+        part = Path(make(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
-            part.chmod(0o666 & ~_umask())
-            yield part
-            _flush(part)
-            part.replace(path)
-            _flush(path.parent)
-        except Exception as err:
-            is_full = not isinstance(err, OSError) and _means_full_disk(err, part)
-            part.unlink(missing_ok=True)
-            if is_full:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from err
-            raise
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+            handle = os.open(part, os.O_RDONLY)
+        except FileNotFoundError:  # taken for a leftover before it was locked
+            continue
+        with contextlib.suppress(OSError):  # a file system without locks, where nothing is taken for a leftover
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_same(part, handle):
+            break
+        os.close(handle)
+    try:
+        yield part
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files and folders of processes that were killed while they wrote `path`."""
+    start, length = f".{path.name}.", len(f".{path.name}.12345678.part")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path.parent):  # noqa: PTH208 (also called for folders of many files)
+            if name.startswith(start) and name.endswith(".part") and len(name) == length:
+                with contextlib.suppress(OSError), _opened(path.with_name(name)) as handle:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(path.with_name(name))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Yield the descriptor of a file or folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _is_same(path: Path, handle: int) -> bool:
+    """Return whether an open file or folder is still the one at a path."""
+    found = os.fstat(handle)
+    return identity(path) == (found.st_dev, found.st_ino)
 
 
 @contextlib.contextmanager
@@ -123,11 +180,8 @@ def _umask() -> int:
 
 
 def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
+    with _opened(path) as handle:
         os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -275,22 +329,31 @@ def file_sha256(path: Path) -> str:
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock among the processes of this machine; the kernel releases it when a process dies."""
-    with _named_write_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as err:
-            raise StoreError(
-                f"The file system of {path} cannot lock files ({err.strerror}). Keep the folder work/ on a local disk."
-            ) from err
+    with _locked(path) as file:
         with contextlib.suppress(OSError):
             os.utime(file.fileno())  # records when the lock was acquired, for `locked_since`
         try:
             yield
         finally:  # closing would not suffice if a process that was forked in the meantime has the file open
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _locked(path: Path) -> IO[str]:
+    """Open and lock a file, again if it was moved or removed while another process had it locked."""
+    while True:
+        with _named_write_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as err:
+            file.close()
+            raise StoreError(
+                f"The file system of {path} cannot lock files ({err.strerror}). Keep the folder work/ on a local disk."
+            ) from err
+        if _is_same(path, file.fileno()):
+            return file
+        file.close()
 
 
 def locked_since(path: Path) -> datetime | None:
@@ -329,14 +392,19 @@ def shared_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder(place: Path) -> Iterator[Path]:
-    """Create a hidden folder next to `place`, to be filled and moved there; remove it if it was not moved."""
-    folder = place.parent / f".{place.name}.{os.getpid()}-{os.urandom(4).hex()}.part"
-    with _named_write_error(place):
-        folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Create a hidden folder next to `place`, to be filled and moved there; remove it if it was not moved.
+
+    That of a killed process is removed by the next one that makes a folder for `place`.
+    """
+    with contextlib.ExitStack() as stack:
+        with _named_write_error(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(_own_part(place, tempfile.mkdtemp))
+            folder.chmod(0o777 & ~_umask())
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def identity(path: Path) -> tuple[int, int] | None:
@@ -389,7 +457,11 @@ def _remove_temporary(folder: Path) -> None:
     """Remove the temporary files and folders of `atomic_path` and `temporary_folder` below a folder."""
     for part in list(folder.rglob(_TEMPORARY)):
         with contextlib.suppress(OSError):
-            shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
+            _remove(part)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def free_path(path: Path) -> Path:

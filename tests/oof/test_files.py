@@ -1,11 +1,13 @@
 """Files are written completely or not at all."""
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +138,47 @@ def test_a_missing_permission_is_that_of_the_folder_that_exists(tmp_path: Path) 
     refused = PermissionError(errno.EACCES, "Permission denied")
     remedy = files.write_remedy(tmp_path / "work" / "oof" / "folds.parquet", refused)
     assert f"the permissions of {tmp_path}, or work in another folder" in remedy
+
+
+@pytest.mark.parametrize("write", [files.atomic_path, files.temporary_folder])
+def test_leftovers_of_a_killed_writer_are_removed_by_the_next_one(
+    write: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
+) -> None:
+    target, ready = tmp_path / "model", multiprocessing.get_context("fork").Event()
+
+    def write_and_hang() -> None:
+        with write(target):
+            ready.set()
+            signal.pause()
+
+    writer = multiprocessing.get_context("fork").Process(target=write_and_hang)
+    writer.start()
+    assert ready.wait(60)
+    foreign = tmp_path / ".model.of-another-program.part"
+    foreign.touch()
+    (alive,) = set(tmp_path.iterdir()) - {foreign}
+    with write(target):
+        assert alive.exists()  # a temporary file in use is left alone
+    writer.kill()
+    writer.join()
+    assert alive.exists()
+    with write(target) as part:
+        assert set(tmp_path.iterdir()) - {target} == {part, foreign}
+
+
+def test_a_lock_that_is_archived_while_waiting_is_acquired_in_the_new_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise two processes would hold the lock of one path: one that of the old file, one that of the new."""
+    lock, flock = tmp_path / "model" / ".lock", fcntl.flock
+    orders: list[int] = []
+
+    def flock_after_archiving(file: int, order: int) -> None:
+        orders.append(order)
+        if len(orders) == 1:
+            files.archive(lock.parent, tmp_path / "archive")
+        flock(file, order)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_archiving)
+    with files.file_lock(lock):
+        assert files.locked_since(lock) is not None
