@@ -21,4 +21,5 @@ def make_job(
         root=workspace.root,
         cache_dir=workspace.image_cache_dir(),
         max_parameters=workspace.config.competition.max_parameters,
+        folds=workspace.predictions.folds.fingerprint,
     )

@@ -1,12 +1,22 @@
 """The record of a model's settings, and models that are replaced by others of the same name."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from oof import files
-from tests.support.training import stored_bytes, tiny_competition, train_models
+from oof.errors import TrainingError
+from oof.folds import make_folds
+from oof.progress import SILENT
+from oof.store import PredictionStore
+from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
+from trainers.jobs.model_record import RECORD
+from trainers.jobs.run import run_job
 from trainers.kinds.linear.settings import LinearSettings
+from trainers.kinds.training.fold_trainer import FoldTrainer
+from trainers.train import TrainingJob, train_here
 
 OLD, NEW = LinearSettings(image_size=8), LinearSettings(image_size=12)
 
@@ -32,4 +42,60 @@ def test_a_killed_replacement_never_passes_old_predictions_off_as_new(
         train_models(competition, store, {"m": NEW}, (0, 1), work, force=True)
     monkeypatch.setattr(files, "move", move)
     train_models(competition, store, {"m": NEW}, (0, 1), work, force=True)
+    assert stored_bytes(store, "m") == stored_bytes(store, "fresh")
+
+
+def test_stored_predictions_of_a_model_whose_folder_is_gone_keep_their_settings(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    work = tmp_path / "work" / "trainers"
+    train_models(competition, store, {"m": OLD}, (0, 1), work)
+    before = stored_bytes(store, "m")
+    shutil.rmtree(work / "m")
+    with pytest.raises(TrainingError, match="trained with other settings; changed: image_size 8 to 12"):
+        train_models(competition, store, {"m": NEW}, (0, 1), work)
+    train_models(competition, store, {"m": OLD}, (0, 1), work)
+    assert stored_bytes(store, "m") == before
+    shutil.rmtree(work / "m")
+    train_models(competition, store, {"m": NEW}, (0, 1), work, force=True)
+    assert stored_bytes(store, "m") != before
+
+
+def test_a_job_for_folds_that_were_replaced_is_refused_before_it_trains(tmp_path: Path) -> None:
+    """Its models are recorded with the old folds; with fewer folds, its last one would be the refit on all rows."""
+    competition, store = tiny_competition(tmp_path, k=3)
+    work = tmp_path / "work" / "trainers"
+    made_for = store.folds.fingerprint
+    train = competition.train
+    store.save_folds(make_folds(train["id"].to_numpy(object), train["target"].to_numpy(), k=2, seed=0), force=True)
+    job = TrainingJob(competition, store.root, {"m": OLD}, work, folds=made_for)
+    with pytest.raises(TrainingError, match="The folds were replaced by another process"):
+        run_job(job, (0, 1, 2))
+    with pytest.raises(TrainingError, match="The folds were replaced by another process"):
+        train_here(job, (0, 1, 2), SILENT)
+    assert store.names() == []
+
+
+def test_the_state_of_a_training_on_other_rows_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that goes on after its folder was archived leaves one, whose weights have seen the held-out rows."""
+    competition, store = tiny_competition(tmp_path)
+    work, notes = tmp_path / "work" / "trainers", Notes()
+    train_models(competition, store, {"fresh": TINY}, (0, 1), work)
+    ids, target = competition.train["id"].to_numpy(object), competition.train["target"].to_numpy()
+    own = PredictionStore(tmp_path / "own")
+    own.save_folds(make_folds(ids, target, k=2, seed=7))
+    own.save_test_ids(store.test_ids)
+    predict = FoldTrainer.predict
+
+    def die(self: FoldTrainer, **options: Any) -> Any:
+        if options["tta"]:
+            raise KeyboardInterrupt  # as if killed after the last epoch
+        return predict(self, **options)
+
+    monkeypatch.setattr(FoldTrainer, "predict", die)
+    with pytest.raises(KeyboardInterrupt):
+        train_models(competition, own, {"m": TINY}, (0, 1), work)
+    monkeypatch.setattr(FoldTrainer, "predict", predict)
+    (work / "m" / RECORD).unlink()
+    train_models(competition, store, {"m": TINY}, (0, 1), work, progress=notes)
+    assert "m fold 0: the state of a training on other rows is not used" in notes.lines
     assert stored_bytes(store, "m") == stored_bytes(store, "fresh")

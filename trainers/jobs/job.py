@@ -45,6 +45,7 @@ class TrainingJob:
     processes: number of processes that share the memory of this machine.
     elsewhere: whether other machines train the models, so that it does not matter whether this one has a GPU.
     pseudo: labels of test rows on which all models are also trained, according to their setting `pseudo`, or None.
+    folds: fingerprint of the folds for which the job was made; None for those that are stored when it is performed.
 
     Raises:
         ConfigError: if a setting of a model has another type than declared, or is not among its choices.
@@ -61,6 +62,7 @@ class TrainingJob:
     processes: int = 1
     elsewhere: bool = False
     pseudo: PseudoLabels | None = None
+    folds: str | None = None
 
     def __post_init__(self) -> None:
         for name, settings in self.models.items():

@@ -41,15 +41,15 @@ def check_settings_unchanged(
     path, record = folder / RECORD, _record(context, store)
     with file_lock(folder.parent / ".lock"):
         is_new = True
-        if path.exists():
-            before = _read_record(context, record)
+        before = _read_record(context, record) if path.exists() else _from_store(context, store, record)
+        if before is not None:
             changed = _changes(before, record, context.settings)
             if changed:
                 _move_old(context, store, changed, force=force, progress=progress)
             elif "data" not in before or before["settings"] != record["settings"]:
                 _adapt(context, store, before.get("settings", {}), progress)
             else:
-                is_new = False
+                is_new = not path.exists()
         if is_new:
             write_json(path, record)
     save_model(context, store)
@@ -90,6 +90,15 @@ def _read_record(context: ModelContext[Any], now: Mapping[str, Any]) -> dict[str
     if "columns" in now and before.get("columns") == _columns_fingerprint(context, as_written=True):
         before["columns"] = now["columns"]  # an earlier version recorded the spelling of the originals
     return before
+
+
+def _from_store(context: ModelContext[Any], store: PredictionStore, now: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the record of a model whose folder is gone, with the settings that the store has; None if it has none.
+
+    Without it, stored predictions of other settings would count as those of the settings of now.
+    """
+    settings = store.summary(context.name).details.get("settings") if context.name in store else None
+    return None if settings is None else {**now, "settings": settings}
 
 
 def save_model(context: ModelContext[Any], store: PredictionStore) -> None:
@@ -146,7 +155,8 @@ def _move_old(
     with nobody_works_in(folder, "train the new settings under a different name"):
         # the record of the settings last: if this process is killed in between, the next one finds the change again
         moved = [store.archive(name)] if name in store else []
-        moved.insert(0, archive(folder, folder.parent / "archive"))
+        if folder.exists():
+            moved.insert(0, archive(folder, folder.parent / "archive"))
     progress.note(f"{name}: the model with other settings was moved to {' and '.join(map(str, moved))}")
 
 

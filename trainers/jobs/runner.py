@@ -83,6 +83,7 @@ class FoldRunner:
         Raises:
             DfensError: if settings cannot work, with the message of each such model.
         """
+        self._check_folds()
         problems = []
         for name, settings in self.job.models.items():
             if not self.missing(name, folds) and is_recorded(self.job.work_dir / name, settings):
@@ -99,6 +100,17 @@ class FoldRunner:
             raise TrainingError("\n".join(map(str, problems)))
         if problems:
             raise problems[0]
+
+    def _check_folds(self) -> None:
+        """Raise TrainingError if another process has replaced the folds since the job was made.
+
+        The settings of its models are recorded with the old folds, and its fold k may now be the refit.
+        """
+        if self.job.folds not in (None, self.store.folds.fingerprint):
+            raise TrainingError(
+                "The folds were replaced by another process (dfens folds) after this one had read them. Run the "
+                "command again."
+            )
 
     def _check_device(self, name: str) -> None:
         settings = self.job.models[name]
@@ -155,6 +167,7 @@ class FoldRunner:
 
         Fold k is the refit on all rows, whose test predictions are made later.
         """
+        self._check_folds()
         kind, folder = kind_of(self.job.models[name]), self.folder(name, fold, seed)
         for source in kind.starts_from(self.job.models[name]):
             if source in self.job.models and not self.group.broadcast(self.is_trained(source, fold)):
@@ -315,6 +328,7 @@ class FoldRunner:
 
         Each row is read once for all of them.
         """
+        self._check_folds()
         context = self.context(name, seed=seed)
 
         def keep(found: Probabilities) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oof.errors import TrainingError
+from oof.ids import ids_fingerprint
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress, Task
 from trainers.kinds.prediction import predict_rows
@@ -106,6 +107,7 @@ class FoldTrainer:
         self._weight = None if data.weight is None else torch.from_numpy(data.weight)
         self._totals = _Totals(device)
         self._save_seconds = 0.0  # duration of the last save
+        self._rows = ids_fingerprint(data.ids)
         self._begin()
 
     def _begin(self) -> None:
@@ -150,12 +152,21 @@ class FoldTrainer:
         """Return the number of steps since the start."""
         return self.epoch * self.steps_per_epoch + self.step
 
+    @property
+    def _good_path(self) -> Path:
+        return self.state_path.with_name("good.pt")
+
     # ---- training -----------------------------------------------------------
 
     def run(self) -> TrainedFold:
         """Train to the end, then predict the held-out rows."""
         if self.group.broadcast(self.state_path.exists()):
-            self._restore(checkpoint.load(self.state_path))
+            state = checkpoint.load(self.state_path)
+            if state.get("rows", self._rows) == self._rows:
+                self._restore(state)
+            else:  # saved by a training that went on after dfens folds: its weights have seen rows held out now
+                self.progress.note(f"{self.title}: the state of a training on other rows is not used")
+                self.group.on_rank_zero(lambda: self._good_path.unlink(missing_ok=True))
         self._totals.begin(self.history)
         steps_before = self.steps_done
         total = self.last_epoch * self.steps_per_epoch
@@ -270,9 +281,8 @@ class FoldTrainer:
                 f"at smaller rates. Lower lr (now {self.settings.lr:g}), or set grad_clip = 1.0; dfens check --decode "
                 f"finds broken files."
             )
-        good = self.state_path.with_name("good.pt")
-        if self.group.broadcast(good.exists()):
-            self._restore(checkpoint.load(good))
+        if self.group.broadcast(self._good_path.exists()):
+            self._restore(checkpoint.load(self._good_path))
         else:
             self.state.release_graph()
             self._begin()
@@ -343,17 +353,16 @@ class FoldTrainer:
 
     def _keep_as_good(self) -> None:
         """Keep the state just written as the one to which a diverged training returns."""
-        good = self.state_path.with_name("good.pt")
 
         def keep() -> bool:
             try:
-                checkpoint.keep_as(self.state_path, good)
+                checkpoint.keep_as(self.state_path, self._good_path)
             except OSError:  # a file system without links
                 return False
             return True
 
         if not self.group.on_rank_zero(keep):
-            self._write(good)
+            self._write(self._good_path)
 
     def _write(self, path: Path) -> None:
         started = time.monotonic()
@@ -365,6 +374,7 @@ class FoldTrainer:
             "step": self.step,
             "rate_factor": self.rate_factor,
             "history": vars(self.history),
+            "rows": self._rows,
         }
         self.group.on_rank_zero(lambda: checkpoint.save(path, state))
         self._save_seconds = time.monotonic() - started
