@@ -224,6 +224,14 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     return value
 
 
+def read_json_if_any(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object as `read_json` does; None if there is none, or another process has just moved it away."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+
+
 _RESTORE = "It was edited by hand: restore it, or move it away and run dfens status."
 
 

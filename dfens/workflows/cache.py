@@ -1,6 +1,5 @@
 """Store resized images, so that no epoch decodes them again."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from oof.progress import SILENT, Progress
 from trainers.kinds.base import CachedImages, ModelSettings
 from trainers.kinds.registry import kind_of
 from trainers.media.image_cache import ImageCache
+from trainers.media.stored_files import remove_store
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def update_caches(
             progress.note(f"Kept {_folder_of(images)}: {name} uses it, too. To remove it, add --model {name}.")
         patterns = [f"{_folder_of(images)}-*" for images in wanted - shared.keys()] if names else ["*px-*"]
         for old in () if dry_run else {path for each in patterns for path in folder.glob(each) if path.is_dir()}:
-            shutil.rmtree(old)
+            remove_store(old)
     states, broken, used = [], [], set()
     for size, decode in sorted((images.size, images.decode) for images in wanted):
         cache = ImageCache(folder, size, decode, workspace.root)

@@ -1,7 +1,6 @@
 """Extract frames, key frames, faces and sound from the clips of a competition."""
 
 import dataclasses
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from trainers.features.settings import ExtractSettings
 from trainers.kinds.registry import kind_of
 from trainers.media.clip_store import ClipFailure
 from trainers.media.image import is_clip
+from trainers.media.stored_files import remove_store
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def _empty(folder: Path) -> None:
     """Remove everything in a folder, which may be a link to one on another disk."""
     for path in folder.iterdir() if folder.exists() else ():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_store(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _extract(

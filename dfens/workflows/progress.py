@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
-from oof.files import locked_since, read_json
+from oof.files import locked_since, read_json_if_any
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _mean_seconds(workspace: Workspace, model: str, k: int) -> float | None:
     for fold in range(k):
         path = workspace.history_path(model, fold)
         try:
-            seconds = read_json(path).get("seconds") if path.exists() else None
+            seconds = (read_json_if_any(path) or {}).get("seconds")
         except StoreError:  # edited by hand; `dfens diagnose` reports it
             continue
         if isinstance(seconds, int | float) and seconds > 0:

@@ -16,7 +16,7 @@ from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from ensemble.blend_store import better_blend, scores_by
 from oof.errors import DfensError, PredictionError, StoreError
-from oof.files import read_json
+from oof.files import read_json_if_any
 from oof.ids import join_positions
 from oof.metrics import Metric, metric_by_name, metric_label
 from oof.part_files import PartKey
@@ -174,10 +174,11 @@ def _changed_settings(workspace: Workspace, stored: Mapping[str, ModelSummary | 
     found = []
     for name, settings in workspace.config.models.items():
         summary, path = stored.get(name), workspace.settings_path(name)
-        if summary is None or summary.imported or not path.exists():
+        if summary is None or summary.imported:
             continue
         try:
-            changed = changed_settings(read_json(path).get("settings", {}), settings)
+            record = read_json_if_any(path)
+            changed = {} if record is None else changed_settings(record.get("settings", {}), settings)
         except StoreError as err:
             found.append(str(err))
             continue

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from oof.errors import DataError, examples
-from oof.files import archive, read_json
+from oof.files import archive, read_json_if_any
 from oof.predictions import train_command
 from trainers.data.groups import column_groups_of
 from trainers.runtime.locks import nobody_works_in
@@ -139,7 +139,7 @@ def files_changed_since_training(workspace: "Workspace", competition: "Competiti
         details: dict[str, Any] = {}
         for fold in range(workspace.predictions.folds.k):
             path = workspace.history_path(name, fold)
-            history = read_json(path) if path.is_file() else {}
+            history = read_json_if_any(path) or {}
             then = history.get("data")
             if isinstance(then, dict) and then.get("files") == now["files"] and then != now:
                 folds.append(str(fold))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dfens.workspace.paths import Workspace
-from oof.files import read_json
+from oof.files import read_json_if_any
 
 
 def fold_histories(workspace: Workspace, model: str, folds: Sequence[int], seed: int = 0) -> dict[int, dict[str, Any]]:
@@ -13,8 +13,8 @@ def fold_histories(workspace: Workspace, model: str, folds: Sequence[int], seed:
     Raises:
         StoreError: if a file is damaged.
     """
-    paths = {fold: workspace.history_path(model, fold, seed) for fold in folds}
-    return {fold: read_json(path) for fold, path in paths.items() if path.exists()}
+    found = {fold: read_json_if_any(workspace.history_path(model, fold, seed)) for fold in folds}
+    return {fold: history for fold, history in found.items() if history is not None}
 
 
 def repeat_histories(workspace: Workspace, model: str, folds: Sequence[int]) -> list[dict[str, Any]]:
@@ -27,9 +27,9 @@ def repeat_histories(workspace: Workspace, model: str, folds: Sequence[int]) -> 
     for seed in range(workspace.seed_count(model)):
         if seed:
             found += fold_histories(workspace, model, folds, seed).values()
-        refit = workspace.refit_history_path(model, seed)
-        if refit.exists():
-            found.append(read_json(refit))
+        refit = read_json_if_any(workspace.refit_history_path(model, seed))
+        if refit is not None:
+            found.append(refit)
     return found
 
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dfens.cli import cli
+from oof.files import file_lock
 from tests.support.competitions import make_table
 
 CONFIG = """
@@ -90,6 +91,16 @@ def test_caches_are_removed(folder: Path) -> None:
     assert "No model uses 24px-area-" in result.stderr
     assert run_json(folder, "--remove")["unused"] == []
     assert not list((folder / "work" / "trainers" / "cache").glob("*px-*"))
+
+
+def test_a_cache_that_another_process_writes_is_not_removed(folder: Path) -> None:
+    run_json(folder)
+    cache = next((folder / "work" / "trainers" / "cache").glob("24px-*"))
+    with file_lock(cache / ".lock"):
+        result = run(folder, "--model", "large", "--remove")
+    assert result.exit_code == 1
+    assert f"Another process is writing to {cache}. Wait for it" in " ".join(result.stderr.split())
+    assert [row["cached"] for row in run_json(folder, "--dry-run")["caches"]] == [12, 12]
 
 
 def test_an_unknown_model_is_refused(folder: Path) -> None:

@@ -15,6 +15,7 @@ from dfens.report.inputs import BlendInput
 from dfens.workflows.report import load_inputs
 from dfens.workflows.report_media import find_views
 from dfens.workspace.paths import Workspace
+from oof.files import file_lock
 from oof.metrics import roc_auc
 from oof.store import PredictionStore
 from tests.support.clips import voice, write_clip
@@ -53,6 +54,15 @@ def test_clips_are_read_once_and_removed_on_request(folder: Path) -> None:
     assert counts(folder, "--dry-run")["stored"] == 4
     assert counts(folder, "--remove", "--dry-run")["stored"] == 4
     assert counts(folder, "--remove")["stored"] == 0
+
+
+def test_features_that_another_process_extracts_are_not_removed(folder: Path) -> None:
+    extracted = folder / counts(folder)["folder"]
+    with file_lock(extracted / ".lock"):
+        result = run(folder, "--remove")
+    assert result.exit_code == 1
+    assert f"Another process is writing to {extracted}. Wait for it" in " ".join(result.stderr.split())
+    assert counts(folder, "--dry-run")["stored"] == 4
 
 
 def test_features_on_another_disk_are_removed_too(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -48,6 +48,19 @@ def status(workspace: Workspace) -> dict[str, Any]:
     return found
 
 
+def test_a_model_that_is_archived_while_it_is_read_does_not_end_the_command(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are there when the command looks for them, and gone when it reads them."""
+    exists = Path.exists
+
+    def seen(path: Path) -> bool:
+        return path.name in ("history.json", "settings.json") or exists(path)
+
+    monkeypatch.setattr(Path, "exists", seen)
+    assert {row["model"] for row in status(workspace)["models"]} >= {"m0", "m1"}
+
+
 def test_a_model_without_some_test_predictions_is_partial(workspace: Workspace) -> None:
     (workspace.predictions.model_dir("m0") / "test.fold1.parquet").unlink()
     for path in workspace.predictions.model_dir("m1").glob("test.*"):

@@ -312,7 +312,7 @@ def _file_notes(
 def _write_lists(report_dir: Path, problems: Sequence[Problem], left_out: Sequence[tuple[str, str]]) -> dict[str, Path]:
     """Write all names of each problem; return the files."""
     for old in report_dir.glob("*.txt"):
-        old.unlink()
+        old.unlink(missing_ok=True)  # by another check at the same time
     lists: dict[str, list[str]] = {}
     for problem in problems:
         if problem.items:

@@ -1,12 +1,16 @@
 """The files behind stored images and clips, identified by path, size and modification time."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from oof.errors import DataError
+from oof.files import file_lock, locked_since
 
 _KEY = ["short", "size", "mtime_ns"]
 
@@ -44,3 +48,17 @@ def remove_leftovers(folder: Path, suffix: str, index: pd.DataFrame) -> None:
     for path in folder.iterdir():
         if path.suffix == ".part" or (path.suffix == suffix and path.name not in named):
             path.unlink()
+
+
+def remove_store(folder: Path) -> None:
+    """Remove a folder of stored files with its lock.
+
+    Raises:
+        DataError: if another process is writing to it, whose work would be lost.
+    """
+    if locked_since(folder / ".lock") is not None:
+        raise DataError(
+            f"Another process is writing to {folder}. Wait for it, or stop it, then run the same command again."
+        )
+    with file_lock(folder / ".lock"):
+        shutil.rmtree(folder)
