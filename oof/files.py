@@ -254,11 +254,22 @@ def write_parquet(path: Path, table: pd.DataFrame, header: Mapping[str, Any]) ->
     `pandas.read_parquet` opens it; the header (format version, fingerprints) is
     under the metadata key `dfens`.
     """
+    with new_parquet(path, table, header):
+        pass
+
+
+@contextlib.contextmanager
+def new_parquet(path: Path, table: pd.DataFrame, header: Mapping[str, Any]) -> Iterator[None]:
+    """Write a table as `write_parquet` does, but move it into place only after the block, if this succeeds.
+
+    The block moves what the table replaces to the archive, which a full disk must not leave without a successor.
+    """
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     metadata = {**(arrow.schema.metadata or {}), _HEADER: json.dumps(header, sort_keys=True).encode()}
     with atomic_path(path) as part:
         # checksums find changed bits, which otherwise would be read as other values
         pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd", write_page_checksum=True)
+        yield
 
 
 def read_parquet(path: Path, *columns: str) -> tuple[pd.DataFrame, dict[str, Any]]:

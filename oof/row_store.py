@@ -1,5 +1,6 @@
 """The rows of a competition on disk: folds and test ids, to which all predictions in the store belong."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -204,11 +205,9 @@ class RowStore:
         check_folds(folds)
         with files.file_lock(self._lock_path):
             known = self._has_these(folds) and self._has_sealed(sealed)
-            archived = None if known else self._archive_dependents(folds, sealed, force, archive_others)
-            if sealed is not None:
-                self._save_sealed_rows(sealed)
             if known:
-                return None
+                with self._new_sealed_rows(sealed):
+                    return None
             table = pd.DataFrame({"id": folds.ids, "target": folds.target, "fold": folds.fold})
             if folds.groups is not None:
                 table["group"] = folds.groups
@@ -219,17 +218,20 @@ class RowStore:
             }
             if sealed is not None:
                 header["sealed"] = sealed.fingerprint
-            files.write_parquet(self.folds_path, table, header)
+            with files.new_parquet(self.folds_path, table, header), self._new_sealed_rows(sealed):
+                archived = self._archive_dependents(folds, sealed, force, archive_others)
             for cached in ("folds", "sealed_ids", "_ids_fingerprint", "_id_order", "_arrow_ids"):
                 self.__dict__.pop(cached, None)
         return archived
 
-    def _save_sealed_rows(self, sealed: SealedRows) -> None:
-        """Write the sealed rows; the folds name their fingerprint and are written after them."""
+    def _new_sealed_rows(self, sealed: SealedRows | None) -> contextlib.AbstractContextManager[None]:
+        """Write the sealed rows, if there are any; the folds, which name their fingerprint, are moved after them."""
+        if sealed is None:
+            return contextlib.nullcontext()
         table = pd.DataFrame({"id": sealed.ids, "target": sealed.target})
         if sealed.groups is not None:
             table["group"] = sealed.groups
-        files.write_parquet(self.sealed_path, table, header_of("sealed_rows") | {"sealed": sealed.fingerprint})
+        return files.new_parquet(self.sealed_path, table, header_of("sealed_rows") | {"sealed": sealed.fingerprint})
 
     def _has_sealed(self, sealed: SealedRows | None) -> bool:
         """Return whether the folds leave out these rows, and no others."""
@@ -310,11 +312,10 @@ class RowStore:
             ]
             stale = [path for path in paths if files.read_header(path).get("test_ids") != fingerprint]
             target = self._new_archive("test")
-            for path in stale:
-                _move(path, target / "models" / path.parent.name / path.name)
-            files.write_parquet(
-                self.test_ids_path, pd.DataFrame({"id": ids}), header_of("test_ids") | {"ids": fingerprint}
-            )
+            header = header_of("test_ids") | {"ids": fingerprint}
+            with files.new_parquet(self.test_ids_path, pd.DataFrame({"id": ids}), header):
+                for path in stale:
+                    _move(path, target / "models" / path.parent.name / path.name)
         for cached in ("test_ids", "_test_ids_fingerprint", "_test_id_order", "_arrow_ids"):
             self.__dict__.pop(cached, None)
         return target if stale else None

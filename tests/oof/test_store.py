@@ -1,5 +1,6 @@
 """The store joins by id, refuses predictions of other folds, and loses nothing."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from oof import files
-from oof.errors import ConfigError, FoldError, PredictionError, StoreError
+from oof.errors import ConfigError, DfensError, FoldError, PredictionError, StoreError
 from oof.folds import make_folds
 from oof.store import PredictionStore
 
@@ -139,6 +140,25 @@ def test_force_archives_what_depended_on_the_old_folds(store: PredictionStore) -
     assert (archived / "models" / "m" / "oof.fold0.parquet").exists()
     assert (archived / "folds.parquet").exists()
     assert [summary.name for summary in store.list()] == ["import"]  # depends on the ids, not on the folds
+
+
+def test_a_full_disk_leaves_folds_and_models_where_they_are(
+    store: PredictionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, "m")
+    before = store.folds.fingerprint
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    with pytest.raises(DfensError, match="The disk is full"):
+        store.save_folds(make_folds(store.folds.ids, store.folds.target, k=2, seed=0), force=True)
+    with pytest.raises(DfensError, match="The disk is full"):
+        store.save_test_ids(store.test_ids[:1])
+    found = PredictionStore(store.root)
+    assert (found.folds.fingerprint, found.load("m").test_folds) == (before, tuple(range(K)))
+    assert not store.archive_dir.exists()
 
 
 def test_predictions_of_other_folds_are_never_read(store: PredictionStore) -> None:

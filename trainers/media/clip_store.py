@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from oof.errors import DataError
+from oof.errors import DISK_FULL, DataError
 from oof.files import file_lock, file_sha256, read_parquet, write_json, write_parquet
 from oof.progress import SILENT, Progress
 from trainers.media.clip_record import ClipRecord
@@ -281,8 +281,17 @@ class _Writer:
                 f"The disk of {self._store.folder} has {free / 1e9:.1f} GB left. Free space there, or make that folder "
                 f"a link to a larger disk, and run dfens extract again: it resumes where it stopped."
             )
-        with self._part.open("ab") as file:
-            file.write(data)
+        try:
+            with self._part.open("ab") as file:
+                file.write(data)
+        except OSError as err:  # also a full quota, which the free space does not show
+            if err.errno not in DISK_FULL:
+                raise
+            os.truncate(self._part, self._size)  # leaves space for the table of the clips read so far
+            raise DataError(
+                f"The disk of {self._store.folder} is full ({err.strerror}). Free space there, or make that folder a "
+                f"link to a larger disk, and run dfens extract again: it resumes where it stopped."
+            ) from err
         self._size += len(data)
 
     def commit(self) -> None:
@@ -294,4 +303,5 @@ class _Writer:
                 self._part.replace(self._store.folder / f"{self._name}.bin")
             table = pd.DataFrame(self._rows, columns=_COLUMNS)
             write_parquet(self._store.folder / f"{self._name}.parquet", table, self._store.recipe)
+        self._part.unlink(missing_ok=True)  # empty: the first record did not fit on the disk
         self._begin()
