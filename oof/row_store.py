@@ -153,6 +153,10 @@ class RowStore:
         except StoreError:  # no test ids yet, or broken
             return False
 
+    def check_folds_unchanged(self) -> None:
+        """Raise StoreError if another process has replaced the folds since this store read them."""
+        self._check_rows_unchanged({"folds": self.folds.fingerprint})
+
     def _check_rows_unchanged(self, expected: Mapping[str, str]) -> None:
         """Check that the rows on disk are still those that this store has read; called with the lock held.
 

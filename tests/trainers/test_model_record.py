@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from oof import files
-from oof.errors import TrainingError
+from oof.errors import StoreError, TrainingError
 from oof.folds import make_folds
 from oof.progress import SILENT
 from oof.store import PredictionStore
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
-from trainers.jobs.model_record import RECORD
+from trainers.jobs.model_record import RECORD, check_settings_unchanged
 from trainers.jobs.run import run_job
+from trainers.jobs.runner import FoldRunner
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.train import TrainingJob, train_here
@@ -73,6 +74,17 @@ def test_a_job_for_folds_that_were_replaced_is_refused_before_it_trains(tmp_path
     with pytest.raises(TrainingError, match="The folds were replaced by another process"):
         train_here(job, (0, 1, 2), SILENT)
     assert store.names() == []
+
+
+def test_settings_are_not_recorded_with_folds_that_were_replaced(tmp_path: Path) -> None:
+    """The next run would refuse to train, since it would take the folds for a change of a trained model."""
+    competition, store = tiny_competition(tmp_path)
+    runner = FoldRunner(TrainingJob(competition, store.root, {"m": OLD}, tmp_path / "work" / "trainers"))
+    context, folds = runner.context("m"), runner.store.folds
+    store.save_folds(make_folds(folds.ids, folds.target, k=2, seed=7), force=True)
+    with pytest.raises(StoreError, match="The folds were replaced by another process"):
+        check_settings_unchanged(context, runner.store, force=False, progress=SILENT)
+    assert not (context.folder / RECORD).exists()
 
 
 def test_the_state_of_a_training_on_other_rows_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,10 +36,12 @@ def check_settings_unchanged(
     Raises:
         TrainingError: for other changes, unless `force`, which moves the old model to the archive; with `force`, if
             another process is training it.
+        StoreError: if another process has replaced the folds.
     """
     folder = context.folder
     path, record = folder / RECORD, _record(context, store)
     with file_lock(folder.parent / ".lock"):
+        store.check_folds_unchanged()  # a record with replaced folds would be refused by the next run
         is_new = True
         before = _read_record(context, record) if path.exists() else _from_store(context, store, record)
         if before is not None:
