@@ -320,8 +320,7 @@ class PredictionReader(RowStore):
                 f"{path} contains predictions of fold {header.get('fold')}, seed {header.get('seed', 0)}, which does "
                 f"not match its name. Restore its name, or move it away."
             )
-        info = path.with_name("model.json")
-        owner = files.read_json(info).get("name") if info.exists() else None
+        owner = (files.read_json_if_any(path.with_name("model.json")) or {}).get("name")
         if owner not in (None, header.get("model")):
             raise StoreError(
                 f"{path} contains predictions of the model '{header.get('model')}', not of '{owner}': it was copied "
