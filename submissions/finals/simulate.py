@@ -120,12 +120,12 @@ def simulate(
     """
     y, positive_share = np.asarray(rows.y), split.positive_share
     own_share = float(y.mean())
-    score = [metric.on_counted_rows(y, np.asarray(column)) for column in columns]
     sizes = (len(y), split.public_rows, split.private_rows)
     drawers = [
         _drawer(y, rows.groups, size, share, rng)
         for size, share in zip(sizes, (own_share, positive_share, positive_share), strict=True)
     ]
+    score = [metric.on_counted_rows(y, np.asarray(column)) for column in columns]
     found = np.empty((3, draws, len(columns)))
     with progress.task(f"draw test sets ({positive_share:.0%} positive)", total=draws, unit="draw") as task:
         for draw in range(draws):
