@@ -1,6 +1,5 @@
 """Results that commands store for the report: those of a file that was edited or replaced count as absent."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from dfens.workspace.paths import Workspace
 from oof.files import read_header, write_parquet
 from oof.folds import make_folds
 from oof.ids import labels_fingerprint
+from tests.support.edits import edit_json
 
 IDS = np.array([f"{row}.jpg" for row in range(8)], object)
 Read = Callable[[Workspace], Any]
@@ -67,13 +67,7 @@ def test_results_are_read_back(workspace: Workspace) -> None:
 def test_an_edited_result_counts_as_absent(
     workspace: Workspace, file: str, keys: tuple[str | int, ...], read: Read, absent: object, value: object
 ) -> None:
-    path = workspace.work_dir / file
-    stored = json.loads(path.read_text())
-    inner = stored
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = value
-    path.write_text(json.dumps(stored))
+    edit_json(workspace.work_dir / file, keys, value)
     assert read(workspace) == absent
 
 

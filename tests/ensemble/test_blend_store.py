@@ -15,6 +15,7 @@ from ensemble.blend_store import BlendStore
 from ensemble.fit import fit_blend
 from ensemble.result import BlendResult
 from oof.errors import ConfigError, StoreError
+from tests.support.edits import edit_json
 from tests.support.ensemble import make_oof
 from tests.support.side_by_side import run_together
 
@@ -125,13 +126,7 @@ def test_an_edited_value_of_a_blend_is_named(tmp_path: Path, key: str, value: ob
 def test_an_edited_value_within_a_blend_is_named(tmp_path: Path, keys: tuple[str | int, ...], value: object) -> None:
     store = BlendStore(tmp_path)
     store.save("b", _result(), IDS)
-    path = tmp_path / "b" / "blend.json"
-    facts = json.loads(path.read_text())
-    inner = facts
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = value
-    path.write_text(json.dumps(facts))
+    edit_json(tmp_path / "b" / "blend.json", keys, value)
     with pytest.raises(StoreError, match=r"b/blend.json is damaged .* run dfens blend --name b with its options"):
         store.overview()
 

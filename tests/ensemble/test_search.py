@@ -1,5 +1,7 @@
 """Search for weights by the exact AUC, compared with a slow version that scores each candidate by all pairs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -87,19 +89,13 @@ def test_nearly_equal_scores_stay_within_the_bins(place: float, spread: float, m
     """The kernel does not check its bins, so a sum beyond the last one would be written outside of the array."""
     places: list[float] = []
 
-    def checked(
-        total: NDArray[np.float32],
-        columns: NDArray[np.float32],
-        split: int,
-        low: np.float32,
-        per_unit: np.float32,
-        bins: int,
-    ) -> NDArray[np.float64]:
+    def checked(*arguments: Any) -> NDArray[np.float64]:
+        total, columns, _, low, per_unit, bins = arguments
         inside = (total + columns - low) * per_unit
         assert inside.min() > 0
         assert inside.max() < bins
         places.append(float(inside.max()))
-        return aucs_by_bins(total, columns, split, low, per_unit, bins)
+        return aucs_by_bins(*arguments)
 
     monkeypatch.setattr("ensemble.search.aucs_by_bins", checked)
     columns, split, _ = columns_of(5_000, 6)

@@ -432,9 +432,8 @@ def test_random_labels_keep_a_score_of_one_half(tmp_path: Path, method: str) -> 
         noise = np.random.default_rng(draw).permutation(store.folds.target)
         shuffled = PredictionStore(tmp_path / str(draw) / "oof")
         table = competition.train.set_index("id").loc[list(store.folds.ids)].assign(target=noise).reset_index()
-        groups = table["column:person"].to_numpy(
-            object
-        )  # persons; otherwise similar faces that happen to share a label are in two folds
+        # otherwise similar faces that happen to share a label are in two folds
+        groups = table["column:person"].to_numpy(object)
         shuffled.save_folds(make_folds(store.folds.ids, noise, k=3, seed=0, groups=groups))
         shuffled.save_test_ids(store.test_ids)
         settings = settings_of(**{**METHODS[method], "epochs": 3})

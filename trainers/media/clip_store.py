@@ -1,5 +1,6 @@
 """Extracted features of clips on disk: records of many clips in a few files, looked up by path or by content."""
 
+import contextlib
 import hashlib
 import json
 import mmap
@@ -287,7 +288,8 @@ class _Writer:
         except OSError as err:  # also a full quota, which the free space does not show
             if err.errno not in DISK_FULL:
                 raise
-            os.truncate(self._part, self._size)  # leaves space for the table of the clips read so far
+            with contextlib.suppress(FileNotFoundError):  # not even created
+                os.truncate(self._part, self._size)  # leaves space for the table of the clips read so far
             raise DataError(
                 f"The disk of {self._store.folder} is full ({err.strerror}). Free space there, or make that folder a "
                 f"link to a larger disk, and run dfens extract again: it resumes where it stopped."

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from oof.errors import DataError
-from oof.files import file_lock, locked_since
+from trainers.runtime.locks import all_locks
 
 _KEY = ["short", "size", "mtime_ns"]
 
@@ -56,9 +56,11 @@ def remove_store(folder: Path) -> None:
     Raises:
         DataError: if another process is writing to it, whose work would be lost.
     """
-    if locked_since(folder / ".lock") is not None:
-        raise DataError(
-            f"Another process is writing to {folder}. Wait for it, or stop it, then run the same command again."
+
+    def in_use(place: Path) -> DataError:
+        return DataError(
+            f"Another process is writing to {place}. Wait for it, or stop it, then run the same command again."
         )
-    with file_lock(folder / ".lock"):
+
+    with all_locks(folder, in_use):
         shutil.rmtree(folder)
