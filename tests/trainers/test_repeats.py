@@ -23,6 +23,7 @@ from trainers.jobs import side_by_side
 from trainers.jobs.job import TrainingJob
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.runner import FoldRunner
+from trainers.jobs.tasks import Task, TaskQueue
 from trainers.kinds.base import ModelSettings
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.kinds.repeats import RepeatSettings, repeats_of, without_repeats
@@ -214,6 +215,30 @@ def test_a_refit_added_later_is_trained_with_the_threads_of_a_fold(
     for settings in (once, dataclasses.replace(once, refit=True), dataclasses.replace(once, refit=True)):
         train(tmp_path, settings=settings, engine=side_by_side.train_side_by_side)
     assert counts == [2, 2]  # folds, then the refit; nothing is left for the third run
+
+
+@pytest.mark.parametrize(
+    ("k", "seeds", "shares", "folds", "refits"),
+    [
+        (5, 1, 2, [2, 2, 2, 2, 1], [1]),
+        (5, 1, 1, [1, 1, 1, 1, 1], [1]),
+        (5, 1, 4, [4, 4, 4, 4, 1], [1]),
+        (5, 1, 3, [3, 3, 3, 2, 2], [1]),
+        (5, 1, 5, [5, 5, 5, 5, 5], [1]),
+        (5, 1, 8, [5, 5, 5, 5, 5], [1]),
+        (3, 2, 4, [4, 4, 4, 4, 2, 2], [2, 2]),
+        (3, 3, 2, [2, 2, 2, 2, 2, 2, 2, 2, 1], [2, 2, 1]),
+    ],
+)
+def test_the_last_trainings_of_a_model_divide_all_processors(
+    tmp_path: Path, k: int, seeds: int, shares: int, folds: list[int], refits: list[int]
+) -> None:
+    competition, store = tiny_competition(tmp_path, k=k)
+    settings = dataclasses.replace(TINY, seeds=seeds, refit=True)
+    queue = TaskQueue(TrainingJob(competition, store.root, {"m": settings}, tmp_path), (k - 1,))
+    assert [queue.in_parallel(Task("m", fold, seed), shares) for seed in range(seeds) for fold in range(k)] == folds
+    assert [queue.in_parallel(Task("m", k, seed, refit=True), shares) for seed in range(seeds)] == refits
+    assert queue.in_parallel(Task("m", None), shares) == shares
 
 
 @pytest.mark.parametrize("kind", ["linear", "toy"])

@@ -16,7 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from oof.cpus import cpu_count
 from oof.errors import TrainingError
+from oof.files import read_json
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
 from tests.support.training import TINY, Notes, saved_position, stored_bytes, tiny_competition, train_models
@@ -74,6 +76,21 @@ def test_two_workers_give_the_predictions_of_one_process(tmp_path: Path) -> None
     assert not workers_of()
     _, again = train(tmp_path / "two", MODELS, engine=functools.partial(train_in_workers, workers=1))
     assert all(result.skipped for result in again)
+
+
+def test_the_last_fold_of_an_odd_number_has_all_processors(tmp_path: Path) -> None:
+    tiny_competition(tmp_path, k=3)
+    toml = tmp_path / "dfens.toml"
+    toml.write_text(toml.read_text().replace("k = 2", "k = 3"))
+    folder = tmp_path / "work" / "trainers" / "tiny"
+    subprocess.run(
+        [sys.executable, "-m", "dfens", "-C", str(tmp_path), "train", "--workers", "2", "--fold", "0-2"],
+        check=True,
+        env={key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},
+        capture_output=True,
+    )
+    threads = [read_json(folder / f"fold{fold}" / "history.json")["threads"] for fold in range(3)]
+    assert threads == [max(1, cpu_count() // 2), max(1, cpu_count() // 2), cpu_count()]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def train_in_workers(
     """Train all folds of all models in `workers` processes.
 
     CUDA devices are assigned to the processes round-robin. CPUs and the memory for images are divided into `shares`
-    (None: one per process), and each process gets one. Test rows are predicted if `test_rows`.
+    (None: one per process), and each process gets one; the last trainings of a model, which are too few for all shares,
+    divide all CPUs. Test rows are predicted if `test_rows`.
 
     A task that fails, or whose process is killed, is reported at the end; the others continue. On Ctrl-C and SIGTERM
     all processes save and exit.
@@ -63,7 +64,8 @@ def train_in_workers(
                     request.stop()
                 for worker in workers_:
                     if queue.waiting and worker.task is None:
-                        worker.give(queue.waiting.popleft())
+                        task = queue.waiting.popleft()
+                        worker.give(task, queue.in_parallel(task, parts))
                 for connection in wait([worker.connection for worker in workers_ if worker.runs], _LOOK_EVERY_S):
                     _handle_message(
                         next(worker for worker in workers_ if worker.connection is connection), queue, display
@@ -103,6 +105,7 @@ class _Worker:
 
     def __init__(self, job: TrainingJob, folds: Sequence[int], index: int, count: int) -> None:
         self._arguments = job, tuple(folds), index, count
+        self._parts = count  # into which the CPUs are divided for its process
         self.name = f"worker {index + 1}"
         self.task: Task | None = None
         self.connection: Connection
@@ -112,11 +115,16 @@ class _Worker:
     def runs(self) -> bool:
         return self._process is not None
 
-    def give(self, task: Task) -> None:
-        """Assign a task to the process."""
+    def give(self, task: Task, parts: int) -> None:
+        """Assign a task to the process, which uses one of `parts` equal parts of the CPUs."""
+        if parts != self._parts:  # the libraries read the number of threads when they are loaded
+            self.end()
+            self.kill()
+            self._parts = parts
         if self._process is None:
             self.connection, theirs = _CONTEXT.Pipe()
-            self._process = _CONTEXT.Process(target=_work, args=(theirs, *self._arguments), name=self.name, daemon=True)
+            arguments = theirs, *self._arguments, parts
+            self._process = _CONTEXT.Process(target=_work, args=arguments, name=self.name, daemon=True)
             self._process.start()
             theirs.close()  # so that the connection ends if the process dies
         self.task = task
@@ -192,14 +200,14 @@ def _stop(workers_: Sequence[_Worker], display: ProgressDisplay) -> None:
 # ---- in the worker process -----------------------------------------------------
 
 
-def _work(connection: Connection, job: TrainingJob, folds: Sequence[int], index: int, count: int) -> None:
+def _work(connection: Connection, job: TrainingJob, folds: Sequence[int], index: int, count: int, parts: int) -> None:
     """Perform tasks until there are no more."""
     os.setpgid(0, 0)  # Ctrl-C reaches only the main process, which stops the others once
     signal.signal(signal.SIGTERM, _raise_stopped)
     try:
         runner = None
         while (task := connection.recv()) is not None:
-            runner = runner or _make_runner(job, index, count, connection)
+            runner = runner or _make_runner(job, index, count, parts, connection)
             try:
                 message: Message = ("done", task, task.perform(runner, folds))
             except Exception as error:  # any error: the main process reports it, and the other tasks continue
@@ -213,13 +221,13 @@ def _raise_stopped(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _make_runner(job: TrainingJob, index: int, count: int, connection: Connection) -> FoldRunner:
+def _make_runner(job: TrainingJob, index: int, count: int, parts: int, connection: Connection) -> FoldRunner:
     def send(message: Message) -> None:
         try:
             connection.send(message)
         except BrokenPipeError:  # the main process has died: save and exit
             signal.raise_signal(signal.SIGTERM)
 
-    limit_threads(max(1, cpu_count() // count))
-    shared = dataclasses.replace(job, threads=max(1, job.threads // count), processes=count)
+    limit_threads(max(1, cpu_count() // parts))
+    shared = dataclasses.replace(job, threads=max(1, job.threads // parts), processes=count)
     return FoldRunner(shared, ProgressForwarder(send), device_of_worker(job, index))

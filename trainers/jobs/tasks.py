@@ -66,6 +66,19 @@ class TaskQueue:
         self._results: dict[Task, FoldResult] = {}
         self._failures: dict[str, list[Task]] = {}  # by reason
 
+    def in_parallel(self, task: Task, shares: int) -> int:
+        """Return how many trainings of a model divide the CPUs when all of them are done `shares` at a time.
+
+        Fewer than `shares` for the last ones: of 5 folds on 2 CPUs, the last has both. Does not depend on what is left
+        to do, since sums over another number of threads are rounded differently.
+        """
+        if task.fold is None:
+            return shares
+        folds = 1 if task.refit else self._runner.store.folds.k
+        total = folds * self._runner.repeats(task.model).seeds
+        place = task.seed * folds + (0 if task.refit else task.fold)
+        return total % shares if place >= total - total % shares else shares
+
     def end(self, task: Task, result: FoldResult | None) -> None:
         """Record a finished task."""
         if result is not None:
