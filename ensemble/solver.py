@@ -2,9 +2,8 @@
 
 Every task (all rows, or all but one fold) has its own weights, link and shrinkage; the tasks share
 the passes over the columns. With few rows, each task computes its own curvature. With many rows, the
-curvature of a fold at the weights of all rows is subtracted from the total: the difference is small, and gradients are
-those of the task. If the loss is nearly flat, as for noise, the tasks stop before they reach their own optimum, and the
-nested AUC is too high by up to half of its standard error.
+curvature of a fold at the weights of all rows is subtracted from the total: it only shortens or lengthens the steps,
+and what decides where they end (gradient, direction of the scores) is computed by each task from its own rows.
 
 Shrinkage: a normal prior for each group of columns, with the width of maximum marginal
 likelihood (MacKay, Bayesian interpolation, 1992), so that nothing needs to be tuned.
@@ -145,11 +144,11 @@ class _Solver:
         cells = _CELLS if self.learnt else 1
         sums = self.kept or _Curvature.zeros(count if own else k, width, cells)
         pull = np.zeros((count, cells))
-        gradient = np.zeros((count, width))
+        gradient, along = np.zeros((2, count, width))
         tables = [self._cell_table(task, cells) for task in (tasks if own else tasks[:1])]
         for rows in self.design.table.blocks(width):
             block = self.design.block(rows)
-            residual = np.zeros((count, block.shape[1]), np.float32)
+            residual, weighted = np.zeros((2, count, block.shape[1]), np.float32)
             weight = np.zeros(block.shape[1], np.float32)
             cell = np.zeros(block.shape[1], np.int64)
             for t, task in enumerate(tasks):
@@ -166,27 +165,34 @@ class _Solver:
                         sums.add(t if own else rows.fold, block, weight, cell)
                 if inside:
                     pull[t] += np.bincount(cell, residual[t], minlength=cells)
+                    np.multiply(weight, scores, out=weighted[t])
                 else:
                     residual[t] = 0.0
             gradient += residual @ block.T
+            along += weighted @ block.T
         if not own and self.near:
             self.kept = sums  # the weights hardly change any more, and the gradients remain exact
         found = []
         for t, task in enumerate(tasks):
             curvature, mean, mass = sums.of([t] if own else [fold for fold in range(k) if fold != task.left_out])
+            pulled = pull[t]
+            if t and not own:  # in cells of the scores of all rows, the weights could not leave those of all rows
+                mean, mass, pulled = (part.sum(axis=0, keepdims=True) for part in (mean, mass, pulled))
             mass = np.maximum(mass, 1e-12)
-            slope = gradient[t] - mean.T @ (pull[t] / mass)
+            slope = gradient[t] - mean.T @ (pulled / mass)
             profiled = curvature - mean.T @ (mean / mass[:, None])
-            found.append((slope, self._with_scale(task, slope, profiled, curvature)))
+            found.append((slope, self._with_scale(task, slope, profiled, along[t])))
         return found
 
     def _with_scale(
-        self, task: _Task, gradient: Vector, curvature: NDArray[np.float64], raw: NDArray[np.float64]
+        self, task: _Task, gradient: Vector, curvature: NDArray[np.float64], along: Vector
     ) -> NDArray[np.float64]:
-        """Fix the length of the weights, which a learned link leaves undetermined: a step may only rotate them."""
+        """Fix the length of the weights, which a learned link leaves undetermined: a step may only rotate them.
+
+        along: (width,) the curvature of the task times its weights.
+        """
         gradient -= self._shrinkage(task) * task.weights
         if self.learnt:
-            along = raw @ task.weights
             length = float(task.weights @ along)
             if length > 0:
                 gradient -= along * (float(task.weights @ gradient) / length)
