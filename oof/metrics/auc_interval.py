@@ -1,6 +1,7 @@
 """Confidence intervals of an AUC and of the difference of two AUCs, valid also with few positives."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,11 @@ _ENDS = (1e-12, 1 - 1e-12)
 
 
 def auc_interval(
-    auc: float, variance: float, positives: tuple[int, int], negatives: tuple[int, int], confidence_level: float = 0.95
+    auc: float,
+    variance: float,
+    positives: tuple[int, float],
+    negatives: tuple[int, float],
+    confidence_level: float = 0.95,
 ) -> tuple[float, float]:
     """Return the confidence interval (low, high) of an AUC.
 
@@ -35,14 +40,16 @@ def auc_interval(
     Args:
         auc: score, 0 to 1.
         variance: variance of the AUC, DeLong's or Obuchowski's; NaN if unknown.
-        positives, negatives: number of rows and of independent units (groups, or rows without groups).
+        positives, negatives: number of rows and of independent units: of rows, or of groups of equal size that would be
+            as informative as the actual ones (`independent_units`).
         confidence_level: share of samples whose interval contains the true AUC.
 
     Returns:
-        (low, high); (0, 1) if the variance is unknown. An AUC of 0 or 1 gets the exact interval for the
-        number of independent pairs (Clopper and Pearson).
+        (low, high); (0, 1) if the variance is unknown, as with one group of a class. An AUC of 0 or 1 gets the exact
+        interval for the number of independent pairs (Clopper and Pearson).
     """
     tail = (1 - confidence_level) / 2
+    variance *= _of_few_groups(positives, negatives)
     if math.isnan(variance):
         return 0.0, 1.0
     if auc in (0.0, 1.0):
@@ -55,6 +62,7 @@ def auc_interval(
     ratio = variance / (_unit_variance(min(max(auc, edge), 1 - edge)) * rows)
     scale = rows * max(ratio, (freedom * ratio + _PRIOR) / (freedom + _PRIOR))
     prior = _PRIOR * min(1.0, max(0.0, 2 - ratio))  # the model says nothing about twice its variance
+    prior *= min(m / positives[0], n / negatives[0])  # and little about rows of large groups
     reach = float(stdtrit(freedom + prior, 1 - tail)) ** 2 * scale
     return _end(auc, reach, -1), _end(auc, reach, 1)
 
@@ -62,8 +70,8 @@ def auc_interval(
 def difference_interval(
     aucs: tuple[float, float],
     covariance: NDArray[np.float64],
-    positives: tuple[int, int],
-    negatives: tuple[int, int],
+    positives: tuple[int, float],
+    negatives: tuple[int, float],
     confidence_level: float = 0.95,
 ) -> tuple[float, float, float]:
     """Return the confidence interval (low, high) of the difference of two AUCs on the same rows, and its p-value.
@@ -77,10 +85,16 @@ def difference_interval(
         aucs: scores, 0 to 1.
         covariance: (2, 2) of them, DeLong's or Obuchowski's.
         positives, negatives, confidence_level: as in `auc_interval`.
+
+    Returns:
+        (low, high, p-value); (-1, 1, 1) if the covariance is unknown.
     """
     m, n = positives[1], negatives[1]
     freedom, rows, rarer = _freedom(m, n), 1 / positives[0] + 1 / negatives[0], min(m, n)
     gain = aucs[0] - aucs[1]
+    covariance = covariance * _of_few_groups(positives, negatives)
+    if np.isnan(covariance).any():
+        return -1.0, 1.0, 1.0
     variance = max(float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]), 0.0)
     drawn = [(auc * rarer + 0.5 * _PRIOR_HALF) / (rarer + _PRIOR_HALF) for auc in aucs]
     first, second = (math.sqrt(_unit_variance(auc) * rows) for auc in drawn)
@@ -94,7 +108,29 @@ def difference_interval(
     return max(gain - reach, -1.0), min(gain + reach, 1.0), p_value
 
 
-def _freedom(m: int, n: int) -> float:
+def independent_units(groups: NDArray[Any]) -> float:
+    """Return the number of groups of equal size whose mean would vary as that of these groups (Kish 1965).
+
+    >>> independent_units(np.array(["a", "a", "b", "b"])), independent_units(np.array(["a", "a", "a", "b"]))
+    (2.0, 1.6)
+    """
+    sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def _of_few_groups(positives: tuple[int, float], negatives: tuple[int, float]) -> float:
+    """Return the factor that corrects the variance of rows in groups for few groups of a class, NaN if there is one.
+
+    Their squared deviations from their own mean are too small, by 1 - 1 / m with m groups of equal size; DeLong's
+    variance of single rows is already corrected.
+    """
+    m, n = positives[1], negatives[1]
+    if m == positives[0] and n == negatives[0]:
+        return 1.0
+    return (1 / (m - 1) + 1 / (n - 1)) / (1 / m + 1 / n) if min(m, n) > 1 else math.nan
+
+
+def _freedom(m: float, n: float) -> float:
     """Return Satterthwaite's degrees of freedom of the model's variances, of m and n independent units."""
     return (m + n) ** 2 / (n**2 / max(m - 1, 1) + m**2 / max(n - 1, 1))
 

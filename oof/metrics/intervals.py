@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oof.errors import PredictionError
-from oof.metrics.auc_interval import auc_interval, difference_interval
+from oof.metrics.auc_interval import auc_interval, difference_interval, independent_units
 from oof.metrics.bootstrap import bootstrap_scores
 from oof.metrics.delong import auc_covariance
 from oof.metrics.metric import Metric, MetricFunction
@@ -150,13 +150,11 @@ def _gain_interval(
     aucs: NDArray[np.float64],
     covariance: NDArray[np.float64],
     error: float,
-    counts: tuple[tuple[int, int], tuple[int, int]],
+    counts: tuple[tuple[int, float], tuple[int, float]],
     confidence_level: float,
 ) -> tuple[float, float, float]:
     """Return the interval of a difference of columns in different orders, and its p-value."""
     first, second = (float(auc) for auc in aucs)
-    if math.isnan(error):
-        return -1.0, 1.0, 1.0
     low, high, p_value = difference_interval((first, second), covariance, *counts, confidence_level)
     if error == 0 and first != second:  # as in a sign test of as many pairs as share no row, or no group
         p_value = min(1.0, 2 * 0.5 ** max(1, min(units for _, units in counts)))
@@ -168,11 +166,13 @@ def _same_order(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return np.array_equal(np.unique(a, return_inverse=True)[1], np.unique(b, return_inverse=True)[1])
 
 
-def _rows_and_units(y: NDArray[Any], groups: NDArray[Any] | None) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the number of rows and of groups (or rows without groups) of the positives and of the negatives."""
+def _rows_and_units(y: NDArray[Any], groups: NDArray[Any] | None) -> tuple[tuple[int, float], tuple[int, float]]:
+    """Return the number of rows and of independent units of the positives and of the negatives."""
     classes = (np.asarray(y) == 1, np.asarray(y) != 1)
-    units = [rows.sum() if groups is None else len(np.unique(np.asarray(groups)[rows])) for rows in classes]
-    first, second = ((int(rows.sum()), int(count)) for rows, count in zip(classes, units, strict=True))
+    first, second = (
+        (int(rows.sum()), float(rows.sum() if groups is None else independent_units(np.asarray(groups)[rows])))
+        for rows in classes
+    )
     return first, second
 
 
