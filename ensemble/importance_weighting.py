@@ -73,15 +73,17 @@ def fit_importance_weighted(
         whole = fit_binary(data.rows(drawn), options, SILENT)
         task.advance(1)
     result = _with_weights(plain, whole, nested, data, metric)
-    return replace(
-        result, warnings=(*plain.warnings, f"Rows are weighted by importance for the test set: this {effect}.")
+    note = (
+        f"Rows are weighted by importance for the test set: this {effect}. The scores of the methods compared (dfens "
+        f"blend -v) and of a calibration are of the weighted rows, all others of all rows alike."
     )
+    return replace(result, warnings=(*plain.warnings, note))
 
 
 def _with_weights(
     plain: BlendResult, whole: BlendResult, nested: NDArray[np.float64], data: BlendData, metric: Metric
 ) -> BlendResult:
-    """Return a blend of weighted rows with its scores on all rows, which count equally."""
+    """Return a blend of weighted rows with its scores on all rows, which count equally, unlike those of its methods."""
     predictions, y = whole.predict(data.oof, features=data.features), data.y
     score = metric(y, predictions)
     comparisons = compare(metric, y, nested, simpler_blends(data, metric), data.groups, score)
@@ -93,6 +95,7 @@ def _with_weights(
         nested_interval=nested_interval(metric, y, nested, score, data.fold, data.groups),
         transform=whole.transform,
         method=f"{whole.method}; rows weighted by importance for the test set",
+        methods=whole.methods,
         oof=predictions,
         nested_oof=nested,
         comparisons=comparisons,

@@ -187,6 +187,9 @@ def test_weighting_toward_another_mix_of_kinds_improves_the_score_on_it() -> Non
     assert roc_auc(truth, weighted.predict(test)) > roc_auc(truth, plain.predict(test)) + 0.005
     assert weighted.score == pytest.approx(roc_auc(y, weighted.oof))
     assert weighted.nested_score == pytest.approx(roc_auc(y, weighted.nested_oof))
+    of_methods = {item.name: item.nested_score for item in weighted.methods}
+    alike = weighted.references["mean of probabilities"][1]  # of all rows alike, those of methods of the weighted rows
+    assert abs(of_methods["mean of probabilities"] - alike) > 0.05
     assert weighted.fold_weights is not None
     np.testing.assert_allclose(weighted.fold_weights.mean(axis=0), weighted.weights, atol=0.1)
 
