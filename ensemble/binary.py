@@ -1,5 +1,6 @@
 """Blend binary predictions: fit and average several methods, and score them by nested cross-validation."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,7 @@ from oof.metrics import Metric
 from oof.progress import SILENT, Progress
 
 _LEAST_OF_A_CLASS = 10  # with fewer rows of a class, no weights are fitted
+_FEW_COUNTED = 10  # negatives up to the highest false positive rate of a metric: with 3, intervals cover 71 to 93 %
 _FEW = 100  # rows of the rarer class from which fitted weights are used alone
 _THREADS = 2  # methods fitted in parallel; more would need more memory
 _FITTERS: dict[str, Callable[..., FittedMethod]] = {
@@ -179,8 +181,14 @@ def _mean_share(table: BinaryTable) -> float:
 
 
 def _few_rows(table: BinaryTable, interval: tuple[float, float], metric: Metric) -> list[str]:
-    """Return a warning about the uncertainty due to few positives or negatives."""
-    rarer = min(table.positives, table.split)
+    """Return a warning about the uncertainty due to few positives or negatives, or few negatives that count."""
+    counted, rarer = metric.max_fpr * table.split, min(table.positives, table.split)
+    if metric.max_fpr < 1 and counted < _FEW_COUNTED:
+        return [
+            f"{metric.name} depends on about {max(1, round(counted))} of the {table.split} negative rows, those that "
+            f"rank highest: scores are too high on average and intervals too narrow. It needs "
+            f"{math.ceil(_FEW_COUNTED / metric.max_fpr)} negative rows; compare blends by auc or a higher rate instead."
+        ]
     if rarer >= _FEW:
         return []
     which = "positive" if table.positives <= table.split else "negative"

@@ -31,6 +31,7 @@ class Metric:
     chance: score of uninformative predictions; NaN if it depends on the data.
     depends_on_prevalence: whether the expected score depends on the share of positives. Scores from
         the ROC curve do not: each class is scored by itself.
+    max_fpr: highest false positive rate of the part of the ROC curve that is scored.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Metric:
     range: tuple[float, float] = (0.0, 1.0)
     chance: float = float("nan")
     depends_on_prevalence: bool = True
+    max_fpr: float = 1.0
 
     def __call__(self, y: NDArray[Any], scores: NDArray[Any]) -> float:
         """Return the score of predictions, without changing its sign."""

@@ -12,8 +12,8 @@ from oof.metrics.ranking import average_precision, equal_error_rate, partial_auc
 from oof.metrics.regression import rmse
 
 _AT_FPR: dict[str, Callable[[float], Metric]] = {
-    "partial_auc": lambda fpr: _roc(f"partial_auc@fpr={fpr:g}", partial(partial_auc, fpr=fpr)),
-    "tpr": lambda fpr: _roc(f"tpr@fpr={fpr:g}", partial(tpr_at_fpr, fpr=fpr), chance=fpr),
+    "partial_auc": lambda fpr: _roc(f"partial_auc@fpr={fpr:g}", partial(partial_auc, fpr=fpr), max_fpr=fpr),
+    "tpr": lambda fpr: _roc(f"tpr@fpr={fpr:g}", partial(tpr_at_fpr, fpr=fpr), chance=fpr, max_fpr=fpr),
 }
 _OTHER_NAMES = {
     "ap": "average_precision",
@@ -24,9 +24,13 @@ _OTHER_NAMES = {
 }
 
 
-def _roc(name: str, function: MetricFunction, *, chance: float = 0.5, higher_is_better: bool = True) -> Metric:
+def _roc(
+    name: str, function: MetricFunction, *, chance: float = 0.5, higher_is_better: bool = True, max_fpr: float = 1.0
+) -> Metric:
     """Return a metric computed from the ROC curve."""
-    return Metric(name, function, "ranking", higher_is_better, chance=chance, depends_on_prevalence=False)
+    return Metric(
+        name, function, "ranking", higher_is_better, chance=chance, depends_on_prevalence=False, max_fpr=max_fpr
+    )
 
 
 METRICS: dict[str, Metric] = {

@@ -374,3 +374,14 @@ def test_a_fold_whose_fit_has_another_output_is_pooled_by_its_probabilities(metr
         inside = folds == fold
         assert min(np.abs(mean - result.nested_oof)[inside].max() for mean in means) < 1e-6
     assert (result.nested_score < 0.5) if metric == "log_loss" else (result.nested_score > 0.9)
+
+
+def test_a_rate_that_few_negatives_decide_is_named() -> None:
+    """The interval of tpr@fpr=0.001 with 300 negatives contains the true rate in a third of sets."""
+    oof, y = make_oof(400, 3)
+    rare = fit_blend(oof, y, optimize="tpr@fpr=0.001")
+    (text,) = (text for text in rare.warnings if "rank highest" in text)
+    assert text.startswith(f"tpr@fpr=0.001 depends on about 1 of the {(y == 0).sum()} negative rows")
+    assert "needs 10000 negative rows" in text
+    enough = fit_blend(oof, y, optimize="partial_auc@fpr=0.1")
+    assert not any("rank highest" in text for text in enough.warnings)
