@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from oof.errors import ConfigError
+from oof.files import read_parquet, write_parquet
 from tests.support.clips import write_clip
 from trainers.features import file_properties as module
 from trainers.features.file_properties import blur_of, file_properties
@@ -89,3 +91,23 @@ def test_a_file_of_two_rows_is_one_row_of_the_cache(tmp_path: Path) -> None:
     for _ in range(2):
         found = file_properties([path, path], ["size"], "images", root=tmp_path, cache_dir=tmp_path / "w")["size"]
         assert list(found["width"]) == [16, 16]
+
+
+@pytest.mark.parametrize("damage", ["of another scan", "no rows", "duplicates", "other types", "a missing column"])
+def test_a_damaged_cache_is_read_again(tmp_path: Path, damage: str) -> None:
+    paths, work = [save(tmp_path / f"{row}.jpg", 16 + row, 16) for row in range(3)], tmp_path / "work"
+
+    def read() -> NDArray[np.float32]:
+        return file_properties(paths, ["size"], "images", root=tmp_path, cache_dir=work)["size"]["width"]
+
+    expected, cache = read(), work / "image_header.parquet"
+    table, header = read_parquet(cache)
+    changed = {
+        "of another scan": table.assign(width=5.0),
+        "no rows": table[:0],  # also stored by dfens, if no file could be read
+        "duplicates": pd.concat([table, table]),
+        "other types": table.assign(size="x"),
+        "a missing column": table.drop(columns="mtime_ns"),
+    }[damage]
+    write_parquet(cache, changed, header | ({"kind": "blur"} if damage == "of another scan" else {}))
+    np.testing.assert_array_equal(read(), expected)

@@ -103,8 +103,14 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 def _read_cache(scan: FileScan, cache: Path) -> pd.DataFrame | None:
+    """Return earlier values by file; None if there are none, or the cache is damaged or of another scan or version."""
+    types: dict[str, Any] = {"file": str, "size": np.int64, "mtime_ns": np.int64} | dict.fromkeys(
+        scan.columns, scan.dtype
+    )
     try:
-        table, header = read_parquet(cache)
-    except (FileNotFoundError, StoreError):
+        table, header = read_parquet(cache, *types)
+        table = table[[*types]].astype(types).drop_duplicates("file").set_index("file")
+    except (FileNotFoundError, StoreError, TypeError, ValueError):
         return None
-    return table.set_index("file") if header.get("version") == scan.version else None
+    is_own = (header.get("kind"), header.get("version")) == (scan.kind, scan.version)
+    return table if is_own and len(table) else None
