@@ -62,6 +62,16 @@ def test_a_video_that_is_shorter_than_the_sound_is_intact(tmp_path: Path, ending
         assert "is truncated or damaged" in (inspect_clip(str(path)).error or "")
 
 
+def test_the_difference_of_unknown_lengths_is_unknown(tmp_path: Path) -> None:
+    """A live recording has no lengths in its header; 0 would be the property of an edited clip of equal lengths."""
+    path = write_clip(tmp_path / "a.mkv", frames=30, rate=15, sound=voice(4.0), options={"live": "1"})
+    info = probe_clip(path)
+    assert info.picture is not None
+    assert info.sound is not None
+    assert info.picture.duration_s == info.sound.duration_s == 0
+    assert info.sound_minus_picture_s is None
+
+
 def test_x264_leaves_its_version_and_quality(tmp_path: Path) -> None:
     info = probe_clip(write_clip(tmp_path / "a.mp4", frames=3, codec="libx264"))
     assert info.picture is not None

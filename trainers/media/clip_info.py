@@ -83,8 +83,8 @@ class ClipInfo:
 
     @property
     def sound_minus_picture_s(self) -> float | None:
-        """Duration of the sound minus that of the video, in seconds; None if either is missing."""
-        if self.picture is None or self.sound is None:
+        """Duration of the sound minus that of the video, in seconds; None if either is missing or unknown."""
+        if self.picture is None or self.sound is None or not (self.picture.duration_s and self.sound.duration_s):
             return None
         return self.sound.duration_s - self.picture.duration_s
 
