@@ -161,7 +161,7 @@ class BlendStore:
                 "score_of": summary.score_of,
                 "nested_score_of": summary.nested_score_of,
             }
-            for name, facts in self._by_time()
+            for name, facts in self._by_time(verified=True)
             for summary in [BlendSummary.from_json(facts)]
         ]
 
@@ -176,13 +176,18 @@ class BlendStore:
             raise StoreError("There is no blend yet. Run dfens blend.")
         return found[-1][0]
 
-    def _by_time(self) -> "builtins.list[tuple[str, dict[str, Any]]]":
+    def _by_time(self, *, verified: bool = False) -> "builtins.list[tuple[str, dict[str, Any]]]":
         """Return name and facts of each blend, oldest first, by the recorded time.
 
         File times cannot be used, since they change when a project is copied or cloned.
+
+        Args:
+            verified: whether to check that the files of each blend are those of its blend.json.
         """
         with self._turn():
             found = [(name, self._facts(name)) for name in self._names()]
+            for name, facts in found if verified else ():
+                _check_unchanged(self.path(name), facts)
         return sorted(found, key=lambda item: (item[1]["made_at"], item[0]))
 
     def __contains__(self, name: str) -> bool:
@@ -241,6 +246,7 @@ class BlendStore:
                 files.write_parquet(part / "test.parquet", table, header | {"test_ids": facts["test_ids"]})
             files.write_parquet(part / "distributions.parquet", distributions, header)
             files.write_json(part / "predictor.json", header | predictor)
+            facts["files"] = {path.name: files.file_sha256(path) for path in part.iterdir()}
             files.write_json(part / "blend.json", facts)
             with files.file_lock(self.root / ".lock"):
                 archived = files.archive(path, self.archive_dir) if path.exists() else None
@@ -288,6 +294,7 @@ class BlendStore:
             prints = {key: facts[key] for key in ("fingerprints", "contains") if key in facts}
             typed(dict[str, dict[str, str]], prints)
             typed(dict[str, Any], facts.get("settings", {}))
+            typed(dict[str, str], facts.get("files", {}))
             if facts.get("features"):
                 typed(_Features, facts["features"])
         return facts
@@ -321,6 +328,7 @@ class BlendStore:
             with _named_damage(folder, name):
                 oof = _read_part(folder / "oof.parquet", facts, "ids", "nested_prediction")
                 test = _read_part(folder / "test.parquet", facts, "test_ids") if "test_ids" in facts else None
+            _check_unchanged(folder, facts, "oof.parquet", "test.parquet")
         return StoredBlend(
             name,
             oof["id"].to_numpy(object),
@@ -350,6 +358,7 @@ class BlendStore:
                 table, header = files.read_parquet(parts, "fold", "model", "knot", "cdf")
                 _check_owner(folder / "predictor.json", value, facts)
                 _check_owner(parts, header, facts)
+                _check_unchanged(folder, facts, "predictor.json", "distributions.parquet")
                 return predictor_from_json(_joined(value, table, [member["name"] for member in facts["members"]]))
 
 
@@ -380,6 +389,29 @@ def _check_owner(path: Path, header: Mapping[str, Any], facts: Mapping[str, Any]
             f"{path} belongs to the blend '{header.get('blend')}', but blend.json to '{facts['name']}': one of them "
             f"was copied from another folder. Restore it, or run dfens blend --name {facts['name']} with its options."
         )
+
+
+def _check_unchanged(folder: Path, facts: Mapping[str, Any], *names: str) -> None:
+    """Raise StoreError if a file (of `names`, if given) is not the one that was stored with blend.json.
+
+    Blends of earlier versions have not recorded their files.
+    """
+    for name, sha256 in facts.get("files", {}).items():
+        if names and name not in names:
+            continue
+        path = folder / name
+        with _named_damage(folder, folder.name):
+            try:
+                is_same = files.file_sha256(path) == sha256
+            except FileNotFoundError:
+                raise
+            except OSError as err:
+                raise StoreError(files.read_error(path, err)) from err
+        if not is_same:
+            raise StoreError(
+                f"{path} is not the file that was stored with blend.json: one of them was edited by hand, or copied "
+                f"from another blend. Restore it, or run dfens blend --name {folder.name} with its options."
+            )
 
 
 def _split(predictor: dict[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], pd.DataFrame]:

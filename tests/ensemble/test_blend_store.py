@@ -152,6 +152,34 @@ def test_a_missing_or_replaced_file_of_a_blend_is_named(tmp_path: Path, name: st
         store.load_predictor("b")
 
 
+def test_the_blend_json_of_another_blend_is_named_before_its_scores_are_shown(tmp_path: Path) -> None:
+    for folder, seed in (("a", 0), ("b", 1)):
+        BlendStore(tmp_path / folder).save("blend", _result(seed), IDS)
+    shutil.copy(tmp_path / "b" / "blend" / "blend.json", tmp_path / "a" / "blend")
+    with pytest.raises(StoreError, match=r"blend/\S+ is not the file that was stored with blend.json"):
+        BlendStore(tmp_path / "a").overview()
+
+
+def test_an_edited_predictor_is_named(tmp_path: Path) -> None:
+    store = BlendStore(tmp_path)
+    store.save("b", _result(), IDS)
+    edit_json(tmp_path / "b" / "predictor.json", ("predictor", "chosen"), 3)
+    with pytest.raises(StoreError, match=r"b/predictor.json is not the file that was stored .* --name b with its opt"):
+        store.load_predictor("b")
+    assert len(store.load("b").oof) == len(IDS)  # which does not need it
+
+
+def test_a_blend_that_has_not_recorded_its_files_is_read(tmp_path: Path) -> None:
+    store = BlendStore(tmp_path)
+    store.save("b", _result(), IDS)
+    path = tmp_path / "b" / "blend.json"
+    facts = json.loads(path.read_text())
+    assert facts.pop("files").keys() == {"oof.parquet", "distributions.parquet", "predictor.json"}
+    path.write_text(json.dumps(facts))
+    assert [item["blend"] for item in store.overview()] == ["b"]
+    store.load_predictor("b")
+
+
 def test_a_blend_of_format_version_1_is_read_without_its_predictor(tmp_path: Path) -> None:
     shutil.copytree(SAMPLES / "blend_v1", tmp_path / "old")
     store = BlendStore(tmp_path)
