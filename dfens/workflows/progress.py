@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from dfens.workspace.paths import Workspace
 from oof.errors import StoreError
-from oof.files import locked_since, read_json_if_any
+from oof.files import locked_since
+from trainers.kinds.records import read_history
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ def _mean_seconds(workspace: Workspace, model: str, k: int) -> float | None:
     for fold in range(k):
         path = workspace.history_path(model, fold)
         try:
-            seconds = (read_json_if_any(path) or {}).get("seconds")
+            seconds = (read_history(path) or {}).get("seconds")
         except StoreError:  # edited by hand; `dfens diagnose` reports it
             continue
-        if isinstance(seconds, int | float) and seconds > 0:
+        if seconds:
             found.append(float(seconds))
     return sum(found) / len(found) if found else None

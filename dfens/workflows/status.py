@@ -16,7 +16,6 @@ from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
 from ensemble.blend_store import better_blend, scores_by
 from oof.errors import DfensError, PredictionError, StoreError
-from oof.files import read_json_if_any
 from oof.ids import join_positions
 from oof.metrics import Metric, metric_by_name, metric_label
 from oof.part_files import PartKey
@@ -25,6 +24,7 @@ from oof.sealed import count_looks
 from oof.store import ModelSummary
 from submissions.states import COUNTED
 from trainers.kinds.base import changed_settings
+from trainers.kinds.records import read_record
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import repeats_of
 
@@ -177,7 +177,7 @@ def _changed_settings(workspace: Workspace, stored: Mapping[str, ModelSummary | 
         if summary is None or summary.imported:
             continue
         try:
-            record = read_json_if_any(path)
+            record = read_record(path)
             changed = {} if record is None else changed_settings(record.get("settings", {}), settings)
         except StoreError as err:
             found.append(str(err))

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from oof.errors import DataError, examples
-from oof.files import archive, read_json_if_any
+from oof.files import archive
 from oof.predictions import train_command
 from trainers.data.groups import column_groups_of
+from trainers.kinds.records import read_history
 from trainers.runtime.locks import nobody_works_in
 from trainers.runtime.provenance import files_fingerprint
 
@@ -139,9 +140,9 @@ def files_changed_since_training(workspace: "Workspace", competition: "Competiti
         details: dict[str, Any] = {}
         for fold in range(workspace.predictions.folds.k):
             path = workspace.history_path(name, fold)
-            history = read_json_if_any(path) or {}
-            then = history.get("data")
-            if isinstance(then, dict) and then.get("files") == now["files"] and then != now:
+            history = read_history(path) or {}
+            then = history.get("data") or {}
+            if then.get("files") == now["files"] and then != now:
                 folds.append(str(fold))
                 details = history
         if folds:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dfens.workspace.paths import Workspace
-from oof.files import read_json_if_any
+from trainers.kinds.records import read_history
 
 
 def fold_histories(workspace: Workspace, model: str, folds: Sequence[int], seed: int = 0) -> dict[int, dict[str, Any]]:
@@ -13,7 +13,7 @@ def fold_histories(workspace: Workspace, model: str, folds: Sequence[int], seed:
     Raises:
         StoreError: if a file is damaged.
     """
-    found = {fold: read_json_if_any(workspace.history_path(model, fold, seed)) for fold in folds}
+    found = {fold: read_history(workspace.history_path(model, fold, seed)) for fold in folds}
     return {fold: history for fold, history in found.items() if history is not None}
 
 
@@ -27,7 +27,7 @@ def repeat_histories(workspace: Workspace, model: str, folds: Sequence[int]) -> 
     for seed in range(workspace.seed_count(model)):
         if seed:
             found += fold_histories(workspace, model, folds, seed).values()
-        refit = read_json_if_any(workspace.refit_history_path(model, seed))
+        refit = read_history(workspace.refit_history_path(model, seed))
         if refit is not None:
             found.append(refit)
     return found

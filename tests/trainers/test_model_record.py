@@ -11,11 +11,13 @@ from oof.errors import StoreError, TrainingError
 from oof.folds import make_folds
 from oof.progress import SILENT
 from oof.store import PredictionStore
+from tests.support.edits import edit_json
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models
 from trainers.jobs.model_record import RECORD, check_settings_unchanged
 from trainers.jobs.run import run_job
 from trainers.jobs.runner import FoldRunner
 from trainers.kinds.linear.settings import LinearSettings
+from trainers.kinds.records import read_history, read_record
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.train import TrainingJob, train_here
 
@@ -111,3 +113,37 @@ def test_the_state_of_a_training_on_other_rows_is_not_resumed(tmp_path: Path, mo
     train_models(competition, store, {"m": TINY}, (0, 1), work, progress=notes)
     assert "m fold 0: the state of a training on other rows is not used" in notes.lines
     assert stored_bytes(store, "m") == stored_bytes(store, "fresh")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("settings", 3),
+        ("folds", None),
+        ("loss", "0.5"),
+        ("auc", [0.5, 0.6]),
+        ("epoch", 1.5),
+        ("seconds", True),
+        ("data", []),
+    ],
+)
+def test_a_value_of_another_type_in_a_history_is_named(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "history.json"
+    files.write_json(
+        path, {"loss": [0.7, 0.6, 0.5], "auc": [0.5, 0.6, 0.7], "epoch": 3, "seconds": 2, "data": {"files": 4}}
+    )
+    assert (read_history(path) or {})["epoch"] == 3
+    edit_json(path, [key], value)
+    with pytest.raises(StoreError, match=r"history.json is damaged \(.*\): it was edited by hand. Restore it, or move"):
+        read_history(path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("settings", []), ("folds", 3), ("data", {}), ("pseudo_labels", "b")])
+def test_a_value_of_another_type_in_a_record_of_settings_is_named(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / RECORD
+    assert read_record(path) is None
+    files.write_json(path, {"settings": {"kind": "linear"}, "folds": "f", "data": "d"})
+    assert read_record(path)
+    edit_json(path, [key], value)
+    with pytest.raises(StoreError, match=rf"{RECORD} is damaged \({key}"):
+        read_record(path)

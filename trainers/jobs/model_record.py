@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from oof.errors import TrainingError
-from oof.files import archive, file_lock, read_json, write_json
+from oof.files import archive, file_lock, write_json
 from oof.ids import text_fingerprint
 from oof.predictions import train_command
 from oof.progress import Progress
@@ -16,6 +16,7 @@ from oof.store import PredictionStore
 from trainers.kinds.base import ModelContext, ModelSettings, changed_settings, settings_record
 from trainers.kinds.images import originals
 from trainers.kinds.pseudo_labels import pseudo_record
+from trainers.kinds.records import read_record
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import RepeatSettings, repeats_of
 from trainers.runtime.locks import nobody_works_in
@@ -43,12 +44,12 @@ def check_settings_unchanged(
     with file_lock(folder.parent / ".lock"):
         store.check_folds_unchanged()  # a record with replaced folds would be refused by the next run
         is_new = True
-        before = _read_record(context, record) if path.exists() else _from_store(context, store, record)
+        before = _read_record(context, record) or _from_store(context, store, record)
         if before is not None:
             changed = _changes(before, record, context.settings)
             if changed:
                 _move_old(context, store, changed, force=force, progress=progress)
-            elif "data" not in before or before["settings"] != record["settings"]:
+            elif "data" not in before or before.get("settings") != record["settings"]:
                 _adapt(context, store, before.get("settings", {}), progress)
             else:
                 is_new = not path.exists()
@@ -62,7 +63,7 @@ def is_unchanged(context: ModelContext[Any], store: PredictionStore) -> bool:
     if not is_recorded(context.folder, context.settings):
         return False
     record = _record(context, store)
-    return not _changes(_read_record(context, record), record, context.settings)
+    return not _changes(_read_record(context, record) or {}, record, context.settings)
 
 
 def _record(context: ModelContext[Any], store: PredictionStore) -> dict[str, Any]:
@@ -86,10 +87,10 @@ def data_fingerprints(context: ModelContext[Any]) -> dict[str, str]:
     return found
 
 
-def _read_record(context: ModelContext[Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the stored record of a model, as the version of now would have written it."""
-    before: dict[str, Any] = read_json(context.folder / RECORD)
-    if "columns" in now and before.get("columns") == _columns_fingerprint(context, as_written=True):
+def _read_record(context: ModelContext[Any], now: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the stored record of a model, as the version of now would have written it; None if there is none."""
+    before = read_record(context.folder / RECORD)
+    if before and "columns" in now and before.get("columns") == _columns_fingerprint(context, as_written=True):
         before["columns"] = now["columns"]  # an earlier version recorded the spelling of the originals
     return before
 
@@ -193,8 +194,8 @@ def check_still_own(folder: Path, settings: ModelSettings) -> None:
     Raises:
         TrainingError: if the record in the folder has other settings.
     """
-    path = folder / RECORD
-    if path.exists() and _setting_changes(read_json(path).get("settings", {}), settings):
+    record = read_record(folder / RECORD)
+    if record is not None and _setting_changes(record.get("settings", {}), settings):
         raise TrainingError(
             f"Model '{folder.name}' was replaced while this process trained it (dfens train --force in another one), "
             f"so this fold is not stored. Train other settings under a different name."
@@ -203,10 +204,10 @@ def check_still_own(folder: Path, settings: ModelSettings) -> None:
 
 def is_recorded(folder: Path, settings: ModelSettings) -> bool:
     """Return whether the model in a folder has these settings, those of prediction included."""
-    path = folder / RECORD
-    if not path.exists():
+    record = read_record(folder / RECORD)
+    if record is None:
         return False
-    before = read_json(path).get("settings", {})
+    before = record.get("settings", {})
     return not any(_setting_changes(before, settings, prediction=prediction) for prediction in (False, True))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oof.errors import DfensError, TrainingError
-from oof.files import atomic_path, read_json, write_json
+from oof.files import atomic_path, write_json
 from oof.git import git_state
 from oof.ids import join_positions
 from oof.metrics import roc_auc
@@ -32,6 +32,7 @@ from trainers.kinds.base import (
     settings_record,
 )
 from trainers.kinds.pseudo_labels import pseudo_record
+from trainers.kinds.records import read_history
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import RepeatSettings, repeats_of
 from trainers.runtime.process_group import ALONE, ProcessGroup
@@ -216,17 +217,14 @@ class FoldRunner:
 
     def _recorded(self, name: str, fold: int, seed: int) -> dict[str, Any]:
         """Return the history.json of a training, empty if there is none."""
-        path = self.folder(name, fold, seed) / "history.json"
-        found: dict[str, Any] = read_json(path) if path.exists() else {}
-        return found
+        return read_history(self.folder(name, fold, seed) / "history.json") or {}
 
     def has_trained_weights(self, name: str, fold: int, seed: int = 0) -> bool:
         """Return whether there are weights of a complete training with the present settings and folds."""
         folder, settings = self.folder(name, fold, seed), self._settings(name, seed)
-        history = folder / "history.json"
-        if any((folder / running).exists() for running in RUNNING_FILES) or not history.exists():
+        record = self._recorded(name, fold, seed)
+        if any((folder / running).exists() for running in RUNNING_FILES) or not record:
             return False
-        record = read_json(history)
         is_same = (
             same_training(record, settings)
             and record.get("folds", self.store.folds.fingerprint) == self.store.folds.fingerprint
@@ -247,7 +245,7 @@ class FoldRunner:
             save_model(self.context(name), self.store)
             _write_files(folder, outcome)
             now = {**outcome.history, "settings": settings_record(context.settings)}
-            write_json(folder / "history.json", read_json(folder / "history.json") | now)
+            write_json(folder / "history.json", self._recorded(name, fold, seed) | now)
             self.store.save_oof(name, self.store.folds.ids[rows], outcome.oof, fold=fold, seed=seed)
 
         self._perform(context, predict, keep)

@@ -12,12 +12,13 @@ from typing import Any
 from safetensors.torch import load_file
 
 from oof.errors import TrainingError
-from oof.files import file_sha256, read_json
+from oof.files import file_sha256
 from oof.ids import is_name
 from trainers.kinds.base import WEIGHTS_FILE, ModelContext, run_label, settings_record
 from trainers.kinds.clips.moments import AnyClipSettings
 from trainers.kinds.clips.network import make_clip_network
 from trainers.kinds.clips.settings import OTHER_MODEL, AudioSettings, AvSettings, FramesSettings
+from trainers.kinds.records import read_history, read_record
 from trainers.networks.backbone import create_model
 from trainers.networks.clip_network import ClipNetwork
 
@@ -103,17 +104,17 @@ def start_record(context: ModelContext[AnyClipSettings], fold: int) -> dict[str,
 def _check_trained(context: ModelContext[AnyClipSettings], start: Start, fold: int) -> Path:
     """Return the folder of the fold that an encoder starts from."""
     where, folder = _where(context, start), _folder(context, start, fold)
-    if not all((folder / name).exists() for name in (WEIGHTS_FILE, "history.json")):
+    record = read_history(folder / "history.json")
+    if record is None or not (folder / WEIGHTS_FILE).exists():
         raise TrainingError(
             f"{where} has no weights of fold {fold}. Run dfens train --model {start.model} --fold {fold} first."
         )
-    record = read_json(folder / "history.json")
-    if record["folds"] != context.folds.fingerprint:
+    if record.get("folds") != context.folds.fingerprint:
         raise TrainingError(
             f"{where} was trained on other folds, so its fold {fold} has seen rows that this model is scored on. Run "
             f"dfens train --model {start.model} --force first."
         )
-    _check_same(where, start, record["settings"], context.settings)
+    _check_same(where, start, record.get("settings", {}), context.settings)
     return folder
 
 
@@ -144,9 +145,7 @@ def _settings_of(context: ModelContext[AnyClipSettings], name: str) -> Mapping[s
     """Return the settings with which this job trains a model, otherwise those with which it was trained."""
     if name in context.models:
         return settings_record(context.models[name])
-    path = context.work_dir / name / "settings.json"
-    found: Mapping[str, Any] | None = read_json(path)["settings"] if path.exists() else None
-    return found
+    return (read_record(context.work_dir / name / "settings.json") or {}).get("settings")
 
 
 def _chain(context: ModelContext[AnyClipSettings], name: str) -> set[str]:
@@ -165,9 +164,9 @@ def _chain(context: ModelContext[AnyClipSettings], name: str) -> set[str]:
 def _check_same(where: str, start: Start, other: Mapping[str, Any], settings: AnyClipSettings) -> None:
     """Check that the other model has the same encoder with the same input."""
     kinds = _PICTURE_KINDS if start.encoder == "picture" else _SOUND_KINDS
-    if other["kind"] not in kinds:
+    if other.get("kind") not in kinds:
         raise TrainingError(
-            f"{where} is of the kind {other['kind']}, which has no {start.encoder} encoder. Name a model of the "
+            f"{where} is of the kind {other.get('kind')}, which has no {start.encoder} encoder. Name a model of the "
             f"kind {' or '.join(kinds)}."
         )
     own = settings_record(settings)
