@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from dfens import __version__
 from dfens.workflows.ledger import column_settings, open_ledger, sample_submission
 from dfens.workflows.provenance import VERSION, read_recipe
-from dfens.workspace.members import again_command, changed_inputs
+from dfens.workspace.members import again_command, changed_inputs, check_readable
 from dfens.workspace.paths import Workspace
 from oof.errors import SubmissionError, examples
 from oof.exchange.prediction_columns import class_of_only_column
@@ -92,6 +92,7 @@ def _check_members(workspace: Workspace, name: str) -> None:
     blends = workspace.blends
     changed = changed_inputs(workspace, name) if name in blends else []
     if changed:
+        check_readable(workspace, changed)
         what = "The predictions in the store have changed since the blend"
         if all(item.startswith("feature ") for item in changed):
             what = "The features have changed since the blend"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dfens.workspace.members import again_command, changed_inputs
+from dfens.workspace.members import again_command, changed_inputs, check_readable
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import read_again
 from ensemble.fold_safe import predict_without_fold
@@ -36,6 +36,7 @@ def pseudo_labels(workspace: Workspace, blend: str, progress: Progress = SILENT)
         raise BlendError(_no_blend(blend, blends.list(), blend in store))
     stale, facts = changed_inputs(workspace, blend), blends.facts(blend)
     if stale:
+        check_readable(workspace, stale)
         again = again_command(workspace, blend, workspace.config.blend)
         raise BlendError(f"The blend '{blend}' is stale: {examples(stale)} changed. Run {again}.")
     names = [member["name"] for member in facts["members"]]

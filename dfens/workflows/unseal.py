@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfens.workflows.blend import spread_parts
-from dfens.workspace.members import again_command, changed_inputs
+from dfens.workspace.members import again_command, changed_inputs, check_readable
 from dfens.workspace.paths import Workspace
 from dfens.workspace.row_features import sealed_features
 from ensemble.predictor import predict_by_folds
@@ -112,6 +112,7 @@ def sealed_predictions(workspace: Workspace, name: str) -> NDArray[np.float64]:
         raise BlendError(f"The blend '{name}' belongs to other folds. Run {again} first.")
     changed = changed_inputs(workspace, name)
     if changed:
+        check_readable(workspace, changed)
         raise BlendError(f"The blend '{name}' is stale: {', '.join(changed)} changed since it was made. Run {again}.")
     found = [_of_member(workspace, member["name"]) for member in facts["members"]]  # (n_parts, n_sealed) each
     parts = max(map(len, found))

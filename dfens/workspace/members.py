@@ -65,6 +65,18 @@ def changed_inputs(workspace: Workspace, name: str) -> list[str]:
     return members + changed_features(workspace, facts)
 
 
+def check_readable(workspace: Workspace, names: Iterable[str]) -> None:
+    """Check that those members of a stale blend that are still stored can be read, as blending again requires.
+
+    Raises:
+        DfensError: if a member cannot be read, with the remedy.
+    """
+    store, blends = workspace.predictions, workspace.blends
+    for name in names:
+        if name in store or name in blends:
+            read_member(store, blends, name)
+
+
 def again_command(workspace: Workspace, name: str, current: BlendSettings | None) -> str:
     """Return the command that makes a stale blend again; if one of its members is a stale blend, this one first.
 

@@ -276,6 +276,15 @@ def test_a_stale_blend_is_not_scored(project: Path) -> None:
     assert store.looks.read() == ()
 
 
+@pytest.mark.parametrize("command", [["unseal"], ["submit", "--dry-run"], ["train", "--pseudo", "blend"]])
+def test_a_damaged_member_is_named_instead_of_a_blend_that_would_fail(project: Path, command: list[str]) -> None:
+    path = store_of(project).root / "models" / "forest" / "oof.fold0.parquet"
+    path.write_bytes(path.read_bytes()[:20])
+    shown = run(project, *command, code=1).stderr
+    assert f"{path} cannot be read as Parquet" in shown
+    assert "dfens blend" not in shown
+
+
 def test_unsealing_without_sealed_rows_is_an_error(tmp_path: Path) -> None:
     folder = new_project(tmp_path, rows=40, sealed=0.0)
     run(folder, "folds")
