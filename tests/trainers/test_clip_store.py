@@ -1,11 +1,14 @@
-"""Records of clips on a disk that becomes full."""
+"""Records of clips on a disk that becomes full, and with damaged tables."""
 
 import resource
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from oof.errors import DataError
+from oof.errors import DataError, StoreError
+from oof.files import read_parquet, write_parquet
 from trainers.media.clip_store import ClipStore
 
 LIMIT = 1 << 20  # a limit on the size of files simulates the full disk: the system writes up to it, then fails
@@ -28,3 +31,38 @@ def test_a_full_disk_keeps_the_clips_read_so_far_and_nothing_else(tmp_path: Path
     assert sorted(path.stat().st_size for path in store.folder.glob("*.bin")) == [LIMIT * 3 // 4]
     assert not list(store.folder.glob("*.part")) + list(store.folder.glob(".*.part"))
     assert store.make(paths, records.__getitem__).stored == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"offset": None}, {"n_bytes": "x"}, {"mtime_ns": np.nan}, {"size": [[1]]}, "truncated", "without a column"],
+)
+def test_a_damaged_table_is_named_with_the_command_that_makes_it_again(tmp_path: Path, changed: Any) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_text("a")
+    store = ClipStore(tmp_path / "work", {"frames": 1})
+    store.make([str(path)], lambda name: b"record")
+    (table,) = store.folder.glob("*.parquet")
+    rows, header = read_parquet(table)
+    if changed == "truncated":
+        table.write_bytes(table.read_bytes()[:-9])
+    else:
+        rows = rows.drop(columns="reason") if changed == "without a column" else rows.assign(**changed)
+        write_parquet(table, rows, header)
+    with pytest.raises(
+        StoreError, match=rf"{table} was truncated or overwritten. Move it away, then run dfens extract"
+    ):
+        store.view([str(path)])
+    table.rename(tmp_path / table.name)
+    assert store.make([str(path)], lambda name: b"record").stored == 1
+
+
+def test_a_table_without_rows_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_text("a")
+    store = ClipStore(tmp_path / "work", {"frames": 1})
+    store.make([str(path)], lambda name: b"record")
+    (table,) = store.folder.glob("*.parquet")
+    rows, header = read_parquet(table)
+    write_parquet(table, rows[:0], header)
+    assert store.summary([str(path)]).missing == 1

@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from oof.errors import ConfigError, DataError
+from oof.errors import ConfigError, DataError, StoreError
 from trainers.features.clip_features import NAMES_SOUND, clip_features
 from trainers.features.clips import clip_store, extract_clips
 from trainers.features.extract import extract_clip
@@ -68,6 +68,21 @@ def test_a_record_contains_all_extracted_data(tmp_path: Path) -> None:
     assert found.info.picture is not None
     assert (found.info.picture.width, found.info.picture.height, found.info.picture.frames) == (64, 48, 20)
     assert (found.notes, found.has_face) == ((), False)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpeg"])
+def test_changed_bits_of_a_record_are_found(tmp_path: Path, ending: Literal["png", "jpeg"]) -> None:
+    data = encode_record(extract_clip(str(clip(tmp_path)), SETTINGS), ending)
+    rng, start = np.random.default_rng(0), 8 + int.from_bytes(data[:8], "little")
+    whole = ClipRecord(memoryview(data), "a.mp4")
+    names = ("frames", "frame_ends", "times_s", "is_spread", "is_key", "change", "boxes", "sound", "mel")
+    assert start + sum(whole.tensor(name).nbytes for name in names) == len(data)
+    for place in [0, 8, 200, *rng.integers(start, len(data), 20).tolist()]:
+        changed = bytearray(data)
+        changed[place] ^= 128
+        with pytest.raises(StoreError, match=r"features of a.mp4 are damaged. Run dfens extract --remove, then dfens"):
+            for name in names:
+                ClipRecord(memoryview(changed), "a.mp4").tensor(name)
 
 
 def test_jpeg_takes_less_space_and_looks_similar(tmp_path: Path) -> None:

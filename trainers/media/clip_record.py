@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,7 +64,7 @@ def encode_record(parts: ClipParts, frame_format: Literal["png", "jpeg"]) -> byt
     blobs = [
         cv2.imencode(ending, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].reshape(-1) for image in parts.images
     ]
-    tensors = {
+    stored = {
         "frames": np.concatenate(blobs) if blobs else np.zeros(0, np.uint8),
         "frame_ends": np.cumsum([len(blob) for blob in blobs], dtype=np.int64),
         "times_s": parts.times_s,
@@ -74,13 +75,15 @@ def encode_record(parts: ClipParts, frame_format: Literal["png", "jpeg"]) -> byt
         "sound": parts.sound,
         "mel": parts.mel,
     }
+    tensors = {name: np.ascontiguousarray(value) for name, value in stored.items()}
     about = {
+        "crc32": {name: zlib.crc32(value.data) for name, value in tensors.items()},
         "info": dataclasses.asdict(parts.info),
         "sound_start_s": parts.sound_start_s,
         "mel_settings": dict(parts.mel_settings),
         "notes": list(parts.notes),
     }
-    return save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, {"about": json.dumps(about)})
+    return save(tensors, {"about": json.dumps(about)})
 
 
 class ClipRecord:
@@ -94,15 +97,35 @@ class ClipRecord:
     def __init__(self, data: memoryview, name: str) -> None:
         self.name = name
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(bytes(data[8 : 8 + length]))
-        self._about: dict[str, Any] = json.loads(header.pop("__metadata__")["about"])
-        self._header, self._body = header, data[8 + length :]
+        try:
+            self._header: dict[str, Any] = json.loads(bytes(data[8 : 8 + length]))
+            self._about: dict[str, Any] = json.loads(self._header["__metadata__"]["about"])
+        except (ValueError, LookupError, TypeError) as err:
+            raise self._damage() from err
+        self._body = data[8 + length :]
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """Return a stored array, which must not be modified."""
-        entry = self._header[name]
-        start, end = entry["data_offsets"]
-        return np.frombuffer(self._body[start:end], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        """Return a stored array, which must not be modified.
+
+        Raises:
+            StoreError: if it is damaged; a checksum finds changed bits, which otherwise would be read as other values.
+        """
+        try:
+            entry = self._header[name]
+            start, end = entry["data_offsets"]
+            data = self._body[start:end]
+            array = np.frombuffer(data, _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        except (ValueError, LookupError, TypeError) as err:
+            raise self._damage() from err
+        expected = self._about.get("crc32")  # records of earlier versions have none
+        if expected is not None and expected.get(name) != zlib.crc32(data):
+            raise self._damage()
+        return array
+
+    def _damage(self) -> StoreError:
+        return StoreError(
+            f"The extracted features of {self.name} are damaged. Run dfens extract --remove, then dfens extract."
+        )
 
     @cached_property
     def info(self) -> ClipInfo:
@@ -166,9 +189,6 @@ class ClipRecord:
             blob = data[ends[position - 1] if position else 0 : ends[position]]
             image = cv2.imdecode(blob, cv2.IMREAD_COLOR_RGB)
             if image is None:
-                raise StoreError(
-                    f"Frame {position} of {self.name} is damaged in the extracted features. Remove their folder in "
-                    f"work/trainers/clips, then run dfens extract."
-                )
+                raise self._damage()
             images.append(np.asarray(image, np.uint8))
         return np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8)

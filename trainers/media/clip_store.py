@@ -19,17 +19,20 @@ import numpy as np
 import pandas as pd
 
 from oof.errors import DISK_FULL, DataError
-from oof.files import file_lock, file_sha256, read_parquet, write_json, write_parquet
+from oof.files import file_lock, file_sha256, write_json, write_parquet
 from oof.progress import SILENT, Progress
 from trainers.media.clip_record import ClipRecord
-from trainers.media.stored_files import file_table, locate_files, remove_leftovers
+from trainers.media.stored_files import file_table, locate_files, read_tables, remove_leftovers
 from trainers.runtime.signals import StopRequest
 
 FORMAT_VERSION = 1
 _SHARD_BYTES = 256 << 20
 _SHARD_S = 30.0  # maximum work lost if the process is killed
 _AHEAD = 4  # clips started per thread
-_COLUMNS = ["path", "size", "mtime_ns", "sha256", "shard", "offset", "n_bytes", "reason"]
+_COLUMNS: dict[str, type] = {
+    "path": str, "size": np.int64, "mtime_ns": np.int64, "sha256": str,
+    "shard": str, "offset": np.int64, "n_bytes": np.int64, "reason": str,
+}  # fmt: skip
 _LEAST_FREE = 1 << 30  # bytes of disk space that are left free
 
 
@@ -147,14 +150,10 @@ class ClipStore:
 
     def _index(self) -> pd.DataFrame:
         """Return all rows of the tables whose shards are complete."""
-        tables = [read_parquet(path)[0] for path in sorted(self.folder.glob("*.parquet"))]
-        if not tables:
-            empty = pd.DataFrame({name: pd.Series([], dtype=object) for name in _COLUMNS})
-            return empty.astype({"size": np.int64, "mtime_ns": np.int64, "offset": np.int64, "n_bytes": np.int64})
-        index = pd.concat(tables, ignore_index=True)
+        index = read_tables(self.folder, _COLUMNS, "dfens extract")
         sizes = {path.stem: path.stat().st_size for path in self.folder.glob("*.bin")}
         ends = index["offset"] + index["n_bytes"]
-        whole = index[(index["offset"] < 0) | (ends <= index["shard"].map(sizes).fillna(-1))]
+        whole = index[(index["offset"] < 0) | (ends <= index["shard"].map(sizes).fillna(-1).astype(np.int64))]
         # tables have random names, and the last entry of a file counts: its record, if any try succeeded
         return whole.sort_values("offset", kind="stable")
 
@@ -303,7 +302,7 @@ class _Writer:
                 with self._part.open("rb") as file:
                     os.fsync(file.fileno())
                 self._part.replace(self._store.folder / f"{self._name}.bin")
-            table = pd.DataFrame(self._rows, columns=_COLUMNS)
+            table = pd.DataFrame(self._rows, columns=[*_COLUMNS])
             write_parquet(self._store.folder / f"{self._name}.parquet", table, self._store.recipe)
         self._part.unlink(missing_ok=True)  # empty: the first record did not fit on the disk
         self._begin()

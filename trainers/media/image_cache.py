@@ -19,12 +19,12 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from oof.errors import DataError
-from oof.files import atomic_path, file_lock, read_parquet, write_json, write_parquet
+from oof.files import atomic_path, file_lock, write_json, write_parquet
 from oof.progress import SILENT, Progress, Task
 from trainers.media.arrays import Image, Images
 from trainers.media.image import decode_at, load_image, read_bytes
 from trainers.media.settings import Decode
-from trainers.media.stored_files import file_table, locate_files, remove_leftovers
+from trainers.media.stored_files import file_table, locate_files, read_tables, remove_leftovers
 
 FORMAT_VERSION = 1
 _SHARD_BYTES = 1 << 29  # kept in memory while a shard is created, and lost if the process is killed
@@ -32,7 +32,9 @@ _MOST_OPEN = 256  # shards; each mapped file uses a file descriptor, and a proce
 _HEADER_BYTES = 128  # header of a shard in the .npy format
 _SHARE_OF_DISK = 0.95  # fraction of the free space that may be used
 _COMPARED = 8  # images that are decoded again for comparison before a cache is used
-_COLUMNS = ["path", "size", "mtime_ns", "sha256", "shard", "position"]
+_COLUMNS: dict[str, type] = {
+    "path": str, "size": np.int64, "mtime_ns": np.int64, "sha256": str, "shard": str, "position": np.int64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -221,10 +223,7 @@ class ImageCache:
 
     def _index(self) -> pd.DataFrame:
         """Return all files listed in the tables whose shards are complete."""
-        tables = [read_parquet(path)[0] for path in sorted(self.folder.glob("*.parquet"))]
-        if not tables:
-            return pd.DataFrame({name: [] for name in _COLUMNS}).astype({"size": int, "mtime_ns": int, "position": int})
-        index = pd.concat(tables, ignore_index=True)
+        index = read_tables(self.folder, _COLUMNS, "dfens cache")
         sizes = {path.stem: path.stat().st_size for path in self.folder.glob("*.npy")}
         whole = [
             shard

@@ -2,14 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from oof.errors import DataError
+from oof.errors import DataError, StoreError
+from oof.files import read_parquet
 from trainers.runtime.locks import all_locks
 
 _KEY = ["short", "size", "mtime_ns"]
@@ -28,6 +29,31 @@ def file_table(paths: Sequence[str], threads: int) -> pd.DataFrame:
     with ThreadPoolExecutor(threads) as pool:
         values = np.array(list(pool.map(facts, paths)), np.int64).reshape(-1, 2)
     return pd.DataFrame({"path": list(map(str, paths)), "size": values[:, 0], "mtime_ns": values[:, 1]})
+
+
+def read_tables(folder: Path, types: Mapping[str, type], again: str) -> pd.DataFrame:
+    """Return the rows of all tables of stored files in a folder.
+
+    Args:
+        folder: folder of the tables, which may not exist yet.
+        types: type of each column.
+        again: the command that stores files again.
+
+    Raises:
+        StoreError: if a table is damaged or was replaced by another file, naming it and the remedy.
+    """
+    tables = [pd.DataFrame({name: np.empty(0, object) for name in types}).astype(types)]
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            tables.append(read_parquet(path, *types)[0][[*types]].astype(types))
+        except (StoreError, TypeError, ValueError) as err:
+            if getattr(err.__cause__, "errno", None) is not None:  # it may be intact: the message names the obstacle
+                raise
+            raise StoreError(
+                f"{path} was truncated or overwritten. Move it away, then run {again}: it stores what the table lists "
+                f"again."
+            ) from err
+    return pd.concat(tables, ignore_index=True)
 
 
 def locate_files(files: pd.DataFrame, index: pd.DataFrame, prefix: str) -> pd.DataFrame:
