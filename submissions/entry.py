@@ -5,10 +5,39 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from oof.typed import typed
 from submissions.states import IN_DOUBT, ON_SERVER, Status
 
 Kind = Literal["file", "kernel"]
 Origin = Literal["dfens", "elsewhere"]
+
+
+@dataclass(frozen=True)
+class _Member:
+    weight: float | None = None
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class _Provenance:
+    """Types of the keys of a provenance from which a file is rebuilt (docs/formats.md)."""
+
+    members: Mapping[str, _Member] | None = None
+    member_order: tuple[str, ...] | None = None
+    settings: Mapping[str, Any] | None = None
+    sample_sha256: str | None = None
+
+
+def check_provenance(provenance: Mapping[str, Any]) -> None:
+    """Check the types of a provenance that was read from the ledger.
+
+    Raises:
+        TypeError: naming the key.
+    """
+    try:
+        typed(_Provenance, dict(provenance))
+    except TypeError as err:
+        raise TypeError(f"provenance.{err}") from err
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ from sqlalchemy.engine import Dialect
 from oof.errors import StoreError, SubmissionError
 from submissions.database.address import open_database
 from submissions.database.base import RESTORE, LedgerDamagedError, SubmitLock
-from submissions.entry import Entry
+from submissions.entry import Entry, check_provenance
 from submissions.migrations import STEPS, migrate, read_version
 from submissions.states import IN_DOUBT, TRANSITIONS, Status
 
@@ -314,7 +314,9 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _entry(row: Any) -> Entry:
     try:
-        return _ENTRY.validate_python(dict(row._mapping))
+        entry = _ENTRY.validate_python(dict(row._mapping))
     except ValidationError as err:
         problem = err.errors()[0]
         raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from err
+    check_provenance(entry.provenance)
+    return entry

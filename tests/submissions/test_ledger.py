@@ -270,6 +270,8 @@ def test_a_truncated_ledger_is_named(tmp_path: Path) -> None:
         "UPDATE submissions SET created = 'yesterday'",
         "UPDATE submissions SET provenance = '{\"version\"'",
         "UPDATE submissions SET provenance = '[1]'",
+        'UPDATE submissions SET provenance = \'{"members": {"m": 3}}\'',
+        "UPDATE submissions SET provenance = '{\"member_order\": 3}'",
         "UPDATE submissions SET file_name = x'00ff'",
         "UPDATE submissions SET status = 'lost'",
         "UPDATE submissions SET public_score = 'high'",
