@@ -1,5 +1,6 @@
 """Export predictions from the store as one wide table."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def export_predictions(
     names = [model.name for model in chosen]
     values = [model.oof if part == "oof" else model.test for model in chosen]
     head = _head(store, part)
+    _check_text(path, head)
     with files.atomic_path(path) as partial:
         if path.name.lower().endswith(".npz"):
             prefix = "" if part == "oof" else "test_"
@@ -82,6 +84,18 @@ def _head(store: PredictionStore, part: Part) -> dict[str, NDArray[Any]]:
     return head if folds.groups is None else head | {"group": folds.groups}
 
 
+def _check_text(path: Path, head: Mapping[str, NDArray[Any]]) -> None:
+    """Raise PredictionError for text with NUL characters, which only Parquet and Feather preserve."""
+    if path.name.lower().endswith((".csv", ".npz")):
+        for name, column in head.items():
+            odd = [text for text in column.tolist() if isinstance(text, str) and "\0" in text]
+            if odd:
+                raise PredictionError(
+                    f"The column '{name}' has NUL characters ({len(odd)} rows, such as {odd[0]!r}), which "
+                    f"{path.suffix.lower()} files do not preserve. Export to .parquet."
+                )
+
+
 def _column_names(path: Path, head: Mapping[str, Any], values: Mapping[str, Any], part: Part) -> list[str]:
     """Return the names of the models, prefixed with the part if an import would not recognise them otherwise."""
     names = list(values)
@@ -100,7 +114,10 @@ def _column_names(path: Path, head: Mapping[str, Any], values: Mapping[str, Any]
 
 def _write_table(table: pd.DataFrame, path: Path, kind: str) -> None:
     if kind == ".csv":
-        table.to_csv(path, index=False)
+        # a carriage return, which pandas does not quote by default, would be read as the end of the line
+        texts = [table[name] for name in ("id", "group") if name in table]
+        returns = any(column.str.contains("\r", regex=False).any() for column in texts)
+        table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL)
     elif kind == ".parquet":
         table.to_parquet(path, index=False)
     else:

@@ -15,7 +15,7 @@ from oof.exchange.importing import (
     read_fold_table,
     read_predictions,
 )
-from oof.folds import make_folds
+from oof.folds import Folds, make_folds
 from oof.store import PredictionStore
 
 N = 60
@@ -385,6 +385,28 @@ def test_exports_are_read_back_bit_for_bit(store: PredictionStore, tmp_path: Pat
     assert other.folds.fingerprint == store.folds.fingerprint
     for name in ("a", "b.c"):
         assert other.fingerprint(name) == store.fingerprint(name)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "feather", "npz"])
+def test_ids_with_carriage_returns_are_read_back(tmp_path: Path, kind: str) -> None:
+    ids = np.array(["a\rb", "c\r", '"\r', "d,", "e\r\n", "f"], object)
+    store, out = PredictionStore(tmp_path / "store"), tmp_path / f"wide.{kind}"
+    store.save_folds(Folds(ids, np.array([0, 1, 0, 1, 0, 1], np.int8), np.array([0, 0, 0, 1, 1, 1], np.int16)))
+    store.save("a", ids, np.linspace(0.1, 0.9, 6))
+    export_predictions(store, out)
+    assert read_predictions(out).ids.tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_ids_that_a_file_does_not_preserve_are_named(tmp_path: Path, kind: str) -> None:
+    ids = np.array(["a\0", "b", "c", "d"], object)
+    store = PredictionStore(tmp_path / "store")
+    store.save_folds(Folds(ids, np.array([0, 1, 0, 1], np.int8), np.array([0, 0, 1, 1], np.int16)))
+    store.save("a", ids, np.linspace(0.1, 0.9, 4))
+    with pytest.raises(PredictionError, match=r"'id' has NUL characters \(1 rows, .* Export to .parquet"):
+        export_predictions(store, tmp_path / f"wide.{kind}")
+    export_predictions(store, tmp_path / "wide.parquet")
+    assert read_predictions(tmp_path / "wide.parquet").ids.tolist() == ids.tolist()
 
 
 def test_predictions_that_cannot_be_exported_are_named(store: PredictionStore, tmp_path: Path) -> None:
