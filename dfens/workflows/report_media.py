@@ -1,5 +1,6 @@
 """Images and clips in the report: thumbnails and, for clips, the deciding frame and the sound."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -103,9 +104,10 @@ def _stored_records(workspace: Workspace, paths: Sequence[str]) -> dict[str, Cli
         except (DfensError, OSError):  # a missing face detector, or a truncated table
             continue
         for row, path in enumerate(missing):
-            record = view.record(row)
-            if record is not None:
-                found[path] = record
+            with contextlib.suppress(DfensError):  # a damaged record; the clip itself is read instead
+                record = view.record(row)
+                if record is not None:
+                    found[path] = record
     return found
 
 

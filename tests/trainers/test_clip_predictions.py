@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from dfens.workspace.config import build
-from oof.errors import ConfigError, TrainingError
+from oof.errors import ConfigError, StoreError, TrainingError
 from oof.files import file_sha256, read_json, write_json
 from oof.store import PredictionStore
 from tests.support.clip_training import MODELS, clip_competition, make_job
@@ -107,6 +107,13 @@ def test_a_refit_pools_by_the_rule_that_most_folds_have_now(
 
     assert rules("top_k", "top_k", "dfdc") == ["top_k", "top_k", "top_k"]  # the last: a refit of an earlier version
     assert rules("confidence", "confidence") == ["confidence", "confidence", "confidence"]
+    for damage in ("x", ["mean"], None):  # None: no file; the fold was silently pooled by the mean
+        path = context.fold_folder(1) / "pooling.json"
+        path.unlink() if damage is None else write_json(path, {"version": 1, "rule": damage})
+        with pytest.raises(
+            StoreError, match=rf"{path} is missing or has no known pooling rule.*predicts the fold again"
+        ):
+            ClipKind().load(context, range(2))
 
 
 def test_changes_of_training_settings_are_refused(competition: tuple[Competition, Path], tmp_path: Path) -> None:

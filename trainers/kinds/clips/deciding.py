@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oof.arrays import Matrix
+from oof.errors import StoreError
 from oof.files import read_parquet, write_parquet
 from trainers.kinds.clips.moments import AnyClipSettings, spread_places
 
@@ -49,5 +50,8 @@ def read_deciding(path: Path) -> dict[str, tuple[float, float]]:
     if not path.is_file():
         return {}
     table, _ = read_parquet(path, "id", "place", "probability")
-    moments = zip(table["place"].astype(float), table["probability"].astype(float), strict=True)
-    return dict(zip(table["id"].astype(str), moments, strict=True))
+    try:
+        moments = zip(table["place"].astype(float), table["probability"].astype(float), strict=True)
+        return dict(zip(table["id"].astype(str), moments, strict=True))
+    except (TypeError, ValueError) as err:
+        raise StoreError(f"{path} contains values that are not numbers: it was replaced by another file.") from err

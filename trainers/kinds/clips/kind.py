@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from oof.files import read_json, write_json
+from oof.errors import StoreError
+from oof.files import read_json_if_any, write_json
 from trainers.features.settings import ExtractSettings
 from trainers.kinds.base import (
     WEIGHTS_FILE,
@@ -26,7 +27,7 @@ from trainers.kinds.clips.fold import ClipFoldData
 from trainers.kinds.clips.initial import check_starts, make_fold_network, start_record, starts
 from trainers.kinds.clips.moments import AnyClipSettings
 from trainers.kinds.clips.network import make_clip_network
-from trainers.kinds.clips.pooling import pool_nested
+from trainers.kinds.clips.pooling import RULES, pool_nested
 from trainers.kinds.clips.predict import ClipModels, Kept
 from trainers.kinds.clips.trial import try_clip_model, without_weights
 from trainers.kinds.prediction import predict_rows
@@ -123,22 +124,33 @@ def _load(
         network = make_clip_network(scratch)
         load_fold_weights(network, context.fold_folder(fold) / WEIGHTS_FILE)
         networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
-    rules = [_pooling_rule(context, fold) for fold in folds]
+    rules = [_pooling_rule(context, fold, has_chosen=keep is None) for fold in folds]
     return ClipModels(settings, networks, rules, ClipSource(context), device, context.threads, tta=tta, keep=keep)
 
 
-def _pooling_rule(context: Context, fold: int) -> str:
-    """Return the rule by which a training pools the moments of rows that were not held out."""
+def _pooling_rule(context: Context, fold: int, *, has_chosen: bool) -> str:
+    """Return the rule by which a training pools the moments of rows that were not held out.
+
+    A fold that has not chosen a rule yet, since its held-out rows are being predicted, takes the mean.
+    """
     pooling = context.settings.pooling
+    if pooling == "auto" and not has_chosen:
+        return "mean"
     if pooling == "auto":
         return _rule_of_folds(context) if fold == context.folds.refit else _rule_of_fold(context, fold)
     return "mean" if pooling == "attention" else pooling
 
 
 def _rule_of_fold(context: Context, fold: int) -> str:
-    """Return the rule that a fold chose by its held-out rows; the mean before it has chosen one."""
+    """Return the rule that a fold chose by its held-out rows."""
     path = context.fold_folder(fold) / POOLING_FILE
-    return str(read_json(path, "rule")["rule"]) if path.exists() else "mean"
+    rule = (read_json_if_any(path) or {}).get("rule")
+    if not (isinstance(rule, str) and rule in RULES):
+        raise StoreError(
+            f"{path} is missing or has no known pooling rule: it was deleted or edited by hand. Restore it, or remove "
+            f"it and the predictions of the fold in work/oof/models; dfens train then predicts the fold again."
+        )
+    return rule
 
 
 def _rule_of_folds(context: Context) -> str:
