@@ -38,6 +38,20 @@ def test_variants_are_compared_and_kept_apart(folder: Path) -> None:
     assert "image_size-4 fold" not in again.stderr  # nothing is trained twice
 
 
+@pytest.mark.parametrize(
+    "file", ["image_size-4/oof.fold0.parquet", "image_size-4/model.json", "pixels/oof.fold1.parquet"]
+)
+def test_a_damaged_variant_is_made_again(folder: Path, file: str) -> None:
+    run(folder, "train", "--model", "pixels")
+    first = run(folder, "ablate", "pixels", "--set", "image_size=4", "--json")
+    own = folder / "work" / "trainers" / "ablations" / "pixels" / "oof"
+    path = own / "models" / file
+    path.write_bytes(path.read_bytes()[:20])
+    result = run(folder, "ablate", "pixels", "--set", "image_size=4", "--json")
+    assert f"The predictions of '{path.parent.name}' were damaged, and moved to {own / 'archive'}" in result.stderr
+    assert result.stdout == first.stdout
+
+
 def test_a_model_that_learnt_from_other_images_is_trained_again(folder: Path) -> None:
     run(folder, "train", "--model", "pixels")
     for path in (folder / "data" / "train").iterdir():

@@ -32,12 +32,12 @@ from trainers.kinds.timm.settings import TimmSettings
 from trainers.media.settings import DeviceDecode
 
 
-def prepare(tmp_path: Path, rows: int = 48) -> tuple[Competition, PredictionStore]:
+def prepare(tmp_path: Path, rows: int = 48, k: int = 2) -> tuple[Competition, PredictionStore]:
     root = make_table(tmp_path / "data", rows=rows, test_rows=2)
     competition = read_competition(DataSettings(root=root, id="img_name"))
     store = PredictionStore(tmp_path / "work" / "oof")
     ids = competition.train["id"].to_numpy(object)
-    store.save_folds(make_folds(ids, competition.train["target"].to_numpy(), k=2, seed=0))
+    store.save_folds(make_folds(ids, competition.train["target"].to_numpy(), k=k, seed=0))
     store.save_test_ids(competition.test["id"].to_numpy(object))
     return competition, store
 
@@ -89,6 +89,14 @@ def test_the_auc_without_corruption_equals_that_of_the_oof_predictions(tmp_path:
     again = robustness_curves(job_of(tmp_path, competition, models), corruptions=["jpeg", "noise"])
     assert again == points
     assert plot_curves(tmp_path / "curves.png", points).read_bytes().startswith(b"\x89PNG")
+
+
+def test_fewer_rows_than_folds_are_evaluated(tmp_path: Path) -> None:
+    competition, store = prepare(tmp_path, rows=24, k=6)
+    models = {"pixels": LinearSettings(image_size=8)}
+    train_models(competition, store, models, range(6), tmp_path / "work" / "trainers")
+    (point,) = robustness_curves(job_of(tmp_path, competition, models), corruptions=[], rows=3)
+    assert 0 <= point.auc <= 1
 
 
 def test_a_network_is_evaluated_with_its_stored_weights(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oof.analysis.compare import Comparison, compare_models
-from oof.errors import ConfigError
+from oof.errors import ConfigError, PredictionError, StoreError
 from oof.ids import join_positions
 from oof.progress import SILENT, Progress
 from oof.store import PredictionStore
@@ -76,10 +76,20 @@ def ablate(
     )
     # before predictions are copied: those of other settings move to the archive
     check_settings_unchanged(FoldRunner(variants_job).context(name), own, force=True, progress=progress)
+    _archive_damaged(own, progress)
     _reuse(job, own, name, folds)
     start_early(variants_job, folds)
     run_job(variants_job, folds, engine=train_side_by_side, force=True, progress=progress)
     return compare_models(own, [name, *variants], metric=metric)
+
+
+def _archive_damaged(own: PredictionStore, progress: Progress) -> None:
+    """Move variants whose predictions cannot be read to the archive: they are predicted or trained again."""
+    for variant in own.names():
+        try:
+            own.load(variant)
+        except (StoreError, PredictionError):
+            progress.note(f"The predictions of '{variant}' were damaged, and moved to {own.archive(variant)}.")
 
 
 def _trained(settings: ModelSettings, *, unless: int) -> ModelSettings:

@@ -97,13 +97,13 @@ def _predictions(
     found = {(name, *severity): np.zeros(len(fold_of)) for name in job.models for severity in severities}
     total = len(chosen) * len(severities)
     with runner.progress.task(f"corrupted {job.competition.media}", total=total, unit="row") as task:
-        for fold in common:
+        for fold in [fold for fold in common if (fold_of[chosen] == fold).any()]:  # fewer rows than folds
             models = {
                 name: kind_of(settings).load(runner.context(name), [fold], tta=False)
                 for name, settings in job.models.items()
             }
             held_out = chosen[fold_of[chosen] == fold]
-            for batch in np.array_split(held_out, max(1, -(-len(held_out) // _BATCH))):
+            for batch in np.array_split(held_out, -(-len(held_out) // _BATCH)):
                 for severity in severities:
                     for name, values in _predict(models, runner, batch, severity, seed).items():
                         found[name, *severity][batch] = values
