@@ -46,3 +46,6 @@ def test_moments_are_read_back_and_another_table_is_named(tmp_path: Path) -> Non
     write_parquet(path, pd.DataFrame({"id": ["a.mp4"], "prediction": [0.5]}), {"version": 1})
     with pytest.raises(StoreError, match=r"deciding.parquet lacks the column 'place'"):
         read_deciding(path)
+    write_parquet(path, pd.DataFrame({"id": ["a.mp4"], "place": [0.5], "probability": ["x"]}), {"version": 1})
+    with pytest.raises(StoreError, match=r"deciding.parquet contains values that are not numbers"):
+        read_deciding(path)
