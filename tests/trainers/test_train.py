@@ -302,6 +302,21 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
         train_tiny(tmp_path)
 
 
+@pytest.mark.parametrize("damage", ["changed bits", "a list", "a tensor"])
+def test_a_checkpoint_with_other_values_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "state.pt"
+    checkpoint.save(path, {"w": torch.arange(5000.0)})
+    assert checkpoint.load(path)["w"].tolist() == list(range(5000))
+    if damage == "changed bits":
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 64
+        path.write_bytes(data)
+    else:
+        torch.save([1] if damage == "a list" else torch.zeros(3), path)
+    with pytest.raises(StoreError, match=r"state\.pt cannot be read .* Move it away; the fold then restarts"):
+        checkpoint.load(path)
+
+
 @pytest.mark.parametrize(("error", "raised", "message"), [
     (PermissionError(errno.EACCES, "Permission denied"), StoreError, "may be intact: give this user permission"),
     (OSError(errno.EIO, "Input/output error"), StoreError, "may be intact: check the disk"),

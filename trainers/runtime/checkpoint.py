@@ -1,6 +1,7 @@
 """Checkpoints of a running fold on disk: everything that the rest of the training depends on."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,10 @@ def load(path: Path) -> dict[str, Any]:
         StoreError: if the file cannot be read, is broken or has a different format version.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # torch does not verify checksums: changed bits would be other weights
+                raise zipfile.BadZipFile
     except OSError as err:  # of this machine: the file may be intact
         raise StoreError(read_error(path, err)) from err
     except Exception as err:  # torch, zipfile and pickle raise different exceptions for a broken file
