@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor
 
 from oof.errors import DfensError, StoreError, TrainingError
@@ -25,7 +26,7 @@ from oof.ids import text_fingerprint
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models, train_tiny
 from trainers.kinds.timm.predict import Predictor
 from trainers.kinds.training.fold_trainer import FoldTrainer
-from trainers.networks.weights import load_fold_weights
+from trainers.networks.weights import load_fold_weights, save_fold_weights
 from trainers.runtime import checkpoint
 from trainers.runtime.device import EnergyMeter
 from trainers.runtime.signals import Stopped
@@ -315,6 +316,23 @@ def test_a_checkpoint_with_other_values_is_named(tmp_path: Path, damage: str) ->
         torch.save([1] if damage == "a list" else torch.zeros(3), path)
     with pytest.raises(StoreError, match=r"state\.pt cannot be read .* Move it away; the fold then restarts"):
         checkpoint.load(path)
+
+
+def test_changed_bits_of_weights_are_named(tmp_path: Path) -> None:
+    network, path = (
+        torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)),
+        tmp_path / "weights.safetensors",
+    )
+    save_fold_weights(network.state_dict(), path)
+    load_fold_weights(network, path)
+    load_fold_weights(network[0], path, "0.")
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 64
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"its checksums do not match.*dfens train then trains the fold again"):
+        load_fold_weights(network, path)
+    save_file(network.state_dict(), path)  # as earlier versions did
+    load_fold_weights(network, path)
 
 
 @pytest.mark.parametrize(("error", "raised", "message"), [

@@ -1,8 +1,10 @@
 """Load weights of a backbone from a file, whatever its nesting and prefixes, without executing code in it."""
 
 import argparse
+import json
 import re
 import sys
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PosixPath
@@ -10,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from oof.errors import StoreError, TrainingError, examples
@@ -90,14 +93,30 @@ def _the_only(path: Path, whole: "list[_Match]") -> "_Match":
     return chosen[0]
 
 
-def load_fold_weights(model: nn.Module, path: Path) -> None:
+def save_fold_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write the weights of a fold, with a checksum of each tensor."""
+    save_file(dict(weights), path, {"crc32": json.dumps(_checksums(weights))})
+
+
+def load_fold_weights(model: nn.Module, path: Path, prefix: str = "") -> None:
     """Load the weights of a fold trained by dfens, which must fit completely.
+
+    Args:
+        model: the network, or the part of one whose weights have the prefix in the file.
+        path: written by `save_fold_weights`; files of earlier versions have no checksums.
+        prefix: of the names of the weights, which is removed; others are ignored.
 
     Raises:
         StoreError: if the file cannot be read, is broken or does not fit; the message says what to do.
     """
     try:
-        model.load_state_dict(load_file(path))
+        found = load_file(path)
+        with safe_open(path, "pt") as file:
+            expected = (file.metadata() or {}).get("crc32")
+        if expected is not None and json.loads(expected) != _checksums(found):
+            raise ValueError("its checksums do not match")
+        own = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+        model.load_state_dict(own)
     except OSError as err:  # of this machine: the file may be intact
         raise StoreError(read_error(path, err)) from err
     except Exception as err:  # SafetensorError, RuntimeError for tensors that do not fit
@@ -107,6 +126,10 @@ def load_fold_weights(model: nn.Module, path: Path) -> None:
             f"The weights {path} cannot be read ({first_line(err)}). Remove this file, and the predictions of "
             f"the fold in work/oof/models if there are any: dfens train then trains the fold again."
         ) from err
+
+
+def _checksums(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    return {name: zlib.crc32(value.cpu().reshape(-1).view(torch.uint8).numpy().data) for name, value in weights.items()}
 
 
 def _read(path: Path) -> object:

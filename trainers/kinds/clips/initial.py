@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from oof.errors import TrainingError
 from oof.files import file_sha256
 from oof.ids import is_name
@@ -21,6 +19,7 @@ from trainers.kinds.clips.settings import OTHER_MODEL, AudioSettings, AvSettings
 from trainers.kinds.records import read_history, read_record
 from trainers.networks.backbone import create_model
 from trainers.networks.clip_network import ClipNetwork
+from trainers.networks.weights import load_fold_weights
 
 _MEL = ("sample_rate", "n_fft", "hop", "bands", "fmin", "fmax")
 _PICTURE_KINDS, _SOUND_KINDS = ("frames", "av"), ("audio", "av")
@@ -84,9 +83,7 @@ def make_fold_network(context: ModelContext[AnyClipSettings], fold: int) -> Clip
     for start in starts(context.settings):
         folder = _check_trained(context, start, fold)
         prefix = f"{start.encoder}."
-        tensors = load_file(folder / WEIGHTS_FILE)
-        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        network.get_submodule(start.encoder).load_state_dict(own)
+        load_fold_weights(network.get_submodule(start.encoder), folder / WEIGHTS_FILE, prefix)
     return network
 
 

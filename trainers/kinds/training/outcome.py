@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from oof.errors import TrainingError
 from trainers.kinds.base import WEIGHTS_FILE, FoldOutcome, ModelContext
@@ -12,6 +11,7 @@ from trainers.kinds.training.fold_data import FoldData
 from trainers.kinds.training.fold_trainer import FoldTrainer, TrainedFold
 from trainers.networks.backbone import parameter_count
 from trainers.networks.settings import OptimSettings
+from trainers.networks.weights import save_fold_weights
 from trainers.runtime.device import amp_type, default_device, device_name, peak_memory, reset_peak
 
 
@@ -55,7 +55,7 @@ def train_network(context: ModelContext[Any], fold: int, data: FoldData) -> Fold
     trained = trainer.run()
 
     def save_weights(path: Path) -> None:
-        save_file(trained.weights, path)
+        save_fold_weights(trained.weights, path)
 
     return FoldOutcome(
         oof=trained.oof,
