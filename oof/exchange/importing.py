@@ -171,7 +171,8 @@ def _folds_for(
     report: ImportReport,
 ) -> Folds:
     if store.has_folds():
-        if folds_from is not None:
+        # an import that was killed before it stored models may have written these folds: the same command resumes
+        if folds_from is not None and (store.names() or not _has_folds_of(store, folds_from, k, seed)):
             raise FoldError(
                 f"There are folds already ({store.folds_path}), so --folds-from is not needed. Leave it out, or assign "
                 f"new folds with dfens folds --force."
@@ -187,6 +188,11 @@ def _folds_for(
             f"'{source.roles.group}', so each of them is its own group."
         )
     return folds
+
+
+def _has_folds_of(store: PredictionStore, table: PredictionFile, k: int, seed: int) -> bool:
+    """Return whether the folds of the store are those that an import takes from a file."""
+    return folds_of([table], k=k, seed=seed).fingerprint == store.folds.fingerprint
 
 
 def _check_not_parts(tables: Sequence[PredictionFile]) -> None:

@@ -11,6 +11,7 @@ from oof.errors import ConfigError, FoldError, PredictionError
 from oof.exchange.importing import (
     ColumnChoice,
     export_predictions,
+    folds_of,
     import_predictions,
     read_fold_table,
     read_predictions,
@@ -117,6 +118,16 @@ def test_folds_come_from_the_file_that_is_named(store: PredictionStore, tmp_path
     assert store.folds.groups.tolist() == source["group"].tolist()
     with pytest.raises(FoldError, match="There are folds already"):
         import_predictions(store, [table], folds_from=read_fold_table(path))
+
+
+def test_an_import_that_was_killed_after_it_wrote_the_folds_resumes(store: PredictionStore, tmp_path: Path) -> None:
+    source = frame()[["id", "target", "fold"]]
+    path, other = save(tmp_path / "folds.csv", source), save(tmp_path / "other.csv", source.assign(fold=[0, 1] * 30))
+    table = read_predictions(save(tmp_path / "a.csv", frame()[["id", "pred"]]))
+    store.save_folds(folds_of([read_fold_table(path)]))
+    with pytest.raises(FoldError, match="There are folds already"):
+        import_predictions(store, [table], folds_from=read_fold_table(other))
+    assert import_predictions(store, [table], folds_from=read_fold_table(path)).models == ["a"]
 
 
 def test_labels_of_folds_are_compared_as_their_numbers(store: PredictionStore, tmp_path: Path) -> None:
