@@ -87,6 +87,7 @@ class ChosenFinals:
 
     expected: its best-of-two private score. gain: over "best public + best CV"; beats: probability to beat that pair.
     candidates: labels of the submissions that were compared. public_scores: those of the ledger at that time, by name.
+    oof: fingerprints of their OOF predictions, by label; empty in results of earlier versions.
     """
 
     pair: tuple[str, str]
@@ -95,6 +96,7 @@ class ChosenFinals:
     beats: float
     candidates: tuple[str, ...]
     public_scores: Mapping[str, float]
+    oof: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

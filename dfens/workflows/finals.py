@@ -12,15 +12,16 @@ from dfens.report.inputs import ChosenFinals
 from dfens.report.ledger import public_scores
 from dfens.workflows.ledger import label_of, read_entries
 from dfens.workflows.provenance import submitted_oof
-from dfens.workflows.stored_results import save_finals
+from dfens.workflows.stored_results import read_finals, save_finals
 from dfens.workspace.paths import Workspace
-from oof.errors import SubmissionError, examples
+from oof.errors import DfensError, SubmissionError, examples
 from oof.metrics import metric_by_name
 from oof.progress import SILENT, Progress
 from submissions.entry import Entry
 from submissions.finals.select import Candidate, LeaderboardSplit, Selection, select_pair
 from submissions.finals.simulate import LabelledRows
 from submissions.plots import plot_selection
+from submissions.table import values_fingerprint
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,36 @@ def choose_finals(
             beats=best.beats,
             candidates=tuple(item.name for item in candidates),
             public_scores=public_scores(entries),
+            oof={item.name: values_fingerprint(folds.ids, item.oof) for item in candidates},
         ),
     )
     link = f"https://www.kaggle.com/competitions/{config.competition.slug}/submissions"
     return FinalsChoice(found, public_share, tuple(left_out), link, plots)
+
+
+def current_finals(workspace: Workspace, entries: Sequence[Entry]) -> ChosenFinals | None:
+    """Return the pair that was recommended last; None as in `read_finals`, and if OOF predictions were replaced since.
+
+    Args:
+        entries: the ledger. A model may have been imported again, with other OOF predictions, under the same name.
+    """
+    found = read_finals(workspace)
+    if found is None:
+        return None
+    for entry in entries:
+        now = _oof_fingerprint(workspace, entry) if label_of(entry) in found.oof else None
+        if now is not None and now != found.oof[label_of(entry)]:
+            return None
+    return found
+
+
+def _oof_fingerprint(workspace: Workspace, entry: Entry) -> str | None:
+    """Return the fingerprint of the OOF predictions of what was submitted; None if they cannot be read."""
+    try:
+        oof = submitted_oof(workspace, entry.provenance)
+    except DfensError:
+        return None
+    return None if oof is None else values_fingerprint(workspace.predictions.folds.ids, oof)
 
 
 def gather_candidates(workspace: Workspace, entries: Sequence[Entry]) -> tuple[list[Candidate], list[str]]:

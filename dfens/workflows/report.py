@@ -14,10 +14,11 @@ from dfens.report.inputs import BlendInput, ModelInput, ReportInputs
 from dfens.report.page import render_page
 from dfens.report.report import Report, build_report
 from dfens.values import json_value
+from dfens.workflows.finals import current_finals
 from dfens.workflows.ledger import read_entries
 from dfens.workflows.report_media import find_views
 from dfens.workflows.status import next_command
-from dfens.workflows.stored_results import read_duplicates, read_finals, read_fold_gap, read_modalities
+from dfens.workflows.stored_results import read_duplicates, read_fold_gap, read_modalities
 from dfens.workspace.config import no_config
 from dfens.workspace.members import again_command, changed_inputs
 from dfens.workspace.paths import Workspace
@@ -110,6 +111,7 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
     sealed = _or_problem(store.sealed_rows, problems) if store.has_folds() else None
     looks = _or_problem(store.looks.read, problems) or ()
     metric = metric_by_name(config.competition.metric if config else "auc")
+    entries = _or_problem(lambda: _entries(workspace), problems) or []
     n_test = _or_problem(lambda: len(store.test_ids), problems) if store.test_ids_path.exists() else 0
     return ReportInputs(
         competition=(config.competition.slug if config else "") or workspace.root.name,
@@ -123,13 +125,13 @@ def load_inputs(workspace: Workspace) -> ReportInputs:
         n_test=n_test or 0,
         models=models,
         blends=blends,
-        entries=_or_problem(lambda: _entries(workspace), problems) or [],
+        entries=entries,
         next_command=_or_problem(lambda: _next_command(workspace, len(models)), problems) or "dfens status",
         submissions_per_day=config.competition.submissions_per_day if config else None,
         medals=_or_problem(lambda: _medals(workspace, metric), problems) or (),
         fold_gap=read_fold_gap(workspace, folds),
         duplicates=read_duplicates(workspace, folds),
-        finals=read_finals(workspace),
+        finals=current_finals(workspace, entries),
         sealed=0 if sealed is None else len(sealed.ids),
         looks=looks,
         looked="" if sealed is None else count_looks(looks, sealed.fingerprint),

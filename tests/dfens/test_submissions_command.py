@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dfens.cli import cli
-from dfens.workflows.ledger import open_ledger, sample_submission, table_of
+from dfens.workflows.finals import current_finals
+from dfens.workflows.ledger import open_ledger, read_entries, sample_submission, table_of
 from dfens.workflows.provenance import read_recipe
 from dfens.workflows.stored_results import read_finals
 from dfens.workspace.paths import Workspace
@@ -371,3 +372,25 @@ def test_a_tilde_is_the_home_folder_in_all_paths(tmp_path: Path, monkeypatch: py
     app = Workspace(project)
     assert sample_submission(app) == home / "mine.csv"
     assert table_of(app, "~/mine.csv", [], home / "mine.csv")[1].rows == 50
+
+
+def test_a_pair_simulated_with_other_oof_predictions_counts_as_unknown(workspace: Path, tmp_path: Path) -> None:
+    """A model that is imported again with the same test predictions is still the submission's, but not its OOF."""
+    copy = Path(shutil.copytree(workspace, tmp_path / "copy"))
+    submissions(copy, "select", "--draws", "100")
+
+    def chosen() -> object:
+        found = Workspace(copy)
+        return current_finals(found, read_entries(found))
+
+    assert chosen() is not None
+    store = Workspace(copy).predictions
+    model = store.load("m0")
+    assert model.test is not None
+    store.save("m0", store.folds.ids, model.oof, model.test)
+    assert chosen() is not None
+    store.save("m0", store.folds.ids, model.oof[::-1], model.test)
+    assert chosen() is None
+    assert "Simulated" not in json.loads(run(copy, "report", "--json").stdout)["submissions"]["finals_reason"]
+    store.archive("m0")
+    assert chosen() is not None  # as for a submission that is no longer stored
