@@ -15,6 +15,7 @@ The command `dfens` prints a DfensError without a traceback and exits with 1.
 
 import errno
 from collections.abc import Sequence
+from pathlib import Path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota exceeded, ulimit -f
 
@@ -76,6 +77,28 @@ def disk_remedy(number: int | None) -> str:
     if number == errno.EROFS:
         return "Mount this disk with write access, or work in a copy of the folder on another disk (dfens -C DIR)."
     return ""
+
+
+def write_remedy(path: Path, err: OSError) -> str:
+    """Return what to do after a system error while writing a file or creating its folder."""
+    if disk_remedy(err.errno):
+        return disk_remedy(err.errno)
+    if isinstance(err, PermissionError):
+        refusing = next((item for item in path.parents if item.exists()), path.parent)
+        return (
+            f"Expected a folder that this user can write to: correct the owner or the permissions of "
+            f"{refusing}, or work in another folder (dfens -C DIR)."
+        )
+    if err.errno in (errno.ENOTDIR, errno.EEXIST):
+        blocking = next((item for item in (path, *path.parents) if item.exists() and not item.is_dir()), path.parent)
+        return f"{blocking} is a file where a folder is expected: move it away, or choose another folder."
+    if err.errno == errno.EISDIR:
+        return f"{path} is a folder: move it away, or choose another name."
+    if err.errno == errno.ENOENT:
+        return f"The folder {path.parent} was moved or removed at the same time: run the same command again."
+    if err.errno == errno.ENAMETOOLONG:
+        return "Choose a shorter name."
+    return f"Check the disk and the folder {path.parent}."
 
 
 def memory_is_full(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oof.errors import DISK_FULL, DfensError, StoreError, disk_remedy
+from oof.errors import DISK_FULL, DfensError, StoreError, write_remedy
 from oof.native_sources import native_file
+from oof.progress import SILENT, Progress
 
 _HEADER = b"dfens"
 _TEMPORARY = ".*.part"
+_MOMENT_S = 1.0  # without a lock before a process says that it waits for it
 
 
 @contextlib.contextmanager
@@ -131,28 +134,6 @@ def _named_write_error(path: Path) -> Iterator[None]:
         if not (named in path.parents or named.parent == path.parent):
             raise
         raise DfensError(f"{path} cannot be written ({err.strerror}). {write_remedy(path, err)}") from err
-
-
-def write_remedy(path: Path, err: OSError) -> str:
-    """Return what to do after a system error while writing a file or creating its folder."""
-    if disk_remedy(err.errno):
-        return disk_remedy(err.errno)
-    if isinstance(err, PermissionError):
-        refusing = next((item for item in path.parents if item.exists()), path.parent)
-        return (
-            f"Expected a folder that this user can write to: correct the owner or the permissions of "
-            f"{refusing}, or work in another folder (dfens -C DIR)."
-        )
-    if err.errno in (errno.ENOTDIR, errno.EEXIST):
-        blocking = next((item for item in (path, *path.parents) if item.exists() and not item.is_dir()), path.parent)
-        return f"{blocking} is a file where a folder is expected: move it away, or choose another folder."
-    if err.errno == errno.EISDIR:
-        return f"{path} is a folder: move it away, or choose another name."
-    if err.errno == errno.ENOENT:
-        return f"The folder {path.parent} was moved or removed at the same time: run the same command again."
-    if err.errno == errno.ENAMETOOLONG:
-        return "Choose a shorter name."
-    return f"Check the disk and the folder {path.parent}."
 
 
 def _means_full_disk(err: Exception, part: Path) -> bool:
@@ -346,9 +327,13 @@ def file_sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock among the processes of this machine; the kernel releases it when a process dies."""
-    with _locked(path) as file:
+def file_lock(path: Path, progress: Progress = SILENT) -> Iterator[None]:
+    """Hold an exclusive lock among the processes of this machine; the kernel releases it when a process dies.
+
+    Args:
+        path: the lock file. progress: told once if another process has the lock for more than a moment.
+    """
+    with _locked(path, progress) as file:
         with contextlib.suppress(OSError):
             os.utime(file.fileno())  # records when the lock was acquired, for `locked_since`
         try:
@@ -357,13 +342,15 @@ def file_lock(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _locked(path: Path) -> IO[str]:
+def _locked(path: Path, progress: Progress) -> IO[str]:
     """Open and lock a file, again if it was moved or removed while another process had it locked."""
     while True:
         with _named_write_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         try:
+            if progress is not SILENT and not _is_free_soon(file):
+                progress.note(f"Another dfens process is working in {path.parent}; waiting for it.")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as err:
             file.close()
@@ -373,6 +360,20 @@ def _locked(path: Path) -> IO[str]:
         if _is_same(path, file.fileno()):
             return file
         file.close()
+
+
+def _is_free_soon(file: IO[str]) -> bool:
+    """Lock a file that no other process has locked for more than a moment; return whether it is locked now."""
+    last = time.monotonic() + _MOMENT_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > last:
+                return False
+            time.sleep(_MOMENT_S / 20)
+        else:
+            return True
 
 
 def locked_since(path: Path) -> datetime | None:

@@ -16,8 +16,7 @@ from sqlalchemy import event as events
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from oof.errors import DISK_FULL, StoreError
-from oof.files import write_remedy
+from oof.errors import DISK_FULL, StoreError, write_remedy
 from submissions.database.base import RESTORE, LedgerDamagedError, LockLostError
 
 _BUSY_S = 60.0

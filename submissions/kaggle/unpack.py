@@ -17,8 +17,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from oof.errors import DataError, DfensError, examples
-from oof.files import write_remedy
+from oof.errors import DataError, DfensError, examples, write_remedy
 from oof.progress import SILENT, Progress
 
 _CHUNK = 1 << 20

@@ -5,6 +5,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +16,8 @@ import pandas as pd
 import pytest
 
 from oof import files
-from oof.errors import DfensError, StoreError
+from oof.errors import DfensError, StoreError, write_remedy
+from oof.progress import SILENT, Task
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_archive_moves_and_never_overwrites(tmp_path: Path) -> None:
 
 def test_a_missing_permission_is_that_of_the_folder_that_exists(tmp_path: Path) -> None:
     refused = PermissionError(errno.EACCES, "Permission denied")
-    remedy = files.write_remedy(tmp_path / "work" / "oof" / "folds.parquet", refused)
+    remedy = write_remedy(tmp_path / "work" / "oof" / "folds.parquet", refused)
     assert f"the permissions of {tmp_path}, or work in another folder" in remedy
 
 
@@ -182,3 +184,37 @@ def test_a_lock_that_is_archived_while_waiting_is_acquired_in_the_new_folder(
     monkeypatch.setattr(fcntl, "flock", flock_after_archiving)
     with files.file_lock(lock):
         assert files.locked_since(lock) is not None
+
+
+class _Notes:
+    """Record notes; a task is silent."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def task(self, title: str, total: float | None = None, unit: str = "") -> Task:
+        return SILENT.task(title, total, unit)
+
+
+def test_a_process_that_waits_for_a_lock_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, notes = tmp_path / "fold0" / ".lock", _Notes()
+
+    def wait() -> None:
+        with files.file_lock(lock, notes):
+            pass
+
+    def wait_for(seconds: float) -> list[str]:
+        """Return the notes of a process that waits for a lock that is held for some time."""
+        monkeypatch.setattr(files, "_MOMENT_S", 0.2)
+        with files.file_lock(lock, notes):
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            time.sleep(seconds)
+        waiting.join()
+        return notes.lines
+
+    assert wait_for(0.0) == []
+    assert wait_for(1.0) == [f"Another dfens process is working in {tmp_path / 'fold0'}; waiting for it."]

@@ -41,7 +41,7 @@ def check_settings_unchanged(
     """
     folder = context.folder
     path, record = folder / RECORD, _record(context, store)
-    with file_lock(folder.parent / ".lock"):
+    with file_lock(folder.parent / ".lock", progress):
         store.check_folds_unchanged()  # a record with replaced folds would be refused by the next run
         is_new = True
         before = _read_record(context, record) or _from_store(context, store, record)

@@ -173,7 +173,7 @@ class FoldRunner:
         for source in kind.starts_from(self.job.models[name]):
             if source in self.job.models and not self.group.broadcast(self.is_trained(source, fold)):
                 self.train(source, fold)
-        with self.group.lock(folder / ".lock"):
+        with self.group.lock(folder / ".lock", self.progress):
             if self.group.broadcast(self.is_trained(name, fold, seed)):
                 return self._done(name, fold, seed)
             check_still_own(self.job.work_dir / name, self.job.models[name])
@@ -252,7 +252,7 @@ class FoldRunner:
 
     def _prepare(self, name: str) -> None:
         """Let the kind prepare what all folds need, in one process at a time."""
-        with self.group.lock(self.job.work_dir / name / ".prepare.lock"):
+        with self.group.lock(self.job.work_dir / name / ".prepare.lock", self.progress):
             self.group.on_rank_zero(lambda: kind_of(self.job.models[name]).prepare(self.context(name)))
 
     def _training_context(self, name: str, fold: int, seed: int) -> ModelContext[Any]:
@@ -336,7 +336,7 @@ class FoldRunner:
                 self.store.save_predicted(name, values, fold=fold, seed=seed)
             remove_parts(context)
 
-        with self.group.lock(context.folder / ".test.lock"):
+        with self.group.lock(context.folder / ".test.lock", self.progress):
             waiting = self.group.broadcast(self._without_test(name, folds, seed))
             if waiting:
                 self._prepare(name)

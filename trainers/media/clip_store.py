@@ -105,7 +105,7 @@ class ClipStore:
             KeyboardInterrupt, Stopped: on Ctrl-C or SIGTERM, after the clips read so far have been stored.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with file_lock(self.folder / ".lock"), StopRequest() as request:
+        with file_lock(self.folder / ".lock", progress), StopRequest() as request:
             write_json(self.folder / "recipe.json", self.recipe)
             index = self._index()
             remove_leftovers(self.folder, ".bin", index)

@@ -115,7 +115,7 @@ class ImageCache:
             DataError: if the disk has too little free space, before anything is written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with file_lock(self.folder / ".lock"):
+        with file_lock(self.folder / ".lock", progress):
             plan = self.plan(paths, threads)
             if plan.bytes_needed > _SHARE_OF_DISK * plan.bytes_free:
                 raise DataError(

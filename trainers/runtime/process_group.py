@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from oof.files import file_lock
+from oof.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,12 +65,12 @@ class ProcessGroup:
                 torch.distributed.broadcast(tensor, 0)
 
     @contextlib.contextmanager
-    def lock(self, path: Path) -> Iterator[None]:
-        """Hold a file lock for all processes of the group."""
+    def lock(self, path: Path, progress: Progress) -> Iterator[None]:
+        """Hold a file lock for all processes of the group; progress as in `file_lock`."""
         if self.rank:
             yield
         else:
-            with file_lock(path):
+            with file_lock(path, progress):
                 yield
 
     def all_gather(self, value: T) -> list[T]:
