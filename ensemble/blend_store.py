@@ -19,6 +19,7 @@ from oof import files
 from oof.errors import PredictionError, StoreError, examples
 from oof.ids import Ids, check_case, check_name, ids_fingerprint
 from oof.metrics import Metric
+from oof.replacing import replace_folder
 from oof.typed import typed
 
 FORMAT_VERSION = 2
@@ -124,7 +125,7 @@ class BlendStore:
         └── archive/                    earlier blends of the same names, by time
 
     A blend is written to a hidden folder and moved into place; an existing blend with the same name is
-    moved to the archive first. A lock (`.lock`) ensures that a reader gets a consistent blend;
+    moved to the archive in the same step. A lock (`.lock`) ensures that a reader gets a consistent blend;
     if the folder is read-only, nobody writes and no lock is needed.
     """
 
@@ -249,9 +250,7 @@ class BlendStore:
             facts["files"] = {path.name: files.file_sha256(path) for path in part.iterdir()}
             files.write_json(part / "blend.json", facts)
             with files.file_lock(self.root / ".lock"):
-                archived = files.archive(path, self.archive_dir) if path.exists() else None
-                part.rename(path)
-        return archived
+                return replace_folder(part, path, self.archive_dir)
 
     def archive_all(self) -> "builtins.list[Path]":
         """Move all blends, also damaged ones, to the archive, and return their new paths."""

@@ -442,12 +442,16 @@ def archive(path: Path, archive_dir: Path) -> Path:
     Returns:
         Its new path: `archive_dir/20261123T101500.123456Z-name`.
     """
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    target = archive_dir / f"{stamp}-{path.name}"
+    target = archive_path(path.name, archive_dir)
     with _named_write_error(target):
         archive_dir.mkdir(parents=True, exist_ok=True)
         move(path, target)
     return target
+
+
+def archive_path(name: str, archive_dir: Path) -> Path:
+    """Return where `archive` would move a file or folder now."""
+    return archive_dir / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{name}"
 
 
 def move(path: Path, target: Path) -> None:
@@ -457,7 +461,7 @@ def move(path: Path, target: Path) -> None:
     """
     try:
         path.rename(target)
-        _remove_temporary(target)
+        remove_temporary(target)
     except OSError as err:
         if err.errno != errno.EXDEV:
             raise
@@ -473,7 +477,7 @@ def move(path: Path, target: Path) -> None:
                 path.unlink()
 
 
-def _remove_temporary(folder: Path) -> None:
+def remove_temporary(folder: Path) -> None:
     """Remove the temporary files and folders of `atomic_path` and `temporary_folder` below a folder."""
     for part in list(folder.rglob(_TEMPORARY)):
         with contextlib.suppress(OSError):

@@ -22,6 +22,7 @@ from oof.part_files import (
 )
 from oof.prediction_reader import OF_SEVERAL_TRAININGS, PredictionReader
 from oof.predictions import ModelPredictions, ModelSummary, NewModel
+from oof.replacing import replace_folder
 
 __all__ = ["FORMAT_VERSION", "ModelPredictions", "ModelSummary", "NewModel", "Part", "PredictionStore"]
 
@@ -214,7 +215,7 @@ class PredictionStore(PredictionReader):
             PredictionError: if ids or values are invalid; nothing is changed then.
             ConfigError: if a name is invalid, or differs from another one only in case; likewise.
         """
-        archived = {}
+        archived: dict[str, Path] = {}
         with contextlib.ExitStack() as stack:
             written = {}
             for model in models:
@@ -231,9 +232,9 @@ class PredictionStore(PredictionReader):
             with files.file_lock(self._lock_path):
                 check_case([model.name for model in models], model_names(self.models_dir))
                 for place, folder in written.items():
-                    if place.exists():
-                        archived[place.name] = files.archive(place, self.archive_dir)
-                    folder.rename(place)
+                    replaced = replace_folder(folder, place, self.archive_dir)
+                    if replaced is not None:
+                        archived[place.name] = replaced
         return archived
 
     def archive(self, name: str) -> Path:

@@ -1,5 +1,6 @@
 """Concurrent readers and writers: a stored model is the old one or the new one, never a mixture."""
 
+import contextlib
 import errno
 import threading
 from collections import Counter
@@ -8,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oof import files
+from oof import files, replacing
 from oof.errors import DfensError, PredictionError, StoreError
 from oof.folds import make_folds
 from oof.predictions import NewModel
 from oof.store import PredictionStore
+from tests.support.interleaving import Killed
 from tests.support.rights import without_root_rights
 from tests.support.side_by_side import run_together
 
@@ -62,6 +64,41 @@ def test_concurrent_readers_see_complete_models(store: PredictionStore) -> None:
     assert seen["mixed"] == 0
     assert len(list(store.archive_dir.iterdir())) == 4 * ROUNDS - 1  # nothing was lost
     assert sorted(path.name for path in (store.root / "models").iterdir()) == ["m", "other"]
+
+
+@pytest.mark.parametrize("moves", range(3))
+def test_a_process_killed_while_it_replaces_a_model_leaves_one_in_place(
+    store: PredictionStore, moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a blend of all models would lack this one, and dfens submit would send another blend."""
+    save(store, 1.0, "m")
+    rename, done = Path.rename, list[Path]()
+
+    def rename_or_die(path: Path, target: Path) -> Path:
+        if len(done) == moves:
+            raise Killed
+        done.append(path)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_or_die)
+    with contextlib.suppress(Killed):
+        save(store, 2.0, "m")
+    assert PredictionStore(store.root).load("m").oof[0] == (1.0 if moves == 0 else 2.0)
+
+
+@pytest.mark.parametrize("exchange", [False, True])
+def test_a_replaced_model_is_in_the_archive(
+    store: PredictionStore, exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchange:  # a disk that cannot exchange two folders
+        monkeypatch.setattr(replacing, "_exchange", lambda one, other: False)
+    save(store, 1.0, "m")
+    save(store, 2.0, "m")
+    (archived,) = store.archive_dir.iterdir()
+    assert archived.name.endswith("-m")
+    assert files.read_parquet(archived / "oof.all.parquet")[0]["prediction"][0] == 1.0
+    assert store.load("m").oof[0] == 2.0
+    assert [path.name for path in store.models_dir.iterdir()] == ["m"]
 
 
 def test_models_that_are_archived_while_all_are_read_are_left_out(store: PredictionStore) -> None:
