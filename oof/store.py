@@ -231,6 +231,8 @@ class PredictionStore(PredictionReader):
                 self._save_model(folder, model.name, model.kind, model.details)
             with files.file_lock(self._lock_path):
                 check_case([model.name for model in models], model_names(self.models_dir))
+                has_test = any(model.test is not None for model in models)
+                self._check_rows_unchanged(self._fingerprints("test" if has_test else "oof", None))
                 for place, folder in written.items():
                     replaced = replace_folder(folder, place, self.archive_dir)
                     if replaced is not None:

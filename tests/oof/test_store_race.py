@@ -86,6 +86,21 @@ def test_a_process_killed_while_it_replaces_a_model_leaves_one_in_place(
     assert PredictionStore(store.root).load("m").oof[0] == (1.0 if moves == 0 else 2.0)
 
 
+def test_a_model_is_not_stored_if_the_rows_are_replaced_while_it_is_written(
+    store: PredictionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = files.write_json
+
+    def replace_rows_and_write(path: Path, value: object) -> None:
+        PredictionStore(store.root).save_test_ids(np.array(["x", "z"], object))
+        write(path, value)
+
+    monkeypatch.setattr(files, "write_json", replace_rows_and_write)  # of model.json, after the predictions
+    with pytest.raises(StoreError, match="rows to predict were replaced by another process"):
+        save(store, 1.0, "m")
+    assert PredictionStore(store.root).list() == []
+
+
 @pytest.mark.parametrize("exchange", [False, True])
 def test_a_replaced_model_is_in_the_archive(
     store: PredictionStore, exchange: bool, monkeypatch: pytest.MonkeyPatch
