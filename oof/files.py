@@ -25,6 +25,7 @@ from oof.progress import SILENT, Progress
 
 _HEADER = b"dfens"
 _TEMPORARY = ".*.part"
+_PART = re.compile(r"\.(.+)\.\w{8}\.part", re.DOTALL)  # the name of a temporary file or folder
 _MOMENT_S = 1.0  # without a lock before a process says that it waits for it
 
 
@@ -73,7 +74,7 @@ def _own_part(path: Path, make: Callable[..., str]) -> Iterator[Path]:
         path: what will be written.
         make: creates it, `tempfile.mkdtemp` or `_make_file`.
     """
-    _remove_leftovers(path)
+    remove_leftovers(path.parent, path.name)
     while True:
         part = Path(make(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
@@ -91,15 +92,15 @@ def _own_part(path: Path, make: Callable[..., str]) -> Iterator[Path]:
         os.close(handle)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove the temporary files and folders of processes that were killed while they wrote `path`."""
-    start, length = f".{path.name}.", len(f".{path.name}.12345678.part")
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove the temporary files and folders of processes that were killed while they wrote `name` ("": anything)."""
     with contextlib.suppress(OSError):
-        for name in os.listdir(path.parent):  # noqa: PTH208 (also called for folders of many files)
-            if name.startswith(start) and name.endswith(".part") and len(name) == length:
-                with contextlib.suppress(OSError), _opened(path.with_name(name)) as handle:
+        for part in os.listdir(folder):  # noqa: PTH208 (also called for folders of many files)
+            found = _PART.fullmatch(part)
+            if found and name in ("", found[1]):
+                with contextlib.suppress(OSError), _opened(folder / part) as handle:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _remove(path.with_name(name))
+                    _remove(folder / part)
 
 
 @contextlib.contextmanager

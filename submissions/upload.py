@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from oof.errors import ConfigError, DfensError, StoreError, SubmissionError, examples
-from oof.files import atomic_path, file_sha256
+from oof.files import atomic_path, file_sha256, remove_leftovers
 from oof.progress import SILENT, Progress
 from submissions.allowance import Allowance, check_allowance
 from submissions.database.base import SubmitLock
@@ -143,6 +143,7 @@ class Submitter:
             return self.client.submit(path, entry.message, check_and_go)
 
         def keep() -> None:
+            remove_leftovers(folder)
             with atomic_path(path) as part:
                 part.write_bytes(table.data)
 

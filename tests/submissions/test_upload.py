@@ -88,6 +88,16 @@ def test_links_and_folders_next_to_the_stored_copies_are_ignored(kaggle: KaggleS
     assert Desk(kaggle, tmp_path).submit().entry.ref == 1000
 
 
+def test_the_partial_copy_of_a_killed_run_is_removed(kaggle: KaggleServer, tmp_path: Path) -> None:
+    """Its name has a unique part, so that no later run writes the same file."""
+    desk = Desk(kaggle, tmp_path)
+    left = tmp_path / "sent" / ".b7-0123456789ab.csv.x1y2_3z4.part"
+    left.parent.mkdir()
+    left.write_bytes(b"id,tar")
+    sent = desk.submit().entry
+    assert [path.name for path in left.parent.iterdir()] == [sent.file_name]
+
+
 def test_zero_allowance_stops_before_the_upload(kaggle: KaggleServer, tmp_path: Path) -> None:
     kaggle.used_today = 5
     with pytest.raises(SubmissionError, match="Nothing was sent"):
