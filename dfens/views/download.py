@@ -16,7 +16,7 @@ def show_files(found: RemoteFiles) -> Iterator[FittedTable | str]:
 def show_download(found: DownloadedFiles) -> Iterator[str]:
     """Describe what is in the data folder now."""
     line = f"{found.files} file{'s' * (found.files != 1)}, {found.bytes / 1e6:,.1f} MB in {found.folder}."
-    yield line if found.fetched else f"Nothing to do: {line}"
+    yield line if found.written else f"Nothing to do: {line}"
     if found.archives:
         yield f"Some are archives themselves and were not unpacked: {', '.join(found.archives[:5])}"
     if found.changed:

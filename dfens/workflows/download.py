@@ -31,7 +31,8 @@ class RemoteFiles:
 class DownloadedFiles:
     """The files in the data folder after a download.
 
-    fetched: bytes downloaded. archives: files that are archives themselves and were not unpacked.
+    fetched: bytes downloaded. written: number of files written. archives: files that are archives themselves and were
+    not unpacked.
     changed: files that differ from Kaggle's and were left unchanged. replaced: files replaced with `force`, and the new
     paths of the old ones.
     """
@@ -40,6 +41,7 @@ class DownloadedFiles:
     files: int
     bytes: int
     fetched: int
+    written: int
     archives: tuple[str, ...]
     changed: tuple[str, ...]
     replaced: Mapping[str, Path]
@@ -71,5 +73,12 @@ def download(
         else:
             found = download_all(client, to, keep_archive=keep_archive, force=force, progress=progress)
     return DownloadedFiles(
-        to.folder, found.files, found.bytes, found.fetched, tuple(found.archives), found.changed, found.replaced
+        to.folder,
+        found.files,
+        found.bytes,
+        found.fetched,
+        found.written,
+        tuple(found.archives),
+        found.changed,
+        found.replaced,
     )

@@ -40,7 +40,7 @@ class Downloaded:
     files, bytes: number and size of the requested files. fetched: bytes downloaded, 0 if everything was
     there. archives: files that are archives themselves and were not unpacked. changed: existing files with
     different content, e.g. corrected by the user, which were left unchanged. replaced: with `force`, the replaced
-    files and the new paths of the old ones.
+    files and the new paths of the old ones. written: number of files that were not there before, or were replaced.
     """
 
     files: int
@@ -49,6 +49,7 @@ class Downloaded:
     archives: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     replaced: Mapping[str, Path] = field(default_factory=dict)
+    written: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ def download_all(
         _inner(unpacked.sizes),
         unpacked.kept,
         unpacked.replaced,
+        unpacked.written,
     )
 
 
@@ -213,7 +215,7 @@ def download_some(
             f"Run dfens download --list."
         )
     folder, state_dir = to.folder, to.state_dir
-    fetched, changed, replaced = 0, [], {}
+    fetched, changed, replaced, written = 0, [], {}, 0
     with _alone(state_dir, client, progress):
         for name in names:
             path = _safe_path(to, name)
@@ -228,8 +230,9 @@ def download_some(
                     replaced[name] = move_aside(path, state_dir / "replaced" / name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 move_into_place(held, path)
+            written += 1
     total = sum(listed[name] for name in names)
-    return Downloaded(len(names), total, fetched, changed=tuple(changed), replaced=replaced)
+    return Downloaded(len(names), total, fetched, changed=tuple(changed), replaced=replaced, written=written)
 
 
 def _safe_path(to: DownloadTarget, name: str) -> Path:

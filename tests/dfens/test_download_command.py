@@ -46,6 +46,19 @@ def test_all_files_are_downloaded_once(folder: Path, online: KaggleServer) -> No
     assert len(online.calls) == calls
 
 
+def test_unpacking_the_rest_of_an_archive_is_not_nothing(folder: Path) -> None:
+    """The archive of a run that was killed while it unpacked is used again."""
+    run(folder, "--keep-archive")
+    (folder / "data" / "train.csv").unlink()
+    found = run(folder, "--keep-archive")
+    assert found.stdout.startswith("3 files, 0.0 MB in")
+    assert (folder / "data" / "train.csv").exists()
+    assert run(folder, "--keep-archive").stdout.startswith("Nothing to do: 3 files")
+    (folder / "data" / "train.csv").unlink()
+    assert run(folder, "--file", "train.csv").stdout.startswith("1 file, 0.0 MB in")
+    assert run(folder, "--file", "train.csv").stdout.startswith("Nothing to do: 1 file")
+
+
 def test_the_archive_is_kept_on_request(folder: Path) -> None:
     run(folder, "--keep-archive")
     assert (folder / "work" / "submissions" / "download" / "multi-ffdi.zip").exists()
