@@ -247,7 +247,7 @@ class BlendStore:
                 files.write_parquet(part / "test.parquet", table, header | {"test_ids": facts["test_ids"]})
             files.write_parquet(part / "distributions.parquet", distributions, header)
             files.write_json(part / "predictor.json", header | predictor)
-            facts["files"] = {path.name: files.file_sha256(path) for path in part.iterdir()}
+            facts["sha256"] = {path.name: files.file_sha256(path) for path in part.iterdir()}
             files.write_json(part / "blend.json", facts)
             with files.file_lock(self.root / ".lock"):
                 return replace_folder(part, path, self.archive_dir)
@@ -293,7 +293,7 @@ class BlendStore:
             prints = {key: facts[key] for key in ("fingerprints", "contains") if key in facts}
             typed(dict[str, dict[str, str]], prints)
             typed(dict[str, Any], facts.get("settings", {}))
-            typed(dict[str, str], facts.get("files", {}))
+            typed(dict[str, str], facts.get("sha256", {}))
             if facts.get("features"):
                 typed(_Features, facts["features"])
         return facts
@@ -395,7 +395,7 @@ def _check_unchanged(folder: Path, facts: Mapping[str, Any], *names: str) -> Non
 
     Blends of earlier versions have not recorded their files.
     """
-    for name, sha256 in facts.get("files", {}).items():
+    for name, sha256 in facts.get("sha256", {}).items():
         if names and name not in names:
             continue
         path = folder / name
@@ -408,8 +408,8 @@ def _check_unchanged(folder: Path, facts: Mapping[str, Any], *names: str) -> Non
                 raise StoreError(files.read_error(path, err)) from err
         if not is_same:
             raise StoreError(
-                f"{path} is not the file that was stored with blend.json: one of them was edited by hand, or copied "
-                f"from another blend. Restore it, or run dfens blend --name {folder.name} with its options."
+                f"{path} is not the file that was stored with blend.json: one of them was edited by hand, copied "
+                f"from another blend, or put back from the archive. Restore it, or run dfens blend --name {folder.name} with its options."
             )
 
 

@@ -3,7 +3,7 @@
 import builtins
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ class _ModelJson:
     details: Mapping[str, Any]
     seeds: int = 1
     refit_weight: float = 0.0
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 class PredictionReader(RowStore):
@@ -320,7 +321,8 @@ class PredictionReader(RowStore):
                 f"{path} contains predictions of fold {header.get('fold')}, seed {header.get('seed', 0)}, which does "
                 f"not match its name. Restore its name, or move it away."
             )
-        owner = (files.read_json_if_any(path.with_name("model.json")) or {}).get("name")
+        info = files.read_json_if_any(path.with_name("model.json")) or {}
+        owner = info.get("name")
         if owner not in (None, header.get("model")):
             raise StoreError(
                 f"{path} contains predictions of the model '{header.get('model')}', not of '{owner}': it was copied "
@@ -337,6 +339,11 @@ class PredictionReader(RowStore):
                 )
         if not np.isfinite(_values(table)).all():
             raise StoreError(f"{path} contains NaN or infinite predictions. Move it away and train or import it again.")
+        if info.get("sha256") and dict(info["sha256"]).get(path.name) != files.file_sha256(path):
+            raise StoreError(
+                f"{path} is not the file that belongs to model.json, but of another import of '{owner}' or edited. "
+                f"Restore it, or import the whole model again (dfens oof import {owner} --oof FILE --test FILE)."
+            )
         return table
 
     def fingerprint(self, name: str) -> str:

@@ -39,7 +39,8 @@ class PredictionStore(PredictionReader):
         ├── sealed.parquet           id, target[, group] of the sealed rows, which are in no fold
         ├── looks.json               every look at sealed rows
         ├── models/NAME/
-        │   ├── model.json           kind and details (settings, source); seeds and refit_weight if there are any
+        │   ├── model.json           kind and details (settings, source); seeds and refit_weight if there are any;
+        │   │                        sha256 of the files of a model that is stored as a whole
         │   ├── oof.fold0.parquet    id, prediction: rows of fold 0, by the model that has not seen them
         │   ├── test.fold0.parquet   id, prediction: test rows, by the same model
         │   ├── sealed.fold0.parquet id, prediction: sealed rows, by the same model
@@ -77,8 +78,9 @@ class PredictionStore(PredictionReader):
         kind: str,
         details: Mapping[str, Any],
         trainings: tuple[int, float] = (1, 0.0),
+        **more: Any,
     ) -> None:
-        value = {"version": FORMAT_VERSION, "name": name, "kind": kind, "details": dict(details)}
+        value = {"version": FORMAT_VERSION, "name": name, "kind": kind, "details": dict(details), **more}
         if trainings != (1, 0.0):
             value |= {"version": OF_SEVERAL_TRAININGS, "seeds": trainings[0], "refit_weight": trainings[1]}
         path = folder / "model.json"
@@ -228,7 +230,8 @@ class PredictionStore(PredictionReader):
                     self._save_test(folder, model.name, self.test_ids, model.test, _AS_A_WHOLE)
                 if model.sealed is not None:
                     self._save_sealed(folder, model.name, self.sealed_ids, model.sealed, _AS_A_WHOLE)
-                self._save_model(folder, model.name, model.kind, model.details)
+                sums = {path.name: files.file_sha256(path) for path in folder.glob("*.parquet")}
+                self._save_model(folder, model.name, model.kind, model.details, sha256=sums)
             with files.file_lock(self._lock_path):
                 check_case([model.name for model in models], model_names(self.models_dir))
                 has_test = any(model.test is not None for model in models)

@@ -174,10 +174,20 @@ def test_a_blend_that_has_not_recorded_its_files_is_read(tmp_path: Path) -> None
     store.save("b", _result(), IDS)
     path = tmp_path / "b" / "blend.json"
     facts = json.loads(path.read_text())
-    assert facts.pop("files").keys() == {"oof.parquet", "distributions.parquet", "predictor.json"}
+    assert facts.pop("sha256").keys() == {"oof.parquet", "distributions.parquet", "predictor.json"}
     path.write_text(json.dumps(facts))
     assert [item["blend"] for item in store.overview()] == ["b"]
     store.load_predictor("b")
+
+
+@pytest.mark.parametrize("name", ["oof.parquet", "test.parquet", "distributions.parquet", "predictor.json"])
+def test_files_of_an_earlier_blend_of_the_same_name_are_refused(tmp_path: Path, name: str) -> None:
+    store, test_ids = BlendStore(tmp_path), np.array(["x"], object)
+    archived = [store.save("b", _result(seed), IDS, test_ids=test_ids, test=np.zeros(1)) for seed in range(2)][1]
+    assert archived is not None
+    shutil.copy(archived / name, tmp_path / "b" / name)
+    with pytest.raises(StoreError, match=f"{name} is not the file that was stored with blend.json"):
+        store.load_predictor("b") if name in ("distributions.parquet", "predictor.json") else store.load("b")
 
 
 def test_a_blend_of_format_version_1_is_read_without_its_predictor(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from oof.errors import DfensError, PredictionError, StoreError
 from oof.folds import make_folds
 from oof.predictions import NewModel
 from oof.store import PredictionStore
+from tests.support.edits import edit_json
 from tests.support.interleaving import Killed
 from tests.support.rights import without_root_rights
 from tests.support.side_by_side import run_together
@@ -210,6 +211,23 @@ def test_damage_is_named_with_its_file(store: PredictionStore) -> None:
     (folder / "kept").rename(folder / "oof.fold1.parquet")
     with pytest.raises(StoreError, match="which does not match its name"):
         store.load("m")
+
+
+@pytest.mark.parametrize("part", ["oof", "test"])
+def test_files_of_different_imports_are_not_mixed(store: PredictionStore, part: str) -> None:
+    save(store, 1.0, "m")
+    save(store, 2.0, "m")
+    (archived,) = store.archive_dir.iterdir()
+    place = store.root / "models" / "m" / f"{part}.all.parquet"
+    newer = place.read_bytes()
+    place.write_bytes((archived / place.name).read_bytes())
+    with pytest.raises(StoreError, match=f"{part}.all.parquet is not the file that belongs to model.json"):
+        store.load("m")
+    place.write_bytes(newer)
+    assert store.load("m").oof[0] == 2.0
+    edit_json(place.with_name("model.json"), ("sha256",), {})  # as an earlier version wrote it
+    place.write_bytes((archived / place.name).read_bytes())
+    store.load("m")
 
 
 def test_an_unreadable_file_is_not_reported_as_truncated(store: PredictionStore) -> None:
