@@ -23,6 +23,7 @@ from trainers.media.image import load_image
 from trainers.media.image_cache import ImageCache
 from trainers.media.image_store import ImageStore
 from trainers.media.settings import Decode
+from trainers.media.stored_files import remove_store
 from trainers.runtime.memory import free_memory
 
 
@@ -123,6 +124,19 @@ def test_a_truncated_shard_is_ignored(tmp_path: Path) -> None:
     assert cache.plan(paths).missing == 3
     cache.make(paths)
     assert cache.plan(paths).missing == 0
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_images_of_a_cache_that_is_removed_while_it_is_read_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "_COMPARED", 1)  # opens one of the shards
+    paths = images(tmp_path / "data")
+    cache = cache_of(tmp_path)
+    cache.make(paths)
+    store = ImageStore(paths, 24, "area", 1, cache=cache.view(paths), keep=False)
+    remove_store(cache.folder)
+    np.testing.assert_array_equal(store.take(np.arange(10)), [load_image(path, 24, "area") for path in paths])
 
 
 def test_unreadable_files_are_skipped_and_named(tmp_path: Path) -> None:

@@ -260,7 +260,10 @@ class CacheView:
         position = int(self._position[row])
         if position < 0:
             return None
-        image: Image = self._open(int(self._shard[row]))[position]
+        try:
+            image: Image = self._open(int(self._shard[row]))[position]
+        except FileNotFoundError:  # removed since then by dfens cache --remove
+            return None
         return image
 
 
