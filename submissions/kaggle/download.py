@@ -49,7 +49,7 @@ class Downloaded:
     archives: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     replaced: Mapping[str, Path] = field(default_factory=dict)
-    written: int = 0
+    written: int = field(default=0, compare=False)  # the outcome is the same, whatever was there before
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def download_all(
             SLUG.zip.part.json   what it belongs to: version on the server, size
             SLUG.zip             complete; removed after unpacking unless it is to be kept
             SLUG.zip.json        its version on the server; a kept archive is used again as long as this is the newest
-            SLUG.json            list of unpacked files; if present, a second run does nothing
+            SLUG.json            list of unpacked files; if present, a second run does nothing, except that it removes
+                                 the archive if the first one was killed before it could
             replaced/            files replaced by --force
 
     Memory use is constant: data is copied in pieces of 1 MiB. An existing file is never overwritten: one with
@@ -101,6 +102,8 @@ def download_all(
     with _alone(state_dir, client, progress):
         known = None if force else _unpacked_before(record_path, folder)
         if known is not None:
+            if not files.read_json(record_path).get("keeps_archive", True):  # the last run was killed before this
+                _remove_archive(archive)
             changed = tuple(name for name, size in known.items() if not _has_size(folder / name, size))
             return Downloaded(len(known), sum(known.values()), 0, _inner(known), changed)
         fetched = 0
@@ -121,11 +124,11 @@ def download_all(
                 "folder": str(folder.resolve()),
                 "relative_folder": _relative(folder, state_dir),
                 "files": unpacked.sizes,
+                "keeps_archive": keep_archive,
             },
         )
         if not keep_archive:
-            archive.unlink()
-            _version_path(archive).unlink(missing_ok=True)
+            _remove_archive(archive)
     return Downloaded(
         len(unpacked.sizes),
         sum(unpacked.sizes.values()),
@@ -157,6 +160,11 @@ def _is_newest(client: KaggleClient, archive: Path, progress: Progress) -> bool:
         return True
     progress.note(f"The archive {archive.name} is not known to be Kaggle's newest; downloading it again.")
     return False
+
+
+def _remove_archive(archive: Path) -> None:
+    archive.unlink(missing_ok=True)
+    _version_path(archive).unlink(missing_ok=True)
 
 
 def _version_path(archive: Path) -> Path:

@@ -1,6 +1,7 @@
 """Downloads resume where they stopped, and are verified."""
 
 import base64
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -28,6 +29,7 @@ from submissions.kaggle.download import Downloaded, DownloadTarget, download_all
 from submissions.kaggle.errors import Reason
 from submissions.kaggle.unpack import Destination, unpack
 from tests.support.archives import make_zip
+from tests.support.interleaving import Killed
 from tests.support.kaggle_server import SLUG, KaggleServer
 from tests.support.submissions import Desk
 
@@ -72,6 +74,26 @@ def test_all_files_arrive_and_a_second_run_does_nothing(desk: Desk) -> None:
     calls = len(desk.server.calls)
     assert fetch(desk) == Downloaded(4, done.bytes, 0)
     assert len(desk.server.calls) == calls
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_an_archive_that_a_killed_run_did_not_remove_is_removed_by_the_next(
+    desk: Desk, keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = Path.unlink
+
+    def unlink_or_die(path: Path, **options: Any) -> None:
+        if path.name == f"{SLUG}.zip":
+            raise Killed
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(Path, "unlink", unlink_or_die)
+        fetch(desk, keep_archive=keep)
+    assert (desk.folder / "state" / f"{SLUG}.zip").exists()
+    assert fetch(desk).fetched == 0
+    assert (desk.folder / "state" / f"{SLUG}.zip").exists() == keep
+    assert_all_there(desk)
 
 
 def test_a_missing_file_is_fetched_again_and_the_others_are_left(desk: Desk) -> None:
