@@ -408,8 +408,9 @@ def _check_unchanged(folder: Path, facts: Mapping[str, Any], *names: str) -> Non
                 raise StoreError(files.read_error(path, err)) from err
         if not is_same:
             raise StoreError(
-                f"{path} is not the file that was stored with blend.json: one of them was edited by hand, copied "
-                f"from another blend, or put back from the archive. Restore it, or run dfens blend --name {folder.name} with its options."
+                f"{path} is not the file that was stored with blend.json: one of them was edited by hand, copied from "
+                f"another blend, or put back from the archive. Restore it, or run dfens blend --name {folder.name} "
+                f"with its options."
             )
 
 

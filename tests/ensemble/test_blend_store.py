@@ -183,7 +183,9 @@ def test_a_blend_that_has_not_recorded_its_files_is_read(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["oof.parquet", "test.parquet", "distributions.parquet", "predictor.json"])
 def test_files_of_an_earlier_blend_of_the_same_name_are_refused(tmp_path: Path, name: str) -> None:
     store, test_ids = BlendStore(tmp_path), np.array(["x"], object)
-    archived = [store.save("b", _result(seed), IDS, test_ids=test_ids, test=np.zeros(1)) for seed in range(2)][1]
+    archived = [store.save("b", _result(seed), IDS, test_ids=test_ids, test=np.full(1, seed / 2)) for seed in range(2)][
+        1
+    ]
     assert archived is not None
     shutil.copy(archived / name, tmp_path / "b" / name)
     with pytest.raises(StoreError, match=f"{name} is not the file that was stored with blend.json"):
