@@ -129,6 +129,10 @@ class PredictionReader(RowStore):
         """Return a summary of one model; raises as `load`."""
         return self._read_whole(name, lambda: self._summary(name))
 
+    def kind(self, name: str) -> str:
+        """Return the kind of a model, also if its predictions cannot be read."""
+        return str(self._read_whole(name, lambda: self._model_json(name)["kind"]))
+
     def _summary(self, name: str) -> ModelSummary:
         parts, info = self._parts(name), self._model_json(name)
         oof_folds = whole_folds(parts["oof"], range(info["seeds"]))

@@ -234,7 +234,7 @@ def _gather(tables: Sequence[PredictionFile]) -> dict[str, PredictionFile]:
 def _check_replaced(store: PredictionStore, name: str, replace: bool) -> None:
     if name not in store or replace:
         return
-    kind = store.summary(name).kind
+    kind = store.kind(name)
     if kind not in ("import", "unknown"):
         raise PredictionError(
             f"Model '{name}' was trained here (kind {kind}). Import under another name, or move it to the archive "

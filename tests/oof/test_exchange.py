@@ -130,6 +130,17 @@ def test_an_import_that_was_killed_after_it_wrote_the_folds_resumes(store: Predi
     assert import_predictions(store, [table], folds_from=read_fold_table(path)).models == ["a"]
 
 
+def test_a_model_with_a_file_that_cannot_be_read_can_be_imported_again(store: PredictionStore, tmp_path: Path) -> None:
+    """The message about such a file says to do so."""
+    table = read_predictions(save(tmp_path / "a.csv", frame()))
+    import_predictions(store, [table])
+    before = store.fingerprint("a")
+    path = store.models_dir / "a" / "oof.all.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    assert import_predictions(store, [table]).models == ["a"]
+    assert store.fingerprint("a") == before
+
+
 def test_labels_of_folds_are_compared_as_their_numbers(store: PredictionStore, tmp_path: Path) -> None:
     number = frame()
     label = number.assign(fold=[f"fold_{fold + 1}" for fold in number["fold"]])
