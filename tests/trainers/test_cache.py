@@ -139,6 +139,25 @@ def test_images_of_a_cache_that_is_removed_while_it_is_read_are_decoded(
     np.testing.assert_array_equal(store.take(np.arange(10)), [load_image(path, 24, "area") for path in paths])
 
 
+def test_a_damaged_header_or_missing_file_of_a_shard_does_not_matter(tmp_path: Path) -> None:
+    paths = images(tmp_path / "data", 3)
+    cache = cache_of(tmp_path)
+    cache.make(paths)
+    expected = [load_image(path, cache.image_size, cache.decode) for path in paths]
+    for damage in ("header", "pixels", "table"):
+        (path,) = cache.folder.glob("*.parquet" if damage == "table" else "*.npy")
+        if damage == "header":
+            path.write_bytes(bytes(128) + path.read_bytes()[128:])
+        else:
+            path.unlink()
+            path.symlink_to("nothing")
+            assert cache.plan(paths).missing == 3
+            cache.make(paths)
+        view = cache.view(paths)
+        assert view is not None
+        np.testing.assert_array_equal([view.one(row) for row in range(3)], expected)
+
+
 def test_unreadable_files_are_skipped_and_named(tmp_path: Path) -> None:
     paths = images(tmp_path / "data", 3)
     Path(paths[1]).write_bytes(b"no image")

@@ -22,7 +22,7 @@ from oof.errors import DISK_FULL, DataError
 from oof.files import file_lock, file_sha256, write_json, write_parquet
 from oof.progress import SILENT, Progress
 from trainers.media.clip_record import ClipRecord
-from trainers.media.stored_files import file_table, locate_files, read_tables, remove_leftovers
+from trainers.media.stored_files import file_table, locate_files, read_tables, remove_leftovers, shard_sizes
 from trainers.runtime.signals import StopRequest
 
 FORMAT_VERSION = 1
@@ -141,7 +141,7 @@ class ClipStore:
         failures = [ClipFailure(path, reason) for path, reason in zip(failed["path"], failed["reason"], strict=True)]
         failures += [ClipFailure(path, "file is missing") for path in missing_files["path"]]
         stored = int((located["offset"] >= 0).sum())
-        size = sum(path.stat().st_size for path in self.folder.glob("*.bin")) if self.folder.exists() else 0
+        size = sum(shard_sizes(self.folder, ".bin").values())
         return StoreSummary(len(located), stored, len(located) - stored - len(failures), size, tuple(failures))
 
     def view(self, paths: Sequence[str], threads: int = 1) -> "ClipView":
@@ -151,7 +151,7 @@ class ClipStore:
     def _index(self) -> pd.DataFrame:
         """Return all rows of the tables whose shards are complete."""
         index = read_tables(self.folder, _COLUMNS, "dfens extract")
-        sizes = {path.stem: path.stat().st_size for path in self.folder.glob("*.bin")}
+        sizes = shard_sizes(self.folder, ".bin")
         ends = index["offset"] + index["n_bytes"]
         whole = index[(index["offset"] < 0) | (ends <= index["shard"].map(sizes).fillna(-1).astype(np.int64))]
         # tables have random names, and the last entry of a file counts: its record, if any try succeeded

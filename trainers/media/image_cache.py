@@ -24,7 +24,7 @@ from oof.progress import SILENT, Progress, Task
 from trainers.media.arrays import Image, Images
 from trainers.media.image import decode_at, load_image, read_bytes
 from trainers.media.settings import Decode
-from trainers.media.stored_files import file_table, locate_files, read_tables, remove_leftovers
+from trainers.media.stored_files import file_table, locate_files, read_tables, remove_leftovers, shard_sizes
 
 FORMAT_VERSION = 1
 _SHARD_BYTES = 1 << 29  # kept in memory while a shard is created, and lost if the process is killed
@@ -101,7 +101,7 @@ class ImageCache:
         located = self._locate(paths, threads, self._index())
         missing = int((located["position"] < 0).sum())
         above = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        made = sum(path.stat().st_size for path in self.folder.glob("*.npy"))
+        made = sum(shard_sizes(self.folder, ".npy").values())
         free = shutil.disk_usage(above).free
         return CachePlan(len(paths), missing, missing * self.image_bytes, free, made)
 
@@ -210,7 +210,8 @@ class ImageCache:
         known = np.flatnonzero(located["position"] >= 0)
         if not len(known):
             return None
-        view = CacheView(self.folder, located["shard"].to_numpy(object), located["position"].to_numpy(np.int64))
+        shard, position = located["shard"].to_numpy(object), located["position"].to_numpy(np.int64)
+        view = CacheView(self.folder, self.image_size, shard, position)
         for row in np.unique(known[np.linspace(0, len(known) - 1, _COMPARED).astype(int)]).tolist():
             kept = view.one(row)
             assert kept is not None
@@ -224,7 +225,7 @@ class ImageCache:
     def _index(self) -> pd.DataFrame:
         """Return all files listed in the tables whose shards are complete."""
         index = read_tables(self.folder, _COLUMNS, "dfens cache")
-        sizes = {path.stem: path.stat().st_size for path in self.folder.glob("*.npy")}
+        sizes = shard_sizes(self.folder, ".npy")
         whole = [
             shard
             for shard, position in index.groupby("shard")["position"].max().to_dict().items()
@@ -249,11 +250,11 @@ class CacheView:
     all processes of the machine.
     """
 
-    def __init__(self, folder: Path, shard: NDArray[np.object_], position: NDArray[np.int64]) -> None:
+    def __init__(self, folder: Path, size: int, shard: NDArray[np.object_], position: NDArray[np.int64]) -> None:
         names, self._shard = np.unique(np.where(position < 0, "", shard).astype(str), return_inverse=True)
         self._position = position
         self.found = int((position >= 0).sum())
-        self._open = lru_cache(_MOST_OPEN)(lambda number: _mapped(folder / f"{names[number]}.npy"))
+        self._open = lru_cache(_MOST_OPEN)(lambda number: _mapped(folder / f"{names[number]}.npy", size))
 
     def one(self, row: int) -> Image | None:
         """Return the image of a file, (size, size, 3), which must not be modified; None if it is not in the cache."""
@@ -267,8 +268,10 @@ class CacheView:
         return image
 
 
-def _mapped(path: Path) -> Images:
-    return np.asarray(np.load(path, mmap_mode="r"))
+def _mapped(path: Path, size: int) -> Images:
+    """Return the images of a shard, (n_images, size, size, 3); its header, which may be damaged, is not needed."""
+    count = (path.stat().st_size - _HEADER_BYTES) // (size * size * 3)
+    return np.asarray(np.memmap(path, np.uint8, "r", _HEADER_BYTES, (count, size, size, 3)))
 
 
 def cache_recipe(image_size: int, decode: Decode) -> dict[str, Any]:

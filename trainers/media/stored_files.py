@@ -46,6 +46,8 @@ def read_tables(folder: Path, types: Mapping[str, type], again: str) -> pd.DataF
     for path in sorted(folder.glob("*.parquet")):
         try:
             tables.append(read_parquet(path, *types)[0][[*types]].astype(types))
+        except FileNotFoundError:  # a link to a file that does not exist, or removed at the same time
+            continue
         except (StoreError, TypeError, ValueError) as err:
             if getattr(err.__cause__, "errno", None) is not None:  # it may be intact: the message names the obstacle
                 raise
@@ -54,6 +56,11 @@ def read_tables(folder: Path, types: Mapping[str, type], again: str) -> pd.DataF
                 f"again."
             ) from err
     return pd.concat(tables, ignore_index=True)
+
+
+def shard_sizes(folder: Path, suffix: str) -> dict[str, int]:
+    """Return the bytes of each shard with a suffix, by its name; a link to a file that does not exist is left out."""
+    return {path.stem: path.stat().st_size for path in folder.glob(f"*{suffix}") if path.exists()}
 
 
 def locate_files(files: pd.DataFrame, index: pd.DataFrame, prefix: str) -> pd.DataFrame:
