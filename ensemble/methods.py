@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from ensemble.auc import auc_of_classes
 from ensemble.calibration import fit_calibrator
 from ensemble.design import Design
 from ensemble.formula import Formula
@@ -191,20 +190,11 @@ def fit_best_single(table: BinaryTable, metric: Metric) -> FittedMethod:
 
 def best_model(table: BinaryTable, metric: Metric, left_out: int = -1) -> int:
     """Return the model with the best score on the rows outside a fold (-1: on all)."""
-    if not metric.is_auc:
-        rows = table.fold != left_out
-        y = table.y[rows]
-        if not 0 < y.sum() < len(y):
-            return 0
-        return int(np.argmax([metric.gain(metric(y, column[rows])) for column in table.columns]))
-    found = []
-    for column in table.columns:
-        parts: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
-        for segment in table.segments:
-            if segment.fold != left_out:
-                parts[segment.label].append(column[segment.begin : segment.end])
-        found.append(auc_of_classes(*(np.concatenate(part) if part else np.empty(0) for part in parts)))
-    return int(np.argmax(found))
+    rows = table.fold != left_out
+    y = table.y[rows]
+    if not 0 < y.sum() < len(y):
+        return 0
+    return int(np.argmax([metric.gain(metric(y, column[rows])) for column in table.columns]))
 
 
 def fit_method(method: Method, table: BinaryTable, *, level: bool = True) -> FittedMethod:
