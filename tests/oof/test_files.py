@@ -206,15 +206,17 @@ def test_a_process_that_waits_for_a_lock_says_so_once(tmp_path: Path, monkeypatc
         with files.file_lock(lock, notes):
             pass
 
-    def wait_for(seconds: float) -> list[str]:
-        """Return the notes of a process that waits for a lock that is held for some time."""
-        monkeypatch.setattr(files, "_MOMENT_S", 0.2)
-        with files.file_lock(lock, notes):
-            waiting = threading.Thread(target=wait)
-            waiting.start()
-            time.sleep(seconds)
-        waiting.join()
-        return notes.lines
-
-    assert wait_for(0.0) == []
-    assert wait_for(1.0) == [f"Another dfens process is working in {tmp_path / 'fold0'}; waiting for it."]
+    with files.file_lock(lock, notes):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+    waiting.join()
+    assert notes.lines == []
+    monkeypatch.setattr(files, "_MOMENT_S", 0.1)
+    with files.file_lock(lock, notes):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        while not notes.lines:
+            time.sleep(0.01)
+        time.sleep(0.3)
+    waiting.join()
+    assert notes.lines == [f"Another dfens process is working in {tmp_path / 'fold0'}; waiting for it."]
