@@ -63,13 +63,14 @@ def test_status_shows_scores_and_the_next_command(done: Path) -> None:
     assert status["next"].startswith("dfens submit")
 
 
-_NAMED_BY_THE_USER = {"settings", "packages", "fingerprints", "contains", "sizes", "references"}  # keys are not fixed
+# keys of these are names of users or of files
+_FREE_KEYS = {"settings", "packages", "fingerprints", "contains", "sizes", "references", "sha256"}
 
 
 def _keys(value: Any) -> Iterator[str]:
     for key, inner in value.items() if isinstance(value, dict) else ():
         yield key
-        if key not in _NAMED_BY_THE_USER:
+        if key not in _FREE_KEYS:
             yield from _keys(inner)
     for inner in value if isinstance(value, list) else ():
         yield from _keys(inner)
