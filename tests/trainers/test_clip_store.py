@@ -33,16 +33,22 @@ def test_a_full_disk_keeps_the_clips_read_so_far_and_nothing_else(tmp_path: Path
     assert store.make(paths, records.__getitem__).stored == 2
 
 
+def stored_file(folder: Path) -> tuple[ClipStore, str, Path]:
+    """Return a store with the record of one file, the path of the file, and that of the table."""
+    path = folder / "a.mp4"
+    path.write_text("a")
+    store = ClipStore(folder / "work", {"frames": 1})
+    store.make([str(path)], lambda name: b"record")
+    (table,) = store.folder.glob("*.parquet")
+    return store, str(path), table
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"offset": None}, {"n_bytes": "x"}, {"mtime_ns": np.nan}, {"size": [[1]]}, "truncated", "without a column"],
 )
 def test_a_damaged_table_is_named_with_the_command_that_makes_it_again(tmp_path: Path, changed: Any) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_text("a")
-    store = ClipStore(tmp_path / "work", {"frames": 1})
-    store.make([str(path)], lambda name: b"record")
-    (table,) = store.folder.glob("*.parquet")
+    store, path, table = stored_file(tmp_path)
     rows, header = read_parquet(table)
     if changed == "truncated":
         table.write_bytes(table.read_bytes()[:-9])
@@ -52,17 +58,13 @@ def test_a_damaged_table_is_named_with_the_command_that_makes_it_again(tmp_path:
     with pytest.raises(
         StoreError, match=rf"{table} was truncated or overwritten. Move it away, then run dfens extract"
     ):
-        store.view([str(path)])
+        store.view([path])
     table.rename(tmp_path / table.name)
-    assert store.make([str(path)], lambda name: b"record").stored == 1
+    assert store.make([path], lambda name: b"record").stored == 1
 
 
 def test_a_table_without_rows_is_valid(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_text("a")
-    store = ClipStore(tmp_path / "work", {"frames": 1})
-    store.make([str(path)], lambda name: b"record")
-    (table,) = store.folder.glob("*.parquet")
+    store, path, table = stored_file(tmp_path)
     rows, header = read_parquet(table)
     write_parquet(table, rows[:0], header)
-    assert store.summary([str(path)]).missing == 1
+    assert store.summary([path]).missing == 1

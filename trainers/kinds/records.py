@@ -40,9 +40,8 @@ class _History:
 
     def __post_init__(self) -> None:
         losses, aucs = (None if values is None else len(values) for values in (self.loss, self.auc))
-        if losses != aucs and (
-            losses is None or aucs != 0
-        ):  # a refit has no held-out rows, so its list of AUCs is empty
+        without_held_out_rows = losses is not None and aucs == 0  # a refit
+        if losses != aucs and not without_held_out_rows:
             raise ValueError(f"{losses} values of loss, {aucs} of auc")
 
 
