@@ -1,5 +1,6 @@
 """The columns of one table, converted to text, numbers or labels on request."""
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -208,7 +209,10 @@ def _plain(column: Any) -> Any:
         column = pa.DictionaryArray.from_arrays(column.indices, _plain(column.dictionary)).dictionary_decode()
     if pa.types.is_run_end_encoded(column.type):
         column = _plain(pc.run_end_decode(column))
-    return column.cast(pa.large_string()) if any(is_kind(column.type) for is_kind in _OTHER_TEXT) else column
+    if any(is_kind(column.type) for is_kind in _OTHER_TEXT):
+        with contextlib.suppress(pa.ArrowInvalid):  # bytes that are not UTF-8 stay bytes, which no role accepts
+            column = column.cast(pa.large_string())
+    return column
 
 
 def _is_text(kind: Any) -> bool:

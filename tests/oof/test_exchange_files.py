@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
 import pytest
 
 from oof.errors import PredictionError
@@ -113,6 +115,19 @@ def test_a_dictionary_of_views_is_text(tmp_path: Path) -> None:
     found = read_predictions(tmp_path / "lr.arrow")
     assert found.ids.tolist() == IDS
     assert found.predictions["lr"].tolist() == VALUES
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary_view(), None])
+def test_bytes_that_are_not_text_are_an_error_only_in_a_column_that_is_used(tmp_path: Path, kind: Any) -> None:
+    """Data sets contain their images as bytes; some programs write hashes as ids."""
+    bytes_ = pa.array([bytes([255, number]) for number in range(len(IDS))])
+    bytes_ = bytes_.dictionary_encode() if kind is None else bytes_.cast(kind)
+    for name, write in {"lr.parquet": pq.write_table, "lr.feather": feather.write_feather}.items():
+        write(pa.table({"id": IDS, "pred": VALUES, "image": bytes_}), str(tmp_path / name))
+        assert read_predictions(tmp_path / name).ids.tolist() == IDS
+        write(pa.table({"id": bytes_, "pred": VALUES}), str(tmp_path / name))
+        with pytest.raises(PredictionError, match="column 'id' is of type .*binary.*; expected text or whole numbers"):
+            read_predictions(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["lr.zip", "lr.csv.zip"])
