@@ -10,9 +10,10 @@ import numpy as np
 
 from oof.errors import SubmissionError, examples
 from oof.ids import Ids
+from oof.text_format import find_delimiter, other_format
 
 _BOM = "\ufeff"
-_SEPARATORS = (",", "\t", ";")
+_SEPARATORS = ",\t;"
 
 _QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 
@@ -111,8 +112,12 @@ def parse_delimited(data: bytes, path: Path, what: str) -> Delimited:
     text = text.removeprefix(_BOM)
     if not text.strip():
         raise SubmissionError(f"The {what} {path} is empty; expected a header and one line per id.")
-    first = first_line(text)
-    separator = next((mark for mark in _SEPARATORS if mark in first), ",")
+    if (other := other_format(text)) is not None:
+        raise SubmissionError(
+            f"The {what} {path} contains {other} instead of a CSV; expected a header and one line per id. Get it "
+            f"again, or save it as CSV."
+        )
+    separator = find_delimiter(text, _SEPARATORS, path, SubmissionError)
     ends = re.search(r"\r\n|\r|\n", text)
     header, columns = (_quoted_columns if '"' in text else _plain_columns)(text, separator, f"The {what} {path}")
     found = Delimited(

@@ -12,11 +12,11 @@ import pyarrow.csv
 from oof.errors import PredictionError, examples
 from oof.exchange.columns import Columns, is_number_text
 from oof.native_sources import native_reader
+from oof.text_format import find_delimiter, other_format
 
-_DELIMITERS = ",\t;| "  # of delimiters equally frequent in the header, the first is used
+_DELIMITERS = ",\t;| "
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*(?:\r\n|\r|\n))+")
 _UNEVEN = re.compile(r"Expected (\d+) columns, got (\d+): (.*)")
-_OTHER_TEXT = {"{": "JSON", "[": "JSON", "<": "HTML or XML"}  # first character of other formats
 _HEAD = 1 << 22  # maximum length of the header, characters
 _BLOCK = 1 << 24  # bytes; a row must fit into one block of pyarrow's reader
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
@@ -39,15 +39,14 @@ def read_csv(data: bytes, path: Path) -> Columns:
     text = text[blank.end() :] if (blank := _BLANK_LINES.match(text)) else text
     if not text.strip():
         raise PredictionError(f"{path} is empty. Expected a header line and one line per row.")
-    other = "a binary format" if "\0" in text[:4096] else _OTHER_TEXT.get(text.lstrip()[0])
-    if other is not None:
+    if (other := other_format(text)) is not None:
         raise PredictionError(
             f"{path} contains {other} instead of a CSV. Save the predictions as a table with a column of ids, such as "
             f"pandas.DataFrame(...).to_csv('predictions.csv', index=False), and name that file."
         )
     if "\n" not in text:
         text = text.replace("\r", "\n") + "\n"  # a header without line end would not be read
-    delimiter = _delimiter(re.split(r"[\r\n]", text, maxsplit=1)[0])
+    delimiter = find_delimiter(text, _DELIMITERS, path, PredictionError)
     try:
         width = len(next(csv.reader(io.StringIO(text[:_HEAD], newline=""), delimiter=delimiter)))
     except csv.Error as err:
@@ -120,10 +119,3 @@ def _decoded(path: Path, data: bytes) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as err:
         raise PredictionError(f"{path} is not UTF-8 text ({err}). Save it as UTF-8.") from err
-
-
-def _delimiter(header: str) -> str:
-    """Return the most frequent delimiter in a header outside of quotes; a space only if no other occurs."""
-    unquoted = re.sub(r'"[^"]*"', "", header)
-    counts = Counter(unquoted)
-    return max(_DELIMITERS, key=lambda sign: (sign != " " and counts[sign], counts[sign]))

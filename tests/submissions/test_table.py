@@ -321,3 +321,10 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     sample = write(tmp_path, PLAIN)
     with pytest.raises(SubmissionError, match="submission file .* cannot be read"):
         validate_file(tmp_path / name, sample)
+
+
+def test_a_sample_whose_names_contain_another_separator_is_filled(tmp_path: Path) -> None:
+    sample = write(tmp_path, "id;real,fake\na;0\nb;0\n")
+    found = build_table(sample, ["b", "a"], np.array([0.5, 0.25]))
+    assert found.data == b"id;real,fake\na;0.25\nb;0.5\n"
+    assert validate_file(write(tmp_path, found.data.decode(), "mine.csv"), sample).column == "real,fake"

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from oof.errors import DataError, examples
 from oof.packed import PACKED, UNPACK_ERRORS, unpack
+from oof.text_format import find_delimiter, other_format
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _PARQUET = b"PAR1"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _READ_ERRORS = (*UNPACK_ERRORS, ValueError, KeyError)
-_BLANK_LINES = re.compile(rb"\A(?:[ \t]*(?:\r\n|\r|\n))+")
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*(?:\r\n|\r|\n))+")
 _FIRST_LINE = re.compile(rb"[^\r\n]*")
 _LINE_ENDS = re.compile(r"[\r\n]+")
 
@@ -50,12 +52,18 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
     kind = "CSV in UTF-8"
     try:
         data = unpack(path.read_bytes(), path, DataError)
-        is_json = data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[")
-        kind = "Parquet" if data[:4] == _PARQUET else "JSON" if is_json else kind
-        if kind == "JSON":
-            columns = _json_columns(data, path, key)
+        kind = "Parquet" if data[:4] == _PARQUET else kind
+        text = "" if kind == "Parquet" else data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
+        if (other := other_format(text)) == "JSON":
+            kind = other
+            columns = _json_columns(text, path, key)
+        elif other is not None:
+            raise DataError(
+                f"The {what} {path} contains {other}. Expected a table as CSV, Parquet or JSON: get it again, or save "
+                f"it again in that format."
+            )
         else:
-            table = _read_parquet(data) if kind == "Parquet" else _read_csv(data, path)
+            table = _read_parquet(data) if kind == "Parquet" else _read_csv(text, path)
             names = [name.strip() for name in table.column_names]
             duplicate = sorted(name for name, count in Counter(names).items() if count > 1)
             if duplicate:
@@ -90,22 +98,21 @@ def _existing(path: Path, what: str) -> Path:
     )
 
 
-def _read_csv(data: bytes, path: Path) -> Any:
+def _read_csv(text: str, path: Path) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
     from oof.native_sources import native_reader
 
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    data = data.decode(encoding).encode()
-    data = data[blank.end() :] if (blank := _BLANK_LINES.match(data)) else data
-    if not data.strip():
+    text = text[blank.end() :] if (blank := _BLANK_LINES.match(text)) else text
+    if not text.strip():
         raise DataError(
             f"{path} is empty. Expected a header line such as img_name,target, and one line per row. Get it again."
         )
+    delimiter = find_delimiter(text, ",;\t", path, DataError)
+    data = text.encode()
     header = _FIRST_LINE.match(data)
     assert header is not None
-    delimiter = max(",;\t", key=header[0].decode().count)
     # a header longer than a block would not be read
     read = csv.ReadOptions(block_size=max(1 << 20, len(header[0]) + 2))
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in data)
@@ -145,9 +152,8 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object as a list of pairs, so that duplicate keys are not lost."""
 
 
-def _json_columns(data: bytes, path: Path, key: str) -> dict[str, list[str]]:
+def _json_columns(text: str, path: Path, key: str) -> dict[str, list[str]]:
     """Return the columns of a JSON file: records in a list, one per line, or by key in one object."""
-    text = data.decode("utf-8-sig")
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_float=str, parse_int=str, parse_constant=str)
     try:
         value = decoder.decode(text)
