@@ -1,5 +1,6 @@
 """Options shared by several commands, and the parsing of their values."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,6 +11,16 @@ from dfens.workflows.selection import FoldRanges
 from oof.cpus import cpu_count
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers; nan, which no comparison finds outside of a range, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 def threads_option(what: str) -> Callable[[F], F]:

@@ -6,6 +6,7 @@ import click
 
 from dfens.console import Console
 from dfens.invocation import pass_workspace
+from dfens.options import NumberRange
 from dfens.workspace.paths import Workspace
 
 
@@ -13,7 +14,7 @@ from dfens.workspace.paths import Workspace
 @click.option("--watch", is_flag=True, help="Update continuously until Ctrl-C.")
 @click.option(
     "--every",
-    type=click.FloatRange(min=0.5),
+    type=NumberRange(0.5, 86_400),
     default=5.0,
     show_default=True,
     help="Seconds between updates (--watch).",

@@ -6,9 +6,10 @@ import click
 
 from dfens.console import Console
 from dfens.invocation import pass_workspace
+from dfens.options import NumberRange
 from dfens.workspace.paths import Workspace
 
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+SHARE = NumberRange(0, 1, min_open=True, max_open=True)
 
 
 @click.group("submissions", short_help="The ledger of submissions: list, compare, choose the finals.")

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
@@ -270,15 +270,16 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     from pydantic import TypeAdapter, ValidationError
 
     values = _renamed(values, _field_names(cls), where)
-    for key, value in values.items():
-        _check_value(value, f"{where} {key}")
+    leaves = [leaf for key, value in values.items() for leaf in _leaves(value, f"{where} {key}")]
+    for place, value in leaves:
+        _check_value(value, place)
     _known(values, _field_names(cls), where, "key")
     for key, inner in _tables_of(cls).items():
         if isinstance(values.get(key), Mapping):
             _known(values[key], _field_names(inner), f"{where} {key}", "key")
     try:
         # validated as JSON, where a list may become a tuple and text a path, but no other types are converted
-        return TypeAdapter(cls).validate_json(json.dumps(dict(values), default=str), strict=True)
+        found = TypeAdapter(cls).validate_json(json.dumps(dict(values), default=str), strict=True)
     except ConfigError as err:  # from the settings' own checks, which do not know the table's name
         raise err if str(err).startswith("[") else ConfigError(f"{where} {err}") from err
     except ValidationError as err:
@@ -294,19 +295,27 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         for key, expected in expected_by_key.items():
             lines.append(f"{where} {key} = {_shown(key, values.get(key))}: expected {' or '.join(expected)}.")
         raise ConfigError("\n".join(lines) + "\nCorrect dfens.toml.") from err
+    for place, value in leaves:  # last, since the errors above state which values are allowed
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{place} = {value}: expected a finite number.")
+    return found
+
+
+def _leaves(value: object, where: str) -> Iterator[tuple[str, object]]:
+    """Yield a value, or the values inside a list or table, each with its place for messages."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner, where)
+    else:
+        yield where, value
 
 
 def _check_value(value: object, where: str) -> None:
-    """Refuse values of TOML that no setting can have, also inside lists and tables: dates, infinity, huge integers."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _check_value(inner, f"{where}.{key}")
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_value(inner, where)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where} = {value}: expected a finite number.")
-    elif isinstance(value, int) and abs(value) >= _LONGEST_INTEGER:
+    """Refuse values of TOML that no setting can have: dates and huge integers."""
+    if isinstance(value, int) and abs(value) >= _LONGEST_INTEGER:
         raise ConfigError(f"{where} is an integer of {value.bit_length()} bits: expected one of 63 bits at most.")
     elif isinstance(value, date | time):  # a datetime is a date
         raise ConfigError(

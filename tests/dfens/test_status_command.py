@@ -302,3 +302,18 @@ def test_completion_completes_commands_and_options() -> None:
     environment = {"COMP_WORDS": "dfens train --wo", "COMP_CWORD": "2", "_DFENS_COMPLETE": "bash_complete"}
     result = CliRunner().invoke(cli, [], prog_name="dfens", env=environment)
     assert result.stdout.splitlines() == ["plain,--workers"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", "--watch", "--every", "nan"],
+        ["status", "--watch", "--every", "inf"],
+        ["submissions", "select", "--public-share", "nan"],
+        ["submissions", "select", "--positive-share", "nan"],
+    ],
+)
+def test_nan_and_infinity_are_outside_of_every_range(workspace: Workspace, words: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["-C", str(workspace.root), *words])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{words[-2]}': {words[-1]} is not in the range 0" in result.output
