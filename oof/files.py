@@ -33,9 +33,8 @@ _MOMENT_S = 1.0  # without a lock before a process says that it waits for it
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, and move it to `path` when the block succeeds.
 
-    The temporary file is in the same folder, is flushed to disk before the move
-    (after a power cut either the old or the new file exists, never half of one), and is
-    removed if the block fails. That of a killed process is removed by the next one that writes to `path`.
+    The temporary file is in the same folder, is flushed to disk before the move (after a power cut either the old or
+    the new file exists, never half of one), and is removed if the block fails, or by the next writer after a kill.
 
     Raises:
         DfensError: if the disk is full, the folder is not writable or `path` is a folder, naming it.
@@ -233,8 +232,7 @@ def read_error(path: Path, err: OSError) -> str:
 def write_parquet(path: Path, table: pd.DataFrame, header: Mapping[str, Any]) -> None:
     """Write a table as Parquet, atomically, with a JSON header in the file's metadata.
 
-    `pandas.read_parquet` opens it; the header (format version, fingerprints) is
-    under the metadata key `dfens`.
+    `pandas.read_parquet` opens it; the header (format version, fingerprints) is under the metadata key `dfens`.
     """
     with new_parquet(path, table, header):
         pass
@@ -438,11 +436,8 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def archive(path: Path, archive_dir: Path) -> Path:
-    """Move a file or folder to the archive under the time of the move; nothing is ever deleted.
-
-    Returns:
-        Its new path: `archive_dir/20261123T101500.123456Z-name`.
-    """
+    """Move a file or folder to `archive_dir/20261123T101500.123456Z-name` and return this path; nothing is deleted."""
+    remove_partial_copies(archive_dir)
     target = archive_path(path.name, archive_dir)
     with _named_write_error(target):
         archive_dir.mkdir(parents=True, exist_ok=True)
@@ -470,12 +465,18 @@ def move(path: Path, target: Path) -> None:
             copy = folder / path.name
             if path.is_dir():
                 shutil.copytree(path, copy, symlinks=True, ignore=shutil.ignore_patterns(_TEMPORARY))
-                copy.rename(target)
-                shutil.rmtree(path)
             else:
                 shutil.copy2(path, copy)
-                copy.rename(target)
-                path.unlink()
+            copy.rename(target)
+            with temporary_folder(path) as removed:  # also takes time: half of a model must not remain
+                path.rename(removed / path.name)
+
+
+def remove_partial_copies(archive_dir: Path) -> None:
+    """Remove what killed processes left that copied to an archive on another disk, where each name has its own time."""
+    with contextlib.suppress(OSError):
+        for part in list(archive_dir.rglob(_TEMPORARY)):
+            remove_leftovers(part.parent)
 
 
 def remove_temporary(folder: Path) -> None:

@@ -346,6 +346,7 @@ class RowStore:
         return np.argsort(self.test_ids.astype(str), kind="stable")
 
     def _new_archive(self, kind: str) -> Path:
+        files.remove_partial_copies(self.archive_dir)
         return self.archive_dir / datetime.now(UTC).strftime(f"%Y%m%dT%H%M%S.%fZ-{kind}")
 
 

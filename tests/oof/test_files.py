@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -134,6 +135,52 @@ def test_archive_moves_and_never_overwrites(tmp_path: Path) -> None:
         kept.append(files.archive(path, tmp_path / "archive"))
     assert [path.read_text() for path in kept] == ["a", "b"]
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("last_step", ["copy", "remove"])
+def test_an_archive_on_another_disk_that_was_killed_has_no_half_and_no_litter(
+    last_step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, archive_dir = tmp_path / "models" / "m", tmp_path / "archive"
+    model.mkdir(parents=True)
+    for number in range(20):
+        (model / f"fold{number}").write_bytes(b"0" * 100)
+    rename = Path.rename
+
+    def to_same_disk(path: Path, target: Path) -> Path:
+        if archive_dir in target.parents and archive_dir not in path.parents:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(path, target)
+
+    def copy_some(path: Path, copy: Path, **options: object) -> None:
+        copy.mkdir()
+        shutil.copy2(path / "fold0", copy)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def remove_some(folder: Path, **options: object) -> None:
+        for path in list(folder.rglob("fold*"))[:10]:
+            path.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Path, "rename", to_same_disk)
+    with monkeypatch.context() as patch:
+        if last_step == "copy":
+            patch.setattr(shutil, "copytree", copy_some)
+        else:
+            patch.setattr(shutil, "rmtree", remove_some)
+        killed = multiprocessing.get_context("fork").Process(target=files.archive, args=(model, archive_dir))
+        killed.start()
+        killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    if last_step == "copy":
+        assert len(list(model.iterdir())) == 20
+    else:
+        assert not model.exists()
+        files.write_text(model, "a new one")
+    files.archive(model, archive_dir)
+    archived = list(archive_dir.iterdir())
+    assert [path for path in (*archived, *model.parent.iterdir()) if path.name.startswith(".")] == []
+    assert len(list(archived[0].iterdir())) == 20
 
 
 def test_a_missing_permission_is_that_of_the_folder_that_exists(tmp_path: Path) -> None:
