@@ -15,7 +15,7 @@ from dfens.console import Console
 from dfens.invocation import Invocation
 from dfens.workflows.processes import is_first_process
 from dfens.workspace.paths import Workspace
-from oof.errors import DfensError, disk_remedy, memory_is_full
+from oof.errors import DfensError, disk_remedy, memory_is_full, write_remedy
 from trainers.runtime.signals import Stopped
 
 # the order of commands in --help; a command not listed here comes last
@@ -146,6 +146,8 @@ def _system_error(error: OSError) -> str:
     remedy = (
         disk_remedy(error.errno) or "Check that it exists and can be read or written, then run the same command again."
     )
+    if isinstance(error, NotADirectoryError | FileExistsError) and where:
+        remedy = write_remedy(Path(os.fsdecode(error.filename)), error)
     return f"{f'{where}: ' if where else ''}{reason}. {remedy}"
 
 

@@ -14,6 +14,7 @@ The command `dfens` prints a DfensError without a traceback and exits with 1.
 """
 
 import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,8 +91,10 @@ def write_remedy(path: Path, err: OSError) -> str:
             f"{refusing}, or work in another folder (dfens -C DIR)."
         )
     if err.errno in (errno.ENOTDIR, errno.EEXIST):
-        blocking = next((item for item in (path, *path.parents) if item.exists() and not item.is_dir()), path.parent)
-        return f"{blocking} is a file where a folder is expected: move it away, or choose another folder."
+        obstacle = next((item for item in (path, *path.parents) if os.path.lexists(item) and not item.is_dir()), path)
+        if obstacle.is_symlink() and not obstacle.exists():
+            return f"{obstacle} is a link to a folder that does not exist: mount its disk, or correct the link."
+        return f"{obstacle} is a file where a folder is expected: move it away, or choose another folder."
     if err.errno == errno.EISDIR:
         return f"{path} is a folder: move it away, or choose another name."
     if err.errno == errno.ENOENT:

@@ -121,7 +121,7 @@ def download_all(
             {
                 "version": FORMAT_VERSION,
                 "competition": slug,
-                "folder": str(folder.resolve()),
+                "folder": os.path.realpath(folder),
                 "relative_folder": _relative(folder, state_dir),
                 "files": unpacked.sizes,
                 "keeps_archive": keep_archive,
@@ -310,7 +310,7 @@ def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:
     except StoreError:
         return None
     is_moved = record.get("relative_folder") == _relative(folder, record_path.parent)  # with the whole project
-    if record["version"] != FORMAT_VERSION or not (is_moved or record["folder"] == str(folder.resolve())):
+    if record["version"] != FORMAT_VERSION or not (is_moved or record["folder"] == os.path.realpath(folder)):
         return None
     sizes = record["files"]
     if not isinstance(sizes, dict) or not all(type(size) is int for size in sizes.values()):  # edited by hand
@@ -319,7 +319,7 @@ def _unpacked_before(record_path: Path, folder: Path) -> dict[str, int] | None:
 
 
 def _relative(folder: Path, state_dir: Path) -> str:
-    return os.path.relpath(folder.resolve(), state_dir.resolve())
+    return os.path.relpath(os.path.realpath(folder), os.path.realpath(state_dir))
 
 
 def _has_size(path: Path, size: int) -> bool:

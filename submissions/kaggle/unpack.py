@@ -97,7 +97,8 @@ def writing_into(folder: Path) -> Iterator[None]:
     except OSError as err:
         if err.errno is None:  # from bz2, for damaged bytes
             raise zipfile.BadZipFile(str(err)) from err
-        named = Path(os.fsdecode(err.filename or folder))
+        paths = [Path(os.fsdecode(name)) for name in (err.filename, err.filename2) if name]  # two for a move
+        named = next((path for path in paths if folder in path.parents), paths[0] if paths else folder)
         remedy = write_remedy(named, err)
         if isinstance(err, PermissionError):
             remedy = (
@@ -176,8 +177,9 @@ def _check_room(wanted: int, folder: Path) -> None:
 
 def is_protected(path: Path, protected: Sequence[Path]) -> bool:
     """Return whether a path is one of these files, or inside one of these folders."""
-    path = path.resolve()
-    return any(path.is_relative_to(other.resolve()) for other in protected)
+    # Path.resolve fails for a loop of links
+    path = Path(os.path.realpath(path))
+    return any(path.is_relative_to(os.path.realpath(other)) for other in protected)
 
 
 def _unpack(

@@ -8,6 +8,7 @@ from click.testing import Result
 
 from tests.support import commands
 from tests.support.kaggle_server import KaggleServer
+from tests.support.rights import without_root_rights
 
 CONFIG = """
 [competition]
@@ -93,3 +94,21 @@ def test_an_unsafe_archive_unpacks_nothing(folder: Path, online: KaggleServer) -
     online.files = {"../evil.txt": b"x", "good.txt": b"y"}
     assert "'../evil.txt' (leads outside)" in run(folder, code=1).stderr
     assert not list(folder.rglob("*.txt"))
+
+
+@pytest.mark.parametrize("arguments", [(), ("--file", "train.csv")])
+def test_a_data_folder_that_cannot_be_written_is_named(folder: Path, arguments: tuple[str, ...]) -> None:
+    data = folder / "data"
+    data.mkdir(mode=0o555)
+    with without_root_rights():
+        refused = run(folder, *arguments, code=1).stderr
+    assert f"{data}/train.csv cannot be written (Permission denied). Correct the permissions of {data}" in refused
+    data.rmdir()
+    for goal in ("disk/data", "data"):  # of a disk that is not mounted; a loop
+        data.symlink_to(goal)
+        assert f"{data} is a link to a folder that does not exist" in run(folder, *arguments, code=1).stderr
+        data.unlink()
+    (folder / "work" / "submissions" / "download" / "lock").unlink()
+    (folder / "work" / "submissions").rename(folder / "elsewhere")
+    (folder / "work" / "submissions").write_text("a file")
+    assert f"{folder}/work/submissions is a file where a folder is expected" in run(folder, *arguments, code=1).stderr

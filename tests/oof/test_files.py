@@ -47,6 +47,10 @@ def test_a_folder_that_cannot_be_written_is_named(write: Callable[[Path], None],
         DfensError, match=r"work/oof/a cannot be written \(Not a directory\).*work is a file where a folder"
     ):
         write(tmp_path / "work" / "oof" / "a")
+    (tmp_path / "work").unlink()
+    (tmp_path / "work").symlink_to("disk/work")  # of a disk that is not mounted
+    with pytest.raises(DfensError, match=r"\. \S*/work is a link to a folder that does not exist: mount its disk"):
+        write(tmp_path / "work" / "oof" / "a")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
@@ -178,7 +182,7 @@ def test_an_archive_on_another_disk_that_was_killed_has_no_half_and_no_litter(
         assert not model.exists()
         files.write_text(model, "a new one")
     files.archive(model, archive_dir)
-    archived = list(archive_dir.iterdir())
+    archived = sorted(archive_dir.iterdir())
     assert [path for path in (*archived, *model.parent.iterdir()) if path.name.startswith(".")] == []
     assert len(list(archived[0].iterdir())) == 20
 
