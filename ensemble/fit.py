@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from ensemble.binary import fit_binary
 from ensemble.general import fit_general
 from ensemble.importance_weighting import fit_importance_weighted
-from ensemble.prepare import BlendData, check_features, check_shapes, make_folds_of, numeric_target
+from ensemble.prepare import BlendData, check_features, check_shapes, content_order, make_folds_of, numeric_target
 from ensemble.result import BlendResult
 from ensemble.settings import BlendOptions, check_seed
 from ensemble.shift import model_shifts
@@ -100,6 +100,8 @@ def fit_blend(
     grouped = None if groups is None else np.asarray(groups)
     row_features = check_features(features, len(y), options)
     data = BlendData(oof, y, fold, grouped, found_names, seed, folds is not None, row_features)
+    order = content_order(data)  # rounding errors, random draws and choices must not depend on the order of the input
+    data = data.rows(order)
     # BLAS threads wait for each other in busy loops, which costs more than they save on a shared machine
     with threadpool_limits(1, user_api="blas"):
         if general:
@@ -108,6 +110,8 @@ def fit_blend(
             result = fit_binary(data, options, progress)
             if importance_weighting and test is not None:
                 result = fit_importance_weighted(data, options, result, test, progress)
+    back = np.argsort(order)
+    result = replace(result, oof=result.oof[back], nested_oof=result.nested_oof[back])
     if test is None or oof.ndim == 3:
         return result
     shifts = zip(found_names, model_shifts(oof, test), strict=True)

@@ -57,7 +57,7 @@ def fit_importance_weighted(
             task.advance(1)
             if len(np.unique(y[rows])) < 2:
                 return None
-            return fit_binary(data.rows(rows), options, SILENT).predict(data.oof, features=data.features)
+            return fit_binary(data.drawn(rows), options, SILENT).predict(data.oof, features=data.features)
 
         level = to_distribution if metric.kind == "ranking" else None
         nested = nested_predictions(fold, without, plain.oof, plain.nested_oof, level=level)
@@ -70,7 +70,7 @@ def fit_importance_weighted(
         if not gap.gain > gap.standard_error:
             note = f"Importance weighting {effect}, which is not a significant gain; rows are not weighted."
             return replace(plain, warnings=(*plain.warnings, note))
-        whole = fit_binary(data.rows(drawn), options, SILENT)
+        whole = fit_binary(data.drawn(drawn), options, SILENT)
         task.advance(1)
     result = _with_weights(plain, whole, nested, data, metric)
     note = (

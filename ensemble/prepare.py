@@ -38,18 +38,16 @@ class BlendData:
     features: NDArray[np.float32] | None = None
 
     def rows(self, chosen: NDArray[np.intp]) -> "BlendData":
-        """Return a subset of the rows, possibly with repetitions; copies of a row are dependent, as rows of a group."""
-        groups = chosen if self.groups is None else self.groups[chosen]
-        features = None if self.features is None else self.features[chosen]
+        """Return some or all of the rows in another order."""
+        groups, features = (None if part is None else part[chosen] for part in (self.groups, self.features))
         return replace(
-            self,
-            oof=self.oof[chosen],
-            y=self.y[chosen],
-            fold=self.fold[chosen],
-            groups=groups,
-            own_folds=False,
-            features=features,
+            self, oof=self.oof[chosen], y=self.y[chosen], fold=self.fold[chosen], groups=groups, features=features
         )
+
+    def drawn(self, chosen: NDArray[np.intp]) -> "BlendData":
+        """Return rows with repetitions; copies of a row are dependent, as rows of a group."""
+        found = self.rows(chosen)
+        return replace(found, groups=chosen if self.groups is None else found.groups, own_folds=False)
 
 
 def numeric_target(y: NDArray[Any]) -> NDArray[Any]:
@@ -189,6 +187,19 @@ def _refuse_split_groups(fold: NDArray[np.int32], members: NDArray[np.intp], gro
             f"{len(split)} groups are in more than one fold: {examples(named)}. Their rows would be on both sides "
             f"of a nested score. Assign the folds by group (dfens folds), or leave `folds` out."
         )
+
+
+def content_order(data: BlendData) -> NDArray[np.intp]:
+    """Return an order of the rows, (n_rows,), that depends only on what they contain, not on their order.
+
+    Rows with equal predictions of the first model are in the order of a hash of all values.
+    """
+    oof = data.oof.reshape(len(data.oof), -1)
+    key = np.zeros(len(oof), np.uint64)
+    features = () if data.features is None else data.features.T
+    for column in (data.y, *oof.T, *features):
+        key = key * np.uint64(31) + pd.util.hash_array(np.asarray(column, np.float64))
+    return np.lexsort((key, oof[:, 0], data.fold))
 
 
 def binary_table(data: BlendData, imputation: Imputation = "rank") -> BinaryTable:

@@ -91,6 +91,29 @@ def test_the_order_of_rows_does_not_matter_with_given_folds() -> None:
     np.testing.assert_allclose(shuffled.oof, straight.oof[order], atol=2e-3)
 
 
+@pytest.mark.parametrize("options", [
+    {"prune": True},
+    {"methods": ("boosted",)},
+    {"optimize": "log_loss", "calibrate": "isotonic"},
+    {"importance_weighting": True},
+])  # fmt: skip
+def test_results_are_the_same_for_rows_in_another_order(options: dict[str, Any]) -> None:
+    """Rounding errors made pruning keep other members, and the interval of a bootstrap drew other rows."""
+    oof, y = make_oof(200, 3, positive_share=0.9)
+    oof = np.round(oof, 2)  # rows with equal predictions of the first model
+    folds = np.arange(200) % 4
+    if "importance_weighting" in options:
+        options = options | {"test": oof[oof[:, 0] > 0.5]}
+    order = np.random.default_rng(0).permutation(200)
+    straight = fit_blend(oof, y, folds=folds, **options)
+    shuffled = fit_blend(oof[order], y[order], folds=folds[order], **options)
+    assert shuffled.nested_score == straight.nested_score
+    assert shuffled.nested_interval == straight.nested_interval
+    np.testing.assert_array_equal(shuffled.weights, straight.weights)
+    np.testing.assert_array_equal(shuffled.nested_oof, straight.nested_oof[order])
+    np.testing.assert_array_equal(shuffled.oof, straight.oof[order])
+
+
 def test_input_is_not_changed() -> None:
     oof, y = make_oof(400, 3)
     oof[5, 1] = np.nan
