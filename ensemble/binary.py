@@ -102,6 +102,12 @@ class _Fitted:
     nested: NDArray[np.float64]
     without: tuple[Mixture, ...] = ()
 
+    @property
+    def scores_of_weights(self) -> NDArray[np.float64]:
+        """Return the scores with nested ones of trees: these separate their own rows, however certain they are."""
+        found = [w * (one.nested if one.method.separates else one.scores).astype(np.float64) for w, one in self.kept]
+        return np.asarray(sum(found))
+
 
 def _fit_mixture(table: BinaryTable, options: BlendOptions, groups: Groups, progress: Progress) -> _Fitted:
     """Fit the methods for a transform, and average those that are not significantly worse than the best."""
@@ -249,7 +255,9 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
     chosen = select_members(table, options, groups, fitted=fits)
     part = table.only(chosen)
     fitted = _fit_mixture(part, options, groups, progress)
-    predictions, nested_out = fitted.mixture.predictions(fitted.scores), fitted.mixture.predictions(fitted.nested)
+    predictions, of_weights, nested_out = (
+        fitted.mixture.predictions(scores) for scores in (fitted.scores, fitted.scores_of_weights, fitted.nested)
+    )
     if options.selects and table.k > 1 and (len(chosen) < len(table.columns) or options.prune):
         nested_out = _nested_with_choice(table, options, groups, fitted)
     curve, calibration = None, None
@@ -257,12 +265,12 @@ def fit_binary(data: BlendData, options: BlendOptions, progress: Progress) -> Bl
         curve, nested_out, calibration = calibrate(
             options.calibrate, nested_out, table.y, table.fold, level=metric.kind == "ranking"
         )
-        predictions = curve(predictions)
-    score = metric(table.y, predictions)
+        predictions, of_weights = curve(predictions), curve(of_weights)
+    score, score_of_weights = metric(table.y, predictions), metric(table.y, of_weights)
     others = {one.method.name: one.nested for one in references if one.method in (BEST_SINGLE, MEAN)}
-    comparisons = compare(metric, table.y, nested_out, others, groups, score)
+    comparisons = compare(metric, table.y, nested_out, others, groups, score_of_weights)
     aucs = single_aucs(data.oof, data.y)
-    interval = nested_interval(metric, table.y, nested_out, score, table.fold, groups)
+    interval = nested_interval(metric, table.y, nested_out, score_of_weights, table.fold, groups)
     weights, *fold_weights = _member_weights(fitted, part, chosen, len(table.columns))
     by_labels = {
         "weights": bool(fitted.tried),

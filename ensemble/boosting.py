@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.formula import Formula
-from ensemble.methods import FittedMethod, Method, to_log_odds
+from ensemble.methods import FittedMethod, Method
 from ensemble.nested import nested_predictions, to_scale
 from ensemble.table import BinaryTable
 from ensemble.tree_formula import TreeFormula, Trees, tree_columns
@@ -26,17 +26,14 @@ def fit_boosted(method: Method, table: BinaryTable, *, level: bool = True) -> Fi
     """Fit boosted trees to all rows and, for the nested scores, without each fold."""
     ranks = table.transforms.apply("rank-logit", table.columns, ranks=table.ranks)
     columns = tree_columns(ranks, table.features)
-    by_transform = {"rank-logit": ranks.astype(np.float64)}
     everything = np.ones(len(table.y), bool)
 
     def fit(rows: NDArray[np.bool_]) -> tuple[TreeFormula, Vector]:
         trees = _grow(columns, table.y, np.flatnonzero(rows), table.seed)
-        odds = trees.odds(columns)
-        slope, shift = to_log_odds(odds, table.y, rows)
         n_features = 0 if table.features is None else len(table.features)
-        scores = slope * odds + shift
-        formula = TreeFormula(trees, n_features, slope, shift, _nearest_sum(ranks, scores))
-        return formula, formula.scores(by_transform, table.features)
+        # not calibrated on these rows, which trees separate further than others: the slope would double
+        scores = trees.odds(columns)
+        return TreeFormula(trees, n_features, _nearest_sum(ranks, scores)), scores
 
     formula, scores = fit(everything)
     formulas: dict[int, TreeFormula] = {}

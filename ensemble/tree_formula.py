@@ -71,15 +71,15 @@ class Trees:
 class TreeFormula:
     """Log-odds from boosted trees on rank-logits of the models, their mean and spread, and features of the rows.
 
-    n_features: number of features per row. slope, shift: calibration of the trees' log-odds. linear: the closest
-    weighted sum of rank-logits, which shows the contribution of each model.
+    n_features: number of features per row. linear: the closest weighted sum of rank-logits, which shows the
+    contribution of each model. slope, shift: calibration of the trees' log-odds in blends of earlier versions.
     """
 
     trees: Trees
     n_features: int
-    slope: float
-    shift: float
     linear: Formula
+    slope: float = 1.0
+    shift: float = 0.0
 
     @property
     def transforms(self) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ class TreeFormula:
     def from_json(value: Mapping[str, Any]) -> "TreeFormula":
         """Return what `to_json` wrote."""
         trees, linear = Trees.from_json(value["trees"]), Formula.from_json(value["linear"])
-        return TreeFormula(trees, value["n_features"], value["slope"], value["shift"], linear)
+        return TreeFormula(trees, value["n_features"], linear, value["slope"], value["shift"])
 
 
 def tree_columns(ranks: NDArray[np.float32], features: Features) -> NDArray[np.float32]:

@@ -115,6 +115,20 @@ def test_stored_nodes_give_the_predictions_of_scikit_learn() -> None:
     np.testing.assert_array_equal(again.odds(new.T), trees.odds(new.T))
 
 
+def test_trees_separate_other_rows_nearly_as_far_as_their_log_odds_say() -> None:
+    """A slope fitted to their own rows, which they separate almost completely, doubled their log-odds: 0.28 of it."""
+    found = table_of(*make_oof(400, 5))
+    scores = fit_boosted(BOOSTED, found, level=False).nested.astype(np.float64)
+    assert to_log_odds(scores, found.y, np.ones(400, bool))[0] > 0.5
+
+
+def test_trees_of_a_small_share_do_not_widen_the_interval() -> None:
+    """It was 1.9 times as wide: fitted scores of trees are high on their own rows, whatever their uncertainty is."""
+    oof, y = make_oof(400, 5, seed=1)
+    plain, boosted = (fit_blend(oof, y, folds=np.arange(400) % 4, methods=methods) for methods in ((), ("boosted",)))
+    assert np.ptp(boosted.nested_interval) < 1.15 * np.ptp(plain.nested_interval)
+
+
 def test_trees_use_features_that_no_weighted_sum_can() -> None:
     oof, y, quality = specialists(3_000)
     test, test_y, test_quality = specialists(6_000, seed=1)
