@@ -1,5 +1,7 @@
 """The record of a model's settings, and models that are replaced by others of the same name."""
 
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,21 @@ from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, 
 from trainers.jobs.model_record import RECORD, check_settings_unchanged
 from trainers.jobs.run import run_job
 from trainers.jobs.runner import FoldRunner
+from trainers.kinds.base import WEIGHTS_FILE
 from trainers.kinds.linear.settings import LinearSettings
 from trainers.kinds.records import read_history, read_record
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.train import TrainingJob, train_here
 
 OLD, NEW = LinearSettings(image_size=8), LinearSettings(image_size=12)
+predict = FoldTrainer.predict
+
+
+def dies_after_training(self: FoldTrainer, **options: Any) -> Any:
+    """Predict each epoch, and raise KeyboardInterrupt after the last one, as if killed."""
+    if options["tta"]:
+        raise KeyboardInterrupt
+    return predict(self, **options)
 
 
 @pytest.mark.parametrize("moves", [0, 1])
@@ -98,21 +109,72 @@ def test_the_state_of_a_training_on_other_rows_is_not_resumed(tmp_path: Path, mo
     own = PredictionStore(tmp_path / "own")
     own.save_folds(make_folds(ids, target, k=2, seed=7))
     own.save_test_ids(store.test_ids)
-    predict = FoldTrainer.predict
-
-    def die(self: FoldTrainer, **options: Any) -> Any:
-        if options["tta"]:
-            raise KeyboardInterrupt  # as if killed after the last epoch
-        return predict(self, **options)
-
-    monkeypatch.setattr(FoldTrainer, "predict", die)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FoldTrainer, "predict", dies_after_training)
         train_models(competition, own, {"m": TINY}, (0, 1), work)
-    monkeypatch.setattr(FoldTrainer, "predict", predict)
     (work / "m" / RECORD).unlink()
     train_models(competition, store, {"m": TINY}, (0, 1), work, progress=notes)
     assert "m fold 0: the state of a training on other rows is not used" in notes.lines
     assert stored_bytes(store, "m") == stored_bytes(store, "fresh")
+
+
+def test_the_state_of_a_training_with_other_settings_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied by hand: its rows are the same, and its weights may even fit."""
+    competition, store = tiny_competition(tmp_path)
+    work, notes = tmp_path / "work" / "trainers", Notes()
+    train_models(competition, store, {"fresh": TINY}, (0,), work)
+    others = {
+        "fast": (dataclasses.replace(TINY, lr=1e-2), r"(lr 0.01 to 0.003)"),
+        "vit": (dataclasses.replace(TINY, backbone="test_vit"), "(backbone 'test_vit' to 'test_resnet')"),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(FoldTrainer, "predict", dies_after_training)
+        for name, (settings, _) in others.items():
+            with pytest.raises(KeyboardInterrupt):
+                train_models(competition, store, {name: settings}, (0,), work)
+    for name, (_, changed) in others.items():
+        (work / f"m-{name}" / "fold0").mkdir(parents=True)
+        (work / name / "fold0" / "state.pt").rename(work / f"m-{name}" / "fold0" / "state.pt")
+        train_models(competition, store, {f"m-{name}": TINY}, (0,), work, progress=notes)
+        text = f"m-{name} fold 0: the state of a training with other settings {changed} is not used"
+        assert text in notes.lines
+        assert stored_bytes(store, f"m-{name}") == stored_bytes(store, "fresh")
+
+
+@pytest.mark.parametrize("exchanged", ["weights", "folders", "models"])
+def test_exchanged_weights_are_named(tmp_path: Path, exchanged: str) -> None:
+    """Weights of another fold have seen the held-out rows, and would predict them almost perfectly."""
+    competition, store = tiny_competition(tmp_path)
+    work = tmp_path / "work" / "trainers"
+    models = {"m": TINY, "other": dataclasses.replace(TINY, lr=1e-2)}
+    train_models(competition, store, models, (0, 1), work)
+    fold0, fold1, tta = work / "m" / "fold0", work / "m" / "fold1", dataclasses.replace(TINY, tta="none")
+    weights, other = fold0 / WEIGHTS_FILE, work / "other" / "fold0" / WEIGHTS_FILE
+    if exchanged == "folders":
+        fold0.rename(tmp_path / "fold")
+        fold1.rename(fold0)
+        (tmp_path / "fold").rename(fold1)
+    elif exchanged == "weights":
+        shutil.copy(fold1 / WEIGHTS_FILE, weights)
+    else:
+        shutil.copy(other, weights)
+    what = "history.json" if exchanged == "folders" else WEIGHTS_FILE
+    with pytest.raises(StoreError, match=rf"m/fold0/{what} belongs to another training"):
+        train_models(competition, store, {"m": tta}, (0, 1), work)
+
+
+def test_weights_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path)
+    work = tmp_path / "work" / "trainers"
+    train_models(competition, store, {"m": TINY}, (0, 1), work)
+    for fold in ("fold0", "fold1"):
+        path = work / "m" / fold / "history.json"
+        history = json.loads(path.read_text())
+        path.write_text(json.dumps({key: history[key] for key in history.keys() - {"fold", "weights"}}))
+    train_models(competition, store, {"m": dataclasses.replace(TINY, tta="none")}, (0, 1), work)
+    assert store.summary("m").complete
 
 
 @pytest.mark.parametrize(

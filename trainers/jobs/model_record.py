@@ -13,11 +13,10 @@ from oof.ids import text_fingerprint
 from oof.predictions import train_command
 from oof.progress import Progress
 from oof.store import PredictionStore
-from trainers.kinds.base import ModelContext, ModelSettings, changed_settings, settings_record
+from trainers.kinds.base import ModelContext, ModelSettings, settings_record
 from trainers.kinds.images import originals
 from trainers.kinds.pseudo_labels import pseudo_record
-from trainers.kinds.records import read_record
-from trainers.kinds.registry import kind_of
+from trainers.kinds.records import read_record, setting_changes
 from trainers.kinds.repeats import RepeatSettings, repeats_of
 from trainers.runtime.locks import nobody_works_in
 from trainers.runtime.provenance import files_fingerprint
@@ -166,7 +165,7 @@ def _move_old(
 def _adapt(context: ModelContext[Any], store: PredictionStore, before: Mapping[str, Any], progress: Progress) -> None:
     """Keep the weights of a model; if settings of prediction changed, move its predictions to the archive."""
     name = context.name
-    changed = _setting_changes(before, context.settings, prediction=True)
+    changed = setting_changes(before, context.settings, prediction=True)
     if changed and name in store:
         progress.note(
             f"{name}: {', '.join(changed.values())}; predicting again with the stored weights; the old predictions "
@@ -195,7 +194,7 @@ def check_still_own(folder: Path, settings: ModelSettings) -> None:
         TrainingError: if the record in the folder has other settings.
     """
     record = read_record(folder / RECORD)
-    if record is not None and _setting_changes(record.get("settings", {}), settings):
+    if record is not None and setting_changes(record.get("settings", {}), settings):
         raise TrainingError(
             f"Model '{folder.name}' was replaced while this process trained it (dfens train --force in another one), "
             f"so this fold is not stored. Train other settings under a different name."
@@ -208,17 +207,17 @@ def is_recorded(folder: Path, settings: ModelSettings) -> bool:
     if record is None:
         return False
     before = record.get("settings", {})
-    return not any(_setting_changes(before, settings, prediction=prediction) for prediction in (False, True))
+    return not any(setting_changes(before, settings, prediction=prediction) for prediction in (False, True))
 
 
 def same_training(history: Mapping[str, Any], settings: ModelSettings) -> bool:
     """Return whether history.json is of a training with these settings, ignoring those of prediction."""
-    return not _setting_changes(history.get("settings", {}), settings)
+    return not setting_changes(history.get("settings", {}), settings)
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelSettings) -> dict[str, str]:
     """Return what has changed among everything that a training depends on, by key."""
-    found = _setting_changes(before.get("settings", {}), settings)
+    found = setting_changes(before.get("settings", {}), settings)
     if before.get("folds") != now["folds"]:
         found["folds"] = "the folds"
     if before.get("data", now["data"]) != now["data"]:
@@ -228,13 +227,3 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], settings: ModelS
     if before.get("pseudo_labels") != now.get("pseudo_labels"):
         found["pseudo_labels"] = "the pseudo-labels or their weight"
     return found
-
-
-def _setting_changes(before: Mapping[str, Any], settings: ModelSettings, *, prediction: bool = False) -> dict[str, str]:
-    """Return changed settings of training, or of prediction."""
-    kind = kind_of(settings)
-    return {
-        key: f"{key} {then!r} to {now!r}"
-        for key, (then, now) in changed_settings(before, settings).items()
-        if kind.only_predicts(key, then, now) == prediction
-    }

@@ -32,7 +32,7 @@ from trainers.kinds.base import (
     settings_record,
 )
 from trainers.kinds.pseudo_labels import pseudo_record
-from trainers.kinds.records import read_history
+from trainers.kinds.records import check_own_weights, read_history, weights_fingerprint
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import RepeatSettings, repeats_of
 from trainers.runtime.process_group import ALONE, ProcessGroup
@@ -220,7 +220,11 @@ class FoldRunner:
         return read_history(self.folder(name, fold, seed) / "history.json") or {}
 
     def has_trained_weights(self, name: str, fold: int, seed: int = 0) -> bool:
-        """Return whether there are weights of a complete training with the present settings and folds."""
+        """Return whether there are weights of a complete training with the present settings and folds.
+
+        Raises:
+            StoreError: if the weights are those of another training.
+        """
         folder, settings = self.folder(name, fold, seed), self._settings(name, seed)
         record = self._recorded(name, fold, seed)
         if any((folder / running).exists() for running in RUNNING_FILES) or not record:
@@ -229,7 +233,10 @@ class FoldRunner:
             same_training(record, settings)
             and record.get("folds", self.store.folds.fingerprint) == self.store.folds.fingerprint
         )
-        return kind_of(settings).has_weights(folder) and is_same
+        if not (kind_of(settings).has_weights(folder) and is_same):
+            return False
+        check_own_weights(folder)
+        return True
 
     def _predict_held_out(self, name: str, fold: int, seed: int) -> None:
         """Predict the held-out rows of a fold with its stored weights."""
@@ -276,7 +283,7 @@ class FoldRunner:
         check_still_own(self.job.work_dir / name, self.job.models[name])
         save_model(self.context(name), self.store)
         _write_files(folder, outcome)
-        write_json(folder / "history.json", self._history(context, outcome))
+        write_json(folder / "history.json", self._history(context, fold, outcome))
         if outcome.test is not None:
             self.store.save_predicted(name, outcome.test, fold=fold, seed=seed)
         if not refit:
@@ -302,8 +309,9 @@ class FoldRunner:
             )
         return stored
 
-    def _history(self, context: ModelContext[Any], outcome: FoldOutcome) -> dict[str, Any]:
+    def _history(self, context: ModelContext[Any], fold: int, outcome: FoldOutcome) -> dict[str, Any]:
         """Return the content of a history.json: training history and provenance."""
+        folder = context.fold_folder(fold)
         return {
             **outcome.history,
             "version": FORMAT_VERSION,
@@ -313,6 +321,8 @@ class FoldRunner:
             "seconds": round(outcome.seconds, 3),
             "processes": self.group.size,
             "settings": settings_record(context.settings),
+            "fold": folder.name,
+            "weights": weights_fingerprint(folder),
             "data": files_fingerprint([*self.train_table["path"], *self.test_table["path"]]),
             "folds": self.store.folds.fingerprint,
             "packages": package_versions(),

@@ -13,6 +13,7 @@ import numpy as np
 from oof.files import atomic_path
 from oof.ids import text_fingerprint
 from trainers.kinds.base import FoldModels, ModelContext, Probabilities, settings_record
+from trainers.kinds.records import check_own_weights
 from trainers.kinds.registry import kind_of
 from trainers.kinds.repeats import without_repeats
 from trainers.runtime.signals import StopRequest
@@ -34,10 +35,13 @@ def predict_test_rows(context: ModelContext[Any], folds: Sequence[int]) -> Proba
         Probabilities of fake, shape (n_folds, n_test).
 
     Raises:
+        StoreError: if weights are those of another training.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM was received; finished parts are kept.
     """
     folder = context.folder / f"test-{_key(context, folds)}"
     group = context.group
+    for fold in folds:
+        check_own_weights(context.fold_folder(fold))
     models = kind_of(context.settings).load(context, folds)
     rows = context.test.iloc[group.share(len(context.test), models.batch_rows)]
     parts = _Parts(folder, f"{group.rank}of{group.size}", models)

@@ -16,7 +16,7 @@ from trainers.kinds.base import WEIGHTS_FILE, ModelContext, run_label, settings_
 from trainers.kinds.clips.moments import AnyClipSettings
 from trainers.kinds.clips.network import make_clip_network
 from trainers.kinds.clips.settings import OTHER_MODEL, AudioSettings, AvSettings, FramesSettings
-from trainers.kinds.records import read_history, read_record
+from trainers.kinds.records import check_own_weights, read_history, read_record
 from trainers.networks.backbone import create_model
 from trainers.networks.clip_network import ClipNetwork
 from trainers.networks.weights import load_fold_weights
@@ -112,6 +112,7 @@ def _check_trained(context: ModelContext[AnyClipSettings], start: Start, fold: i
             f"dfens train --model {start.model} --force first."
         )
     _check_same(where, start, record.get("settings", {}), context.settings)
+    check_own_weights(folder)
     return folder
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from oof.errors import TrainingError
 from oof.ids import ids_fingerprint
 from oof.metrics import roc_auc
 from oof.progress import SILENT, Progress, Task
+from trainers.kinds.base import settings_record
 from trainers.kinds.prediction import predict_rows
+from trainers.kinds.records import setting_changes
 from trainers.kinds.training.fold_data import FoldData
 from trainers.kinds.training.train_state import Batch, TrainState
 from trainers.media.arrays import Rows
@@ -95,6 +98,7 @@ class FoldTrainer:
         epochs: int | None = None,
     ) -> None:
         self.settings = settings
+        self._all_settings: Any = settings  # those of its kind
         self.last_epoch = settings.epochs if epochs is None else epochs  # learning rates are those of settings.epochs
         self.seed = seed
         self.data = data
@@ -162,11 +166,11 @@ class FoldTrainer:
         """Train to the end, then predict the held-out rows."""
         if self.group.broadcast(self.state_path.exists()):
             state = checkpoint.load(self.state_path)
-            if state.get("rows", self._rows) == self._rows:
-                self._restore(state)
-            else:  # saved by a training that went on after dfens folds: its weights have seen rows held out now
-                self.progress.note(f"{self.title}: the state of a training on other rows is not used")
+            if others := self._differs(state):
+                self.progress.note(f"{self.title}: the state of a training {others} is not used")
                 self.group.on_rank_zero(lambda: self._good_path.unlink(missing_ok=True))
+            else:
+                self._restore(state)
         self._totals.begin(self.history)
         steps_before = self.steps_done
         total = self.last_epoch * self.steps_per_epoch
@@ -335,6 +339,16 @@ class FoldTrainer:
 
     # ---- state --------------------------------------------------------------
 
+    def _differs(self, state: dict[str, Any]) -> str:
+        """Return how the training that saved a state differs from this one; "" if it does not.
+
+        Earlier versions have not recorded its rows and settings.
+        """
+        if state.get("rows", self._rows) != self._rows:  # it went on after dfens folds, and has seen rows held out now
+            return "on other rows"
+        changed = setting_changes(state["settings"], self._all_settings) if "settings" in state else {}
+        return f"with other settings ({', '.join(changed.values())})" if changed else ""
+
     def _is_diverged(self) -> bool:
         """Return whether weights were no longer finite, in which case the training has returned to a good state."""
         diverged = self.group.any(not self.state.is_finite())[0]
@@ -375,6 +389,7 @@ class FoldTrainer:
             "rate_factor": self.rate_factor,
             "history": vars(self.history),
             "rows": self._rows,
+            "settings": settings_record(self._all_settings),
         }
         self.group.on_rank_zero(lambda: checkpoint.save(path, state))
         self._save_seconds = time.monotonic() - started
