@@ -17,7 +17,7 @@ from oof.errors import ConfigError, StoreError, TrainingError
 from oof.files import file_sha256, read_json, write_json
 from oof.store import PredictionStore
 from tests.support.clip_training import MODELS, clip_competition, make_job
-from tests.support.training import Notes, stored_bytes
+from tests.support.training import TINY, Notes, stored_bytes
 from trainers.data.competition import Competition
 from trainers.features.extract import extract_clip
 from trainers.features.settings import ExtractSettings
@@ -26,6 +26,7 @@ from trainers.jobs.model_record import RECORD
 from trainers.jobs.multiprocess import train_in_workers
 from trainers.jobs.run import run_job
 from trainers.jobs.runner import FoldRunner
+from trainers.kinds.base import settings_record
 from trainers.kinds.clips.fold import ClipFoldData
 from trainers.kinds.clips.initial import make_fold_network
 from trainers.kinds.clips.kind import ClipKind
@@ -33,6 +34,7 @@ from trainers.kinds.clips.moments import MomentReader, Moments
 from trainers.kinds.clips.network import make_clip_network
 from trainers.kinds.clips.predict import ClipModels
 from trainers.kinds.clips.settings import AudioSettings, AvSettings, FramesSettings
+from trainers.kinds.records import setting_changes
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.kinds.training_rows import TrainingRows
 from trainers.media.clip_record import ClipRecord, encode_record
@@ -85,7 +87,25 @@ def test_changed_settings_of_prediction_predict_again_without_retraining(
     assert weights.stat().st_mtime_ns == stamp
     history = read_json(weights.with_name("history.json"))
     assert (history["views"], history["pooling"]) == (2 * second["time_views"], second["pooling"])
+    assert (history["pooling_rule"] is None) == (second["pooling"] != "auto")  # not that of the first prediction
     assert run(competition, tmp_path / "here", models[0]) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("frames", {"pooling": "mean"}, {"pooling": "mean", "tta_merge": "max"}),
+        ("audio", {}, {"tta": "hflip", "tta_merge": "gmean"}),
+    ],
+)
+def test_settings_of_prediction_without_effect_do_not_predict_again(
+    competition: tuple[Competition, Path], tmp_path: Path, name: str, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    models, notes = [dataclasses.replace(MODELS[name], **FAST, **values) for values in (first, second)], Notes()
+    before = run(competition, tmp_path / "here", models[0])
+    assert run(competition, tmp_path / "other", models[1]) == before
+    assert run(competition, tmp_path / "here", models[1], progress=notes) == before
+    assert not notes.lines
 
 
 def test_a_refit_pools_by_the_rule_that_most_folds_have_now(
@@ -114,6 +134,22 @@ def test_a_refit_pools_by_the_rule_that_most_folds_have_now(
             StoreError, match=rf"{path} is missing or has no known pooling rule.*predicts the fold again"
         ):
             ClipKind().load(context, range(2))
+
+
+@pytest.mark.parametrize(
+    ("model", "is_merged"),
+    [
+        (dataclasses.replace(TINY, tta="none"), False),
+        (dataclasses.replace(TINY, tta="hflip"), True),
+        (dataclasses.replace(MODELS["frames"], pooling="mean", temporal="conv"), True),
+        (dataclasses.replace(MODELS["frames"], pooling="attention"), True),
+        (dataclasses.replace(MODELS["frames"], pooling="attention", time_views=1, tta="none"), False),
+        (MODELS["frames"], False),
+    ],
+)
+def test_merging_of_views_has_an_effect_where_there_are_several(model: Any, is_merged: bool) -> None:
+    changed = dataclasses.replace(model, tta_merge="max")
+    assert bool(setting_changes(settings_record(model), changed, prediction=True)) == is_merged
 
 
 def test_changes_of_training_settings_are_refused(competition: tuple[Competition, Path], tmp_path: Path) -> None:

@@ -284,11 +284,11 @@ def changed_settings(before: Mapping[str, Any], settings: ModelSettings) -> dict
     """Return the settings that differ from a record, with the values then and now, sorted by name.
 
     A setting missing in the record counts as its default. Those that only say which trainings make up the model
-    (`RepeatSettings`) are left out.
+    (`RepeatSettings`) are left out, and so are those that have no effect with the others (`settings.ignored`).
     """
     now, defaults, former = settings_record(settings), default_record(settings), getattr(settings, "former", ())
     found = {}
-    for key in sorted((before.keys() | now.keys()) - REPEAT_NAMES):
+    for key in sorted((before.keys() | now.keys()) - REPEAT_NAMES - getattr(settings, "ignored", frozenset())):
         then = before.get(key, defaults.get(key))
         if then != now.get(key) and not (key in former and key not in now):
             found[key] = (then, now.get(key))

@@ -96,7 +96,7 @@ class ClipKind(ModelKind[AnyClipSettings]):
         if starting := start_record(context, fold):
             outcome = replace(outcome, history={**outcome.history, "starts_from": starting})
         if fold == context.folds.refit:
-            return _refitted(context, outcome)
+            return replace(outcome, history={**outcome.history, **_history(settings)})
         return _finished(settings, outcome, data.moments, held_out)
 
     def predict_held_out(self, context: Context, fold: int, on_batch: Callable[[int], None]) -> FoldOutcome:
@@ -164,19 +164,17 @@ def _rule_of_folds(context: Context) -> str:
 
 def _finished(settings: AnyClipSettings, outcome: FoldOutcome, moments: Kept, held_out: "pd.DataFrame") -> FoldOutcome:
     """Add the cost of prediction and the deciding moments; with pooling = "auto", pool by rules of other rows."""
-    outcome = replace(outcome, history={**outcome.history, "views": settings.views, "pooling": settings.pooling})
+    outcome = replace(outcome, history={**outcome.history, **_history(settings)})
     if settings.pooling == "auto":
         outcome = _with_nested_rule(settings, outcome, moments, held_out)
     return _with_deciding_moments(settings, outcome, moments, held_out)
 
 
-def _refitted(context: Context, outcome: FoldOutcome) -> FoldOutcome:
-    """Add the same to a refit, which has no held-out rows for choosing a rule."""
-    settings = context.settings
-    history: dict[str, Any] = {"views": settings.views, "pooling": settings.pooling}
-    if settings.pooling == "auto":
-        history["pooling_rule"] = _rule_of_folds(context)
-    return replace(outcome, history={**outcome.history, **history})
+def _history(settings: AnyClipSettings) -> dict[str, Any]:
+    """Return the cost of prediction, and how moments are pooled; rules of an earlier prediction no longer apply."""
+    return {
+        "views": settings.views, "pooling": settings.pooling, "pooling_rule": None, "pooling_rules_of_halves": None
+    }  # fmt: skip
 
 
 def _with_nested_rule(

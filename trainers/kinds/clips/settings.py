@@ -59,6 +59,15 @@ class _ClipSettings(
         """Return the number of passes over each clip at prediction, which is the cost of test-time augmentation."""
         return self.time_views * (2 if self.tta == "hflip" and self.reads_picture else 1)
 
+    @property
+    def ignored(self) -> frozenset[str]:
+        """Return the settings that have no effect with the others.
+
+        Sound is not mirrored, and views are merged only if the moments of one are processed together.
+        """
+        is_merged = self.views > 1 and (self.temporal != "none" or self.pooling == "attention")
+        return frozenset((() if self.reads_picture else ("tta",)) + (() if is_merged else ("tta_merge",)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class _PictureSettings:

@@ -46,3 +46,8 @@ class TimmSettings(RepeatSettings, PredictionSettings, AugmentSettings, OptimSet
                 f'tta = "ten_crop" needs images larger than image_size = {self.image_size}. Set crop to '
                 f"more than {self.image_size}, or use another tta."
             )
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """Return the settings that have no effect with the others: a single view is not merged."""
+        return frozenset({"tta_merge"} if self.tta == "none" else ())
