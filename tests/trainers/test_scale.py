@@ -93,6 +93,31 @@ def test_the_last_fold_of_an_odd_number_has_all_processors(tmp_path: Path) -> No
     assert threads == [max(1, cpu_count() // 2), max(1, cpu_count() // 2), cpu_count()]
 
 
+def test_a_process_with_more_processors_for_the_last_fold_keeps_its_images(tmp_path: Path) -> None:
+    competition, store = tiny_competition(tmp_path, k=3)
+    notes, work_dir = Notes(), tmp_path / "work" / "trainers"
+    engine = functools.partial(train_in_workers, workers=2)
+    train_models(competition, store, {"tiny": TINY}, (0, 1, 2), work_dir, engine=engine, progress=notes)
+    decoded = [title for title in notes.titles if title.endswith("decode at 32 px")]
+    assert sorted(decoded) == ["worker 1: decode at 32 px", "worker 2: decode at 32 px"]
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, ["1", "2", "1"]), ("1", ["1", "1", "1"])])
+def test_more_threads_later_are_still_limited_by_the_user(given: str | None, expected: list[str]) -> None:
+    code = (
+        "import os\nimport numpy\nfrom threadpoolctl import threadpool_info\n"
+        "from trainers.runtime.threads import limit_threads\n"
+        "for count in (1, 2, 1):\n"
+        "    limit_threads(count)\n"
+        "    print(os.environ['OMP_NUM_THREADS'])\n"
+        "    assert {str(pool['num_threads']) for pool in threadpool_info()} == {os.environ['OMP_NUM_THREADS']}\n"
+    )
+    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    env |= {} if given is None else {"OMP_NUM_THREADS": given}
+    run = subprocess.run([sys.executable, "-c", code], check=True, env=env, capture_output=True, text=True)
+    assert run.stdout.split() == expected
+
+
 @pytest.mark.parametrize(
     ("models", "workers", "cpus", "driver", "trained", "expected"),
     [

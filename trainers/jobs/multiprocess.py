@@ -105,7 +105,6 @@ class _Worker:
 
     def __init__(self, job: TrainingJob, folds: Sequence[int], index: int, count: int) -> None:
         self._arguments = job, tuple(folds), index, count
-        self._parts = count  # into which the CPUs are divided for its process
         self.name = f"worker {index + 1}"
         self.task: Task | None = None
         self.connection: Connection
@@ -116,21 +115,17 @@ class _Worker:
         return self._process is not None
 
     def give(self, task: Task, parts: int) -> None:
-        """Assign a task to the process, which uses one of `parts` equal parts of the CPUs."""
-        if parts != self._parts:  # the libraries read the number of threads when they are loaded
-            self.end()
-            self.kill()
-            self._parts = parts
+        """Assign a task to the process, which uses one of `parts` equal parts of the CPUs for it."""
         if self._process is None:
             self.connection, theirs = _CONTEXT.Pipe()
-            arguments = theirs, *self._arguments, parts
+            arguments = theirs, *self._arguments
             self._process = _CONTEXT.Process(target=_work, args=arguments, name=self.name, daemon=True)
             self._process.start()
             theirs.close()  # so that the connection ends if the process dies
         self.task = task
         # the process has died, which is noticed at the end of the connection
         with contextlib.suppress(BrokenPipeError):
-            self.connection.send(task)
+            self.connection.send((task, parts))
 
     def died(self) -> str:
         """Clean up after a dead process and return a description of its end."""
@@ -200,14 +195,17 @@ def _stop(workers_: Sequence[_Worker], display: ProgressDisplay) -> None:
 # ---- in the worker process -----------------------------------------------------
 
 
-def _work(connection: Connection, job: TrainingJob, folds: Sequence[int], index: int, count: int, parts: int) -> None:
-    """Perform tasks until there are no more."""
+def _work(connection: Connection, job: TrainingJob, folds: Sequence[int], index: int, count: int) -> None:
+    """Perform tasks, each with its part of the CPUs, until there are no more."""
     os.setpgid(0, 0)  # Ctrl-C reaches only the main process, which stops the others once
     signal.signal(signal.SIGTERM, _raise_stopped)
     try:
         runner = None
-        while (task := connection.recv()) is not None:
-            runner = runner or _make_runner(job, index, count, parts, connection)
+        while (given := connection.recv()) is not None:
+            task, parts = given
+            limit_threads(max(1, cpu_count() // parts))
+            runner = runner or _make_runner(job, index, connection)
+            runner.job = dataclasses.replace(job, threads=max(1, job.threads // parts), processes=count)
             try:
                 message: Message = ("done", task, task.perform(runner, folds))
             except Exception as error:  # any error: the main process reports it, and the other tasks continue
@@ -221,13 +219,11 @@ def _raise_stopped(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _make_runner(job: TrainingJob, index: int, count: int, parts: int, connection: Connection) -> FoldRunner:
+def _make_runner(job: TrainingJob, index: int, connection: Connection) -> FoldRunner:
     def send(message: Message) -> None:
         try:
             connection.send(message)
         except BrokenPipeError:  # the main process has died: save and exit
             signal.raise_signal(signal.SIGTERM)
 
-    limit_threads(max(1, cpu_count() // parts))
-    shared = dataclasses.replace(job, threads=max(1, job.threads // parts), processes=count)
-    return FoldRunner(shared, ProgressForwarder(send), device_of_worker(job, index))
+    return FoldRunner(job, ProgressForwarder(send), device_of_worker(job, index))
