@@ -10,7 +10,7 @@ from trainers.features.settings import ExtractSettings
 from trainers.kinds.repeats import RepeatSettings
 from trainers.networks.clip_settings import ClipNetworkSettings, FusionSettings
 from trainers.networks.settings import NetworkSettings, OptimSettings, PredictionSettings
-from trainers.runtime.settings import check_leaves_reals, check_range, check_types
+from trainers.runtime.settings import check_leaves_reals, check_range
 
 RAW_BACKBONES = ("aasist", "aasist-l")
 OTHER_MODEL = "model:"  # before the name of the model from which an encoder starts
@@ -33,8 +33,7 @@ class _ClipSettings(
     reads_sound: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_types(self)
-        for group in (AugmentSettings, OptimSettings, ClipNetworkSettings, ExtractSettings):
+        for group in (ExtractSettings, AugmentSettings, OptimSettings, ClipNetworkSettings):  # the first: all types
             group.__post_init__(self)
         self.check_repeats()
         names = ("self_blend", "face_cutout", "pair_mix", "mixup", "cutmix", "reals_only")
