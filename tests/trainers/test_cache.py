@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oof.errors import DataError, DfensError
+from oof.errors import DataError, DfensError, StoreError
 from oof.files import read_json, write_parquet
 from tests.support.competitions import face, make_set, write_image
 from tests.support.training import TINY, stored_bytes, tiny_competition, train_models
@@ -158,6 +158,34 @@ def test_a_damaged_header_or_missing_file_of_a_shard_does_not_matter(tmp_path: P
         np.testing.assert_array_equal([view.one(row) for row in range(3)], expected)
 
 
+@pytest.mark.usefixtures("small_shards")
+def test_changed_pixels_are_named(tmp_path: Path) -> None:
+    """Such as by a broken disk; other images are still read."""
+    paths = images(tmp_path / "data")
+    cache = cache_of(tmp_path)
+    cache.make(paths)
+    view = cache.view(paths)
+    assert view is not None
+    damaged = int(np.flatnonzero(view._verified == 0)[0])  # not one of those that are compared before use
+    shard = cache.folder / f"{cache._locate(paths, 1, cache._index())['shard'][damaged]}.npy"
+    position = int(view._position[damaged])
+    data = bytearray(shard.read_bytes())
+    data[128 + position * 24 * 24 * 3 + 700] ^= 1
+    shard.write_bytes(data)
+    view = cache.view(paths)
+    assert view is not None
+    for row in range(10):
+        if row == damaged:
+            with pytest.raises(StoreError, match=rf"{shard} is damaged.*dfens cache --remove, then dfens cache"):
+                view.one(row)
+        else:
+            np.testing.assert_array_equal(view.one(row), load_image(paths[row], 24))
+    shard.with_suffix(".crc32").unlink()  # as in caches of earlier versions
+    view = cache.view(paths)
+    assert view is not None
+    assert view.one(damaged) is not None
+
+
 def test_unreadable_files_are_skipped_and_named(tmp_path: Path) -> None:
     paths = images(tmp_path / "data", 3)
     Path(paths[1]).write_bytes(b"no image")
@@ -208,6 +236,7 @@ def test_pixels_of_another_decoder_are_refused(tmp_path: Path) -> None:
     data = bytearray(shard.read_bytes())
     data[-5] ^= 1
     shard.write_bytes(data)
+    shard.with_suffix(".crc32").unlink()  # that of the other decoder would fit its pixels
     with pytest.raises(DataError, match=r"different pixels for .*a002.jpg from those decoded .*dfens cache --remove"):
         cache.view(paths)
 
