@@ -24,6 +24,7 @@ from oof.errors import DfensError, StoreError, TrainingError
 from oof.files import read_json
 from oof.ids import text_fingerprint
 from tests.support.training import TINY, Notes, stored_bytes, tiny_competition, train_models, train_tiny
+from trainers.kinds.base import RUNNING_FILES
 from trainers.kinds.timm.predict import Predictor
 from trainers.kinds.training.fold_trainer import FoldTrainer
 from trainers.networks.weights import load_fold_weights, save_fold_weights
@@ -79,6 +80,16 @@ def test_finished_folds_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     results = train_models(competition, store, {"tiny": TINY}, (0, 1), tmp_path / "work" / "trainers")
     assert [result.skipped for result in results] == [True, True]
     assert stored_bytes(store, "tiny") == before
+
+
+def test_the_state_of_a_finished_fold_is_removed_after_a_kill_at_its_end(tmp_path: Path) -> None:
+    """It takes several times the size of the weights, and weights beside it count as unfinished."""
+    before = train_tiny(tmp_path)
+    folder = tmp_path / "work" / "trainers" / "tiny" / "fold0"
+    for name in RUNNING_FILES:
+        (folder / name).touch()
+    assert train_tiny(tmp_path) == before
+    assert not any((folder / name).exists() for name in RUNNING_FILES)
 
 
 def test_an_interrupted_epoch_resumes_where_it_stopped(

@@ -175,6 +175,7 @@ class FoldRunner:
                 self.train(source, fold)
         with self.group.lock(folder / ".lock", self.progress):
             if self.group.broadcast(self.is_trained(name, fold, seed)):
+                self.group.on_rank_zero(lambda: _remove_state(folder))  # left by a process killed just before the end
                 return self._done(name, fold, seed)
             check_still_own(self.job.work_dir / name, self.job.models[name])
             self._prepare(name)
@@ -290,8 +291,7 @@ class FoldRunner:
             rows = self.store.folds.rows(fold)
             self.store.save_oof(name, self.store.folds.ids[rows], outcome.oof, fold=fold, seed=seed)
             auc = self._stored_auc(context.title(fold), self.store.folds.target[rows], outcome.oof)
-        for running in reversed(RUNNING_FILES):  # the state last: a process killed before that resumes at the end
-            (folder / running).unlink(missing_ok=True)
+        _remove_state(folder)
         what = "trained on all rows" if refit else f"AUC {auc:.4f}"
         self.progress.note(f"{context.title(fold)}: {what}{_chosen_epoch(outcome)}")
         return FoldResult(
@@ -433,6 +433,12 @@ def without_gpu(name: str, settings: ModelSettings, reason: str) -> TrainingErro
 def _seed_folder(folder: Path, seed: int) -> Path:
     """Return the folder of one of a model's seeds: that of the model for the first."""
     return folder / f"seed{seed}" if seed else folder
+
+
+def _remove_state(folder: Path) -> None:
+    """Remove the state of a training that is done."""
+    for running in reversed(RUNNING_FILES):  # the state last: a process killed before that resumes at the end
+        (folder / running).unlink(missing_ok=True)
 
 
 def _write_files(folder: Path, outcome: FoldOutcome) -> None:
