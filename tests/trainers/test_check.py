@@ -14,7 +14,9 @@ from tests.support.clips import voice, write_clip
 from tests.support.competitions import face, make_table, make_track, write_image, write_labels
 from trainers.data import check
 from trainers.data.check import CheckOptions, CheckReport, check_data
+from trainers.data.check_findings import CheckedRows, unreadable_problems
 from trainers.data.competition import Problem
+from trainers.data.file_index import Media
 from trainers.data.layouts import read_competition, scan_competition
 from trainers.data.leaks import read_leak_audit
 from trainers.data.settings import DataSettings
@@ -69,6 +71,14 @@ def test_unreadable_files_are_errors_or_quarantined(tmp_path: Path) -> None:
     read = read_competition(skipping, tmp_path / "q.json")
     assert len(read.train) == 9
     assert [row.id for row in read.broken] == ["a001.jpg", "a002.jpg", "a003.jpg"]
+
+
+@pytest.mark.parametrize(("media", "effect"), [("images", "would fail"), ("clips", "from what can be read")])
+def test_the_effect_of_an_unreadable_test_file_is_that_of_its_kind(media: Media, effect: str) -> None:
+    """An image stops the prediction; a clip is predicted without what cannot be read."""
+    rows = CheckedRows(media, ["test"], ["t"], [-1], ["t.mp4"])
+    (problem,) = unreadable_problems(rows, {0: "is empty"}, skip_broken=False)
+    assert effect in problem.remedy
 
 
 def test_an_unreadable_test_image_is_an_error_whatever_is_skipped(tmp_path: Path) -> None:

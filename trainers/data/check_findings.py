@@ -85,9 +85,12 @@ def unreadable_problems(rows: CheckedRows, bad: dict[int, str], skip_broken: boo
         if not names:
             continue
         if part == "test":
+            effect = (
+                "Prediction would fail" if rows.media == "images" else "They would be predicted from what can be read"
+            )
             remedy = (
-                "Prediction would fail, and a test row cannot be left out, since a submission needs "
-                "all rows: get these files again (dfens download)."
+                f"{effect}, and a test row cannot be left out, since a submission needs "
+                f"all rows: get these files again (dfens download)."
             )
         elif skip_broken:
             remedy = "They are left out ([data] skip_broken = true)."
