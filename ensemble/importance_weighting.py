@@ -73,9 +73,11 @@ def fit_importance_weighted(
         whole = fit_binary(data.drawn(drawn), options, SILENT)
         task.advance(1)
     result = _with_weights(plain, whole, nested, data, metric)
+    counted = weights.sum() ** 2 / (weights**2).sum()  # Kish 1965
     note = (
-        f"Rows are weighted by importance for the test set: this {effect}. The scores of the methods compared (dfens "
-        f"blend -v) and of a calibration are of the weighted rows, all others of all rows alike."
+        f"Rows are weighted by importance for the test set, which counts as {counted:.0f} of {len(y)} rows with equal "
+        f"weights: this {effect}. The scores of the methods compared (dfens blend -v) and of a calibration are of the "
+        f"weighted rows, all others of all rows alike."
     )
     return replace(result, warnings=(*plain.warnings, note))
 
