@@ -10,6 +10,7 @@ import pytest
 from oof.errors import DataError, StoreError
 from oof.files import read_parquet, write_parquet
 from trainers.media.clip_store import ClipStore
+from trainers.media.stored_files import remove_store
 
 LIMIT = 1 << 20  # a limit on the size of files simulates the full disk: the system writes up to it, then fails
 
@@ -68,3 +69,12 @@ def test_a_table_without_rows_is_valid(tmp_path: Path) -> None:
     rows, header = read_parquet(table)
     write_parquet(table, rows[:0], header)
     assert store.summary([path]).missing == 1
+
+
+def test_records_that_are_removed_while_they_are_used_are_named(tmp_path: Path) -> None:
+    """By dfens extract --remove beside a training that has not read the shard yet, such as that of the test clips."""
+    store, path, _ = stored_file(tmp_path)
+    view = store.view([path])
+    remove_store(store.folder)
+    with pytest.raises(StoreError, match=rf"features of {path} were removed while they were in use.*extracts them aga"):
+        view.record(0)

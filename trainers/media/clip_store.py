@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from oof.errors import DISK_FULL, DataError
+from oof.errors import DISK_FULL, DataError, StoreError
 from oof.files import file_lock, file_sha256, write_json, write_parquet
 from oof.progress import SILENT, Progress
 from trainers.media.clip_record import ClipRecord
@@ -186,11 +186,22 @@ class ClipView:
         return len(self.paths)
 
     def record(self, row: int) -> ClipRecord | None:
-        """Return the record of a clip, or None (`reasons` has the reason if reading it was attempted)."""
+        """Return the record of a clip, or None (`reasons` has the reason if reading it was attempted).
+
+        Raises:
+            StoreError: if the record was removed since then.
+        """
         start = self._offset[row]
         if start < 0:
             return None
-        return ClipRecord(self._open(self._shard[row])[start : start + self._n_bytes[row]], self.paths[row])
+        try:
+            shard = self._open(self._shard[row])
+        except FileNotFoundError as err:
+            raise StoreError(
+                f"The extracted features of {self.paths[row]} were removed while they were in use (dfens extract "
+                f"--remove). Run the same command again: it extracts them again and resumes."
+            ) from err
+        return ClipRecord(shard[start : start + self._n_bytes[row]], self.paths[row])
 
     @property
     def absent(self) -> list[int]:
