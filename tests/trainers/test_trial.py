@@ -64,6 +64,7 @@ def check(rows: Rows, root: Path = Path(), max_parameters: int | None = None, **
     ({"pair_column": "original", "pair_mix": 0.3}, "pair_column = 'original' is not a column of the training table"),
     ({"pair_column": "target", "pair_mix": 0.3}, "pair_column = 'target' names no training row for any fake"),
     ({"inputs": ("rgb", "srm", "dct", "phase")}, "ok"),
+    ({"backbone": "resnet10t", "trainable": "residual"}, r'a transformer.* trainable = "norm", "head" or "all"\.$'),
 ])  # fmt: skip
 def test_unusable_settings_are_found_by_the_trial(rows: Rows, tmp_path: Path, settings: Any, message: str) -> None:
     if message == "ok":

@@ -158,8 +158,9 @@ def _what_runs(settings: S, make: Callable[[S], nn.Module], try_step: TryStep[S]
     def fits(rows: int, **changes: int) -> bool:
         try:
             changed = replace(settings, **changes)  # type: ignore[arg-type]
+            network = _made(changed, make)
             with _META:
-                return try_step(changed, make(changed), rows).numel() == rows
+                return try_step(changed, network, rows).numel() == rows
         except Exception:  # as in `_tried`
             return False
 
@@ -175,6 +176,16 @@ def _what_runs(settings: S, make: Callable[[S], nn.Module], try_step: TryStep[S]
     return " or ".join(f"{name} = {size}" for size in found if size)
 
 
+def _made(settings: Any, make: Callable[[Any], nn.Module]) -> nn.Module:
+    """Return the network of settings as it is trained, without values."""
+    with _META:
+        network = make(settings)
+    set_trainable(network, settings)
+    if settings.checkpointing:
+        enable_checkpointing(network)
+    return network
+
+
 def _tried(
     context: ModelContext[Any],
     settings: S,
@@ -183,11 +194,7 @@ def _tried(
     describe: Callable[[int], str],
     rows: int,
 ) -> nn.Module:
-    with _META:
-        network = make(settings)
-    set_trainable(network, context.settings)
-    if context.settings.checkpointing:
-        enable_checkpointing(network)
+    network = _made(settings, make)
     try:
         logits = try_step(settings, network, rows)
     # from the network, or from an operation that does not support meta tensors: only real values show which
