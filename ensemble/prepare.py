@@ -190,17 +190,12 @@ def _refuse_split_groups(fold: NDArray[np.int32], members: NDArray[np.intp], gro
 
 
 def content_order(data: BlendData) -> NDArray[np.intp]:
-    """Return an order of the rows, (n_rows,), that depends only on what they contain, not on their order.
-
-    Rows are sorted by the first model, those with equal predictions by a hash of all values, and then shuffled, since
-    kernels are slower on sorted rows.
-    """
-    oof = data.oof.reshape(len(data.oof), -1)
-    key = np.zeros(len(oof), np.uint64)
+    """Return an order of the rows, (n_rows,), that depends only on what they contain: that of a hash of all values."""
+    key = np.zeros(len(data.y), np.uint64)
     features = () if data.features is None else data.features.T
-    for column in (data.y, *oof.T, *features):
+    for column in (data.fold, data.y, *data.oof.reshape(len(key), -1).T, *features):
         key = key * np.uint64(31) + pd.util.hash_array(np.asarray(column, np.float64))
-    return np.lexsort((key, oof[:, 0], data.fold))[np.random.default_rng(0).permutation(len(oof))]
+    return np.argsort(key)
 
 
 def binary_table(data: BlendData, imputation: Imputation = "rank") -> BinaryTable:
