@@ -75,8 +75,8 @@ def fit_importance_weighted(
     result = _with_weights(plain, whole, nested, data, metric)
     counted = weights.sum() ** 2 / (weights**2).sum()  # Kish 1965
     note = (
-        f"Rows are weighted by importance for the test set, which counts as {counted:.0f} of {len(y)} rows with equal "
-        f"weights: this {effect}. The scores of the methods compared (dfens blend -v) and of a calibration are of the "
+        f"Rows are weighted by importance for the test set, and count as {counted:.0f} of {len(y)} rows with equal "
+        f"weights. This {effect}. The scores of the methods compared (dfens blend -v) and of a calibration are of the "
         f"weighted rows, all others of all rows alike."
     )
     return replace(result, warnings=(*plain.warnings, note))

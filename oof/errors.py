@@ -90,7 +90,7 @@ def write_remedy(path: Path, err: OSError) -> str:
             f"Expected a folder that this user can write to: correct the owner or the permissions of "
             f"{refusing}, or work in another folder (dfens -C DIR)."
         )
-    if err.errno in (errno.ENOTDIR, errno.EEXIST):
+    if err.errno in (errno.ENOTDIR, errno.EEXIST) and not path.is_dir():
         obstacle = next((item for item in (path, *path.parents) if os.path.lexists(item) and not item.is_dir()), path)
         if obstacle.is_symlink() and not obstacle.exists():
             return f"{obstacle} is a link to a folder that does not exist: mount its disk, or correct the link."

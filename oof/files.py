@@ -437,6 +437,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 def archive(path: Path, archive_dir: Path) -> Path:
     """Move a file or folder to `archive_dir/20261123T101500.123456Z-name` and return this path; nothing is deleted."""
+    remove_leftovers(path.parent)  # of a move to another disk that was killed while it removed the source
     remove_partial_copies(archive_dir)
     target = archive_path(path.name, archive_dir)
     with _named_write_error(target):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from oof.errors import DfensError
 
-_JSON = re.compile(r"""\s*[\[{]\s*["'\[{\]}\d-]""")  # not `[id],[pred]`, which is a header
-_MARKUP = re.compile(r"\s*<(?![^<>]*> *[,;|])")  # not `<id>,<pred>`
+# not `[id],[pred]` or `<id>,<pred>`, which are headers
+_JSON = re.compile(r"""\s*[\[{](?:\s*["'\[{\]}]|(?![^\[\]{}]*[\]}] *[,;|\t]))""")
+_MARKUP = re.compile(r"\s*<(?![^<>]*> *[,;|\t])")
 _HEAD = 1 << 22  # characters that are looked at; a header may be long
 _ROWS = 100  # of them, to find the delimiter
 _QUOTED = re.compile(r'"[^"]*"')
@@ -42,7 +43,7 @@ def find_delimiter(text: str, delimiters: str, path: Path, error: type[DfensErro
     >>> find_delimiter("id;real,fake\\na;0.5", ",;", Path("oof.csv"), DfensError)
     ';'
     """
-    head = _QUOTED.sub("", text[:_HEAD])
+    head = _QUOTED.sub('""', text[:_HEAD])
     header, *rows = filter(None, re.split(r"[\r\n]+", head, maxsplit=_ROWS)[:_ROWS])
     counts = Counter(header)
     found = [sign for sign in delimiters if sign in counts and sign != " "]

@@ -183,7 +183,7 @@ def test_weighting_toward_another_mix_of_kinds_improves_the_score_on_it() -> Non
     test, truth = two_kinds(20_000, 101, 0.85)
     plain = fit_blend(oof, y, test=test)
     weighted = fit_blend(oof, y, test=test, importance_weighting=True)
-    counted = re.search("for the test set, which counts as ([0-9]+) of 8000 rows", weighted.warnings[-1])
+    counted = re.search("for the test set, and count as ([0-9]+) of 8000 rows", weighted.warnings[-1])
     assert counted is not None
     # if predictions showed the kind of each row: weights of 0.85 / 0.15 and 0.15 / 0.85, so 1,652 rows
     assert 1652 < int(counted[1]) < 4000

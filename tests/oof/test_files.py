@@ -180,7 +180,8 @@ def test_an_archive_on_another_disk_that_was_killed_has_no_half_and_no_litter(
         assert len(list(model.iterdir())) == 20
     else:
         assert not model.exists()
-        files.write_text(model, "a new one")
+        model = model.with_name("another")
+        files.write_text(model, "")
     files.archive(model, archive_dir)
     archived = sorted(archive_dir.iterdir())
     assert [path for path in (*archived, *model.parent.iterdir()) if path.name.startswith(".")] == []

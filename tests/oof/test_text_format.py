@@ -23,6 +23,7 @@ from trainers.data.text_tables import read_text_table
         ("id;pred;x,y\na;0,5;1\n", ["id", "pred", "x,y"]),
         ("[id],[pred]\na,0.5\n", ["[id]", "[pred]"]),
         ("<id>, <pred>\na, 0.5\n", ["<id>", "<pred>"]),
+        ("<id>\t<pred>\na\t0.5\n", ["<id>", "<pred>"]),
     ],
 )
 def test_the_delimiter_is_the_one_that_every_line_has(tmp_path: Path, text: str, names: list[str]) -> None:
@@ -52,12 +53,19 @@ def test_a_space_separates_only_without_other_delimiters() -> None:
     assert find_delimiter("id pred\na 0.5", ", ", Path("m.csv"), DfensError) == " "
 
 
+@pytest.mark.parametrize("text", ['"id"\n"a"\n"b"\n', '"id"\na;b,c\nb;d,c\n'])
+def test_a_quoted_header_of_one_column_has_no_delimiter(text: str) -> None:
+    assert find_delimiter(text, ",;", Path("m.csv"), DfensError) == ","
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
         ('{"a.mp4": {"label": "FAKE"}}', "JSON"),
         ('\n[{"id": "a"}]', "JSON"),
         ("[[1, 2], [3, 4]]", "JSON"),
+        ('[null, {"id": "a"}]', "JSON"),
+        ("[0],[1]\na,0.5", None),
         ("{'id': 'a'}", "JSON"),
         ("<!DOCTYPE html>\n<html>", "HTML or XML"),
         ('<html lang="en">\n<p>a, b</p>', "HTML or XML"),

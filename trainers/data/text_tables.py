@@ -60,7 +60,7 @@ def read_text_table(path: Path, what: str, *, key: str = "filename") -> "pd.Data
         elif other is not None:
             raise DataError(
                 f"The {what} {path} contains {other}. Expected a table as CSV, Parquet or JSON: get it again, or save "
-                f"it again in that format."
+                f"it again in one of these formats."
             )
         else:
             table = _read_parquet(data) if kind == "Parquet" else _read_csv(text, path)

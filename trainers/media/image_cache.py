@@ -304,7 +304,7 @@ def _mapped(path: Path, size: int) -> _Shard:
     images = np.asarray(np.memmap(path, np.uint8, "r", _HEADER_BYTES, (count, size, size, 3)))
     try:
         stored = path.with_suffix(_CHECKSUMS).read_bytes()
-    except FileNotFoundError:
+    except OSError:
         stored = b""
     return _Shard(path, images, np.frombuffer(stored, "<u4", len(stored) // 4))
 

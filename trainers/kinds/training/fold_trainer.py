@@ -98,7 +98,7 @@ class FoldTrainer:
         epochs: int | None = None,
     ) -> None:
         self.settings = settings
-        self._all_settings: Any = settings  # those of its kind
+        self._all_settings: Any = settings  # the same, with those of its kind
         self.last_epoch = settings.epochs if epochs is None else epochs  # learning rates are those of settings.epochs
         self.seed = seed
         self.data = data
