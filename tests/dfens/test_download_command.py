@@ -108,7 +108,8 @@ def test_a_data_folder_that_cannot_be_written_is_named(folder: Path, arguments: 
         data.symlink_to(goal)
         assert f"{data} is a link to a folder that does not exist" in run(folder, *arguments, code=1).stderr
         data.unlink()
-    (folder / "work" / "submissions" / "download" / "lock").unlink()
-    (folder / "work" / "submissions").rename(folder / "elsewhere")
-    (folder / "work" / "submissions").write_text("a file")
-    assert f"{folder}/work/submissions is a file where a folder is expected" in run(folder, *arguments, code=1).stderr
+    state = folder / "work" / "submissions"
+    (state / "download" / "lock").unlink()
+    state.rename(folder / "elsewhere")
+    state.write_text("a file")
+    assert f"{state} is a file where a folder is expected" in run(folder, *arguments, code=1).stderr
